@@ -1,0 +1,13 @@
+// Installs the locked dependencies when they are absent or older than the lock file, so that `npm start` and
+// `npm test` each work as the one command of a fresh clone.
+import { spawnSync } from "node:child_process";
+import { statSync } from "node:fs";
+
+const modified = (path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+
+if (modified("node_modules/.package-lock.json") < modified("package-lock.json")) {
+  const npm = process.env.npm_execpath;
+  const [command, args] = npm ? [process.execPath, [npm, "ci"]] : ["npm", ["ci"]];
+  const { status } = spawnSync(command, args, { stdio: ["ignore", "ignore", "inherit"] });
+  process.exit(status ?? 1);
+}

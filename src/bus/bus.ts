@@ -1,0 +1,57 @@
+import type { DetectionReport } from "../detect/report.js";
+import { pvbusError } from "./errors.js";
+import type { PvInterface } from "./interface.js";
+import { PortableView } from "./portable-keys.js";
+
+/**
+ * Every hypervisor interface of this machine. A machine without any yields an empty bus.
+ * Close it, or declare it with `await using`.
+ */
+export class Bus implements AsyncDisposable {
+  /** What detection says of the machine, whatever transports the caller named. */
+  readonly detection: DetectionReport;
+  /** The interfaces in unit order. */
+  readonly interfaces: readonly PvInterface[];
+  /** The real hypervisor's interface; undefined when there is none. */
+  readonly primary: PvInterface | undefined;
+
+  /** @internal Use `openPvbus()`. */
+  constructor(detection: DetectionReport, interfaces: readonly PvInterface[]) {
+    this.detection = detection;
+    this.interfaces = Object.freeze([...interfaces]);
+    this.primary = interfaces.find((candidate) => candidate.primary);
+  }
+
+  /** Gives the interface of that name, `pvbus1`; undefined when there is none. */
+  interface(name: string): PvInterface | undefined {
+    return this.interfaces.find((candidate) => candidate.name === name);
+  }
+
+  /** Gives the first interface of that type (`Hyper-V`) or id (`hyperv`), without regard to case. */
+  byType(type: string): PvInterface | undefined {
+    const wanted = type.toLowerCase();
+    return this.interfaces.find(({ type: t, id }) => t.toLowerCase() === wanted || id === wanted);
+  }
+
+  /**
+   * Gives a view of the primary interface with directions instead of native key syntax.
+   * @param namespace reverse domain name of the program, `com.example.agent`: letters, digits, dots, dashes
+   * @throws PvbusError `ERR_NO_INTERFACE` on an empty bus, `ERR_KEY_INVALID` for a namespace out of that alphabet
+   */
+  portable(namespace: string): PortableView {
+    if (this.primary === undefined) {
+      throw pvbusError("ERR_NO_INTERFACE", "this machine shows no hypervisor interface; see `pvbus detect`");
+    }
+    return new PortableView(this.primary, namespace);
+  }
+
+  /** Closes every store. May be called twice. */
+  async close(): Promise<void> {
+    await Promise.all(this.interfaces.map((each) => each.close()));
+  }
+
+  /** The same as {@link Bus.close}, for `await using`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}

@@ -1,0 +1,111 @@
+import { pvbusError } from "./errors.js";
+
+/** What every call of the API accepts. */
+export interface CallOptions {
+  /** Aborts the call: it rejects with `ERR_ABORTED`, the signal's reason as cause. */
+  readonly signal?: AbortSignal | undefined;
+  /** Longest time in milliseconds before the call rejects with `ERR_TIMEOUT`; `Infinity` waits for ever. */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** Longest delay that Node's timers take. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** Default of {@link CallOptions.timeoutMs} where an operation has none of its own. */
+export const DEFAULT_TIMEOUT_MS = 10_000;
+
+/**
+ * One running call as a provider sees it: its deadline and its signal.
+ *
+ * Duties of whoever receives one: call {@link Call.check} before each step that changes something, and wait only
+ * through {@link Call.sleep} or with {@link Call.remainingMs} and {@link Call.signal}.
+ */
+export class Call {
+  /** The caller's signal. */
+  readonly signal: AbortSignal | undefined;
+  readonly #timeoutMs: number;
+  readonly #expiresAt: number;
+
+  /**
+   * @param options the caller's options, already complete
+   * @throws TypeError when signal is no AbortSignal; RangeError when timeoutMs is negative or not a number
+   */
+  constructor(options: CallOptions = {}, defaultTimeoutMs: number = DEFAULT_TIMEOUT_MS) {
+    const { signal, timeoutMs = defaultTimeoutMs } = options;
+    if (signal !== undefined && !(signal instanceof AbortSignal))
+      throw new TypeError("signal must be an AbortSignal");
+    if (typeof timeoutMs !== "number" || !(timeoutMs >= 0)) {
+      throw new RangeError("timeoutMs must be a number of milliseconds, zero or more");
+    }
+    this.signal = signal;
+    this.#timeoutMs = timeoutMs;
+    this.#expiresAt = performance.now() + timeoutMs;
+  }
+
+  /** Milliseconds left, zero or more; `Infinity` without a deadline. */
+  get remainingMs(): number {
+    return Math.max(0, this.#expiresAt - performance.now());
+  }
+
+  /**
+   * Throws when the call is over.
+   * @throws PvbusError `ERR_ABORTED` after the signal fired, `ERR_TIMEOUT` after the deadline
+   */
+  check(waitingFor = "the operation"): void {
+    if (this.signal?.aborted) {
+      throw pvbusError("ERR_ABORTED", `aborted while waiting for ${waitingFor}`, {
+        cause: this.signal.reason,
+      });
+    }
+    if (this.#expiresAt <= performance.now()) {
+      throw pvbusError(
+        "ERR_TIMEOUT",
+        `no end of ${waitingFor} within ${this.#timeoutMs} ms; try again or allow a longer timeoutMs`,
+      );
+    }
+  }
+
+  /**
+   * Waits `ms` milliseconds, less when the deadline comes first.
+   * @throws PvbusError `ERR_ABORTED` as soon as the signal fires, `ERR_TIMEOUT` at the deadline
+   */
+  async sleep(ms: number, waitingFor?: string): Promise<void> {
+    this.check(waitingFor);
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        this.signal?.removeEventListener("abort", done);
+        resolve();
+      };
+      const timer = setTimeout(done, Math.min(ms, this.remainingMs, MAX_TIMER_MS));
+      this.signal?.addEventListener("abort", done, { once: true });
+    });
+    this.check(waitingFor);
+  }
+
+  /**
+   * Waits for a promise that knows nothing of this call; it goes on by itself when the call is over first.
+   * @throws PvbusError `ERR_ABORTED` as soon as the signal fires, `ERR_TIMEOUT` at the deadline
+   */
+  async within<T>(promise: Promise<T>, waitingFor?: string): Promise<T> {
+    this.check(waitingFor);
+    let over: (() => void) | undefined;
+    let timer: NodeJS.Timeout | undefined;
+    const end = new Promise<undefined>((resolve) => {
+      over = () => resolve(undefined);
+      this.signal?.addEventListener("abort", over, { once: true });
+      if (this.remainingMs <= MAX_TIMER_MS) timer = setTimeout(over, this.remainingMs);
+    });
+    const wrapped = promise.then((value) => ({ value }));
+    try {
+      const first = await Promise.race([wrapped, end]);
+      if (first !== undefined) return first.value;
+      wrapped.catch(() => undefined);
+      this.check(waitingFor);
+      return (await wrapped).value;
+    } finally {
+      clearTimeout(timer);
+      if (over !== undefined) this.signal?.removeEventListener("abort", over);
+    }
+  }
+}

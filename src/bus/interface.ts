@@ -1,0 +1,346 @@
+import { isUtf8 } from "node:buffer";
+import type { DetectedInterface, Evidence } from "../detect/report.js";
+import { Call, type CallOptions } from "./call.js";
+import { type Capabilities, NO_CAPABILITIES, type Verbs } from "./capabilities.js";
+import { PvbusError, pvbusError } from "./errors.js";
+import type { KernelStore } from "./kernel-store.js";
+import type { Provider, StoreTarget } from "./provider.js";
+import type { MachineFacts, ProviderStore, RawEntry, StoreChange, StoreEntry } from "./store.js";
+
+/** Options of {@link PvInterface.watch}. */
+export interface WatchOptions extends CallOptions {
+  /** Called once when the watch is armed: every later change is seen. */
+  readonly ready?: (() => void) | undefined;
+}
+
+/** What an interface is made of. */
+export interface InterfaceParts {
+  /** What detection found, or what the caller named. */
+  readonly detected: DetectedInterface;
+  /** Whether it is the machine's real hypervisor. */
+  readonly primary: boolean;
+  /** The provider; undefined when none serves this type. */
+  readonly provider?: Provider | undefined;
+  /** What the provider declares before it is opened. */
+  readonly capabilities?: Capabilities | undefined;
+  /** How to open the store. */
+  readonly target?: StoreTarget | undefined;
+}
+
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+const encoder = new TextEncoder();
+
+function withText(entry: RawEntry): StoreEntry {
+  const { key, value } = entry;
+  if (value === undefined) return { key };
+  const text = decoder.decode(value);
+  return isUtf8(value) ? { key, value: text } : { key, value: text, bytes: value };
+}
+
+/**
+ * One hypervisor interface and, behind the same object, its store. The store opens on first use; verbs that the
+ * hypervisor does not have reject with `ERR_NOT_SUPPORTED`.
+ *
+ * Every call accepts {@link CallOptions}; every failure is a {@link PvbusError} that names this interface and the key.
+ */
+export class PvInterface implements AsyncDisposable {
+  /** Number in probe order, the n of `/dev/pvbus<n>`. */
+  readonly unit: number;
+  /** `pvbus<unit>`. */
+  readonly name: string;
+  /** Lower-case id, `hyperv`. */
+  readonly id: string;
+  /** Type string, `Hyper-V`. */
+  readonly type: string;
+  /** `host` for a controlling partition, else `guest`. */
+  readonly role: "guest" | "host";
+  /** CPUID base as `0x40000000`, null when not found through CPUID. */
+  readonly base: string | null;
+  /** Offered by a different hypervisor. */
+  readonly emulated: boolean;
+  /** True for the machine's real hypervisor. */
+  readonly primary: boolean;
+  /** What speaks for this interface. */
+  readonly evidence: readonly Evidence[];
+  /** Decoded facts. */
+  readonly details: Readonly<Record<string, unknown>>;
+  /** What can be done with it. */
+  readonly capabilities: Capabilities;
+
+  readonly #provider: Provider | undefined;
+  readonly #target: StoreTarget;
+  #store: Promise<ProviderStore> | undefined;
+  #opened: ProviderStore | undefined;
+  #closed = false;
+
+  /** @internal Interfaces come from `openPvbus()`. */
+  constructor(parts: InterfaceParts) {
+    const { detected } = parts;
+    this.unit = detected.unit;
+    this.name = detected.name;
+    this.id = detected.id;
+    this.type = detected.type;
+    this.role = detected.role;
+    this.base = detected.base;
+    this.emulated = detected.emulated;
+    this.primary = parts.primary;
+    this.evidence = detected.evidence;
+    this.details = detected.details;
+    this.capabilities = parts.capabilities ?? NO_CAPABILITIES;
+    this.#provider = parts.provider;
+    this.#target = parts.target ?? {};
+  }
+
+  /**
+   * Reads the value of a key as text; bytes that are not valid UTF-8 become U+FFFD (see {@link PvInterface.readBytes}).
+   * @param key full native key
+   * @returns undefined when there is no such key
+   * @throws PvbusError `ERR_KEY_INVALID` for a key that the store cannot hold, `ERR_UNAVAILABLE`, `ERR_PERMISSION`,
+   * `ERR_CORRUPT`, `ERR_TIMEOUT`, `ERR_ABORTED`
+   */
+  async read(key: string, options?: CallOptions): Promise<string | undefined> {
+    const bytes = await this.readBytes(key, options);
+    return bytes === undefined ? undefined : decoder.decode(bytes);
+  }
+
+  /**
+   * Reads the value of a key as the bytes that are stored.
+   * @returns undefined when there is no such key; the array is the caller's own
+   * @throws PvbusError as {@link PvInterface.read}
+   */
+  async readBytes(key: string, options?: CallOptions): Promise<Uint8Array | undefined> {
+    return this.#run("read", key, options, (store, call) => store.read?.(key, call));
+  }
+
+  /**
+   * Writes a value; resolves when other readers see it.
+   * @param value text, or bytes where the store takes them (otherwise they must be valid UTF-8)
+   * @throws PvbusError `ERR_READ_ONLY`, `ERR_KEY_INVALID`, `ERR_KEY_TOO_LONG`, `ERR_VALUE_INVALID`,
+   * `ERR_VALUE_TOO_LONG`, `ERR_NO_SPACE`, and those of {@link PvInterface.read}; then nothing was changed
+   */
+  async write(key: string, value: string | Uint8Array, options?: CallOptions): Promise<void> {
+    await this.#run("write", key, options, (store, call) => {
+      const bytes = this.#valueBytes(value, store.capabilities);
+      return store.write?.(key, bytes, call);
+    });
+  }
+
+  /**
+   * Removes a key.
+   * @returns whether it was there
+   * @throws PvbusError `ERR_READ_ONLY` and those of {@link PvInterface.read}
+   */
+  async delete(key: string, options?: CallOptions): Promise<boolean> {
+    return (await this.#run("delete", key, options, (store, call) => store.delete?.(key, call))) ?? false;
+  }
+
+  /**
+   * Lists the pairs below a prefix, page by page.
+   * @param prefix a pool or path with or without its final slash; empty: everything
+   * @throws PvbusError as {@link PvInterface.read}, while iterating
+   */
+  async *list(prefix = "", options?: CallOptions): AsyncGenerator<StoreEntry, void, undefined> {
+    const call = new Call(options);
+    try {
+      const store = await this.#ready("list", call);
+      this.#checkText(prefix);
+      for await (const entry of store.list?.(prefix, call) ?? []) {
+        yield withText(entry);
+        this.#checkOpen();
+        call.check("the listing");
+      }
+    } catch (error) {
+      throw this.#decorate(error, prefix);
+    }
+  }
+
+  /**
+   * Follows changes below a prefix. The loop ends without an error when the signal fires or `timeoutMs` (default:
+   * none) has passed, and with `ERR_DISCONNECTED` when the interface is closed.
+   * @throws PvbusError as {@link PvInterface.read}, while iterating
+   */
+  async *watch(prefix = "", options: WatchOptions = {}): AsyncGenerator<StoreChange, void, undefined> {
+    const { ready, ...callOptions } = options;
+    const call = new Call(callOptions, Number.POSITIVE_INFINITY);
+    try {
+      if (call.signal?.aborted) return;
+      const store = await this.#ready("watch", call);
+      this.#checkText(prefix);
+      const hooks = { ready: ready ?? (() => undefined) };
+      for await (const entry of store.watch?.(prefix, call, hooks) ?? []) {
+        const { key, value, ...rest } = withText(entry);
+        yield { key, value, ...rest };
+        this.#checkOpen();
+      }
+    } catch (error) {
+      if (
+        PvbusError.is(error) &&
+        (error.code === "ERR_ABORTED" || error.code === "ERR_TIMEOUT") &&
+        isOver(call)
+      )
+        return;
+      throw this.#decorate(error, prefix);
+    }
+  }
+
+  /** Resolves with what the host tells about this machine; an empty object where it tells nothing. */
+  async facts(options?: CallOptions): Promise<MachineFacts> {
+    const call = new Call(options);
+    try {
+      const store = await this.#open(call);
+      return (await store.facts?.(call)) ?? {};
+    } catch (error) {
+      throw this.#decorate(error);
+    }
+  }
+
+  /**
+   * Gives the provider's own store class, for what only this hypervisor has.
+   * @example `const store = await bus.byType("Hyper-V")?.store<HypervStore>();`
+   */
+  async store<T extends ProviderStore = ProviderStore>(options?: CallOptions): Promise<T> {
+    try {
+      return (await this.#open(new Call(options))) as T;
+    } catch (error) {
+      throw this.#decorate(error);
+    }
+  }
+
+  /** Gives the interface as OpenBSD's kernel would serve it; undefined when that kernel has no key-value call for it. */
+  async kernelStore(options?: CallOptions): Promise<KernelStore | undefined> {
+    if (this.#provider?.kernelStore === undefined) return undefined;
+    return this.#provider.kernelStore(await this.store(options));
+  }
+
+  /** Closes the store; every later call rejects with `ERR_DISCONNECTED`. May be called twice. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    const store = this.#store;
+    this.#store = undefined;
+    this.#opened = undefined;
+    if (store !== undefined) await (await store.catch(() => undefined))?.close();
+  }
+
+  /** The same as {@link PvInterface.close}, for `await using`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #run<T>(
+    verb: keyof Verbs,
+    key: string,
+    options: CallOptions | undefined,
+    operation: (store: ProviderStore, call: Call) => Promise<T> | undefined,
+  ): Promise<T | undefined> {
+    const call = new Call(options);
+    try {
+      this.#checkText(key);
+      if (key === "") throw pvbusError("ERR_KEY_INVALID", "the key is empty; give a full native key");
+      const store = this.#ready(verb, call);
+      const ready = store instanceof Promise ? await store : store;
+      return await operation(ready, call);
+    } catch (error) {
+      throw this.#decorate(error, key);
+    }
+  }
+
+  /** Gives the open store when it has the verb; synchronously once it is open, so that a read costs no extra turn. */
+  #ready(verb: keyof Verbs, call: Call): ProviderStore | Promise<ProviderStore> {
+    this.#checkOpen();
+    call.check("the start of the call");
+    if (!this.capabilities[verb]) {
+      const why =
+        this.#provider === undefined
+          ? "no provider serves it; bind one with openPvbus({ providers: […] })"
+          : "this hypervisor has no such operation; see capabilities";
+      throw pvbusError("ERR_NOT_SUPPORTED", `${this.type} cannot ${verb}: ${why}`);
+    }
+    return this.#opened ?? this.#open(call);
+  }
+
+  /** Opens the store once for all callers; one caller's abort or deadline ends its own waiting only. */
+  #open(call: Call): Promise<ProviderStore> {
+    this.#checkOpen();
+    const provider = this.#provider;
+    if (provider === undefined) {
+      throw pvbusError(
+        "ERR_NOT_SUPPORTED",
+        `no provider serves ${this.type}; bind one with openPvbus({ providers: […] })`,
+      );
+    }
+    this.#store ??= this.#openStore(provider);
+    return call.within(this.#store, "the opening of the store");
+  }
+
+  async #openStore(provider: Provider): Promise<ProviderStore> {
+    try {
+      const store = await provider.open(this.#target, new Call());
+      if (this.#closed) {
+        await store.close();
+        this.#checkOpen();
+      }
+      this.#opened = store;
+      return store;
+    } catch (error) {
+      this.#store = undefined;
+      throw error;
+    }
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) {
+      throw pvbusError("ERR_DISCONNECTED", `${this.name} is closed; open the bus again`);
+    }
+  }
+
+  #checkText(key: string): void {
+    if (typeof key !== "string") throw new TypeError("a key must be a string");
+    if (key.includes("\0"))
+      throw pvbusError("ERR_KEY_INVALID", "the key holds a NUL character; no store can hold it");
+  }
+
+  #valueBytes(value: string | Uint8Array, capabilities: Capabilities): Uint8Array {
+    if (typeof value === "string") {
+      if (!value.isWellFormed()) {
+        throw pvbusError(
+          "ERR_VALUE_INVALID",
+          "the value holds a lone surrogate, which has no encoding; repair the text",
+        );
+      }
+      if (capabilities.binary !== true && value.includes("\0")) {
+        throw pvbusError(
+          "ERR_VALUE_INVALID",
+          "the value holds a NUL character, which would end it; encode it (base64)",
+        );
+      }
+      return encoder.encode(value);
+    }
+    if (!(value instanceof Uint8Array)) throw new TypeError("a value must be a string or a Uint8Array");
+    if (capabilities.binary !== true) {
+      if (value.includes(0)) {
+        throw pvbusError(
+          "ERR_VALUE_INVALID",
+          "the value holds a NUL byte, which would end it; encode it (base64)",
+        );
+      }
+      if (!isUtf8(value)) {
+        throw pvbusError(
+          "ERR_VALUE_INVALID",
+          "the value is not valid UTF-8 and this store holds text; encode it (base64)",
+        );
+      }
+    }
+    return value;
+  }
+
+  #decorate(error: unknown, key?: string): unknown {
+    if (!PvbusError.is(error)) return error;
+    error.interface ??= this.name;
+    if (key !== undefined && key !== "") error.key ??= key;
+    return error;
+  }
+}
+
+function isOver(call: Call): boolean {
+  return call.signal?.aborted === true || call.remainingMs === 0;
+}

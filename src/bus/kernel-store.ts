@@ -1,0 +1,57 @@
+import type { Call } from "./call.js";
+
+/** Errno names that OpenBSD's pvbus(4) and its drivers answer; hostctl prints their OpenBSD texts. */
+export type KernelErrno =
+  | "EPERM"
+  | "ENOENT"
+  | "EIO"
+  | "ENXIO"
+  | "ENOMEM"
+  | "EACCES"
+  | "EBUSY"
+  | "EEXIST"
+  | "ENODEV"
+  | "EISDIR"
+  | "EINVAL"
+  | "ENOTTY"
+  | "ENOSPC"
+  | "EROFS"
+  | "ERANGE"
+  | "EAGAIN"
+  | "EMSGSIZE"
+  | "EOPNOTSUPP"
+  | "EISCONN"
+  | "ENAMETOOLONG"
+  | "ENOTEMPTY"
+  | "ENOSYS";
+
+/** A refusal of the kernel call, as OpenBSD words it by errno. */
+export class KernelError extends Error {
+  /** The errno's name. */
+  readonly errno: KernelErrno;
+  /** @param errno what the kernel call fails with */
+  constructor(errno: KernelErrno, cause?: unknown) {
+    super(errno, cause === undefined ? undefined : { cause });
+    this.name = "KernelError";
+    this.errno = errno;
+  }
+}
+
+/**
+ * The key-value call of one interface with the semantics of OpenBSD's kernel driver (pvbus(4), `PVBUSIOC_KVREAD` and
+ * `PVBUSIOC_KVWRITE`): what hostctl(8) talks to. Source: OpenBSD sys/dev/pv/pvbus.c, vmt.c, xenstore.c, hypervic.c.
+ */
+export interface KernelStore {
+  /**
+   * Reads a key into a buffer of `valueLength` bytes.
+   * @returns the value without its NUL
+   * @throws KernelError with the driver's errno, `ERANGE` when the buffer is too small
+   */
+  read(key: Uint8Array, valueLength: number, call: Call): Promise<Uint8Array>;
+  /**
+   * Writes a key.
+   * @returns what the driver leaves in the value buffer, which hostctl prints
+   * @throws KernelError with the driver's errno
+   */
+  write(key: Uint8Array, value: Uint8Array, call: Call): Promise<Uint8Array>;
+}
