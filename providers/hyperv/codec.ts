@@ -1,0 +1,86 @@
+/**
+ * The record of Hyper-V's pool files: an array of 2560-byte records without header, trailer or checksum.
+ *
+ * | offset | size | field |
+ * | --- | --- | --- |
+ * | 0 | 512 | key, UTF-8, ends at its first NUL |
+ * | 512 | 2048 | value, UTF-8, ends at its first NUL |
+ *
+ * What follows the NUL is whatever the writer had in memory and is normal in genuine files; a field without a NUL is
+ * its whole length. Source: Linux tools/hv/hv_kvp_daemon.c, include/uapi/linux/hyperv.h.
+ */
+
+/** Bytes of the key field, NUL included (Linux include/uapi/linux/hyperv.h). */
+export const HV_KVP_EXCHANGE_MAX_KEY_SIZE = 512;
+/** Bytes of the value field, NUL included (Linux include/uapi/linux/hyperv.h). */
+export const HV_KVP_EXCHANGE_MAX_VALUE_SIZE = 2048;
+/** Bytes of one record. */
+export const RECORD_SIZE = HV_KVP_EXCHANGE_MAX_KEY_SIZE + HV_KVP_EXCHANGE_MAX_VALUE_SIZE;
+
+/** One record: the bytes before each field's first NUL. */
+export interface PoolRecord {
+  /** Key bytes; empty: the slot is not in use. */
+  readonly key: Uint8Array;
+  /** Value bytes. */
+  readonly value: Uint8Array;
+}
+
+/** Gives where the string of a field ends: the offset of its first NUL, or the field's end. */
+export function fieldEnd(bytes: Uint8Array, start: number, size: number): number {
+  const end = bytes.indexOf(0, start);
+  return end < 0 || end > start + size ? start + size : end;
+}
+
+/**
+ * Decodes the record at an offset; any 2560 bytes decode.
+ * @returns views into `bytes`, no copies
+ * @throws RangeError when fewer than 2560 bytes follow
+ */
+export function decodeRecord(bytes: Uint8Array, offset = 0): PoolRecord {
+  if (offset < 0 || offset + RECORD_SIZE > bytes.length) throw new RangeError("a record has 2560 bytes");
+  const valueAt = offset + HV_KVP_EXCHANGE_MAX_KEY_SIZE;
+  return {
+    key: bytes.subarray(offset, fieldEnd(bytes, offset, HV_KVP_EXCHANGE_MAX_KEY_SIZE)),
+    value: bytes.subarray(valueAt, fieldEnd(bytes, valueAt, HV_KVP_EXCHANGE_MAX_VALUE_SIZE)),
+  };
+}
+
+/** Encodes a key into its 512-byte field, zero-filled. @throws RangeError when it does not fit with its NUL */
+export function encodeKeyField(key: Uint8Array): Buffer {
+  return encodeField(key, HV_KVP_EXCHANGE_MAX_KEY_SIZE);
+}
+
+/** Encodes a value into its 2048-byte field, zero-filled. @throws RangeError when it does not fit with its NUL */
+export function encodeValueField(value: Uint8Array): Buffer {
+  return encodeField(value, HV_KVP_EXCHANGE_MAX_VALUE_SIZE);
+}
+
+/** Encodes a whole record, zero-filled. @throws RangeError when a part does not fit with its NUL or holds one */
+export function encodeRecord({ key, value }: PoolRecord): Buffer {
+  return Buffer.concat([encodeKeyField(key), encodeValueField(value)], RECORD_SIZE);
+}
+
+function encodeField(content: Uint8Array, size: number): Buffer {
+  if (content.length >= size) throw new RangeError(`${content.length} bytes and a NUL do not fit ${size}`);
+  if (content.includes(0)) throw new RangeError("the field would end at the NUL inside it");
+  const field = Buffer.alloc(size);
+  field.set(content);
+  return field;
+}
+
+/** Zeroes what follows the strings of the record at an offset. @returns whether there was anything but zeros */
+export function scrubRecord(bytes: Uint8Array, offset = 0): boolean {
+  let found = false;
+  const valueAt = offset + HV_KVP_EXCHANGE_MAX_KEY_SIZE;
+  for (const [start, size] of [
+    [offset, HV_KVP_EXCHANGE_MAX_KEY_SIZE],
+    [valueAt, HV_KVP_EXCHANGE_MAX_VALUE_SIZE],
+  ] as const) {
+    const tail = bytes.subarray(fieldEnd(bytes, start, size), start + size);
+    if (tail.some((byte) => byte !== 0)) {
+      found = true;
+      tail.fill(0);
+    }
+  }
+  return found;
+}

@@ -1,0 +1,148 @@
+import { isUtf8 } from "node:buffer";
+import { pvbusError } from "../../src/bus/errors.js";
+import { HV_KVP_EXCHANGE_MAX_KEY_SIZE, HV_KVP_EXCHANGE_MAX_VALUE_SIZE } from "./codec.js";
+
+/** Names of the pools as hyperv(4) has them. */
+export type PoolName = "Auto" | "Guest" | "External" | "Guest/Parameters";
+
+/** One pool. */
+export interface PoolInfo {
+  /** Proper name, also the prefix of its native keys. */
+  readonly name: PoolName;
+  /** Number in the KVP protocol and in the file name `.kvp_pool_<n>` (Linux include/uapi/linux/hyperv.h). */
+  readonly number: 0 | 1 | 2 | 3;
+  /** Whether a guest program may write it where pools are files; the daemon computes Auto without reading its file. */
+  readonly guestWritable: boolean;
+}
+
+/** The pools in the order in which they are listed. */
+export const POOLS: readonly PoolInfo[] = [
+  { name: "External", number: 0, guestWritable: false },
+  { name: "Guest", number: 1, guestWritable: true },
+  { name: "Auto", number: 2, guestWritable: false },
+  { name: "Guest/Parameters", number: 3, guestWritable: false },
+];
+
+const BY_LENGTH = [...POOLS].sort((a, b) => b.name.length - a.name.length);
+const POOL_LIST = POOLS.map(({ name }) => `${name}/`).join(", ");
+
+/** A native key taken apart. */
+export interface PoolKey {
+  /** The pool it names. */
+  readonly pool: PoolInfo;
+  /** All the rest, slashes included. */
+  readonly key: string;
+}
+
+/** Sizes that the store keeps to on writing. */
+export interface WriteLimits {
+  /** Longest key in UTF-16 code units. */
+  readonly keyUnits: number;
+  /** Longest value in UTF-16 code units. */
+  readonly valueUnits: number;
+}
+
+/** What the host surely gets whole: the kernel cuts longer ones silently (Linux drivers/hv/hv_kvp.c, kvp_respond_to_host). */
+export const HOST_LIMITS: WriteLimits = { keyUnits: 254, valueUnits: 1022 };
+/** What the file fields hold; the host gets the first {@link HOST_LIMITS} units only. */
+export const FILE_LIMITS: WriteLimits = {
+  keyUnits: HV_KVP_EXCHANGE_MAX_KEY_SIZE - 1,
+  valueUnits: HV_KVP_EXCHANGE_MAX_VALUE_SIZE - 1,
+};
+
+/** Gives the pool and the rest of a key or prefix: the longest pool name that fits wins, without regard to case. */
+function splitPool(text: string): { pool: PoolInfo; rest: string | undefined } | undefined {
+  const lower = text.toLowerCase();
+  for (const pool of BY_LENGTH) {
+    const name = pool.name.toLowerCase();
+    if (lower === name) return { pool, rest: undefined };
+    if (lower.startsWith(`${name}/`)) return { pool, rest: text.slice(name.length + 1) };
+  }
+  return undefined;
+}
+
+/**
+ * Takes a native key `Pool/Key` apart.
+ * @throws PvbusError `ERR_KEY_INVALID` without a known pool, without a key, or with a lone surrogate;
+ * `ERR_KEY_TOO_LONG` beyond what a record field can hold
+ */
+export function parseKey(native: string): PoolKey {
+  const split = splitPool(native);
+  if (split === undefined)
+    throw pvbusError(
+      "ERR_KEY_INVALID",
+      `the key names no pool of Hyper-V; begin it with one of: ${POOL_LIST}`,
+    );
+  const { pool, rest } = split;
+  if (rest === undefined || rest === "") {
+    throw pvbusError(
+      "ERR_KEY_INVALID",
+      `the key names pool ${pool.name} but no record in it; write ${pool.name}/NAME`,
+    );
+  }
+  if (rest.includes("\0"))
+    throw pvbusError("ERR_KEY_INVALID", "the key holds a NUL character, which would end it");
+  if (!rest.isWellFormed())
+    throw pvbusError("ERR_KEY_INVALID", "the key holds a lone surrogate, which has no encoding; repair it");
+  const bytes = Buffer.byteLength(rest);
+  if (bytes > HV_KVP_EXCHANGE_MAX_KEY_SIZE) {
+    throw pvbusError(
+      "ERR_KEY_TOO_LONG",
+      `the key has ${bytes} bytes; a record holds at most ${HV_KVP_EXCHANGE_MAX_KEY_SIZE - 1}`,
+    );
+  }
+  return { pool, key: rest };
+}
+
+/**
+ * Gives the pools that a prefix covers and the beginning that their keys must have. `Guest` and `Guest/` are the
+ * pool Guest alone; the empty prefix covers all pools.
+ * @throws PvbusError `ERR_KEY_INVALID` when it names no pool
+ */
+export function parsePrefix(prefix: string): { pools: readonly PoolInfo[]; keyPrefix: string } {
+  if (prefix === "") return { pools: POOLS, keyPrefix: "" };
+  const split = splitPool(prefix);
+  if (split === undefined) {
+    throw pvbusError(
+      "ERR_KEY_INVALID",
+      `no pool of Hyper-V is called "${prefix}"; the pools are: ${POOL_LIST}`,
+    );
+  }
+  return { pools: [split.pool], keyPrefix: split.rest ?? "" };
+}
+
+/** Gives the full native key of a record. */
+export function nativeKey(pool: PoolInfo, key: string): string {
+  return `${pool.name}/${key}`;
+}
+
+/**
+ * Checks a pair before anything is written: sizes in UTF-16 units as the host counts and in bytes as the record does,
+ * and that the value is text without NUL. Invalid UTF-8 would hide every later record: the kernel fails that
+ * index and the host stops enumerating there (Linux fs/nls/nls_base.c, drivers/hv/hv_kvp.c).
+ * @throws PvbusError `ERR_KEY_TOO_LONG`, `ERR_VALUE_TOO_LONG`, `ERR_VALUE_INVALID`
+ */
+export function checkPair(key: string, value: Uint8Array, limits: WriteLimits): void {
+  const keyBytes = Buffer.byteLength(key);
+  if (key.length > limits.keyUnits || keyBytes >= HV_KVP_EXCHANGE_MAX_KEY_SIZE) {
+    throw pvbusError(
+      "ERR_KEY_TOO_LONG",
+      `the key has ${key.length} UTF-16 units and ${keyBytes} bytes; allowed are ${limits.keyUnits} units and ` +
+        `${HV_KVP_EXCHANGE_MAX_KEY_SIZE - 1} bytes, shorten it`,
+    );
+  }
+  if (!isUtf8(value) || value.includes(0)) {
+    throw pvbusError(
+      "ERR_VALUE_INVALID",
+      "the value must be UTF-8 text without NUL; encode other bytes (base64)",
+    );
+  }
+  const valueUnits = Buffer.from(value.buffer, value.byteOffset, value.length).toString("utf8").length;
+  if (valueUnits > limits.valueUnits || value.length >= HV_KVP_EXCHANGE_MAX_VALUE_SIZE) {
+    throw pvbusError(
+      "ERR_VALUE_TOO_LONG",
+      `the value has ${valueUnits} UTF-16 units and ${value.length} bytes; allowed are ${limits.valueUnits} units and ` +
+        `${HV_KVP_EXCHANGE_MAX_VALUE_SIZE - 1} bytes, shorten it or use bus.portable(), which splits`,
+    );
+  }
+}

@@ -1,0 +1,140 @@
+import { type FSWatcher, watch } from "node:fs";
+import type { Call } from "../../src/bus/call.js";
+import { PvbusError, pvbusError } from "../../src/bus/errors.js";
+import type { Logger } from "../../src/host/host.js";
+import type { Pool, PoolPair } from "./pool.js";
+import { poolFileName } from "./pool-places.js";
+
+/** How often the files are looked at where the file system gives no notifications. */
+const POLL_MS = 1_000;
+
+/** What a watch needs. */
+export interface WatchParts {
+  /** The pools' directory. */
+  readonly directory: string;
+  /** The pools to follow. */
+  readonly pools: readonly Pool[];
+  /** Beginning of the keys to follow. */
+  readonly keyPrefix: string;
+  /** Told when the watch has to poll. */
+  readonly logger: Logger;
+  /** Called when every later change will be seen. */
+  readonly ready: () => void;
+  /** Aborts when the store closes. */
+  readonly closing: AbortSignal;
+}
+
+/** One change in a pool; without a value the key is gone. */
+export interface PoolChange {
+  /** Where. */
+  readonly pool: Pool;
+  /** Key as text. */
+  readonly key: string;
+  /** New value. */
+  readonly value: Uint8Array | undefined;
+}
+
+/** Wakes a waiter; wakes that come while nobody waits are remembered. */
+class Bell {
+  #rung = false;
+  #wake: (() => void) | undefined;
+
+  ring(): void {
+    this.#rung = true;
+    this.#wake?.();
+  }
+
+  async wait(): Promise<void> {
+    if (!this.#rung) await new Promise<void>((resolve) => (this.#wake = resolve));
+    this.#wake = undefined;
+    this.#rung = false;
+  }
+}
+
+/**
+ * Yields what changes in the pools, by comparing consistent states whenever the file system tells of a change. Ends
+ * when the call is over; a pool file that is missing for a while (the daemon restarts) counts as unchanged.
+ * @throws PvbusError `ERR_DISCONNECTED` when the store closes, and what reading a pool throws
+ */
+export async function* watchPools(
+  parts: WatchParts,
+  call: Call,
+): AsyncGenerator<PoolChange, void, undefined> {
+  const bell = new Bell();
+  const ring = (): void => bell.ring();
+  const files = new Set(parts.pools.map((pool) => poolFileName(pool.info.number)));
+  // The notification is armed before the first state is read: nothing falls between.
+  const stop = notify(parts, files, ring);
+  const deadline = call.remainingMs < 2 ** 31 ? setTimeout(ring, call.remainingMs) : undefined;
+  call.signal?.addEventListener("abort", ring);
+  parts.closing.addEventListener("abort", ring);
+  try {
+    const states = new Map<Pool, Map<string, PoolPair>>();
+    for (const pool of parts.pools)
+      states.set(pool, (await stateOf(pool, parts.keyPrefix, call)) ?? new Map());
+    parts.ready();
+    for (;;) {
+      await bell.wait();
+      if (parts.closing.aborted)
+        throw pvbusError("ERR_DISCONNECTED", "the store was closed; open the bus again");
+      if (call.signal?.aborted || call.remainingMs === 0) return;
+      for (const [pool, before] of states) {
+        const after = await stateOf(pool, parts.keyPrefix, call);
+        if (after === undefined) continue;
+        states.set(pool, after);
+        yield* differences(pool, before, after);
+      }
+    }
+  } finally {
+    stop();
+    clearTimeout(deadline);
+    call.signal?.removeEventListener("abort", ring);
+    parts.closing.removeEventListener("abort", ring);
+  }
+}
+
+async function stateOf(pool: Pool, prefix: string, call: Call): Promise<Map<string, PoolPair> | undefined> {
+  try {
+    return await pool.snapshot(prefix, call);
+  } catch (error) {
+    const missing =
+      PvbusError.is(error) && (error.cause as NodeJS.ErrnoException | undefined)?.code === "ENOENT";
+    if (missing) return undefined;
+    throw error;
+  }
+}
+
+function* differences(
+  pool: Pool,
+  before: ReadonlyMap<string, PoolPair>,
+  after: ReadonlyMap<string, PoolPair>,
+): Generator<PoolChange> {
+  for (const [name, { key }] of before) if (!after.has(name)) yield { pool, key, value: undefined };
+  for (const [name, { key, value }] of after) {
+    const old = before.get(name)?.value;
+    if (old === undefined || Buffer.compare(old, value) !== 0) yield { pool, key, value };
+  }
+}
+
+/** Arms the file system's notification for the directory, polling where there is none; gives what ends it. */
+function notify(parts: WatchParts, files: ReadonlySet<string>, ring: () => void): () => void {
+  let watcher: FSWatcher | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  const poll = (error: unknown): void => {
+    watcher?.close();
+    parts.logger.warn("no file notifications, looking once a second", { directory: parts.directory, error });
+    timer ??= setInterval(ring, POLL_MS);
+  };
+  try {
+    watcher = watch(parts.directory, (_event, name) => {
+      if (name === null || files.has(name)) ring();
+    });
+    watcher.on("error", poll);
+  } catch (error) {
+    poll(error);
+  }
+  return () => {
+    watcher?.close();
+    clearInterval(timer);
+  };
+}

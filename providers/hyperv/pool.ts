@@ -1,0 +1,296 @@
+import { setImmediate as turn } from "node:timers/promises";
+import type { Call } from "../../src/bus/call.js";
+import { pvbusError } from "../../src/bus/errors.js";
+import type { Clock } from "../../src/host/host.js";
+import { decodeRecord, RECORD_SIZE } from "./codec.js";
+import type { PoolInfo } from "./keys.js";
+import {
+  appendRecord,
+  fillSlot,
+  removeRecords,
+  scrubTails,
+  updateRecord,
+  wholeRecords,
+} from "./pool-edit.js";
+import { type PoolFile, type Stamp, sameStamp } from "./pool-file.js";
+import { chunks, indexKey, PoolIndex } from "./pool-index.js";
+
+/** Largest pool file that is read, about 400,000 records; the vendor's daemon is slow beyond 50,000. */
+export const MAX_POOL_BYTES = 1024 ** 3;
+/** Bytes read before other work of the process gets its turn. */
+const BYTES_PER_TURN = 8 * 1024 ** 2;
+/** A file changed less than this ago may change again without a new time stamp (kernel clock ticks: at most 10 ms). */
+const TICK_MS = 50;
+/** The same for file systems that stamp in whole or two seconds. */
+const COARSE_TICK_MS = 2_100;
+/** Attempts to read without a lock before one is taken. */
+const FREE_ATTEMPTS = 3;
+
+/** What a pool works with. */
+export interface PoolOptions {
+  /** Which pool it is. */
+  readonly info: PoolInfo;
+  /** Its file. */
+  readonly file: PoolFile;
+  /** Closes the file, or leaves it to its other users. */
+  readonly closeFile: () => Promise<void>;
+  /** Time, to compare with file stamps. */
+  readonly clock: Clock;
+  /** Tells whether somebody holds a write lock on an inode; undefined: not known. */
+  readonly isWriteLocked: (inode: string) => boolean | undefined;
+  /** Tells whether locks can be taken at all (native calls are there). */
+  readonly canLock: () => boolean;
+  /** Resolve writes only when the data is on the disk. */
+  readonly durable: boolean;
+  /** Zero all tails at the first write. */
+  readonly scrub: boolean;
+}
+
+/** One pair of a pool, values as bytes. */
+export interface PoolPair {
+  /** Key as text; bytes that are not UTF-8 replaced by U+FFFD. */
+  readonly key: string;
+  /** Value bytes, a copy. */
+  readonly value: Uint8Array;
+  /** The key's bytes in Latin-1, different for different keys. */
+  readonly name: string;
+}
+
+interface Known {
+  readonly index: PoolIndex;
+  readonly stamp: Stamp;
+  /** An equal stamp proves equal content. */
+  readonly settled: boolean;
+}
+
+interface Change {
+  readonly changed: boolean;
+  readonly index?: PoolIndex;
+}
+
+/**
+ * The records of one pool file: reading by key, listing, and changes that others see whole or not at all.
+ *
+ * Readers go without a lock where the file's own stamps prove that nobody was writing, so that they never hold up
+ * the vendor's daemon; otherwise they take the shared locks. Writers hold the exclusive locks over the whole
+ * read-modify-write.
+ */
+export class Pool {
+  readonly #options: PoolOptions;
+  readonly #file: PoolFile;
+  readonly #record = Buffer.alloc(RECORD_SIZE);
+  #known: Known | undefined;
+  #scrubbed = false;
+
+  constructor(options: PoolOptions) {
+    this.#options = options;
+    this.#file = options.file;
+  }
+
+  /** Which pool it is. */
+  get info(): PoolInfo {
+    return this.#options.info;
+  }
+
+  /** Resolves with the bytes of the last record of a key. */
+  read(key: string, call: Call): Promise<Uint8Array | undefined> {
+    return this.#consistently(call, (index) => {
+      const offset = index.offsetOf(key);
+      if (offset === undefined) return undefined;
+      if (this.#file.read(this.#record, offset) < RECORD_SIZE) return undefined;
+      return Uint8Array.from(decodeRecord(this.#record).value);
+    });
+  }
+
+  /** Resolves with the pairs whose key begins with a prefix, in file order, each key once with its last value. */
+  async *list(prefix: string, call: Call): AsyncGenerator<PoolPair, void, undefined> {
+    let first: PoolIndex | undefined;
+    let position = 0;
+    for (;;) {
+      const page = await this.#consistently(call, (index, size) => {
+        if (first !== undefined && index !== first) return undefined;
+        return { index, end: size, ...this.#page(index, position, size, prefix) };
+      });
+      if (page === undefined) break;
+      first = page.index;
+      position = page.next;
+      yield* page.pairs;
+      if (position >= page.end) return;
+    }
+    // The file changed between two pages: what is left comes from one consistent pass.
+    const seen = new Set<string>();
+    for (const [key, offset] of (first as PoolIndex).last) if (offset < position) seen.add(key);
+    for (const pair of (await this.snapshot(prefix, call)).values()) if (!seen.has(pair.name)) yield pair;
+  }
+
+  /** Writes a pair: the key's last record gets the value, other records of the key are removed. */
+  async write(key: string, value: Uint8Array, call: Call): Promise<void> {
+    const keyBytes = Buffer.from(key, "utf8");
+    await this.#change(call, async (index) => {
+      const bytes = this.#file.bytes();
+      const offsets = index.offsetsOf(key, true);
+      const last = offsets.at(-1);
+      if (last === undefined) {
+        const unused = this.info.guestWritable ? index.unusedTail : undefined;
+        if (unused === undefined) index.last.set(indexKey(key), appendRecord(bytes, keyBytes, value));
+        else {
+          fillSlot(bytes, unused, keyBytes, value);
+          index.last.set(indexKey(key), unused);
+        }
+        index.unusedTail = undefined;
+        return { changed: true, index };
+      }
+      updateRecord(bytes, last, keyBytes, value);
+      if (offsets.length === 1) return { changed: true, index };
+      await this.#run(removeRecords(bytes, offsets.slice(0, -1)));
+      return { changed: true };
+    });
+  }
+
+  /** Removes all records of a key; resolves with whether there were any. */
+  async delete(key: string, call: Call): Promise<boolean> {
+    let found = false;
+    await this.#change(call, async (index) => {
+      const offsets = index.offsetsOf(key, false);
+      found = offsets.length > 0;
+      if (!found) return { changed: false };
+      await this.#run(removeRecords(this.#file.bytes(), offsets));
+      return { changed: true };
+    });
+    return found;
+  }
+
+  /** Resolves with all pairs in one consistent state, by the keys' bytes in Latin-1. */
+  async snapshot(prefix: string, call: Call): Promise<Map<string, PoolPair>> {
+    return this.#consistently(call, async (index, size) => {
+      const all = new Map<string, PoolPair>();
+      for (let at = 0; at < size; ) {
+        const { pairs, next } = this.#page(index, at, size, prefix);
+        for (const pair of pairs) all.set(pair.name, pair);
+        at = next;
+        if (at < size) await turn();
+      }
+      return all;
+    });
+  }
+
+  /** Zeroes what deleted and overwritten records left in the file. */
+  async scrub(call: Call): Promise<void> {
+    await this.#change(call, async (index) => {
+      await this.#run(scrubTails(this.#file.bytes()));
+      return { changed: true, index };
+    });
+  }
+
+  /** Closes the file. */
+  close(): Promise<void> {
+    return this.#options.closeFile();
+  }
+
+  /**
+   * Runs a change under the exclusive locks. The action tells whether anything changed and gives the index as it is
+   * afterwards, none when positions moved.
+   */
+  #change(call: Call, action: (index: PoolIndex) => Promise<Change>): Promise<void> {
+    return this.#file.locked("exclusive", call, async (stamp) => {
+      const known = await this.#know(stamp, call);
+      call.check(`pool ${this.info.name}`);
+      this.#known = undefined;
+      const { changed, index } = await action(known.index);
+      if (!changed) {
+        this.#known = known;
+        return;
+      }
+      if (this.#options.scrub && !this.#scrubbed) await this.#run(scrubTails(this.#file.bytes()));
+      this.#scrubbed = true;
+      if (this.#options.durable) await this.#file.sync();
+      const settled = this.#file.mark(this.#options.clock.now());
+      if (index !== undefined) this.#known = { index, stamp: this.#file.stamp(), settled };
+    });
+  }
+
+  /** Runs a read so that all it saw is one state of the file. */
+  async #consistently<T>(call: Call, read: (index: PoolIndex, size: number) => T | Promise<T>): Promise<T> {
+    for (let attempt = 0; attempt < FREE_ATTEMPTS; attempt++) {
+      const stamp = this.#file.stamp();
+      if (!this.#file.holds(stamp)) break;
+      const known = this.#isKnown(stamp) ? (this.#known as Known) : undefined;
+      if (known === undefined && !this.#mayReadFreely(stamp)) break;
+      const { index } = known ?? (await this.#know(stamp, call));
+      const pending = read(index, wholeRecords(stamp.size));
+      const result = pending instanceof Promise ? await pending : pending;
+      if (sameStamp(stamp, this.#file.stamp())) return result;
+    }
+    if (!this.#options.canLock()) {
+      await call.sleep(TICK_MS, `pool ${this.info.name} to come to rest`);
+      return this.#consistently(call, read);
+    }
+    return this.#file.locked("shared", call, async (stamp) => {
+      const { index } = await this.#know(stamp, call);
+      return read(index, wholeRecords(stamp.size));
+    });
+  }
+
+  /** A settled file that nobody is writing can be read without a lock: a change afterwards shows in its stamp. */
+  #mayReadFreely(stamp: Stamp): boolean {
+    if (!this.#isSettled(stamp)) return false;
+    const locked = this.#options.isWriteLocked(stamp.id.slice(stamp.id.indexOf(":") + 1));
+    return locked === false || (locked === undefined && !this.#options.canLock());
+  }
+
+  #isSettled(stamp: Stamp): boolean {
+    const newest = stamp.mtimeNs > stamp.ctimeNs ? stamp.mtimeNs : stamp.ctimeNs;
+    const coarse = stamp.mtimeNs % 1_000_000_000n === 0n && stamp.ctimeNs % 1_000_000_000n === 0n;
+    return this.#options.clock.now() - Number(newest / 1_000_000n) > (coarse ? COARSE_TICK_MS : TICK_MS);
+  }
+
+  #isKnown(stamp: Stamp): boolean {
+    return this.#known?.settled === true && sameStamp(this.#known.stamp, stamp);
+  }
+
+  async #know(stamp: Stamp, call: Call): Promise<Known> {
+    if (this.#isKnown(stamp)) return this.#known as Known;
+    if (stamp.size > MAX_POOL_BYTES) {
+      throw pvbusError(
+        "ERR_CORRUPT",
+        `pool ${this.info.name}: ${this.#file.path} has ${stamp.size} bytes, more than any real pool; look what wrote it`,
+      );
+    }
+    const settled = this.#isSettled(stamp);
+    const index = new PoolIndex();
+    let sinceTurn = 0;
+    for (const { chunk, offset } of chunks(0, wholeRecords(stamp.size), (into, at) =>
+      this.#file.read(into, at),
+    )) {
+      index.addChunk(chunk, offset);
+      sinceTurn += chunk.length;
+      if (sinceTurn < BYTES_PER_TURN) continue;
+      sinceTurn = 0;
+      await turn();
+      call.check(`pool ${this.info.name}`);
+    }
+    const known = { index, stamp, settled };
+    if (sameStamp(stamp, this.#file.stamp())) this.#known = known;
+    return known;
+  }
+
+  #page(index: PoolIndex, from: number, size: number, prefix: string): { pairs: PoolPair[]; next: number } {
+    const pairs: PoolPair[] = [];
+    for (const { chunk, offset } of chunks(from, size, (into, at) => this.#file.read(into, at))) {
+      for (let at = 0; at < chunk.length; at += RECORD_SIZE) {
+        const { key, value } = decodeRecord(chunk, at);
+        const raw = Buffer.from(key.buffer, key.byteOffset, key.length);
+        const name = raw.toString("latin1");
+        if (name === "" || index.last.get(name) !== offset + at) continue;
+        const text = raw.toString("utf8");
+        if (text.startsWith(prefix)) pairs.push({ key: text, value: Uint8Array.from(value), name });
+      }
+      return { pairs, next: offset + chunk.length };
+    }
+    return { pairs, next: size };
+  }
+
+  async #run(steps: Iterable<void>): Promise<void> {
+    for (const _ of steps) await turn();
+  }
+}

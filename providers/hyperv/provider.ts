@@ -1,0 +1,118 @@
+import { statSync } from "node:fs";
+import { join } from "node:path";
+import type { Capabilities } from "../../src/bus/capabilities.js";
+import { PvbusError, pvbusError } from "../../src/bus/errors.js";
+import type { Provider, StoreTarget } from "../../src/bus/provider.js";
+import type { Host } from "../../src/host/host.js";
+import { loadKoffi } from "../../src/native/koffi.js";
+import type { PoolInfo } from "./keys.js";
+import { checkOptions, type HypervOptions } from "./options.js";
+import { Pool } from "./pool.js";
+import { type Locker, PoolFile, type PoolFileOptions } from "./pool-file.js";
+import { hasPools, poolDirectory, poolFileName } from "./pool-places.js";
+import { sharePoolFile } from "./pool-sharing.js";
+import { HypervStore, hypervCapabilities } from "./store.js";
+import { isWriteLocked } from "./write-locks.js";
+
+/** Serves Hyper-V's KVP exchange from inside the guest: the pool files of Linux and FreeBSD. */
+export class HypervProvider implements Provider {
+  /** Id in detection reports. */
+  readonly id = "hyperv";
+  /** Type string of pvbus(4). */
+  readonly type = "Hyper-V";
+  readonly #host: Host;
+
+  /** @param host the machine to work on */
+  constructor(host: Host) {
+    this.#host = host;
+  }
+
+  /** What pool files can do. @throws TypeError for unknown or malformed settings */
+  capabilities(target: StoreTarget = {}): Capabilities {
+    return hypervCapabilities(checkOptions(target.options));
+  }
+
+  /** Tells whether there are pool files at a usual place. */
+  locate(): boolean {
+    return hasPools(this.#host);
+  }
+
+  /**
+   * Opens the pools; their files are opened on first use.
+   * @throws PvbusError `ERR_NOT_SUPPORTED` where pools are no files, or for a channel
+   */
+  async open(target: StoreTarget): Promise<HypervStore> {
+    if (target.channel !== undefined) {
+      throw pvbusError(
+        "ERR_NOT_SUPPORTED",
+        "Hyper-V pools are files, they take no channel; name a place with --sysroot",
+      );
+    }
+    const host = this.#host;
+    if (host.sysroot === undefined && host.platform !== "linux" && host.platform !== "freebsd") {
+      throw pvbusError(
+        "ERR_NOT_SUPPORTED",
+        `the Hyper-V store of ${host.platform} is not served yet; Linux and FreeBSD are`,
+      );
+    }
+    const options = checkOptions(target.options);
+    const directory = poolDirectory(host, options.directory);
+    return new HypervStore({
+      directory,
+      options,
+      logger: host.logger,
+      createPool: (info) => this.#createPool(info, directory, options),
+    });
+  }
+
+  #createPool(info: PoolInfo, directory: string, options: HypervOptions): Pool {
+    const settings: PoolFileOptions = {
+      path: join(directory, poolFileName(info.number)),
+      pool: info.name,
+      trustedOwners: this.#trustedOwners(),
+      makePrivate: options.privatePools === true,
+      create: options.createPools === true,
+      lock: lockFamilies,
+    };
+    const { file, close } = process.platform === "linux" ? ownPoolFile(settings) : sharePoolFile(settings);
+    return new Pool({
+      info,
+      file,
+      closeFile: close,
+      clock: this.#host.clock,
+      isWriteLocked: (inode) => isWriteLocked(inode, process.platform),
+      canLock,
+      durable: options.durable === true,
+      scrub: options.scrubTails === true,
+    });
+  }
+
+  /** Root, this user, and below a sysroot whoever owns it. */
+  #trustedOwners(): ReadonlySet<number> {
+    const owners = new Set([0]);
+    if (this.#host.uid !== undefined) owners.add(this.#host.uid);
+    const root = this.#host.sysroot && statSync(this.#host.sysroot, { throwIfNoEntry: false });
+    if (root) owners.add(root.uid);
+    return owners;
+  }
+}
+
+function ownPoolFile(settings: PoolFileOptions): ReturnType<typeof sharePoolFile> {
+  const file = new PoolFile(settings);
+  return { file, close: () => file.close() };
+}
+
+const lockFamilies: Locker = async (fd, { mode, call }) => {
+  const { lockFile } = await import("../../src/native/file-lock.js");
+  return lockFile(fd, { mode, call });
+};
+
+function canLock(): boolean {
+  try {
+    loadKoffi();
+    return true;
+  } catch (error) {
+    if (PvbusError.is(error)) return false;
+    throw error;
+  }
+}

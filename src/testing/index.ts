@@ -1,0 +1,1 @@
+export { HypervHostSimulator, KvpHostError, type KvpItem } from "./hyperv-host.js";
