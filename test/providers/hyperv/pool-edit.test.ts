@@ -51,7 +51,7 @@ function applied(image: Uint8Array, offset: number, bytes: Uint8Array): Buffer {
 
 /** Every state that a kill can leave: after each step, and inside a write at each page border that it crosses. */
 function* killedStates(before: Buffer, steps: readonly Step[]): Generator<Buffer> {
-  let image = Buffer.from(before);
+  let image: Buffer = Buffer.from(before);
   yield image;
   for (const step of steps) {
     if ("truncate" in step) image = Buffer.from(image.subarray(0, step.truncate));
