@@ -61,13 +61,22 @@ export async function* watchPools(
   call: Call,
 ): AsyncGenerator<PoolChange, void, undefined> {
   const bell = new Bell();
-  const ring = (): void => bell.ring();
   const files = new Set(parts.pools.map((pool) => poolFileName(pool.info.number)));
   // The notification is armed before the first state is read: nothing falls between.
-  const stop = notify(parts, files, ring);
-  const deadline = call.remainingMs < 2 ** 31 ? setTimeout(ring, call.remainingMs) : undefined;
-  call.signal?.addEventListener("abort", ring);
-  parts.closing.addEventListener("abort", ring);
+  const stop = notify(parts, files, () => bell.ring());
+  // The consumer may never come back for more, so the end releases the handles by itself.
+  let ended = false;
+  const end = (): void => {
+    ended = true;
+    stop();
+    clearTimeout(deadline);
+    call.signal?.removeEventListener("abort", end);
+    parts.closing.removeEventListener("abort", end);
+    bell.ring();
+  };
+  const deadline = call.remainingMs < 2 ** 31 ? setTimeout(end, call.remainingMs) : undefined;
+  call.signal?.addEventListener("abort", end);
+  parts.closing.addEventListener("abort", end);
   try {
     const states = new Map<Pool, Map<string, PoolPair>>();
     for (const pool of parts.pools)
@@ -77,7 +86,7 @@ export async function* watchPools(
       await bell.wait();
       if (parts.closing.aborted)
         throw pvbusError("ERR_DISCONNECTED", "the store was closed; open the bus again");
-      if (call.signal?.aborted || call.remainingMs === 0) return;
+      if (ended) return;
       for (const [pool, before] of states) {
         const after = await stateOf(pool, parts.keyPrefix, call);
         if (after === undefined) continue;
@@ -86,10 +95,7 @@ export async function* watchPools(
       }
     }
   } finally {
-    stop();
-    clearTimeout(deadline);
-    call.signal?.removeEventListener("abort", ring);
-    parts.closing.removeEventListener("abort", ring);
+    end();
   }
 }
 
