@@ -26,6 +26,8 @@ export interface OpenOptions extends CallOptions {
   readonly providerOptions?: Readonly<Record<string, Readonly<Record<string, unknown>>>> | undefined;
   /** Receives messages; default: nobody. */
   readonly logger?: Logger | undefined;
+  /** A recorded machine to decide from instead of this one: a document of `pvbus snapshot`. */
+  readonly snapshot?: unknown;
   /** Stands in for the real machine altogether; then sysroot and logger are the host's. */
   readonly host?: Host | undefined;
 }
@@ -44,11 +46,11 @@ export async function openPvbus(options: OpenOptions = {}): Promise<Bus> {
 }
 
 async function openOn(host: Host, options: OpenOptions): Promise<Bus> {
-  const [{ detect }, { createRegistry }] = await Promise.all([
+  const [{ detect, detectSnapshot }, { createRegistry }] = await Promise.all([
     import("./detect/detect.js"),
     import("./container.js"),
   ]);
-  const report = await detect(host);
+  const report = options.snapshot === undefined ? await detect(host) : detectSnapshot(options.snapshot);
   const registry = createRegistry(host, options.providers ?? []);
   const { wanted, primary } = await chooseInterfaces(report, host, registry, options);
   return new Bus(report, await Promise.all(wanted.map((each) => createInterface(each, registry, primary))));

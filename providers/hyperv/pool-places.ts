@@ -52,8 +52,8 @@ function isDirectory(path: string, fs: PlacesFs): boolean {
 /** A link inside a captured tree must not lead out of it. */
 function insideSysroot(host: Host, directory: string, fs: PlacesFs): string {
   if (host.sysroot === undefined || !fs.existsSync(directory)) return directory;
-  const root = fs.realpathSync(host.sysroot);
-  const real = fs.realpathSync(directory);
+  const root = fs.realpathSync.native(host.sysroot);
+  const real = fs.realpathSync.native(directory);
   if (real === root || real.startsWith(root.endsWith(sep) ? root : root + sep)) return real;
   throw pvbusError(
     "ERR_PERMISSION",

@@ -1,4 +1,3 @@
-import { setImmediate as turn } from "node:timers/promises";
 import type { Call } from "../../src/bus/call.js";
 import { pvbusError } from "../../src/bus/errors.js";
 import type { Clock } from "../../src/host/host.js";
@@ -23,6 +22,8 @@ const BYTES_PER_TURN = 8 * 1024 ** 2;
 const TICK_MS = 50;
 /** The same for file systems that stamp in whole or two seconds. */
 const COARSE_TICK_MS = 2_100;
+/** The daemon's C library writes a whole number of these before the rest of a file (Linux tools/hv, fwrite and fclose). */
+const DAEMON_WRITE_UNIT = 4096;
 /** Attempts to read without a lock before one is taken. */
 const FREE_ATTEMPTS = 3;
 
@@ -36,8 +37,6 @@ export interface PoolOptions {
   readonly closeFile: () => Promise<void>;
   /** Time, to compare with file stamps. */
   readonly clock: Clock;
-  /** Tells whether somebody holds a write lock on an inode; undefined: not known. */
-  readonly isWriteLocked: (inode: string) => boolean | undefined;
   /** Tells whether locks can be taken at all (native calls are there). */
   readonly canLock: () => boolean;
   /** Resolve writes only when the data is on the disk. */
@@ -54,6 +53,11 @@ export interface PoolPair {
   readonly value: Uint8Array;
   /** The key's bytes in Latin-1, different for different keys. */
   readonly name: string;
+}
+
+/** Lets other work of the process have its turn. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 interface Known {
@@ -231,17 +235,21 @@ export class Pool {
     });
   }
 
-  /** A settled file that nobody is writing can be read without a lock: a change afterwards shows in its stamp. */
+  /**
+   * A settled file can be read without a lock: a change afterwards shows in its stamp. Not so where its length could
+   * be that of a rewrite that stands still: the vendor's daemon truncates, writes a multiple of 4096 bytes and then
+   * the rest, so an empty, torn or twice divisible length leaves it open whether the rest is still to come.
+   */
   #mayReadFreely(stamp: Stamp): boolean {
     if (!this.#isSettled(stamp)) return false;
-    const locked = this.#options.isWriteLocked(stamp.id.slice(stamp.id.indexOf(":") + 1));
-    return locked === false || (locked === undefined && !this.#options.canLock());
+    const isWholeWrite = stamp.size % RECORD_SIZE === 0 && stamp.size % DAEMON_WRITE_UNIT !== 0;
+    return isWholeWrite || !this.#options.canLock();
   }
 
   #isSettled(stamp: Stamp): boolean {
-    const newest = stamp.mtimeNs > stamp.ctimeNs ? stamp.mtimeNs : stamp.ctimeNs;
+    const newestMs = Math.max(Number(stamp.mtimeNs / 1_000_000n), Number(stamp.ctimeNs / 1_000_000n));
     const coarse = stamp.mtimeNs % 1_000_000_000n === 0n && stamp.ctimeNs % 1_000_000_000n === 0n;
-    return this.#options.clock.now() - Number(newest / 1_000_000n) > (coarse ? COARSE_TICK_MS : TICK_MS);
+    return this.#options.clock.now() - newestMs > (coarse ? COARSE_TICK_MS : TICK_MS);
   }
 
   #isKnown(stamp: Stamp): boolean {

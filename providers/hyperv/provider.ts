@@ -12,7 +12,6 @@ import { type Locker, PoolFile, type PoolFileOptions } from "./pool-file.js";
 import { hasPools, poolDirectory, poolFileName } from "./pool-places.js";
 import { sharePoolFile } from "./pool-sharing.js";
 import { HypervStore, hypervCapabilities } from "./store.js";
-import { isWriteLocked } from "./write-locks.js";
 
 /** Serves Hyper-V's KVP exchange from inside the guest: the pool files of Linux and FreeBSD. */
 export class HypervProvider implements Provider {
@@ -80,7 +79,6 @@ export class HypervProvider implements Provider {
       file,
       closeFile: close,
       clock: this.#host.clock,
-      isWriteLocked: (inode) => isWriteLocked(inode, process.platform),
       canLock,
       durable: options.durable === true,
       scrub: options.scrubTails === true,

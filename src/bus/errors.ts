@@ -42,7 +42,7 @@ export class PvbusError extends Error {
   /** @internal Use {@link pvbusError}, which picks the subclass that belongs to the code. */
   constructor(code: PvbusErrorCode, message: string, details: PvbusErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
-    this.name = new.target.name;
+    this.name = "PvbusError";
     this.code = code;
     this.interface = details.interface;
     this.key = details.key;
@@ -56,18 +56,34 @@ export class PvbusError extends Error {
 }
 
 /** Nothing to talk to: `ERR_NO_INTERFACE`, `ERR_UNAVAILABLE`, `ERR_DISCONNECTED`. */
-export class UnavailableError extends PvbusError {}
+export class UnavailableError extends PvbusError {
+  /** @internal */
+  override name = "UnavailableError";
+}
 /** It will not do that: `ERR_NOT_SUPPORTED`, `ERR_READ_ONLY`, `ERR_PERMISSION`. */
-export class RefusedError extends PvbusError {}
+export class RefusedError extends PvbusError {
+  /** @internal */
+  override name = "RefusedError";
+}
 /** Key or value outside what the store holds: `ERR_KEY_*`, `ERR_VALUE_*`, `ERR_NO_SPACE`. */
-export class LimitError extends PvbusError {}
+export class LimitError extends PvbusError {
+  /** @internal */
+  override name = "LimitError";
+}
 /** Trying again may help: `ERR_BUSY`, `ERR_TIMEOUT`, `ERR_CONFLICT`. */
-export class RetryableError extends PvbusError {}
+export class RetryableError extends PvbusError {
+  /** @internal */
+  override name = "RetryableError";
+}
 /** Peer or file broke its format: `ERR_PROTOCOL`, `ERR_CORRUPT`. */
-export class FormatError extends PvbusError {}
+export class FormatError extends PvbusError {
+  /** @internal */
+  override name = "FormatError";
+}
 /** The caller's AbortSignal fired: `ERR_ABORTED`; `name` is `AbortError`, the signal's reason is the cause. */
 export class AbortedError extends PvbusError {
-  override readonly name = "AbortError";
+  /** @internal */
+  override name = "AbortError";
 }
 
 const CLASS_OF_CODE: Readonly<Record<PvbusErrorCode, typeof PvbusError>> = {

@@ -1,17 +1,47 @@
+import { pvbusError } from "../bus/errors.js";
 import type { Host } from "../host/host.js";
+import type { Cpuid } from "../native/cpuid.js";
+import { decide } from "./decide.js";
+import type { Facts } from "./facts.js";
+import { liveFacts } from "./live-facts.js";
 import type { DetectionReport } from "./report.js";
+import { snapshotFacts } from "./snapshot.js";
 
-/** Finds the hypervisor interfaces of the host. */
-export async function detect(_host: Host): Promise<DetectionReport> {
-  return {
-    virtual: false,
-    primary: null,
-    primaryName: null,
-    interfaces: [],
-    platform: null,
-    container: null,
-    confidential: null,
-    nested: false,
-    unreadable: [],
-  };
+/** File below a sysroot that records the whole machine. */
+const SNAPSHOT_FILE = "/snapshot.json";
+
+/**
+ * Finds the hypervisor interfaces of a host. On the live machine CPUID is executed in this process; below a sysroot
+ * never: there `snapshot.json` decides where it is present, else the files alone.
+ * @throws PvbusError `ERR_CORRUPT` for a malformed snapshot
+ */
+export async function detect(host: Host): Promise<DetectionReport> {
+  if (host.sysroot === undefined) return decide(liveFacts(host, await liveCpuid()));
+  const files = liveFacts(host, { unreadable: "a captured tree has no processor" });
+  return decide(recorded(files) ?? files);
+}
+
+/** Decides from a recorded machine alone. @throws PvbusError `ERR_CORRUPT` for a malformed document */
+export function detectSnapshot(document: unknown): DetectionReport {
+  return decide(snapshotFacts(document));
+}
+
+async function liveCpuid(): Promise<Cpuid> {
+  const { openCpuid } = await import("../native/cpuid.js");
+  return openCpuid();
+}
+
+function recorded(files: Facts): Facts | undefined {
+  const text = files.file(SNAPSHOT_FILE);
+  if (text.kind === "absent") return undefined;
+  try {
+    return snapshotFacts(JSON.parse(text.kind === "value" ? text.value : ""));
+  } catch (cause) {
+    if (!(cause instanceof SyntaxError)) throw cause;
+    throw pvbusError(
+      "ERR_CORRUPT",
+      "snapshot.json in the sysroot is no JSON; make one with `pvbus snapshot`",
+      { cause },
+    );
+  }
 }

@@ -6,7 +6,7 @@
  */
 import { writeSync } from "node:fs";
 import { openPvbus } from "../../src/index.js";
-import { valueOf } from "./pool-worker-values.js";
+import { workerValue } from "./pool-worker-values.js";
 
 const [sysroot = "", prefix = "", keys = "0", rounds = "0"] = process.argv.slice(2);
 const say = (line: string): void => void writeSync(1, `${line}\n`);
@@ -23,7 +23,7 @@ for (let round = 0; round < Number(rounds); round++) {
     say(`= ${key} -`);
   } else {
     say(`? ${key} ${round}`);
-    await hv.write(`Guest/${key}`, valueOf(key, round));
+    await hv.write(`Guest/${key}`, workerValue(key, round));
     say(`= ${key} ${round}`);
   }
 }

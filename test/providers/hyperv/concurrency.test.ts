@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { expect } from "chai";
 import { encodeRecord, RECORD_SIZE } from "../../../providers/hyperv/codec.js";
-import { isWhole, valueOf } from "../../support/pool-worker-values.js";
+import { isWhole, workerValue } from "../../support/pool-worker-values.js";
 import { collect, PoolTree, pairsOf, ROOT } from "../../support/pools.js";
 import { findPython, type Outcome, start, startWorker } from "../../support/processes.js";
 
@@ -56,7 +56,7 @@ describe("Hyper-V pools under many writers", function () {
     const expected = new Map<string, string>();
     for (const outcome of outcomes.slice(0, WORKERS)) {
       for (const [key, round] of acknowledged(outcome))
-        if (round !== "-") expected.set(key, valueOf(key, Number(round)));
+        if (round !== "-") expected.set(key, workerValue(key, Number(round)));
     }
     for (let i = 0; i < FOREIGN; i++) expected.set(`py-${i}`, i % 3 === 0 ? "second" : "first");
     const found = pairsOf(bytes);

@@ -1,6 +1,6 @@
 import { expect } from "chai";
 import { encodeRecord } from "../../../providers/hyperv/codec.js";
-import { valueOf } from "../../support/pool-worker-values.js";
+import { workerValue } from "../../support/pool-worker-values.js";
 import { collect, PoolTree } from "../../support/pools.js";
 import { startWorker } from "../../support/processes.js";
 
@@ -34,7 +34,7 @@ describe("Hyper-V pools when the writer is killed", function () {
       expect(found.get("guard")).to.equal("g".repeat(1022));
       found.delete("guard");
       const valueAt = (key: string, round: string | undefined): string | undefined =>
-        round === undefined || round === "-" ? undefined : valueOf(key, Number(round));
+        round === undefined || round === "-" ? undefined : workerValue(key, Number(round));
       for (const [key, round] of state) {
         if (key !== pending?.[0])
           expect(found.get(key), `kill ${kill}, ${key}`).to.equal(valueAt(key, round));

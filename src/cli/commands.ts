@@ -1,0 +1,169 @@
+import { type Context, UsageError } from "./context.js";
+
+/** Runs one command: its context, its arguments, its own options. */
+export type Action = (
+  context: Context,
+  args: readonly string[],
+  own: Readonly<Record<string, unknown>>,
+) => Promise<number>;
+
+/** One command: how it is called, and what runs it, loaded when it is called. */
+export interface CommandEntry {
+  /** Its name. */
+  readonly name: string;
+  /** Its arguments, `<required>` or `[optional]`. */
+  readonly args: readonly string[];
+  /** What it does, in one line. */
+  readonly description: string;
+  /** Loads what runs it. */
+  readonly load: () => Promise<Action>;
+}
+
+/** One option. */
+export interface OptionEntry {
+  /** Long name. */
+  readonly name: string;
+  /** One letter. */
+  readonly short?: string;
+  /** Name of its value; none for a switch. */
+  readonly value?: string;
+  /** May be given several times. */
+  readonly multiple?: boolean;
+  /** The command that has it; all of them where none is named. */
+  readonly command?: string;
+  /** What it does, in one line. */
+  readonly description: string;
+  /** Checks and converts the value. @throws UsageError */
+  readonly parse?: (option: string, text: string) => unknown;
+}
+
+function seconds(option: string, text: string): number {
+  const value = Number(text);
+  if (text.trim() === "" || !(value >= 0))
+    throw new UsageError(`${option} takes a number of seconds, zero or more`);
+  return value;
+}
+
+function positive(option: string, text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1)
+    throw new UsageError(`${option} takes a whole number, one or more`);
+  return value;
+}
+
+function setting(option: string, text: string): Record<string, unknown> {
+  const at = text.indexOf("=");
+  if (at < 1) throw new UsageError(`${option} takes NAME=VALUE`);
+  const name = text.slice(0, at);
+  const value = text.slice(at + 1);
+  const known: Record<string, unknown> = { true: true, false: false };
+  return { [name]: name.endsWith("Pools") && !(value in known) ? value.split(",") : (known[value] ?? value) };
+}
+
+/** Every option, those of all commands first. */
+export const OPTIONS: readonly OptionEntry[] = [
+  { name: "json", description: "print JSON" },
+  { name: "sysroot", value: "DIR", description: "take every file below DIR (also PVBUS_SYSROOT)" },
+  { name: "interface", short: "i", value: "NAME", description: "work on this interface, such as pvbus1" },
+  { name: "type", short: "t", value: "TYPE", description: "work on this type, whatever detection says" },
+  { name: "channel", value: "SPEC", description: "transport of that type, such as unix:PATH" },
+  { name: "timeout", value: "SECONDS", description: "longest time to wait", parse: seconds },
+  {
+    name: "option",
+    short: "o",
+    value: "NAME=VALUE",
+    multiple: true,
+    description: "setting of the provider (with -t); repeatable",
+    parse: setting,
+  },
+  { name: "verbose", short: "v", description: "say more on standard error" },
+  { name: "help", short: "h", description: "show this help" },
+  { name: "version", short: "V", description: "show the version" },
+  { name: "snapshot", value: "FILE", command: "detect", description: "decide from a recorded machine" },
+  { name: "count", value: "N", command: "watch", description: "end after N changes", parse: positive },
+];
+
+/** Every command. */
+export const COMMANDS: readonly CommandEntry[] = [
+  {
+    name: "detect",
+    args: [],
+    description: "which hypervisor interfaces are here, and the evidence",
+    load: async () => {
+      const { detectCommand } = await import("./commands/detect.js");
+      return (context, _args, own) => detectCommand(context, own);
+    },
+  },
+  {
+    name: "get",
+    args: ["<key>"],
+    description: "print the value of a key",
+    load: async () => {
+      const { getCommand } = await import("./commands/get.js");
+      return (context, [key = ""]) => getCommand(context, key);
+    },
+  },
+  {
+    name: "set",
+    args: ["<key>", "<value>"],
+    description: "write a value; - takes it from standard input",
+    load: async () => {
+      const { setCommand } = await import("./commands/set.js");
+      return (context, [key = "", value = ""]) => setCommand(context, key, value);
+    },
+  },
+  {
+    name: "rm",
+    args: ["<key>"],
+    description: "remove a key",
+    load: async () => {
+      const { rmCommand } = await import("./commands/rm.js");
+      return (context, [key = ""]) => rmCommand(context, key);
+    },
+  },
+  {
+    name: "ls",
+    args: ["[prefix]"],
+    description: "list keys and values",
+    load: async () => {
+      const { lsCommand } = await import("./commands/ls.js");
+      return (context, [prefix]) => lsCommand(context, prefix);
+    },
+  },
+  {
+    name: "watch",
+    args: ["[prefix]"],
+    description: "print changes as they happen",
+    load: async () => {
+      const { watchCommand } = await import("./commands/watch.js");
+      return (context, [prefix], own) => watchCommand(context, prefix, own);
+    },
+  },
+  {
+    name: "info",
+    args: [],
+    description: "what the host tells about this machine",
+    load: async () => (await import("./commands/info.js")).infoCommand,
+  },
+  {
+    name: "demo",
+    args: [],
+    description: "the whole round trip on an embedded simulator",
+    load: async () => (await import("./commands/demo.js")).demoCommand,
+  },
+  {
+    name: "completion",
+    args: ["<shell>"],
+    description: "print a completion script for bash, zsh or fish",
+    load: async () => {
+      const { completionCommand } = await import("./commands/completion.js");
+      const words = { commands: COMMANDS.map(nameOf), options: OPTIONS.map(({ name }) => `--${name}`) };
+      return (context, [shell = ""]) => completionCommand(context, shell, words);
+    },
+  },
+];
+
+/** Gives a command's name. */
+export function nameOf({ name }: { readonly name: string }): string {
+  return name;
+}

@@ -1,0 +1,25 @@
+import { type Context, callOptions, withInterface } from "../context.js";
+import { visible, writeJson } from "../output.js";
+
+/** `pvbus info`: what the host tells about this machine, in the same words on every hypervisor. */
+export function infoCommand(context: Context): Promise<number> {
+  return withInterface(context, async (target) => {
+    const { vmName, vmId, hostName, other = {} } = await target.facts(callOptions(context));
+    if (context.options.json === true) {
+      writeJson(context.stdout, {
+        interface: target.name,
+        type: target.type,
+        vmName: vmName ?? null,
+        vmId: vmId ?? null,
+        hostName: hostName ?? null,
+        other,
+      });
+      return 0;
+    }
+    const rows = { interface: `${target.name} (${target.type})`, vmName, vmId, hostName, ...other };
+    for (const [name, value] of Object.entries(rows)) {
+      if (value !== undefined) context.stdout.write(`${visible(name)}: ${visible(value)}\n`);
+    }
+    return 0;
+  });
+}

@@ -1,0 +1,243 @@
+import { type CpuidScan, scanCpuid } from "./cpuid-scan.js";
+import { matchDmi } from "./dmi-rules.js";
+import { findConfidential, findContainer, findPlatform } from "./environment.js";
+import { type Facts, known, textOf } from "./facts.js";
+import { INTERFACE_KINDS, OPENBSD_ROWS, PRIMARY_ORDER, typeOfId } from "./interface-table.js";
+import type { DetectedInterface, DetectionReport, Evidence, EvidenceSource } from "./report.js";
+
+/** Guests of these offer the Hyper-V interface beside their own. */
+const EMULATE_HYPERV = ["kvm", "xen", "vmware", "virtualbox", "parallels"];
+/** Guests of these offer the KVM interface beside their own. */
+const EMULATE_KVM = ["virtualbox", "parallels", "openbsd"];
+/** What the FADT's hypervisor vendor identity names (ACPI 6.0; Linux arch/arm64/hyperv/mshyperv.c). */
+const FADT_IDS: Readonly<Record<string, string>> = { MsHyperV: "hyperv", XenVMM: "xen", FIRECKVM: "kvm" };
+const HYPERV_CPU_MANAGEMENT = 1 << 12;
+const HYPERV_ISOLATION = 1 << 22;
+const HYPERV_NESTED = 1 << 12;
+const XEN_INITIAL_DOMAIN = 1 << 11;
+
+interface Found {
+  role: "guest" | "host";
+  base: number | undefined;
+  emulated: boolean;
+  readonly evidence: Evidence[];
+  details: Record<string, unknown>;
+}
+
+/** Collects what speaks for each interface. */
+class Findings {
+  readonly byId = new Map<string, Found>();
+  /** A hypervisor is there, whatever its name. */
+  unexplained = false;
+
+  add(id: string, source: EvidenceSource, detail: string): Found {
+    let found = this.byId.get(id);
+    if (found === undefined) {
+      found = { role: "guest", base: undefined, emulated: false, evidence: [], details: {} };
+      this.byId.set(id, found);
+    }
+    found.evidence.push({ source, detail: printable(detail) });
+    return found;
+  }
+}
+
+/** Facts are untrusted text: what could steer a terminal is shown escaped. */
+function printable(text: string): string {
+  return text.replace(/[^\x20-\x7e]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, "0")}`);
+}
+
+const hex = (number: number): string => `0x${number.toString(16).padStart(8, "0")}`;
+
+/** Decides from the facts of one machine, live or recorded, what interfaces it has and which one is real. */
+export function decide(facts: Facts): DetectionReport {
+  const findings = new Findings();
+  const scan = scanCpuid(facts);
+  judgeCpuid(facts, scan, findings);
+  judgeDmi(facts, scan, findings);
+  judgeXenFiles(facts, findings);
+  judgeDeviceTree(facts, findings);
+  judgeHypervFiles(facts, findings);
+  judgeFadt(facts, findings);
+  markEmulated(findings);
+
+  const interfaces = inUnitOrder(findings);
+  const primary = choosePrimary(interfaces, findings, scan);
+  return {
+    virtual: primary !== null,
+    primary,
+    primaryName: interfaces.find(({ id }) => id === primary)?.name ?? null,
+    interfaces,
+    platform: findPlatform(facts),
+    container: findContainer(facts),
+    confidential: findConfidential(facts, scan),
+    nested: isNested(facts, scan, interfaces),
+    unreadable: unreadableSources(facts),
+  };
+}
+
+function judgeCpuid(facts: Facts, scan: CpuidScan, findings: Findings): void {
+  for (const { base, signature, id, isHypervInterface } of scan.ranges) {
+    const leaf = (offset: number) => known(facts.cpuid(base + offset));
+    if (id !== undefined && !(isHypervInterface && id === "kvm")) {
+      const found = findings.add(id, "cpuid", `leaf ${hex(base)}: ${signature}`);
+      found.base = base;
+      if (id === "acrn" && ((leaf(1)?.eax ?? 0) & 1) === 1) found.role = "host";
+      if (id === "xen") found.details["version"] = version(leaf(1)?.eax ?? 0);
+      if (id === "kvm") found.details["features"] = hex(leaf(1)?.eax ?? 0);
+    }
+    if (id === "hyperv" || isHypervInterface) {
+      const found =
+        findings.byId.get("hyperv") ??
+        findings.add("hyperv", "cpuid", `leaf ${hex(base + 1)}: Hv#1 (${signature})`);
+      found.base ??= base;
+      found.emulated ||= id !== "hyperv";
+      const privileges = leaf(3)?.ebx ?? 0;
+      if ((privileges & HYPERV_CPU_MANAGEMENT) !== 0 && (privileges & HYPERV_ISOLATION) === 0)
+        found.role = "host";
+      found.details["version"] = `${version(leaf(2)?.ebx ?? 0)} build ${leaf(2)?.eax ?? 0}`;
+      found.details["privileges"] = hex(privileges);
+    }
+  }
+}
+
+function version(packed: number): string {
+  return `${packed >>> 16}.${packed & 0xffff}`;
+}
+
+/** Strong texts always count; weak ones where CPUID cannot be asked or names nobody. */
+function judgeDmi(facts: Facts, scan: CpuidScan, findings: Findings): void {
+  const matches = matchDmi(facts);
+  for (const { id, strength, detail } of matches) if (strength === "strong") findings.add(id, "dmi", detail);
+  if (scan.askable && !(scan.hypervisorBit && findings.byId.size === 0)) return;
+  const named = matches.find(({ strength }) => strength === "weak");
+  if (named !== undefined && findings.byId.size === 0) findings.add(named.id, "dmi", named.detail);
+}
+
+function judgeXenFiles(facts: Facts, findings: Findings): void {
+  const type = textOf(facts.file("/sys/hypervisor/type"));
+  if (type === "xen") {
+    const guestType = textOf(facts.file("/sys/hypervisor/guest_type"));
+    const found = findings.add(
+      "xen",
+      "sysfs",
+      `/sys/hypervisor/type: xen${guestType && `, guest_type: ${guestType}`}`,
+    );
+    if (guestType !== "") found.details["guestType"] = guestType;
+  }
+  const capabilities = facts.file("/proc/xen/capabilities");
+  if (capabilities.kind === "value" || facts.file("/proc/xen").kind === "value") {
+    findings.add("xen", "procfs", `/proc/xen/capabilities: ${textOf(capabilities) || "(empty)"}`);
+  }
+  const xen = findings.byId.get("xen");
+  const features = Number.parseInt(textOf(facts.file("/sys/hypervisor/properties/features")) || "0", 16);
+  if (
+    xen !== undefined &&
+    ((features & XEN_INITIAL_DOMAIN) !== 0 || textOf(capabilities).includes("control_d"))
+  ) {
+    xen.role = "host";
+  }
+}
+
+function judgeDeviceTree(facts: Facts, findings: Findings): void {
+  const place = "/proc/device-tree/hypervisor/compatible";
+  const node = facts.file(place);
+  if (node.kind === "value") {
+    const names = node.value.split("\0").filter((name) => name !== "");
+    const detail = `${place}: ${names.join(", ")}`;
+    if (names.some((name) => name.startsWith("xen,xen"))) findings.add("xen", "devicetree", detail);
+    else if (names.length === 1 && names[0] === "linux,kvm") findings.add("kvm", "devicetree", detail);
+    else if (names.some((name) => name.includes("vmware"))) findings.add("vmware", "devicetree", detail);
+    else findings.unexplained = true;
+    return;
+  }
+  const firmwareConfig = facts.names("/proc/device-tree").find((name) => name.startsWith("fw-cfg@"));
+  if (firmwareConfig !== undefined && findings.byId.size === 0) {
+    findings.add("qemu", "devicetree", `/proc/device-tree/${firmwareConfig}`);
+  } else if (
+    textOf(facts.file("/proc/device-tree/compatible")).includes("linux,dummy-virt") &&
+    findings.byId.size === 0
+  ) {
+    findings.unexplained = true;
+  }
+}
+
+function judgeHypervFiles(facts: Facts, findings: Findings): void {
+  for (const name of facts.names("/sys/bus/acpi/devices")) {
+    const place = `/sys/bus/acpi/devices/${name}/hid`;
+    if (/^vmbus:/i.test(name) || /^vmbus$/i.test(textOf(facts.file(place)))) {
+      findings.add("hyperv", "acpi", `${place}: ${textOf(facts.file(place))}`);
+    }
+  }
+  if (facts.file("/sys/bus/vmbus").kind === "value")
+    findings.add("hyperv", "sysfs", "/sys/bus/vmbus: VMBus driver is loaded");
+}
+
+function judgeFadt(facts: Facts, findings: Findings): void {
+  const text = textOf(facts.fadtHypervisorId()).replaceAll("\0", "");
+  const id = FADT_IDS[text];
+  if (id !== undefined) findings.add(id, "acpi", `FADT hypervisor vendor identity: ${text}`);
+}
+
+function markEmulated(findings: Findings): void {
+  const guest = (id: string): boolean => findings.byId.get(id)?.role === "guest";
+  const hyperv = findings.byId.get("hyperv");
+  if (hyperv !== undefined && EMULATE_HYPERV.some(guest)) hyperv.emulated = true;
+  const kvm = findings.byId.get("kvm");
+  if (kvm !== undefined && EMULATE_KVM.some(guest)) kvm.emulated = true;
+}
+
+function inUnitOrder(findings: Findings): DetectedInterface[] {
+  const row = (id: string): number => {
+    const index = INTERFACE_KINDS.findIndex((kind) => kind.id === id);
+    return index >= 0 && index < OPENBSD_ROWS ? index : OPENBSD_ROWS;
+  };
+  const found = [...findings.byId].sort(
+    ([idA, a], [idB, b]) =>
+      row(idA) - row(idB) || (a.base ?? Infinity) - (b.base ?? Infinity) || (idA < idB ? -1 : 1),
+  );
+  return found.map(([id, { role, base, emulated, evidence, details }], unit) => ({
+    unit,
+    name: `pvbus${unit}`,
+    id,
+    type: typeOfId(id),
+    role,
+    base: base === undefined ? null : hex(base),
+    emulated,
+    evidence,
+    details,
+  }));
+}
+
+function choosePrimary(
+  interfaces: readonly DetectedInterface[],
+  findings: Findings,
+  scan: CpuidScan,
+): string | null {
+  const guests = interfaces.filter(({ role }) => role === "guest");
+  const real = guests.filter(({ emulated }) => !emulated).map(({ id }) => id);
+  const first = PRIMARY_ORDER.find((id) => real.includes(id)) ?? real[0];
+  if (first !== undefined) return first;
+  const controls = interfaces.some(({ role }) => role === "host");
+  return guests.length > 0 || findings.unexplained || (scan.hypervisorBit && !controls) ? "unknown" : null;
+}
+
+function isNested(facts: Facts, scan: CpuidScan, interfaces: readonly DetectedInterface[]): boolean {
+  const hyperv = scan.ranges.find(({ id }) => id === "hyperv");
+  const recommendations = hyperv && known(facts.cpuid(hyperv.base + 4));
+  if (recommendations !== undefined && (recommendations.eax & HYPERV_NESTED) !== 0) return true;
+  return interfaces.some(({ role }) => role === "host") && interfaces.some(({ role }) => role === "guest");
+}
+
+function unreadableSources(facts: Facts): Evidence[] {
+  const sources: Evidence[] = [];
+  const note = (
+    source: EvidenceSource,
+    fact: ReturnType<Facts["dmi"]> | ReturnType<Facts["cpuid"]>,
+  ): void => {
+    if (fact.kind === "unreadable") sources.push({ source, detail: printable(fact.why) });
+  };
+  note("cpuid", facts.cpuid(1));
+  note("dmi", facts.dmi("sys_vendor"));
+  note("acpi", facts.fadtHypervisorId());
+  return sources;
+}

@@ -1,0 +1,68 @@
+import { type Facts, textOf } from "./facts.js";
+
+/** What firmware text says of the hypervisor. */
+export interface DmiMatch {
+  /** Id that the text names. */
+  readonly id: string;
+  /** `strong` names the virtual machine itself, `weak` the maker of a machine model. */
+  readonly strength: "strong" | "weak";
+  /** Field and text. */
+  readonly detail: string;
+}
+
+interface Rule {
+  readonly id: string;
+  readonly strength: DmiMatch["strength"];
+  readonly fields: readonly string[];
+  readonly prefix: string;
+  /** A second condition on another field. */
+  readonly also?: { readonly field: string; readonly prefix: string };
+}
+
+const NAMES = ["product_name", "sys_vendor", "board_vendor", "bios_vendor", "product_version"] as const;
+
+/**
+ * Texts by prefix. `Microsoft Corporation` alone is a maker of physical machines, and so is `Oracle Corporation`:
+ * neither is here by itself. Sources: systemd src/basic/virt.c and the list in docs/detection.md.
+ */
+const RULES: readonly Rule[] = [
+  { id: "virtualbox", strength: "strong", fields: NAMES, prefix: "VirtualBox" },
+  { id: "virtualbox", strength: "strong", fields: NAMES, prefix: "innotek GmbH" },
+  { id: "parallels", strength: "strong", fields: NAMES, prefix: "Parallels" },
+  { id: "vmware", strength: "strong", fields: NAMES, prefix: "VMware" },
+  { id: "vmware", strength: "strong", fields: NAMES, prefix: "VMW" },
+  { id: "xen", strength: "strong", fields: ["sys_vendor", "bios_vendor"], prefix: "Xen" },
+  { id: "xen", strength: "strong", fields: ["product_name"], prefix: "HVM domU" },
+  { id: "bhyve", strength: "strong", fields: NAMES, prefix: "BHYVE" },
+  {
+    id: "hyperv",
+    strength: "strong",
+    fields: ["sys_vendor"],
+    prefix: "Microsoft Corporation",
+    also: { field: "product_name", prefix: "Virtual Machine" },
+  },
+  { id: "apple", strength: "strong", fields: NAMES, prefix: "Apple Virtualization" },
+  { id: "kvm", strength: "weak", fields: NAMES, prefix: "KVM" },
+  { id: "kvm", strength: "weak", fields: NAMES, prefix: "OpenStack" },
+  { id: "kvm", strength: "weak", fields: NAMES, prefix: "KubeVirt" },
+  { id: "kvm", strength: "weak", fields: NAMES, prefix: "Google Compute Engine" },
+  { id: "kvm", strength: "weak", fields: NAMES, prefix: "Amazon EC2" },
+  { id: "qemu", strength: "weak", fields: NAMES, prefix: "QEMU" },
+  { id: "bochs", strength: "weak", fields: NAMES, prefix: "Bochs" },
+];
+
+/** Gives every rule that the firmware's texts match, the strong ones first. */
+export function matchDmi(facts: Facts): readonly DmiMatch[] {
+  const text = (field: string): string => textOf(facts.dmi(field));
+  const isEc2Metal = /\.metal(-|$)/.test(text("product_name"));
+  const matches: DmiMatch[] = [];
+  for (const { id, strength, fields, prefix, also } of RULES) {
+    const field = fields.find((each) => text(each).startsWith(prefix));
+    if (field === undefined) continue;
+    if (also !== undefined && !text(also.field).startsWith(also.prefix)) continue;
+    if (prefix === "Amazon EC2" && isEc2Metal) continue;
+    const second = also === undefined ? "" : `, ${also.field}: ${text(also.field)}`;
+    matches.push({ id, strength, detail: `${field}: ${text(field)}${second}` });
+  }
+  return matches;
+}

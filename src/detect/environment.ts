@@ -1,0 +1,58 @@
+import type { CpuidScan } from "./cpuid-scan.js";
+import { type Facts, known, textOf } from "./facts.js";
+
+/** Chassis asset tag of every Azure machine. */
+const AZURE_ASSET_TAG = "7783-7084-3265-9085-8269-3286-77";
+/** Highest basic leaf and text of a TDX guest (Linux arch/x86/coco/tdx/tdx.c). */
+const TDX_LEAF = 0x21;
+
+/** Gives the cloud platform by its firmware texts, or null. */
+export function findPlatform(facts: Facts): string | null {
+  const text = (field: string): string => textOf(facts.dmi(field));
+  const product = text("product_name");
+  const vendor = text("sys_vendor");
+  if (text("chassis_asset_tag") === AZURE_ASSET_TAG) return "azure";
+  const xenUuid = textOf(facts.file("/sys/hypervisor/uuid"));
+  if (vendor === "Amazon EC2" || text("bios_version").endsWith(".amazon") || xenUuid.startsWith("ec2"))
+    return "ec2";
+  if (product === "Google Compute Engine" || text("product_serial").startsWith("GoogleCloud-")) return "gce";
+  if (/^OpenStack (Nova|Compute)/.test(product) || text("chassis_asset_tag").startsWith("OpenStack"))
+    return "openstack";
+  if (text("chassis_asset_tag") === "OracleCloud.com") return "oracle";
+  if (product === "Alibaba Cloud ECS") return "alibaba";
+  if (product.startsWith("SmartDC")) return "smartos";
+  return null;
+}
+
+/** Gives the container around this process, or null. A leftover /.dockerenv alone proves nothing. */
+export function findContainer(facts: Facts): string | null {
+  if (/Microsoft|WSL/i.test(textOf(facts.file("/proc/sys/kernel/osrelease")))) return "wsl";
+  if (facts.file("/proc/vz").kind === "value" && facts.file("/proc/bc").kind !== "value") return "openvz";
+  const named =
+    textOf(facts.file("/run/host/container-manager")) || textOf(facts.file("/run/systemd/container"));
+  if (named !== "") return named;
+  const inherited = /(?:^|\0)container=([^\0]+)/.exec(known(facts.file("/proc/1/environ")) ?? "")?.[1];
+  if (inherited !== undefined) return inherited;
+  if (facts.file("/run/.containerenv").kind === "value") return "podman";
+  const cgroup = known(facts.file("/proc/1/cgroup")) ?? "";
+  if (cgroup.includes("/docker/")) return "docker";
+  if (cgroup.includes("/libpod-")) return "podman";
+  return null;
+}
+
+/** Gives the confidential computing technology, or null. */
+export function findConfidential(facts: Facts, scan: CpuidScan): string | null {
+  const hyperv = scan.ranges.find(({ isHypervInterface }) => isHypervInterface);
+  const leaf = (number: number) => known(facts.cpuid(number));
+  if (hyperv !== undefined && ((leaf(hyperv.base + 3)?.ebx ?? 0) & (1 << 22)) !== 0) {
+    const isolation = (leaf(hyperv.base + 0xc)?.ebx ?? 0) & 0xf;
+    if (isolation === 2) return "sev-snp";
+    if (isolation === 3) return "tdx";
+  }
+  if (!scan.hypervisorBit) return null;
+  if ((leaf(0)?.eax ?? 0) >= TDX_LEAF) {
+    const { ebx = 0, ecx = 0, edx = 0 } = leaf(TDX_LEAF) ?? {};
+    if (ebx === 0x65746e49 && edx === 0x5844546c && ecx === 0x20202020) return "tdx";
+  }
+  return null;
+}

@@ -1,0 +1,90 @@
+import { pvbusError } from "../bus/errors.js";
+import type { CpuidRegisters } from "../native/cpuid.js";
+import { ABSENT, type Fact, type Facts, unreadable, value } from "./facts.js";
+
+type Json = Readonly<Record<string, unknown>>;
+
+/**
+ * Facts of a recorded machine: the `input` of a detection case with `os` and `arch` beside it, or a whole case with
+ * `input` inside.
+ * @throws PvbusError `ERR_CORRUPT` when the document is not of that form
+ */
+export function snapshotFacts(document: unknown): Facts {
+  const outer = object(document, "the snapshot");
+  const input = outer["input"] === undefined ? outer : object(outer["input"], "input");
+  const os = text(outer["os"] ?? input["os"], "os");
+  const arch = text(outer["arch"] ?? input["arch"], "arch");
+  const cpuid = recordedCpuid(input["cpuid"]);
+  const dmi = optional(input["dmi"], "dmi");
+  const files = optional(input["files"], "files") ?? {};
+  const acpi = optional(input["acpi"], "acpi") ?? {};
+  const paths = Object.keys(files);
+  return {
+    os,
+    arch,
+    cpuid,
+    dmi: (field) => entry(dmi ?? {}, field),
+    file: (path) => {
+      const content = entry(files, path);
+      if (content.kind !== "absent") return content;
+      return paths.some((each) => each.startsWith(`${path}/`)) ? value("") : ABSENT;
+    },
+    names: (directory) => {
+      const below = paths.filter((path) => path.startsWith(`${directory}/`));
+      return [...new Set(below.map((path) => path.slice(directory.length + 1).split("/", 1)[0] as string))];
+    },
+    fadtHypervisorId: () => entry(acpi, "fadtHypervisorId"),
+  };
+}
+
+function corrupt(what: string): Error {
+  return pvbusError("ERR_CORRUPT", `the snapshot is malformed: ${what}; make one with \`pvbus snapshot\``);
+}
+
+function object(of: unknown, name: string): Json {
+  if (typeof of !== "object" || of === null || Array.isArray(of)) throw corrupt(`${name} is no object`);
+  return of as Json;
+}
+
+function optional(of: unknown, name: string): Json | undefined {
+  return of === undefined || of === null ? undefined : object(of, name);
+}
+
+function text(of: unknown, name: string): string {
+  if (typeof of !== "string" || of === "") throw corrupt(`${name} is no text`);
+  return of;
+}
+
+/** A recorded text: null stands for an existing thing without content. */
+function entry(of: Json, name: string): Fact<string> {
+  if (!Object.hasOwn(of, name)) return ABSENT;
+  const found = of[name];
+  if (found === null) return value("");
+  return typeof found === "string"
+    ? value(found.replace(/\n$/, ""))
+    : unreadable(`${name} is no text in the snapshot`);
+}
+
+function recordedCpuid(of: unknown): (leaf: number) => Fact<CpuidRegisters> {
+  const cpuid = optional(of, "cpuid");
+  if (cpuid === undefined) return () => unreadable("the snapshot has no CPUID");
+  const leaves = new Map<number, CpuidRegisters>();
+  for (const [name, registers] of Object.entries(optional(cpuid["leaves"], "cpuid.leaves") ?? {})) {
+    leaves.set(word(name, "a CPUID leaf"), fourRegisters(registers, name));
+  }
+  const zeros = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+  const missing = cpuid["missing"] === undefined ? zeros : fourRegisters(cpuid["missing"], "cpuid.missing");
+  return (leaf) => value(leaves.get(leaf) ?? (leaf >= 0x40000000 && leaf <= 0x4000ffff ? missing : zeros));
+}
+
+function fourRegisters(of: unknown, name: string): CpuidRegisters {
+  const from = object(of, name);
+  const register = (each: string): number => word(from[each], `${name}.${each}`);
+  return { eax: register("eax"), ebx: register("ebx"), ecx: register("ecx"), edx: register("edx") };
+}
+
+function word(of: unknown, name: string): number {
+  if (typeof of !== "string" || !/^0x[0-9a-f]{1,8}$/i.test(of))
+    throw corrupt(`${name} is no 32-bit hexadecimal number`);
+  return Number(of);
+}
