@@ -129,26 +129,35 @@ export class Pool {
 
   /** Writes a pair: the key's last record gets the value, other records of the key are removed. */
   async write(key: string, value: Uint8Array, call: Call): Promise<void> {
-    const keyBytes = Buffer.from(key, "utf8");
+    await this.#change(call, (index) => this.#put(index, key, value));
+  }
+
+  /** Writes a pair if the key is new; resolves with whether it was. */
+  async insert(key: string, value: Uint8Array, call: Call): Promise<boolean> {
+    let isNew = false;
     await this.#change(call, async (index) => {
-      const bytes = this.#file.bytes();
-      const offsets = index.offsetsOf(key, true);
-      const last = offsets.at(-1);
-      if (last === undefined) {
-        const unused = this.info.guestWritable ? index.unusedTail : undefined;
-        if (unused === undefined) index.last.set(indexKey(key), appendRecord(bytes, keyBytes, value));
-        else {
-          fillSlot(bytes, unused, keyBytes, value);
-          index.last.set(indexKey(key), unused);
-        }
-        index.unusedTail = undefined;
-        return { changed: true, index };
-      }
-      updateRecord(bytes, last, keyBytes, value);
-      if (offsets.length === 1) return { changed: true, index };
-      await this.#run(removeRecords(bytes, offsets.slice(0, -1)));
-      return { changed: true };
+      isNew = index.offsetOf(key) === undefined;
+      return isNew ? this.#put(index, key, value) : { changed: false };
     });
+    return isNew;
+  }
+
+  async #put(index: PoolIndex, key: string, value: Uint8Array): Promise<Change> {
+    const keyBytes = Buffer.from(key, "utf8");
+    const bytes = this.#file.bytes();
+    const offsets = index.offsetsOf(key, true);
+    const last = offsets.at(-1);
+    if (last === undefined) {
+      const unused = this.info.guestWritable ? index.unusedTail : undefined;
+      if (unused !== undefined) fillSlot(bytes, unused, keyBytes, value);
+      index.last.set(indexKey(key), unused ?? appendRecord(bytes, keyBytes, value));
+      index.unusedTail = undefined;
+      return { changed: true, index };
+    }
+    updateRecord(bytes, last, keyBytes, value);
+    if (offsets.length === 1) return { changed: true, index };
+    await this.#run(removeRecords(bytes, offsets.slice(0, -1)));
+    return { changed: true };
   }
 
   /** Removes all records of a key; resolves with whether there were any. */

@@ -2,9 +2,12 @@ import { statSync } from "node:fs";
 import { join } from "node:path";
 import type { Capabilities } from "../../src/bus/capabilities.js";
 import { PvbusError, pvbusError } from "../../src/bus/errors.js";
+import type { KernelStore } from "../../src/bus/kernel-store.js";
 import type { Provider, StoreTarget } from "../../src/bus/provider.js";
+import type { ProviderStore } from "../../src/bus/store.js";
 import type { Host } from "../../src/host/host.js";
 import { loadKoffi } from "../../src/native/koffi.js";
+import { HypervKernelStore } from "./kernel-store.js";
 import type { PoolInfo } from "./keys.js";
 import { checkOptions, type HypervOptions } from "./options.js";
 import { Pool } from "./pool.js";
@@ -62,6 +65,11 @@ export class HypervProvider implements Provider {
       logger: host.logger,
       createPool: (info) => this.#createPool(info, directory, options),
     });
+  }
+
+  /** The pools as OpenBSD's kernel serves them. */
+  kernelStore(store: ProviderStore): KernelStore {
+    return new HypervKernelStore(store as HypervStore);
   }
 
   #createPool(info: PoolInfo, directory: string, options: HypervOptions): Pool {

@@ -111,10 +111,18 @@ export class HypervStore implements ProviderStore {
    * `ERR_VALUE_TOO_LONG`, `ERR_VALUE_INVALID` before anything is touched
    */
   async write(key: string, value: Uint8Array, call: Call): Promise<void> {
-    const { pool, key: name } = parseKey(key);
-    this.#checkWritable(pool);
-    checkPair(name, value, limitsOf(this.#parts.options));
+    const { pool, name } = this.#checkWrite(key, value);
     await this.#pool(pool).write(name, value, call);
+  }
+
+  /**
+   * Writes one record if the key is new, as one step: of two programs that try, one succeeds.
+   * @returns whether it was new
+   * @throws PvbusError as {@link HypervStore.write}
+   */
+  async insert(key: string, value: Uint8Array, call: Call): Promise<boolean> {
+    const { pool, name } = this.#checkWrite(key, value);
+    return this.#pool(pool).insert(name, value, call);
   }
 
   /** Removes every record of a key. @throws PvbusError `ERR_READ_ONLY` for a pool that the guest may not write */
@@ -214,6 +222,13 @@ export class HypervStore implements ProviderStore {
       this.#pools.set(info.name, pool);
     }
     return pool;
+  }
+
+  #checkWrite(key: string, value: Uint8Array): { pool: PoolInfo; name: string } {
+    const { pool, key: name } = parseKey(key);
+    this.#checkWritable(pool);
+    checkPair(name, value, limitsOf(this.#parts.options));
+    return { pool, name };
   }
 
   #checkWritable(pool: PoolInfo): void {

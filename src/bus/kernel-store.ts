@@ -1,4 +1,5 @@
 import type { Call } from "./call.js";
+import { PvbusError, type PvbusErrorCode } from "./errors.js";
 
 /** Errno names that OpenBSD's pvbus(4) and its drivers answer; hostctl prints their OpenBSD texts. */
 export type KernelErrno =
@@ -54,4 +55,31 @@ export interface KernelStore {
    * @throws KernelError with the driver's errno
    */
   write(key: Uint8Array, value: Uint8Array, call: Call): Promise<Uint8Array>;
+}
+
+const ERRNO_OF_CODE: Readonly<Record<PvbusErrorCode, KernelErrno>> = {
+  ERR_NO_INTERFACE: "ENXIO",
+  ERR_UNAVAILABLE: "ENXIO",
+  ERR_DISCONNECTED: "ENXIO",
+  ERR_NOT_SUPPORTED: "ENXIO",
+  ERR_READ_ONLY: "EINVAL",
+  ERR_PERMISSION: "EACCES",
+  ERR_KEY_INVALID: "EINVAL",
+  ERR_KEY_TOO_LONG: "ERANGE",
+  ERR_VALUE_INVALID: "EINVAL",
+  ERR_VALUE_TOO_LONG: "ERANGE",
+  ERR_NO_SPACE: "ENOSPC",
+  ERR_BUSY: "EBUSY",
+  ERR_TIMEOUT: "EBUSY",
+  ERR_CONFLICT: "EAGAIN",
+  ERR_CORRUPT: "EIO",
+  ERR_PROTOCOL: "EIO",
+  ERR_ABORTED: "EBUSY",
+};
+
+/** Gives the errno by which a kernel would answer: a KernelError's own, else the nearest to our code. */
+export function kernelErrnoOf(error: unknown): KernelErrno {
+  if (error instanceof KernelError) return error.errno;
+  if (PvbusError.is(error)) return ERRNO_OF_CODE[error.code];
+  throw error;
 }

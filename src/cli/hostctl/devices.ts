@@ -1,0 +1,66 @@
+import { accessSync, constants } from "node:fs";
+import type { Bus } from "../../bus/bus.js";
+import { Call } from "../../bus/call.js";
+import { type KernelErrno, KernelError } from "../../bus/kernel-store.js";
+
+/** An open pvbus(4) device. */
+export interface PvbusDevice {
+  /** Answer of the type call. @throws KernelError */
+  type(): string;
+  /** The read call with a buffer of that length. @throws KernelError */
+  read(key: Uint8Array, valueLength: number): Promise<Uint8Array>;
+  /** The write call. @returns what it leaves in the value buffer @throws KernelError */
+  write(key: Uint8Array, value: Uint8Array): Promise<Uint8Array>;
+}
+
+/** Opens pvbus(4) devices by name. */
+export interface PvbusDevices {
+  /** @throws KernelError with the errno of open(2) */
+  open(name: string, mode: "read" | "write"): Promise<PvbusDevice>;
+}
+
+/** MAKEDEV makes the nodes pvbus0 and pvbus1 whether or not the machine has the interfaces. */
+const NODES_ALWAYS_THERE = 2;
+
+/** The interfaces of a bus as OpenBSD's devices: `/dev/pvbusN`, `pvbusN` or `N` is interface N. */
+export class BusDevices implements PvbusDevices {
+  readonly #bus: Bus;
+
+  /** @param bus whose interfaces to serve */
+  constructor(bus: Bus) {
+    this.#bus = bus;
+  }
+
+  /** Opens the device of an interface; any other path opens as a file that knows none of the calls. */
+  async open(name: string): Promise<PvbusDevice> {
+    const unit = /^(?:(?:\/dev\/)?pvbus)?(\d{1,9})$/.exec(name)?.[1];
+    if (unit === undefined) return foreignDevice(name);
+    const target = this.#bus.interface(`pvbus${Number(unit)}`);
+    if (target === undefined) {
+      if (Number(unit) >= NODES_ALWAYS_THERE) throw new KernelError("ENOENT");
+      throw new KernelError(this.#bus.interfaces.length === 0 ? "ENODEV" : "ENXIO");
+    }
+    const store = async () => {
+      const kernel = await target.kernelStore();
+      if (kernel === undefined) throw new KernelError("ENXIO");
+      return kernel;
+    };
+    return {
+      type: () => target.type,
+      read: async (key, valueLength) => (await store()).read(key, valueLength, new Call()),
+      write: async (key, value) => (await store()).write(key, value, new Call()),
+    };
+  }
+}
+
+function foreignDevice(path: string): PvbusDevice {
+  try {
+    accessSync(path, constants.R_OK);
+  } catch (error) {
+    throw new KernelError((error as NodeJS.ErrnoException).code as KernelErrno, error);
+  }
+  const refuse = (): never => {
+    throw new KernelError("ENOTTY");
+  };
+  return { type: refuse, read: async () => refuse(), write: async () => refuse() };
+}

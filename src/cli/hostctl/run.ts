@@ -1,0 +1,156 @@
+import { closeSync, openSync, readSync, writeSync } from "node:fs";
+import { KernelError, kernelErrnoOf } from "../../bus/kernel-store.js";
+import type { Sink } from "../output.js";
+import type { PvbusDevice, PvbusDevices } from "./devices.js";
+import { errnoText } from "./errno-text.js";
+import { type HostctlOptions, parseHostctl } from "./getopt.js";
+import { encodeVis } from "./vis.js";
+
+/** What hostctl works with. */
+export interface HostctlWorld {
+  /** Data. */
+  readonly stdout: Sink;
+  /** Messages. */
+  readonly stderr: Sink;
+  /** Reads all of standard input. */
+  readonly readInput: () => Promise<Uint8Array>;
+  /** The devices. */
+  readonly devices: PvbusDevices;
+}
+
+const USAGE = "usage: hostctl [-qt] [-f device] [-i input] [-o output] key [value]";
+/** Bytes of the buffers for the encoded key and value, NUL included. */
+const TEXT_SIZE = 4096;
+/** Largest value buffer (OpenBSD sys/dev/pv/pvvar.h, PVBUS_KVOP_MAXSIZE). */
+const LARGEST_VALUE = 65536;
+
+/** Ends the program with its message. */
+class Failure extends Error {}
+
+/**
+ * Does what OpenBSD's hostctl(8) does, in its order, with its words.
+ * @returns the exit code: 0, or 1 for every failure
+ */
+export async function runHostctl(argv: readonly string[], world: HostctlWorld): Promise<number> {
+  let output: number | undefined;
+  try {
+    const options = parseHostctl(argv);
+    if ("complaint" in options) throw new Failure(`hostctl: ${options.complaint}\n${USAGE}`);
+    const device = await openDevice(world.devices, options.device, "read");
+    if (options.output !== undefined && options.output !== "-") output = openOutput(options.output);
+    const print = (data: Uint8Array): void => {
+      if (output === undefined) world.stdout.write(data);
+      else writeSync(output, data);
+    };
+    if (options.type) {
+      print(Buffer.from(`${options.device}: ${await call(async () => device.type())}\n`));
+      return 0;
+    }
+    const result = await readOrWrite(options, device, world);
+    if (!options.quiet && result.length > 0) print(Buffer.concat([encodeVis(result), Buffer.from("\n")]));
+    return 0;
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    world.stderr.write(`${error.message}\n`);
+    return 1;
+  } finally {
+    if (output !== undefined) closeSync(output);
+  }
+}
+
+async function readOrWrite(
+  options: HostctlOptions,
+  device: PvbusDevice,
+  world: HostctlWorld,
+): Promise<Uint8Array> {
+  const [keyText, valueText, ...more] = options.operands;
+  if (keyText === undefined) throw new Failure(USAGE);
+  const key = encodeOperand(keyText);
+  if (key === undefined) throw new Failure("hostctl: key too long");
+  if (more.length > 0 || (valueText !== undefined && options.input !== undefined)) throw new Failure(USAGE);
+  if (valueText === undefined && options.input === undefined) return read(device, key);
+  const value =
+    options.input === undefined ? encodeOperand(valueText ?? "") : await inputValue(options.input, world);
+  if (value === undefined) throw new Failure("hostctl: value too long");
+  const writable = await openDevice(world.devices, options.device, "write");
+  return upToNul(await call(() => writable.write(key, value)));
+}
+
+/** The value buffer grows as long as the kernel finds it too small. */
+async function read(device: PvbusDevice, key: Uint8Array): Promise<Uint8Array> {
+  for (let length = TEXT_SIZE; ; length *= 2) {
+    try {
+      return upToNul(await device.read(key, length));
+    } catch (error) {
+      if (error instanceof KernelError && error.errno === "ERANGE" && length < LARGEST_VALUE) continue;
+      throw ioctlFailure(error);
+    }
+  }
+}
+
+async function call<T>(ioctl: () => Promise<T>): Promise<T> {
+  try {
+    return await ioctl();
+  } catch (error) {
+    throw ioctlFailure(error);
+  }
+}
+
+function ioctlFailure(error: unknown): Failure {
+  return new Failure(`hostctl: ioctl: ${errnoText(kernelErrnoOf(error))}`, { cause: error });
+}
+
+async function openDevice(devices: PvbusDevices, name: string, mode: "read" | "write"): Promise<PvbusDevice> {
+  try {
+    return await devices.open(name, mode);
+  } catch (error) {
+    throw new Failure(`hostctl: open: ${name}: ${errnoText(kernelErrnoOf(error))}`, { cause: error });
+  }
+}
+
+function openOutput(path: string): number {
+  try {
+    return openSync(path, "w");
+  } catch (error) {
+    const { code = "EIO" } = error as NodeJS.ErrnoException;
+    throw new Failure(`hostctl: fopen: ${path}: ${errnoText(code)}`, { cause: error });
+  }
+}
+
+/** Encodes what is sent, up to its first line end; undefined when it is too long. */
+function encodeOperand(text: string | Uint8Array): Buffer | undefined {
+  const encoded = encodeVis(typeof text === "string" ? Buffer.from(text, "utf8") : text);
+  if (encoded.length >= TEXT_SIZE) return undefined;
+  const end = encoded.indexOf("\n");
+  return end < 0 ? encoded : encoded.subarray(0, end);
+}
+
+async function inputValue(path: string, world: HostctlWorld): Promise<Buffer> {
+  const failure = new Failure("hostctl: input file");
+  let bytes: Uint8Array;
+  try {
+    bytes = (path === "-" ? await world.readInput() : readStart(path)).subarray(0, TEXT_SIZE - 1);
+  } catch (cause) {
+    failure.cause = cause;
+    throw failure;
+  }
+  const value = bytes.length === 0 ? undefined : encodeOperand(bytes);
+  if (value === undefined) throw failure;
+  return value;
+}
+
+/** Only the beginning of an input file counts. */
+function readStart(path: string): Buffer {
+  const fd = openSync(path, "r");
+  try {
+    const bytes = Buffer.alloc(TEXT_SIZE - 1);
+    return bytes.subarray(0, readSync(fd, bytes));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function upToNul(value: Uint8Array): Uint8Array {
+  const end = value.indexOf(0);
+  return end < 0 ? value : value.subarray(0, end);
+}
