@@ -1,15 +1,25 @@
 #!/usr/bin/env node
+import type { Bus } from "../bus/bus.js";
 import { openPvbus } from "../open.js";
 import { BusDevices } from "./hostctl/devices.js";
 import { runHostctl } from "./hostctl/run.js";
 import { descriptorSink, readAll, startProcess } from "./process.js";
 
-startProcess("hostctl", (signal) => {
-  const bus = openPvbus({ signal });
-  return runHostctl(process.argv.slice(2), {
-    stdout: descriptorSink(1),
-    stderr: descriptorSink(2),
-    readInput: () => readAll(0),
-    devices: { open: async (name) => new BusDevices(await bus).open(name) },
-  }).finally(async () => (await bus).close());
+startProcess("hostctl", async (signal) => {
+  let bus: Bus | undefined;
+  try {
+    return await runHostctl(process.argv.slice(2), {
+      stdout: descriptorSink(1),
+      stderr: descriptorSink(2),
+      readInput: () => readAll(0),
+      devices: {
+        open: async (name) => {
+          bus ??= await openPvbus({ signal });
+          return new BusDevices(bus).open(name);
+        },
+      },
+    });
+  } finally {
+    await bus?.close();
+  }
 });
