@@ -45,9 +45,11 @@ export class Bus implements AsyncDisposable {
     return new PortableView(this.primary, namespace);
   }
 
-  /** Closes every store. May be called twice. */
+  /** Closes every store, then reports the first that failed to close. May be called twice. */
   async close(): Promise<void> {
-    await Promise.all(this.interfaces.map((each) => each.close()));
+    const outcomes = await Promise.allSettled(this.interfaces.map((each) => each.close()));
+    const failed = outcomes.find((outcome) => outcome.status === "rejected");
+    if (failed !== undefined) throw failed.reason;
   }
 
   /** The same as {@link Bus.close}, for `await using`. */

@@ -88,24 +88,31 @@ export class Call {
    * @throws PvbusError `ERR_ABORTED` as soon as the signal fires, `ERR_TIMEOUT` at the deadline
    */
   async within<T>(promise: Promise<T>, waitingFor?: string): Promise<T> {
+    const outcome = promise.then((value) => ({ value }));
+    // When the call is over first, nobody else waits for the promise: its failure must not end the process.
+    outcome.catch(() => undefined);
     this.check(waitingFor);
-    let over: (() => void) | undefined;
-    let timer: NodeJS.Timeout | undefined;
+    for (;;) {
+      const first = await this.#raceEnd(outcome);
+      if (first !== undefined) return first.value;
+      this.check(waitingFor);
+    }
+  }
+
+  /** Gives what came first; undefined for the end of the call, which a timer may report a fraction too early. */
+  async #raceEnd<T>(outcome: Promise<T>): Promise<T | undefined> {
+    let over = (): void => undefined;
     const end = new Promise<undefined>((resolve) => {
       over = () => resolve(undefined);
-      this.signal?.addEventListener("abort", over, { once: true });
-      if (this.remainingMs <= MAX_TIMER_MS) timer = setTimeout(over, this.remainingMs);
     });
-    const wrapped = promise.then((value) => ({ value }));
+    this.signal?.addEventListener("abort", over, { once: true });
+    const ms = this.remainingMs;
+    const timer = ms <= MAX_TIMER_MS ? setTimeout(over, Math.ceil(ms)) : undefined;
     try {
-      const first = await Promise.race([wrapped, end]);
-      if (first !== undefined) return first.value;
-      wrapped.catch(() => undefined);
-      this.check(waitingFor);
-      return (await wrapped).value;
+      return await Promise.race([outcome, end]);
     } finally {
       clearTimeout(timer);
-      if (over !== undefined) this.signal?.removeEventListener("abort", over);
+      this.signal?.removeEventListener("abort", over);
     }
   }
 }

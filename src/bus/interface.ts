@@ -144,7 +144,9 @@ export class PvInterface implements AsyncDisposable {
     try {
       const store = await this.#ready("list", call);
       this.#checkText(prefix);
-      for await (const entry of store.list?.(prefix, call) ?? []) {
+      const entries = store.list?.(prefix, call);
+      if (entries === undefined) throw this.#missing("list");
+      for await (const entry of entries) {
         yield withText(entry);
         this.#checkOpen();
         call.check("the listing");
@@ -161,17 +163,21 @@ export class PvInterface implements AsyncDisposable {
    */
   async *watch(prefix = "", options: WatchOptions = {}): AsyncGenerator<StoreChange, void, undefined> {
     const { ready, ...callOptions } = options;
+    if (ready !== undefined && typeof ready !== "function") throw new TypeError("ready must be a function");
     const call = new Call(callOptions, Number.POSITIVE_INFINITY);
     try {
       if (call.signal?.aborted) return;
       const store = await this.#ready("watch", call);
       this.#checkText(prefix);
       const hooks = { ready: ready ?? (() => undefined) };
-      for await (const entry of store.watch?.(prefix, call, hooks) ?? []) {
+      const changes = store.watch?.(prefix, call, hooks);
+      if (changes === undefined) throw this.#missing("watch");
+      for await (const entry of changes) {
         const { key, value, ...rest } = withText(entry);
         yield { key, value, ...rest };
         this.#checkOpen();
       }
+      if (!isOver(call)) this.#checkOpen();
     } catch (error) {
       if (
         PvbusError.is(error) &&
@@ -218,7 +224,11 @@ export class PvInterface implements AsyncDisposable {
     const store = this.#store;
     this.#store = undefined;
     this.#opened = undefined;
-    if (store !== undefined) await (await store.catch(() => undefined))?.close();
+    try {
+      if (store !== undefined) await (await store.catch(() => undefined))?.close();
+    } catch (error) {
+      throw this.#decorate(error);
+    }
   }
 
   /** The same as {@link PvInterface.close}, for `await using`. */
@@ -238,7 +248,9 @@ export class PvInterface implements AsyncDisposable {
       if (key === "") throw pvbusError("ERR_KEY_INVALID", "the key is empty; give a full native key");
       const store = this.#ready(verb, call);
       const ready = store instanceof Promise ? await store : store;
-      return await operation(ready, call);
+      const result = operation(ready, call);
+      if (result === undefined) throw this.#missing(verb);
+      return await result;
     } catch (error) {
       throw this.#decorate(error, key);
     }
@@ -258,6 +270,14 @@ export class PvInterface implements AsyncDisposable {
     return this.#opened ?? this.#open(call);
   }
 
+  /** A verb that the provider declares and its store lacks must not look like a key that is not there. */
+  #missing(verb: keyof Verbs): PvbusError {
+    return pvbusError(
+      "ERR_NOT_SUPPORTED",
+      `the ${this.type} provider declares ${verb} but its store has no such verb; report it to the provider's author`,
+    );
+  }
+
   /** Opens the store once for all callers; one caller's abort or deadline ends its own waiting only. */
   #open(call: Call): Promise<ProviderStore> {
     this.#checkOpen();
@@ -268,6 +288,7 @@ export class PvInterface implements AsyncDisposable {
         `no provider serves ${this.type}; bind one with openPvbus({ providers: […] })`,
       );
     }
+    call.check("the opening of the store");
     this.#store ??= this.#openStore(provider);
     return call.within(this.#store, "the opening of the store");
   }
@@ -297,6 +318,11 @@ export class PvInterface implements AsyncDisposable {
     if (typeof key !== "string") throw new TypeError("a key must be a string");
     if (key.includes("\0"))
       throw pvbusError("ERR_KEY_INVALID", "the key holds a NUL character; no store can hold it");
+    if (!key.isWellFormed())
+      throw pvbusError(
+        "ERR_KEY_INVALID",
+        "the key holds a lone surrogate, which has no encoding; repair the text",
+      );
   }
 
   #valueBytes(value: string | Uint8Array, capabilities: Capabilities): Uint8Array {

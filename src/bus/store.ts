@@ -49,7 +49,7 @@ export interface WatchHooks {
 
 /**
  * An open key-value session with one interface, as a provider implements it. The interface in front of it has
- * already checked types, empty keys and NULs, so hooks see complete arguments only.
+ * already checked types, empty keys, NULs and lone surrogates, so hooks see complete arguments only.
  *
  * Duties: a verb exists exactly where {@link Capabilities} says so; values are the stored bytes; every wait goes
  * through the {@link Call}; sizes are checked before anything is written; after `close` every verb rejects with
