@@ -19,7 +19,10 @@ export class Container {
     const add = (create: Create): void => {
       let made: { readonly value: unknown } | undefined;
       const creators = this.#bindings.get(token) ?? [];
-      creators.push(() => (made ??= { value: create() }).value);
+      creators.push(() => {
+        made ??= { value: create() };
+        return made.value;
+      });
       this.#bindings.set(token, creators);
     };
     return {

@@ -1,0 +1,87 @@
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect } from "chai";
+import { fixture, ROOT } from "./support/pools.js";
+
+/** The package as a user installs it: packed, unpacked elsewhere, its dependencies beside it. */
+describe("the packed package", function () {
+  this.timeout(120_000);
+  let folder: string;
+  const run = (command: string, args: readonly string[]) =>
+    spawnSync(command, args, {
+      cwd: folder,
+      encoding: "utf8",
+      env: { ...process.env, PVBUS_SYSROOT: join(folder, "root") },
+    });
+
+  before(() => {
+    folder = mkdtempSync(join(tmpdir(), "pvbus-package-"));
+    const packed = spawnSync("npm", ["pack", "--ignore-scripts", "--silent", "--pack-destination", folder], {
+      cwd: ROOT,
+      encoding: "utf8",
+    });
+    const tarball = packed.stdout.trim().split("\n").at(-1) ?? "";
+    writeFileSync(join(folder, "package.json"), '{"name":"user","private":true}');
+    const installed = run("npm", [
+      "install",
+      "--ignore-scripts",
+      "--silent",
+      "--no-audit",
+      "--no-fund",
+      join(folder, tarball),
+    ]);
+    expect(installed.status, installed.stderr).to.equal(0);
+    mkdirSync(join(folder, "root"));
+    writeFileSync(join(folder, "root/.kvp_pool_0"), fixture("pool0_basic.bin"));
+  });
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  it("gives every subpath to import and to require", () => {
+    const { exports } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as {
+      exports: Record<string, unknown>;
+    };
+    for (const subpath of Object.keys(exports)) {
+      const name = `pvbus${subpath.slice(1)}`;
+      const attributes = name.endsWith(".json") ? ', { with: { type: "json" } }' : "";
+      const imported = run(process.execPath, [
+        "--input-type=module",
+        "-e",
+        `console.log(Object.keys(await import("${name}"${attributes})).length > 0)`,
+      ]);
+      expect([imported.stdout, imported.status], imported.stderr).to.deep.equal(["true\n", 0]);
+      const required = run(process.execPath, [
+        "-e",
+        `console.log(Object.keys(require("${name}")).length > 0)`,
+      ]);
+      expect([required.stdout, required.status], required.stderr).to.deep.equal(["true\n", 0]);
+    }
+  });
+
+  it("runs its command lines", () => {
+    expect(run("npx", ["--no-install", "pvbus", "get", "External/alpha"])).to.include({
+      stdout: "one\n",
+      status: 0,
+    });
+    expect(run("npx", ["--no-install", "hostctl", "External/alpha"])).to.include({
+      stdout: "one\n",
+      status: 0,
+    });
+  });
+
+  it("holds no test, no fixture and no path of this machine", () => {
+    const listed = spawnSync("npm", ["pack", "--dry-run", "--ignore-scripts", "--json"], {
+      cwd: ROOT,
+      encoding: "utf8",
+    });
+    const [{ files }] = JSON.parse(listed.stdout) as [{ files: { path: string }[] }];
+    const paths = files.map(({ path }) => path);
+    expect(paths).to.include.members(["dist/bin/pvbus.cjs", "dist/bin/hostctl.cjs", "LICENSE", "README.md"]);
+    expect(
+      paths.filter((path) => /(^|\/)test\/|fixture|tsbuildinfo|dist\/bench|dist\/test\//.test(path)),
+    ).to.deep.equal([]);
+    for (const bin of ["pvbus", "hostctl"])
+      expect(readFileSync(join(ROOT, `dist/bin/${bin}.cjs`), "utf8")).not.to.include(ROOT);
+  });
+});
