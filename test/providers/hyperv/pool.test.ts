@@ -1,0 +1,257 @@
+import nodeFs, { mkdirSync, mkdtempSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect } from "chai";
+import { encodeRecord, RECORD_SIZE } from "../../../providers/hyperv/codec.js";
+import { POOLS, type PoolInfo } from "../../../providers/hyperv/keys.js";
+import { Pool } from "../../../providers/hyperv/pool.js";
+import { removeRecords } from "../../../providers/hyperv/pool-edit.js";
+import {
+  type Locker,
+  PoolFile,
+  type PoolFileOptions,
+  type PoolFs,
+} from "../../../providers/hyperv/pool-file.js";
+import { sharePoolFile } from "../../../providers/hyperv/pool-sharing.js";
+import { nodeHost } from "../../../src/host/node-host.js";
+import { Call, openPvbus } from "../../../src/index.js";
+import { lockFile } from "../../../src/native/file-lock.js";
+import { collect, fixture, pairsOf } from "../../support/pools.js";
+import { findPython, start } from "../../support/processes.js";
+import { rejects } from "../../support/rejects.js";
+
+const GUEST = POOLS.find(({ name }) => name === "Guest") as PoolInfo;
+const pair = (key: string, value: string): Buffer =>
+  encodeRecord({ key: Buffer.from(key), value: Buffer.from(value) });
+const text = (bytes: Uint8Array | undefined): string | undefined => bytes && Buffer.from(bytes).toString();
+const posix: Locker = (fd, { mode, call }) => lockFile(fd, { mode, call, kind: "posix", flock: false });
+const ofd: Locker = (fd, { mode, call }) => lockFile(fd, { mode, call });
+
+describe("Hyper-V pool file", () => {
+  let folder: string;
+  let path: string;
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), "pvbus-pool-"));
+    path = join(folder, ".kvp_pool_1");
+    writeFileSync(path, "");
+  });
+  afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+  const fileOptions = (lock: Locker, fs?: PoolFs): PoolFileOptions => ({
+    path,
+    pool: "Guest",
+    trustedOwners: new Set([0, process.geteuid?.() ?? 0]),
+    makePrivate: false,
+    create: false,
+    lock,
+    ...(fs === undefined ? {} : { fs }),
+  });
+  const poolOn = (file: PoolFile, closeFile = () => file.close(), now = () => Date.now()): Pool =>
+    new Pool({
+      info: GUEST,
+      file,
+      closeFile,
+      clock: { now },
+      canLock: () => true,
+      durable: false,
+      scrub: false,
+    });
+
+  it("sees a change of equal size whose modification time was set back", async () => {
+    writeFileSync(path, pair("k", "1"));
+    const pool = poolOn(new PoolFile(fileOptions(ofd)));
+    await new Promise((resolve) => setTimeout(resolve, 80));
+    const { atime, mtime } = statSync(path);
+    expect(text(await pool.read("k", new Call()))).to.equal("1");
+    writeFileSync(path, pair("k", "2"));
+    utimesSync(path, atime, mtime);
+    expect(text(await pool.read("k", new Call()))).to.equal("2");
+    await pool.close();
+  });
+
+  it("trusts no stamp from the future or of a file system that stamps in whole seconds", async () => {
+    writeFileSync(path, pair("k", "1"));
+    let locks = 0;
+    const counting: Locker = (fd, options) => {
+      locks++;
+      return ofd(fd, options);
+    };
+    const past = poolOn(new PoolFile(fileOptions(counting)), undefined, () => Date.now() - 3_600_000);
+    await past.read("k", new Call());
+    await past.read("k", new Call());
+    expect(locks).to.equal(2);
+    await past.close();
+    const whole: PoolFs = {
+      ...nodeFs,
+      lstatSync: ((name: string, options: { bigint: true }) => {
+        const stats = nodeFs.lstatSync(name, options);
+        stats.mtimeNs -= stats.mtimeNs % 1_000_000_000n;
+        stats.ctimeNs -= stats.ctimeNs % 1_000_000_000n;
+        return stats;
+      }) as PoolFs["lstatSync"],
+    };
+    const coarse = poolOn(
+      new PoolFile(fileOptions(counting, whole)),
+      undefined,
+      () => statSync(path).ctimeMs + 1500,
+    );
+    await coarse.read("k", new Call());
+    expect(locks).to.equal(3);
+    await coarse.close();
+  });
+
+  it("takes a lock to read a length that a half-done rewrite may have, none otherwise", async () => {
+    let locks = 0;
+    const counting: Locker = (fd, options) => {
+      locks++;
+      return ofd(fd, options);
+    };
+    for (const [records, torn, expected] of [
+      [0, 0, 1],
+      [8, 0, 1],
+      [16, 0, 1],
+      [1, 100, 1],
+      [1, 0, 0],
+      [7, 0, 0],
+      [9, 0, 0],
+    ] as const) {
+      writeFileSync(
+        path,
+        Buffer.concat([...Array.from({ length: records }, (_, i) => pair(`k${i}`, "v")), Buffer.alloc(torn)]),
+      );
+      const pool = poolOn(new PoolFile(fileOptions(counting)), undefined, () => Date.now() + 10_000);
+      locks = 0;
+      await pool.read("k", new Call());
+      expect(locks, `${records} records and ${torn} bytes`).to.equal(expected);
+      await pool.close();
+    }
+  });
+
+  it("keeps every record when a write fails at any point, and says why", async () => {
+    const whole = fixture("pool0_utf8.bin");
+    for (const [errno, code] of [
+      ["ENOSPC", "ERR_NO_SPACE"],
+      ["EDQUOT", "ERR_NO_SPACE"],
+      ["EIO", "ERR_UNAVAILABLE"],
+      ["EROFS", "ERR_READ_ONLY"],
+    ] as const) {
+      for (let failing = 1; failing <= 4; failing++) {
+        writeFileSync(path, whole);
+        let writes = 0;
+        const faulty: PoolFs = {
+          ...nodeFs,
+          writeSync: ((fd: number, bytes: Uint8Array, offset: number, length: number, position: number) => {
+            if (++writes >= failing)
+              throw Object.assign(new Error(errno), { code: errno, syscall: "write", errno: -1 });
+            return nodeFs.writeSync(fd, bytes, offset, length, position);
+          }) as PoolFs["writeSync"],
+        };
+        const pool = poolOn(new PoolFile(fileOptions(ofd, faulty)));
+        const long = "n".repeat(1022);
+        const outcomes = await Promise.allSettled([
+          pool.write("new", Buffer.from(long), new Call()),
+          pool.delete("naïve", new Call()),
+        ]);
+        for (const outcome of outcomes) {
+          if (outcome.status === "rejected") expect((outcome.reason as { code: string }).code).to.equal(code);
+        }
+        const found = new Map(pairsOf(nodeFs.readFileSync(path)));
+        for (const [key, value] of pairsOf(whole)) {
+          if (key !== "naïve") expect(found.get(key), `${errno} at write ${failing}`).to.equal(value);
+        }
+        expect(found.get("new")).to.be.oneOf([undefined, long]);
+        await pool.close();
+      }
+    }
+  });
+
+  it("continues short writes", async () => {
+    const dribble: PoolFs = {
+      ...nodeFs,
+      writeSync: ((fd: number, bytes: Uint8Array, offset: number, length: number, position: number) =>
+        nodeFs.writeSync(fd, bytes, offset, Math.min(length, 100), position)) as PoolFs["writeSync"],
+    };
+    const pool = poolOn(new PoolFile(fileOptions(ofd, dribble)));
+    await pool.write("k", Buffer.from("v".repeat(900)), new Call());
+    expect(pairsOf(nodeFs.readFileSync(path))).to.deep.equal([["k", "v".repeat(900)]]);
+    await pool.close();
+  });
+
+  it("moves many records in several steps when it removes one", () => {
+    const records = Array.from({ length: 500 }, (_, i) => pair(`k${i}`, `v${i}`));
+    let image = Buffer.concat(records);
+    let steps = 0;
+    const bytes = {
+      get size() {
+        return image.length;
+      },
+      read: (into: Buffer, offset: number) => void image.copy(into, 0, offset),
+      write: (data: Uint8Array, offset: number) => image.set(data, offset),
+      truncate: (size: number) => {
+        image = image.subarray(0, size);
+      },
+    };
+    for (const _ of removeRecords(bytes, [0, 3 * RECORD_SIZE, 499 * RECORD_SIZE])) steps++;
+    const expected = Array.from({ length: 500 }, (_, i) => `k${i}`).filter(
+      (key) => !["k0", "k3", "k499"].includes(key),
+    );
+    expect(pairsOf(image).map(([key]) => key)).to.deep.equal(expected);
+    expect(steps).to.be.greaterThan(4);
+  });
+
+  describe("with record locks of the POSIX kind, as on FreeBSD", () => {
+    it("is one descriptor for all users in the process, whose closing drops nobody's lock", async function () {
+      const python = findPython("import fcntl");
+      if (python === undefined) {
+        console.log("      pending: no python3");
+        return this.skip();
+      }
+      const first = sharePoolFile(fileOptions(posix));
+      const second = sharePoolFile(fileOptions(posix));
+      expect(second.file).to.equal(first.file);
+      let seen = "";
+      await first.file.locked("exclusive", new Call(), async () => {
+        await second.close();
+        await second.close();
+        const script = `import fcntl,sys
+f=open(sys.argv[1],"r+b")
+try: fcntl.lockf(f,fcntl.LOCK_EX|fcntl.LOCK_NB); print("got it")
+except OSError: print("held")`;
+        seen = (await start(python, ["-c", script, path]).done).stdout.trim();
+      });
+      expect(seen).to.equal("held");
+      await first.close();
+      await rejects(
+        first.file.locked("shared", new Call(), () => undefined),
+        "ERR_DISCONNECTED",
+      );
+    });
+
+    it("serialises two pools on it without a lost record", async () => {
+      const shares = [sharePoolFile(fileOptions(posix)), sharePoolFile(fileOptions(posix))];
+      const pools = shares.map(({ file, close }) => poolOn(file, close));
+      await Promise.all(
+        pools.flatMap((pool, p) =>
+          Array.from({ length: 40 }, (_, i) => pool.write(`${p}-${i}`, Buffer.from("v"), new Call())),
+        ),
+      );
+      expect(new Map(pairsOf(nodeFs.readFileSync(path))).size).to.equal(80);
+      await Promise.all(pools.map((pool) => pool.close()));
+    });
+  });
+
+  it("is found in FreeBSD's place, and in the old one of Linux", async () => {
+    for (const [platform, place] of [
+      ["freebsd", "var/db/hyperv/pool"],
+      ["linux", "var/opt/hyperv"],
+    ] as const) {
+      const sysroot = mkdtempSync(join(tmpdir(), "pvbus-place-"));
+      mkdirSync(join(sysroot, place), { recursive: true });
+      writeFileSync(join(sysroot, place, ".kvp_pool_0"), fixture("pool0_basic.bin"));
+      const bus = await openPvbus({ host: nodeHost({ platform, sysroot }) });
+      expect((await collect(bus.primary?.list("External") ?? (async function* () {})())).length).to.equal(3);
+      await bus.close();
+      rmSync(sysroot, { recursive: true });
+    }
+  });
+});
