@@ -2,6 +2,8 @@ import { type CpuidScan, scanCpuid } from "./cpuid-scan.js";
 import { matchDmi } from "./dmi-rules.js";
 import { findConfidential, findContainer, findPlatform } from "./environment.js";
 import { type Facts, known, textOf } from "./facts.js";
+import { Findings, printable } from "./findings.js";
+import { judgeForeignSystems } from "./foreign-systems.js";
 import { INTERFACE_KINDS, OPENBSD_ROWS, PRIMARY_ORDER, typeOfId } from "./interface-table.js";
 import type { DetectedInterface, DetectionReport, Evidence, EvidenceSource } from "./report.js";
 
@@ -16,36 +18,6 @@ const HYPERV_ISOLATION = 1 << 22;
 const HYPERV_NESTED = 1 << 12;
 const XEN_INITIAL_DOMAIN = 1 << 11;
 
-interface Found {
-  role: "guest" | "host";
-  base: number | undefined;
-  emulated: boolean;
-  readonly evidence: Evidence[];
-  details: Record<string, unknown>;
-}
-
-/** Collects what speaks for each interface. */
-class Findings {
-  readonly byId = new Map<string, Found>();
-  /** A hypervisor is there, whatever its name. */
-  unexplained = false;
-
-  add(id: string, source: EvidenceSource, detail: string): Found {
-    let found = this.byId.get(id);
-    if (found === undefined) {
-      found = { role: "guest", base: undefined, emulated: false, evidence: [], details: {} };
-      this.byId.set(id, found);
-    }
-    found.evidence.push({ source, detail: printable(detail) });
-    return found;
-  }
-}
-
-/** Facts are untrusted text: what could steer a terminal is shown escaped. */
-function printable(text: string): string {
-  return text.replace(/[^\x20-\x7e]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, "0")}`);
-}
-
 const hex = (number: number): string => `0x${number.toString(16).padStart(8, "0")}`;
 
 /** Decides from the facts of one machine, live or recorded, what interfaces it has and which one is real. */
@@ -53,11 +25,15 @@ export function decide(facts: Facts): DetectionReport {
   const findings = new Findings();
   const scan = scanCpuid(facts);
   judgeCpuid(facts, scan, findings);
-  judgeDmi(facts, scan, findings);
+  judgeStrongTexts(facts, findings);
   judgeXenFiles(facts, findings);
   judgeDeviceTree(facts, findings);
   judgeHypervFiles(facts, findings);
   judgeFadt(facts, findings);
+  judgeForeignSystems(facts, findings);
+  judgeWeakTexts(facts, scan, findings);
+  judgeMachineModel(facts, findings);
+  if (findings.byId.size === 0 && known(facts.smbiosVmBit()) === true) findings.unexplained = true;
   markEmulated(findings);
 
   const interfaces = inUnitOrder(findings);
@@ -104,13 +80,18 @@ function version(packed: number): string {
   return `${packed >>> 16}.${packed & 0xffff}`;
 }
 
-/** Strong texts always count; weak ones where CPUID cannot be asked or names nobody. */
-function judgeDmi(facts: Facts, scan: CpuidScan, findings: Findings): void {
-  const matches = matchDmi(facts);
-  for (const { id, strength, detail } of matches) if (strength === "strong") findings.add(id, "dmi", detail);
-  if (scan.askable && !(scan.hypervisorBit && findings.byId.size === 0)) return;
-  const named = matches.find(({ strength }) => strength === "weak");
-  if (named !== undefined && findings.byId.size === 0) findings.add(named.id, "dmi", named.detail);
+/** Texts that name the virtual machine itself always count. */
+function judgeStrongTexts(facts: Facts, findings: Findings): void {
+  for (const { id, strength, source, detail } of matchDmi(facts)) {
+    if (strength === "strong") findings.add(id, source, detail);
+  }
+}
+
+/** Texts that name a machine model count where CPUID cannot be asked or names nobody, and nothing better was found. */
+function judgeWeakTexts(facts: Facts, scan: CpuidScan, findings: Findings): void {
+  if (findings.byId.size > 0 || (scan.askable && !scan.hypervisorBit)) return;
+  const named = matchDmi(facts).find(({ strength }) => strength === "weak");
+  if (named !== undefined) findings.add(named.id, named.source, named.detail);
 }
 
 function judgeXenFiles(facts: Facts, findings: Findings): void {
@@ -148,17 +129,16 @@ function judgeDeviceTree(facts: Facts, findings: Findings): void {
     else if (names.length === 1 && names[0] === "linux,kvm") findings.add("kvm", "devicetree", detail);
     else if (names.some((name) => name.includes("vmware"))) findings.add("vmware", "devicetree", detail);
     else findings.unexplained = true;
-    return;
   }
+}
+
+/** Device trees of virtual machine models, whose accelerator they do not tell. */
+function judgeMachineModel(facts: Facts, findings: Findings): void {
+  if (findings.byId.size > 0) return;
   const firmwareConfig = facts.names("/proc/device-tree").find((name) => name.startsWith("fw-cfg@"));
-  if (firmwareConfig !== undefined && findings.byId.size === 0) {
-    findings.add("qemu", "devicetree", `/proc/device-tree/${firmwareConfig}`);
-  } else if (
-    textOf(facts.file("/proc/device-tree/compatible")).includes("linux,dummy-virt") &&
-    findings.byId.size === 0
-  ) {
+  if (firmwareConfig !== undefined) findings.add("qemu", "devicetree", `/proc/device-tree/${firmwareConfig}`);
+  else if (textOf(facts.file("/proc/device-tree/compatible")).includes("linux,dummy-virt"))
     findings.unexplained = true;
-  }
 }
 
 function judgeHypervFiles(facts: Facts, findings: Findings): void {

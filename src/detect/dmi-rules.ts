@@ -1,4 +1,6 @@
-import { type Facts, textOf } from "./facts.js";
+import type { Facts } from "./facts.js";
+import { firmwareText } from "./firmware.js";
+import type { EvidenceSource } from "./report.js";
 
 /** What firmware text says of the hypervisor. */
 export interface DmiMatch {
@@ -8,6 +10,8 @@ export interface DmiMatch {
   readonly strength: "strong" | "weak";
   /** Field and text. */
   readonly detail: string;
+  /** Where the text was read. */
+  readonly source: EvidenceSource;
 }
 
 interface Rule {
@@ -53,7 +57,8 @@ const RULES: readonly Rule[] = [
 
 /** Gives every rule that the firmware's texts match, the strong ones first. */
 export function matchDmi(facts: Facts): readonly DmiMatch[] {
-  const text = (field: string): string => textOf(facts.dmi(field));
+  const texts = new Map([...NAMES].map((field) => [field as string, firmwareText(facts, field)]));
+  const text = (field: string): string => texts.get(field)?.text ?? "";
   const isEc2Metal = /\.metal(-|$)/.test(text("product_name"));
   const matches: DmiMatch[] = [];
   for (const { id, strength, fields, prefix, also } of RULES) {
@@ -61,8 +66,9 @@ export function matchDmi(facts: Facts): readonly DmiMatch[] {
     if (field === undefined) continue;
     if (also !== undefined && !text(also.field).startsWith(also.prefix)) continue;
     if (prefix === "Amazon EC2" && isEc2Metal) continue;
+    const { source = "dmi", name = field } = texts.get(field) ?? {};
     const second = also === undefined ? "" : `, ${also.field}: ${text(also.field)}`;
-    matches.push({ id, strength, detail: `${field}: ${text(field)}${second}` });
+    matches.push({ id, strength, source, detail: `${name}: ${text(field)}${second}` });
   }
   return matches;
 }

@@ -1,14 +1,19 @@
 import type { CpuidScan } from "./cpuid-scan.js";
 import { type Facts, known, textOf } from "./facts.js";
+import { firmwareText } from "./firmware.js";
 
 /** Chassis asset tag of every Azure machine. */
 const AZURE_ASSET_TAG = "7783-7084-3265-9085-8269-3286-77";
 /** Highest basic leaf and text of a TDX guest (Linux arch/x86/coco/tdx/tdx.c). */
 const TDX_LEAF = 0x21;
+/** AMD's memory encryption: leaf, its bit for SEV, and the register that says what is on (systemd src/basic/confidential-virt.c). */
+const SEV_LEAF = 0x8000001f;
+const SEV_SUPPORTED = 2;
+const SEV_STATUS_MSR = 0xc0010131;
 
 /** Gives the cloud platform by its firmware texts, or null. */
 export function findPlatform(facts: Facts): string | null {
-  const text = (field: string): string => textOf(facts.dmi(field));
+  const text = (field: string): string => firmwareText(facts, field).text;
   const product = text("product_name");
   const vendor = text("sys_vendor");
   if (text("chassis_asset_tag") === AZURE_ASSET_TAG) return "azure";
@@ -49,7 +54,15 @@ export function findConfidential(facts: Facts, scan: CpuidScan): string | null {
     if (isolation === 2) return "sev-snp";
     if (isolation === 3) return "tdx";
   }
+  if (textOf(facts.file("/sys/firmware/uv/prot_virt_guest")) === "1") return "protvirt";
+  if (facts.file("/sys/devices/platform/arm-cca-dev").kind === "value") return "cca";
   if (!scan.hypervisorBit) return null;
+  if (((leaf(SEV_LEAF)?.eax ?? 0) & SEV_SUPPORTED) !== 0) {
+    const status = known(facts.msr(SEV_STATUS_MSR)) ?? 0n;
+    if ((status & 4n) !== 0n) return "sev-snp";
+    if ((status & 2n) !== 0n) return "sev-es";
+    if ((status & 1n) !== 0n) return "sev";
+  }
   if ((leaf(0)?.eax ?? 0) >= TDX_LEAF) {
     const { ebx = 0, ecx = 0, edx = 0 } = leaf(TDX_LEAF) ?? {};
     if (ebx === 0x65746e49 && edx === 0x5844546c && ecx === 0x20202020) return "tdx";

@@ -24,7 +24,7 @@ export function unreadable(why: string): Fact<never> {
  * decision serves both. No method throws.
  */
 export interface Facts {
-  /** Operating system, as `process.platform` names it. */
+  /** Operating system: `linux`, `freebsd`, `openbsd`, `netbsd`, `windows`, `darwin`. */
   readonly os: string;
   /** Processor architecture, as `process.arch` names it. */
   readonly arch: string;
@@ -38,7 +38,27 @@ export interface Facts {
   names(directory: string): readonly string[];
   /** Bytes 268..275 of the ACPI FADT. */
   fadtHypervisorId(): Fact<string>;
+  /** Bit 4 of SMBIOS type 0's second extension byte: the firmware says that this is a virtual machine. */
+  smbiosVmBit(): Fact<boolean>;
+  /** A sysctl by name (FreeBSD, OpenBSD, NetBSD, macOS). */
+  sysctl(name: string): Fact<string>;
+  /** A kernel environment variable (FreeBSD). */
+  kenv(name: string): Fact<string>;
+  /** A value of a registry key, `HKLM\\…` (Windows). */
+  registry(key: string, name: string): Fact<string>;
+  /** Answers of OpenBSD's pvbus devices to the type call, by device. */
+  pvbusTypes(): ReadonlyMap<string, string>;
+  /** A model-specific register of the processor. */
+  msr(number: number): Fact<bigint>;
 }
+
+/** Answers of a machine that has none of the sources of other operating systems. */
+export const NO_FOREIGN_SOURCES: Pick<Facts, "sysctl" | "kenv" | "registry" | "pvbusTypes"> = {
+  sysctl: () => ABSENT,
+  kenv: () => ABSENT,
+  registry: () => ABSENT,
+  pvbusTypes: () => new Map(),
+};
 
 /** Gives the value of a fact, or undefined. */
 export function known<T>(fact: Fact<T>): T | undefined {

@@ -1,20 +1,26 @@
 import fs from "node:fs";
 import type { Host } from "../host/host.js";
 import type { Cpuid } from "../native/cpuid.js";
-import { ABSENT, type Fact, type Facts, unreadable, value } from "./facts.js";
+import { ABSENT, type Fact, type Facts, NO_FOREIGN_SOURCES, unreadable, value } from "./facts.js";
+
+/** What other systems than Linux have beside files. */
+export type ForeignSources = Pick<Facts, "sysctl" | "kenv" | "registry" | "pvbusTypes">;
 
 /** Most bytes that are read of any source; the longest text that a rule needs is far shorter. */
 const MAX_BYTES = 1024 * 1024;
 const FIRST_BYTES = 4096;
 const FADT_HYPERVISOR_ID = { offset: 268, length: 8 };
+/** SMBIOS type 0, second extension byte (DMTF DSP0134, 7.1.2.2). */
+const SMBIOS_VM_BIT = { lengthAt: 1, needed: 20, at: 19, bit: 16 };
 // O_NONBLOCK: a FIFO in a captured tree must not hang the open.
 const READ_FLAGS = fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0);
 
 /**
  * Facts of the machine that a host stands for, each read once, when it is asked for.
  * @param cpuid how the instruction is executed, or why it is not
+ * @param foreign sources of other operating systems than Linux
  */
-export function liveFacts(host: Host, cpuid: Cpuid): Facts {
+export function liveFacts(host: Host, cpuid: Cpuid, foreign: ForeignSources = NO_FOREIGN_SOURCES): Facts {
   const seen = new Map<string, Fact<string>>();
   const file = (path: string): Fact<string> => {
     const fact = seen.get(path) ?? readText(host.path(path));
@@ -22,7 +28,8 @@ export function liveFacts(host: Host, cpuid: Cpuid): Facts {
     return fact;
   };
   return {
-    os: host.platform,
+    ...foreign,
+    os: host.platform === "win32" ? "windows" : host.platform,
     arch: host.arch,
     cpuid: (leaf) => ("read" in cpuid ? value(cpuid.read(leaf)) : unreadable(cpuid.unreadable)),
     dmi: (field) => file(`/sys/class/dmi/id/${field}`),
@@ -44,6 +51,16 @@ export function liveFacts(host: Host, cpuid: Cpuid): Facts {
         ? ABSENT
         : value(table.value.toString("latin1", offset, offset + length));
     },
+    smbiosVmBit: () => {
+      const raw = readBytes(host.path("/sys/firmware/dmi/entries/0-0/raw"));
+      if (raw.kind !== "value") return raw;
+      const { lengthAt, needed, at, bit } = SMBIOS_VM_BIT;
+      const { value: table } = raw;
+      return (table[lengthAt] ?? 0) < needed || table.length <= at
+        ? ABSENT
+        : value(((table[at] ?? 0) & bit) !== 0);
+    },
+    msr: (number) => readMsr(host.path("/dev/cpu/0/msr"), number),
   };
 }
 
@@ -74,5 +91,22 @@ function readBytes(path: string): Fact<Buffer> {
     return code === "ENOENT" || code === "ENOTDIR" ? ABSENT : unreadable(`${path}: ${code}`);
   } finally {
     if (fd !== undefined) fs.closeSync(fd);
+  }
+}
+
+/** Linux's msr module: 8 bytes at position number; root only. */
+function readMsr(path: string, number: number): Fact<bigint> {
+  if (fs.statSync(path, { throwIfNoEntry: false })?.isCharacterDevice() !== true) return ABSENT;
+  try {
+    const fd = fs.openSync(path, READ_FLAGS);
+    try {
+      const bytes = Buffer.alloc(8);
+      fs.readSync(fd, bytes, 0, 8, number);
+      return value(bytes.readBigUInt64LE());
+    } finally {
+      fs.closeSync(fd);
+    }
+  } catch (error) {
+    return unreadable(`${path}: ${(error as NodeJS.ErrnoException).code ?? "unknown"}`);
   }
 }

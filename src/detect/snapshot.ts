@@ -18,6 +18,10 @@ export function snapshotFacts(document: unknown): Facts {
   const dmi = optional(input["dmi"], "dmi");
   const files = optional(input["files"], "files") ?? {};
   const acpi = optional(input["acpi"], "acpi") ?? {};
+  const section = (name: string): Json => optional(input[name], name) ?? {};
+  const [sysctl, kenv, registry, ioctl, msr] = ["sysctl", "kenv", "registry", "ioctl", "msr"].map(
+    section,
+  ) as [Json, Json, Json, Json, Json];
   const paths = Object.keys(files);
   return {
     os,
@@ -34,6 +38,19 @@ export function snapshotFacts(document: unknown): Facts {
       return [...new Set(below.map((path) => path.slice(directory.length + 1).split("/", 1)[0] as string))];
     },
     fadtHypervisorId: () => entry(acpi, "fadtHypervisorId"),
+    smbiosVmBit: () => (typeof input["smbiosVmBit"] === "boolean" ? value(input["smbiosVmBit"]) : ABSENT),
+    sysctl: (name) => entry(sysctl, name),
+    kenv: (name) => entry(kenv, name),
+    registry: (key, name) => entry(optional(registry[key], `registry ${key}`) ?? {}, name),
+    pvbusTypes: () =>
+      new Map(Object.entries(ioctl).filter((each): each is [string, string] => typeof each[1] === "string")),
+    msr: (number) => {
+      const found = entry(msr, `0x${number.toString(16)}`);
+      if (found.kind !== "value") return found;
+      return /^0x[0-9a-f]{1,16}$/i.test(found.value)
+        ? value(BigInt(found.value))
+        : unreadable("no 64-bit number");
+    },
   };
 }
 
