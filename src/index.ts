@@ -2,6 +2,7 @@ export { Bus } from "./bus/bus.js";
 export type { CallOptions } from "./bus/call.js";
 export { Call } from "./bus/call.js";
 export type { Capabilities, Limits, Verbs } from "./bus/capabilities.js";
+export type { Diagnosis } from "./bus/diagnosis.js";
 export {
   AbortedError,
   FormatError,
@@ -28,6 +29,8 @@ export type {
   WatchHooks,
 } from "./bus/store.js";
 export { HOST, PROVIDER, type Token } from "./bus/tokens.js";
+export type { SnapshotDocument } from "./detect/capture.js";
 export type { DetectedInterface, DetectionReport, Evidence, EvidenceSource } from "./detect/report.js";
 export type { Clock, Host, Logger } from "./host/host.js";
 export { type InterfaceRequest, type OpenOptions, openPvbus } from "./open.js";
+export { captureSnapshot, type SnapshotOptions } from "./snapshot.js";

@@ -1,6 +1,7 @@
 import { statSync } from "node:fs";
 import { join } from "node:path";
 import type { Capabilities } from "../../src/bus/capabilities.js";
+import type { Diagnosis } from "../../src/bus/diagnosis.js";
 import { PvbusError, pvbusError } from "../../src/bus/errors.js";
 import type { KernelStore } from "../../src/bus/kernel-store.js";
 import type { Provider, StoreTarget } from "../../src/bus/provider.js";
@@ -65,6 +66,12 @@ export class HypervProvider implements Provider {
       logger: host.logger,
       createPool: (info) => this.#createPool(info, directory, options),
     });
+  }
+
+  /** Checks bus, service, device, daemon, pools and native calls. */
+  async diagnose(target: StoreTarget): Promise<readonly Diagnosis[]> {
+    const { diagnoseHyperv } = await import("./diagnose.js");
+    return diagnoseHyperv(this.#host, checkOptions(target.options).directory);
   }
 
   /** The pools as OpenBSD's kernel serves them. */

@@ -2,6 +2,7 @@ import { isUtf8 } from "node:buffer";
 import type { DetectedInterface, Evidence } from "../detect/report.js";
 import { Call, type CallOptions } from "./call.js";
 import { type Capabilities, NO_CAPABILITIES, type Verbs } from "./capabilities.js";
+import type { Diagnosis } from "./diagnosis.js";
 import { PvbusError, pvbusError } from "./errors.js";
 import type { KernelStore } from "./kernel-store.js";
 import type { Provider, StoreTarget } from "./provider.js";
@@ -210,6 +211,11 @@ export class PvInterface implements AsyncDisposable {
     } catch (error) {
       throw this.#decorate(error);
     }
+  }
+
+  /** Checks what the store needs on this machine; undefined where no provider can tell. */
+  async diagnose(): Promise<readonly Diagnosis[] | undefined> {
+    return this.#provider?.diagnose?.(this.#target);
   }
 
   /** Gives the interface as OpenBSD's kernel would serve it; undefined when that kernel has no key-value call for it. */

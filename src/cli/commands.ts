@@ -80,6 +80,7 @@ export const OPTIONS: readonly OptionEntry[] = [
   { name: "help", short: "h", description: "show this help" },
   { name: "version", short: "V", description: "show the version" },
   { name: "snapshot", value: "FILE", command: "detect", description: "decide from a recorded machine" },
+  { name: "identifiers", command: "snapshot", description: "keep serial numbers, UUIDs and asset tags" },
   { name: "count", value: "N", command: "watch", description: "end after N changes", parse: positive },
 ];
 
@@ -144,6 +145,21 @@ export const COMMANDS: readonly CommandEntry[] = [
     args: [],
     description: "what the host tells about this machine",
     load: async () => (await import("./commands/info.js")).infoCommand,
+  },
+  {
+    name: "doctor",
+    args: [],
+    description: "what works, what does not, why, and what mends it",
+    load: async () => (await import("./commands/doctor.js")).doctorCommand,
+  },
+  {
+    name: "snapshot",
+    args: [],
+    description: "record all facts of this machine as one JSON document",
+    load: async () => {
+      const { snapshotCommand } = await import("./commands/snapshot.js");
+      return (context, _args, own) => snapshotCommand(context, own);
+    },
   },
   {
     name: "demo",

@@ -1,4 +1,5 @@
 import { type CpuidScan, scanCpuid } from "./cpuid-scan.js";
+import { cpuidDetails } from "./details.js";
 import { matchDmi } from "./dmi-rules.js";
 import { findConfidential, findContainer, findPlatform } from "./environment.js";
 import { type Facts, known, textOf } from "./facts.js";
@@ -58,8 +59,7 @@ function judgeCpuid(facts: Facts, scan: CpuidScan, findings: Findings): void {
       const found = findings.add(id, "cpuid", `leaf ${hex(base)}: ${signature}`);
       found.base = base;
       if (id === "acrn" && ((leaf(1)?.eax ?? 0) & 1) === 1) found.role = "host";
-      if (id === "xen") found.details["version"] = version(leaf(1)?.eax ?? 0);
-      if (id === "kvm") found.details["features"] = hex(leaf(1)?.eax ?? 0);
+      if (id !== "hyperv") found.details = cpuidDetails(id, leaf);
     }
     if (id === "hyperv" || isHypervInterface) {
       const found =
@@ -70,14 +70,9 @@ function judgeCpuid(facts: Facts, scan: CpuidScan, findings: Findings): void {
       const privileges = leaf(3)?.ebx ?? 0;
       if ((privileges & HYPERV_CPU_MANAGEMENT) !== 0 && (privileges & HYPERV_ISOLATION) === 0)
         found.role = "host";
-      found.details["version"] = `${version(leaf(2)?.ebx ?? 0)} build ${leaf(2)?.eax ?? 0}`;
-      found.details["privileges"] = hex(privileges);
+      found.details = cpuidDetails("hyperv", leaf);
     }
   }
-}
-
-function version(packed: number): string {
-  return `${packed >>> 16}.${packed & 0xffff}`;
 }
 
 /** Texts that name the virtual machine itself always count. */
@@ -103,7 +98,7 @@ function judgeXenFiles(facts: Facts, findings: Findings): void {
       "sysfs",
       `/sys/hypervisor/type: xen${guestType && `, guest_type: ${guestType}`}`,
     );
-    if (guestType !== "") found.details["guestType"] = guestType;
+    if (guestType !== "") found.details = { ...found.details, guestType };
   }
   const capabilities = facts.file("/proc/xen/capabilities");
   if (capabilities.kind === "value" || facts.file("/proc/xen").kind === "value") {

@@ -16,9 +16,14 @@ const SNAPSHOT_FILE = "/snapshot.json";
  * @throws PvbusError `ERR_CORRUPT` for a malformed snapshot
  */
 export async function detect(host: Host): Promise<DetectionReport> {
-  if (host.sysroot === undefined) return decide(liveFacts(host, await liveCpuid()));
+  return decide(await factsOf(host));
+}
+
+/** Gives the facts that {@link detect} decides from. @throws PvbusError `ERR_CORRUPT` for a malformed snapshot */
+export async function factsOf(host: Host): Promise<Facts> {
+  if (host.sysroot === undefined) return liveFacts(host, await liveCpuid());
   const files = liveFacts(host, { unreadable: "a captured tree has no processor" });
-  return decide(recorded(files) ?? files);
+  return recorded(files) ?? files;
 }
 
 /** Decides from a recorded machine alone. @throws PvbusError `ERR_CORRUPT` for a malformed document */

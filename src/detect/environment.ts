@@ -3,7 +3,7 @@ import { type Facts, known, textOf } from "./facts.js";
 import { firmwareText } from "./firmware.js";
 
 /** Chassis asset tag of every Azure machine. */
-const AZURE_ASSET_TAG = "7783-7084-3265-9085-8269-3286-77";
+export const AZURE_ASSET_TAG = "7783-7084-3265-9085-8269-3286-77";
 /** Highest basic leaf and text of a TDX guest (Linux arch/x86/coco/tdx/tdx.c). */
 const TDX_LEAF = 0x21;
 /** AMD's memory encryption: leaf, its bit for SEV, and the register that says what is on (systemd src/basic/confidential-virt.c). */

@@ -6,7 +6,7 @@ export interface Found {
   base: number | undefined;
   emulated: boolean;
   readonly evidence: Evidence[];
-  details: Record<string, unknown>;
+  details: Readonly<Record<string, unknown>>;
 }
 
 /** Collects what speaks for each interface. */

@@ -78,7 +78,9 @@ export function printDetection(stdout: Sink, bus: Bus, paint: (text: string) => 
     stdout.write(`${paint(each.name)} ${each.type} (${notes.join(", ")})\n`);
     for (const { source, detail } of each.evidence) stdout.write(`  ${source}: ${detail}\n`);
     for (const [name, value] of Object.entries(each.details))
-      stdout.write(`  ${name}: ${visible(String(value))}\n`);
+      stdout.write(
+        `  ${name}: ${visible(Array.isArray(value) ? value.join(", ") || "none" : String(value))}\n`,
+      );
     const { capabilities } = bus.interface(each.name) ?? { capabilities: NO_CAPABILITIES };
     const verbs = (["read", "write", "delete", "list", "watch"] as const).filter(
       (verb) => capabilities[verb],

@@ -1,0 +1,11 @@
+/** One thing that a provider checked: does it work, and if not, why and what mends it. */
+export interface Diagnosis {
+  /** What was checked: `pool Guest can be written`. */
+  readonly what: string;
+  /** Whether it works. */
+  readonly works: boolean;
+  /** Why not, or what was seen. */
+  readonly why?: string | undefined;
+  /** The exact command that mends it. */
+  readonly mend?: string | undefined;
+}

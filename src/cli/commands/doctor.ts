@@ -1,0 +1,44 @@
+import type { Diagnosis } from "../../bus/diagnosis.js";
+import type { PvInterface } from "../../bus/interface.js";
+import { type Context, withBus } from "../context.js";
+import { heading, visible, writeJson } from "../output.js";
+
+/** `pvbus doctor`: per interface what works, what does not, why, and the command that mends it; exit 1 if anything fails. */
+export function doctorCommand(context: Context): Promise<number> {
+  return withBus(context, async (bus) => {
+    const { stdout, options, env } = context;
+    const chosen = bus.interfaces.filter(
+      ({ name }) => options.interface === undefined || name === options.interface,
+    );
+    const reports = await Promise.all(chosen.map(async (each) => ({ each, checks: await checksOf(each) })));
+    const healthy = reports.every(({ checks }) => checks.every(({ works }) => works));
+    if (options.json === true) {
+      const interfaces = reports.map(({ each, checks }) => ({ name: each.name, type: each.type, checks }));
+      writeJson(stdout, { healthy, interfaces, unreadable: bus.detection.unreadable });
+      return healthy ? 0 : 1;
+    }
+    const paint = heading(stdout, env);
+    if (reports.length === 0) stdout.write("no hypervisor interface here; nothing to mend\n");
+    for (const { each, checks } of reports) {
+      stdout.write(`${paint(each.name)} ${each.type}${each.primary ? " (primary)" : ""}\n`);
+      for (const { what, works, why, mend } of checks) {
+        stdout.write(
+          `  ${works ? "ok " : "NOT"} ${visible(what)}${why === undefined ? "" : ` (${visible(why)})`}\n`,
+        );
+        if (mend !== undefined) stdout.write(`      mend: ${visible(mend)}\n`);
+      }
+    }
+    for (const { source, detail } of bus.detection.unreadable)
+      stdout.write(`not readable: ${source}: ${detail}\n`);
+    return healthy ? 0 : 1;
+  });
+}
+
+async function checksOf(target: PvInterface): Promise<readonly Diagnosis[]> {
+  const checks = await target.diagnose();
+  if (checks !== undefined) return checks;
+  const why = target.emulated
+    ? "it is emulated by another hypervisor; use the primary"
+    : "no provider serves this type yet";
+  return [{ what: "its store can be opened", works: target.emulated, why }];
+}
