@@ -22,32 +22,40 @@ export interface CpuidRange {
 
 /** What CPUID says of hypervisors. */
 export interface CpuidScan {
-  /** The instruction could be executed. */
-  readonly askable: boolean;
-  /** Leaf 1 ECX bit 31: a hypervisor wants to be seen. */
-  readonly hypervisorBit: boolean;
+  /** Leaf 1 ECX bit 31: a hypervisor wants to be seen; undefined where nobody could be asked. */
+  readonly hypervisorBit: boolean | undefined;
   /** Ranges with a signature, ascending. */
   readonly ranges: readonly CpuidRange[];
 }
 
 /**
  * Scans the hypervisor leaves. Without the hypervisor bit they mean nothing: processors answer with unrelated data.
- * The scan stops after the first base whose first four characters are not printable (OpenBSD sys/dev/pv/pvbus.c).
+ * After the first base the scan stops at one whose first four characters are not printable (OpenBSD
+ * sys/dev/pv/pvbus.c). Where the instruction cannot be executed the kernel's own flag stands for the bit.
  */
 export function scanCpuid(facts: Facts): CpuidScan {
-  const features = facts.cpuid(1);
-  if (features.kind !== "value") return { askable: false, hypervisorBit: false, ranges: [] };
-  if (features.value.ecx >>> 31 === 0) return { askable: true, hypervisorBit: false, ranges: [] };
+  const features = known(facts.cpuid(1));
+  if (features === undefined) return { hypervisorBit: kernelFlag(facts), ranges: [] };
+  if (features.ecx >>> 31 === 0) return { hypervisorBit: false, ranges: [] };
   const ranges: CpuidRange[] = [];
   for (let base = FIRST_BASE; base < END_OF_BASES; base += BASE_STEP) {
     const registers = known(facts.cpuid(base));
     if (registers === undefined) break;
     const signature = signatureOf(registers);
-    if (!/^[\x20-\x7e]{4}/.test(signature)) break;
+    const isPrintable = /^[\x20-\x7e]{4}/.test(signature);
+    if (!isPrintable && base > FIRST_BASE) break;
     const isHypervInterface = known(facts.cpuid(base + 1))?.eax === HV_INTERFACE;
-    ranges.push({ base, signature, id: idOfSignature(signature), isHypervInterface });
+    if (isPrintable || isHypervInterface) {
+      ranges.push({ base, signature, id: idOfSignature(signature), isHypervInterface });
+    }
   }
-  return { askable: true, hypervisorBit: true, ranges };
+  return { hypervisorBit: true, ranges };
+}
+
+/** The flag `hypervisor` of x86 in /proc/cpuinfo. */
+function kernelFlag(facts: Facts): boolean | undefined {
+  const flags = /^flags\s*:(.*)$/m.exec(known(facts.file("/proc/cpuinfo")) ?? "")?.[1];
+  return flags === undefined ? undefined : /\bhypervisor\b/.test(flags);
 }
 
 function signatureOf({ ebx, ecx, edx }: CpuidRegisters): string {

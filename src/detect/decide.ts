@@ -84,7 +84,7 @@ function judgeStrongTexts(facts: Facts, findings: Findings): void {
 
 /** Texts that name a machine model count where CPUID cannot be asked or names nobody, and nothing better was found. */
 function judgeWeakTexts(facts: Facts, scan: CpuidScan, findings: Findings): void {
-  if (findings.byId.size > 0 || (scan.askable && !scan.hypervisorBit)) return;
+  if (findings.byId.size > 0 || scan.hypervisorBit === false) return;
   const named = matchDmi(facts).find(({ strength }) => strength === "weak");
   if (named !== undefined) findings.add(named.id, named.source, named.detail);
 }
@@ -193,7 +193,9 @@ function choosePrimary(
   const first = PRIMARY_ORDER.find((id) => real.includes(id)) ?? real[0];
   if (first !== undefined) return first;
   const controls = interfaces.some(({ role }) => role === "host");
-  return guests.length > 0 || findings.unexplained || (scan.hypervisorBit && !controls) ? "unknown" : null;
+  return guests.length > 0 || findings.unexplained || (scan.hypervisorBit === true && !controls)
+    ? "unknown"
+    : null;
 }
 
 function isNested(facts: Facts, scan: CpuidScan, interfaces: readonly DetectedInterface[]): boolean {

@@ -1,6 +1,7 @@
 import { pvbusError } from "../bus/errors.js";
 import type { Host } from "../host/host.js";
 import type { Cpuid } from "../native/cpuid.js";
+import type { ForeignSources } from "../native/foreign-sources.js";
 import { decide } from "./decide.js";
 import type { Facts } from "./facts.js";
 import { liveFacts } from "./live-facts.js";
@@ -21,7 +22,7 @@ export async function detect(host: Host): Promise<DetectionReport> {
 
 /** Gives the facts that {@link detect} decides from. @throws PvbusError `ERR_CORRUPT` for a malformed snapshot */
 export async function factsOf(host: Host): Promise<Facts> {
-  if (host.sysroot === undefined) return liveFacts(host, await liveCpuid());
+  if (host.sysroot === undefined) return liveFacts(host, await liveCpuid(), await foreign(host));
   const files = liveFacts(host, { unreadable: "a captured tree has no processor" });
   return recorded(files) ?? files;
 }
@@ -34,6 +35,12 @@ export function detectSnapshot(document: unknown): DetectionReport {
 async function liveCpuid(): Promise<Cpuid> {
   const { openCpuid } = await import("../native/cpuid.js");
   return openCpuid();
+}
+
+/** Linux says everything by files. */
+async function foreign(host: Host): Promise<ForeignSources | undefined> {
+  if (host.platform === "linux") return undefined;
+  return (await import("../native/foreign-sources.js")).foreignSources(host.platform);
 }
 
 function recorded(files: Facts): Facts | undefined {

@@ -4,6 +4,21 @@ import { firmwareText } from "./firmware.js";
 
 /** Chassis asset tag of every Azure machine. */
 export const AZURE_ASSET_TAG = "7783-7084-3265-9085-8269-3286-77";
+/** Cloud platforms by the beginning of the system's vendor and product (cloud-init tools/ds-identify). */
+const PLATFORM_VENDORS = [
+  ["DigitalOcean", "digitalocean"],
+  ["Hetzner", "hetzner"],
+  ["Vultr", "vultr"],
+  ["Scaleway", "scaleway"],
+  ["UpCloud", "upcloud"],
+  ["Linode", "akamai"],
+  ["Akamai", "akamai"],
+] as const;
+const PLATFORM_PRODUCTS = [
+  ["Exoscale", "exoscale"],
+  ["CloudStack", "cloudstack"],
+  ["SmartDC", "smartos"],
+] as const;
 /** Highest basic leaf and text of a TDX guest (Linux arch/x86/coco/tdx/tdx.c). */
 const TDX_LEAF = 0x21;
 /** AMD's memory encryption: leaf, its bit for SEV, and the register that says what is on (systemd src/basic/confidential-virt.c). */
@@ -25,8 +40,8 @@ export function findPlatform(facts: Facts): string | null {
     return "openstack";
   if (text("chassis_asset_tag") === "OracleCloud.com") return "oracle";
   if (product === "Alibaba Cloud ECS") return "alibaba";
-  if (product.startsWith("SmartDC")) return "smartos";
-  return null;
+  const byVendor = PLATFORM_VENDORS.find(([beginning]) => vendor.startsWith(beginning))?.[1];
+  return byVendor ?? PLATFORM_PRODUCTS.find(([beginning]) => product.startsWith(beginning))?.[1] ?? null;
 }
 
 /** Gives the container around this process, or null. A leftover /.dockerenv alone proves nothing. */
@@ -56,7 +71,7 @@ export function findConfidential(facts: Facts, scan: CpuidScan): string | null {
   }
   if (textOf(facts.file("/sys/firmware/uv/prot_virt_guest")) === "1") return "protvirt";
   if (facts.file("/sys/devices/platform/arm-cca-dev").kind === "value") return "cca";
-  if (!scan.hypervisorBit) return null;
+  if (scan.hypervisorBit !== true) return null;
   if (((leaf(SEV_LEAF)?.eax ?? 0) & SEV_SUPPORTED) !== 0) {
     const status = known(facts.msr(SEV_STATUS_MSR)) ?? 0n;
     if ((status & 4n) !== 0n) return "sev-snp";

@@ -1,10 +1,8 @@
 import fs from "node:fs";
 import type { Host } from "../host/host.js";
 import type { Cpuid } from "../native/cpuid.js";
+import type { ForeignSources } from "../native/foreign-sources.js";
 import { ABSENT, type Fact, type Facts, NO_FOREIGN_SOURCES, unreadable, value } from "./facts.js";
-
-/** What other systems than Linux have beside files. */
-export type ForeignSources = Pick<Facts, "sysctl" | "kenv" | "registry" | "pvbusTypes">;
 
 /** Most bytes that are read of any source; the longest text that a rule needs is far shorter. */
 const MAX_BYTES = 1024 * 1024;
