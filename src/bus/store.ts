@@ -76,12 +76,15 @@ export interface ProviderStore {
   close(): Promise<void>;
 }
 
-/** Native places of portable keys in one store. */
+/**
+ * Native places of portable keys in one store. Names are letters, digits, `.`, `-` and `_`, at most 120 characters;
+ * distinct names must give distinct keys. A store whose keys take less than that encodes the rest.
+ */
 export interface PortableLayout {
-  /** Native keys under which the host may have put the named value, the strongest first. */
+  /** Native keys under which the host may have put the named value, the strongest first; as many for every name. */
   hostKeys(namespace: string, name: string): readonly string[];
-  /** Native key under which the guest publishes the named value. */
-  guestKey(namespace: string, name: string): string;
-  /** Longest value in UTF-8 bytes that one native key surely takes. */
+  /** Native key under which the guest publishes the named value; undefined where it cannot tell the host anything. */
+  guestKey(namespace: string, name: string): string | undefined;
+  /** Longest value in UTF-8 bytes that one native key surely takes, 64 at least. */
   readonly chunkBytes: number;
 }

@@ -1,1 +1,11 @@
+export type { ConformanceRunner } from "./conformance/runner.js";
+export type {
+  ConformanceKeys,
+  ConformanceOptions,
+  ConformanceSubject,
+  MakeConformanceSubject,
+} from "./conformance/subject.js";
+export { describeProviderConformance } from "./conformance/suite.js";
+export { MemoryProvider, type MemorySettings } from "./memory-provider.js";
+export { MemoryStore } from "./memory-store.js";
 export { HypervHostSimulator, KvpHostError, type KvpItem } from "./hyperv-host.js";

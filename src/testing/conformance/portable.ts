@@ -1,0 +1,35 @@
+import assert from "node:assert/strict";
+import { PortableView } from "../../bus/portable-keys.js";
+import type { Clauses } from "./clauses.js";
+
+const NAMESPACE = "org.example.conformance";
+
+/** Clauses on where a store keeps portable keys. */
+export function portableClauses(clauses: Clauses): void {
+  clauses.group("portable keys", () => {
+    clauses.clause("publishes short and split values", ["read", "write"], async (scope) => {
+      const { store, face } = await scope.session();
+      const layout = store.portable;
+      if (layout?.guestKey(NAMESPACE, "value") === undefined) return;
+      const view = new PortableView(face, NAMESPACE);
+      for (const value of ["short", "0123456789".repeat(layout.chunkBytes / 4), "short again"]) {
+        await scope.soon(view.publish("value", value), "publish");
+        const other = new PortableView((await scope.another({ store, face })).face, NAMESPACE);
+        assert.ok(
+          (await scope.soon(other.published("value"), "published")) === value,
+          `${value.length} characters`,
+        );
+      }
+      await scope.soon(view.unpublish("value"), "unpublish");
+      assert.equal(await scope.soon(view.published("value"), "published"), undefined);
+    });
+
+    clauses.clause("looks for the host's values under keys that it can read", ["read"], async (scope) => {
+      const { store, face } = await scope.session();
+      const keys = store.portable?.hostKeys(NAMESPACE, "absent");
+      if (keys === undefined) return;
+      assert.ok(keys.length > 0, "hostKeys gives none");
+      assert.equal(await scope.soon(new PortableView(face, NAMESPACE).get("absent"), "get"), undefined);
+    });
+  });
+}

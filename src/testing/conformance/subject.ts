@@ -1,0 +1,52 @@
+import type { Provider, StoreTarget } from "../../bus/provider.js";
+import type { ProviderStore } from "../../bus/store.js";
+import type { ConformanceRunner } from "./runner.js";
+
+/** Sample native keys of a subject: all that the suite cannot know by itself. */
+export interface ConformanceKeys {
+  /**
+   * Gives a writable key for a label, `(label) => "guest/" + label`. Labels are short and of a-z and 0-9, except in the
+   * hostile tests, where the key may well be impossible. Needed where the store can write.
+   */
+  readonly writable?: ((label: string) => string) | undefined;
+  /** What to list and watch so that all writable keys are found; default: everything. */
+  readonly prefix?: string | undefined;
+  /** Front of the writable keys that the declared limits do not count, such as a pool's name with its slash. */
+  readonly uncounted?: string | undefined;
+  /** Pairs that are there already and stay unchanged; needed where the store cannot write. */
+  readonly given?: Readonly<Record<string, string>> | undefined;
+  /** Keys that the guest may read but not change; each of them rejects with `ERR_READ_ONLY`. */
+  readonly readOnly?: readonly string[] | undefined;
+}
+
+/**
+ * What is examined. Either `provider` (with `target` where it needs one) or `open` says how sessions come about; with a
+ * provider its promises before opening are examined too.
+ */
+export interface ConformanceSubject {
+  /** The provider; every session is opened by it. */
+  readonly provider?: Provider | undefined;
+  /** How the provider opens; default: as it chooses. */
+  readonly target?: StoreTarget | undefined;
+  /** Opens one more session with the same pairs, independent of the others. */
+  readonly open?: (() => Promise<ProviderStore>) | undefined;
+  /** Sample keys. */
+  readonly keys: ConformanceKeys;
+  /** The transport takes one session at a time: "another session" is then the same one. */
+  readonly exclusive?: boolean | undefined;
+  /** Removes what was set up; called once after the last test. */
+  cleanup?(): Promise<void> | void;
+}
+
+/** Creates the subject of one run of the suite, before its first test. */
+export type MakeConformanceSubject = () => Promise<ConformanceSubject> | ConformanceSubject;
+
+/** Options of `describeProviderConformance`. */
+export interface ConformanceOptions {
+  /** The test runner; default: the global `describe`, `it`, `before` and `after`. */
+  readonly runner?: ConformanceRunner | undefined;
+  /** Longest wait in milliseconds for anything that the store must do; default 5000. */
+  readonly patienceMs?: number | undefined;
+  /** Number of parallel writes in the concurrency group; default 50. */
+  readonly parallel?: number | undefined;
+}

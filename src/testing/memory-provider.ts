@@ -1,0 +1,66 @@
+import type { Call } from "../bus/call.js";
+import type { Capabilities, Limits } from "../bus/capabilities.js";
+import { pvbusError } from "../bus/errors.js";
+import type { Provider, StoreTarget } from "../bus/provider.js";
+import type { Host } from "../host/host.js";
+import { MemoryRecords } from "./memory-records.js";
+import { MemoryStore } from "./memory-store.js";
+
+/** What may differ from one {@link MemoryProvider} to the next. */
+export interface MemorySettings {
+  /** Sizes that stores accept; default: keys of 256 and values of 1024 bytes. */
+  readonly limits?: Limits | undefined;
+  /** What the host administrator has given already, by native key: `{ "host/name": "vm-1" }`. */
+  readonly given?: Readonly<Record<string, string>> | undefined;
+}
+
+const DEFAULT_LIMITS: Limits = Object.freeze({ maxKeyBytes: 256, maxValueBytes: 1024 });
+const ALL = Object.freeze({ read: true, write: true, delete: true, list: true, watch: true });
+const READ_ONLY = Object.freeze({ read: true, write: false, delete: false, list: true, watch: true });
+
+/**
+ * A complete provider that keeps its pairs in memory: the example for authors of providers, and a store for the tests
+ * of programs that use pvbus. Keys are `guest/<name>`, which the guest may change, and `host/<name>`, which only
+ * {@link MemoryProvider.give} changes. All stores of one provider share the pairs.
+ * @example
+ * const bus = await openPvbus({ providers: [MemoryProvider], interfaces: [{ type: "Memory" }] });
+ * await bus.primary?.write("guest/build", "1.2.3");
+ */
+export class MemoryProvider implements Provider {
+  readonly id = "memory";
+  readonly type = "Memory";
+  readonly #records = new MemoryRecords();
+  readonly #capabilities: Capabilities;
+
+  /** @param _host not needed: the first argument that every provider class gets */
+  constructor(_host?: Host, settings: MemorySettings = {}) {
+    this.#capabilities = Object.freeze({
+      ...ALL,
+      limits: Object.freeze({ ...(settings.limits ?? DEFAULT_LIMITS) }),
+      pools: Object.freeze({ guest: ALL, host: READ_ONLY }),
+    });
+    for (const [key, value] of Object.entries(settings.given ?? {})) this.give(key, value);
+  }
+
+  capabilities(): Capabilities {
+    return this.#capabilities;
+  }
+
+  /** Memory lies at no usual place: the store is opened by whoever names it. */
+  locate(): boolean {
+    return false;
+  }
+
+  async open(target: StoreTarget, call: Call): Promise<MemoryStore> {
+    call.check("the opening of the store");
+    if (target.channel !== undefined) {
+      throw pvbusError("ERR_UNAVAILABLE", `memory has no channel "${target.channel}"; leave channel out`);
+    }
+    return new MemoryStore(this.#records, this.#capabilities);
+  }
+
+  /** Does what the host's administrator does: sets a pair in either pool, or removes it with undefined. */
+  give(key: string, value: string | undefined): void {
+    this.#records.set(key, value === undefined ? undefined : new TextEncoder().encode(value));
+  }
+}

@@ -1,0 +1,134 @@
+import type { Call } from "../bus/call.js";
+import type { Capabilities } from "../bus/capabilities.js";
+import { PvbusError, pvbusError } from "../bus/errors.js";
+import type { MachineFacts, PortableLayout, ProviderStore, RawEntry, WatchHooks } from "../bus/store.js";
+import type { MemoryRecords } from "./memory-records.js";
+
+const GUEST = "guest/";
+const HOST = "host/";
+
+/** An open session of a memory provider. */
+export class MemoryStore implements ProviderStore {
+  readonly capabilities: Capabilities;
+  readonly portable: PortableLayout;
+  readonly #records: MemoryRecords;
+  readonly #closing = new AbortController();
+
+  /** @internal Use `MemoryProvider.open`. */
+  constructor(records: MemoryRecords, capabilities: Capabilities) {
+    this.#records = records;
+    this.capabilities = capabilities;
+    this.portable = {
+      hostKeys: (namespace, name) => [`${HOST}${namespace}/${name}`],
+      guestKey: (namespace, name) => `${GUEST}${namespace}/${name}`,
+      chunkBytes: capabilities.limits?.maxValueBytes ?? 1024,
+    };
+  }
+
+  async read(key: string, call: Call): Promise<Uint8Array | undefined> {
+    this.#check(call);
+    this.#checkKey(key);
+    return this.#records.get(key);
+  }
+
+  async write(key: string, value: Uint8Array, call: Call): Promise<void> {
+    this.#check(call);
+    this.#checkWritable(key);
+    this.#checkSize("ERR_VALUE_TOO_LONG", "value", value.length, this.capabilities.limits?.maxValueBytes);
+    this.#records.set(key, value);
+  }
+
+  async delete(key: string, call: Call): Promise<boolean> {
+    this.#check(call);
+    this.#checkWritable(key);
+    const there = this.#records.has(key);
+    if (there) this.#records.set(key, undefined);
+    return there;
+  }
+
+  async *list(prefix: string, call: Call): AsyncGenerator<RawEntry, void, undefined> {
+    this.#check(call);
+    for (const key of this.#records.keys()) {
+      this.#check(call);
+      const value = isBelow(key, prefix) ? this.#records.get(key) : undefined;
+      if (value !== undefined) yield { key, value };
+    }
+  }
+
+  async *watch(prefix: string, call: Call, hooks: WatchHooks): AsyncGenerator<RawEntry, void, undefined> {
+    const changes: RawEntry[] = [];
+    let wake = (): void => undefined;
+    const unfollow = this.#records.follow((change) => {
+      if (isBelow(change.key, prefix)) changes.push(change);
+      wake();
+    });
+    const closed = (): void => wake();
+    this.#closing.signal.addEventListener("abort", closed);
+    try {
+      this.#check(call);
+      hooks.ready();
+      for (;;) {
+        for (let next = changes.shift(); next !== undefined; next = changes.shift()) yield next;
+        const changed = new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+        this.#check(call);
+        if (changes.length === 0) await call.within(changed, "a change");
+      }
+    } catch (error) {
+      const over = PvbusError.is(error) && (error.code === "ERR_ABORTED" || error.code === "ERR_TIMEOUT");
+      if (!over) throw error;
+    } finally {
+      this.#closing.signal.removeEventListener("abort", closed);
+      unfollow();
+    }
+  }
+
+  async facts(call: Call): Promise<MachineFacts> {
+    this.#check(call);
+    return { vmName: "memory", other: { pairs: String(this.#records.keys().length) } };
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+  }
+
+  #check(call: Call): void {
+    if (this.#closing.signal.aborted) {
+      throw pvbusError("ERR_DISCONNECTED", "the memory store is closed; open another one");
+    }
+    call.check("the memory store");
+  }
+
+  #checkKey(key: string): void {
+    if (!isBelow(key, GUEST) && !isBelow(key, HOST)) {
+      throw pvbusError("ERR_KEY_INVALID", `no such pool in "${shown(key)}"; keys begin with guest/ or host/`);
+    }
+    this.#checkSize("ERR_KEY_TOO_LONG", "key", Buffer.byteLength(key), this.capabilities.limits?.maxKeyBytes);
+  }
+
+  #checkWritable(key: string): void {
+    this.#checkKey(key);
+    if (key.startsWith(HOST)) {
+      throw pvbusError("ERR_READ_ONLY", `"${shown(key)}" is the host's; write below guest/`);
+    }
+  }
+
+  #checkSize(code: "ERR_KEY_TOO_LONG" | "ERR_VALUE_TOO_LONG", what: string, size: number, most = Infinity) {
+    if (size > most) {
+      throw pvbusError(code, `the ${what} has ${size} bytes, the store takes ${most}; shorten it`);
+    }
+  }
+}
+
+/** Tells whether a key is the prefix itself or lies below it; the prefix's last slash may be left out. */
+function isBelow(key: string, prefix: string): boolean {
+  if (prefix === "") return true;
+  return prefix.endsWith("/")
+    ? key.startsWith(prefix) && key !== prefix
+    : key === prefix || key.startsWith(`${prefix}/`);
+}
+
+function shown(key: string): string {
+  return key.length > 80 ? `${key.slice(0, 80)}…` : key;
+}

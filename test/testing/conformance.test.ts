@@ -1,0 +1,61 @@
+import { expect } from "chai";
+import type { Provider } from "../../src/bus/provider.js";
+import {
+  type ConformanceSubject,
+  describeProviderConformance,
+  MemoryProvider,
+} from "../../src/testing/index.js";
+import { FAULTS } from "../support/faults.js";
+import { FaultyProvider } from "../support/faulty-provider.js";
+import { MiniRunner, type Result } from "../support/mini-runner.js";
+
+const GIVEN = { "host/name": "vm-1", "host/empty": "" };
+
+function subjectOf(provider: Provider): ConformanceSubject {
+  return {
+    provider,
+    keys: {
+      writable: (label) => `guest/${label}`,
+      prefix: "guest/",
+      given: GIVEN,
+      readOnly: ["host/name", "host/absent"],
+    },
+  };
+}
+
+function collect(provider: Provider): MiniRunner {
+  const runner = new MiniRunner();
+  describeProviderConformance("X", () => subjectOf(provider), { runner, patienceMs: 250, parallel: 20 });
+  return runner;
+}
+
+const failedTitles = (results: readonly Result[]): string[] =>
+  results.filter(({ outcome }) => outcome === "failed").map(({ title }) => title);
+
+describeProviderConformance("MemoryProvider", () =>
+  subjectOf(new MemoryProvider(undefined, { given: GIVEN })),
+);
+
+describe("describeProviderConformance", () => {
+  it("passes the provider behind which the faults are seeded", async () => {
+    const inner = new MemoryProvider(undefined, { given: GIVEN });
+    const results = await collect(new FaultyProvider(inner, () => ({}))).run();
+    expect(failedTitles(results)).to.deep.equal([]);
+    expect(results.filter(({ outcome }) => outcome === "passed").length).to.be.greaterThan(100);
+  });
+
+  for (const { name, clause, fault, declared } of FAULTS) {
+    it(`notices that ${name}`, async () => {
+      const inner = new MemoryProvider(undefined, { given: GIVEN });
+      const results = await collect(new FaultyProvider(inner, fault, declared)).run((title) =>
+        title.endsWith(clause),
+      );
+      expect(results, `one clause is named "${clause}"`).to.have.length(1);
+      expect(results[0]?.outcome).to.equal("failed");
+    });
+  }
+
+  it("refuses to run without a runner or a subject", () => {
+    expect(() => describeProviderConformance("X", undefined as never)).to.throw(TypeError);
+  });
+});
