@@ -103,10 +103,7 @@ export function parsePrefix(prefix: string): { pools: readonly PoolInfo[]; keyPr
   if (prefix === "") return { pools: POOLS, keyPrefix: "" };
   const split = splitPool(prefix);
   if (split === undefined) {
-    throw pvbusError(
-      "ERR_KEY_INVALID",
-      `no pool of Hyper-V is called "${prefix}"; the pools are: ${POOL_LIST}`,
-    );
+    throw pvbusError("ERR_KEY_INVALID", `the prefix names no pool of Hyper-V; the pools are: ${POOL_LIST}`);
   }
   return { pools: [split.pool], keyPrefix: split.rest ?? "" };
 }

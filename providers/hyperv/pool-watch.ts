@@ -60,6 +60,7 @@ export async function* watchPools(
   parts: WatchParts,
   call: Call,
 ): AsyncGenerator<PoolChange, void, undefined> {
+  if (call.signal?.aborted || call.remainingMs === 0) return;
   const bell = new Bell();
   const files = new Set(parts.pools.map((pool) => poolFileName(pool.info.number)));
   // The notification is armed before the first state is read: nothing falls between.
@@ -94,6 +95,12 @@ export async function* watchPools(
         yield* differences(pool, before, after);
       }
     }
+  } catch (error) {
+    // A reading that the end of the call interrupted is the end of the watch, not a failure.
+    const over = ended || call.signal?.aborted === true || call.remainingMs === 0;
+    if (over && PvbusError.is(error) && (error.code === "ERR_ABORTED" || error.code === "ERR_TIMEOUT"))
+      return;
+    throw error;
   } finally {
     end();
   }

@@ -224,6 +224,7 @@ export class Pool {
 
   /** Runs a read so that all it saw is one state of the file. */
   async #consistently<T>(call: Call, read: (index: PoolIndex, size: number) => T | Promise<T>): Promise<T> {
+    call.check(`pool ${this.info.name}`);
     for (let attempt = 0; attempt < FREE_ATTEMPTS; attempt++) {
       const stamp = this.#file.stamp();
       if (!this.#file.holds(stamp)) break;

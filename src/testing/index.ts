@@ -6,6 +6,6 @@ export type {
   MakeConformanceSubject,
 } from "./conformance/subject.js";
 export { describeProviderConformance } from "./conformance/suite.js";
+export { HypervHostSimulator, KvpHostError, type KvpItem } from "./hyperv-host.js";
 export { MemoryProvider, type MemorySettings } from "./memory-provider.js";
 export { MemoryStore } from "./memory-store.js";
-export { HypervHostSimulator, KvpHostError, type KvpItem } from "./hyperv-host.js";

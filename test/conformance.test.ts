@@ -1,0 +1,32 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { HypervProvider } from "../providers/hyperv/index.js";
+import { nodeHost } from "../src/host/node-host.js";
+import { type ConformanceSubject, describeProviderConformance } from "../src/testing/index.js";
+import { fixture } from "./support/pools.js";
+
+/** The Hyper-V provider on pool files in the place of one operating system. */
+function hypervOn(platform: NodeJS.Platform, place: string): ConformanceSubject {
+  const sysroot = mkdtempSync(join(tmpdir(), "pvbus-conformance-"));
+  const directory = join(sysroot, place);
+  mkdirSync(directory, { recursive: true });
+  for (const number of [0, 1, 2, 3, 4]) writeFileSync(join(directory, `.kvp_pool_${number}`), "");
+  writeFileSync(join(directory, ".kvp_pool_0"), fixture("pool0_utf8.bin"));
+  return {
+    provider: new HypervProvider(nodeHost({ platform, sysroot })),
+    keys: {
+      writable: (label) => `Guest/${label}`,
+      prefix: "Guest/",
+      uncounted: "Guest/",
+      given: { "External/naïve": "Grüße aus Köln", "External/emoji": "🙂🚀" },
+      readOnly: ["External/naïve", "External/absent", "Auto/OSName", "Guest/Parameters/HostName"],
+    },
+    cleanup: () => rmSync(sysroot, { recursive: true, force: true }),
+  };
+}
+
+describeProviderConformance("HypervProvider on Linux pool files", () => hypervOn("linux", "var/lib/hyperv"));
+describeProviderConformance("HypervProvider on FreeBSD pool files", () =>
+  hypervOn("freebsd", "var/db/hyperv/pool"),
+);
