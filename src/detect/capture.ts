@@ -106,7 +106,7 @@ class Recording {
       kenv: (name) => note("kenv", name, live.kenv(name)),
       registry: (key, name) => {
         const fact = live.registry(key, name);
-        if (fact.kind === "value") (this.#registry[key] ??= {})[name] = fact.value;
+        if (fact.kind === "value") this.#registry[key] = { ...this.#registry[key], [name]: fact.value };
         return fact;
       },
       pvbusTypes: () => {

@@ -328,3 +328,42 @@ COMP_WORDS=(pvbus de); COMP_CWORD=1; _pvbus; echo "\${COMPREPLY[@]}"`;
     expect(visible("a\tb\x7f\u2028")).to.equal("a\\tb\\u{7f}\\u{2028}");
   });
 });
+
+describe("pvbus doctor and snapshot", () => {
+  it("doctor says per check whether it works and what mends it, exit 1 when something does not", async () => {
+    await using tree = new PoolTree();
+    const plain = pvbus(["doctor", "--sysroot", tree.sysroot]);
+    expect(plain.status).to.equal(1);
+    expect(plain.stdout).to.match(/NOT the VMBus driver is loaded\n {6}mend: modprobe hv_vmbus/);
+    expect(plain.stdout).to.match(/ok {2}pool Guest can be written/);
+    const { healthy, interfaces } = JSON.parse(pvbus(["doctor", "--json", "--sysroot", tree.sysroot]).stdout);
+    expect([healthy, interfaces[0].type]).to.deep.equal([false, "Hyper-V"]);
+  });
+
+  it("doctor finds a whole exchange in order", async () => {
+    await using tree = new PoolTree();
+    const put = (path: string, content: string): void => {
+      mkdirSync(join(tree.sysroot, path, ".."), { recursive: true });
+      writeFileSync(join(tree.sysroot, path), content);
+    };
+    put("/sys/bus/vmbus/devices/242ff919/class_id", "{a9a0f4e7-5a45-4d96-b827-8a841e8c03e6}\n");
+    put("/dev/vmbus/hv_kvp", "");
+    put("/proc/321/comm", "hv_kvp_daemon\n");
+    expect(pvbus(["doctor", "-t", "Hyper-V", "--sysroot", tree.sysroot])).to.include({
+      stderr: "",
+      status: 0,
+    });
+  });
+
+  it("snapshot makes a document that detect takes", async () => {
+    await using tree = new PoolTree();
+    const { stdout, status } = pvbus(["snapshot"]);
+    expect(status).to.equal(0);
+    writeFileSync(join(tree.sysroot, "machine.json"), stdout);
+    const replayed = JSON.parse(
+      pvbus(["detect", "--json", "--snapshot", join(tree.sysroot, "machine.json")]).stdout,
+    );
+    const live = JSON.parse(pvbus(["detect", "--json"]).stdout);
+    expect(replayed.interfaces).to.deep.equal(live.interfaces);
+  });
+});

@@ -1,0 +1,105 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect } from "chai";
+import { detect, detectSnapshot } from "../../src/detect/detect.js";
+import { nodeHost } from "../../src/host/node-host.js";
+import { captureSnapshot, openPvbus } from "../../src/index.js";
+import { ROOT } from "../support/pools.js";
+
+const { cases } = JSON.parse(readFileSync(join(ROOT, "test/fixtures/detection/cases.json"), "utf8"));
+
+describe("snapshot", () => {
+  let sysroot: string;
+  const put = (path: string, content: string): void => {
+    mkdirSync(join(sysroot, path, ".."), { recursive: true });
+    writeFileSync(join(sysroot, path), content);
+  };
+  beforeEach(() => {
+    sysroot = mkdtempSync(join(tmpdir(), "pvbus-capture-"));
+  });
+  afterEach(() => rmSync(sysroot, { recursive: true, force: true }));
+
+  it("of this machine replays to the very same report", async () => {
+    const document = JSON.parse(JSON.stringify(await captureSnapshot()));
+    const { unreadable: _live, ...live } = await detect(nodeHost());
+    const { unreadable: _replayed, ...replayed } = detectSnapshot(document);
+    expect(replayed).to.deep.equal(live);
+    const bus = await openPvbus({ snapshot: document });
+    expect(bus.detection.primary).to.equal(live.primary);
+    await bus.close();
+  });
+
+  it("of every recorded machine replays to the same report, even twice over", async () => {
+    for (const each of cases) {
+      writeFileSync(join(sysroot, "snapshot.json"), JSON.stringify(each));
+      const document = JSON.parse(JSON.stringify(await captureSnapshot({ sysroot })));
+      const { unreadable: _first, ...expected } = detectSnapshot(each);
+      const { unreadable: _second, ...replayed } = detectSnapshot(document);
+      expect(replayed, each.id).to.deep.equal(expected);
+    }
+  });
+
+  it("redacts identifiers unless asked for, but for what names a platform", async () => {
+    put("/sys/class/dmi/id/product_serial", "GoogleCloud-0123456789\n");
+    put("/sys/class/dmi/id/product_uuid", "11111111-2222-3333-4444-555555555555\n");
+    put("/sys/class/dmi/id/chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77\n");
+    put("/sys/hypervisor/uuid", "ec2f1a4b-0000-0000-0000-000000000001\n");
+    put("/proc/1/environ", "SECRET=hunter2\0container=lxc\0TOKEN=x\0");
+    put("/proc/1/cgroup", `12:pids:/docker/${"ab".repeat(32)}\n`);
+    const text = JSON.stringify(await captureSnapshot({ sysroot }));
+    for (const secret of ["0123456789", "11111111", "f1a4b", "hunter2", "TOKEN", "abababab"])
+      expect(text).not.to.include(secret);
+    const { platform, container } = detectSnapshot(JSON.parse(text));
+    expect([platform, container]).to.deep.equal(["azure", "lxc"]);
+    const whole = JSON.stringify(await captureSnapshot({ sysroot, includeIdentifiers: true }));
+    for (const kept of ["GoogleCloud-0123456789", "11111111-2222", "hunter2"]) expect(whole).to.include(kept);
+  });
+});
+
+describe("detection without CPUID", () => {
+  const report = (files: Record<string, string>, dmi: Record<string, string> | null) =>
+    detectSnapshot({ os: "linux", arch: "x64", cpuid: null, dmi, files });
+
+  it("takes the kernel's flag for the hypervisor bit: clear, it outweighs a machine model's text", () => {
+    const qemu = { sys_vendor: "QEMU" };
+    expect(report({}, qemu).primary).to.equal("qemu");
+    expect(
+      report({ "/proc/cpuinfo": "processor\t: 0\nflags\t\t: fpu hypervisor lm\n" }, qemu).primary,
+    ).to.equal("qemu");
+    expect(report({ "/proc/cpuinfo": "processor\t: 0\nflags\t\t: fpu lm\n" }, qemu).primary).to.equal(null);
+    expect(report({ "/proc/cpuinfo": "flags : fpu hypervisor\n" }, null).primary).to.equal("unknown");
+  });
+
+  it("finds a hypervisor behind an unprintable first range", () => {
+    const registers = (ebx: number, ecx: number, edx: number) =>
+      Object.fromEntries(
+        Object.entries({ eax: 0x40000101, ebx, ecx, edx }).map(([k, v]) => [k, `0x${v.toString(16)}`]),
+      );
+    const leaves = {
+      "0x00000001": registers(0, 0x80000000, 0),
+      "0x40000000": registers(1, 2, 3),
+      "0x40000100": registers(0x4b4d564b, 0x564b4d56, 0x4d),
+    };
+    const { primary, interfaces } = detectSnapshot({
+      os: "linux",
+      arch: "x64",
+      cpuid: { leaves },
+      dmi: null,
+      files: {},
+    });
+    expect([primary, interfaces[0]?.base]).to.deep.equal(["kvm", "0x40000100"]);
+  });
+
+  it("names features, versions and privileges", () => {
+    const of = (id: string, kind: string) =>
+      detectSnapshot(cases.find((each: { id: string }) => each.id === id)).interfaces.find(
+        (each) => each.id === kind,
+      )?.details;
+    expect(of("kvm-q35", "kvm")?.["features"]).to.include("clocksource");
+    expect(of("hyperv-gen2", "hyperv")).to.have.property("privileges").that.includes("post-messages");
+    expect(of("hyperv-root-linux", "hyperv")?.["privileges"]).to.include("cpu-management");
+    expect(of("hyperv-cvm-snp", "hyperv")?.["isolation"]).to.equal("sev-snp");
+    expect(of("xen-hvm", "xen")?.["version"]).to.match(/^4\.\d+$/);
+  });
+});
