@@ -4,9 +4,10 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { Bench } from "tinybench";
 import { encodeRecord } from "../providers/hyperv/codec.js";
 import { openPvbus, type PvInterface } from "../src/index.js";
+import { benchDetection } from "./detection.js";
+import { median, ms, row, time } from "./report.js";
 import { VendorWay } from "./vendor-way.js";
 
 const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
@@ -20,21 +21,6 @@ const DAEMON_MS: Readonly<Record<string, readonly [number, number, number]>> = {
   "write existing": [0.24, 2.3, 27],
   "list all": [0.5, 210, 38_500],
 };
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
-}
-
-async function time(action: () => unknown): Promise<number> {
-  const bench = new Bench({ time: 400, warmupTime: 100, iterations: 5, warmupIterations: 1 });
-  bench.add("it", async () => {
-    await action();
-  });
-  const [task] = await bench.run();
-  const result = task?.result as { latency?: { p50: number }; error?: Error } | undefined;
-  if (result?.latency === undefined) throw result?.error ?? new Error("nothing was measured");
-  return result.latency.p50;
-}
 
 function makePool(records: number): { sysroot: string; path: string } {
   const sysroot = mkdtempSync(join(tmpdir(), "pvbus-bench-"));
@@ -51,10 +37,6 @@ async function listAll(hv: PvInterface): Promise<number> {
   for await (const _ of hv.list("Guest")) count++;
   return count;
 }
-
-const ms = (value: number): string => (value >= 1 ? value.toFixed(1) : value.toPrecision(2));
-const row = (...cells: readonly string[]): void =>
-  console.log(cells.map((cell, i) => (i === 0 ? cell.padEnd(30) : cell.padStart(15))).join(""));
 
 function startUp(): void {
   const { sysroot } = makePool(10);
@@ -143,3 +125,4 @@ async function pools(): Promise<void> {
 console.log(`Node ${process.version}, ${process.platform} ${process.arch}\n`);
 startUp();
 await pools();
+await benchDetection();

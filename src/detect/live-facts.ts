@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import type { Host } from "../host/host.js";
-import type { Cpuid } from "../native/cpuid.js";
+import type { Cpuid, CpuidRegisters } from "../native/cpuid.js";
 import type { ForeignSources } from "../native/foreign-sources.js";
 import { ABSENT, type Fact, type Facts, NO_FOREIGN_SOURCES, unreadable, value } from "./facts.js";
 
@@ -20,6 +20,8 @@ const READ_FLAGS = fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0);
  */
 export function liveFacts(host: Host, cpuid: Cpuid, foreign: ForeignSources = NO_FOREIGN_SOURCES): Facts {
   const seen = new Map<string, Fact<string>>();
+  // In a guest every execution leaves to the hypervisor and costs some ten microseconds.
+  const leaves = new Map<number, CpuidRegisters>();
   const file = (path: string): Fact<string> => {
     const fact = seen.get(path) ?? readText(host.path(path));
     seen.set(path, fact);
@@ -29,7 +31,12 @@ export function liveFacts(host: Host, cpuid: Cpuid, foreign: ForeignSources = NO
     ...foreign,
     os: host.platform === "win32" ? "windows" : host.platform,
     arch: host.arch,
-    cpuid: (leaf) => ("read" in cpuid ? value(cpuid.read(leaf)) : unreadable(cpuid.unreadable)),
+    cpuid: (leaf) => {
+      if (!("read" in cpuid)) return unreadable(cpuid.unreadable);
+      const registers = leaves.get(leaf) ?? cpuid.read(leaf);
+      leaves.set(leaf, registers);
+      return value(registers);
+    },
     dmi: (field) => file(`/sys/class/dmi/id/${field}`),
     file,
     names: (directory) => {

@@ -85,6 +85,32 @@ describe("detection", () => {
     else if (theirs !== "vm-other") expect(primary).to.equal(names[theirs] ?? theirs);
   });
 
+  it("of this machine agrees with lscpu and virt-what where they are installed", async function () {
+    const { primary } = await detect(nodeHost());
+    const words: Record<string, readonly string[]> = {
+      kvm: ["kvm", "KVM"],
+      hyperv: ["hyperv", "Microsoft"],
+      vmware: ["vmware", "VMware"],
+      xen: ["xen", "Xen"],
+      qemu: ["qemu", "KVM"],
+    };
+    let asked = 0;
+    const lscpu = spawnSync("lscpu", { encoding: "utf8", env: { ...process.env, LC_ALL: "C" } });
+    const vendor = /^Hypervisor vendor:\s*(.*)$/m.exec(lscpu.stdout ?? "")?.[1];
+    if (lscpu.error === undefined) {
+      asked++;
+      if (primary === null) expect(vendor).to.equal(undefined);
+      else if (primary in words) expect(words[primary]).to.include(vendor);
+    } else console.log("      lscpu is not installed (Debian: util-linux)");
+    const virtWhat = spawnSync("virt-what", { encoding: "utf8" });
+    if (virtWhat.error === undefined && virtWhat.status === 0) {
+      asked++;
+      const lines = virtWhat.stdout.trim().split("\n");
+      if (primary !== null && primary in words) expect(lines).to.include(words[primary]?.[0]);
+    } else console.log("      virt-what is not installed, or this is not root (Debian: virt-what)");
+    if (asked === 0) this.skip();
+  });
+
   it("of this machine asks the processor itself, and says so where it cannot", async function () {
     const report = await detect(nodeHost());
     if (process.arch !== "x64") expect(report.unreadable.map(({ source }) => source)).to.include("cpuid");
