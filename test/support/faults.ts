@@ -4,7 +4,8 @@ import type { RawEntry } from "../../src/bus/store.js";
 import { busy, type Fault, HEEDLESS, heedless } from "./faulty-provider.js";
 
 const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
-const decode = (bytes: Uint8Array | undefined): string => new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
+const decode = (bytes: Uint8Array | undefined): string =>
+  new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
 const VERBS = ["read", "write", "delete", "list", "watch"] as const;
 
 async function* where(
