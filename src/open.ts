@@ -74,10 +74,13 @@ async function chooseInterfaces(
   const settings = (id: string): StoreTarget => ({ options: options.providerOptions?.[id] });
   const wanted: Wanted[] = report.interfaces.map((detected) => ({ detected, target: settings(detected.id) }));
   let chosen: string | undefined;
+  const taken = new Set<DetectedInterface>();
+  // The first store named of a type takes the detected interface's place, further ones come behind.
   const name = (id: string, target: StoreTarget): void => {
-    const at = wanted.findIndex(({ detected }) => detected.id === id);
+    const at = wanted.findIndex(({ detected }) => detected.id === id && !taken.has(detected));
     const detected = wanted[at]?.detected ?? namedInterface(id, registry.typeOf(id), wanted.length);
     wanted.splice(at < 0 ? wanted.length : at, 1, { detected, target });
+    taken.add(detected);
     chosen ??= detected.name;
   };
   for (const { type, channel, options: own } of options.interfaces ?? []) {

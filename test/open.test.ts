@@ -1,0 +1,102 @@
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect } from "chai";
+import { ContainerModule } from "inversify";
+import { nodeHost } from "../src/host/node-host.js";
+import { openPvbus, PROVIDER } from "../src/index.js";
+import { MemoryProvider } from "../src/testing/index.js";
+import { codeOf } from "./support/memory-interface.js";
+
+const interfaces = [{ type: "Memory" }];
+
+describe("openPvbus", () => {
+  let sysroot = "";
+  before(() => {
+    sysroot = mkdtempSync(join(tmpdir(), "pvbus-open-"));
+  });
+  after(() => rmSync(sysroot, { recursive: true }));
+
+  it("gives an empty bus on a machine without a hypervisor", async () => {
+    const bus = await openPvbus({ sysroot });
+    expect(bus.interfaces).to.deep.equal([]);
+    expect(bus.primary).to.equal(undefined);
+    await bus.close();
+  });
+
+  it("binds a provider class of the caller", async () => {
+    const bus = await openPvbus({ host: nodeHost({ sysroot }), providers: [MemoryProvider], interfaces });
+    expect(bus.primary).to.include({ name: "pvbus0", type: "Memory", id: "memory" });
+    await bus.portable("com.example").publish("state", "s".repeat(5000));
+    expect(await bus.portable("com.example").published("state")).to.have.length(5000);
+    await bus.close();
+    expect(await codeOf(bus.byType("memory")?.read("guest/a") ?? Promise.resolve())).to.equal(
+      "ERR_DISCONNECTED",
+    );
+  });
+
+  it("loads a container module of the caller", async () => {
+    const given = { "host/name": "vm-1" };
+    const module = new ContainerModule(({ bind }) => {
+      bind(PROVIDER).toConstantValue(new MemoryProvider(undefined, { given }));
+    });
+    const bus = await openPvbus({ sysroot, providers: [module], interfaces });
+    expect(await bus.primary?.read("host/name")).to.equal("vm-1");
+    await bus.close();
+  });
+
+  it("prefers the caller's provider to the built-in one of the same id", async () => {
+    class Own extends MemoryProvider {
+      override readonly id = "hyperv" as never;
+      override readonly type = "Hyper-V" as never;
+    }
+    const bus = await openPvbus({ sysroot, providers: [Own], interfaces: [{ type: "hyper-v" }] });
+    expect(bus.primary?.capabilities.pools).to.have.keys("guest", "host");
+    await bus.close();
+  });
+
+  it("opens every named store, also two of one type", async () => {
+    const bus = await openPvbus({
+      sysroot,
+      providers: [MemoryProvider],
+      interfaces: [...interfaces, ...interfaces],
+    });
+    expect(bus.interfaces.map(({ name }) => name)).to.deep.equal(["pvbus0", "pvbus1"]);
+    expect(bus.primary?.name).to.equal("pvbus0");
+    await bus.close();
+  });
+
+  it("refuses a type that nobody serves, and a signal that has fired", async () => {
+    expect(await codeOf(openPvbus({ sysroot, interfaces }))).to.equal("ERR_NOT_SUPPORTED");
+    expect(await codeOf(openPvbus({ sysroot, signal: AbortSignal.abort() }))).to.equal("ERR_ABORTED");
+  });
+
+  it("loads inversify only when it is called, and koffi not even then", () => {
+    const script = `
+      import { register } from "node:module";
+      import { MessageChannel } from "node:worker_threads";
+      const seen = [];
+      const { port1, port2 } = new MessageChannel();
+      port1.on("message", (url) => seen.push(url)).unref();
+      const hook = "let port; export const initialize = (given) => { port = given; };" +
+        "export const resolve = async (name, context, next) => { const found = await next(name, context); port.postMessage(found.url); return found; };";
+      register("data:text/javascript," + encodeURIComponent(hook), { data: port2, transferList: [port2] });
+      const { openPvbus } = await import(${JSON.stringify(new URL("../src/index.js", import.meta.url).href)});
+      const count = async (what) => {
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        return seen.filter((url) => url.includes("/node_modules/" + what)).length;
+      };
+      const before = [seen.length > 3, await count("inversify"), await count("koffi")];
+      const bus = await openPvbus({ sysroot: ${JSON.stringify(sysroot)} });
+      const after = [(await count("inversify")) > 0, await count("koffi")];
+      const { readFileSync, existsSync } = await import("node:fs");
+      const maps = existsSync("/proc/self/maps") ? readFileSync("/proc/self/maps", "utf8") : "";
+      console.log(JSON.stringify([...before, ...after, maps.includes("koffi")]));
+      await bus.close();`;
+    const { stdout, stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", script], {
+      encoding: "utf8",
+    });
+    expect(stdout, stderr).to.equal(`${JSON.stringify([true, 0, 0, true, 0, false])}\n`);
+  }).timeout(20_000);
+});
