@@ -8,6 +8,8 @@ const modified = (path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ??
 if (modified("node_modules/.package-lock.json") < modified("package-lock.json")) {
   const npm = process.env.npm_execpath;
   const [command, args] = npm ? [process.execPath, [npm, "ci"]] : ["npm", ["ci"]];
-  const { status } = spawnSync(command, args, { stdio: ["ignore", "ignore", "inherit"] });
+  // `npm run -s` would silence the reasons of a failure too.
+  const env = { ...process.env, npm_config_loglevel: "error" };
+  const { status } = spawnSync(command, args, { stdio: ["ignore", "ignore", "inherit"], env });
   process.exit(status ?? 1);
 }
