@@ -28,7 +28,10 @@ const NOT_MADE: ConformanceSubject = { keys: {} };
  * }));
  */
 export function describeProviderConformance(make: MakeConformanceSubject, options?: ConformanceOptions): void;
-/** @param name title of the group, such as the provider's name with its transport */
+/**
+ * The same under a title of its own.
+ * @param name title of the group, such as the provider's name with its transport
+ */
 export function describeProviderConformance(
   name: string,
   make: MakeConformanceSubject,
