@@ -31,7 +31,11 @@ export class MiniRunner implements ConformanceRunner {
     for (const each of this.#before) await each();
     for (const { title, body } of this.#tests.filter((each) => only(each.title))) {
       let skipped = false;
-      const context = { skip: () => void (skipped = true) };
+      const context = {
+        skip: () => {
+          skipped = true;
+        },
+      };
       try {
         await body.call(context);
         results.push({ title, outcome: skipped ? "skipped" : "passed" });
