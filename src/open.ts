@@ -91,7 +91,7 @@ async function chooseInterfaces(
     }
     name(id, { channel, options: { ...options.providerOptions?.[id], ...own } });
   }
-  if (host.sysroot !== undefined && wanted.length === 0 && !report.virtual) {
+  if (host.sysroot !== undefined && wanted.length === 0) {
     for (const id of registry.ids) if ((await registry.provider(id)).locate()) name(id, settings(id));
   }
   return { wanted, primary: chosen ?? report.primaryName };
