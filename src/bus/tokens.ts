@@ -2,7 +2,10 @@ import type { Host } from "../host/host.js";
 import type { Provider } from "./provider.js";
 
 /** Service identifier typed by what it resolves to. */
-export type Token<T> = symbol & { readonly __type?: T };
+export type Token<T> = symbol & {
+  /** Never there: carries the type. */
+  readonly __type?: T;
+};
 
 /** Token of every bound {@link Provider}; bind one per hypervisor type. */
 export const PROVIDER: Token<Provider> = Symbol.for("pvbus.Provider");

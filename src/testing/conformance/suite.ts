@@ -28,7 +28,11 @@ const NOT_MADE: ConformanceSubject = { keys: {} };
  * }));
  */
 export function describeProviderConformance(make: MakeConformanceSubject, options?: ConformanceOptions): void;
-/** @param name title of the group, such as the provider's name with its transport */
+/**
+ * The same under a title.
+ * @param name title of the group, such as the provider's name with its transport
+ * @param make creates the subject before the first test
+ */
 export function describeProviderConformance(
   name: string,
   make: MakeConformanceSubject,
