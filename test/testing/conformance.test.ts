@@ -55,6 +55,24 @@ describe("describeProviderConformance", () => {
     });
   }
 
+  it("notices an id that is not in lower case", async () => {
+    class Shouting extends FaultyProvider {
+      override readonly id = "Memory";
+    }
+    const provider = new Shouting(new MemoryProvider(undefined, { given: GIVEN }), () => ({}));
+    const results = await collect(provider).run((title) =>
+      title.endsWith("has an id in lower case and a type"),
+    );
+    expect(failedTitles(results)).to.have.length(1);
+  });
+
+  it("has a fault for each clause but those that the interface itself upholds", async () => {
+    const results = await collect(new MemoryProvider(undefined, { given: GIVEN })).run();
+    const uncovered = results.filter(({ title }) => !FAULTS.some(({ clause }) => title.endsWith(clause)));
+    const upheld = /closed interface|undeclared|no text|empty (key|text)|a NUL|surrogate|an id in lower case/;
+    expect(uncovered.filter(({ title }) => !upheld.test(title)).map(({ title }) => title)).to.deep.equal([]);
+  });
+
   it("refuses to run without a runner or a subject", () => {
     expect(() => describeProviderConformance("X", undefined as never)).to.throw(TypeError);
   });

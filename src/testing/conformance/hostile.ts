@@ -7,8 +7,8 @@ import { drained, faceVerb, type Session } from "./session.js";
 
 const MEBIBYTE = 1 << 20;
 
-/** Labels and whole keys that have broken parsers, paths and objects before. */
-const HOSTILE_TEXTS: readonly (readonly [name: string, text: string])[] = [
+/** Labels, whole keys and values that have broken parsers, paths and objects before. */
+export const HOSTILE_TEXTS: readonly (readonly [name: string, text: string])[] = [
   ["an empty text", ""],
   ["a NUL", "a\0b"],
   ["a lone high surrogate", "a\ud800"],
