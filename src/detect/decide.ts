@@ -199,7 +199,7 @@ function choosePrimary(
 }
 
 function isNested(facts: Facts, scan: CpuidScan, interfaces: readonly DetectedInterface[]): boolean {
-  const hyperv = scan.ranges.find(({ id }) => id === "hyperv");
+  const hyperv = scan.ranges.find(({ id, isHypervInterface }) => id === "hyperv" || isHypervInterface);
   const recommendations = hyperv && known(facts.cpuid(hyperv.base + 4));
   if (recommendations !== undefined && (recommendations.eax & HYPERV_NESTED) !== 0) return true;
   return interfaces.some(({ role }) => role === "host") && interfaces.some(({ role }) => role === "guest");

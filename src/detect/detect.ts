@@ -1,9 +1,9 @@
 import { pvbusError } from "../bus/errors.js";
 import type { Host } from "../host/host.js";
 import type { Cpuid } from "../native/cpuid.js";
-import type { ForeignSources } from "../native/foreign-sources.js";
 import { decide } from "./decide.js";
 import type { Facts } from "./facts.js";
+import type { ForeignSources } from "./foreign-sources.js";
 import { liveFacts } from "./live-facts.js";
 import type { DetectionReport } from "./report.js";
 import { snapshotFacts } from "./snapshot.js";
@@ -40,7 +40,7 @@ async function liveCpuid(): Promise<Cpuid> {
 /** Linux says everything by files. */
 async function foreign(host: Host): Promise<ForeignSources | undefined> {
   if (host.platform === "linux") return undefined;
-  return (await import("../native/foreign-sources.js")).foreignSources(host.platform);
+  return (await import("./foreign-sources.js")).foreignSources(host.platform);
 }
 
 function recorded(files: Facts): Facts | undefined {

@@ -33,7 +33,7 @@ export function findPlatform(facts: Facts): string | null {
   const vendor = text("sys_vendor");
   if (text("chassis_asset_tag") === AZURE_ASSET_TAG) return "azure";
   const xenUuid = textOf(facts.file("/sys/hypervisor/uuid"));
-  if (vendor === "Amazon EC2" || text("bios_version").endsWith(".amazon") || xenUuid.startsWith("ec2"))
+  if (vendor === "Amazon EC2" || text("bios_version").endsWith(".amazon") || /^ec2/i.test(xenUuid))
     return "ec2";
   if (product === "Google Compute Engine" || text("product_serial").startsWith("GoogleCloud-")) return "gce";
   if (/^OpenStack (Nova|Compute)/.test(product) || text("chassis_asset_tag").startsWith("OpenStack"))

@@ -30,8 +30,12 @@ const MAC_MODELS: readonly (readonly [string, string])[] = [
   ["Parallels", "parallels"],
 ];
 
-/** Judges what the kernels of the BSDs and macOS say of themselves. */
+/** Where the integration services of a Windows guest keep what a Hyper-V host says. */
+const HYPERV_PARAMETERS = "HKLM\\SOFTWARE\\Microsoft\\Virtual Machine\\Guest\\Parameters";
+
+/** Judges what the kernels of the BSDs and macOS say of themselves, and Windows' registry. */
 export function judgeForeignSystems(facts: Facts, findings: Findings): void {
+  judgeWindows(facts, findings);
   judgeFreebsd(facts, findings);
   judgeOpenbsd(facts, findings);
   const netbsd = textOf(facts.sysctl("machdep.hypervisor"));
@@ -75,5 +79,13 @@ function judgeOpenbsd(facts: Facts, findings: Findings): void {
   for (const name of line?.[1]?.split(", ") ?? []) {
     const id = idOfType(name.replace(/ \d+\.\d+$/, ""));
     if (id !== undefined) findings.add(id, "dmesg", line?.[0] ?? "");
+  }
+}
+
+function judgeWindows(facts: Facts, findings: Findings): void {
+  for (const name of ["HostName", "PhysicalHostName", "VirtualMachineName"]) {
+    if (facts.registry(HYPERV_PARAMETERS, name).kind !== "value") continue;
+    findings.add("hyperv", "registry", `${HYPERV_PARAMETERS} has ${name}`);
+    return;
   }
 }

@@ -1,8 +1,8 @@
 import fs from "node:fs";
 import type { Host } from "../host/host.js";
 import type { Cpuid, CpuidRegisters } from "../native/cpuid.js";
-import type { ForeignSources } from "../native/foreign-sources.js";
 import { ABSENT, type Fact, type Facts, NO_FOREIGN_SOURCES, unreadable, value } from "./facts.js";
+import type { ForeignSources } from "./foreign-sources.js";
 
 /** Most bytes that are read of any source; the longest text that a rule needs is far shorter. */
 const MAX_BYTES = 1024 * 1024;

@@ -1,0 +1,49 @@
+import { readdirSync } from "node:fs";
+import { readKenv } from "../native/kenv.js";
+import { type Koffi, type KoffiLoader, loadKoffi } from "../native/koffi.js";
+import { readPvbusType } from "../native/pvbus-type.js";
+import { readRegistry } from "../native/registry.js";
+import { readSysctl } from "../native/sysctl.js";
+import type { Fact, Facts } from "./facts.js";
+
+/** Sources of the operating systems that have no /sys and /proc to read. */
+export type ForeignSources = Pick<Facts, "sysctl" | "kenv" | "registry" | "pvbusTypes">;
+
+const ABSENT: Fact<never> = { kind: "absent" };
+
+/**
+ * Gives the sources of an operating system beside files: sysctl and kernel environment of the BSDs and macOS, the
+ * registry of Windows, OpenBSD's pvbus devices. None of these systems was at hand: the calls follow their headers and
+ * are not verified by a run. Every failure is an answer, none is thrown.
+ */
+export function foreignSources(platform: NodeJS.Platform, loader: KoffiLoader = loadKoffi): ForeignSources {
+  const guarded = (read: (koffi: Koffi) => string | undefined): Fact<string> => {
+    try {
+      const value = read(loader());
+      return value === undefined ? ABSENT : { kind: "value", value };
+    } catch (error) {
+      return { kind: "unreadable", why: error instanceof Error ? error.message : String(error) };
+    }
+  };
+  const isBsd = ["freebsd", "openbsd", "netbsd", "darwin"].includes(platform);
+  return {
+    sysctl: (name) => (isBsd ? guarded((koffi) => readSysctl(koffi, platform, name)) : ABSENT),
+    kenv: (name) => (platform === "freebsd" ? guarded((koffi) => readKenv(koffi, name)) : ABSENT),
+    registry: (key, name) =>
+      platform === "win32" ? guarded((koffi) => readRegistry(koffi, key, name)) : ABSENT,
+    pvbusTypes: () => (platform === "openbsd" ? readPvbusTypes(guarded) : new Map()),
+  };
+}
+
+function readPvbusTypes(
+  guarded: (read: (koffi: Koffi) => string | undefined) => Fact<string>,
+): ReadonlyMap<string, string> {
+  const types = new Map<string, string>();
+  for (const node of readdirSync("/dev")
+    .filter((name) => /^pvbus\d+$/.test(name))
+    .sort()) {
+    const fact = guarded((koffi) => readPvbusType(koffi, `/dev/${node}`));
+    if (fact.kind === "value") types.set(`/dev/${node}`, fact.value);
+  }
+  return types;
+}

@@ -1,0 +1,263 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect } from "chai";
+import { detectSnapshot } from "../../src/detect/detect.js";
+import type { DetectionReport } from "../../src/detect/report.js";
+import { ROOT } from "../support/pools.js";
+
+interface Recorded {
+  id: string;
+  input: Record<string, unknown>;
+}
+
+const { cases } = JSON.parse(readFileSync(join(ROOT, "test/fixtures/detection/cases.json"), "utf8")) as {
+  cases: Recorded[];
+};
+
+function recorded(id: string): Recorded {
+  const found = cases.find((each) => each.id === id);
+  if (found === undefined) throw new Error(`no case ${id}`);
+  return structuredClone(found);
+}
+
+type Input = Record<string, never> & {
+  cpuid: { leaves: Record<string, Record<string, string>> } | null;
+  dmi: Record<string, string> | null;
+  files: Record<string, string | null>;
+  sysctl: Record<string, string>;
+};
+
+const ids = ({ interfaces }: DetectionReport): string => interfaces.map(({ id }) => id).join(" ");
+
+/**
+ * Each rule, the recorded machine that pins it, the change of that machine that takes the rule's ground away, and
+ * what the report then says instead: a rule that is missing or too broad fails on one side or the other.
+ */
+const RULES: readonly (readonly [
+  string,
+  string,
+  (input: Input) => void,
+  (report: DetectionReport) => unknown,
+  unknown,
+  unknown,
+])[] = [
+  [
+    "a signature names an interface",
+    "kvm-q35",
+    (i) => delete i.cpuid?.leaves["0x40000000"],
+    (r) => r.primary,
+    "kvm",
+    "qemu",
+  ],
+  [
+    "without the hypervisor bit the leaves mean nothing",
+    "bare-intel-printable-garbage",
+    (i) => set(i, "0x00000001", "ecx", "0x80000000"),
+    (r) => r.virtual,
+    false,
+    true,
+  ],
+  [
+    "a second range is found",
+    "kvm-hv-enlightened",
+    (i) => delete i.cpuid?.leaves["0x40000100"],
+    ids,
+    "kvm hyperv",
+    "hyperv",
+  ],
+  [
+    "Hyper-V beside KVM is emulated",
+    "kvm-hv-enlightened",
+    (i) => delete i.cpuid?.leaves["0x40000100"],
+    (r) => r.interfaces.find(({ id }) => id === "hyperv")?.emulated,
+    true,
+    false,
+  ],
+  [
+    "Hv#1 names the interface under a foreign vendor",
+    "kvm-hidden-custom-hv",
+    (i) => set(i, "0x40000001", "eax", "0x0"),
+    ids,
+    "hyperv",
+    "",
+  ],
+  [
+    "a set bit without explanation is an unknown hypervisor",
+    "kvm-hidden",
+    (i) => set(i, "0x00000001", "ecx", "0x0"),
+    (r) => r.primary,
+    "unknown",
+    null,
+  ],
+  [
+    "the root partition of Hyper-V is a host",
+    "hyperv-root-linux",
+    (i) => set(i, "0x40000003", "ebx", "0x0"),
+    (r) => r.interfaces[0]?.role,
+    "host",
+    "guest",
+  ],
+  [
+    "Hyper-V says that it is nested",
+    "hyperv-guest-of-nested",
+    (i) => set(i, "0x40000004", "eax", "0x0"),
+    (r) => r.nested,
+    true,
+    false,
+  ],
+  [
+    "Hyper-V tells the isolation",
+    "hyperv-cvm-snp",
+    (i) => set(i, "0x4000000c", "ebx", "0x0"),
+    (r) => r.confidential,
+    "sev-snp",
+    null,
+  ],
+  [
+    "ACRN's service machine is a host",
+    "acrn-service",
+    (i) => set(i, "0x40000001", "eax", "0x0"),
+    (r) => r.interfaces[0]?.role,
+    "host",
+    "guest",
+  ],
+  [
+    "strong text counts although the bit is hidden",
+    "vmware-hidden-bit",
+    (i) => delete (i as { dmi?: unknown }).dmi,
+    (r) => r.primary,
+    "vmware",
+    null,
+  ],
+  [
+    "weak text does not count against a clear bit",
+    "gce-metal",
+    (i) => ((i as { cpuid: unknown }).cpuid = null),
+    (r) => r.primary,
+    null,
+    "kvm",
+  ],
+  [
+    "a metal instance of EC2 is no guest",
+    "ec2-metal-size",
+    (i) => (i.dmi ? (i.dmi["product_name"] = "c7g.large") : 0),
+    (r) => r.primary,
+    null,
+    "kvm",
+  ],
+  [
+    "Microsoft as the maker alone is no Hyper-V",
+    "surface-bare",
+    (i) => (i.dmi ? (i.dmi["product_name"] = "Virtual Machine") : 0),
+    (r) => r.primary,
+    null,
+    "hyperv",
+  ],
+  ["xenfs names dom0", "xen-dom0", notDom0, (r) => r.interfaces[0]?.role, "host", "guest"],
+  [
+    "Xen's feature bit names dom0",
+    "xen-dom0-features-only",
+    (i) => (i.files["/sys/hypervisor/properties/features"] = "00002705\n"),
+    (r) => r.interfaces[0]?.role,
+    "host",
+    "guest",
+  ],
+  [
+    "a host beside a guest is nested",
+    "xen-dom0-on-kvm",
+    (i) => delete i.cpuid?.leaves["0x40000000"],
+    (r) => r.interfaces.length,
+    2,
+    1,
+  ],
+  [
+    "the device tree names Xen",
+    "xen-arm64",
+    (i) => delete i.files["/proc/device-tree/hypervisor/compatible"],
+    (r) => evidence(r, "devicetree"),
+    true,
+    false,
+  ],
+  [
+    "fw-cfg in the device tree is QEMU",
+    "qemu-arm64-dt",
+    (i) => delete i.files["/proc/device-tree/fw-cfg@9020000/compatible"],
+    (r) => r.primary,
+    "qemu",
+    "unknown",
+  ],
+  [
+    "VMBus in ACPI speaks for Hyper-V",
+    "hyperv-gen1",
+    (i) => delete i.files["/sys/bus/acpi/devices/VMBUS:00/hid"],
+    (r) => evidence(r, "acpi"),
+    true,
+    false,
+  ],
+  [
+    "a leftover /.dockerenv is no container",
+    "kvm-firecracker-no-dmi",
+    (i) => (i.files["/proc/1/cgroup"] = "0::/docker/0123456789ab\n"),
+    (r) => r.container,
+    null,
+    "docker",
+  ],
+  [
+    "the kernel's release names WSL",
+    "wsl2",
+    (i) => (i.files["/proc/sys/kernel/osrelease"] = "6.1.0\n"),
+    (r) => r.container,
+    "wsl",
+    null,
+  ],
+  [
+    "the chassis asset tag names Azure",
+    "azure",
+    (i) => (i.dmi ? delete i.dmi["chassis_asset_tag"] : 0),
+    (r) => r.platform,
+    "azure",
+    null,
+  ],
+  [
+    "FreeBSD's kernel names the hypervisor",
+    "freebsd-vbox",
+    (i) => (i.sysctl["kern.vm_guest"] = "none"),
+    (r) => evidence(r, "sysctl"),
+    true,
+    false,
+  ],
+  [
+    "a virtual Mac says so",
+    "darwin-vz-arm64",
+    (i) => (i.sysctl["kern.hv_vmm_present"] = "0"),
+    (r) => r.primary,
+    "apple",
+    null,
+  ],
+];
+
+function set(input: Input, leaf: string, register: string, value: string): void {
+  const registers = input.cpuid?.leaves[leaf];
+  if (registers === undefined) throw new Error(`the case has no leaf ${leaf}`);
+  registers[register] = value;
+}
+
+function notDom0(input: Input): void {
+  delete input.files["/sys/hypervisor/properties/features"];
+  input.files["/proc/xen/capabilities"] = "";
+}
+
+function evidence(report: DetectionReport, kind: string): boolean {
+  return report.interfaces.some((each) => each.evidence.some(({ source }) => source === kind));
+}
+
+describe("detection rules", () => {
+  for (const [rule, id, change, ask, expected, otherwise] of RULES) {
+    it(`${rule} (${id})`, () => {
+      expect(ask(detectSnapshot(recorded(id)))).to.equal(expected);
+      const changed = recorded(id);
+      change(changed.input as unknown as Input);
+      expect(ask(detectSnapshot(changed)), "without its ground").to.equal(otherwise);
+    });
+  }
+});
