@@ -22,7 +22,7 @@ const EXIT_USAGE = 2;
 export async function runPvbus(argv: readonly string[], world: World): Promise<number> {
   let options: GlobalOptions = {};
   try {
-    const { values, positionals } = parse(argv);
+    const { values, positionals } = parse(argv[0] === "help" ? [...argv.slice(1, 2), "--help"] : argv);
     const [name, ...args] = positionals;
     const entry = COMMANDS.find((each) => nameOf(each) === name);
     if (values["version"] === true) {
