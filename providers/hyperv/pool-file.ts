@@ -1,10 +1,10 @@
 import nodeFs from "node:fs";
-import { dirname } from "node:path";
 import type { Call } from "../../src/bus/call.js";
-import { type PvbusError, pvbusError } from "../../src/bus/errors.js";
-import { fromSystemError, isSystemError } from "../../src/bus/system-error.js";
+import { pvbusError } from "../../src/bus/errors.js";
+import { isSystemError } from "../../src/bus/system-error.js";
 import type { LockMode } from "../../src/native/file-lock.js";
 import type { PoolBytes } from "./pool-edit.js";
+import { checkPoolFile, poolError } from "./pool-errors.js";
 
 /** What this module needs of the file system; a test hands in one with faults. */
 export type PoolFs = Pick<
@@ -235,7 +235,7 @@ export class PoolFile {
     const fd = this.#openDescriptor(writable);
     try {
       const stats = this.#fs.fstatSync(fd, { bigint: true });
-      this.#checkSafe(stats, writable);
+      checkPoolFile(stats, this.#options, writable);
       if (this.#options.makePrivate && (Number(stats.mode) & 0o077) !== 0) {
         this.#attempt("make private", () => this.#fs.fchmodSync(fd, 0o600));
       }
@@ -265,26 +265,6 @@ export class PoolFile {
     });
   }
 
-  #checkSafe(stats: nodeFs.BigIntStats, writable: boolean): void {
-    const refuse = (why: string): PvbusError =>
-      pvbusError("ERR_PERMISSION", `refusing pool ${this.#options.pool}: ${this.path} ${why}`);
-    if (!stats.isFile()) throw this.#notAFile();
-    if (!this.#options.trustedOwners.has(Number(stats.uid))) {
-      throw refuse(
-        `belongs to user ${stats.uid}, neither root nor this user; find out who put it there, then chown it`,
-      );
-    }
-    if (writable && stats.nlink > 1n)
-      throw refuse("has a second name (hard link); remove the other name before writing");
-  }
-
-  #notAFile(): PvbusError {
-    return pvbusError(
-      "ERR_CORRUPT",
-      `pool ${this.#options.pool}: ${this.path} is not a regular file; remove it and restart the KVP daemon`,
-    );
-  }
-
   async #lock(fd: number, mode: LockMode, call: Call): Promise<{ release(): void }> {
     try {
       return await this.#options.lock(fd, { mode, call });
@@ -302,15 +282,6 @@ export class PoolFile {
   }
 
   #map(error: unknown, doing: string): unknown {
-    if (isSystemError(error) && error.code === "EISDIR") return this.#notAFile();
-    return fromSystemError(error, {
-      doing: `cannot ${doing} pool ${this.#options.pool}: ${this.path}`,
-      advice: {
-        ENOENT:
-          "the KVP daemon has not made it yet: start it (systemctl start hv-kvp-daemon.service), or allow createPools" +
-          ` where ${dirname(this.path)} exists`,
-        ELOOP: "it is a symbolic link, which is never followed here; replace it by the file itself",
-      },
-    });
+    return poolError(error, doing, this.#options);
   }
 }

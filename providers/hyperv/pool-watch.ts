@@ -3,6 +3,7 @@ import type { Call } from "../../src/bus/call.js";
 import { PvbusError, pvbusError } from "../../src/bus/errors.js";
 import type { Logger } from "../../src/host/host.js";
 import type { Pool, PoolPair } from "./pool.js";
+import { isMissing } from "./pool-errors.js";
 import { poolFileName } from "./pool-places.js";
 
 /** How often the files are looked at where the file system gives no notifications. */
@@ -110,9 +111,7 @@ async function stateOf(pool: Pool, prefix: string, call: Call): Promise<Map<stri
   try {
     return await pool.snapshot(prefix, call);
   } catch (error) {
-    const missing =
-      PvbusError.is(error) && (error.cause as NodeJS.ErrnoException | undefined)?.code === "ENOENT";
-    if (missing) return undefined;
+    if (isMissing(error)) return undefined;
     throw error;
   }
 }

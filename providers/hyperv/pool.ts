@@ -13,17 +13,14 @@ import {
 } from "./pool-edit.js";
 import { type PoolFile, type Stamp, sameStamp } from "./pool-file.js";
 import { chunks, indexKey, PoolIndex } from "./pool-index.js";
+import { isSettled, isSurelyWhole } from "./pool-stability.js";
 
 /** Largest pool file that is read, about 400,000 records; the vendor's daemon is slow beyond 50,000. */
 export const MAX_POOL_BYTES = 1024 ** 3;
 /** Bytes read before other work of the process gets its turn. */
 const BYTES_PER_TURN = 8 * 1024 ** 2;
-/** A file changed less than this ago may change again without a new time stamp (kernel clock ticks: at most 10 ms). */
-const TICK_MS = 50;
-/** The same for file systems that stamp in whole or two seconds. */
-const COARSE_TICK_MS = 2_100;
-/** The daemon's C library writes a whole number of these before the rest of a file (Linux tools/hv, fwrite and fclose). */
-const DAEMON_WRITE_UNIT = 4096;
+/** Pause before a file is looked at again where no lock can be taken. */
+const REST_MS = 50;
 /** Attempts to read without a lock before one is taken. */
 const FREE_ATTEMPTS = 3;
 
@@ -236,7 +233,7 @@ export class Pool {
       if (sameStamp(stamp, this.#file.stamp())) return result;
     }
     if (!this.#options.canLock()) {
-      await call.sleep(TICK_MS, `pool ${this.info.name} to come to rest`);
+      await call.sleep(REST_MS, `pool ${this.info.name} to come to rest`);
       return this.#consistently(call, read);
     }
     return this.#file.locked("shared", call, async (stamp) => {
@@ -245,21 +242,13 @@ export class Pool {
     });
   }
 
-  /**
-   * A settled file can be read without a lock: a change afterwards shows in its stamp. Not so where its length could
-   * be that of a rewrite that stands still: the vendor's daemon truncates, writes a multiple of 4096 bytes and then
-   * the rest, so an empty, torn or twice divisible length leaves it open whether the rest is still to come.
-   */
+  /** A file that is settled and surely whole can be read without a lock: a change afterwards shows in its stamp. */
   #mayReadFreely(stamp: Stamp): boolean {
-    if (!this.#isSettled(stamp)) return false;
-    const isWholeWrite = stamp.size % RECORD_SIZE === 0 && stamp.size % DAEMON_WRITE_UNIT !== 0;
-    return isWholeWrite || !this.#options.canLock();
+    return this.#isSettled(stamp) && (isSurelyWhole(stamp) || !this.#options.canLock());
   }
 
   #isSettled(stamp: Stamp): boolean {
-    const newestMs = Math.max(Number(stamp.mtimeNs / 1_000_000n), Number(stamp.ctimeNs / 1_000_000n));
-    const coarse = stamp.mtimeNs % 1_000_000_000n === 0n && stamp.ctimeNs % 1_000_000_000n === 0n;
-    return this.#options.clock.now() - newestMs > (coarse ? COARSE_TICK_MS : TICK_MS);
+    return isSettled(stamp, this.#options.clock.now());
   }
 
   #isKnown(stamp: Stamp): boolean {

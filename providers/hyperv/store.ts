@@ -1,7 +1,7 @@
 import { setMaxListeners } from "node:events";
 import type { Call } from "../../src/bus/call.js";
 import type { Capabilities, Verbs } from "../../src/bus/capabilities.js";
-import { PvbusError, pvbusError } from "../../src/bus/errors.js";
+import { pvbusError } from "../../src/bus/errors.js";
 import type {
   MachineFacts,
   PortableLayout,
@@ -24,6 +24,7 @@ import {
 } from "./keys.js";
 import type { HypervOptions } from "./options.js";
 import type { Pool } from "./pool.js";
+import { isMissing } from "./pool-errors.js";
 import { watchPools } from "./pool-watch.js";
 
 /** What a store is made of. */
@@ -238,8 +239,4 @@ export class HypervStore implements ProviderStore {
       `pool ${pool.name} is written by ${pool.name === "Auto" ? "the KVP daemon" : "the host"} only; write to Guest/ instead`,
     );
   }
-}
-
-function isMissing(error: unknown): boolean {
-  return PvbusError.is(error) && (error.cause as NodeJS.ErrnoException | undefined)?.code === "ENOENT";
 }

@@ -1,12 +1,12 @@
-import { isUtf8 } from "node:buffer";
 import type { DetectedInterface, Evidence } from "../detect/report.js";
+import { checkText, textOf, valueBytes, withText } from "./arguments.js";
 import { Call, type CallOptions } from "./call.js";
 import { type Capabilities, NO_CAPABILITIES, type Verbs } from "./capabilities.js";
 import type { Diagnosis } from "./diagnosis.js";
 import { PvbusError, pvbusError } from "./errors.js";
 import type { KernelStore } from "./kernel-store.js";
 import type { Provider, StoreTarget } from "./provider.js";
-import type { MachineFacts, ProviderStore, RawEntry, StoreChange, StoreEntry } from "./store.js";
+import type { MachineFacts, ProviderStore, StoreChange, StoreEntry } from "./store.js";
 
 /** Options of {@link PvInterface.watch}. */
 export interface WatchOptions extends CallOptions {
@@ -26,16 +26,6 @@ export interface InterfaceParts {
   readonly capabilities?: Capabilities | undefined;
   /** How to open the store. */
   readonly target?: StoreTarget | undefined;
-}
-
-const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-const encoder = new TextEncoder();
-
-function withText(entry: RawEntry): StoreEntry {
-  const { key, value } = entry;
-  if (value === undefined) return { key };
-  const text = decoder.decode(value);
-  return isUtf8(value) ? { key, value: text } : { key, value: text, bytes: value };
 }
 
 /**
@@ -101,7 +91,7 @@ export class PvInterface implements AsyncDisposable {
    */
   async read(key: string, options?: CallOptions): Promise<string | undefined> {
     const bytes = await this.readBytes(key, options);
-    return bytes === undefined ? undefined : decoder.decode(bytes);
+    return bytes === undefined ? undefined : textOf(bytes);
   }
 
   /**
@@ -121,7 +111,7 @@ export class PvInterface implements AsyncDisposable {
    */
   async write(key: string, value: string | Uint8Array, options?: CallOptions): Promise<void> {
     await this.#run("write", key, options, (store, call) => {
-      const bytes = this.#valueBytes(value, store.capabilities);
+      const bytes = valueBytes(value, store.capabilities);
       return store.write?.(key, bytes, call);
     });
   }
@@ -144,7 +134,7 @@ export class PvInterface implements AsyncDisposable {
     const call = new Call(options);
     try {
       const store = await this.#ready("list", call);
-      this.#checkText(prefix);
+      checkText(prefix);
       const entries = store.list?.(prefix, call);
       if (entries === undefined) throw this.#missing("list");
       for await (const entry of entries) {
@@ -169,7 +159,7 @@ export class PvInterface implements AsyncDisposable {
     try {
       if (call.signal?.aborted) return;
       const store = await this.#ready("watch", call);
-      this.#checkText(prefix);
+      checkText(prefix);
       const hooks = { ready: ready ?? (() => undefined) };
       const changes = store.watch?.(prefix, call, hooks);
       if (changes === undefined) throw this.#missing("watch");
@@ -250,7 +240,7 @@ export class PvInterface implements AsyncDisposable {
   ): Promise<T | undefined> {
     const call = new Call(options);
     try {
-      this.#checkText(key);
+      checkText(key);
       if (key === "") throw pvbusError("ERR_KEY_INVALID", "the key is empty; give a full native key");
       const store = this.#ready(verb, call);
       const ready = store instanceof Promise ? await store : store;
@@ -318,51 +308,6 @@ export class PvInterface implements AsyncDisposable {
     if (this.#closed) {
       throw pvbusError("ERR_DISCONNECTED", `${this.name} is closed; open the bus again`);
     }
-  }
-
-  #checkText(key: string): void {
-    if (typeof key !== "string") throw new TypeError("a key must be a string");
-    if (key.includes("\0"))
-      throw pvbusError("ERR_KEY_INVALID", "the key holds a NUL character; no store can hold it");
-    if (!key.isWellFormed())
-      throw pvbusError(
-        "ERR_KEY_INVALID",
-        "the key holds a lone surrogate, which has no encoding; repair the text",
-      );
-  }
-
-  #valueBytes(value: string | Uint8Array, capabilities: Capabilities): Uint8Array {
-    if (typeof value === "string") {
-      if (!value.isWellFormed()) {
-        throw pvbusError(
-          "ERR_VALUE_INVALID",
-          "the value holds a lone surrogate, which has no encoding; repair the text",
-        );
-      }
-      if (capabilities.binary !== true && value.includes("\0")) {
-        throw pvbusError(
-          "ERR_VALUE_INVALID",
-          "the value holds a NUL character, which would end it; encode it (base64)",
-        );
-      }
-      return encoder.encode(value);
-    }
-    if (!(value instanceof Uint8Array)) throw new TypeError("a value must be a string or a Uint8Array");
-    if (capabilities.binary !== true) {
-      if (value.includes(0)) {
-        throw pvbusError(
-          "ERR_VALUE_INVALID",
-          "the value holds a NUL byte, which would end it; encode it (base64)",
-        );
-      }
-      if (!isUtf8(value)) {
-        throw pvbusError(
-          "ERR_VALUE_INVALID",
-          "the value is not valid UTF-8 and this store holds text; encode it (base64)",
-        );
-      }
-    }
-    return value;
   }
 
   #decorate(error: unknown, key?: string): unknown {

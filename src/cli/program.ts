@@ -25,7 +25,7 @@ export async function runPvbus(argv: readonly string[], world: World): Promise<n
   // Known before the arguments are checked, so that a complaint about them is JSON as well.
   let options: GlobalOptions = { json: argv.slice(0, argv.indexOf("--") >>> 0).includes("--json") };
   try {
-    const { values, positionals } = parse(argv);
+    const { values, positionals } = parse(argv[0] === "help" ? [...argv.slice(1, 2), "--help"] : argv);
     const [name, ...args] = positionals;
     const entry = COMMANDS.find((each) => nameOf(each) === name);
     if (values["version"] === true) {

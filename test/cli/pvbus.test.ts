@@ -50,6 +50,8 @@ describe("pvbus command line", () => {
       [["set", "k", "v", "-o", "durable=true"], /--option needs -t TYPE/],
       [["ls", "-t", "Hyper-V", "-o", "durable"], /--option takes NAME=VALUE/],
       [["completion", "tcsh"], /no completion for tcsh/],
+      [["ls", "--sysroot", "/nonexistent"], /--sysroot: \/nonexistent is no directory/],
+      [["ls", "--sysroot="], /is no directory/],
       [["demo", "-t", "Xen"], /no simulator for Xen/],
     ];
     for (const [args, message] of WRONG) {
@@ -64,6 +66,8 @@ describe("pvbus command line", () => {
       expect(pvbus(["--help"])).to.include({ stderr: "", status: 0 });
       expect(pvbus(["--help"]).stdout).to.match(/Commands:[\s\S]*hostctl|Commands:[\s\S]*detect/);
       expect(pvbus(["watch", "-h"]).stdout).to.match(/Usage: pvbus watch \[prefix\][\s\S]*--count N/);
+      expect(pvbus(["help"])).to.deep.equal(pvbus(["--help"]));
+      expect(pvbus(["help", "watch"])).to.deep.equal(pvbus(["watch", "--help"]));
       const { version } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { version: string };
       expect(pvbus(["-V"])).to.deep.equal({ stdout: `${version}\n`, stderr: "", status: 0 });
     });

@@ -140,7 +140,7 @@ const RULES: readonly (readonly [
   [
     "a metal instance of EC2 is no guest",
     "ec2-metal-size",
-    (i) => (i.dmi ? (i.dmi["product_name"] = "c7g.large") : 0),
+    (i) => Object.assign(i.dmi ?? {}, { product_name: "c7g.large" }),
     (r) => r.primary,
     null,
     "kvm",
@@ -148,7 +148,7 @@ const RULES: readonly (readonly [
   [
     "Microsoft as the maker alone is no Hyper-V",
     "surface-bare",
-    (i) => (i.dmi ? (i.dmi["product_name"] = "Virtual Machine") : 0),
+    (i) => Object.assign(i.dmi ?? {}, { product_name: "Virtual Machine" }),
     (r) => r.primary,
     null,
     "hyperv",

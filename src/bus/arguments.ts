@@ -1,0 +1,57 @@
+import { isUtf8 } from "node:buffer";
+import type { Capabilities } from "./capabilities.js";
+import { pvbusError } from "./errors.js";
+import type { RawEntry, StoreEntry } from "./store.js";
+
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+const encoder = new TextEncoder();
+
+/** Gives bytes as text; what is not valid UTF-8 becomes U+FFFD. */
+export function textOf(bytes: Uint8Array): string {
+  return decoder.decode(bytes);
+}
+
+/** Gives a provider's pair as callers see it: as text, and as bytes too where they are no text. */
+export function withText({ key, value }: RawEntry): StoreEntry {
+  if (value === undefined) return { key };
+  const text = textOf(value);
+  return isUtf8(value) ? { key, value: text } : { key, value: text, bytes: value };
+}
+
+/**
+ * Checks what no store can hold in a key.
+ * @throws TypeError when it is no string; PvbusError `ERR_KEY_INVALID` for a NUL or a lone surrogate
+ */
+export function checkText(key: string): void {
+  if (typeof key !== "string") throw new TypeError("a key must be a string");
+  if (key.includes("\0")) {
+    throw pvbusError("ERR_KEY_INVALID", "the key holds a NUL character; no store can hold it");
+  }
+  if (!key.isWellFormed()) {
+    throw pvbusError(
+      "ERR_KEY_INVALID",
+      "the key holds a lone surrogate, which has no encoding; repair the text",
+    );
+  }
+}
+
+/**
+ * Gives the bytes of a value to be written.
+ * @throws TypeError for any other type; PvbusError `ERR_VALUE_INVALID` for a lone surrogate, and where the store
+ * holds text for a NUL or bytes that are not valid UTF-8
+ */
+export function valueBytes(value: string | Uint8Array, { binary = false }: Capabilities): Uint8Array {
+  const invalid = (why: string): Error => pvbusError("ERR_VALUE_INVALID", `the value ${why}`);
+  if (typeof value === "string") {
+    if (!value.isWellFormed())
+      throw invalid("holds a lone surrogate, which has no encoding; repair the text");
+    if (!binary && value.includes("\0"))
+      throw invalid("holds a NUL character, which would end it; encode it (base64)");
+    return encoder.encode(value);
+  }
+  if (!(value instanceof Uint8Array)) throw new TypeError("a value must be a string or a Uint8Array");
+  if (!binary && value.includes(0)) throw invalid("holds a NUL byte, which would end it; encode it (base64)");
+  if (!binary && !isUtf8(value))
+    throw invalid("is not valid UTF-8 and this store holds text; encode it (base64)");
+  return value;
+}
