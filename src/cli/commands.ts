@@ -1,3 +1,4 @@
+import { statSync } from "node:fs";
 import { type Context, UsageError } from "./context.js";
 
 /** Runs one command: its context, its arguments, its own options. */
@@ -15,6 +16,8 @@ export interface CommandEntry {
   readonly args: readonly string[];
   /** What it does, in one line. */
   readonly description: string;
+  /** SIGINT and SIGTERM end it as planned, through the context's signal. */
+  readonly interruptible?: true;
   /** Loads what runs it. */
   readonly load: () => Promise<Action>;
 }
@@ -56,14 +59,30 @@ function setting(option: string, text: string): Record<string, unknown> {
   if (at < 1) throw new UsageError(`${option} takes NAME=VALUE`);
   const name = text.slice(0, at);
   const value = text.slice(at + 1);
-  const known: Record<string, unknown> = { true: true, false: false };
-  return { [name]: name.endsWith("Pools") && !(value in known) ? value.split(",") : (known[value] ?? value) };
+  return { [name]: settingValue(name, value) };
+}
+
+function settingValue(name: string, value: string): unknown {
+  if (value === "true" || value === "false") return value === "true";
+  if (/^-?\d+(\.\d+)?$/.test(value)) return Number(value);
+  return name.endsWith("Pools") ? value.split(",") : value;
+}
+
+/** A mistyped directory would look like a machine without anything. */
+function directory(option: string, path: string): string {
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return path;
+  throw new UsageError(`${option} takes a directory that exists, not '${path}'`);
 }
 
 /** Every option, those of all commands first. */
 export const OPTIONS: readonly OptionEntry[] = [
   { name: "json", description: "print JSON" },
-  { name: "sysroot", value: "DIR", description: "take every file below DIR (also PVBUS_SYSROOT)" },
+  {
+    name: "sysroot",
+    value: "DIR",
+    description: "take every file below DIR (also PVBUS_SYSROOT)",
+    parse: directory,
+  },
   { name: "interface", short: "i", value: "NAME", description: "work on this interface, such as pvbus1" },
   { name: "type", short: "t", value: "TYPE", description: "work on this type, whatever detection says" },
   { name: "channel", value: "SPEC", description: "transport of that type, such as unix:PATH" },
@@ -135,6 +154,7 @@ export const COMMANDS: readonly CommandEntry[] = [
     name: "watch",
     args: ["[prefix]"],
     description: "print changes as they happen",
+    interruptible: true,
     load: async () => {
       const { watchCommand } = await import("./commands/watch.js");
       return (context, [prefix], own) => watchCommand(context, prefix, own);
@@ -165,6 +185,7 @@ export const COMMANDS: readonly CommandEntry[] = [
     name: "demo",
     args: [],
     description: "the whole round trip on an embedded simulator",
+    interruptible: true,
     load: async () => (await import("./commands/demo.js")).demoCommand,
   },
   {
@@ -173,8 +194,8 @@ export const COMMANDS: readonly CommandEntry[] = [
     description: "print a completion script for bash, zsh or fish",
     load: async () => {
       const { completionCommand } = await import("./commands/completion.js");
-      const words = { commands: COMMANDS.map(nameOf), options: OPTIONS.map(({ name }) => `--${name}`) };
-      return (context, [shell = ""]) => completionCommand(context, shell, words);
+      return (context, [shell = ""]) =>
+        completionCommand(context, shell, { commands: COMMANDS.map(nameOf), options: OPTIONS });
     },
   },
 ];

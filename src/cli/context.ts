@@ -5,7 +5,7 @@ import { pvbusError } from "../bus/errors.js";
 import type { PvInterface } from "../bus/interface.js";
 import type { Logger } from "../host/host.js";
 import type { OpenOptions } from "../open.js";
-import type { Sink } from "./output.js";
+import { jsonText, type Sink, visible } from "./output.js";
 
 /** Options that every command takes. */
 export interface GlobalOptions {
@@ -39,7 +39,7 @@ export interface Context {
   readonly readInput: () => Promise<Uint8Array>;
   /** Opens the bus. */
   readonly open: (options: OpenOptions) => Promise<Bus>;
-  /** Fires when the user ends the program. */
+  /** Fires when the user ends the program; only in a command that is interruptible, signals end the others at once. */
   readonly signal: AbortSignal;
   /** Options of this run. */
   readonly options: GlobalOptions;
@@ -74,15 +74,16 @@ export async function withBus<T>(context: Context, action: (bus: Bus) => Promise
   }
 }
 
-/**
- * Runs an action on the interface that the options choose: the named one, else the primary.
- * @throws PvbusError `ERR_NO_INTERFACE` when there is none
- */
+/** Runs an action on the interface that {@link chooseInterface} gives. */
 export function withInterface<T>(context: Context, action: (target: PvInterface) => Promise<T>): Promise<T> {
-  return withBus(context, (bus) => action(choose(bus, context.options)));
+  return withBus(context, (bus) => action(chooseInterface(bus, context.options)));
 }
 
-function choose(bus: Bus, { interface: name, type }: GlobalOptions): PvInterface {
+/**
+ * Gives the interface that the options choose: the named one, else the primary.
+ * @throws PvbusError `ERR_NO_INTERFACE` when there is none
+ */
+export function chooseInterface(bus: Bus, { interface: name, type }: GlobalOptions): PvInterface {
   const known = bus.interfaces.map((each) => `${each.name} (${each.type})`).join(", ") || "none";
   const chosen =
     name !== undefined ? bus.interface(name) : type !== undefined ? bus.byType(type) : bus.primary;
@@ -101,8 +102,17 @@ function stderrLogger(stderr: Sink): Logger {
     (level: string) =>
     (message: string, fields?: Readonly<Record<string, unknown>>): void => {
       stderr.write(
-        `pvbus: ${level}: ${message}${fields === undefined ? "" : ` ${JSON.stringify(fields)}`}\n`,
+        `pvbus: ${level}: ${visible(message)}${fields === undefined ? "" : ` ${jsonText(plainFields(fields))}`}\n`,
       );
     };
   return { debug: write("debug"), info: write("info"), warn: write("warning"), error: write("error") };
+}
+
+/** Errors and big numbers are no JSON, and a message must not fail for them. */
+function plainFields(fields: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const plain = ([name, value]: [string, unknown]): [string, unknown] => {
+    if (value instanceof Error) return [name, value.message];
+    return [name, typeof value === "bigint" ? String(value) : value];
+  };
+  return Object.fromEntries(Object.entries(fields).map(plain));
 }

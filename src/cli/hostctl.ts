@@ -5,7 +5,7 @@ import { BusDevices } from "./hostctl/devices.js";
 import { runHostctl } from "./hostctl/run.js";
 import { descriptorSink, readAll, startProcess } from "./process.js";
 
-startProcess("hostctl", async (signal) => {
+startProcess("hostctl", async () => {
   let bus: Bus | undefined;
   try {
     return await runHostctl(process.argv.slice(2), {
@@ -14,7 +14,7 @@ startProcess("hostctl", async (signal) => {
       readInput: () => readAll(0),
       devices: {
         open: async (name) => {
-          bus ??= await openPvbus({ signal });
+          bus ??= await openPvbus();
           return new BusDevices(bus).open(name);
         },
       },

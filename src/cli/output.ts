@@ -22,7 +22,30 @@ export function visible(text: string): string {
   });
 }
 
-/** Gives an entry or change as the JSON of the command line: `valueBase64` where the bytes are not valid UTF-8. */
+/** Makes a key safe as {@link visible} does, its `=` too: the first one of a line ends the key. */
+export function visibleKey(key: string): string {
+  return visible(key).replaceAll("=", "\\u{3d}");
+}
+
+/** Makes a value safe for a terminal that shows it as it is: line ends, tabs and backslashes stay. */
+export function onTerminal(text: string): string {
+  return text.replace(/[^\n\t\\]+/g, visible);
+}
+
+/** Gives JSON that drives no terminal either: what {@link visible} escapes stands as `\uXXXX` in its strings. */
+export function jsonText(value: unknown, indent?: number): string {
+  return JSON.stringify(value, null, indent).replace(/[\x7f-\x9f\p{Cf}\u2028\u2029]/gu, (char) =>
+    char
+      .split("")
+      .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
+      .join(""),
+  );
+}
+
+/**
+ * Gives an entry or change as the JSON of the command line: `valueBase64` where the bytes are not valid
+ * UTF-8, null where there is no value: a key that is gone, or a store that lists names only.
+ */
 export function entryJson(entry: StoreEntry | StoreChange): Record<string, unknown> {
   const { key, value, bytes } = entry;
   if (bytes !== undefined) return { key, valueBase64: Buffer.from(bytes).toString("base64") };
@@ -40,5 +63,22 @@ export function heading(
 
 /** Writes a value as JSON with two spaces of indent and a line end. */
 export function writeJson(sink: Sink, value: unknown): void {
-  sink.write(`${JSON.stringify(value, null, 2)}\n`);
+  sink.write(`${jsonText(value, 2)}\n`);
+}
+
+/** What a failure says as JSON; null where there is none. */
+export interface ErrorDocument {
+  /** The stable code; null for wrong usage, a missing key and errors of the system. */
+  readonly code: string | null;
+  /** What, on what, why, what next. */
+  readonly message: string;
+  /** Name of the interface. */
+  readonly interface: string | null;
+  /** The key. */
+  readonly key: string | null;
+}
+
+/** Writes a failure as one line of JSON. */
+export function writeError(sink: Sink, error: ErrorDocument): void {
+  sink.write(`${jsonText({ error })}\n`);
 }

@@ -1,11 +1,18 @@
 import { fstatSync, readSync, writeSync } from "node:fs";
+import { pvbusError } from "../bus/errors.js";
 import type { Sink } from "./output.js";
 
 const RETRY_MS = 5;
+/** More than any hypervisor's value; an endless input must not fill the memory. */
+const MAX_INPUT_BYTES = 64 * 1024 * 1024;
+
+/** Nobody reads the data any more: the program ends quietly, its `finally` blocks done. */
+class OutputClosed extends Error {}
 
 /**
  * Gives a sink that writes to a descriptor at once. Node's own streams cost several milliseconds of start-up, more
- * than everything else that a short command does.
+ * than everything else that a short command does. Messages that nobody reads are dropped, so that the exit code
+ * stays the command's own; data that nobody reads ends the command.
  */
 export function descriptorSink(fd: number): Sink {
   return {
@@ -19,7 +26,8 @@ export function descriptorSink(fd: number): Sink {
           done += writeSync(fd, bytes, done);
         } catch (error) {
           const { code } = error as NodeJS.ErrnoException;
-          if (code === "EPIPE") process.exit();
+          if (code === "EPIPE" && fd === 2) return;
+          if (code === "EPIPE") throw new OutputClosed();
           if (code !== "EAGAIN") throw error;
           Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS);
         }
@@ -39,14 +47,23 @@ function isTerminal(fd: number): boolean {
   return (fd === 1 ? process.stdout : process.stderr).isTTY === true;
 }
 
-/** Reads a descriptor to its end. */
-export async function readAll(fd: number): Promise<Uint8Array> {
+/**
+ * Reads a descriptor to its end.
+ * @throws PvbusError `ERR_VALUE_TOO_LONG` when it gives more than `maxBytes`
+ */
+export async function readAll(fd: number, maxBytes = MAX_INPUT_BYTES): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
-  for (;;) {
+  for (let total = 0; ; ) {
     const chunk = Buffer.alloc(65536);
     try {
       const count = readSync(fd, chunk);
       if (count === 0) return Buffer.concat(chunks);
+      total += count;
+      if (total > maxBytes)
+        throw pvbusError(
+          "ERR_VALUE_TOO_LONG",
+          `the input is longer than ${maxBytes} bytes, which no store takes`,
+        );
       chunks.push(chunk.subarray(0, count));
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
@@ -58,17 +75,23 @@ export async function readAll(fd: number): Promise<Uint8Array> {
 }
 
 /**
- * Runs a command line program in this process: the exit code is set, not forced; SIGINT and SIGTERM fire the signal,
- * a second one kills.
+ * Gives a signal that SIGINT and SIGTERM fire; a second one kills. Only a program that waits in the event loop may
+ * ask for it: one that stands in a read or a write of a pipe would never hear of them, while without this they end it.
  */
-export function startProcess(name: string, main: (signal: AbortSignal) => Promise<number>): void {
+export function untilInterrupted(): AbortSignal {
   const controller = new AbortController();
   for (const each of ["SIGINT", "SIGTERM"] as const) process.once(each, () => controller.abort());
-  main(controller.signal).then(
+  return controller.signal;
+}
+
+/** Runs a command line program in this process: the exit code is set, not forced. */
+export function startProcess(name: string, main: () => Promise<number>): void {
+  main().then(
     (code) => {
       process.exitCode = code;
     },
     (error: unknown) => {
+      if (error instanceof OutputClosed) return;
       const detail = error instanceof Error ? error.stack : String(error);
       descriptorSink(2).write(`${name}: internal error: ${detail}\n`);
       process.exitCode = 1;

@@ -3,10 +3,12 @@ import { PvbusError } from "../bus/errors.js";
 import { COMMANDS, type CommandEntry, nameOf, OPTIONS } from "./commands.js";
 import { type Context, type GlobalOptions, UsageError } from "./context.js";
 import { commandHelp, programHelp, suggestion } from "./help.js";
-import { visible, writeJson } from "./output.js";
+import { visible, writeError } from "./output.js";
 
 /** What the outside gives to one run. */
-export type World = Omit<Context, "options"> & {
+export type World = Omit<Context, "options" | "signal"> & {
+  /** Gives a signal that fires when the user ends the program; from then on that does not end it by itself. */
+  readonly untilInterrupted: () => AbortSignal;
   /** Version to print. */
   readonly version: string;
 };
@@ -20,7 +22,8 @@ const EXIT_USAGE = 2;
  * @returns the exit code: 0 success, 1 failure or missing key, 2 wrong usage
  */
 export async function runPvbus(argv: readonly string[], world: World): Promise<number> {
-  let options: GlobalOptions = {};
+  // Known before the arguments are checked, so that a complaint about them is JSON as well.
+  let options: GlobalOptions = { json: argv.slice(0, argv.indexOf("--") >>> 0).includes("--json") };
   try {
     const { values, positionals } = parse(argv[0] === "help" ? [...argv.slice(1, 2), "--help"] : argv);
     const [name, ...args] = positionals;
@@ -40,9 +43,10 @@ export async function runPvbus(argv: readonly string[], world: World): Promise<n
     if (entry === undefined)
       throw new UsageError(`unknown command '${name}'${suggestion(name, COMMANDS.map(nameOf))}`);
     checkArguments(entry, args);
-    options = globals(values);
+    options = globals(values, world.env);
     const own = ownOptions(entry, values);
-    return await (await entry.load())({ ...world, options }, args, own);
+    const signal = entry.interruptible ? world.untilInterrupted() : new AbortController().signal;
+    return await (await entry.load())({ ...world, options, signal }, args, own);
   } catch (error) {
     return report(error, options, world);
   }
@@ -69,7 +73,7 @@ function parse(argv: readonly string[]): { values: Values; positionals: string[]
     throw new UsageError(
       code === "ERR_PARSE_ARGS_UNKNOWN_OPTION"
         ? `unknown option '${unknown}'${suggestion(unknown, known)}; a value that begins with a dash goes after --`
-        : message,
+        : (message.split("\n", 1)[0] as string),
     );
   }
 }
@@ -96,34 +100,33 @@ function ownOptions(entry: CommandEntry, values: Values): Values {
   return own;
 }
 
-function globals(values: Values): GlobalOptions {
+function globals(values: Values, env: World["env"]): GlobalOptions {
   const result: Record<string, unknown> = {};
   for (const { name, command, parse: read } of OPTIONS) {
     const value = values[name];
     if (command !== undefined || value === undefined) continue;
     if (Array.isArray(value))
-      result[name] = Object.assign({}, ...value.map((each: string) => read?.(`--${name}`, each)));
+      result[name] = Object.fromEntries(
+        value.flatMap((each: string) => Object.entries(read?.(`--${name}`, each) ?? {})),
+      );
     else result[name] = read === undefined ? value : read(`--${name}`, value as string);
   }
+  const sysroot = OPTIONS.find(({ name }) => name === "sysroot");
+  if (result["sysroot"] === undefined && env["PVBUS_SYSROOT"])
+    result["sysroot"] = sysroot?.parse?.("PVBUS_SYSROOT", env["PVBUS_SYSROOT"]);
   return result;
 }
 
 function report(error: unknown, options: GlobalOptions, { stderr }: World): number {
-  if (error instanceof UsageError) {
-    stderr.write(`pvbus: ${error.message}\n`);
-    return EXIT_USAGE;
-  }
+  // What a provider says of settings from outside is a TypeError; here they come from -o.
+  const usage = error instanceof UsageError || (error instanceof TypeError && options.option !== undefined);
   const ours = PvbusError.is(error);
-  if (!ours && !(error instanceof TypeError) && (error as NodeJS.ErrnoException).syscall === undefined)
-    throw error;
-  const { message } = error as Error;
-  if (options.json === true) {
-    const details = ours
-      ? { code: error.code, message, interface: error.interface ?? null, key: error.key ?? null }
-      : { code: null, message };
-    writeJson(stderr, { error: details });
-  } else {
-    stderr.write(`pvbus: ${visible(message)}${ours ? ` [${error.code}]` : ""}\n`);
-  }
-  return EXIT_FAILURE;
+  const known = ours || usage || error instanceof TypeError;
+  if (!known && (error as NodeJS.ErrnoException).syscall === undefined) throw error;
+  const { message, stack } = error as Error;
+  const { code = null, interface: on = null, key = null } = ours ? error : {};
+  if (options.json === true) writeError(stderr, { code, message, interface: on, key });
+  else stderr.write(`pvbus: ${visible(message)}${code === null ? "" : ` [${code}]`}\n`);
+  if (options.verbose === true && !usage) stderr.write(`${stack}\n`);
+  return usage ? EXIT_USAGE : EXIT_FAILURE;
 }

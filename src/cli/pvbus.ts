@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 import { openPvbus } from "../open.js";
-import { descriptorSink, readAll, startProcess } from "./process.js";
+import { descriptorSink, readAll, startProcess, untilInterrupted } from "./process.js";
 import { runPvbus } from "./program.js";
 import { VERSION } from "./version.js";
 
-startProcess("pvbus", (signal) =>
+startProcess("pvbus", () =>
   runPvbus(process.argv.slice(2), {
     version: VERSION,
     stdout: descriptorSink(1),
@@ -12,6 +12,6 @@ startProcess("pvbus", (signal) =>
     env: process.env,
     readInput: () => readAll(0),
     open: openPvbus,
-    signal,
+    untilInterrupted,
   }),
 );

@@ -76,10 +76,10 @@ export function printDetection(stdout: Sink, bus: Bus, paint: (text: string) => 
       Boolean,
     );
     stdout.write(`${paint(each.name)} ${each.type} (${notes.join(", ")})\n`);
-    for (const { source, detail } of each.evidence) stdout.write(`  ${source}: ${detail}\n`);
+    for (const { source, detail } of each.evidence) stdout.write(`  ${source}: ${visible(detail)}\n`);
     for (const [name, value] of Object.entries(each.details))
       stdout.write(
-        `  ${name}: ${visible(Array.isArray(value) ? value.join(", ") || "none" : String(value))}\n`,
+        `  ${visible(name)}: ${visible(Array.isArray(value) ? value.join(", ") || "none" : String(value))}\n`,
       );
     const { capabilities } = bus.interface(each.name) ?? { capabilities: NO_CAPABILITIES };
     const verbs = (["read", "write", "delete", "list", "watch"] as const).filter(
@@ -87,5 +87,6 @@ export function printDetection(stdout: Sink, bus: Bus, paint: (text: string) => 
     );
     stdout.write(`  can: ${verbs.join(", ") || "nothing yet (no provider serves this type)"}\n`);
   }
-  for (const { source, detail } of detection.unreadable) stdout.write(`not readable: ${source}: ${detail}\n`);
+  for (const { source, detail } of detection.unreadable)
+    stdout.write(`not readable: ${source}: ${visible(detail)}\n`);
 }

@@ -1,15 +1,13 @@
 import type { Diagnosis } from "../../bus/diagnosis.js";
 import type { PvInterface } from "../../bus/interface.js";
-import { type Context, withBus } from "../context.js";
+import { type Context, chooseInterface, withBus } from "../context.js";
 import { heading, visible, writeJson } from "../output.js";
 
 /** `pvbus doctor`: per interface what works, what does not, why, and the command that mends it; exit 1 if anything fails. */
 export function doctorCommand(context: Context): Promise<number> {
   return withBus(context, async (bus) => {
     const { stdout, options, env } = context;
-    const chosen = bus.interfaces.filter(
-      ({ name }) => options.interface === undefined || name === options.interface,
-    );
+    const chosen = options.interface === undefined ? bus.interfaces : [chooseInterface(bus, options)];
     const reports = await Promise.all(chosen.map(async (each) => ({ each, checks: await checksOf(each) })));
     const healthy = reports.every(({ checks }) => checks.every(({ works }) => works));
     if (options.json === true) {
@@ -29,7 +27,7 @@ export function doctorCommand(context: Context): Promise<number> {
       }
     }
     for (const { source, detail } of bus.detection.unreadable)
-      stdout.write(`not readable: ${source}: ${detail}\n`);
+      stdout.write(`not readable: ${source}: ${visible(detail)}\n`);
     return healthy ? 0 : 1;
   });
 }

@@ -1,17 +1,21 @@
 import { isUtf8 } from "node:buffer";
+import type { PvInterface } from "../../bus/interface.js";
 import { type Context, callOptions, withInterface } from "../context.js";
-import { entryJson, visible, writeJson } from "../output.js";
+import { entryJson, onTerminal, visible, writeError, writeJson } from "../output.js";
 
-/** `pvbus get KEY`: the value and a line end; exit 1 without one when the key is missing. */
+/**
+ * `pvbus get KEY`: the value as it is and a line end; on a terminal its control characters are shown as escapes. Exit 1
+ * when the key is missing.
+ */
 export function getCommand(context: Context, key: string): Promise<number> {
   return withInterface(context, async (target) => {
     const bytes = await target.readBytes(key, callOptions(context));
-    if (bytes === undefined) return missing(context, key);
+    if (bytes === undefined) return missing(context, target, key);
     const { stdout } = context;
     const value = Buffer.from(bytes).toString("utf8");
     if (context.options.json === true)
       writeJson(stdout, entryJson(isUtf8(bytes) ? { key, value } : { key, value, bytes }));
-    else if (stdout.isTTY === true) stdout.write(`${value.split("\n").map(visible).join("\n")}\n`);
+    else if (stdout.isTTY === true) stdout.write(`${onTerminal(value)}\n`);
     else {
       stdout.write(bytes);
       stdout.write("\n");
@@ -21,8 +25,9 @@ export function getCommand(context: Context, key: string): Promise<number> {
 }
 
 /** Says that there is no such key. @returns the exit code */
-export function missing({ stderr, options }: Context, key: string): number {
-  if (options.json === true) writeJson(stderr, { error: { code: null, message: "no such key", key } });
+export function missing({ stderr, options }: Context, target: PvInterface, key: string): number {
+  if (options.json === true)
+    writeError(stderr, { code: null, message: "no such key", interface: target.name, key });
   else stderr.write(`pvbus: no such key: ${visible(key)}\n`);
   return 1;
 }

@@ -16,8 +16,9 @@ export function infoCommand(context: Context): Promise<number> {
       });
       return 0;
     }
-    const rows = { interface: `${target.name} (${target.type})`, vmName, vmId, hostName, ...other };
-    for (const [name, value] of Object.entries(rows)) {
+    const rows = { interface: `${target.name} (${target.type})`, vmName, vmId, hostName };
+    // Pairs, not one object: a fact of the host that is called vmName must not take that row's place.
+    for (const [name, value] of [...Object.entries(rows), ...Object.entries(other)]) {
       if (value !== undefined) context.stdout.write(`${visible(name)}: ${visible(value)}\n`);
     }
     return 0;
