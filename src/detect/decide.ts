@@ -1,4 +1,4 @@
-import { type CpuidScan, scanCpuid } from "./cpuid-scan.js";
+import { type CpuidScan, type ScanOptions, scanCpuid } from "./cpuid-scan.js";
 import { cpuidDetails } from "./details.js";
 import { matchDmi } from "./dmi-rules.js";
 import { findConfidential, findContainer, findPlatform } from "./environment.js";
@@ -22,9 +22,9 @@ const XEN_INITIAL_DOMAIN = 1 << 11;
 const hex = (number: number): string => `0x${number.toString(16).padStart(8, "0")}`;
 
 /** Decides from the facts of one machine, live or recorded, what interfaces it has and which one is real. */
-export function decide(facts: Facts): DetectionReport {
+export function decide(facts: Facts, options: ScanOptions = {}): DetectionReport {
   const findings = new Findings();
-  const scan = scanCpuid(facts);
+  const scan = scanCpuid(facts, options);
   judgeCpuid(facts, scan, findings);
   judgeStrongTexts(facts, findings);
   judgeXenFiles(facts, findings);

@@ -91,6 +91,21 @@ describe("detection without CPUID", () => {
     expect([primary, interfaces[0]?.base]).to.deep.equal(["kvm", "0x40000100"]);
   });
 
+  it("looks behind an unprintable range only when asked to scan all", () => {
+    const registers = (ecx: number, [ebx, b, c]: readonly number[] = [0, 0, 0]) =>
+      Object.fromEntries(
+        Object.entries({ eax: 0, ebx, ecx: b || ecx, edx: c }).map(([k, v]) => [k, `0x${v?.toString(16)}`]),
+      );
+    const leaves = {
+      "0x00000001": registers(0x80000000),
+      "0x40000000": registers(0, [0x4b4d564b, 0x564b4d56, 0x4d]),
+      "0x4000ff00": registers(0, [0x566e6558, 0x65584d4d, 0x4d4d566e]),
+    };
+    const machine = { os: "linux", arch: "x64", cpuid: { leaves }, dmi: null, files: {} };
+    const found = (fullScan: boolean) => detectSnapshot(machine, { fullScan }).interfaces.map(({ id }) => id);
+    expect([found(false), found(true)]).to.deep.equal([["kvm"], ["kvm", "xen"]]);
+  });
+
   it("names features, versions and privileges", () => {
     const of = (id: string, kind: string) =>
       detectSnapshot(cases.find((each: { id: string }) => each.id === id)).interfaces.find(
