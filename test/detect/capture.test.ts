@@ -91,6 +91,31 @@ describe("detection without CPUID", () => {
     expect([primary, interfaces[0]?.base]).to.deep.equal(["kvm", "0x40000100"]);
   });
 
+  it("takes a clock of the kernel where nothing else speaks, and a generation counter for some hypervisor", () => {
+    const clock = { "/sys/devices/system/clocksource/clocksource0/available_clocksource": "kvm-clock tsc\n" };
+    expect(report(clock, null).primary).to.equal("kvm");
+    expect(report({ ...clock, "/proc/cpuinfo": "flags : fpu\n" }, null).primary).to.equal(null);
+    expect(report({ "/sys/bus/acpi/devices/VMGENCTR:00/hid": "VMGENCTR\n" }, null).primary).to.equal(
+      "unknown",
+    );
+  });
+
+  it("knows the containers of cgroups that systemd names", () => {
+    const of = (cgroup: string) => report({ "/proc/1/cgroup": cgroup }, null).container;
+    expect(of("0::/system.slice/docker-0123abcd.scope\n")).to.equal("docker");
+    expect(of("0::/machine.slice/libpod-0123abcd.scope\n")).to.equal("podman");
+    expect(of("0::/\n")).to.equal(null);
+  });
+
+  it("sees that a PV domain is nested when the processor names another hypervisor", () => {
+    const pv = structuredClone(cases.find(({ id }: { id: string }) => id === "xen-pv"));
+    expect(detectSnapshot(pv).nested).to.equal(false);
+    const kvm = cases.find(({ id }: { id: string }) => id === "kvm-q35");
+    pv.input.cpuid = kvm.input.cpuid;
+    const { nested, primary } = detectSnapshot(pv);
+    expect([nested, primary]).to.deep.equal([true, "xen"]);
+  });
+
   it("looks behind an unprintable range only when asked to scan all", () => {
     const registers = (ecx: number, [ebx, b, c]: readonly number[] = [0, 0, 0]) =>
       Object.fromEntries(
