@@ -108,7 +108,7 @@ async function pools(): Promise<void> {
     );
     const warm = await time(() => hv.read(`Guest/${key}`));
     const scan = await time(() => vendor.get(key));
-    row("warm read of a full scan", (warm / scan).toFixed(4), "(target 0.1)");
+    row("warm read of a full scan", (warm / scan).toFixed(4), records === 10_000 ? "target 0.1" : "");
     row("open and close", ms(await time(async () => (await open()).close())));
     vendor.close();
     await bus.close();
