@@ -46,7 +46,7 @@ export function decide(facts: Facts, options: ScanOptions = {}): DetectionReport
     platform: findPlatform(facts),
     container: findContainer(facts),
     confidential: findConfidential(facts, scan),
-    nested: isNested(facts, scan, interfaces),
+    nested: isNested(facts, scan, interfaces, primary),
     unreadable: unreadableSources(facts),
   };
 }
@@ -158,18 +158,22 @@ function choosePrimary(
   const real = guests.filter(({ emulated }) => !emulated).map(({ id }) => id);
   const first = PRIMARY_ORDER.find((id) => real.includes(id)) ?? real[0];
   if (first !== undefined) return first;
-  const controls = interfaces.some(({ role }) => role === "host");
-  return guests.length > 0 || findings.unexplained || (scan.hypervisorBit === true && !controls)
-    ? "unknown"
-    : null;
+  // A set bit that no range explains is somebody's, also under a dom0, whose processor shows the machine below.
+  const unexplainedBit = scan.hypervisorBit === true && interfaces.every(({ base }) => base === null);
+  return guests.length > 0 || findings.unexplained || unexplainedBit ? "unknown" : null;
 }
 
-function isNested(facts: Facts, scan: CpuidScan, interfaces: readonly DetectedInterface[]): boolean {
+function isNested(
+  facts: Facts,
+  scan: CpuidScan,
+  interfaces: readonly DetectedInterface[],
+  primary: string | null,
+): boolean {
   const hyperv = scan.ranges.find(({ id, isHypervInterface }) => id === "hyperv" || isHypervInterface);
   const recommendations = hyperv && known(facts.cpuid(hyperv.base + 4));
   if (recommendations !== undefined && (recommendations.eax & HYPERV_NESTED) !== 0) return true;
-  if (interfaces.some(({ role }) => role === "host") && interfaces.some(({ role }) => role === "guest"))
-    return true;
+  const isGuest = primary !== null || interfaces.some(({ role }) => role === "guest");
+  if (isGuest && interfaces.some(({ role }) => role === "host")) return true;
   // In a PV domain a plain CPUID shows the machine below: files say Xen, the processor says something else.
   const xen = interfaces.find(({ id }) => id === "xen");
   return (

@@ -45,6 +45,13 @@ const RULES: readonly Rule[] = [
     prefix: "Microsoft Corporation",
     also: { field: "product_name", prefix: "Virtual Machine" },
   },
+  {
+    id: "openbsd",
+    strength: "weak",
+    fields: ["sys_vendor"],
+    prefix: "OpenBSD",
+    also: { field: "product_name", prefix: "VMM" },
+  },
   { id: "apple", strength: "strong", fields: NAMES, prefix: "Apple Virtualization" },
   { id: "kvm", strength: "weak", fields: NAMES, prefix: "KVM" },
   { id: "kvm", strength: "weak", fields: NAMES, prefix: "OpenStack" },

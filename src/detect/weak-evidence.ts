@@ -13,12 +13,18 @@ const CLOCKS: Readonly<Record<string, string>> = {
   xen: "xen",
 };
 
+/** Something real has a name: a guest's interface of its own, or a signature of the processor. */
+function isNamed(scan: CpuidScan, { byId }: Findings): boolean {
+  if (scan.ranges.some(({ id }) => id !== undefined)) return true;
+  return [...byId.values()].some(({ role, emulated }) => role === "guest" && !emulated);
+}
+
 /**
  * Judges what counts only where nothing better was found: texts that name a machine model, clocks and, where neither
  * says anything, device trees of virtual machine models. A clear hypervisor bit outweighs texts and clocks.
  */
 export function judgeWeakEvidence(facts: Facts, scan: CpuidScan, findings: Findings): void {
-  if (findings.byId.size > 0) return;
+  if (isNamed(scan, findings)) return;
   if (scan.hypervisorBit !== false) {
     const named = matchDmi(facts).find(({ strength }) => strength === "weak");
     if (named !== undefined) return void findings.add(named.id, named.source, named.detail);

@@ -143,3 +143,30 @@ describe("detection without CPUID", () => {
     expect(of("xen-hvm", "xen")?.["version"]).to.match(/^4\.\d+$/);
   });
 });
+
+describe("detection where the processor names nobody", () => {
+  const bit = { "0x00000001": { eax: "0x0", ebx: "0x0", ecx: "0x80000000", edx: "0x0" } };
+  const machine = (cpuid: unknown, dmi: unknown, files: unknown) =>
+    detectSnapshot({ os: "linux", arch: "x64", cpuid, dmi, files });
+  const dom0 = { "/sys/hypervisor/type": "xen\n", "/proc/xen/capabilities": "control_d\n" };
+
+  it("takes a machine model's text beside a Hyper-V interface of a foreign vendor", () => {
+    const custom = structuredClone(cases.find(({ id }: { id: string }) => id === "kvm-hidden-custom-hv"));
+    custom.input.dmi = { sys_vendor: "QEMU" };
+    const { primary, interfaces } = detectSnapshot(custom);
+    expect([primary, interfaces.map(({ id }) => id)]).to.deep.equal(["qemu", ["hyperv", "qemu"]]);
+  });
+
+  it("sees an unnamed hypervisor below dom0 by the bit, and a model below dom0 by its text", () => {
+    const unnamed = machine({ leaves: bit }, null, dom0);
+    expect([unnamed.primary, unnamed.nested]).to.deep.equal(["unknown", true]);
+    const model = machine(null, { sys_vendor: "QEMU" }, dom0);
+    expect([model.primary, model.nested]).to.deep.equal(["qemu", true]);
+    const bare = machine(null, { sys_vendor: "Dell Inc." }, dom0);
+    expect([bare.primary, bare.nested, bare.virtual]).to.deep.equal([null, false, false]);
+  });
+
+  it("knows OpenBSD's machine by its text", () => {
+    expect(machine(null, { sys_vendor: "OpenBSD", product_name: "VMM" }, {}).primary).to.equal("openbsd");
+  });
+});

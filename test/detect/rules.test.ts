@@ -165,10 +165,10 @@ const RULES: readonly (readonly [
   [
     "a host beside a guest is nested",
     "xen-dom0-on-kvm",
-    (i) => delete i.cpuid?.leaves["0x40000000"],
-    (r) => r.interfaces.length,
-    2,
-    1,
+    (i) => set(i, "0x00000001", "ecx", "0x0"),
+    (r) => r.nested,
+    true,
+    false,
   ],
   [
     "the device tree names Xen",
