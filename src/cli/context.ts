@@ -1,4 +1,3 @@
-import { statSync } from "node:fs";
 import type { Bus } from "../bus/bus.js";
 import type { CallOptions } from "../bus/call.js";
 import { pvbusError } from "../bus/errors.js";
@@ -56,9 +55,6 @@ export function callOptions({ options, signal }: Context): CallOptions {
 /** Opens the bus as the options say and closes it after the action. */
 export async function withBus<T>(context: Context, action: (bus: Bus) => Promise<T>): Promise<T> {
   const { sysroot, type, channel, option, verbose } = context.options;
-  if (sysroot !== undefined && !statSync(sysroot, { throwIfNoEntry: false })?.isDirectory()) {
-    throw new UsageError(`--sysroot: ${sysroot || "(empty)"} is no directory`);
-  }
   if (channel !== undefined && type === undefined) throw new UsageError("--channel needs -t TYPE");
   if (option !== undefined && type === undefined) throw new UsageError("--option needs -t TYPE");
   const bus = await context.open({

@@ -178,7 +178,9 @@ COMP_WORDS=(pvbus de); COMP_CWORD=1; _pvbus; echo "\${COMPREPLY[@]}"`;
     it("untrusted text forges no line and drives no terminal", () => {
       tree.put(0, Buffer.concat([pair("a\nExternal/forged=1", "x\x1b[2Jy"), pair("b\\", "\u202eevil")]));
       const { stdout } = pvbus([...at, "ls", "External"]);
-      expect(stdout).to.equal("External/a\\nExternal/forged=1=x\\u{1b}[2Jy\nExternal/b\\\\=\\u{202e}evil\n");
+      expect(stdout).to.equal(
+        "External/a\\nExternal/forged\\u{3d}1=x\\u{1b}[2Jy\nExternal/b\\\\=\\u{202e}evil\n",
+      );
       const [entry] = JSON.parse(pvbus([...at, "ls", "External", "--json"]).stdout);
       expect(entry.key).to.equal("External/a\nExternal/forged=1");
       expect(pvbus([...at, "get", entry.key]).stdout).to.equal("x\x1b[2Jy\n");
