@@ -82,3 +82,26 @@ export function* chunks(
     offset += chunk.length;
   }
 }
+
+/** Tells whether a key can be looked for by its bytes; one with U+FFFD may stand for bytes that are no text. */
+export function canScanFor(key: string): boolean {
+  return !key.includes("\ufffd");
+}
+
+/** Gives the offset of the last record of a key, looking from the end; undefined when there is none. */
+export function findLast(key: string, size: number, read: ReadAt): number | undefined {
+  const bytes = Buffer.from(key, "utf8");
+  const wanted =
+    bytes.length < HV_KVP_EXCHANGE_MAX_KEY_SIZE ? Buffer.concat([bytes, Buffer.alloc(1)]) : bytes;
+  const buffer = Buffer.allocUnsafe(Math.min(RECORDS_PER_READ * RECORD_SIZE, size));
+  for (let end = size; end > 0; ) {
+    const start = Math.max(0, end - buffer.length);
+    const chunk = buffer.subarray(0, end - start);
+    if (read(chunk, start) < chunk.length) return undefined;
+    for (let at = chunk.length - RECORD_SIZE; at >= 0; at -= RECORD_SIZE) {
+      if (chunk.compare(wanted, 0, wanted.length, at, at + wanted.length) === 0) return start + at;
+    }
+    end = start;
+  }
+  return undefined;
+}

@@ -12,11 +12,13 @@ import {
   wholeRecords,
 } from "./pool-edit.js";
 import { type PoolFile, type Stamp, sameStamp } from "./pool-file.js";
-import { chunks, indexKey, PoolIndex } from "./pool-index.js";
+import { canScanFor, chunks, findLast, indexKey, PoolIndex, type ReadAt } from "./pool-index.js";
 import { isSettled, isSurelyWhole } from "./pool-stability.js";
 
 /** Largest pool file that is read, about 400,000 records; the vendor's daemon is slow beyond 50,000. */
 export const MAX_POOL_BYTES = 1024 ** 3;
+/** Largest file that one key is looked for in at a stretch, without letting others run. */
+const LARGEST_SCAN = 64 * 1024 ** 2;
 /** Bytes read before other work of the process gets its turn. */
 const BYTES_PER_TURN = 8 * 1024 ** 2;
 /** Pause before a file is looked at again where no lock can be taken. */
@@ -64,6 +66,15 @@ interface Known {
   readonly settled: boolean;
 }
 
+/** One state of the file while it is read. */
+interface View {
+  readonly stamp: Stamp;
+  /** Length of its whole records. */
+  readonly size: number;
+  /** Its index, where there is one already. */
+  readonly index: PoolIndex | undefined;
+}
+
 interface Change {
   readonly changed: boolean;
   readonly index?: PoolIndex;
@@ -81,12 +92,15 @@ export class Pool {
   readonly #file: PoolFile;
   readonly #record = Buffer.alloc(RECORD_SIZE);
   #known: Known | undefined;
+  #looked: Stamp | undefined;
   #scrubbed = false;
 
   constructor(options: PoolOptions) {
     this.#options = options;
     this.#file = options.file;
   }
+
+  readonly #readAt: ReadAt = (into, offset) => this.#file.read(into, offset);
 
   /** Which pool it is. */
   get info(): PoolInfo {
@@ -95,12 +109,24 @@ export class Pool {
 
   /** Resolves with the bytes of the last record of a key. */
   read(key: string, call: Call): Promise<Uint8Array | undefined> {
-    return this.#consistently(call, (index) => {
-      const offset = index.offsetOf(key);
-      if (offset === undefined) return undefined;
-      if (this.#file.read(this.#record, offset) < RECORD_SIZE) return undefined;
-      return Uint8Array.from(decodeRecord(this.#record).value);
+    return this.#consistently(call, (view) => {
+      if (view.index !== undefined) return this.#valueAt(view.index.offsetOf(key));
+      if (this.#isFirstLook(view) && canScanFor(key))
+        return this.#valueAt(findLast(key, view.size, this.#readAt));
+      return this.#indexOf(view, call).then((index) => this.#valueAt(index.offsetOf(key)));
     });
+  }
+
+  #valueAt(offset: number | undefined): Uint8Array | undefined {
+    if (offset === undefined || this.#file.read(this.#record, offset) < RECORD_SIZE) return undefined;
+    return Uint8Array.from(decodeRecord(this.#record).value);
+  }
+
+  /** The first reading of a state looks for its one key; who comes again gets an index, which takes longer to make. */
+  #isFirstLook({ stamp, size }: View): boolean {
+    if (size > LARGEST_SCAN || (this.#looked !== undefined && sameStamp(this.#looked, stamp))) return false;
+    this.#looked = stamp;
+    return true;
   }
 
   /** Resolves with the pairs whose key begins with a prefix, in file order, each key once with its last value. */
@@ -108,9 +134,10 @@ export class Pool {
     let first: PoolIndex | undefined;
     let position = 0;
     for (;;) {
-      const page = await this.#consistently(call, (index, size) => {
+      const page = await this.#consistently(call, async (view) => {
+        const index = await this.#indexOf(view, call);
         if (first !== undefined && index !== first) return undefined;
-        return { index, end: size, ...this.#page(index, position, size, prefix) };
+        return { index, end: view.size, ...this.#page(index, position, view.size, prefix) };
       });
       if (page === undefined) break;
       first = page.index;
@@ -172,7 +199,9 @@ export class Pool {
 
   /** Resolves with all pairs in one consistent state, by the keys' bytes in Latin-1. */
   async snapshot(prefix: string, call: Call): Promise<Map<string, PoolPair>> {
-    return this.#consistently(call, async (index, size) => {
+    return this.#consistently(call, async (view) => {
+      const { size } = view;
+      const index = await this.#indexOf(view, call);
       const all = new Map<string, PoolPair>();
       for (let at = 0; at < size; ) {
         const { pairs, next } = this.#page(index, at, size, prefix);
@@ -220,15 +249,14 @@ export class Pool {
   }
 
   /** Runs a read so that all it saw is one state of the file. */
-  async #consistently<T>(call: Call, read: (index: PoolIndex, size: number) => T | Promise<T>): Promise<T> {
+  async #consistently<T>(call: Call, read: (view: View) => T | Promise<T>): Promise<T> {
     call.check(`pool ${this.info.name}`);
     for (let attempt = 0; attempt < FREE_ATTEMPTS; attempt++) {
       const stamp = this.#file.stamp();
       if (!this.#file.holds(stamp)) break;
       const known = this.#isKnown(stamp) ? (this.#known as Known) : undefined;
       if (known === undefined && !this.#mayReadFreely(stamp)) break;
-      const { index } = known ?? (await this.#know(stamp, call));
-      const pending = read(index, wholeRecords(stamp.size));
+      const pending = read({ stamp, size: wholeRecords(stamp.size), index: known?.index });
       const result = pending instanceof Promise ? await pending : pending;
       if (sameStamp(stamp, this.#file.stamp())) return result;
     }
@@ -236,10 +264,14 @@ export class Pool {
       await call.sleep(REST_MS, `pool ${this.info.name} to come to rest`);
       return this.#consistently(call, read);
     }
-    return this.#file.locked("shared", call, async (stamp) => {
-      const { index } = await this.#know(stamp, call);
-      return read(index, wholeRecords(stamp.size));
+    return this.#file.locked("shared", call, (stamp) => {
+      const index = this.#isKnown(stamp) ? this.#known?.index : undefined;
+      return read({ stamp, size: wholeRecords(stamp.size), index });
     });
+  }
+
+  async #indexOf({ index, stamp }: View, call: Call): Promise<PoolIndex> {
+    return index ?? (await this.#know(stamp, call)).index;
   }
 
   /** A file that is settled and surely whole can be read without a lock: a change afterwards shows in its stamp. */
@@ -266,9 +298,7 @@ export class Pool {
     const settled = this.#isSettled(stamp);
     const index = new PoolIndex();
     let sinceTurn = 0;
-    for (const { chunk, offset } of chunks(0, wholeRecords(stamp.size), (into, at) =>
-      this.#file.read(into, at),
-    )) {
+    for (const { chunk, offset } of chunks(0, wholeRecords(stamp.size), this.#readAt)) {
       index.addChunk(chunk, offset);
       sinceTurn += chunk.length;
       if (sinceTurn < BYTES_PER_TURN) continue;
@@ -283,7 +313,7 @@ export class Pool {
 
   #page(index: PoolIndex, from: number, size: number, prefix: string): { pairs: PoolPair[]; next: number } {
     const pairs: PoolPair[] = [];
-    for (const { chunk, offset } of chunks(from, size, (into, at) => this.#file.read(into, at))) {
+    for (const { chunk, offset } of chunks(from, size, this.#readAt)) {
       for (let at = 0; at < chunk.length; at += RECORD_SIZE) {
         const { key, value } = decodeRecord(chunk, at);
         const raw = Buffer.from(key.buffer, key.byteOffset, key.length);

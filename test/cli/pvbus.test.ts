@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
@@ -50,8 +50,8 @@ describe("pvbus command line", () => {
       [["set", "k", "v", "-o", "durable=true"], /--option needs -t TYPE/],
       [["ls", "-t", "Hyper-V", "-o", "durable"], /--option takes NAME=VALUE/],
       [["completion", "tcsh"], /no completion for tcsh/],
-      [["ls", "--sysroot", "/nonexistent"], /--sysroot: \/nonexistent is no directory/],
-      [["ls", "--sysroot="], /is no directory/],
+      [["ls", "--sysroot", "/nonexistent"], /--sysroot takes a directory that exists/],
+      [["ls", "--sysroot="], /--sysroot takes a directory that exists/],
       [["demo", "-t", "Xen"], /no simulator for Xen/],
     ];
     for (const [args, message] of WRONG) {
@@ -83,6 +83,23 @@ describe("pvbus command line", () => {
 COMP_WORDS=(pvbus de); COMP_CWORD=1; _pvbus; echo "\${COMPREPLY[@]}"`;
       expect(spawnSync("bash", ["-c", script], { encoding: "utf8" }).stdout.trim()).to.equal("detect demo");
     });
+  });
+
+  it("completes keys of the host in bash without ever running what they say", () => {
+    const canary = join(tree.sysroot, "canary");
+    tree.put(
+      0,
+      Buffer.concat([pair(`$(touch ${canary})`, "v"), pair("`id`;x", "v"), pair("plain key", "v")]),
+    );
+    const script = `pvbus() { "$NODE" "$PROGRAM" --sysroot "$ROOT" "$@"; }
+${pvbus(["completion", "bash"]).stdout}
+COMP_WORDS=(pvbus get External/); COMP_CWORD=2; _pvbus; printf '%s\\n' "\${COMPREPLY[@]}"`;
+    const { stdout, stderr } = spawnSync("bash", ["-c", script], {
+      encoding: "utf8",
+      env: { ...process.env, NODE: process.execPath, PROGRAM, ROOT: tree.sysroot },
+    });
+    expect(existsSync(canary)).to.equal(false);
+    expect(stdout, stderr).to.include("External/plain\\ key\n").and.to.include("External/\\$\\(touch");
   });
 
   describe("on the genuine pools", () => {
