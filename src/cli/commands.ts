@@ -71,7 +71,7 @@ function settingValue(name: string, value: string): unknown {
 /** A mistyped directory would look like a machine without anything. */
 function directory(option: string, path: string): string {
   if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return path;
-  throw new UsageError(`${option}: ${path || "(empty)"} is no directory`);
+  throw new UsageError(`${option} takes a directory that exists, not '${path}'`);
 }
 
 /** Every option, those of all commands first. */
