@@ -26,6 +26,8 @@ export interface OpenOptions extends CallOptions {
   readonly providerOptions?: Readonly<Record<string, Readonly<Record<string, unknown>>>> | undefined;
   /** Receives messages; default: nobody. */
   readonly logger?: Logger | undefined;
+  /** Look at all 256 CPUID bases of hypervisors instead of stopping at the first unprintable one. Default false. */
+  readonly fullScan?: boolean | undefined;
   /** A recorded machine to decide from instead of this one: a document of `pvbus snapshot`. */
   readonly snapshot?: unknown;
   /** Stands in for the real machine altogether; then sysroot and logger are the host's. */
@@ -50,7 +52,8 @@ async function openOn(host: Host, options: OpenOptions): Promise<Bus> {
     import("./detect/detect.js"),
     import("./container.js"),
   ]);
-  const report = options.snapshot === undefined ? await detect(host) : detectSnapshot(options.snapshot);
+  const report =
+    options.snapshot === undefined ? await detect(host, options) : detectSnapshot(options.snapshot, options);
   const registry = createRegistry(host, options.providers ?? []);
   const { wanted, primary } = await chooseInterfaces(report, host, registry, options);
   return new Bus(report, await Promise.all(wanted.map((each) => createInterface(each, registry, primary))));

@@ -99,6 +99,7 @@ export const OPTIONS: readonly OptionEntry[] = [
   { name: "help", short: "h", description: "show this help" },
   { name: "version", short: "V", description: "show the version" },
   { name: "snapshot", value: "FILE", command: "detect", description: "decide from a recorded machine" },
+  { name: "full-scan", command: "detect", description: "look at all 256 CPUID bases" },
   { name: "identifiers", command: "snapshot", description: "keep serial numbers, UUIDs and asset tags" },
   { name: "count", value: "N", command: "watch", description: "end after N changes", parse: positive },
 ];

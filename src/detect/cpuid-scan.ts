@@ -20,6 +20,12 @@ export interface CpuidRange {
   readonly isHypervInterface: boolean;
 }
 
+/** How far to look. */
+export interface ScanOptions {
+  /** Look at all 256 bases, some milliseconds in a guest, instead of stopping at the first unprintable one. */
+  readonly fullScan?: boolean | undefined;
+}
+
 /** What CPUID says of hypervisors. */
 export interface CpuidScan {
   /** Leaf 1 ECX bit 31: a hypervisor wants to be seen; undefined where nobody could be asked. */
@@ -33,7 +39,7 @@ export interface CpuidScan {
  * After the first base the scan stops at one whose first four characters are not printable (OpenBSD
  * sys/dev/pv/pvbus.c). Where the instruction cannot be executed the kernel's own flag stands for the bit.
  */
-export function scanCpuid(facts: Facts): CpuidScan {
+export function scanCpuid(facts: Facts, { fullScan = false }: ScanOptions = {}): CpuidScan {
   const features = known(facts.cpuid(1));
   if (features === undefined) return { hypervisorBit: kernelFlag(facts), ranges: [] };
   if (features.ecx >>> 31 === 0) return { hypervisorBit: false, ranges: [] };
@@ -43,7 +49,10 @@ export function scanCpuid(facts: Facts): CpuidScan {
     if (registers === undefined) break;
     const signature = signatureOf(registers);
     const isPrintable = /^[\x20-\x7e]{4}/.test(signature);
-    if (!isPrintable && base > FIRST_BASE) break;
+    if (!isPrintable && base > FIRST_BASE) {
+      if (fullScan) continue;
+      break;
+    }
     const isHypervInterface = known(facts.cpuid(base + 1))?.eax === HV_INTERFACE;
     if (isPrintable || isHypervInterface) {
       ranges.push({ base, signature, id: idOfSignature(signature), isHypervInterface });

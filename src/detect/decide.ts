@@ -1,4 +1,5 @@
-import { type CpuidScan, scanCpuid } from "./cpuid-scan.js";
+import { judgeAcpi } from "./acpi.js";
+import { type CpuidScan, type ScanOptions, scanCpuid } from "./cpuid-scan.js";
 import { cpuidDetails } from "./details.js";
 import { matchDmi } from "./dmi-rules.js";
 import { findConfidential, findContainer, findPlatform } from "./environment.js";
@@ -7,13 +8,12 @@ import { Findings, printable } from "./findings.js";
 import { judgeForeignSystems } from "./foreign-systems.js";
 import { INTERFACE_KINDS, OPENBSD_ROWS, PRIMARY_ORDER, typeOfId } from "./interface-table.js";
 import type { DetectedInterface, DetectionReport, Evidence, EvidenceSource } from "./report.js";
+import { judgeWeakEvidence } from "./weak-evidence.js";
 
 /** Guests of these offer the Hyper-V interface beside their own. */
 const EMULATE_HYPERV = ["kvm", "xen", "vmware", "virtualbox", "parallels"];
 /** Guests of these offer the KVM interface beside their own. */
 const EMULATE_KVM = ["virtualbox", "parallels", "openbsd"];
-/** What the FADT's hypervisor vendor identity names (ACPI 6.0; Linux arch/arm64/hyperv/mshyperv.c). */
-const FADT_IDS: Readonly<Record<string, string>> = { MsHyperV: "hyperv", XenVMM: "xen", FIRECKVM: "kvm" };
 const HYPERV_CPU_MANAGEMENT = 1 << 12;
 const HYPERV_ISOLATION = 1 << 22;
 const HYPERV_NESTED = 1 << 12;
@@ -22,19 +22,18 @@ const XEN_INITIAL_DOMAIN = 1 << 11;
 const hex = (number: number): string => `0x${number.toString(16).padStart(8, "0")}`;
 
 /** Decides from the facts of one machine, live or recorded, what interfaces it has and which one is real. */
-export function decide(facts: Facts): DetectionReport {
+export function decide(facts: Facts, options: ScanOptions = {}): DetectionReport {
   const findings = new Findings();
-  const scan = scanCpuid(facts);
+  const scan = scanCpuid(facts, options);
   judgeCpuid(facts, scan, findings);
   judgeStrongTexts(facts, findings);
   judgeXenFiles(facts, findings);
   judgeDeviceTree(facts, findings);
-  judgeHypervFiles(facts, findings);
-  judgeFadt(facts, findings);
+  judgeAcpi(facts, findings);
   judgeForeignSystems(facts, findings);
-  judgeWeakTexts(facts, scan, findings);
-  judgeMachineModel(facts, findings);
-  if (findings.byId.size === 0 && known(facts.smbiosVmBit()) === true) findings.unexplained = true;
+  judgeWeakEvidence(facts, scan, findings);
+  if (known(facts.smbiosVmBit()) === true) findings.hints.push("SMBIOS says that this is a virtual machine");
+  if (findings.byId.size === 0 && findings.hints.length > 0) findings.unexplained = true;
   markEmulated(findings);
 
   const interfaces = inUnitOrder(findings);
@@ -82,13 +81,6 @@ function judgeStrongTexts(facts: Facts, findings: Findings): void {
   }
 }
 
-/** Texts that name a machine model count where CPUID cannot be asked or names nobody, and nothing better was found. */
-function judgeWeakTexts(facts: Facts, scan: CpuidScan, findings: Findings): void {
-  if (findings.byId.size > 0 || scan.hypervisorBit === false) return;
-  const named = matchDmi(facts).find(({ strength }) => strength === "weak");
-  if (named !== undefined) findings.add(named.id, named.source, named.detail);
-}
-
 function judgeXenFiles(facts: Facts, findings: Findings): void {
   const type = textOf(facts.file("/sys/hypervisor/type"));
   if (type === "xen") {
@@ -125,32 +117,6 @@ function judgeDeviceTree(facts: Facts, findings: Findings): void {
     else if (names.some((name) => name.includes("vmware"))) findings.add("vmware", "devicetree", detail);
     else findings.unexplained = true;
   }
-}
-
-/** Device trees of virtual machine models, whose accelerator they do not tell. */
-function judgeMachineModel(facts: Facts, findings: Findings): void {
-  if (findings.byId.size > 0) return;
-  const firmwareConfig = facts.names("/proc/device-tree").find((name) => name.startsWith("fw-cfg@"));
-  if (firmwareConfig !== undefined) findings.add("qemu", "devicetree", `/proc/device-tree/${firmwareConfig}`);
-  else if (textOf(facts.file("/proc/device-tree/compatible")).includes("linux,dummy-virt"))
-    findings.unexplained = true;
-}
-
-function judgeHypervFiles(facts: Facts, findings: Findings): void {
-  for (const name of facts.names("/sys/bus/acpi/devices")) {
-    const place = `/sys/bus/acpi/devices/${name}/hid`;
-    if (/^vmbus:/i.test(name) || /^vmbus$/i.test(textOf(facts.file(place)))) {
-      findings.add("hyperv", "acpi", `${place}: ${textOf(facts.file(place))}`);
-    }
-  }
-  if (facts.file("/sys/bus/vmbus").kind === "value")
-    findings.add("hyperv", "sysfs", "/sys/bus/vmbus: VMBus driver is loaded");
-}
-
-function judgeFadt(facts: Facts, findings: Findings): void {
-  const text = textOf(facts.fadtHypervisorId()).replaceAll("\0", "");
-  const id = FADT_IDS[text];
-  if (id !== undefined) findings.add(id, "acpi", `FADT hypervisor vendor identity: ${text}`);
 }
 
 function markEmulated(findings: Findings): void {
@@ -202,7 +168,13 @@ function isNested(facts: Facts, scan: CpuidScan, interfaces: readonly DetectedIn
   const hyperv = scan.ranges.find(({ id, isHypervInterface }) => id === "hyperv" || isHypervInterface);
   const recommendations = hyperv && known(facts.cpuid(hyperv.base + 4));
   if (recommendations !== undefined && (recommendations.eax & HYPERV_NESTED) !== 0) return true;
-  return interfaces.some(({ role }) => role === "host") && interfaces.some(({ role }) => role === "guest");
+  if (interfaces.some(({ role }) => role === "host") && interfaces.some(({ role }) => role === "guest"))
+    return true;
+  // In a PV domain a plain CPUID shows the machine below: files say Xen, the processor says something else.
+  const xen = interfaces.find(({ id }) => id === "xen");
+  return (
+    xen?.base === null && xen.details["guestType"] === "PV" && interfaces.some(({ base }) => base !== null)
+  );
 }
 
 function unreadableSources(facts: Facts): Evidence[] {

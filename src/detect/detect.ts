@@ -1,6 +1,7 @@
 import { pvbusError } from "../bus/errors.js";
 import type { Host } from "../host/host.js";
 import type { Cpuid } from "../native/cpuid.js";
+import type { ScanOptions } from "./cpuid-scan.js";
 import { decide } from "./decide.js";
 import type { Facts } from "./facts.js";
 import type { ForeignSources } from "./foreign-sources.js";
@@ -16,8 +17,8 @@ const SNAPSHOT_FILE = "/snapshot.json";
  * never: there `snapshot.json` decides where it is present, else the files alone.
  * @throws PvbusError `ERR_CORRUPT` for a malformed snapshot
  */
-export async function detect(host: Host): Promise<DetectionReport> {
-  return decide(await factsOf(host));
+export async function detect(host: Host, options: ScanOptions = {}): Promise<DetectionReport> {
+  return decide(await factsOf(host), options);
 }
 
 /** Gives the facts that {@link detect} decides from. @throws PvbusError `ERR_CORRUPT` for a malformed snapshot */
@@ -28,8 +29,8 @@ export async function factsOf(host: Host): Promise<Facts> {
 }
 
 /** Decides from a recorded machine alone. @throws PvbusError `ERR_CORRUPT` for a malformed document */
-export function detectSnapshot(document: unknown): DetectionReport {
-  return decide(snapshotFacts(document));
+export function detectSnapshot(document: unknown, options: ScanOptions = {}): DetectionReport {
+  return decide(snapshotFacts(document), options);
 }
 
 async function liveCpuid(): Promise<Cpuid> {

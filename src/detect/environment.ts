@@ -55,8 +55,8 @@ export function findContainer(facts: Facts): string | null {
   if (inherited !== undefined) return inherited;
   if (facts.file("/run/.containerenv").kind === "value") return "podman";
   const cgroup = known(facts.file("/proc/1/cgroup")) ?? "";
-  if (cgroup.includes("/docker/")) return "docker";
-  if (cgroup.includes("/libpod-")) return "podman";
+  if (/[/-]libpod-/.test(cgroup)) return "podman";
+  if (/\/docker[/-]/.test(cgroup)) return "docker";
   return null;
 }
 

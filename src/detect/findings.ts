@@ -14,6 +14,8 @@ export class Findings {
   readonly byId = new Map<string, Found>();
   /** A hypervisor is there, whatever its name. */
   unexplained = false;
+  /** Things that only virtual machines have, without a name; they count where nothing has one. */
+  readonly hints: string[] = [];
 
   add(id: string, source: EvidenceSource, detail: string): Found {
     let found = this.byId.get(id);

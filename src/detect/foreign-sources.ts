@@ -1,23 +1,28 @@
 import { readdirSync } from "node:fs";
+import { readFirmwareTable } from "../native/firmware-table.js";
 import { readKenv } from "../native/kenv.js";
 import { type Koffi, type KoffiLoader, loadKoffi } from "../native/koffi.js";
 import { readPvbusType } from "../native/pvbus-type.js";
 import { readRegistry } from "../native/registry.js";
 import { readSysctl } from "../native/sysctl.js";
 import type { Fact, Facts } from "./facts.js";
+import { parseSmbios, type SmbiosTexts } from "./smbios.js";
 
 /** Sources of the operating systems that have no /sys and /proc to read. */
-export type ForeignSources = Pick<Facts, "sysctl" | "kenv" | "registry" | "pvbusTypes">;
+export type ForeignSources = Pick<Facts, "sysctl" | "kenv" | "registry" | "pvbusTypes"> & {
+  /** The firmware's SMBIOS table where it is no file. */
+  readonly smbios?: () => Fact<SmbiosTexts>;
+};
 
 const ABSENT: Fact<never> = { kind: "absent" };
 
 /**
  * Gives the sources of an operating system beside files: sysctl and kernel environment of the BSDs and macOS, the
- * registry of Windows, OpenBSD's pvbus devices. None of these systems was at hand: the calls follow their headers and
+ * registry and firmware tables of Windows, OpenBSD's pvbus devices. None of these systems was at hand: the calls follow their headers and
  * are not verified by a run. Every failure is an answer, none is thrown.
  */
 export function foreignSources(platform: NodeJS.Platform, loader: KoffiLoader = loadKoffi): ForeignSources {
-  const guarded = (read: (koffi: Koffi) => string | undefined): Fact<string> => {
+  const guarded = <T>(read: (koffi: Koffi) => T | undefined): Fact<T> => {
     try {
       const value = read(loader());
       return value === undefined ? ABSENT : { kind: "value", value };
@@ -25,12 +30,22 @@ export function foreignSources(platform: NodeJS.Platform, loader: KoffiLoader = 
       return { kind: "unreadable", why: error instanceof Error ? error.message : String(error) };
     }
   };
+  let firmware: Fact<SmbiosTexts> | undefined;
   const isBsd = ["freebsd", "openbsd", "netbsd", "darwin"].includes(platform);
   return {
     sysctl: (name) => (isBsd ? guarded((koffi) => readSysctl(koffi, platform, name)) : ABSENT),
     kenv: (name) => (platform === "freebsd" ? guarded((koffi) => readKenv(koffi, name)) : ABSENT),
     registry: (key, name) =>
       platform === "win32" ? guarded((koffi) => readRegistry(koffi, key, name)) : ABSENT,
+    ...(platform === "win32" && {
+      smbios: () => {
+        firmware ??= guarded((koffi) => {
+          const table = readFirmwareTable(koffi);
+          return table && parseSmbios(table);
+        });
+        return firmware;
+      },
+    }),
     pvbusTypes: () => (platform === "openbsd" ? readPvbusTypes(guarded) : new Map()),
   };
 }

@@ -3,13 +3,12 @@ import type { Host } from "../host/host.js";
 import type { Cpuid, CpuidRegisters } from "../native/cpuid.js";
 import { ABSENT, type Fact, type Facts, NO_FOREIGN_SOURCES, unreadable, value } from "./facts.js";
 import type { ForeignSources } from "./foreign-sources.js";
+import { parseSmbios, type SmbiosTexts } from "./smbios.js";
 
 /** Most bytes that are read of any source; the longest text that a rule needs is far shorter. */
 const MAX_BYTES = 1024 * 1024;
 const FIRST_BYTES = 4096;
 const FADT_HYPERVISOR_ID = { offset: 268, length: 8 };
-/** SMBIOS type 0, second extension byte (DMTF DSP0134, 7.1.2.2). */
-const SMBIOS_VM_BIT = { lengthAt: 1, needed: 20, at: 19, bit: 16 };
 // O_NONBLOCK: a FIFO in a captured tree must not hang the open.
 const READ_FLAGS = fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0);
 
@@ -37,7 +36,13 @@ export function liveFacts(host: Host, cpuid: Cpuid, foreign: ForeignSources = NO
       leaves.set(leaf, registers);
       return value(registers);
     },
-    dmi: (field) => file(`/sys/class/dmi/id/${field}`),
+    dmi: (field) => {
+      if (foreign.smbios === undefined) return file(`/sys/class/dmi/id/${field}`);
+      const table = foreign.smbios();
+      if (table.kind !== "value") return table;
+      const text = table.value.texts.get(field);
+      return text === undefined ? ABSENT : value(text);
+    },
     file,
     names: (directory) => {
       try {
@@ -57,16 +62,16 @@ export function liveFacts(host: Host, cpuid: Cpuid, foreign: ForeignSources = NO
         : value(table.value.toString("latin1", offset, offset + length));
     },
     smbiosVmBit: () => {
-      const raw = readBytes(host.path("/sys/firmware/dmi/entries/0-0/raw"));
-      if (raw.kind !== "value") return raw;
-      const { lengthAt, needed, at, bit } = SMBIOS_VM_BIT;
-      const { value: table } = raw;
-      return (table[lengthAt] ?? 0) < needed || table.length <= at
-        ? ABSENT
-        : value(((table[at] ?? 0) & bit) !== 0);
+      const table = foreign.smbios?.() ?? parsed(readBytes(host.path("/sys/firmware/dmi/entries/0-0/raw")));
+      if (table.kind !== "value") return table;
+      return table.value.vmBit === undefined ? ABSENT : value(table.value.vmBit);
     },
     msr: (number) => readMsr(host.path("/dev/cpu/0/msr"), number),
   };
+}
+
+function parsed(table: Fact<Buffer>): Fact<SmbiosTexts> {
+  return table.kind === "value" ? value(parseSmbios(table.value)) : table;
 }
 
 function readText(path: string): Fact<string> {

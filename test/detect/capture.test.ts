@@ -91,6 +91,46 @@ describe("detection without CPUID", () => {
     expect([primary, interfaces[0]?.base]).to.deep.equal(["kvm", "0x40000100"]);
   });
 
+  it("takes a clock of the kernel where nothing else speaks, and a generation counter for some hypervisor", () => {
+    const clock = { "/sys/devices/system/clocksource/clocksource0/available_clocksource": "kvm-clock tsc\n" };
+    expect(report(clock, null).primary).to.equal("kvm");
+    expect(report({ ...clock, "/proc/cpuinfo": "flags : fpu\n" }, null).primary).to.equal(null);
+    expect(report({ "/sys/bus/acpi/devices/VMGENCTR:00/hid": "VMGENCTR\n" }, null).primary).to.equal(
+      "unknown",
+    );
+  });
+
+  it("knows the containers of cgroups that systemd names", () => {
+    const of = (cgroup: string) => report({ "/proc/1/cgroup": cgroup }, null).container;
+    expect(of("0::/system.slice/docker-0123abcd.scope\n")).to.equal("docker");
+    expect(of("0::/machine.slice/libpod-0123abcd.scope\n")).to.equal("podman");
+    expect(of("0::/\n")).to.equal(null);
+  });
+
+  it("sees that a PV domain is nested when the processor names another hypervisor", () => {
+    const pv = structuredClone(cases.find(({ id }: { id: string }) => id === "xen-pv"));
+    expect(detectSnapshot(pv).nested).to.equal(false);
+    const kvm = cases.find(({ id }: { id: string }) => id === "kvm-q35");
+    pv.input.cpuid = kvm.input.cpuid;
+    const { nested, primary } = detectSnapshot(pv);
+    expect([nested, primary]).to.deep.equal([true, "xen"]);
+  });
+
+  it("looks behind an unprintable range only when asked to scan all", () => {
+    const registers = (ecx: number, [ebx, b, c]: readonly number[] = [0, 0, 0]) =>
+      Object.fromEntries(
+        Object.entries({ eax: 0, ebx, ecx: b || ecx, edx: c }).map(([k, v]) => [k, `0x${v?.toString(16)}`]),
+      );
+    const leaves = {
+      "0x00000001": registers(0x80000000),
+      "0x40000000": registers(0, [0x4b4d564b, 0x564b4d56, 0x4d]),
+      "0x4000ff00": registers(0, [0x566e6558, 0x65584d4d, 0x4d4d566e]),
+    };
+    const machine = { os: "linux", arch: "x64", cpuid: { leaves }, dmi: null, files: {} };
+    const found = (fullScan: boolean) => detectSnapshot(machine, { fullScan }).interfaces.map(({ id }) => id);
+    expect([found(false), found(true)]).to.deep.equal([["kvm"], ["kvm", "xen"]]);
+  });
+
   it("names features, versions and privileges", () => {
     const of = (id: string, kind: string) =>
       detectSnapshot(cases.find((each: { id: string }) => each.id === id)).interfaces.find(

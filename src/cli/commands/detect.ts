@@ -7,14 +7,23 @@ import type { Context } from "../context.js";
 import { withBus } from "../context.js";
 import { heading, type Sink, visible, writeJson } from "../output.js";
 
+/** Options of `pvbus detect`. */
+export interface DetectOptions {
+  /** File of a recorded machine. */
+  readonly snapshot?: string;
+  /** Look at all CPUID bases. */
+  readonly "full-scan"?: boolean;
+}
+
 /** `pvbus detect`: the interfaces, the primary, and the evidence. */
-export async function detectCommand(context: Context, { snapshot }: { snapshot?: string }): Promise<number> {
-  const open = context.open;
-  const replay: Context =
-    snapshot === undefined
-      ? context
-      : { ...context, open: (options) => open({ ...options, snapshot: load(snapshot) }) };
-  return withBus(replay, async (bus) => {
+export async function detectCommand(context: Context, own: DetectOptions): Promise<number> {
+  const { snapshot, "full-scan": fullScan } = own;
+  const recorded = snapshot === undefined ? {} : { snapshot: load(snapshot) };
+  const detecting: Context = {
+    ...context,
+    open: (options) => context.open({ ...options, ...recorded, fullScan }),
+  };
+  return withBus(detecting, async (bus) => {
     if (context.options.json === true) writeJson(context.stdout, detectionJson(bus));
     else printDetection(context.stdout, bus, heading(context.stdout, context.env));
     return 0;
