@@ -1,0 +1,72 @@
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
+import { runPvbus, type World } from "../../src/cli/program.js";
+import type { Bus, OpenOptions, ProviderClass } from "../../src/index.js";
+import { openPvbus } from "../../src/index.js";
+import { ROOT } from "./pools.js";
+
+/** The built command line. */
+export const PROGRAM = join(ROOT, "dist/bin/pvbus.cjs");
+
+/** A recorded machine without any hypervisor, so that a run is the same on every machine. */
+export const BARE = { os: "linux", arch: "x64", input: {} };
+
+/** What a run left. */
+export interface Run {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** What a run may find different. */
+export interface Surroundings {
+  /** Whether its outputs are a terminal. */
+  readonly tty?: boolean;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly readInput?: () => Promise<Uint8Array>;
+  /** Provider whose store `-t TYPE` opens. */
+  readonly provider?: ProviderClass;
+  readonly open?: (options: OpenOptions) => Promise<Bus>;
+  readonly signal?: AbortSignal;
+  /** Sees each message as it is written. */
+  readonly onMessage?: (text: string) => void;
+}
+
+/** Runs the command line in this process. */
+export async function run(argv: readonly string[], surroundings: Surroundings = {}): Promise<Run> {
+  const { provider, tty: isTTY = false, env = {}, readInput = async () => new Uint8Array() } = surroundings;
+  const written: { stdout: Buffer[]; stderr: Buffer[] } = { stdout: [], stderr: [] };
+  const world: World = {
+    version: "0.0.0",
+    stdout: { isTTY, write: (data) => written.stdout.push(Buffer.from(data as string)) },
+    stderr: {
+      isTTY,
+      write: (data) => {
+        written.stderr.push(Buffer.from(data as string));
+        surroundings.onMessage?.(String(data));
+      },
+    },
+    env,
+    readInput,
+    open:
+      surroundings.open ??
+      ((options) =>
+        openPvbus({ snapshot: BARE, ...options, providers: provider === undefined ? [] : [provider] })),
+    untilInterrupted: () => surroundings.signal ?? new AbortController().signal,
+  };
+  const code = await runPvbus(argv, world);
+  return {
+    code,
+    stdout: Buffer.concat(written.stdout).toString(),
+    stderr: Buffer.concat(written.stderr).toString(),
+  };
+}
+
+/** Runs a bash script with `"$node" "$pvbus"` at hand. */
+export function bash(script: string, env: NodeJS.ProcessEnv = {}): Run {
+  const { stdout, stderr, status } = spawnSync("bash", ["-c", script], {
+    encoding: "utf8",
+    env: { ...process.env, node: process.execPath, pvbus: PROGRAM, ...env },
+  });
+  return { stdout, stderr, code: status ?? -1 };
+}
