@@ -8,6 +8,8 @@ import type { HypervStore } from "./store.js";
 const SMALLEST_READ = 1024;
 /** Bytes that must be free before each name of a listing, also before the look for one more. */
 const NAME_ROOM = 256;
+/** Bytes of the value buffer that hostctl hands over on a write (its encoded values have at most 4095). */
+const WRITE_BUFFER = 4096;
 /** Longest name of a write. */
 const LONGEST_NAME = 256;
 
@@ -30,7 +32,10 @@ export class HypervKernelStore implements KernelStore {
     const { pool, name } = split(key);
     if (name === "") return this.#names(pool, valueLength, call);
     if (valueLength < SMALLEST_READ) throw new KernelError("ERANGE");
-    const value = await this.#store.read(`${pool.name}/${name}`, call);
+    const native = `${pool.name}/${name}`;
+    // The kernel takes this as a record of pool Guest, where our keys cannot put one.
+    if (native.toLowerCase() === "guest/parameters") throw new KernelError("ENOENT");
+    const value = await this.#store.read(native, call);
     if (value === undefined) throw new KernelError("ENOENT");
     if (value.length >= valueLength) throw new KernelError("ERANGE");
     return value;
@@ -39,7 +44,7 @@ export class HypervKernelStore implements KernelStore {
   /** Inserts into Guest, or updates Auto; the value stays in the buffer. */
   async write(key: Uint8Array, value: Uint8Array, call: Call): Promise<Uint8Array> {
     const { pool, name } = split(key);
-    if (name === "") return this.#names(pool, value.length + 1, call);
+    if (name === "") return this.#names(pool, Math.max(value.length + 1, WRITE_BUFFER), call);
     const native = `${pool.name}/${name}`;
     if (pool.name === "Auto") {
       if ((await this.#store.read(native, call)) === undefined) throw new KernelError("ENOENT");

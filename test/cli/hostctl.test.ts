@@ -212,12 +212,12 @@ describe("hostctl", () => {
   it("lists a pool for a read and for a write, in order of insertion", async () => {
     await hostctl(hyperv, ["Guest/b", "1"]);
     await hostctl(hyperv, ["Guest/a", "2"]);
-    for (const argv of [["Guest/"], ["Guest/", "x".repeat(600)]])
+    for (const argv of [["Guest/"], ["Guest/", "x"]])
       expect((await hostctl(hyperv, argv)).stdout).to.equal("b\na\n");
-    expect((await hostctl(hyperv, ["Guest/", "short"])).stderr).to.equal(
-      "hostctl: ioctl: Result too large\n",
-    );
     expect((await hostctl(hyperv, ["Guest/a/b"])).stderr).to.equal(INVALID);
+    expect((await hostctl(hyperv, ["Guest/Parameters"])).stderr).to.equal(
+      "hostctl: ioctl: No such file or directory\n",
+    );
   });
 
   it("opens a path that is no pvbus device, which knows no call", async () => {
