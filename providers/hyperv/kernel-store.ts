@@ -15,9 +15,10 @@ const LONGEST_NAME = 256;
 
 /**
  * Hyper-V's pools as OpenBSD's kernel serves them: the key is split at its last slash, Guest takes new names only,
- * Auto existing ones only, an empty name lists. Two differences are meant: the kernel cuts written values at 255
+ * Auto existing ones only, an empty name lists. Differences that are meant: the kernel cuts written values at 255
  * bytes in silence, here they are stored whole; and where a daemon computes the Auto pool no write to it can be stored,
- * so an existing name is refused with EINVAL. Source: OpenBSD sys/dev/pv/hypervic.c.
+ * so an existing name is refused with EINVAL. A record called Parameters in pool Guest has no native key: it
+ * reads as missing and is refused on a write. Source: OpenBSD sys/dev/pv/hypervic.c.
  */
 export class HypervKernelStore implements KernelStore {
   readonly #store: HypervStore;
