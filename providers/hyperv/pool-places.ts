@@ -1,6 +1,7 @@
 import nodeFs from "node:fs";
-import { join, sep } from "node:path";
+import { join } from "node:path";
 import { pvbusError } from "../../src/bus/errors.js";
+import { liesWithin } from "../../src/host/confine.js";
 import type { Host } from "../../src/host/host.js";
 import { POOLS } from "./keys.js";
 
@@ -52,11 +53,9 @@ function isDirectory(path: string, fs: PlacesFs): boolean {
 /** A link inside a captured tree must not lead out of it. */
 function insideSysroot(host: Host, directory: string, fs: PlacesFs): string {
   if (host.sysroot === undefined || !fs.existsSync(directory)) return directory;
-  const root = fs.realpathSync.native(host.sysroot);
-  const real = fs.realpathSync.native(directory);
-  if (real === root || real.startsWith(root.endsWith(sep) ? root : root + sep)) return real;
+  if (liesWithin(host.sysroot, directory)) return fs.realpathSync.native(directory);
   throw pvbusError(
     "ERR_PERMISSION",
-    `the pool directory ${directory} is a link out of the sysroot ${root}; remove the link`,
+    `the pool directory ${directory} is a link out of the sysroot ${host.sysroot}; remove the link`,
   );
 }

@@ -30,6 +30,8 @@ export interface ScanOptions {
 export interface CpuidScan {
   /** Leaf 1 ECX bit 31: a hypervisor wants to be seen; undefined where nobody could be asked. */
   readonly hypervisorBit: boolean | undefined;
+  /** The instruction itself was asked; otherwise the bit is the kernel's flag, which Xen sets in its dom0 too. */
+  readonly asked: boolean;
   /** Ranges with a signature, ascending. */
   readonly ranges: readonly CpuidRange[];
 }
@@ -41,8 +43,8 @@ export interface CpuidScan {
  */
 export function scanCpuid(facts: Facts, { fullScan = false }: ScanOptions = {}): CpuidScan {
   const features = known(facts.cpuid(1));
-  if (features === undefined) return { hypervisorBit: kernelFlag(facts), ranges: [] };
-  if (features.ecx >>> 31 === 0) return { hypervisorBit: false, ranges: [] };
+  if (features === undefined) return { hypervisorBit: kernelFlag(facts), asked: false, ranges: [] };
+  if (features.ecx >>> 31 === 0) return { hypervisorBit: false, asked: true, ranges: [] };
   const ranges: CpuidRange[] = [];
   for (let base = FIRST_BASE; base < END_OF_BASES; base += BASE_STEP) {
     const registers = known(facts.cpuid(base));
@@ -58,7 +60,7 @@ export function scanCpuid(facts: Facts, { fullScan = false }: ScanOptions = {}):
       ranges.push({ base, signature, id: idOfSignature(signature), isHypervInterface });
     }
   }
-  return { hypervisorBit: true, ranges };
+  return { hypervisorBit: true, asked: true, ranges };
 }
 
 /** The flag `hypervisor` of x86 in /proc/cpuinfo. */

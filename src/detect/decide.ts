@@ -54,11 +54,11 @@ export function decide(facts: Facts, options: ScanOptions = {}): DetectionReport
 function judgeCpuid(facts: Facts, scan: CpuidScan, findings: Findings): void {
   for (const { base, signature, id, isHypervInterface } of scan.ranges) {
     const leaf = (offset: number) => known(facts.cpuid(base + offset));
-    if (id !== undefined && !(isHypervInterface && id === "kvm")) {
+    if (id !== undefined) {
       const found = findings.add(id, "cpuid", `leaf ${hex(base)}: ${signature}`);
       found.base = base;
       if (id === "acrn" && ((leaf(1)?.eax ?? 0) & 1) === 1) found.role = "host";
-      if (id !== "hyperv") found.details = cpuidDetails(id, leaf);
+      if (id !== "hyperv" && !isHypervInterface) found.details = cpuidDetails(id, leaf);
     }
     if (id === "hyperv" || isHypervInterface) {
       const found =
@@ -159,7 +159,10 @@ function choosePrimary(
   const first = PRIMARY_ORDER.find((id) => real.includes(id)) ?? real[0];
   if (first !== undefined) return first;
   // A set bit that no range explains is somebody's, also under a dom0, whose processor shows the machine below.
-  const unexplainedBit = scan.hypervisorBit === true && interfaces.every(({ base }) => base === null);
+  const unexplainedBit =
+    scan.hypervisorBit === true &&
+    interfaces.every(({ base }) => base === null) &&
+    (scan.asked || interfaces.length === 0);
   return guests.length > 0 || findings.unexplained || unexplainedBit ? "unknown" : null;
 }
 

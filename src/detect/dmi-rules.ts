@@ -19,6 +19,8 @@ interface Rule {
   readonly strength: DmiMatch["strength"];
   readonly fields: readonly string[];
   readonly prefix: string;
+  /** No letter or digit may follow. */
+  readonly wholeWord?: boolean;
   /** A second condition on another field. */
   readonly also?: { readonly field: string; readonly prefix: string };
 }
@@ -35,7 +37,7 @@ const RULES: readonly Rule[] = [
   { id: "parallels", strength: "strong", fields: NAMES, prefix: "Parallels" },
   { id: "vmware", strength: "strong", fields: NAMES, prefix: "VMware" },
   { id: "vmware", strength: "strong", fields: NAMES, prefix: "VMW" },
-  { id: "xen", strength: "strong", fields: ["sys_vendor", "bios_vendor"], prefix: "Xen" },
+  { id: "xen", strength: "strong", fields: ["sys_vendor", "bios_vendor"], prefix: "Xen", wholeWord: true },
   { id: "xen", strength: "strong", fields: ["product_name"], prefix: "HVM domU" },
   { id: "bhyve", strength: "strong", fields: NAMES, prefix: "BHYVE" },
   {
@@ -68,8 +70,8 @@ export function matchDmi(facts: Facts): readonly DmiMatch[] {
   const text = (field: string): string => texts.get(field)?.text ?? "";
   const isEc2Metal = /\.metal(-|$)/.test(text("product_name"));
   const matches: DmiMatch[] = [];
-  for (const { id, strength, fields, prefix, also } of RULES) {
-    const field = fields.find((each) => text(each).startsWith(prefix));
+  for (const { id, strength, fields, prefix, wholeWord, also } of RULES) {
+    const field = fields.find((each) => begins(text(each), prefix, wholeWord));
     if (field === undefined) continue;
     if (also !== undefined && !text(also.field).startsWith(also.prefix)) continue;
     if (prefix === "Amazon EC2" && isEc2Metal) continue;
@@ -78,4 +80,8 @@ export function matchDmi(facts: Facts): readonly DmiMatch[] {
     matches.push({ id, strength, source, detail: `${name}: ${text(field)}${second}` });
   }
   return matches;
+}
+
+function begins(text: string, prefix: string, wholeWord = false): boolean {
+  return text.startsWith(prefix) && !(wholeWord && /^\w/.test(text.slice(prefix.length)));
 }

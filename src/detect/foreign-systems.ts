@@ -1,4 +1,4 @@
-import { type Facts, textOf } from "./facts.js";
+import { type Facts, known, textOf } from "./facts.js";
 import type { Findings } from "./findings.js";
 import { INTERFACE_KINDS, idOfSignature } from "./interface-table.js";
 
@@ -63,7 +63,8 @@ function judgeFreebsd(facts: Facts, findings: Findings): void {
   const id = FREEBSD_GUESTS[guest];
   if (id !== undefined) findings.add(id, "sysctl", `kern.vm_guest: ${guest}`);
   else if (guest === "generic") findings.unexplained = true;
-  const vendor = textOf(facts.sysctl("hw.hv_vendor"));
+  // Not trimmed: a signature may end with a space.
+  const vendor = known(facts.sysctl("hw.hv_vendor")) ?? "";
   const named = idOfSignature(vendor);
   if (named !== undefined) findings.add(named, "sysctl", `hw.hv_vendor: ${vendor}`);
 }

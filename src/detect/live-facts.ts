@@ -1,4 +1,5 @@
 import fs from "node:fs";
+import { liesWithin } from "../host/confine.js";
 import type { Host } from "../host/host.js";
 import type { Cpuid, CpuidRegisters } from "../native/cpuid.js";
 import { ABSENT, type Fact, type Facts, NO_FOREIGN_SOURCES, unreadable, value } from "./facts.js";
@@ -22,7 +23,7 @@ export function liveFacts(host: Host, cpuid: Cpuid, foreign: ForeignSources = NO
   // In a guest every execution leaves to the hypervisor and costs some ten microseconds.
   const leaves = new Map<number, CpuidRegisters>();
   const file = (path: string): Fact<string> => {
-    const fact = seen.get(path) ?? readText(host.path(path));
+    const fact = seen.get(path) ?? textIn(readBytes(host, path));
     seen.set(path, fact);
     return fact;
   };
@@ -47,14 +48,14 @@ export function liveFacts(host: Host, cpuid: Cpuid, foreign: ForeignSources = NO
     names: (directory) => {
       try {
         const place = host.path(directory);
-        return fs.existsSync(place) ? fs.readdirSync(place) : [];
+        return fs.existsSync(place) && staysInside(host, place) ? fs.readdirSync(place) : [];
       } catch {
         // No such directory, or not ours to read: either way there are no names to go by.
         return [];
       }
     },
     fadtHypervisorId: () => {
-      const table = readBytes(host.path("/sys/firmware/acpi/tables/FACP"));
+      const table = readBytes(host, "/sys/firmware/acpi/tables/FACP");
       if (table.kind !== "value") return table;
       const { offset, length } = FADT_HYPERVISOR_ID;
       return table.value.length < offset + length
@@ -62,11 +63,11 @@ export function liveFacts(host: Host, cpuid: Cpuid, foreign: ForeignSources = NO
         : value(table.value.toString("latin1", offset, offset + length));
     },
     smbiosVmBit: () => {
-      const table = foreign.smbios?.() ?? parsed(readBytes(host.path("/sys/firmware/dmi/entries/0-0/raw")));
+      const table = foreign.smbios?.() ?? parsed(readBytes(host, "/sys/firmware/dmi/entries/0-0/raw"));
       if (table.kind !== "value") return table;
       return table.value.vmBit === undefined ? ABSENT : value(table.value.vmBit);
     },
-    msr: (number) => readMsr(host.path("/dev/cpu/0/msr"), number),
+    msr: (number) => (host.sysroot === undefined ? readMsr("/dev/cpu/0/msr", number) : ABSENT),
   };
 }
 
@@ -74,16 +75,21 @@ function parsed(table: Fact<Buffer>): Fact<SmbiosTexts> {
   return table.kind === "value" ? value(parseSmbios(table.value)) : table;
 }
 
-function readText(path: string): Fact<string> {
-  const bytes = readBytes(path);
+function staysInside(host: Host, path: string): boolean {
+  return host.sysroot === undefined || liesWithin(host.sysroot, path);
+}
+
+function textIn(bytes: Fact<Buffer>): Fact<string> {
   return bytes.kind === "value" ? value(bytes.value.toString("utf8").replace(/\n$/, "")) : bytes;
 }
 
-function readBytes(path: string): Fact<Buffer> {
+function readBytes(host: Host, absolute: string): Fact<Buffer> {
+  const path = host.path(absolute);
   let fd: number | undefined;
   try {
     // Most of what is asked for is not there, and an exception costs far more than this question.
     if (fs.statSync(path, { throwIfNoEntry: false }) === undefined) return ABSENT;
+    if (!staysInside(host, path)) return unreadable(`${path}: a link out of the sysroot`);
     fd = fs.openSync(path, READ_FLAGS);
     const stats = fs.fstatSync(fd);
     if (!stats.isFile()) return value(Buffer.alloc(0));

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
@@ -168,5 +168,46 @@ describe("detection where the processor names nobody", () => {
 
   it("knows OpenBSD's machine by its text", () => {
     expect(machine(null, { sys_vendor: "OpenBSD", product_name: "VMM" }, {}).primary).to.equal("openbsd");
+  });
+});
+
+describe("detection by a second reading of the rules", () => {
+  const of = (input: object) =>
+    detectSnapshot({ os: "linux", arch: "x64", cpuid: null, dmi: null, files: {}, ...input });
+  const dom0 = { "/sys/hypervisor/type": "xen\n", "/proc/xen/capabilities": "control_d\n" };
+
+  it("takes the kernel's flag in dom0 for Xen's own", () => {
+    const { primary, nested } = of({ files: { ...dom0, "/proc/cpuinfo": "flags : fpu hypervisor\n" } });
+    expect([primary, nested]).to.deep.equal([null, false]);
+  });
+
+  it("knows KVM by the vendor text of its Hyper-V interface alone", () => {
+    const machine = structuredClone(cases.find(({ id }: { id: string }) => id === "kvm-hv-vendor-linux"));
+    delete machine.input.cpuid.leaves["0x40000100"];
+    const { primary, interfaces } = detectSnapshot(machine);
+    expect([primary, interfaces.map(({ id }) => id)]).to.deep.equal(["kvm", ["kvm", "hyperv"]]);
+  });
+
+  it("keeps the space at the end of a signature, and takes no other word for Xen", () => {
+    expect(
+      detectSnapshot({ os: "freebsd", arch: "x64", cpuid: null, sysctl: { "hw.hv_vendor": "bhyve bhyve " } })
+        .primary,
+    ).to.equal("bhyve");
+    expect(of({ dmi: { sys_vendor: "Xenon Systems" } }).primary).to.equal(null);
+  });
+
+  it("reads nothing through a link that leaves the sysroot, neither for detection nor for a snapshot", async () => {
+    const outside = mkdtempSync(join(tmpdir(), "pvbus-outside-"));
+    const sysroot = mkdtempSync(join(tmpdir(), "pvbus-inside-"));
+    writeFileSync(join(outside, "sys_vendor"), "VMware, Inc. SECRET\n");
+    mkdirSync(join(sysroot, "sys/class/dmi"), { recursive: true });
+    mkdirSync(join(sysroot, "sys/bus/acpi"), { recursive: true });
+    symlinkSync(outside, join(sysroot, "sys/class/dmi/id"));
+    symlinkSync(outside, join(sysroot, "sys/bus/acpi/devices"));
+    const report = await detect(nodeHost({ sysroot }));
+    expect(report.primary).to.equal(null);
+    expect(report.unreadable.map(({ detail }) => detail).join()).to.match(/link out of the sysroot/);
+    expect(JSON.stringify(await captureSnapshot({ sysroot }))).not.to.match(/SECRET|devices\/sys_vendor/);
+    for (const each of [outside, sysroot]) rmSync(each, { recursive: true });
   });
 });
