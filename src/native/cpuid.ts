@@ -1,4 +1,4 @@
-import { closeSync, openSync, readSync } from "node:fs";
+import { CPUID_DEVICE, openCpuidDevice } from "./cpuid-device.js";
 import { createExecutablePage } from "./executable-page.js";
 import { type KoffiLoader, loadKoffi } from "./koffi.js";
 
@@ -66,7 +66,7 @@ function open(options: CpuidOptions): Cpuid {
   } catch (error) {
     why = error instanceof Error ? error.message : String(error);
   }
-  const device = platform === "linux" ? openDevice(options.device ?? "/dev/cpu/0/cpuid") : undefined;
+  const device = platform === "linux" ? openCpuidDevice(options.device ?? CPUID_DEVICE) : undefined;
   return device === undefined ? { unreadable: why } : { read: device };
 }
 
@@ -89,30 +89,4 @@ function openThunk(platform: NodeJS.Platform, loader: KoffiLoader): CpuidReader 
     const [eax = 0, ebx = 0, ecx = 0, edx = 0] = out;
     return { eax, ebx, ecx, edx };
   };
-}
-
-/** Linux's cpuid module: 16 bytes at position leaf, sub-leaf in the upper 32 bits. */
-function openDevice(path: string): CpuidReader | undefined {
-  const readLeaf = (leaf: number, subleaf: number): CpuidRegisters => {
-    const bytes = Buffer.alloc(16);
-    const fd = openSync(path, "r");
-    try {
-      readSync(fd, bytes, 0, 16, (BigInt(subleaf) << 32n) | BigInt(leaf));
-    } finally {
-      closeSync(fd);
-    }
-    return {
-      eax: bytes.readUInt32LE(0),
-      ebx: bytes.readUInt32LE(4),
-      ecx: bytes.readUInt32LE(8),
-      edx: bytes.readUInt32LE(12),
-    };
-  };
-  try {
-    readLeaf(0, 0);
-  } catch {
-    // Not root, or the module is not loaded: then the thunk's reason is what the caller should hear.
-    return undefined;
-  }
-  return (leaf, subleaf = 0) => readLeaf(leaf, subleaf);
 }

@@ -1,19 +1,26 @@
 import type { Call } from "../bus/call.js";
+import {
+  type FlockLayout,
+  layoutOf,
+  type RecordLockKind,
+  recordLockKind,
+  request,
+  requestsOf,
+} from "./flock-layout.js";
 import { type Koffi, type KoffiLoader, loadKoffi } from "./koffi.js";
+import { openLibc } from "./libc.js";
+
+export { type RecordLockKind, recordLockKind } from "./flock-layout.js";
 
 /** How a lock is shared. */
 export type LockMode = "shared" | "exclusive";
 
-/**
- * Which record locks the system has: `ofd` belong to the open file (Linux), `posix` to the process and vanish when it
- * closes any descriptor of the file.
- */
-export type RecordLockKind = "ofd" | "posix";
-
 /** A held lock. */
 export interface FileLock {
-  /** Gives it back; may be called twice. */
+  /** Gives it back; may be called twice. Call it before the descriptor is closed. */
   release(): void;
+  /** The same, for `using`. */
+  [Symbol.dispose](): void;
 }
 
 /** Options of {@link tryLockFile}. */
@@ -36,44 +43,6 @@ export interface LockOptions extends TryLockOptions {
   readonly call: Call;
 }
 
-/** struct flock: where its fields are and what its constants are called (sys/fcntl.h of each system). */
-interface FlockLayout {
-  readonly size: number;
-  readonly type: number;
-  readonly whence: number;
-  readonly pid: number;
-  readonly shared: number;
-  readonly exclusive: number;
-  readonly unlock: number;
-  readonly getLock: number;
-  readonly setLock: number;
-}
-
-const LINUX_POSIX: FlockLayout = {
-  size: 32,
-  type: 0,
-  whence: 2,
-  pid: 24,
-  shared: 0,
-  exclusive: 1,
-  unlock: 2,
-  getLock: 5,
-  setLock: 6,
-};
-const LINUX_OFD: FlockLayout = { ...LINUX_POSIX, getLock: 36, setLock: 37 };
-const FREEBSD: FlockLayout = {
-  size: 32,
-  type: 20,
-  whence: 22,
-  pid: 16,
-  shared: 1,
-  exclusive: 3,
-  unlock: 2,
-  getLock: 11,
-  setLock: 12,
-};
-const OPENBSD: FlockLayout = { ...FREEBSD, size: 24, getLock: 7, setLock: 8 };
-
 const LOCK_SH = 1;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
@@ -83,116 +52,148 @@ const FIRST_WAIT_MS = 0.5;
 const WAIT_GROWTH = 1.6;
 const LONGEST_WAIT_MS = 20;
 
-/** Gives the kind of record lock that a system has. */
-export function recordLockKind(platform: NodeJS.Platform): RecordLockKind {
-  return platform === "linux" ? "ofd" : "posix";
+/** The calls, errno read in the same breath; `try*` give false when somebody else is in the way. */
+class LockCalls {
+  readonly #libc;
+  readonly #fcntl;
+  readonly #flock;
+  readonly #again: number;
+  readonly #access: number;
+  readonly #interrupted: number;
+
+  constructor(koffi: Koffi) {
+    this.#libc = openLibc(() => koffi);
+    this.#fcntl = this.#libc.function("int fcntl(int, int, ...)");
+    this.#flock = this.#libc.function("int flock(int, int)");
+    // EWOULDBLOCK is EAGAIN's number on every system served.
+    this.#again = this.#libc.errnoNumber("EAGAIN");
+    this.#access = this.#libc.errnoNumber("EACCES");
+    this.#interrupted = this.#libc.errnoNumber("EINTR");
+  }
+
+  tryRecord(fd: number, command: number, block: Buffer): boolean {
+    while (this.#fcntl(fd, command, "void *", block) !== 0) {
+      if (this.#isTaken("fcntl", this.#libc.errno())) return false;
+    }
+    return true;
+  }
+
+  tryFlock(fd: number, operation: number): boolean {
+    while (this.#flock(fd, operation) !== 0) {
+      if (this.#isTaken("flock", this.#libc.errno())) return false;
+    }
+    return true;
+  }
+
+  /** Says who holds a record lock that is in the way of `block`; undefined when nobody is. */
+  holder(fd: number, layout: FlockLayout, type: number): string | undefined {
+    const block = request(layout, type);
+    if (this.#fcntl(fd, layout.getLock, "void *", block) !== 0) return undefined;
+    if (block.readInt16LE(layout.type) === layout.unlock) return undefined;
+    const pid = block.readInt32LE(layout.pid);
+    // An OFD lock belongs to an open file, not to a process: the kernel says -1.
+    return pid > 0 ? `process ${pid}` : "a program that the system does not name";
+  }
+
+  /** Gives locks back; what fails here (a closed descriptor) holds no lock any more. */
+  unlock(fd: number, command: number, block: Buffer): void {
+    this.#fcntl(fd, command, "void *", block);
+  }
+
+  unflock(fd: number): void {
+    this.#flock(fd, LOCK_UN);
+  }
+
+  /** Tells whether the lock is somebody else's; false means that a signal came and the call is to be repeated. */
+  #isTaken(syscall: string, errno: number): boolean {
+    if (errno === this.#again || errno === this.#access) return true;
+    if (errno === this.#interrupted) return false;
+    throw this.#libc.systemError(syscall, errno);
+  }
 }
 
-function layoutOf(platform: NodeJS.Platform, kind: RecordLockKind): FlockLayout {
-  if (platform === "linux") return kind === "ofd" ? LINUX_OFD : LINUX_POSIX;
-  return platform === "openbsd" || platform === "netbsd" ? OPENBSD : FREEBSD;
-}
-
-interface LockCalls {
-  fcntl(fd: number, command: number, flock: Buffer): number;
-  flock(fd: number, operation: number): number;
-  errno(): string;
-  fail(syscall: string): never;
-}
-
-let calls: { readonly koffi: Koffi; readonly calls: LockCalls } | undefined;
+const callsOf = new WeakMap<Koffi, LockCalls>();
 
 function lockCalls(loader: KoffiLoader): LockCalls {
   const koffi = loader();
-  if (calls?.koffi === koffi) return calls.calls;
-  const libc = koffi.load(null);
-  const fcntl = libc.func("int fcntl(int, int, ...)");
-  const flock = libc.func("int flock(int, int)");
-  const names = new Map(Object.entries(koffi.os.errno).map(([name, number]) => [number, name]));
-  // EAGAIN and EWOULDBLOCK are one number; the name that callers compare with must win.
-  names.set(koffi.os.errno["EAGAIN"] as number, "EAGAIN");
-  const errno = (): string => names.get(koffi.errno()) ?? String(koffi.errno());
-  const made: LockCalls = {
-    fcntl: (fd, command, block) => fcntl(fd, command, "void *", block),
-    flock: (fd, operation) => flock(fd, operation),
-    errno,
-    fail: (syscall) => {
-      const number = koffi.errno();
-      const code = names.get(number) ?? String(number);
-      throw Object.assign(new Error(`${code}: ${syscall}`), { code, errno: -number, syscall });
-    },
-  };
-  calls = { koffi, calls: made };
-  return made;
+  let calls = callsOf.get(koffi);
+  if (calls === undefined) {
+    calls = new LockCalls(koffi);
+    callsOf.set(koffi, calls);
+  }
+  return calls;
 }
 
-/** A whole-file request: zeroes elsewhere mean from the start to the end. */
-function request(layout: FlockLayout, type: number): Buffer {
-  const block = Buffer.alloc(layout.size);
-  block.writeInt16LE(type, layout.type);
-  return block;
+class HeldLock implements FileLock {
+  readonly #calls: LockCalls;
+  readonly #fd: number;
+  readonly #layout: FlockLayout;
+  readonly #withFlock: boolean;
+  #held = true;
+
+  constructor(calls: LockCalls, fd: number, layout: FlockLayout, withFlock: boolean) {
+    this.#calls = calls;
+    this.#fd = fd;
+    this.#layout = layout;
+    this.#withFlock = withFlock;
+  }
+
+  release(): void {
+    if (!this.#held) return;
+    this.#held = false;
+    this.#calls.unlock(this.#fd, this.#layout.setLock, requestsOf(this.#layout).unlock);
+    if (this.#withFlock) this.#calls.unflock(this.#fd);
+  }
+
+  [Symbol.dispose](): void {
+    this.release();
+  }
 }
 
 /**
  * Takes the locks on a whole file if nobody is in the way: flock(2) first, then the record lock, so that programs of
- * both families are excluded.
+ * both families are excluded. The descriptor must stay open until the release.
  * @returns undefined when somebody else holds one
  * @throws PvbusError `ERR_UNAVAILABLE` without native calls; a system error (`EBADF`, …) otherwise
  */
 export function tryLockFile(fd: number, options: TryLockOptions): FileLock | undefined {
   const platform = options.platform ?? process.platform;
-  const kind = options.kind ?? recordLockKind(platform);
+  const layout = layoutOf(platform, options.kind ?? recordLockKind(platform));
   const withFlock = options.flock ?? platform === "linux";
-  const layout = layoutOf(platform, kind);
-  const native = lockCalls(options.koffi ?? loadKoffi);
+  const calls = lockCalls(options.koffi ?? loadKoffi);
   const exclusive = options.mode === "exclusive";
-
-  const attempt = (syscall: string, action: () => number): boolean => {
-    for (;;) {
-      if (action() === 0) return true;
-      const errno = native.errno();
-      if (errno === "EINTR") continue;
-      if (errno === "EAGAIN" || errno === "EACCES" || errno === "EWOULDBLOCK") return false;
-      native.fail(syscall);
-    }
-  };
-  if (withFlock && !attempt("flock", () => native.flock(fd, (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB)))
-    return undefined;
-  const unflock = (): void => {
-    if (withFlock) native.flock(fd, LOCK_UN);
-  };
+  if (withFlock && !calls.tryFlock(fd, (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB)) return undefined;
   let taken = false;
   try {
-    const block = request(layout, exclusive ? layout.exclusive : layout.shared);
-    taken = attempt("fcntl", () => native.fcntl(fd, layout.setLock, block));
+    const requests = requestsOf(layout);
+    taken = calls.tryRecord(fd, layout.setLock, exclusive ? requests.exclusive : requests.shared);
   } finally {
-    if (!taken) unflock();
+    if (!taken && withFlock) calls.unflock(fd);
   }
-  if (!taken) return undefined;
-
-  let held = true;
-  return {
-    release: () => {
-      if (!held) return;
-      held = false;
-      native.fcntl(fd, layout.setLock, request(layout, layout.unlock));
-      unflock();
-    },
-  };
+  return taken ? new HeldLock(calls, fd, layout, withFlock) : undefined;
 }
 
 /**
  * Takes the locks on a whole file, trying again with growing pauses: a blocking lock would hold a thread of the pool
- * and could not be cancelled.
- * @throws PvbusError `ERR_TIMEOUT`, `ERR_ABORTED` while waiting, `ERR_UNAVAILABLE` without native calls
+ * and could not be cancelled. The event loop stays free: pauses of 0.5 ms growing to 20 ms by timers.
+ * @throws PvbusError `ERR_TIMEOUT` (naming the holder's process where known), `ERR_ABORTED` while waiting, `ERR_UNAVAILABLE` without native calls
  */
 export async function lockFile(fd: number, options: LockOptions): Promise<FileLock> {
+  const { call } = options;
   let pause = FIRST_WAIT_MS;
+  call.check("a file lock");
   for (;;) {
-    options.call.check("the lock of another program");
     const lock = tryLockFile(fd, options);
     if (lock !== undefined) return lock;
-    await options.call.sleep(pause, "the lock of another program");
+    await call.sleep(pause, `a file lock held by ${holderOf(fd, options)}`);
     pause = Math.min(pause * WAIT_GROWTH, LONGEST_WAIT_MS);
   }
+}
+
+/** Says who is in the way. Only record locks can be asked for: otherwise it is a flock(2), or just gone. */
+function holderOf(fd: number, options: TryLockOptions): string {
+  const platform = options.platform ?? process.platform;
+  const layout = layoutOf(platform, options.kind ?? recordLockKind(platform));
+  const type = options.mode === "exclusive" ? layout.exclusive : layout.shared;
+  return lockCalls(options.koffi ?? loadKoffi).holder(fd, layout, type) ?? "another program";
 }
