@@ -1,0 +1,58 @@
+import type { Koffi } from "./koffi.js";
+import type { PollSource, ReadyListener } from "./poll-source.js";
+
+/** The part of koffi's handle in use; its own declaration leaves out that the callback gets a status first. */
+interface RawHandle {
+  start(options: { readonly readable: true }, callback: RawCallback): void;
+  stop(): void;
+  ref(): void;
+  unref(): void;
+  close(): void;
+}
+type RawCallback = (statusOrEvents: unknown) => void;
+type RawPoll = (fd: number, options: { readonly readable: true }, callback: RawCallback) => RawHandle;
+
+/** Collected while active, a handle goes silent: the live ones stay referenced here. */
+const live = new Set<HandleSource>();
+
+/**
+ * Watches a descriptor by libuv's own event loop. The descriptor must be known to be pollable and have no other
+ * handle in this process: libuv aborts the process otherwise.
+ */
+export class HandleSource implements PollSource {
+  readonly #handle: RawHandle;
+  readonly #callback: RawCallback;
+
+  /** Starts at once. */
+  constructor(koffi: Koffi, fd: number, ready: ReadyListener) {
+    this.#callback = (first) => {
+      // A callback that throws would leave the exception pending for an unrelated call: `ready` does not throw.
+      ready(typeof first === "number" && first < 0 ? -first : undefined);
+    };
+    const poll = koffi.node.poll as unknown as RawPoll;
+    this.#handle = poll(fd, { readable: true }, this.#callback);
+    live.add(this);
+  }
+
+  start(): void {
+    this.#handle.start({ readable: true }, this.#callback);
+  }
+
+  stop(): void {
+    this.#handle.stop();
+  }
+
+  ref(): void {
+    this.#handle.ref();
+  }
+
+  unref(): void {
+    this.#handle.unref();
+  }
+
+  close(): Promise<void> {
+    live.delete(this);
+    this.#handle.close();
+    return Promise.resolve();
+  }
+}
