@@ -7,10 +7,10 @@ export type PoolName = "Auto" | "Guest" | "External" | "Guest/Parameters";
 
 /** One pool. */
 export interface PoolInfo {
-  /** Proper name, also the prefix of its native keys. */
-  readonly name: PoolName;
+  /** Proper name, also the prefix of its native keys; the daemon alone has AutoInternal, which nobody uses. */
+  readonly name: PoolName | "AutoInternal";
   /** Number in the KVP protocol and in the file name `.kvp_pool_<n>` (Linux include/uapi/linux/hyperv.h). */
-  readonly number: 0 | 1 | 2 | 3;
+  readonly number: 0 | 1 | 2 | 3 | 4;
   /** Whether a guest program may write it where pools are files; the daemon computes Auto without reading its file. */
   readonly guestWritable: boolean;
 }

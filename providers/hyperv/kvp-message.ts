@@ -230,7 +230,8 @@ export function encodeRequest(
     case "getIpInfo":
     case "setIpInfo":
       message[0] = KvpOperation[request.operation];
-      putIpInfo(message, request.info);
+      putText(message, ADAPTER, request.info.adapterId);
+      putIpSettings(message, request.info);
       return message;
     case "unknown":
       message[0] = request.number;
@@ -267,10 +268,10 @@ export function encodeGetReply(request: Uint8Array, value: Uint8Array, valueSize
   return reply;
 }
 
-/** Makes the reply to a GET_IP_INFO. @throws RangeError for a list longer than its field */
+/** Makes the reply to a GET_IP_INFO; the adapter's id stays as it came. @throws RangeError for a list longer than its field */
 export function encodeIpReply(request: Uint8Array, info: KvpIpInfo): Buffer {
   const reply = encodeReply(request, 0);
-  putIpInfo(reply, info);
+  putIpSettings(reply, info);
   return reply;
 }
 
@@ -300,8 +301,7 @@ export function decodeIpInfo(message: Uint8Array): KvpIpInfo {
   };
 }
 
-function putIpInfo(message: Buffer, info: KvpIpInfo): void {
-  putText(message, ADAPTER, info.adapterId);
+function putIpSettings(message: Buffer, info: KvpIpInfo): void {
   message[FAMILY_AT] = info.addressFamily;
   message[DHCP_AT] = info.dhcpEnabled;
   for (const name of ["ipAddresses", "subnets", "gateways", "dnsServers"] as const)

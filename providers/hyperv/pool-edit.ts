@@ -1,4 +1,5 @@
 import {
+  decodeRecord,
   encodeKeyField,
   encodeValueField,
   fieldEnd,
@@ -68,11 +69,8 @@ export function fillSlot(pool: PoolBytes, offset: number, key: Uint8Array, value
 export function updateRecord(pool: PoolBytes, offset: number, key: Uint8Array, value: Uint8Array): void {
   const valueAt = offset + HV_KVP_EXCHANGE_MAX_KEY_SIZE;
   const field = encodeValueField(value);
-  const firstPart = Math.min(PAGE - (valueAt % PAGE), HV_KVP_EXCHANGE_MAX_VALUE_SIZE);
-  const old = Buffer.alloc(HV_KVP_EXCHANGE_MAX_VALUE_SIZE);
-  pool.read(old, valueAt);
-  const textBytes = Math.max(fieldEnd(old, 0, old.length), value.length) + 1;
-  if (textBytes <= firstPart) {
+  const firstPart = bytesBeforeBorder(valueAt);
+  if (!couldTear(pool, offset, value)) {
     pool.write(field.subarray(0, firstPart), valueAt);
     if (firstPart < field.length) pool.write(field.subarray(firstPart), valueAt + firstPart);
     pool.write(encodeKeyField(key), offset);
@@ -82,6 +80,34 @@ export function updateRecord(pool: PoolBytes, offset: number, key: Uint8Array, v
   pool.write(field, valueAt);
   pool.write(encodeKeyField(key), offset);
   pool.truncate(standIn);
+}
+
+/** Gives how many bytes of a value field lie before the next page border. */
+function bytesBeforeBorder(valueAt: number): number {
+  return Math.min(PAGE - (valueAt % PAGE), HV_KVP_EXCHANGE_MAX_VALUE_SIZE);
+}
+
+/** Tells whether a kill could leave the value of a record half old and half new. */
+function couldTear(pool: PoolBytes, offset: number, value: Uint8Array): boolean {
+  const valueAt = offset + HV_KVP_EXCHANGE_MAX_KEY_SIZE;
+  const old = Buffer.alloc(HV_KVP_EXCHANGE_MAX_VALUE_SIZE);
+  pool.read(old, valueAt);
+  return Math.max(fieldEnd(old, 0, old.length), value.length) + 1 > bytesBeforeBorder(valueAt);
+}
+
+/**
+ * Ends an {@link updateRecord} that was killed: where the last record is the stand-in of an earlier one, that one gets
+ * its value and the stand-in goes. What readers see, the last duplicate's value, stays the same at every instant.
+ * @returns whether there was one
+ */
+export function finishUpdate(pool: PoolBytes, offset: number, last: number): boolean {
+  const standIn = Buffer.alloc(RECORD_SIZE);
+  pool.read(standIn, last);
+  const { value } = decodeRecord(standIn);
+  if (value.length === HV_KVP_EXCHANGE_MAX_VALUE_SIZE || !couldTear(pool, offset, value)) return false;
+  pool.write(encodeValueField(value), offset + HV_KVP_EXCHANGE_MAX_KEY_SIZE);
+  pool.truncate(last);
+  return true;
 }
 
 /**

@@ -53,10 +53,18 @@ export class PoolIndex {
     return alias === undefined ? undefined : this.last.get(alias);
   }
 
+  /** Gives all offsets of the key of these very bytes, ascending. */
+  offsetsOfBytes(key: Uint8Array): readonly number[] {
+    return this.#offsets(Buffer.from(key.buffer, key.byteOffset, key.length).toString("latin1"));
+  }
+
   /** Gives all offsets of a key, ascending; with `exact` only of the very bytes that the key encodes to. */
   offsetsOf(key: string, exact: boolean): readonly number[] {
     const own = indexKey(key);
-    const name = exact || this.last.has(own) ? own : (this.aliases.get(key) ?? own);
+    return this.#offsets(exact || this.last.has(own) ? own : (this.aliases.get(key) ?? own));
+  }
+
+  #offsets(name: string): readonly number[] {
     const last = this.last.get(name);
     return last === undefined ? [] : [...(this.earlier.get(name) ?? []), last];
   }

@@ -1,11 +1,12 @@
 import type { Call } from "../../src/bus/call.js";
 import { pvbusError } from "../../src/bus/errors.js";
 import type { Clock } from "../../src/host/host.js";
-import { decodeRecord, RECORD_SIZE } from "./codec.js";
+import { decodeRecord, type PoolRecord, RECORD_SIZE } from "./codec.js";
 import type { PoolInfo } from "./keys.js";
 import {
   appendRecord,
   fillSlot,
+  type PoolBytes,
   removeRecords,
   scrubTails,
   updateRecord,
@@ -55,7 +56,7 @@ export interface PoolPair {
 }
 
 /** Lets other work of the process have its turn. */
-function turn(): Promise<void> {
+export function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
@@ -75,8 +76,11 @@ interface View {
   readonly index: PoolIndex | undefined;
 }
 
-interface Change {
+/** What an edit did. */
+export interface PoolChange {
+  /** Whether anything changed. */
   readonly changed: boolean;
+  /** The index as it is now; none when positions moved. */
   readonly index?: PoolIndex;
 }
 
@@ -166,7 +170,7 @@ export class Pool {
     return isNew;
   }
 
-  async #put(index: PoolIndex, key: string, value: Uint8Array): Promise<Change> {
+  async #put(index: PoolIndex, key: string, value: Uint8Array): Promise<PoolChange> {
     const keyBytes = Buffer.from(key, "utf8");
     const bytes = this.#file.bytes();
     const offsets = index.offsetsOf(key, true);
@@ -213,6 +217,30 @@ export class Pool {
     });
   }
 
+  /**
+   * Resolves with the record at a position in the file, as the host enumerates them: unused slots and duplicates count.
+   * The time does not depend on how many records there are. Undefined past the end.
+   */
+  recordAt(position: number, call: Call): Promise<PoolRecord | undefined> {
+    return this.#consistently(call, ({ size }) => {
+      const offset = position * RECORD_SIZE;
+      if (offset >= size || this.#file.read(this.#record, offset) < RECORD_SIZE) return undefined;
+      const { key, value } = decodeRecord(this.#record);
+      return { key: Uint8Array.from(key), value: Uint8Array.from(value) };
+    });
+  }
+
+  /**
+   * Runs an edit of the file's bytes under the exclusive locks. What it hands on must be one of pool-edit.ts's
+   * changes, so that a kill at any instant leaves every record readable.
+   */
+  edit(
+    call: Call,
+    action: (index: PoolIndex, bytes: PoolBytes) => Promise<PoolChange> | PoolChange,
+  ): Promise<void> {
+    return this.#change(call, async (index) => action(index, this.#file.bytes()));
+  }
+
   /** Zeroes what deleted and overwritten records left in the file. */
   async scrub(call: Call): Promise<void> {
     await this.#change(call, async (index) => {
@@ -230,7 +258,7 @@ export class Pool {
    * Runs a change under the exclusive locks. The action tells whether anything changed and gives the index as it is
    * afterwards, none when positions moved.
    */
-  #change(call: Call, action: (index: PoolIndex) => Promise<Change>): Promise<void> {
+  #change(call: Call, action: (index: PoolIndex) => Promise<PoolChange>): Promise<void> {
     return this.#file.locked("exclusive", call, async (stamp) => {
       const known = await this.#know(stamp, call);
       call.check(`pool ${this.info.name}`);

@@ -1,5 +1,3 @@
-import { statSync } from "node:fs";
-import { join } from "node:path";
 import type { Capabilities } from "../../src/bus/capabilities.js";
 import type { Diagnosis } from "../../src/bus/diagnosis.js";
 import { PvbusError, pvbusError } from "../../src/bus/errors.js";
@@ -9,12 +7,10 @@ import type { ProviderStore } from "../../src/bus/store.js";
 import type { Host } from "../../src/host/host.js";
 import { loadKoffi } from "../../src/native/koffi.js";
 import { HypervKernelStore } from "./kernel-store.js";
-import type { PoolInfo } from "./keys.js";
-import { checkOptions, type HypervOptions } from "./options.js";
-import { Pool } from "./pool.js";
-import { type Locker, PoolFile, type PoolFileOptions } from "./pool-file.js";
-import { hasPools, poolDirectory, poolFileName } from "./pool-places.js";
-import { sharePoolFile } from "./pool-sharing.js";
+import { checkOptions } from "./options.js";
+import type { Locker } from "./pool-file.js";
+import { openPool } from "./pool-opening.js";
+import { hasPools, poolDirectory } from "./pool-places.js";
 import { HypervStore, hypervCapabilities } from "./store.js";
 
 /** Serves Hyper-V's KVP exchange from inside the guest: the pool files of Linux and FreeBSD. */
@@ -64,7 +60,17 @@ export class HypervProvider implements Provider {
       directory,
       options,
       logger: host.logger,
-      createPool: (info) => this.#createPool(info, directory, options),
+      createPool: (info) =>
+        openPool(host, {
+          info,
+          directory,
+          makePrivate: options.privatePools === true,
+          create: options.createPools === true,
+          durable: options.durable === true,
+          scrub: options.scrubTails === true,
+          lock: lockFamilies,
+          canLock,
+        }),
     });
   }
 
@@ -78,41 +84,6 @@ export class HypervProvider implements Provider {
   kernelStore(store: ProviderStore): KernelStore {
     return new HypervKernelStore(store as HypervStore);
   }
-
-  #createPool(info: PoolInfo, directory: string, options: HypervOptions): Pool {
-    const settings: PoolFileOptions = {
-      path: join(directory, poolFileName(info.number)),
-      pool: info.name,
-      trustedOwners: this.#trustedOwners(),
-      makePrivate: options.privatePools === true,
-      create: options.createPools === true,
-      lock: lockFamilies,
-    };
-    const { file, close } = process.platform === "linux" ? ownPoolFile(settings) : sharePoolFile(settings);
-    return new Pool({
-      info,
-      file,
-      closeFile: close,
-      clock: this.#host.clock,
-      canLock,
-      durable: options.durable === true,
-      scrub: options.scrubTails === true,
-    });
-  }
-
-  /** Root, this user, and below a sysroot whoever owns it. */
-  #trustedOwners(): ReadonlySet<number> {
-    const owners = new Set([0]);
-    if (this.#host.uid !== undefined) owners.add(this.#host.uid);
-    const root = this.#host.sysroot && statSync(this.#host.sysroot, { throwIfNoEntry: false });
-    if (root) owners.add(root.uid);
-    return owners;
-  }
-}
-
-function ownPoolFile(settings: PoolFileOptions): ReturnType<typeof sharePoolFile> {
-  const file = new PoolFile(settings);
-  return { file, close: () => file.close() };
 }
 
 const lockFamilies: Locker = async (fd, { mode, call }) => {

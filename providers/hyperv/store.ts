@@ -89,7 +89,7 @@ export class HypervStore implements ProviderStore {
   };
 
   readonly #parts: HypervStoreParts;
-  readonly #pools = new Map<PoolName, Pool>();
+  readonly #pools = new Map<PoolInfo["name"], Pool>();
   readonly #closing = new AbortController();
 
   /** @internal Opened by the provider. */

@@ -1,0 +1,140 @@
+import { mkdirSync } from "node:fs";
+import { Call } from "../../../src/bus/call.js";
+import { pvbusError } from "../../../src/bus/errors.js";
+import { fromSystemError } from "../../../src/bus/system-error.js";
+import type { Host } from "../../../src/host/host.js";
+import { POOLS, type PoolInfo } from "../keys.js";
+import { openPool } from "../pool-opening.js";
+import { poolDirectory } from "../pool-places.js";
+import { KvpDaemon } from "./daemon.js";
+import { type KvpDevicePlace, kvpDevicePlace, type OpenKvpDevice, openKvpDevice } from "./device.js";
+import { patientLocker } from "./patient-lock.js";
+import { KvpResponder } from "./responder.js";
+import { ServedPool } from "./served-pool.js";
+import type { AutoValues, IpService } from "./services.js";
+
+/** Settings of the KVP daemon. */
+export interface KvpDaemonOptions {
+  /** The driver's device; default: the system's own. A simulator's device speaks the layout of the host's platform. */
+  readonly device?: string | undefined;
+  /** Pool directory, made if it is missing; default: the system's own. */
+  readonly directory?: string | undefined;
+  /** Make pool files 0600 instead of 0644; existing ones are taken from group and others. Default false, as guests' tools read them. */
+  readonly privatePools?: boolean | undefined;
+  /** Acknowledge a change only when it is on the disk: safe against power loss as well. Default false, as the vendor's. */
+  readonly durable?: boolean | undefined;
+  /** Records in the Auto pool's file stand in for the computed values of the same key. Default false. */
+  readonly overlayAuto?: boolean | undefined;
+  /** Told of every pair that the host has set, when it is stored. */
+  readonly onSet?: ((pool: PoolInfo, key: string, value: string) => void) | undefined;
+  /** Told of every registration with the driver's version text: the host is being served. */
+  readonly onRegistered?: ((version: string) => void) | undefined;
+  /** Stands in for the kernel's device. */
+  readonly openDevice?: OpenKvpDevice | undefined;
+  /** Stands in for the computed Auto pool. */
+  readonly auto?: AutoValues | undefined;
+  /** Stands in for the network's settings. */
+  readonly ip?: IpService | undefined;
+}
+
+/** All five pools that the daemon keeps; nobody has a use for the last. */
+const SERVED_POOLS: readonly PoolInfo[] = [
+  ...POOLS,
+  { name: "AutoInternal", number: 4, guestWritable: false },
+];
+const DIRECTORY_MODE = 0o755;
+
+/** A KVP daemon, ready to run. */
+export interface KvpService {
+  /**
+   * Serves until the signal fires, see {@link KvpDaemon.run}; then the pool files are closed.
+   * @throws PvbusError when the pools or the device cannot be opened at the start
+   */
+  run(signal: AbortSignal): Promise<void>;
+}
+
+/**
+ * Makes a KVP daemon for a host: the work of hv_kvp_daemon(8).
+ * @throws PvbusError `ERR_NOT_SUPPORTED` where the system has no KVP device
+ */
+export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}): Promise<KvpService> {
+  const place = devicePlace(host, options.device);
+  const directory = poolDirectory(host, options.directory);
+  const auto = options.auto ?? (await import("./auto-pool.js")).createAutoPool(host);
+  const ip = options.ip ?? (await import("./ip-service.js")).createIpService(host);
+  return {
+    run: async (signal) => {
+      makeDirectory(directory);
+      const pools = SERVED_POOLS.map((info) => servedPool(host, info, directory, options));
+      try {
+        for (const pool of pools) await pool.recover(new Call({ signal }));
+        const responder = new KvpResponder({
+          layout: place.layout,
+          pools,
+          auto,
+          ip,
+          overlayAuto: options.overlayAuto === true,
+          logger: host.logger,
+          onSet: (pool, key, value) =>
+            options.onSet?.(
+              SERVED_POOLS[pool] as PoolInfo,
+              Buffer.from(key).toString("utf8"),
+              Buffer.from(value).toString("utf8"),
+            ),
+        });
+        const daemon = new KvpDaemon({
+          openDevice: options.openDevice ?? ((events) => openKvpDevice(place, events)),
+          layout: place.layout,
+          timeLimitMs: place.timeLimitMs,
+          answer: (message, call) => responder.answer(message, call),
+          onRegistered: (version) => {
+            auto.setIntegrationServicesVersion(version);
+            options.onRegistered?.(version);
+          },
+          logger: host.logger,
+        });
+        await daemon.run(signal);
+      } finally {
+        for (const pool of pools) await pool.close();
+      }
+    },
+  };
+}
+
+function devicePlace(host: Host, device: string | undefined): KvpDevicePlace {
+  const usual = kvpDevicePlace(host.platform);
+  if (usual === undefined) {
+    throw pvbusError(
+      "ERR_NOT_SUPPORTED",
+      `the kernel or a service of ${host.platform} exchanges the pairs itself; a daemon is for Linux and FreeBSD`,
+    );
+  }
+  return { ...usual, path: host.path(device ?? usual.path) };
+}
+
+function makeDirectory(directory: string): void {
+  try {
+    mkdirSync(directory, { recursive: true, mode: DIRECTORY_MODE });
+  } catch (error) {
+    throw fromSystemError(error, { doing: `cannot make the pool directory ${directory}` });
+  }
+}
+
+function servedPool(
+  host: Host,
+  info: PoolInfo,
+  directory: string,
+  { privatePools, durable }: KvpDaemonOptions,
+): ServedPool {
+  const pool = openPool(host, {
+    info,
+    directory,
+    makePrivate: privatePools === true,
+    create: true,
+    durable: durable === true,
+    scrub: false,
+    lock: patientLocker(),
+    canLock: () => true,
+  });
+  return new ServedPool(pool);
+}

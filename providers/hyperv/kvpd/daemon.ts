@@ -1,0 +1,179 @@
+import { Call } from "../../../src/bus/call.js";
+import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
+import type { Logger } from "../../../src/host/host.js";
+import { decodeRegistrationReply, encodeRegistration, type KvpLayout } from "../kvp-message.js";
+import type { KvpDevice, OpenKvpDevice } from "./device.js";
+
+/** FreeBSD's driver names no version; this is the text that its own daemon reports. */
+const FREEBSD_VERSION = "BSD Pre-Release version";
+/** First pause before a lost device is opened again; it doubles up to the longest. */
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 10_000;
+/** Serving for so long counts as success: the next pause is the first one again. */
+const SOUND_MS = 60_000;
+/** How much earlier than the driver the daemon gives up on a request, as a part of the driver's limit. */
+const HEAD_START = 0.8;
+
+/** What the daemon works with. */
+export interface KvpDaemonParts {
+  /** Opens the device, again whenever it was lost. */
+  readonly openDevice: OpenKvpDevice;
+  /** Layout of its messages. */
+  readonly layout: KvpLayout;
+  /** How long the driver waits for a reply, in milliseconds. */
+  readonly timeLimitMs: number;
+  /** Answers one message; never rejects. */
+  readonly answer: (message: Buffer, call: Call) => Promise<Buffer>;
+  /** Told of every registration, with the driver's version text. */
+  readonly onRegistered?: ((version: string) => void) | undefined;
+  /** Messages. */
+  readonly logger: Logger;
+}
+
+/**
+ * Serves the kernel's KVP requests: registers, answers one request after the other, and registers anew when the
+ * device fails (time-out on the host's side, hibernation, live migration, driver reloaded).
+ */
+export class KvpDaemon {
+  readonly #parts: KvpDaemonParts;
+
+  /** @param parts what it works with */
+  constructor(parts: KvpDaemonParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Serves until the signal fires; a request at hand is finished first.
+   * @throws PvbusError when the device cannot be opened the first time: `ERR_UNAVAILABLE`, `ERR_BUSY`, `ERR_PERMISSION`.
+   *   Later failures are logged and tried again.
+   */
+  async run(signal: AbortSignal): Promise<void> {
+    let pause = FIRST_PAUSE_MS;
+    for (let first = true; !signal.aborted; first = false) {
+      const began = performance.now();
+      let session: Session;
+      try {
+        session = new Session(this.#parts, signal);
+      } catch (error) {
+        if (first || !PvbusError.is(error)) throw error;
+        this.#parts.logger.warn(`cannot register again: ${error.message}`);
+        pause = await rest(pause, signal);
+        continue;
+      }
+      const failure = await session.ended;
+      if (signal.aborted) return;
+      this.#parts.logger.warn(`registering again: ${failure?.message ?? "the device is at its end"}`);
+      if (performance.now() - began > SOUND_MS) pause = FIRST_PAUSE_MS;
+      pause = await rest(pause, signal);
+    }
+  }
+}
+
+/** Waits and gives the next pause. */
+async function rest(pause: number, signal: AbortSignal): Promise<number> {
+  await new Call({ signal, timeoutMs: Infinity }).sleep(pause).catch(() => undefined);
+  return Math.min(pause * 2, LONGEST_PAUSE_MS);
+}
+
+/** One registration: from opening the device to losing it. */
+class Session {
+  /** Resolves when it is over and the device is closed; with the failure, if it was one. */
+  readonly ended: Promise<Error | undefined>;
+  readonly #parts: KvpDaemonParts;
+  readonly #device: KvpDevice;
+  readonly #waiting: Buffer[] = [];
+  readonly #call = new AbortController();
+  #busy = false;
+  #registered: boolean;
+  #over = false;
+  #end: (failure: Error | undefined) => void = () => undefined;
+
+  constructor(parts: KvpDaemonParts, signal: AbortSignal) {
+    this.#parts = parts;
+    this.#registered = !parts.layout.answersRegistration;
+    const over = new Promise<Error | undefined>((resolve) => {
+      this.#end = resolve;
+    });
+    this.#device = parts.openDevice({
+      onMessage: (message) => this.#receive(message),
+      onEnd: (error) => this.#fail(error),
+    });
+    const stop = (): void => this.#stop();
+    signal.addEventListener("abort", stop, { once: true });
+    this.ended = over.finally(async () => {
+      signal.removeEventListener("abort", stop);
+      this.#call.abort();
+      await this.#device.close();
+    });
+    this.#send(encodeRegistration(parts.layout));
+    if (this.#registered) this.#welcome(FREEBSD_VERSION);
+    if (signal.aborted) stop();
+  }
+
+  /** Ends after the request at hand. */
+  #stop(): void {
+    this.#over = true;
+    this.#waiting.length = 0;
+    if (!this.#busy) this.#end(undefined);
+  }
+
+  #fail(error: Error | undefined): void {
+    this.#over = true;
+    this.#waiting.length = 0;
+    this.#call.abort();
+    this.#end(error);
+  }
+
+  #welcome(version: string): void {
+    this.#registered = true;
+    this.#parts.onRegistered?.(version);
+  }
+
+  #receive(message: Buffer): void {
+    if (this.#over) return;
+    if (!this.#registered) {
+      const version = decodeRegistrationReply(message, this.#parts.layout);
+      if (version === undefined) {
+        this.#fail(
+          pvbusError("ERR_PROTOCOL", `the driver answered the registration with operation ${message[0]}`),
+        );
+      } else this.#welcome(version);
+      return;
+    }
+    if (message.length < this.#parts.layout.messageBytes) {
+      this.#fail(
+        pvbusError(
+          "ERR_PROTOCOL",
+          `a message of ${message.length} bytes instead of ${this.#parts.layout.messageBytes}`,
+        ),
+      );
+      return;
+    }
+    this.#waiting.push(message);
+    if (!this.#busy) void this.#serve();
+  }
+
+  /** Answers what waits, one after the other: the driver knows one request at a time. */
+  async #serve(): Promise<void> {
+    this.#busy = true;
+    for (let message = this.#waiting.shift(); message !== undefined; message = this.#waiting.shift()) {
+      const call = new Call({
+        signal: this.#call.signal,
+        timeoutMs: this.#parts.timeLimitMs * HEAD_START,
+      });
+      const reply = await this.#parts.answer(message, call);
+      if (this.#call.signal.aborted) break;
+      this.#send(reply);
+    }
+    this.#busy = false;
+    if (this.#over) this.#end(undefined);
+  }
+
+  #send(message: Buffer): void {
+    try {
+      this.#device.send(message);
+    } catch (error) {
+      this.#fail(error instanceof Error ? error : new Error(String(error)));
+    }
+  }
+}

@@ -1,0 +1,89 @@
+import { closeSync, constants, openSync, writeSync } from "node:fs";
+import { pvbusError } from "../../../src/bus/errors.js";
+import { fromSystemError } from "../../../src/bus/system-error.js";
+import { openPollable } from "../../../src/native/pollable.js";
+import { FREEBSD_KVP, type KvpLayout, LINUX_KVP } from "../kvp-message.js";
+
+/** What a device tells. */
+export interface KvpDeviceEvents {
+  /** One whole message of the driver. */
+  readonly onMessage: (message: Buffer) => void;
+  /** No more will come: the driver went away, or reading failed. */
+  readonly onEnd: (error: Error | undefined) => void;
+}
+
+/** The kernel's KVP device, open. */
+export interface KvpDevice {
+  /** Sends one whole message. @throws a system error: `EINVAL` when the driver waits for none any more */
+  send(message: Uint8Array): void;
+  /** Closes it: the driver forgets this daemon. May be called twice. */
+  close(): Promise<void>;
+}
+
+/** Opens the device. @throws PvbusError `ERR_UNAVAILABLE`, `ERR_BUSY` while another daemon has it, `ERR_PERMISSION` */
+export type OpenKvpDevice = (events: KvpDeviceEvents) => KvpDevice;
+
+/** Where the driver's device is, and how it speaks. */
+export interface KvpDevicePlace {
+  /** Its path. */
+  readonly path: string;
+  /** Its messages. */
+  readonly layout: KvpLayout;
+  /** How long the driver waits for a reply before it answers the host by itself, in milliseconds. */
+  readonly timeLimitMs: number;
+}
+
+/** Gives the usual device of a platform; undefined where there is none. */
+export function kvpDevicePlace(platform: NodeJS.Platform): KvpDevicePlace | undefined {
+  if (platform === "linux") return { path: "/dev/vmbus/hv_kvp", layout: LINUX_KVP, timeLimitMs: 30_000 };
+  if (platform === "freebsd") return { path: "/dev/hv_kvp_dev", layout: FREEBSD_KVP, timeLimitMs: 5_000 };
+  return undefined;
+}
+
+const ADVICE = {
+  ENOENT: "load the driver (modprobe hv_utils), and see whether the host offers data exchange to this machine",
+  EBUSY: "another KVP daemon has it: stop it (systemctl stop hv-kvp-daemon.service), one at a time can serve",
+  EACCES: "run as root: the device is root's alone",
+};
+
+/**
+ * Opens the character device of hv_utils or hv_kvp. Reading waits by events, since a read of the Linux driver sleeps
+ * even when non-blocking (drivers/hv/hv_utils_transport.c); writing never waits in the driver.
+ */
+export function openKvpDevice({ path, layout }: KvpDevicePlace, events: KvpDeviceEvents): KvpDevice {
+  const fd = openDevice(path);
+  try {
+    const pollable = openPollable(fd, {
+      // One byte more than the message makes FreeBSD's driver return what lies behind it.
+      bufferBytes: layout.messageBytes,
+      onData: events.onMessage,
+      onEnd: events.onEnd,
+    });
+    let closed = false;
+    return {
+      send: (message) => {
+        const written = writeSync(fd, message, 0, message.length, layout === FREEBSD_KVP ? 0 : null);
+        if (written < layout.messageBytes)
+          throw pvbusError("ERR_PROTOCOL", `${path} took ${written} of ${message.length} bytes`);
+      },
+      close: async () => {
+        if (closed) return;
+        closed = true;
+        await pollable.close();
+        closeSync(fd);
+      },
+    };
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+function openDevice(path: string): number {
+  try {
+    // Non-blocking: a FIFO in the device's place must not hang the open.
+    return openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
+  } catch (error) {
+    throw fromSystemError(error, { doing: `cannot open the KVP device: ${path}`, advice: ADVICE });
+  }
+}

@@ -1,0 +1,159 @@
+import { isUtf8 } from "node:buffer";
+import type { Call } from "../../../src/bus/call.js";
+import { PvbusError } from "../../../src/bus/errors.js";
+import type { Logger } from "../../../src/host/host.js";
+import { HV_KVP_EXCHANGE_MAX_KEY_SIZE, HV_KVP_EXCHANGE_MAX_VALUE_SIZE } from "../codec.js";
+import {
+  decodeRequest,
+  encodeEnumerateReply,
+  encodeGetReply,
+  encodeIpReply,
+  encodeReply,
+  type KvpLayout,
+  type KvpRequest,
+} from "../kvp-message.js";
+import type { ServedPool } from "./served-pool.js";
+import type { AutoValues, IpService } from "./services.js";
+import { KvpStatus, KvpStatusError } from "./status.js";
+
+/** Number of the pool that the daemon computes. */
+export const AUTO_POOL = 2;
+
+const GUEST_POOL = 1;
+const LONGEST_KEY = HV_KVP_EXCHANGE_MAX_KEY_SIZE - 1;
+const LONGEST_VALUE = HV_KVP_EXCHANGE_MAX_VALUE_SIZE - 1;
+
+/** What a responder answers from. */
+export interface ResponderParts {
+  /** Layout of the messages. */
+  readonly layout: KvpLayout;
+  /** The pools by their numbers; the Auto pool's file serves overlays only. */
+  readonly pools: readonly ServedPool[];
+  /** The Auto pool's values. */
+  readonly auto: AutoValues;
+  /** IP settings. */
+  readonly ip: IpService;
+  /** Whether records of the Auto pool's file stand in for computed values of the same key. */
+  readonly overlayAuto: boolean;
+  /** Messages. */
+  readonly logger: Logger;
+  /** Told of every pair that the host has set, when it is stored. */
+  readonly onSet?: ((pool: number, key: Uint8Array, value: Uint8Array) => void) | undefined;
+}
+
+/** Answers the host's requests, one message for each; any bytes get a reply. */
+export class KvpResponder {
+  readonly #parts: ResponderParts;
+
+  /** @param parts what it answers from */
+  constructor(parts: ResponderParts) {
+    this.#parts = parts;
+  }
+
+  /** Resolves with the reply to a message; never rejects. */
+  async answer(message: Buffer, call: Call): Promise<Buffer> {
+    const request = decodeRequest(message, this.#parts.layout);
+    try {
+      return await this.#answer(request, message, call);
+    } catch (error) {
+      const status = statusOf(error);
+      const { name = "", message: why = String(error) } = error as Partial<Error>;
+      // What the host asked for wrongly is its affair; what failed here is ours.
+      const level = error instanceof KvpStatusError ? "debug" : "error";
+      this.#parts.logger[level](`${request.operation} refused: ${why}`, {
+        status: `0x${status.toString(16)}`,
+        ...(name === "PvbusError" ? { code: (error as PvbusError).code } : {}),
+      });
+      return encodeReply(message, status);
+    }
+  }
+
+  async #answer(request: KvpRequest, message: Buffer, call: Call): Promise<Buffer> {
+    switch (request.operation) {
+      case "enumerate":
+        return this.#enumerate(request, message, call);
+      case "set": {
+        const pool = this.#changeable(request.pool);
+        await pool.set(request.key, request.value, call);
+        this.#parts.onSet?.(request.pool, request.key, request.value ?? new Uint8Array());
+        return encodeReply(message, KvpStatus.ok);
+      }
+      case "delete": {
+        const found = await this.#changeable(request.pool).delete(request.key, call);
+        return encodeReply(message, found ? KvpStatus.ok : KvpStatus.noMoreItems);
+      }
+      case "get": {
+        const value = await this.#pool(request.pool).get(request.key, call);
+        if (value === undefined) return encodeReply(message, KvpStatus.noMoreItems);
+        return encodeGetReply(message, value, request.valueSize);
+      }
+      case "getIpInfo":
+        return encodeIpReply(message, await this.#parts.ip.getIpInfo(request.info, call));
+      case "setIpInfo":
+        await this.#parts.ip.setIpInfo(request.info, call);
+        return encodeReply(message, KvpStatus.ok);
+      case "malformed":
+        throw new KvpStatusError(KvpStatus.noMoreItems, request.reason);
+      case "unknown":
+        throw new KvpStatusError(KvpStatus.notSupported, `operation ${request.number}`);
+    }
+  }
+
+  async #enumerate(
+    { pool, index }: { pool: number; index: number },
+    message: Buffer,
+    call: Call,
+  ): Promise<Buffer> {
+    if (pool !== AUTO_POOL) {
+      const record = await this.#pool(pool).enumerate(index, call);
+      if (record === undefined) return encodeReply(message, KvpStatus.noMoreItems);
+      const fit = pool === GUEST_POOL ? presentable : ended;
+      return encodeEnumerateReply(message, fit(record.key, LONGEST_KEY), fit(record.value, LONGEST_VALUE));
+    }
+    const entry = this.#parts.auto.entry(index);
+    if (entry === undefined) return encodeReply(message, KvpStatus.noMoreItems);
+    const key = Buffer.from(entry.key, "utf8");
+    const overlay = this.#parts.overlayAuto ? await this.#pool(AUTO_POOL).get(key, call) : undefined;
+    const value = overlay ?? ended(Buffer.from(entry.value, "utf8"), LONGEST_VALUE);
+    return encodeEnumerateReply(message, key, value);
+  }
+
+  #pool(number: number): ServedPool {
+    const pool = this.#parts.pools[number];
+    if (pool === undefined) throw new KvpStatusError(KvpStatus.noMoreItems, `there is no pool ${number}`);
+    return pool;
+  }
+
+  /** Gives a pool that the host may change; the Auto pool is computed here, a change would have no effect. */
+  #changeable(number: number): ServedPool {
+    if (number === AUTO_POOL)
+      throw new KvpStatusError(KvpStatus.noMoreItems, "the Auto pool cannot be changed");
+    return this.#pool(number);
+  }
+}
+
+/** Leaves room for the NUL in a field that another program filled to its last byte. */
+function ended(bytes: Uint8Array, longest: number): Uint8Array {
+  if (bytes.length <= longest) return bytes;
+  let end = longest;
+  // Half a character would be invalid as a whole.
+  if (isUtf8(bytes)) while (((bytes[end] as number) & 0xc0) === 0x80) end--;
+  return bytes.subarray(0, end);
+}
+
+/**
+ * Replaces what is not UTF-8: the driver fails such a record, and the host would stop there and never see those behind it
+ * (Linux drivers/hv/hv_kvp.c, fs/nls/nls_base.c).
+ */
+function presentable(bytes: Uint8Array, longest: number): Uint8Array {
+  if (isUtf8(bytes)) return ended(bytes, longest);
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8");
+  return ended(Buffer.from(text, "utf8"), longest);
+}
+
+function statusOf(error: unknown): number {
+  if (error instanceof KvpStatusError) return error.status;
+  if (!PvbusError.is(error)) return KvpStatus.fail;
+  if (error.code === "ERR_NO_SPACE") return KvpStatus.diskFull;
+  return error.code === "ERR_TIMEOUT" ? KvpStatus.machineLocked : KvpStatus.fail;
+}

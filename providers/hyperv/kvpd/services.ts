@@ -1,0 +1,18 @@
+import type { Call } from "../../../src/bus/call.js";
+import type { KvpIpInfo } from "../kvp-message.js";
+
+/** The Auto pool: values that the daemon computes. */
+export interface AutoValues {
+  /** Takes the text that the driver sent at the registration. */
+  setIntegrationServicesVersion(version: string): void;
+  /** Gives the pair at a position of the host's enumeration; undefined past the end. Never waits. */
+  entry(position: number): { readonly key: string; readonly value: string } | undefined;
+}
+
+/** IP settings of the guest's adapters. */
+export interface IpService {
+  /** Resolves with the settings of the adapter with the request's MAC address. @throws KvpStatusError */
+  getIpInfo(request: KvpIpInfo, call: Call): Promise<KvpIpInfo>;
+  /** Applies settings to the adapter with the request's GUID. @throws KvpStatusError */
+  setIpInfo(request: KvpIpInfo, call: Call): Promise<void>;
+}
