@@ -4,7 +4,7 @@ import { pvbusError } from "../../src/bus/errors.js";
 import { isSystemError } from "../../src/bus/system-error.js";
 import type { LockMode } from "../../src/native/file-lock.js";
 import type { PoolBytes } from "./pool-edit.js";
-import { checkPoolFile, poolError } from "./pool-errors.js";
+import { checkPoolFile, isMissing, poolError } from "./pool-errors.js";
 
 /** What this module needs of the file system; a test hands in one with faults. */
 export type PoolFs = Pick<
@@ -142,12 +142,22 @@ export class PoolFile {
       const { fd, id } = this.#open as { fd: number; id: string };
       const lock = await this.#lock(fd, mode, call);
       try {
-        const stamp = this.stamp();
-        if (stamp.id === id) return await action(stamp);
+        const stamp = this.#stampUnlessGone(mode);
+        if (stamp?.id === id) return await action(stamp);
       } finally {
         lock.release();
       }
       this.#closeDescriptor();
+    }
+  }
+
+  /** A file that was removed while it was open is made anew where it may be. */
+  #stampUnlessGone(mode: LockMode): Stamp | undefined {
+    try {
+      return this.stamp();
+    } catch (error) {
+      if (mode === "exclusive" && this.#options.create && isMissing(error)) return undefined;
+      throw error;
     }
   }
 

@@ -33,6 +33,12 @@ export function poolDirectory(host: Host, directory?: string, fs: PlacesFs = nod
   return insideSysroot(host, chosen, fs);
 }
 
+/** Gives the directory that a daemon keeps its pools in: the caller's own choice, else the system's usual place. */
+export function daemonDirectory(host: Host, directory?: string, fs: PlacesFs = nodeFs): string {
+  const usual = host.platform === "freebsd" ? FREEBSD : LINUX;
+  return insideSysroot(host, host.path(directory ?? (usual[0] as string)), fs);
+}
+
 /** Tells whether any pool file is at a usual place. */
 export function hasPools(host: Host, fs: PlacesFs = nodeFs): boolean {
   return usualPlaces(host).some((place) =>

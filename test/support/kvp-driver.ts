@@ -1,5 +1,10 @@
+import {
+  encodeRequest,
+  type KvpLayout,
+  type KvpRequest,
+  LINUX_KVP,
+} from "../../providers/hyperv/kvp-message.js";
 import type { KvpDevice, KvpDeviceEvents } from "../../providers/hyperv/kvpd/device.js";
-import { encodeRequest, type KvpLayout, type KvpRequest, LINUX_KVP } from "../../providers/hyperv/kvp-message.js";
 
 /** A device in this process: what the daemon sends arrives here, what the test asks goes to the daemon. */
 export class TestDriver {
@@ -56,7 +61,8 @@ export class TestDriver {
     if (this.#replied !== undefined) {
       const replied = this.#replied;
       this.#replied = undefined;
-      return replied(message);
+      replied(message);
+      return;
     }
     this.registrations++;
     const done = this.#registered.splice(0);

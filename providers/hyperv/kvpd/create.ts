@@ -5,7 +5,7 @@ import { fromSystemError } from "../../../src/bus/system-error.js";
 import type { Host } from "../../../src/host/host.js";
 import { POOLS, type PoolInfo } from "../keys.js";
 import { openPool } from "../pool-opening.js";
-import { poolDirectory } from "../pool-places.js";
+import { daemonDirectory } from "../pool-places.js";
 import { KvpDaemon } from "./daemon.js";
 import { type KvpDevicePlace, kvpDevicePlace, type OpenKvpDevice, openKvpDevice } from "./device.js";
 import { patientLocker } from "./patient-lock.js";
@@ -59,7 +59,7 @@ export interface KvpService {
  */
 export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}): Promise<KvpService> {
   const place = devicePlace(host, options.device);
-  const directory = poolDirectory(host, options.directory);
+  const directory = daemonDirectory(host, options.directory);
   const auto = options.auto ?? (await import("./auto-pool.js")).createAutoPool(host);
   const ip = options.ip ?? (await import("./ip-service.js")).createIpService(host);
   return {

@@ -41,7 +41,8 @@ export function kvpDevicePlace(platform: NodeJS.Platform): KvpDevicePlace | unde
 }
 
 const ADVICE = {
-  ENOENT: "load the driver (modprobe hv_utils), and see whether the host offers data exchange to this machine",
+  ENOENT:
+    "load the driver (modprobe hv_utils), and see whether the host offers data exchange to this machine",
   EBUSY: "another KVP daemon has it: stop it (systemctl stop hv-kvp-daemon.service), one at a time can serve",
   EACCES: "run as root: the device is root's alone",
 };

@@ -107,8 +107,12 @@ export class KvpResponder {
     if (pool !== AUTO_POOL) {
       const record = await this.#pool(pool).enumerate(index, call);
       if (record === undefined) return encodeReply(message, KvpStatus.noMoreItems);
-      const fit = pool === GUEST_POOL ? presentable : ended;
-      return encodeEnumerateReply(message, fit(record.key, LONGEST_KEY), fit(record.value, LONGEST_VALUE));
+      const clean = pool === GUEST_POOL ? presentable : ended;
+      return encodeEnumerateReply(
+        message,
+        clean(record.key, LONGEST_KEY),
+        clean(record.value, LONGEST_VALUE),
+      );
     }
     const entry = this.#parts.auto.entry(index);
     if (entry === undefined) return encodeReply(message, KvpStatus.noMoreItems);

@@ -1,5 +1,11 @@
 import type { Call } from "../../../src/bus/call.js";
-import { decodeRecord, fieldEnd, HV_KVP_EXCHANGE_MAX_KEY_SIZE, type PoolRecord, RECORD_SIZE } from "../codec.js";
+import {
+  decodeRecord,
+  fieldEnd,
+  HV_KVP_EXCHANGE_MAX_KEY_SIZE,
+  type PoolRecord,
+  RECORD_SIZE,
+} from "../codec.js";
 import { type Pool, type PoolChange, turn } from "../pool.js";
 import {
   appendRecord,

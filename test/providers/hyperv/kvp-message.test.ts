@@ -24,7 +24,9 @@ describe("KVP messages of the kernel's driver", () => {
   describe("genuine messages", () => {
     it("registration and the driver's answer", () => {
       expect(encodeRegistration(LINUX_KVP)).to.deep.equal(fixture("msg_register1_from_daemon.bin"));
-      expect(decodeRegistrationReply(fixture("msg_register1_reply_to_daemon.bin"), LINUX_KVP)).to.equal("3.1");
+      expect(decodeRegistrationReply(fixture("msg_register1_reply_to_daemon.bin"), LINUX_KVP)).to.equal(
+        "3.1",
+      );
       expect(decodeRegistrationReply(fixture("msg_set_request.bin"), LINUX_KVP)).to.equal(undefined);
     });
 
@@ -53,7 +55,10 @@ describe("KVP messages of the kernel's driver", () => {
       const enumerate = fixture("msg_enumerate_pool0_index1_request.bin");
       const reply = fixture("msg_enumerate_pool0_index1_reply.bin");
       expect(encodeEnumerateReply(enumerate, bytes("beta"), bytes("two"))).to.deep.equal(reply);
-      expect(decodeEnumerateReply(reply)).to.deep.equal({ key: Buffer.from("beta"), value: Buffer.from("two") });
+      expect(decodeEnumerateReply(reply)).to.deep.equal({
+        key: Buffer.from("beta"),
+        value: Buffer.from("two"),
+      });
     });
 
     it("the end of an enumeration", () => {
@@ -94,7 +99,11 @@ describe("KVP messages of the kernel's driver", () => {
   it("a key is the text before its NUL, whatever its size says, as FreeBSD counts non-ASCII text short", () => {
     const message = encodeRequest({ operation: "delete", pool: 0, key: bytes("日本語") }, FREEBSD_KVP);
     message.writeUInt32LE(7, 4);
-    expect(decodeRequest(message, FREEBSD_KVP)).to.deep.equal({ operation: "delete", pool: 0, key: bytes("日本語") });
+    expect(decodeRequest(message, FREEBSD_KVP)).to.deep.equal({
+      operation: "delete",
+      pool: 0,
+      key: bytes("日本語"),
+    });
   });
 
   describe("what no driver sends is malformed", () => {
