@@ -32,8 +32,8 @@ export interface OptionEntry {
   readonly value?: string;
   /** May be given several times. */
   readonly multiple?: boolean;
-  /** The command that has it; all of them where none is named. */
-  readonly command?: string;
+  /** The commands that have it; all of them where none is named. */
+  readonly commands?: readonly string[];
   /** What it does, in one line. */
   readonly description: string;
   /** Checks and converts the value. @throws UsageError */
@@ -98,10 +98,44 @@ export const OPTIONS: readonly OptionEntry[] = [
   { name: "verbose", short: "v", description: "say more on standard error" },
   { name: "help", short: "h", description: "show this help" },
   { name: "version", short: "V", description: "show the version" },
-  { name: "snapshot", value: "FILE", command: "detect", description: "decide from a recorded machine" },
-  { name: "full-scan", command: "detect", description: "look at all 256 CPUID bases" },
-  { name: "identifiers", command: "snapshot", description: "keep serial numbers, UUIDs and asset tags" },
-  { name: "count", value: "N", command: "watch", description: "end after N changes", parse: positive },
+  { name: "snapshot", value: "FILE", commands: ["detect"], description: "decide from a recorded machine" },
+  { name: "full-scan", commands: ["detect"], description: "look at all 256 CPUID bases" },
+  { name: "identifiers", commands: ["snapshot"], description: "keep serial numbers, UUIDs and asset tags" },
+  { name: "debug", short: "d", commands: ["kvpd"], description: "log every request that is refused" },
+  {
+    name: "no-daemon",
+    short: "n",
+    commands: ["kvpd"],
+    description: "stay in the foreground, log to standard error",
+  },
+  { name: "device", value: "PATH", commands: ["kvpd", "kvp"], description: "the driver's device" },
+  { name: "pools", value: "DIR", commands: ["kvpd", "kvp"], description: "directory of the pool files" },
+  {
+    name: "private-pools",
+    commands: ["kvpd", "kvp"],
+    description: "pool files for their owner alone (0600)",
+  },
+  { name: "durable", commands: ["kvpd"], description: "acknowledge only what is on the disk" },
+  {
+    name: "overlay-auto",
+    commands: ["kvpd"],
+    description: "records of the Auto pool's file replace computed values",
+  },
+  {
+    name: "key",
+    value: "KEY",
+    multiple: true,
+    commands: ["kvp"],
+    description: "key to wait for; repeatable",
+  },
+  {
+    name: "quiet",
+    value: "SECONDS",
+    commands: ["kvp"],
+    description: "leave after the host was silent for so long (1)",
+    parse: seconds,
+  },
+  { name: "count", value: "N", commands: ["watch"], description: "end after N changes", parse: positive },
 ];
 
 /** Every command. */
@@ -180,6 +214,26 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => {
       const { snapshotCommand } = await import("./commands/snapshot.js");
       return (context, _args, own) => snapshotCommand(context, own);
+    },
+  },
+  {
+    name: "kvpd",
+    args: [],
+    description: "serve Hyper-V's key-value exchange, in place of hv_kvp_daemon",
+    interruptible: true,
+    load: async () => {
+      const { kvpdCommand } = await import("./commands/kvpd.js");
+      return (context, _args, own) => kvpdCommand(context, own);
+    },
+  },
+  {
+    name: "kvp",
+    args: ["<action>"],
+    description: "receive: take what a Hyper-V host sends while no daemon runs",
+    interruptible: true,
+    load: async () => {
+      const { kvpCommand } = await import("./commands/kvp.js");
+      return (context, [action = ""], own) => kvpCommand(context, action, own);
     },
   },
   {

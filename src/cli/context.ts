@@ -2,9 +2,9 @@ import type { Bus } from "../bus/bus.js";
 import type { CallOptions } from "../bus/call.js";
 import { pvbusError } from "../bus/errors.js";
 import type { PvInterface } from "../bus/interface.js";
-import type { Logger } from "../host/host.js";
 import type { OpenOptions } from "../open.js";
-import { jsonText, type Sink, visible } from "./output.js";
+import { stderrLogger } from "./log.js";
+import type { Sink } from "./output.js";
 
 /** Options that every command takes. */
 export interface GlobalOptions {
@@ -91,24 +91,4 @@ export function chooseInterface(bus: Bus, { interface: name, type }: GlobalOptio
     "ERR_NO_INTERFACE",
     `${what}; interfaces: ${known}. See \`pvbus detect\`, or name a store with -t TYPE --sysroot DIR`,
   );
-}
-
-function stderrLogger(stderr: Sink): Logger {
-  const write =
-    (level: string) =>
-    (message: string, fields?: Readonly<Record<string, unknown>>): void => {
-      stderr.write(
-        `pvbus: ${level}: ${visible(message)}${fields === undefined ? "" : ` ${jsonText(plainFields(fields))}`}\n`,
-      );
-    };
-  return { debug: write("debug"), info: write("info"), warn: write("warning"), error: write("error") };
-}
-
-/** Errors and big numbers are no JSON, and a message must not fail for them. */
-function plainFields(fields: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const plain = ([name, value]: [string, unknown]): [string, unknown] => {
-    if (value instanceof Error) return [name, value.message];
-    return [name, typeof value === "bigint" ? String(value) : value];
-  };
-  return Object.fromEntries(Object.entries(fields).map(plain));
 }

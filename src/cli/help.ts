@@ -26,14 +26,14 @@ Talks to the hypervisor of this virtual machine: one key-value API over each one
 Commands:
 ${rows(commands)}
 Options:
-${rows(OPTIONS.filter(({ command }) => command === undefined).map(optionRow))}
+${rows(OPTIONS.filter(({ commands }) => commands === undefined).map(optionRow))}
 Exit codes: 0 success, 1 failure or missing key, 2 wrong usage.
 `;
 }
 
 /** Gives the help of one command. */
 export function commandHelp({ name, args, description }: CommandEntry): string {
-  const options = OPTIONS.filter(({ command }) => command === undefined || command === name);
+  const options = OPTIONS.filter(({ commands }) => commands === undefined || commands.includes(name));
   return `Usage: pvbus ${[name, ...args].join(" ")} [options]
 
 ${description[0]?.toUpperCase()}${description.slice(1)}.

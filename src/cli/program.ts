@@ -92,9 +92,9 @@ function checkArguments({ args, ...entry }: CommandEntry, given: readonly string
 /** Gives the options of the command itself. @throws UsageError when one of another command is among them */
 function ownOptions(entry: CommandEntry, values: Values): Values {
   const own: Record<string, unknown> = {};
-  for (const { name, command, parse: read } of OPTIONS) {
-    if (command === undefined || values[name] === undefined) continue;
-    if (command !== nameOf(entry)) throw new UsageError(`${nameOf(entry)} has no option --${name}`);
+  for (const { name, commands, parse: read } of OPTIONS) {
+    if (commands === undefined || values[name] === undefined) continue;
+    if (!commands.includes(nameOf(entry))) throw new UsageError(`${nameOf(entry)} has no option --${name}`);
     own[name] = read?.(`--${name}`, values[name] as string) ?? values[name];
   }
   return own;
@@ -102,9 +102,9 @@ function ownOptions(entry: CommandEntry, values: Values): Values {
 
 function globals(values: Values, env: World["env"]): GlobalOptions {
   const result: Record<string, unknown> = {};
-  for (const { name, command, parse: read } of OPTIONS) {
+  for (const { name, commands, parse: read } of OPTIONS) {
     const value = values[name];
-    if (command !== undefined || value === undefined) continue;
+    if (commands !== undefined || value === undefined) continue;
     if (Array.isArray(value))
       result[name] = Object.fromEntries(
         value.flatMap((each: string) => Object.entries(read?.(`--${name}`, each) ?? {})),

@@ -1,0 +1,50 @@
+import { nodeHost } from "../../host/node-host.js";
+import { receiveKvp } from "../../services.js";
+import { type Context, callOptions, UsageError } from "../context.js";
+import { stderrLogger } from "../log.js";
+import { entryJson, onTerminal, visible, visibleKey, writeJson } from "../output.js";
+
+/** Options of `pvbus kvp receive`. */
+export interface KvpOptions {
+  /** Keys to wait for; a name without a pool is one of External. */
+  readonly key?: readonly string[];
+  /** Silence of the host after which nothing more is expected, in seconds. */
+  readonly quiet?: number;
+  /** The driver's device. */
+  readonly device?: string;
+  /** The pools' directory. */
+  readonly pools?: string;
+  /** Pool files for their owner alone. */
+  readonly "private-pools"?: boolean;
+}
+
+const POOL = /^(external|guest|auto)\//i;
+
+/**
+ * `pvbus kvp receive`: takes what the host sends while no daemon runs, keeps it in the pools and prints it: the value alone
+ * for one key, `key=value` lines otherwise.
+ */
+export async function kvpCommand(context: Context, action: string, own: KvpOptions): Promise<number> {
+  if (action !== "receive") throw new UsageError(`kvp: unknown action '${action}'; there is: receive`);
+  const { stdout, stderr, env, options } = context;
+  const logger = options.verbose === true ? stderrLogger(stderr) : undefined;
+  const keys = own.key?.map((key) => (POOL.test(key) ? key : `External/${key}`));
+  const entries = await receiveKvp(nodeHost({ sysroot: options.sysroot, logger, env }), {
+    ...callOptions(context),
+    keys,
+    quietMs: own.quiet === undefined ? undefined : own.quiet * 1000,
+    device: own.device,
+    directory: own.pools,
+    privatePools: own["private-pools"],
+  });
+  const [only] = entries;
+  if (options.json === true)
+    writeJson(stdout, keys?.length === 1 && only ? entryJson(only) : entries.map(entryJson));
+  else if (keys?.length === 1 && only !== undefined) {
+    const value = only.value ?? "";
+    stdout.write(`${stdout.isTTY === true ? onTerminal(value) : value}\n`);
+  } else {
+    for (const { key, value = "" } of entries) stdout.write(`${visibleKey(key)}=${visible(value)}\n`);
+  }
+  return 0;
+}

@@ -1,0 +1,86 @@
+import { nodeHost } from "../../host/node-host.js";
+import { notifySocket } from "../../native/notify-socket.js";
+import { createKvpDaemon } from "../../services.js";
+import type { Context } from "../context.js";
+import { backgroundLog, foregroundLog } from "../daemon-log.js";
+import { DETACHED, detach, tellParent } from "../detach.js";
+
+/** Options of `pvbus kvpd`. */
+export interface KvpdOptions {
+  /** Log details. */
+  readonly debug?: boolean;
+  /** Stay in the foreground and log to standard error. */
+  readonly "no-daemon"?: boolean;
+  /** The driver's device. */
+  readonly device?: string;
+  /** The pools' directory. */
+  readonly pools?: string;
+  /** Pool files for their owner alone. */
+  readonly "private-pools"?: boolean;
+  /** Acknowledge what is on the disk only. */
+  readonly durable?: boolean;
+  /** Records of the Auto pool's file stand in for computed values. */
+  readonly "overlay-auto"?: boolean;
+}
+
+/**
+ * `pvbus kvpd`: serves Hyper-V's key-value exchange in place of hv_kvp_daemon(8). Without `-n` it goes into the background when the
+ * driver has taken its registration, and logs to syslog; the exit code says whether that worked.
+ */
+export async function kvpdCommand(context: Context, own: KvpdOptions): Promise<number> {
+  const { env, stderr, signal, options } = context;
+  const detached = env[DETACHED] !== undefined;
+  if (own["no-daemon"] !== true && !detached) return detach(process.argv.slice(1), stderr);
+
+  const debug = own.debug === true || options.verbose === true;
+  const logger = detached ? backgroundLog(debug) : foregroundLog(stderr, env, debug);
+  const tell = serviceManager(env);
+  // ps(1) and `pvbus doctor` look for it.
+  process.title = "pvbus-kvpd";
+  try {
+    const daemon = await createKvpDaemon(nodeHost({ sysroot: options.sysroot, logger, env }), {
+      device: own.device,
+      directory: own.pools,
+      privatePools: own["private-pools"],
+      durable: own.durable,
+      overlayAuto: own["overlay-auto"],
+      onRegistered: (version) => {
+        logger.info(`KVP LIC Version: ${version}`);
+        tell("READY=1\nSTATUS=serving the host");
+        if (detached) tellParent();
+      },
+    });
+    logger.info(`KVP starting; pid is:${process.pid}`);
+    const stopWatchdog = startWatchdog(env, tell);
+    try {
+      await daemon.run(signal);
+    } finally {
+      stopWatchdog();
+      tell("STOPPING=1");
+    }
+    logger.info("KVP stopped");
+    return 0;
+  } catch (error) {
+    if (detached) {
+      logger.error((error as Error).message);
+      tellParent((error as Error).message);
+    }
+    throw error;
+  }
+}
+
+/** Gives what tells systemd about this service; nothing where none listens. */
+function serviceManager(env: Context["env"]): (state: string) => void {
+  const socket = env["NOTIFY_SOCKET"];
+  return (state) => {
+    if (socket) notifySocket(socket, state);
+  };
+}
+
+/** Says twice per interval that the event loop turns, where systemd wants to hear it. */
+function startWatchdog(env: Context["env"], tell: (state: string) => void): () => void {
+  const intervalMs = Number(env["WATCHDOG_USEC"]) / 1000;
+  if (!(intervalMs > 0)) return () => undefined;
+  const timer = setInterval(() => tell("WATCHDOG=1"), intervalMs / 2);
+  return () => clearInterval(timer);
+}

@@ -1,0 +1,25 @@
+import type { Logger } from "../host/host.js";
+import { openSyslog, SYSLOG_PRIORITY } from "../native/syslog.js";
+import { lineLogger } from "./log.js";
+import type { Sink } from "./output.js";
+
+/** Gives a logger for standard error; below systemd each line has its priority in front, as sd-daemon(3) says. */
+export function foregroundLog(
+  stderr: Sink,
+  env: Readonly<Record<string, string | undefined>>,
+  debug: boolean,
+): Logger {
+  const journal = env["JOURNAL_STREAM"] !== undefined;
+  return lineLogger((level, line) => {
+    if (level === "debug" && !debug) return;
+    stderr.write(journal ? `<${SYSLOG_PRIORITY[level]}>${line}\n` : `KVP: ${level}: ${line}\n`);
+  });
+}
+
+/** Gives a logger for the system's log. */
+export function backgroundLog(debug: boolean): Logger {
+  const write = openSyslog("KVP");
+  return lineLogger((level, line) => {
+    if (level !== "debug" || debug) write(SYSLOG_PRIORITY[level], line);
+  });
+}

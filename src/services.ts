@@ -1,0 +1,19 @@
+import type { KvpDaemonOptions, KvpService } from "../providers/hyperv/kvpd/create.js";
+import type { ReceiveOptions } from "../providers/hyperv/kvpd/receive.js";
+import type { StoreEntry } from "./bus/store.js";
+import type { Host } from "./host/host.js";
+
+/*
+ * The composition of what is no store: the services that a provider offers besides. Like the container it is the only
+ * place outside the providers that knows them, and loads them when they are called.
+ */
+
+/** Makes Hyper-V's KVP daemon for a host. */
+export async function createKvpDaemon(host: Host, options?: KvpDaemonOptions): Promise<KvpService> {
+  return (await import("../providers/hyperv/kvpd/create.js")).createKvpDaemon(host, options);
+}
+
+/** Receives what a Hyper-V host has for this guest, without a daemon. */
+export async function receiveKvp(host: Host, options?: ReceiveOptions): Promise<readonly StoreEntry[]> {
+  return (await import("../providers/hyperv/kvpd/receive.js")).receiveKvp(host, options);
+}
