@@ -1,0 +1,195 @@
+/** errno values of Linux that the driver gives. */
+export const Errno = { EINTR: 4, EIO: 5, EBADF: 9, EFAULT: 14, EBUSY: 16, EINVAL: 22 } as const;
+
+/** Bits of poll(2) that the driver gives (Linux include/uapi/asm-generic/poll.h). */
+export const Poll = { in: 0x0041, error: 0x0018 } as const;
+
+/** HV_E_FAIL: what the driver answers the host by itself. */
+const HV_E_FAIL = 0x8000_4005;
+const MESSAGE_BYTES = 7432;
+const REGISTER = 4;
+const REGISTER1 = 100;
+const VERSION_AT = 4;
+
+/** What a reader gets: the bytes of a message, or an errno. */
+export type ReadResult = Buffer | number;
+
+/** What the host learns: the reply's bytes, or the status that the driver answered by itself. */
+export type HostResult = { readonly reply: Buffer } | { readonly status: number; readonly why: HostFailure };
+
+/** Why the driver answered by itself. */
+export type HostFailure = "timeout" | "closed" | "unread" | "removed" | "not registered";
+
+type State = "init" | "ready" | "busy";
+
+interface Waiting {
+  readonly size: number;
+  readonly done: (result: ReadResult) => void;
+}
+
+/**
+ * Linux's KVP driver between a host and one agent, as a pure state machine (drivers/hv/hv_kvp.c and
+ * hv_utils_transport.c): one opener; registration; one request at a time; reads sleep and give whole messages; a close ends
+ * what is pending and forgets the agent.
+ */
+export class KvpDriver {
+  /** Text that the registration is answered with. */
+  readonly version: string;
+  /** Called when a message can be read, or the device went away. */
+  onReadable: () => void = () => undefined;
+  /** Called when the agent has taken the answer to its registration. */
+  onRegistered: () => void = () => undefined;
+  #open = false;
+  #removed = false;
+  #state: State = "init";
+  #registering = false;
+  #outgoing: Buffer | undefined;
+  #reader: Waiting | undefined;
+  #host: { readonly done: (result: HostResult) => void; taken: boolean } | undefined;
+  #unread = false;
+
+  /** @param version text of the answer to the registration; the real driver says 3.1 */
+  constructor(version = "3.1") {
+    this.version = version;
+  }
+
+  /** Whether an agent is registered. */
+  get registered(): boolean {
+    return this.#state !== "init";
+  }
+
+  /** Opens the device. @returns 0 or an errno */
+  open(): number {
+    if (this.#removed) return Errno.EBADF;
+    if (this.#open) return Errno.EBUSY;
+    this.#open = true;
+    return 0;
+  }
+
+  /** Reads one message; `done` is called at once or when there is one. */
+  read(size: number, done: (result: ReadResult) => void): void {
+    if (this.#removed) done(Errno.EBADF);
+    else if (this.#outgoing === undefined) this.#reader = { size, done };
+    else this.#deliver({ size, done });
+  }
+
+  /** A signal came to the sleeping reader. */
+  interrupt(): void {
+    const reader = this.#reader;
+    this.#reader = undefined;
+    reader?.done(Errno.EINTR);
+  }
+
+  /** What poll(2) says. */
+  poll(): number {
+    if (this.#removed) return Poll.error;
+    return this.#outgoing === undefined ? 0 : Poll.in;
+  }
+
+  /** Writes one message. @returns 0 or an errno */
+  write(message: Buffer): number {
+    if (this.#removed) return Errno.EBADF;
+    if (message.length < MESSAGE_BYTES) return Errno.EINVAL;
+    if (this.#state === "init") return this.#register(message);
+    if (this.#state !== "busy" || this.#host?.taken !== true) return Errno.EINVAL;
+    const { done } = this.#host;
+    this.#host = undefined;
+    this.#state = "ready";
+    done({ reply: Buffer.from(message.subarray(0, MESSAGE_BYTES)) });
+    return 0;
+  }
+
+  /** Closes the device: the driver forgets the agent. */
+  release(): void {
+    this.#open = false;
+    this.#forget();
+    this.#fail("closed");
+  }
+
+  /** The host asks; `done` gets the agent's reply, or what the driver says in its place. */
+  request(message: Buffer, done: (result: HostResult) => void): void {
+    const refuse = (why: HostFailure): void => done({ status: HV_E_FAIL, why });
+    if (this.#removed) return refuse("removed");
+    if (this.#state === "init") return refuse("not registered");
+    if (this.#unread && this.#outgoing !== undefined) return refuse("unread");
+    this.#unread = false;
+    this.#host = { done, taken: false };
+    this.#state = "busy";
+    this.#queue(Buffer.from(message));
+  }
+
+  /** The driver's patience is at its end: the host gets an answer, a late reply will be refused. */
+  expire(): void {
+    if (this.#host === undefined) return;
+    this.#unread = !this.#host.taken;
+    this.#state = "ready";
+    this.#fail("timeout");
+  }
+
+  /** The driver goes away: readers get EBADF, poll tells of an error. */
+  remove(): void {
+    this.#removed = true;
+    const reader = this.#reader;
+    this.#forget();
+    this.#fail("removed");
+    reader?.done(Errno.EBADF);
+    this.onReadable();
+  }
+
+  /** The driver is back. An agent must open the device anew. */
+  restore(): void {
+    this.#removed = false;
+  }
+
+  #register(message: Buffer): number {
+    const operation = message[0];
+    if (operation !== REGISTER && operation !== REGISTER1) return Errno.EINVAL;
+    if (this.#registering) return Errno.EFAULT;
+    this.#registering = true;
+    const answer = Buffer.alloc(MESSAGE_BYTES);
+    answer[0] = operation;
+    answer.write(this.version, VERSION_AT, "utf8");
+    this.#queue(answer);
+    return 0;
+  }
+
+  #queue(message: Buffer): void {
+    this.#outgoing = message;
+    const reader = this.#reader;
+    this.#reader = undefined;
+    if (reader !== undefined) this.#deliver(reader);
+    else this.onReadable();
+  }
+
+  #deliver({ size, done }: Waiting): void {
+    const message = this.#outgoing as Buffer;
+    if (size < message.length) {
+      done(Errno.EINVAL);
+      return;
+    }
+    this.#outgoing = undefined;
+    if (this.#state === "init") {
+      this.#registering = false;
+      this.#state = "ready";
+      done(message);
+      this.onRegistered();
+      return;
+    }
+    if (this.#host !== undefined) this.#host.taken = true;
+    done(message);
+  }
+
+  #forget(): void {
+    this.#outgoing = undefined;
+    this.#reader = undefined;
+    this.#registering = false;
+    this.#unread = false;
+    this.#state = "init";
+  }
+
+  #fail(why: HostFailure): void {
+    const host = this.#host;
+    this.#host = undefined;
+    host?.done({ status: HV_E_FAIL, why });
+  }
+}

@@ -1,0 +1,175 @@
+/*
+ * The part of the FUSE protocol that a directory with a few device-like files needs (Linux include/uapi/linux/fuse.h,
+ * protocol 7.31). Requests begin with a header of 40 bytes, replies with one of 16; all little-endian.
+ */
+
+/** Numbers of the operations. */
+export const FuseOp = {
+  lookup: 1,
+  forget: 2,
+  getattr: 3,
+  setattr: 4,
+  open: 14,
+  read: 15,
+  write: 16,
+  statfs: 17,
+  release: 18,
+  flush: 25,
+  init: 26,
+  opendir: 27,
+  readdir: 28,
+  releasedir: 29,
+  interrupt: 36,
+  destroy: 38,
+  poll: 40,
+  batchForget: 42,
+} as const;
+
+/** One request of the kernel. */
+export interface FuseRequest {
+  /** Operation. */
+  readonly opcode: number;
+  /** Number that the reply carries. */
+  readonly unique: bigint;
+  /** File or directory. */
+  readonly node: number;
+  /** Process that asks. */
+  readonly pid: number;
+  /** What follows the header. */
+  readonly body: Buffer;
+}
+
+const IN_HEADER = 40;
+const OUT_HEADER = 16;
+const ATTR_BYTES = 88;
+const NOTIFY_POLL = 1;
+const DIRECT_IO_NONSEEKABLE = 1 | 4;
+const S_IFDIR = 0o040000;
+const S_IFREG = 0o100000;
+/** Largest write that the server takes; messages are 7432 bytes. */
+export const MAX_WRITE = 64 * 1024;
+/** Room that every request fits. */
+export const REQUEST_BYTES = MAX_WRITE + 4096;
+
+/** Decodes one request. @throws RangeError for less than a header, or than the header announces */
+export function decodeFuseRequest(bytes: Buffer): FuseRequest {
+  const length = bytes.readUInt32LE(0);
+  if (length < IN_HEADER || length > bytes.length) throw new RangeError(`a request of ${length} bytes`);
+  return {
+    opcode: bytes.readUInt32LE(4),
+    unique: bytes.readBigUInt64LE(8),
+    node: Number(bytes.readBigUInt64LE(16)),
+    pid: bytes.readUInt32LE(32),
+    body: bytes.subarray(IN_HEADER, length),
+  };
+}
+
+function reply(unique: bigint, error: number, body: Buffer): Buffer {
+  const out = Buffer.alloc(OUT_HEADER + body.length);
+  out.writeUInt32LE(out.length, 0);
+  out.writeInt32LE(error, 4);
+  out.writeBigUInt64LE(unique, 8);
+  body.copy(out, OUT_HEADER);
+  return out;
+}
+
+const NOTHING = Buffer.alloc(0);
+
+/** A reply with data, or an empty one. */
+export function fuseReply(unique: bigint, body: Buffer = NOTHING): Buffer {
+  return reply(unique, 0, body);
+}
+
+/** A reply with an errno. */
+export function fuseError(unique: bigint, errno: number): Buffer {
+  return reply(unique, -errno, NOTHING);
+}
+
+/** The notification that a polled file has news. */
+export function fusePollNotification(kernelHandle: bigint): Buffer {
+  const body = Buffer.alloc(8);
+  body.writeBigUInt64LE(kernelHandle, 0);
+  return reply(0n, NOTIFY_POLL, body);
+}
+
+/** Answer to INIT. */
+export function initBody(): Buffer {
+  const body = Buffer.alloc(64);
+  body.writeUInt32LE(7, 0);
+  body.writeUInt32LE(31, 4);
+  body.writeUInt32LE(MAX_WRITE, 8);
+  body.writeUInt16LE(16, 16);
+  body.writeUInt16LE(12, 18);
+  body.writeUInt32LE(MAX_WRITE, 20);
+  body.writeUInt32LE(1, 24);
+  return body;
+}
+
+/** A file or directory. */
+export interface FuseNode {
+  /** Its number. */
+  readonly node: number;
+  /** Whether it is a directory. */
+  readonly directory: boolean;
+}
+
+function attributes({ node, directory }: FuseNode): Buffer {
+  const attr = Buffer.alloc(ATTR_BYTES);
+  attr.writeBigUInt64LE(BigInt(node), 0);
+  attr.writeUInt32LE(directory ? S_IFDIR | 0o755 : S_IFREG | 0o600, 60);
+  attr.writeUInt32LE(directory ? 2 : 1, 64);
+  attr.writeUInt32LE(4096, 80);
+  return attr;
+}
+
+/** Answer to LOOKUP; never cached. */
+export function entryBody(node: FuseNode): Buffer {
+  const head = Buffer.alloc(40);
+  head.writeBigUInt64LE(BigInt(node.node), 0);
+  return Buffer.concat([head, attributes(node)]);
+}
+
+/** Answer to GETATTR and SETATTR. */
+export function attrBody(node: FuseNode): Buffer {
+  return Buffer.concat([Buffer.alloc(16), attributes(node)]);
+}
+
+/** Answer to OPEN: every read and write reaches the server whole. */
+export function openBody(handle: number): Buffer {
+  const body = Buffer.alloc(16);
+  body.writeBigUInt64LE(BigInt(handle), 0);
+  body.writeUInt32LE(DIRECT_IO_NONSEEKABLE, 8);
+  return body;
+}
+
+/** Answer to WRITE. */
+export function writtenBody(count: number): Buffer {
+  const body = Buffer.alloc(8);
+  body.writeUInt32LE(count, 0);
+  return body;
+}
+
+/** Answer to POLL. */
+export function pollBody(events: number): Buffer {
+  return writtenBody(events);
+}
+
+/** Fields of READ. */
+export function decodeRead(body: Buffer): { handle: number; size: number } {
+  return { handle: Number(body.readBigUInt64LE(0)), size: body.readUInt32LE(16) };
+}
+
+/** Fields of WRITE; the data is a view. */
+export function decodeWrite(body: Buffer): { handle: number; data: Buffer } {
+  const size = body.readUInt32LE(16);
+  return { handle: Number(body.readBigUInt64LE(0)), data: body.subarray(40, 40 + size) };
+}
+
+/** Fields of POLL. */
+export function decodePoll(body: Buffer): { handle: number; kernelHandle: bigint; notify: boolean } {
+  return {
+    handle: Number(body.readBigUInt64LE(0)),
+    kernelHandle: body.readBigUInt64LE(8),
+    notify: (body.readUInt32LE(16) & 1) !== 0,
+  };
+}

@@ -1,0 +1,254 @@
+import { spawnSync } from "node:child_process";
+import { closeSync, openSync, readSync, writeSync } from "node:fs";
+import { Answer, answerNumber, Command } from "./control.js";
+import { Errno, type HostResult, KvpDriver } from "./driver.js";
+import {
+  attrBody,
+  decodeFuseRequest,
+  decodePoll,
+  decodeRead,
+  decodeWrite,
+  entryBody,
+  type FuseNode,
+  FuseOp,
+  type FuseRequest,
+  fuseError,
+  fusePollNotification,
+  fuseReply,
+  initBody,
+  openBody,
+  pollBody,
+  REQUEST_BYTES,
+  writtenBody,
+} from "./fuse-codec.js";
+import { preparePlaces } from "./namespace.js";
+
+/*
+ * The process behind the simulated device: a FUSE file system with two files, the device and the control file of the
+ * simulator. It does nothing but read requests and answer them, one after the other, and ends when the control file is closed,
+ * so that neither it nor the mount, which lives in its own mount namespace, outlives the test.
+ */
+
+const ENOENT = 2;
+const ENOSYS = 38;
+const DEVICE = 2;
+const CONTROL = 3;
+const ROOT: FuseNode = { node: 1, directory: true };
+const NODES = new Map<string, FuseNode>([
+  ["hv_kvp", { node: DEVICE, directory: false }],
+  [".control", { node: CONTROL, directory: false }],
+]);
+
+class Server {
+  readonly #fd: number;
+  readonly #driver: KvpDriver;
+  readonly #polls = new Set<bigint>();
+  readonly #answers: Buffer[] = [];
+  readonly #askers: { unique: bigint; size: number }[] = [];
+  #deviceRead: bigint | undefined;
+  #registrations = 0;
+  readonly #awaiting: { after: number; put: (answer: Buffer) => void }[] = [];
+  #done = false;
+
+  constructor(fd: number, driver: KvpDriver) {
+    this.#fd = fd;
+    this.#driver = driver;
+    driver.onReadable = () => this.#notify();
+    driver.onRegistered = () => {
+      this.#registrations++;
+      for (const { after, put } of this.#awaiting.splice(0)) this.#tellRegistration(after, put);
+    };
+  }
+
+  run(): void {
+    const buffer = Buffer.alloc(REQUEST_BYTES);
+    while (!this.#done) {
+      const count = this.#next(buffer);
+      if (count === 0) return;
+      this.#handle(decodeFuseRequest(buffer.subarray(0, count)));
+    }
+  }
+
+  #next(buffer: Buffer): number {
+    for (;;) {
+      try {
+        return readSync(this.#fd, buffer);
+      } catch (error) {
+        const { code } = error as NodeJS.ErrnoException;
+        // ENODEV: unmounted. ENOENT: the request was taken back before it was read.
+        if (code === "ENODEV") return 0;
+        if (code !== "ENOENT" && code !== "EINTR" && code !== "EAGAIN") throw error;
+      }
+    }
+  }
+
+  #send(reply: Buffer): void {
+    try {
+      writeSync(this.#fd, reply);
+    } catch (error) {
+      // ENOENT: who asked is gone.
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    }
+  }
+
+  #handle(request: FuseRequest): void {
+    const { opcode, unique, node, body } = request;
+    const self = [...NODES.values()].find((each) => each.node === node) ?? ROOT;
+    switch (opcode) {
+      case FuseOp.init:
+        return this.#send(fuseReply(unique, initBody()));
+      case FuseOp.lookup: {
+        const found = NODES.get(body.toString("utf8", 0, body.length - 1));
+        return this.#send(
+          found === undefined ? fuseError(unique, ENOENT) : fuseReply(unique, entryBody(found)),
+        );
+      }
+      case FuseOp.getattr:
+      case FuseOp.setattr:
+        return this.#send(fuseReply(unique, attrBody(self)));
+      case FuseOp.opendir:
+        return this.#send(fuseReply(unique, openBody(0)));
+      case FuseOp.readdir:
+      case FuseOp.releasedir:
+      case FuseOp.flush:
+        return this.#send(fuseReply(unique));
+      case FuseOp.open: {
+        const errno = node === DEVICE ? this.#driver.open() : 0;
+        return this.#send(errno === 0 ? fuseReply(unique, openBody(node)) : fuseError(unique, errno));
+      }
+      case FuseOp.read:
+        return this.#read(unique, decodeRead(body));
+      case FuseOp.write:
+        return this.#write(unique, decodeWrite(body));
+      case FuseOp.poll:
+        return this.#poll(unique, decodePoll(body));
+      case FuseOp.interrupt:
+        return this.#interrupt(body.readBigUInt64LE(0));
+      case FuseOp.release:
+        if (node === DEVICE) {
+          this.#polls.clear();
+          this.#driver.release();
+        } else if (node === CONTROL) this.#done = true;
+        return this.#send(fuseReply(unique));
+      case FuseOp.forget:
+      case FuseOp.batchForget:
+        return;
+      case FuseOp.destroy:
+        this.#done = true;
+        return this.#send(fuseReply(unique));
+      default:
+        return this.#send(fuseError(unique, ENOSYS));
+    }
+  }
+
+  #read(unique: bigint, { handle, size }: { handle: number; size: number }): void {
+    if (handle === CONTROL) {
+      this.#askers.push({ unique, size });
+      this.#answer();
+      return;
+    }
+    this.#deviceRead = unique;
+    this.#driver.read(size, (result) => {
+      this.#deviceRead = undefined;
+      this.#send(typeof result === "number" ? fuseError(unique, result) : fuseReply(unique, result));
+    });
+  }
+
+  #write(unique: bigint, { handle, data }: { handle: number; data: Buffer }): void {
+    if (handle === CONTROL) {
+      this.#send(fuseReply(unique, writtenBody(data.length)));
+      this.#command(data);
+      return;
+    }
+    // Copied: the buffer serves the next request while the reply may still be on its way to the host.
+    const errno = this.#driver.write(Buffer.from(data));
+    this.#send(errno === 0 ? fuseReply(unique, writtenBody(data.length)) : fuseError(unique, errno));
+  }
+
+  #poll(unique: bigint, { handle, kernelHandle, notify }: ReturnType<typeof decodePoll>): void {
+    if (handle !== DEVICE) return this.#send(fuseReply(unique, pollBody(0)));
+    if (notify) this.#polls.add(kernelHandle);
+    this.#send(fuseReply(unique, pollBody(this.#driver.poll())));
+  }
+
+  #notify(): void {
+    const waiting = [...this.#polls];
+    this.#polls.clear();
+    for (const kernelHandle of waiting) this.#send(fusePollNotification(kernelHandle));
+  }
+
+  #interrupt(unique: bigint): void {
+    if (unique === this.#deviceRead) {
+      this.#driver.interrupt();
+      return;
+    }
+    const at = this.#askers.findIndex((asker) => asker.unique === unique);
+    if (at < 0) return;
+    this.#askers.splice(at, 1);
+    this.#send(fuseError(unique, Errno.EINTR));
+  }
+
+  #command(data: Buffer): void {
+    const rest = data.subarray(1);
+    switch (data[0]) {
+      case Command.request:
+        return this.#driver.request(rest, (result) => this.#put(hostAnswer(result)));
+      case Command.awaitRegistration:
+        return this.#tellRegistration(rest.readUInt32LE(0), (answer) => this.#put(answer));
+      case Command.cancel:
+        for (const { put } of this.#awaiting.splice(0)) put(answerNumber(Answer.done, this.#registrations));
+        break;
+      case Command.expire:
+        this.#driver.expire();
+        break;
+      case Command.remove:
+        this.#driver.remove();
+        break;
+      case Command.restore:
+        this.#driver.restore();
+        break;
+    }
+  }
+
+  #tellRegistration(after: number, put: (answer: Buffer) => void): void {
+    if (this.#registrations > after) put(answerNumber(Answer.done, this.#registrations));
+    else this.#awaiting.push({ after, put });
+  }
+
+  #put(answer: Buffer): void {
+    this.#answers.push(answer);
+    this.#answer();
+  }
+
+  #answer(): void {
+    while (this.#answers.length > 0 && this.#askers.length > 0) {
+      const { unique } = this.#askers.shift() as { unique: bigint };
+      this.#send(fuseReply(unique, this.#answers.shift()));
+    }
+  }
+}
+
+function hostAnswer(result: HostResult): Buffer {
+  if ("reply" in result) return Buffer.concat([Buffer.from([Answer.reply]), result.reply]);
+  return answerNumber(Answer.status, result.status, result.why);
+}
+
+/** Mounts the file system: the descriptor is handed to mount(8). */
+function mountFuse(fd: number, place: string): void {
+  const options = "fd=3,rootmode=40000,user_id=0,group_id=0,allow_other";
+  const { status, stderr, error } = spawnSync("mount", ["-i", "-t", "fuse", "-o", options, "none", place], {
+    stdio: ["ignore", "ignore", "pipe", fd],
+    encoding: "utf8",
+  });
+  if (error !== undefined) throw error;
+  if (status !== 0) throw new Error(`mount: ${stderr.trim()}`);
+}
+
+const [pools = "", version] = process.argv.slice(2);
+const fd = openSync("/dev/fuse", "r+");
+preparePlaces(pools);
+mountFuse(fd, "/dev/vmbus");
+// The parent waits for this line; what follows goes over the control file.
+writeSync(1, "ready\n");
+closeSync(1);
+new Server(fd, new KvpDriver(version)).run();

@@ -1,0 +1,53 @@
+import { spawnSync } from "node:child_process";
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readlinkSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+
+/*
+ * Run in a mount namespace of its own: makes /dev/vmbus and /var/lib/hyperv private, whether the machine has them or
+ * not, without a trace outside.
+ */
+
+function mount(...args: string[]): void {
+  const { status, stderr, error } = spawnSync("mount", args, { encoding: "utf8" });
+  if (error !== undefined) throw error;
+  if (status !== 0) throw new Error(`mount ${args.join(" ")}: ${stderr.trim()}`);
+}
+
+/** Puts an empty directory tree over a path that shows all its former entries, and a further directory. */
+function widen(path: string, name: string, staging: string): void {
+  mkdirSync(staging);
+  mount("--rbind", path, staging);
+  mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", path);
+  for (const entry of readdirSync(staging)) {
+    const [from, to] = [join(staging, entry), join(path, entry)];
+    const stats = lstatSync(from);
+    if (stats.isSymbolicLink()) symlinkSync(readlinkSync(from), to);
+    else if (stats.isDirectory()) {
+      mkdirSync(to);
+      mount("--rbind", from, to);
+    } else {
+      writeFileSync(to, "");
+      mount("--bind", from, to);
+    }
+  }
+  mkdirSync(join(path, name));
+}
+
+/** Makes the places ready: /dev/vmbus an empty directory, /var/lib/hyperv the given one. */
+export function preparePlaces(pools: string): void {
+  // Seen from this namespace alone: /run is shared, but the mount on it is not.
+  mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", "/mnt");
+  mkdirSync("/mnt/pools");
+  mount("--bind", pools, "/mnt/pools");
+  if (!existsSync("/dev/vmbus")) widen("/dev", "vmbus", "/mnt/dev");
+  if (!existsSync("/var/lib/hyperv")) widen("/var/lib", "hyperv", "/mnt/lib");
+  mount("--bind", "/mnt/pools", "/var/lib/hyperv");
+}
