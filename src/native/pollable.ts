@@ -19,6 +19,11 @@ export interface PollableOptions {
    * is closed, a named pipe without writers); it is looked for five times a second.
    */
   readonly hangup?: "end" | "wait" | undefined;
+  /**
+   * Read on an event's word alone instead of asking poll(2) once more: one system call less, for a device whose messages
+   * nobody else can take. Default false.
+   */
+  readonly soleReader?: boolean | undefined;
   /** Way of waiting; default: the best that the descriptor and the runtime have. */
   readonly mechanism?: PollMechanism | undefined;
   /** Stands in for the native library. */
@@ -70,7 +75,7 @@ class PolledDescriptor implements Pollable {
 
   constructor(libc: Libc, fd: number, options: PollableOptions) {
     this.#options = options;
-    this.#descriptor = new ReadDescriptor(libc, fd, options.bufferBytes);
+    this.#descriptor = new ReadDescriptor(libc, fd, options.bufferBytes, options.soleReader === true);
     try {
       const best = pollMechanism(libc, this.#descriptor.fd, process.platform);
       this.mechanism = options.mechanism ?? best;

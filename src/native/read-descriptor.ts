@@ -22,11 +22,16 @@ export class ReadDescriptor {
   readonly #poll: NativeFunction;
   readonly #read: NativeFunction;
   readonly #buffer: Buffer;
+  readonly #trusting: boolean;
   readonly #pollfd = Buffer.alloc(8);
 
-  /** @throws a system error, `EBADF` for what is no descriptor */
-  constructor(libc: Libc, fd: number, bufferBytes: number) {
+  /**
+   * @param trusting read on an event's word alone, without asking again
+   * @throws a system error, `EBADF` for what is no descriptor
+   */
+  constructor(libc: Libc, fd: number, bufferBytes: number, trusting: boolean) {
     this.#libc = libc;
+    this.#trusting = trusting;
     this.#poll = libc.function("int poll(void *, unsigned long, int)");
     this.#read = libc.function("intptr_t read(int, void *, size_t)");
     this.#buffer = Buffer.alloc(bufferBytes);
@@ -47,7 +52,7 @@ export class ReadDescriptor {
    */
   read(failed: number | undefined): Buffer | Error | "again" {
     // Some devices sleep in read although non-blocking (hv_kvp): never without an event at hand.
-    if (this.#events() === 0) return failed === undefined ? "again" : this.#error(failed);
+    if (!this.#trusting && this.#events() === 0) return failed === undefined ? "again" : this.#error(failed);
     const { rc, errno } = this.#libc.call(this.#read, this.fd, this.#buffer, this.#buffer.length);
     if (rc >= 0) return Buffer.from(this.#buffer.subarray(0, rc));
     const name = this.#libc.errnoName(errno);

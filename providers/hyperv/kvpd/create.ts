@@ -43,6 +43,8 @@ const SERVED_POOLS: readonly PoolInfo[] = [
   { name: "AutoInternal", number: 4, guestWritable: false },
 ];
 const DIRECTORY_MODE = 0o755;
+/** How long the registration waits for the name service. */
+const PREPARE_MS = 1_000;
 
 /** A KVP daemon, ready to run. */
 export interface KvpService {
@@ -67,7 +69,10 @@ export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}
       makeDirectory(directory);
       const pools = SERVED_POOLS.map((info) => servedPool(host, info, directory, options));
       try {
+        const prepared = auto.prepare?.(signal);
         for (const pool of pools) await pool.recover(new Call({ signal }));
+        // The host asks right after the registration: what is quick to know should be known then.
+        await Promise.race([prepared, new Promise((resolve) => setTimeout(resolve, PREPARE_MS).unref())]);
         const responder = new KvpResponder({
           layout: place.layout,
           pools,

@@ -57,6 +57,8 @@ export function openKvpDevice({ path, layout }: KvpDevicePlace, events: KvpDevic
     const pollable = openPollable(fd, {
       // One byte more than the message makes FreeBSD's driver return what lies behind it.
       bufferBytes: layout.messageBytes,
+      // The driver has one opener, and a message stays until it is read.
+      soleReader: true,
       onData: events.onMessage,
       onEnd: events.onEnd,
     });

@@ -3,6 +3,8 @@ import type { KvpIpInfo } from "../kvp-message.js";
 
 /** The Auto pool: values that the daemon computes. */
 export interface AutoValues {
+  /** Begins what takes longer, such as asking the name service; resolves when that is done. */
+  prepare?(signal: AbortSignal): Promise<void>;
   /** Takes the text that the driver sent at the registration. */
   setIntegrationServicesVersion(version: string): void;
   /** Gives the pair at a position of the host's enumeration; undefined past the end. Never waits. */

@@ -108,10 +108,11 @@ export class KvpDriver {
 
   /** The host asks; `done` gets the agent's reply, or what the driver says in its place. */
   request(message: Buffer, done: (result: HostResult) => void): void {
-    const refuse = (why: HostFailure): void => done({ status: HV_E_FAIL, why });
-    if (this.#removed) return refuse("removed");
-    if (this.#state === "init") return refuse("not registered");
-    if (this.#unread && this.#outgoing !== undefined) return refuse("unread");
+    const refused = this.#refusal();
+    if (refused !== undefined) {
+      done({ status: HV_E_FAIL, why: refused });
+      return;
+    }
     this.#unread = false;
     this.#host = { done, taken: false };
     this.#state = "busy";
@@ -139,6 +140,12 @@ export class KvpDriver {
   /** The driver is back. An agent must open the device anew. */
   restore(): void {
     this.#removed = false;
+  }
+
+  #refusal(): HostFailure | undefined {
+    if (this.#removed) return "removed";
+    if (this.#state === "init") return "not registered";
+    return this.#unread && this.#outgoing !== undefined ? "unread" : undefined;
   }
 
   #register(message: Buffer): number {

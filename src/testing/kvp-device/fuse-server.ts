@@ -96,48 +96,59 @@ class Server {
     const self = [...NODES.values()].find((each) => each.node === node) ?? ROOT;
     switch (opcode) {
       case FuseOp.init:
-        return this.#send(fuseReply(unique, initBody()));
+        this.#send(fuseReply(unique, initBody()));
+        break;
       case FuseOp.lookup: {
         const found = NODES.get(body.toString("utf8", 0, body.length - 1));
-        return this.#send(
-          found === undefined ? fuseError(unique, ENOENT) : fuseReply(unique, entryBody(found)),
-        );
+        this.#send(found === undefined ? fuseError(unique, ENOENT) : fuseReply(unique, entryBody(found)));
+        break;
       }
       case FuseOp.getattr:
       case FuseOp.setattr:
-        return this.#send(fuseReply(unique, attrBody(self)));
+        this.#send(fuseReply(unique, attrBody(self)));
+        break;
       case FuseOp.opendir:
-        return this.#send(fuseReply(unique, openBody(0)));
+        this.#send(fuseReply(unique, openBody(0)));
+        break;
       case FuseOp.readdir:
       case FuseOp.releasedir:
       case FuseOp.flush:
-        return this.#send(fuseReply(unique));
+        this.#send(fuseReply(unique));
+        break;
       case FuseOp.open: {
         const errno = node === DEVICE ? this.#driver.open() : 0;
-        return this.#send(errno === 0 ? fuseReply(unique, openBody(node)) : fuseError(unique, errno));
+        this.#send(errno === 0 ? fuseReply(unique, openBody(node)) : fuseError(unique, errno));
+        break;
       }
       case FuseOp.read:
-        return this.#read(unique, decodeRead(body));
+        this.#read(unique, decodeRead(body));
+        break;
       case FuseOp.write:
-        return this.#write(unique, decodeWrite(body));
+        this.#write(unique, decodeWrite(body));
+        break;
       case FuseOp.poll:
-        return this.#poll(unique, decodePoll(body));
+        this.#poll(unique, decodePoll(body));
+        break;
       case FuseOp.interrupt:
-        return this.#interrupt(body.readBigUInt64LE(0));
+        this.#interrupt(body.readBigUInt64LE(0));
+        break;
       case FuseOp.release:
         if (node === DEVICE) {
           this.#polls.clear();
           this.#driver.release();
         } else if (node === CONTROL) this.#done = true;
-        return this.#send(fuseReply(unique));
+        this.#send(fuseReply(unique));
+        break;
       case FuseOp.forget:
       case FuseOp.batchForget:
-        return;
+        break;
       case FuseOp.destroy:
         this.#done = true;
-        return this.#send(fuseReply(unique));
+        this.#send(fuseReply(unique));
+        break;
       default:
-        return this.#send(fuseError(unique, ENOSYS));
+        this.#send(fuseError(unique, ENOSYS));
+        break;
     }
   }
 
@@ -166,9 +177,9 @@ class Server {
   }
 
   #poll(unique: bigint, { handle, kernelHandle, notify }: ReturnType<typeof decodePoll>): void {
-    if (handle !== DEVICE) return this.#send(fuseReply(unique, pollBody(0)));
-    if (notify) this.#polls.add(kernelHandle);
-    this.#send(fuseReply(unique, pollBody(this.#driver.poll())));
+    const device = handle === DEVICE;
+    if (device && notify) this.#polls.add(kernelHandle);
+    this.#send(fuseReply(unique, pollBody(device ? this.#driver.poll() : 0)));
   }
 
   #notify(): void {
@@ -192,9 +203,11 @@ class Server {
     const rest = data.subarray(1);
     switch (data[0]) {
       case Command.request:
-        return this.#driver.request(rest, (result) => this.#put(hostAnswer(result)));
+        this.#driver.request(rest, (result) => this.#put(hostAnswer(result)));
+        break;
       case Command.awaitRegistration:
-        return this.#tellRegistration(rest.readUInt32LE(0), (answer) => this.#put(answer));
+        this.#tellRegistration(rest.readUInt32LE(0), (answer) => this.#put(answer));
+        break;
       case Command.cancel:
         for (const { put } of this.#awaiting.splice(0)) put(answerNumber(Answer.done, this.#registrations));
         break;

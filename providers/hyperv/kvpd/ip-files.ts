@@ -1,0 +1,90 @@
+import { expandIpv6, type IpEntry, type IpSettings } from "./ip-lists.js";
+
+/** The interface that settings are for. */
+export interface IpTarget {
+  /** Its name. */
+  readonly name: string;
+  /** Its MAC address, upper case with colons. */
+  readonly mac: string;
+}
+
+function of(family: 4 | 6, list: readonly IpEntry[]): IpEntry[] {
+  return list.filter((entry) => entry.family === family);
+}
+
+/** `NAME`, `NAME_1`, `NAME_2`: how the first format counts IPv6 entries. */
+function counted(name: string, at: number): string {
+  return at === 0 ? name : `${name}_${at}`;
+}
+
+/**
+ * Gives the settings in the format of ifcfg files, which is what hv_set_ifconfig takes as its first argument (Linux
+ * tools/hv/hv_kvp_daemon.c).
+ */
+export function ifcfgText(target: IpTarget, { dhcp, addresses, gateways, dns }: IpSettings): string {
+  const lines = [`HWADDR=${target.mac}`, `DEVICE=${target.name}`, `BOOTPROTO=${dhcp ? "dhcp" : "none"}`];
+  const [four, six] = [
+    addresses.filter(({ family }) => family === 4),
+    addresses.filter(({ family }) => family === 6),
+  ];
+  const inOrder = <T extends { readonly family: 4 | 6 }>(
+    list: readonly T[],
+    line: (entry: T, at: number) => string,
+  ): void => {
+    const seen = { 4: 0, 6: 0 };
+    for (const entry of list) lines.push(line(entry, seen[entry.family]++));
+  };
+  inOrder(addresses, (entry, at) =>
+    entry.family === 4
+      ? `IPADDR${at}=${entry.address}`
+      : `${counted("IPV6ADDR", at)}=${expandIpv6(entry.address)}`,
+  );
+  four.forEach(({ mask }, at) => {
+    lines.push(`NETMASK${at}=${mask}`);
+  });
+  six.forEach(({ mask }, at) => {
+    lines.push(`${counted("IPV6NETMASK", at)}=${mask}`);
+  });
+  inOrder(gateways, (entry, at) =>
+    entry.family === 4
+      ? `GATEWAY${at === 0 ? "" : at}=${entry.address}`
+      : `${counted("IPV6_DEFAULTGW", at)}=${expandIpv6(entry.address)}`,
+  );
+  dns.forEach((entry, at) => {
+    lines.push(`DNS${at + 1}=${entry.family === 4 ? entry.address : expandIpv6(entry.address)}`);
+  });
+  return `${lines.join("\n")}\n`;
+}
+
+/**
+ * Gives the settings in NetworkManager's keyfile format, the second argument of hv_set_ifconfig. An IPv6 prefix
+ * counts with and without its slash; the vendor's daemon makes `/64` the prefix 0.
+ */
+export function keyfileText(target: IpTarget, { dhcp, addresses, gateways, dns }: IpSettings): string {
+  const section = (family: 4 | 6): string => {
+    const own = addresses.filter((entry) => entry.family === family);
+    const lines = own.map(({ address, prefix }, at) => `address${at + 1}=${address}/${prefix}`);
+    lines.push(`method=${method(family, own.length > 0, dhcp)}`);
+    for (const [name, list] of [
+      ["gateway", gateways],
+      ["dns", dns],
+    ] as const) {
+      const some = of(family, list).map(({ address }) => address);
+      if (some.length > 0) lines.push(`${name}=${some.join(",")}`);
+    }
+    return `[ipv${family}]\n${lines.join("\n")}\n`;
+  };
+  return [
+    "",
+    `[connection]\ninterface-name=${target.name}\n`,
+    `[ethernet]\nmac-address=${target.mac}\n`,
+    section(4),
+    section(6),
+  ].join("\n");
+}
+
+function method(family: 4 | 6, has: boolean, dhcp: boolean): string {
+  if (family === 6) return has ? "manual" : "auto";
+  if (dhcp) return "auto";
+  return has ? "manual" : "disabled";
+}

@@ -1,0 +1,117 @@
+import { isIPv4, isIPv6 } from "node:net";
+import type { KvpIpInfo } from "../kvp-message.js";
+import { KvpStatus, KvpStatusError } from "./status.js";
+
+/** An address with its mask, as the host gave both. */
+export interface IpEntry {
+  /** 4 or 6. */
+  readonly family: 4 | 6;
+  /** The address as given. */
+  readonly address: string;
+}
+
+/** An address to be set. */
+export interface IpAssignment extends IpEntry {
+  /** The mask as given: dotted, `64` or `/64`. */
+  readonly mask: string;
+  /** Its bits. */
+  readonly prefix: number;
+}
+
+/** Settings to apply to one interface, checked. */
+export interface IpSettings {
+  /** Whether IPv4 comes from DHCP. */
+  readonly dhcp: boolean;
+  /** Addresses in the order given. */
+  readonly addresses: readonly IpAssignment[];
+  /** Gateways in the order given. */
+  readonly gateways: readonly IpEntry[];
+  /** Name servers in the order given. */
+  readonly dns: readonly IpEntry[];
+}
+
+function invalid(what: string): never {
+  throw new KvpStatusError(KvpStatus.invalidArgument, what);
+}
+
+/** Splits a list of the host's: separated by `;`, a last one may follow, blanks in front of an entry do not count. */
+function entries(list: string): string[] {
+  const parts = list.split(";").map((entry) => entry.replace(/^[ \t]+/, ""));
+  if (parts.at(-1) === "") parts.pop();
+  return parts;
+}
+
+function address(text: string): IpEntry {
+  if (isIPv4(text)) return { family: 4, address: text };
+  // A zone means nothing to another machine, and its text would end up in configuration files.
+  if (isIPv6(text) && !text.includes("%")) return { family: 6, address: text };
+  return invalid(`${JSON.stringify(text.slice(0, 64))} is no address`);
+}
+
+/**
+ * Checks the settings of a SET_IP_INFO completely, before anything is written.
+ * @throws KvpStatusError `HV_INVALIDARG` for what is no address, no mask, or an address without one
+ */
+export function parseIpSettings(info: KvpIpInfo): IpSettings {
+  const masks = entries(info.subnets);
+  const addresses = entries(info.ipAddresses).map((text, at): IpAssignment => {
+    const entry = address(text);
+    const mask = masks[at] ?? invalid(`${text} has no mask`);
+    return { ...entry, mask, prefix: prefixOf(mask, entry.family) };
+  });
+  if (masks.length > addresses.length) invalid("more masks than addresses");
+  return {
+    dhcp: info.dhcpEnabled !== 0,
+    addresses,
+    gateways: entries(info.gateways).map(address),
+    dns: entries(info.dnsServers).map(address),
+  };
+}
+
+/** Gives the bits of a mask: dotted for IPv4, a number with or without a slash for both. */
+function prefixOf(mask: string, family: 4 | 6): number {
+  const number = /^\/?(\d{1,3})$/.exec(mask)?.[1];
+  if (number !== undefined && Number(number) <= (family === 4 ? 32 : 128)) return Number(number);
+  if (family === 4 && isIPv4(mask)) {
+    const bits = mask
+      .split(".")
+      .map((part) => Number(part).toString(2).padStart(8, "0"))
+      .join("");
+    if (/^1*0*$/.test(bits)) return bits.indexOf("0") < 0 ? 32 : bits.indexOf("0");
+  }
+  return invalid(`${JSON.stringify(mask.slice(0, 64))} is no mask of IPv${family}`);
+}
+
+/** Writes an IPv4 mask as dotted text. */
+export function dottedMask(prefix: number): string {
+  return [0, 8, 16, 24].map((before) => 256 - 2 ** (8 - Math.min(Math.max(prefix - before, 0), 8))).join(".");
+}
+
+/** Writes an IPv6 address as eight groups of four digits. */
+export function expandIpv6(text: string): string {
+  // A dotted end stands for the last two groups.
+  const hex = text.replace(/(\d+)\.(\d+)\.(\d+)\.(\d+)$/, (_, a, b, c, d) =>
+    [Number(a) * 256 + Number(b), Number(c) * 256 + Number(d)].map((group) => group.toString(16)).join(":"),
+  );
+  const [left = "", right] = hex.split("::");
+  const groups = (part: string): string[] => (part === "" ? [] : part.split(":"));
+  const [before, after] = [groups(left), groups(right ?? "")];
+  const zeros = right === undefined ? [] : Array<string>(8 - before.length - after.length).fill("0");
+  return [...before, ...zeros, ...after].map((group) => group.toLowerCase().padStart(4, "0")).join(":");
+}
+
+/**
+ * Joins as many entries as a field of the reply delivers: the driver cuts a longer list anywhere, in the middle of an
+ * address (Linux drivers/hv/hv_kvp.c).
+ * @param longest characters that reach the host
+ * @param terminator what follows the last entry
+ */
+export function joinList(list: readonly string[], longest: number, terminator: "" | ";"): string {
+  let text = "";
+  for (const entry of list) {
+    const next = terminator === "" ? `${text}${text === "" ? "" : ";"}${entry}` : `${text}${entry};`;
+    if (next.length > longest) break;
+    text = next;
+  }
+  return text;
+}
