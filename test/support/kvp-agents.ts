@@ -1,0 +1,66 @@
+import type { ChildProcess } from "node:child_process";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { HypervKernelSimulator } from "../../src/testing/kvp-device/simulator.js";
+import { PROGRAM } from "./command-line.js";
+
+/** Who serves the simulated device. */
+export type Who = "vendor" | "ours";
+
+/** Where Debian's hyperv-daemons puts the vendor's daemon. */
+const VENDOR = "/usr/sbin/hv_kvp_daemon";
+
+/** Tells why a daemon cannot be run on the simulated device here; undefined when it can. */
+export function whyNoAgent(who: Who): string | undefined {
+  const why = HypervKernelSimulator.whyNot();
+  if (why !== undefined) return why;
+  return who === "vendor" && !existsSync(VENDOR)
+    ? `${VENDOR} is missing; apt-get install hyperv-daemons`
+    : undefined;
+}
+
+/** A running daemon. */
+export interface Agent {
+  readonly child: ChildProcess;
+  /** What it said on standard error. */
+  readonly said: () => string;
+  /** Resolves when it has ended. */
+  readonly ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
+}
+
+const registrations = new WeakMap<HypervKernelSimulator, number>();
+
+/** Starts a daemon on the simulated device; resolves when it is registered. */
+export async function startAgent(
+  simulator: HypervKernelSimulator,
+  who: Who,
+  args: readonly string[] = [],
+): Promise<Agent> {
+  const child =
+    who === "vendor"
+      ? simulator.run(VENDOR, ["-n"])
+      : simulator.run(process.execPath, [PROGRAM, "kvpd", "-n", ...args]);
+  let said = "";
+  child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+    said += text;
+  });
+  const ended = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) =>
+    child.once("close", (code, signal) => resolve({ code, signal })),
+  );
+  const before = registrations.get(simulator) ?? 0;
+  const registered = simulator.waitForRegistration(before, { timeoutMs: 20_000 });
+  const over = ended.then(({ code, signal }) => {
+    throw new Error(`${who} ended (${code ?? signal}) before it registered: ${said}`);
+  });
+  over.catch(() => undefined);
+  registered.catch(() => undefined);
+  registrations.set(simulator, await Promise.race([registered, over]));
+  return { child, said: () => said, ended };
+}
+
+/** Gives the MAC address of an interface of this machine that has an address, upper case; undefined when there is none. */
+export function someMac(): string | undefined {
+  return readdirSync("/sys/class/net")
+    .filter((name) => name !== "lo")
+    .map((name) => readFileSync(`/sys/class/net/${name}/address`, "utf8").trim().toUpperCase())
+    .find((mac) => mac !== "" && mac !== "00:00:00:00:00:00");
+}
