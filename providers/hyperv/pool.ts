@@ -14,6 +14,7 @@ import {
 } from "./pool-edit.js";
 import { type PoolFile, type Stamp, sameStamp } from "./pool-file.js";
 import { canScanFor, chunks, findLast, indexKey, PoolIndex, type ReadAt } from "./pool-index.js";
+import { ReadAhead } from "./pool-read-ahead.js";
 import { isSettled, isSurelyWhole } from "./pool-stability.js";
 
 /** Largest pool file that is read, about 400,000 records; the vendor's daemon is slow beyond 50,000. */
@@ -95,7 +96,10 @@ export class Pool {
   readonly #options: PoolOptions;
   readonly #file: PoolFile;
   readonly #record = Buffer.alloc(RECORD_SIZE);
+  readonly #ahead = new ReadAhead();
   #known: Known | undefined;
+  /** Stamp of a settled state that was read under a lock: it is whole. */
+  #whole: Stamp | undefined;
   #looked: Stamp | undefined;
   #scrubbed = false;
 
@@ -231,6 +235,23 @@ export class Pool {
   }
 
   /**
+   * Gives the record at a position, views that hold until the next call, without waiting for anything.
+   * @returns "end" past the end; undefined when the file is not known to be at rest, see {@link recordAt}
+   */
+  recordNow(position: number): PoolRecord | "end" | undefined {
+    const stamp = this.#file.stamp();
+    if (!this.#file.holds(stamp)) return undefined;
+    if (!(this.#ahead.isOf(stamp) || this.#isKnown(stamp) || this.#mayReadFreely(stamp))) return undefined;
+    const offset = position * RECORD_SIZE;
+    if (offset >= wholeRecords(stamp.size)) return "end";
+    if (this.#ahead.record(stamp, offset) === undefined) {
+      this.#ahead.fill(stamp, offset, this.#readAt, () => this.#file.stamp());
+    }
+    const record = this.#ahead.record(stamp, offset);
+    return record && decodeRecord(record);
+  }
+
+  /**
    * Runs an edit of the file's bytes under the exclusive locks. What it hands on must be one of pool-edit.ts's
    * changes, so that a kill at any instant leaves every record readable.
    */
@@ -293,6 +314,7 @@ export class Pool {
       return this.#consistently(call, read);
     }
     return this.#file.locked("shared", call, (stamp) => {
+      if (this.#isSettled(stamp)) this.#whole = stamp;
       const index = this.#isKnown(stamp) ? this.#known?.index : undefined;
       return read({ stamp, size: wholeRecords(stamp.size), index });
     });
@@ -304,7 +326,9 @@ export class Pool {
 
   /** A file that is settled and surely whole can be read without a lock: a change afterwards shows in its stamp. */
   #mayReadFreely(stamp: Stamp): boolean {
-    return this.#isSettled(stamp) && (isSurelyWhole(stamp) || !this.#options.canLock());
+    if (!this.#isSettled(stamp)) return false;
+    if (isSurelyWhole(stamp) || !this.#options.canLock()) return true;
+    return this.#whole !== undefined && sameStamp(this.#whole, stamp);
   }
 
   #isSettled(stamp: Stamp): boolean {

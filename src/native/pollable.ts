@@ -12,6 +12,11 @@ export interface PollableOptions {
   readonly bufferBytes: number;
   /** Receives what one read gave; the bytes are the receiver's own. Called from the event loop, never in the opening. */
   readonly onData: (data: Buffer) => void;
+  /**
+   * Looks at what one read gave before {@link onData} does, straight from the event: true when that was all. The bytes
+   * are valid during the call only; it must not throw, and no promise that it makes goes on before the next event.
+   */
+  readonly onRead?: ((data: Buffer) => boolean) | undefined;
   /** Receives the end, once: undefined at the end of file, else the error. Close it then. */
   readonly onEnd: (error: Error | undefined) => void;
   /**
@@ -131,8 +136,11 @@ class PolledDescriptor implements Pollable {
       const got = this.#descriptor.read(failed);
       if (got === "again") return;
       if (got instanceof Error) this.#end(got);
-      else if (got.length > 0) this.#push({ data: got });
-      else if (this.#options.hangup === "wait") this.#awaitPeer();
+      else if (got.length > 0) {
+        // Only while nothing waits before it: order counts.
+        if (this.#queue.length > 0 || this.#options.onRead?.(got) !== true)
+          this.#push({ data: Buffer.from(got) });
+      } else if (this.#options.hangup === "wait") this.#awaitPeer();
       else this.#end(undefined);
     } catch (error) {
       this.#end(error instanceof Error ? error : new Error(String(error)));

@@ -47,14 +47,14 @@ export class ReadDescriptor {
   }
 
   /**
-   * Reads once what is there: empty at the end of file, `again` when there is nothing after all.
+   * Reads once what is there, a view that holds until the next read: empty at the end of file, `again` when there is nothing after all.
    * @param failed errno that the event came with; taken when the read itself finds no fault
    */
   read(failed: number | undefined): Buffer | Error | "again" {
     // Some devices sleep in read although non-blocking (hv_kvp): never without an event at hand.
     if (!this.#trusting && this.#events() === 0) return failed === undefined ? "again" : this.#error(failed);
     const { rc, errno } = this.#libc.call(this.#read, this.fd, this.#buffer, this.#buffer.length);
-    if (rc >= 0) return Buffer.from(this.#buffer.subarray(0, rc));
+    if (rc >= 0) return this.#buffer.subarray(0, rc);
     const name = this.#libc.errnoName(errno);
     if (name !== "EAGAIN" && name !== "EINTR") return this.#error(errno);
     return failed === undefined ? "again" : this.#error(failed);
