@@ -9,6 +9,8 @@ import { poolDirectory, poolFileName } from "./pool-places.js";
 
 /** VMBus class of the KVP service (openvmm vm/devices/hyperv_ic_protocol/src/kvp.rs). */
 const KVP_CLASS_ID = "a9a0f4e7-5a45-4d96-b827-8a841e8c03e6";
+/** The vendor's on Linux, ours. */
+const DAEMON_NAMES = /^(hv_kvp_daemon|pvbus-kvpd)/;
 const START_DAEMON = "systemctl start hv-kvp-daemon.service";
 const INSTALL_DAEMON = "apt-get install hyperv-daemons";
 
@@ -51,7 +53,7 @@ function daemon(host: Host): Diagnosis {
       /^\d+$/.test(pid) &&
       text(host.path(`/proc/${pid}/comm`))
         .trim()
-        .startsWith("hv_kvp_daemon"),
+        .match(DAEMON_NAMES) !== null,
   );
   if (running) return { what: "the KVP daemon runs", works: true };
   const places = ["/usr/sbin/hv_kvp_daemon", "/usr/lib/linux-tools", "/usr/sbin/hypervkvpd"];
