@@ -1,10 +1,9 @@
 import { type KoffiLoader, loadKoffi } from "./koffi.js";
 import { type Libc, openLibc } from "./libc.js";
-import { HandleSource } from "./poll-handle.js";
 import type { PollSource } from "./poll-source.js";
-import { openPollWaiter } from "./poll-waiter.js";
 import { type PollMechanism, pollMechanism } from "./pollability.js";
 import { ReadDescriptor } from "./read-descriptor.js";
+import { openSource } from "./ready.js";
 
 /** Options of {@link openPollable}. */
 export interface PollableOptions {
@@ -82,13 +81,10 @@ class PolledDescriptor implements Pollable {
     this.#options = options;
     this.#descriptor = new ReadDescriptor(libc, fd, options.bufferBytes, options.soleReader === true);
     try {
-      const best = pollMechanism(libc, this.#descriptor.fd, process.platform);
+      const best = pollMechanism(libc, this.#descriptor.fd);
       this.mechanism = options.mechanism ?? best;
       const ready = (failed: number | undefined): void => this.#ready(failed);
-      this.#source =
-        this.mechanism === "handle"
-          ? new HandleSource(libc.koffi, this.#descriptor.fd, ready)
-          : openPollWaiter(libc).watch(this.#descriptor.fd, ready);
+      this.#source = openSource(libc, this.#descriptor.fd, this.mechanism, "readable", ready);
     } catch (error) {
       this.#descriptor.close();
       throw error;
@@ -124,8 +120,7 @@ class PolledDescriptor implements Pollable {
     clearTimeout(this.#hangupTimer);
     clearImmediate(this.#handOver);
     this.#queue.length = 0;
-    const closed = this.#source.close();
-    await closed;
+    await this.#source.close();
     this.#descriptor.close();
   }
 
@@ -140,6 +135,8 @@ class PolledDescriptor implements Pollable {
         // Only while nothing waits before it: order counts.
         if (this.#queue.length > 0 || this.#options.onRead?.(got) !== true)
           this.#push({ data: Buffer.from(got) });
+        // libuv stops a handle whose event was a failure, though there may be more to read before it shows.
+        if (failed !== undefined) this.#source.start();
       } else if (this.#options.hangup === "wait") this.#awaitPeer();
       else this.#end(undefined);
     } catch (error) {
