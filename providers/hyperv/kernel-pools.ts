@@ -1,4 +1,5 @@
 import { readdirSync } from "node:fs";
+import type { Call } from "../../src/bus/call.js";
 import { pvbusError } from "../../src/bus/errors.js";
 import { fromSystemError, isSystemError } from "../../src/bus/system-error.js";
 import type { Host, Logger } from "../../src/host/host.js";
@@ -126,26 +127,26 @@ class KernelPool implements StorePool {
     this.#logger = logger;
   }
 
-  async read(key: string): Promise<Uint8Array | undefined> {
+  async read(key: string, call: Call): Promise<Uint8Array | undefined> {
     if (/[/\n]/.test(key) || !isLatin1(key)) return undefined;
-    return this.#do("read", (device) => {
+    return this.#do("read", call, (device) => {
       const value = this.#value(device, key);
       return value && Buffer.from(value.toString("latin1"), "utf8");
     });
   }
 
-  async write(key: string, value: Uint8Array): Promise<void> {
+  async write(key: string, value: Uint8Array, call: Call): Promise<void> {
     if (this.info.name === "Guest") {
-      if (await this.insert(key, value)) return;
+      if (await this.insert(key, value, call)) return;
       // The same once more is no change.
-      const there = await this.read(key);
+      const there = await this.read(key, call);
       if (there !== undefined && Buffer.compare(there, value) === 0) return;
       throw pvbusError(
         "ERR_NOT_SUPPORTED",
         "OpenBSD's kernel takes each name of pool Guest once and keeps its value until the next boot; use another name",
       );
     }
-    this.#do("write", (device) => {
+    this.#do("write", call, (device) => {
       try {
         device.write(this.#native(key), latin1(value));
       } catch (error) {
@@ -158,8 +159,8 @@ class KernelPool implements StorePool {
     });
   }
 
-  async insert(key: string, value: Uint8Array): Promise<boolean> {
-    return this.#do("write", (device) => {
+  async insert(key: string, value: Uint8Array, call: Call): Promise<boolean> {
+    return this.#do("write", call, (device) => {
       try {
         device.write(this.#native(key), latin1(value));
         return true;
@@ -174,13 +175,13 @@ class KernelPool implements StorePool {
     throw pvbusError("ERR_NOT_SUPPORTED", "OpenBSD's kernel removes nothing before the next boot");
   }
 
-  async *list(prefix: string): AsyncGenerator<PoolPair, void, undefined> {
-    yield* (await this.snapshot(prefix)).values();
+  async *list(prefix: string, call: Call): AsyncGenerator<PoolPair, void, undefined> {
+    yield* (await this.snapshot(prefix, call)).values();
   }
 
   /** One name after the other: the kernel has no call for all values at once. */
-  async snapshot(prefix: string): Promise<ReadonlyMap<string, PoolPair>> {
-    return this.#do("read", (device) => {
+  async snapshot(prefix: string, call: Call): Promise<ReadonlyMap<string, PoolPair>> {
+    return this.#do("read", call, (device) => {
       const pairs = new Map<string, PoolPair>();
       for (const key of this.#names(device)) {
         if (!key.startsWith(prefix)) continue;
@@ -218,7 +219,8 @@ class KernelPool implements StorePool {
     return Buffer.from(`${this.info.name}/${key}`, "latin1");
   }
 
-  #do<T>(doing: "read" | "write", action: (device: Device) => T): T {
+  #do<T>(doing: "read" | "write", call: Call, action: (device: Device) => T): T {
+    call.check(`pool ${this.info.name}`);
     try {
       return action(this.#bus.get(doing === "write"));
     } catch (error) {

@@ -1,3 +1,4 @@
+import { Call } from "../../src/bus/call.js";
 import { type PvbusError, pvbusError } from "../../src/bus/errors.js";
 import { fromSystemError, isSystemError } from "../../src/bus/system-error.js";
 import type { Host } from "../../src/host/host.js";
@@ -79,35 +80,35 @@ class RegistryPool implements StorePool {
     this.#create = create;
   }
 
-  async read(key: string): Promise<Uint8Array | undefined> {
-    const value = this.#do("read", (registry) => registry.query(key));
+  async read(key: string, call: Call): Promise<Uint8Array | undefined> {
+    const value = this.#do("read", call, (registry) => registry.query(key));
     return value && this.#bytesOf(value);
   }
 
-  async write(key: string, value: Uint8Array): Promise<void> {
-    this.#do("write", (registry) => registry.set(key, REG_SZ, registryText(value)));
+  async write(key: string, value: Uint8Array, call: Call): Promise<void> {
+    this.#do("write", call, (registry) => registry.set(key, REG_SZ, registryText(value)));
   }
 
   /** The registry has no such step: between the look and the write another program may be quicker. */
-  async insert(key: string, value: Uint8Array): Promise<boolean> {
-    return this.#do("write", (registry) => {
+  async insert(key: string, value: Uint8Array, call: Call): Promise<boolean> {
+    return this.#do("write", call, (registry) => {
       if (registry.query(key) !== undefined) return false;
       registry.set(key, REG_SZ, registryText(value));
       return true;
     });
   }
 
-  async delete(key: string): Promise<boolean> {
-    return this.#do("write", (registry) => registry.delete(key));
+  async delete(key: string, call: Call): Promise<boolean> {
+    return this.#do("write", call, (registry) => registry.delete(key));
   }
 
-  async *list(prefix: string): AsyncGenerator<PoolPair, void, undefined> {
-    yield* (await this.snapshot(prefix)).values();
+  async *list(prefix: string, call: Call): AsyncGenerator<PoolPair, void, undefined> {
+    yield* (await this.snapshot(prefix, call)).values();
   }
 
-  async snapshot(prefix: string): Promise<ReadonlyMap<string, PoolPair>> {
+  async snapshot(prefix: string, call: Call): Promise<ReadonlyMap<string, PoolPair>> {
     const pairs = new Map<string, PoolPair>();
-    for (const value of this.#do("read", (registry) => registry.values())) {
+    for (const value of this.#do("read", call, (registry) => registry.values())) {
       if (value.name === "" || !value.name.startsWith(prefix)) continue;
       try {
         pairs.set(value.name, { key: value.name, value: this.#bytesOf(value) });
@@ -121,7 +122,7 @@ class RegistryPool implements StorePool {
 
   notify(ring: () => void): () => void {
     try {
-      return this.#do("read", (registry) => registry.notify(ring));
+      return this.#do("read", new Call(), (registry) => registry.notify(ring));
     } catch (error) {
       if (!isMissing(error)) throw error;
       // Without the service there is nothing that could change.
@@ -140,7 +141,8 @@ class RegistryPool implements StorePool {
     this.#writing = undefined;
   }
 
-  #do<T>(doing: "read" | "write", action: (registry: RegistryKey) => T): T {
+  #do<T>(doing: "read" | "write", call: Call, action: (registry: RegistryKey) => T): T {
+    call.check(`pool ${this.info.name}`);
     try {
       try {
         return action(this.#key(doing));

@@ -299,6 +299,8 @@ function watchKey(api: Windows, handle: bigint, changed: () => void): () => void
     api.closeHandle(event);
     throw error;
   }
+  // Whoever waits for a change wants to live: the thread of Windows alone keeps no process.
+  const alive = setInterval(() => undefined, 2 ** 30);
   listeners.set(id, () => {
     try {
       // Once armed again nothing is missed: the listener looks afterwards.
@@ -310,6 +312,7 @@ function watchKey(api: Windows, handle: bigint, changed: () => void): () => void
   });
   return () => {
     if (!listeners.delete(id)) return;
+    clearInterval(alive);
     // Without waiting for a callback under way: it waits for this thread.
     api.unwait(wait.readBigUInt64LE(), 0);
     api.closeHandle(event);
