@@ -77,10 +77,12 @@ export class HypervProvider implements Provider {
     }
   }
 
-  /** Checks bus, service, device, daemon, pools and native calls. */
+  /** Checks bus, service, device, daemon, pools and native calls; where pools are no files, whether each can be read. */
   async diagnose(target: StoreTarget): Promise<readonly Diagnosis[]> {
-    const { diagnoseHyperv } = await import("./diagnose.js");
-    return diagnoseHyperv(this.#host, checkOptions(target.options).directory);
+    const { diagnoseHyperv, diagnoseStore } = await import("./diagnose.js");
+    const options = checkOptions(target.options);
+    if (systemOf(this.#host) === "files") return diagnoseHyperv(this.#host, options.directory);
+    return diagnoseStore(() => this.open(target));
   }
 
   /** The pools as OpenBSD's kernel serves them. */

@@ -199,6 +199,14 @@ describe("Hyper-V's pools in the registry", () => {
     expect(await hv.read("Guest/k")).to.equal("v");
   });
 
+  it("is examined by reading each pool", async () => {
+    const provider = new HypervProvider(nodeHost());
+    const works = async (): Promise<boolean[]> => (await provider.diagnose({})).map((check) => check.works);
+    expect(await works()).to.deep.equal([true, true, true, true]);
+    spawnSync("reg", ["delete", `HKLM\\${PLACE}\\Guest`, "/f"]);
+    expect((await works()).filter((each) => !each)).to.have.length(2);
+  });
+
   it("refuses a pool directory", async () => {
     const provider = new HypervProvider(nodeHost());
     await rejects(provider.open({ options: { directory: "C:\\pools" } }), "ERR_NOT_SUPPORTED");
