@@ -65,11 +65,14 @@ export const runScript: RunScript = (path, args, call) =>
       maxBuffer: LONGEST_OUTPUT,
       env: ENVIRONMENT,
       cwd: "/",
+      // In a process group of its own, which can be ended as a whole.
+      detached: true,
       ...(call.signal === undefined ? {} : { signal: call.signal }),
     } as const;
     const child = execFile(path, args, options, (error, stdout, stderr) => {
       if (error === null) resolve({ ok: true, stdout, why: "" });
       else {
+        endGroup(child.pid);
         const said = stderr.trim().split("\n", 1)[0] ?? "";
         const why = error.killed === true ? `did not end within ${timeout} ms` : said || error.message;
         resolve({ ok: false, stdout, why });
@@ -77,3 +80,13 @@ export const runScript: RunScript = (path, args, call) =>
     });
     child.stdin?.end();
   });
+
+/** Ends what the script has started: without it its children would live on. */
+function endGroup(pid: number | undefined): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, "SIGKILL");
+  } catch {
+    // All of them have ended by themselves.
+  }
+}
