@@ -7,5 +7,10 @@ export type {
 } from "./conformance/subject.js";
 export { describeProviderConformance } from "./conformance/suite.js";
 export { HypervHostSimulator, KvpHostError, type KvpItem } from "./hyperv-host.js";
+export {
+  HypervKernelSimulator,
+  type KernelSimulatorOptions,
+  KvpDriverAnswer,
+} from "./kvp-device/simulator.js";
 export { MemoryProvider, type MemorySettings } from "./memory-provider.js";
 export { MemoryStore } from "./memory-store.js";

@@ -15,6 +15,7 @@ import {
 } from "../../../providers/hyperv/kvp-message.js";
 import { Call, type CallOptions } from "../../bus/call.js";
 import { pvbusError } from "../../bus/errors.js";
+import { fromSystemError } from "../../bus/system-error.js";
 import { Answer, Command, command } from "./control.js";
 import type { HostFailure, HostResult } from "./driver.js";
 
@@ -179,10 +180,14 @@ export class HypervKernelSimulator implements AsyncDisposable {
   }
 
   /**
-   * Sends one message to the agent, any bytes, and resolves with its reply of 7432 bytes.
+   * Sends one message to the agent, any bytes, and resolves with its reply of 7432 bytes. The real driver's have 7432 bytes
+   * too; a shorter one shows what an agent makes of it.
    * @throws KvpDriverAnswer when the driver answered the host by itself: nobody registered, time limit, closed, removed
+   * @throws RangeError for a longer message; PvbusError `ERR_UNAVAILABLE` when the simulator's process has ended
    */
   async request(message: Uint8Array): Promise<Buffer> {
+    if (message.length > LINUX_KVP.messageBytes)
+      throw new RangeError(`a message has at most ${LINUX_KVP.messageBytes} bytes, not ${message.length}`);
     let limit: NodeJS.Timeout | undefined;
     const begin = (): void => {
       limit = setTimeout(() => this.expire(), this.#timeLimitMs);
@@ -283,21 +288,29 @@ export class HypervKernelSimulator implements AsyncDisposable {
   }
 
   async #send(bytes: Buffer): Promise<void> {
-    await this.#control.write(bytes);
+    try {
+      await this.#control.write(bytes);
+    } catch (error) {
+      throw fromSystemError(error, { doing: "the simulated device's process has ended" });
+    }
+  }
+
+  async #receive(): Promise<Buffer> {
+    try {
+      const answer = Buffer.alloc(ANSWER_BYTES);
+      const { bytesRead } = await this.#control.read(answer, 0, ANSWER_BYTES, null);
+      return answer.subarray(0, bytesRead);
+    } catch (error) {
+      throw fromSystemError(error, { doing: "the simulated device's process has ended" });
+    }
   }
 
   /** One command with an answer at a time. */
   #exchange(bytes: Buffer, begin?: () => void): Promise<Buffer> {
     const turn = this.#queue.then(async () => {
       begin?.();
-      await this.#control.write(bytes);
-      const { buffer, bytesRead } = await this.#control.read(
-        Buffer.alloc(ANSWER_BYTES),
-        0,
-        ANSWER_BYTES,
-        null,
-      );
-      return buffer.subarray(0, bytesRead);
+      await this.#send(bytes);
+      return this.#receive();
     });
     this.#queue = turn.catch(() => undefined);
     return turn;
