@@ -29,6 +29,22 @@ export interface KernelSimulatorOptions {
   readonly timeLimitMs?: number;
 }
 
+/** A record as the host sees it. */
+export interface HostRecord {
+  /** Key. */
+  readonly key: string;
+  /** Value. */
+  readonly value: string;
+}
+
+/** An agent's answer to GET_IP_INFO. */
+export interface HostIpInfo {
+  /** The error word; 0 is success. */
+  readonly status: number;
+  /** The settings. */
+  readonly info: KvpIpInfo;
+}
+
 /** The driver answered the host by itself. */
 export class KvpDriverAnswer extends Error {
   /** Status that the host gets, 0x80004005. */
@@ -211,7 +227,7 @@ export class HypervKernelSimulator implements AsyncDisposable {
   }
 
   /** The host asks for one record. @returns undefined when the agent answers with an error, as at the end */
-  async enumerate(pool: number, index: number): Promise<{ key: string; value: string } | undefined> {
+  async enumerate(pool: number, index: number): Promise<HostRecord | undefined> {
     const reply = await this.request(encodeRequest({ operation: "enumerate", pool, index }, LINUX_KVP));
     if (replyStatus(reply) !== 0) return undefined;
     const { key, value } = decodeEnumerateReply(reply);
@@ -219,7 +235,7 @@ export class HypervKernelSimulator implements AsyncDisposable {
   }
 
   /** The host lists a pool: from index 0 to the first error, as it does. */
-  async list(pool: number): Promise<{ key: string; value: string }[]> {
+  async list(pool: number): Promise<HostRecord[]> {
     const all: { key: string; value: string }[] = [];
     for (;;) {
       const record = await this.enumerate(pool, all.length);
@@ -229,7 +245,7 @@ export class HypervKernelSimulator implements AsyncDisposable {
   }
 
   /** The host asks for the settings of the adapter with a MAC address. @returns the error word and the settings */
-  async getIpInfo(mac: string): Promise<{ status: number; info: KvpIpInfo }> {
+  async getIpInfo(mac: string): Promise<HostIpInfo> {
     const info: KvpIpInfo = {
       adapterId: mac,
       addressFamily: 0,
@@ -269,6 +285,7 @@ export class HypervKernelSimulator implements AsyncDisposable {
     return this.#closing;
   }
 
+  /** Same as {@link close}. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -60,11 +60,11 @@ describe("KVP daemon beside the vendor's own", function () {
         expect(mine.equals(clean), `${at}: ${name}`).to.equal(true);
       } else {
         expect(mine.equals(clean), `${at}: ${name}`).to.equal(false);
-        expect(table, differs).to.contain(`| ${differs} |`);
+        expect(table, differs).to.match(new RegExp(`^\\| ${differs} +\\|`, "m"));
       }
     }
     expect(tails, "replies of the vendor's with tails").to.be.greaterThan(10);
-    expect(table).to.contain("| tails |");
+    expect(table).to.match(/^\| tails +\|/m);
   });
 
   it("leaves the same records in the pools", async () => {
