@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import {
   decodeEnumerateReply,
   decodeIpInfo,
+  EMPTY_IP_INFO,
   encodeRequest,
   type KvpIpInfo,
   type KvpRequest,
@@ -246,15 +247,7 @@ export class HypervKernelSimulator implements AsyncDisposable {
 
   /** The host asks for the settings of the adapter with a MAC address. @returns the error word and the settings */
   async getIpInfo(mac: string): Promise<HostIpInfo> {
-    const info: KvpIpInfo = {
-      adapterId: mac,
-      addressFamily: 0,
-      dhcpEnabled: 0,
-      ipAddresses: "",
-      subnets: "",
-      gateways: "",
-      dnsServers: "",
-    };
+    const info = { ...EMPTY_IP_INFO, adapterId: mac };
     const reply = await this.request(encodeRequest({ operation: "getIpInfo", info }, LINUX_KVP));
     return { status: replyStatus(reply), info: decodeIpInfo(reply) };
   }

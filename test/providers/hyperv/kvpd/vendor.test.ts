@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { expect } from "chai";
 import { fieldEnd } from "../../../../providers/hyperv/codec.js";
 import {
+  EMPTY_IP_INFO,
   encodeRequest,
   KvpOperation,
   LINUX_KVP,
@@ -88,14 +89,8 @@ describe("KVP daemon beside the vendor's own", function () {
       return message;
     };
     const longAddress = (id: string): Buffer => {
-      const lists = { subnets: "255.0.0.0", gateways: "", dnsServers: "" };
-      const info = {
-        adapterId: id,
-        addressFamily: 1,
-        dhcpEnabled: 0,
-        ipAddresses: "A".repeat(300),
-        ...lists,
-      };
+      const ipAddresses = "A".repeat(300);
+      const info = { ...EMPTY_IP_INFO, adapterId: id, addressFamily: 1, ipAddresses, subnets: "255.0.0.0" };
       return encodeRequest({ operation: "setIpInfo", info }, LINUX_KVP);
     };
     for (const [what, message] of [
