@@ -1,0 +1,45 @@
+import { createHash } from "node:crypto";
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { CACHE, ROOT, run } from "./tools.js";
+
+/** Where the package is inside the machines. */
+export const APP = "/app";
+
+/**
+ * Installs the packed package as a user would, with mocha and chai beside it for the tests, and gives the directory. The
+ * lab's guest part, which is not shipped, lies where it lies in the repository.
+ */
+export function installedPackage(): string {
+  const app = join(CACHE, "app");
+  mkdirSync(app, { recursive: true });
+  const [tarball = ""] = run("npm", ["pack", "--ignore-scripts", "--silent", "--pack-destination", app], {
+    cwd: ROOT,
+  })
+    .trim()
+    .split("\n")
+    .slice(-1);
+  const { devDependencies } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as {
+    devDependencies: Record<string, string>;
+  };
+  const tools = ["mocha", "chai"].map((name) => `${name}@${devDependencies[name]}`);
+  const wanted = createHash("sha256")
+    .update(readFileSync(join(app, tarball)))
+    .update(tools.join())
+    .digest("hex");
+  const stamp = join(app, "stamp");
+  if (!existsSync(stamp) || readFileSync(stamp, "utf8") !== wanted) {
+    rmSync(stamp, { force: true });
+    rmSync(join(app, "node_modules"), { recursive: true, force: true });
+    rmSync(join(app, "package-lock.json"), { force: true });
+    writeFileSync(join(app, "package.json"), '{ "private": true }\n');
+    const quiet = ["--ignore-scripts", "--silent", "--no-audit", "--no-fund", "--prefer-offline"];
+    run("npm", ["install", ...quiet, `./${tarball}`, ...tools], { cwd: app });
+    writeFileSync(stamp, wanted);
+  }
+  const tests = join(app, "node_modules/pvbus/dist/test");
+  rmSync(tests, { recursive: true, force: true });
+  for (const part of ["lab/guest", "support"])
+    cpSync(join(ROOT, "dist/test", part), join(tests, part), { recursive: true });
+  return app;
+}

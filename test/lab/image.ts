@@ -1,0 +1,93 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { APP } from "./app.js";
+import { CpioArchive } from "./cpio.js";
+import { debianPackage, type GuestKernel } from "./debian.js";
+import { modulesInOrder } from "./modules.js";
+import { run } from "./tools.js";
+
+/** What a machine runs, and with which modules. */
+export interface Job {
+  /** Modules to load, by name. */
+  readonly modules: readonly string[];
+  /** Shell commands; their exit code is the machine's. */
+  readonly commands: string;
+}
+
+/** Line that brings what follows, as JSON, out of a machine. */
+export const MARK = "@@LAB ";
+
+/** The first process of a machine: busybox's shell. Port 0x501 is QEMU's way out with a code. */
+const INIT = `#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mkdir -p /dev/pts /dev/shm /run /tmp /var/lib /var/log
+mount -t devpts devpts /dev/pts
+for each in /dev/shm /run /tmp; do mount -t tmpfs tmpfs $each; done
+ip link set lo up
+for each in $(cat /lab/modules); do insmod /lab/ko/$each || echo "module $each was refused"; done
+sh /lab/run
+code=$?
+echo '${MARK}{"event":"exit","code":'$code'}'
+printf "\\\\$(printf %o $code)" | dd of=/dev/port bs=1 seek=1281 conv=notrunc 2>/dev/null
+poweroff -f
+`;
+
+/** Adds an environment's tools to its machine. */
+export type AddTools = (archive: CpioArchive) => void;
+
+/** Makes the first file system of a machine. */
+export function machineImage(
+  kernel: GuestKernel,
+  app: string,
+  job: Job,
+  addTools: AddTools = () => undefined,
+): Buffer {
+  const archive = new CpioArchive();
+  for (const path of [
+    "dev",
+    "proc",
+    "sys",
+    "run",
+    "tmp",
+    "root",
+    "sbin",
+    "usr/sbin",
+    "usr/bin",
+    "etc",
+    "var/lib",
+  ])
+    archive.directory(path);
+  archive.file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n").file("etc/hosts", "127.0.0.1 localhost\n");
+  archive.copy(join(debianPackage("busybox-static").directory, "bin/busybox"), "bin/busybox");
+  archive.file("init", INIT, 0o755);
+  const modules = modulesInOrder(kernel, job.modules);
+  archive.file("lab/modules", modules.map(({ file }) => `${file}\n`).join(""));
+  for (const { path, file } of modules) archive.copy(path, `lab/ko/${file}`);
+  archive.file("lab/run", job.commands, 0o755);
+  addProgram(archive, process.execPath, "/usr/bin/node");
+  archive.copy(join(app, "node_modules"), `${APP}/node_modules`);
+  archive.file(`${APP}/package.json`, '{ "private": true, "type": "module" }\n');
+  addTools(archive);
+  return archive.end();
+}
+
+/**
+ * Adds a program and the libraries that ldd(1) names.
+ * @param libraries directory with libraries that are not installed here
+ */
+export function addProgram(archive: CpioArchive, from: string, to: string, libraries?: string): void {
+  archive.copy(from, to, true);
+  const listed = run("env", [...(libraries ? [`LD_LIBRARY_PATH=${libraries}`] : []), "ldd", from]);
+  for (const [, path] of listed.matchAll(/(?:=> |^\s*)(\/\S+) \(0x/gm))
+    if (path !== undefined && existsSync(path)) archive.copy(path, libraryPlace(path, libraries), true);
+}
+
+/** Libraries of unpacked packages go where the system looks for them. */
+function libraryPlace(path: string, libraries: string | undefined): string {
+  if (libraries === undefined || !path.startsWith(libraries)) return path;
+  return join("/usr/lib/x86_64-linux-gnu", path.slice(libraries.length));
+}

@@ -1,0 +1,107 @@
+/** `npm run lab`: boots real machines, runs the packed package's tests in them, and prints a table. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { installedPackage } from "./app.js";
+import { guestKernel } from "./debian.js";
+import type { Environment, Lab } from "./environment.js";
+import { devices } from "./environments/devices.js";
+import type { MachineOutcome } from "./machine.js";
+import { ROOT, run } from "./tools.js";
+
+const ENVIRONMENTS: readonly Environment[] = [devices];
+
+interface Row {
+  readonly environment: Environment;
+  readonly outcome: MachineOutcome;
+}
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { all: { type: "boolean" }, record: { type: "boolean" }, list: { type: "boolean" } },
+});
+const unknown = positionals.filter((name) => !ENVIRONMENTS.some((each) => each.name === name));
+if (unknown.length > 0) {
+  console.error(
+    `no such environment: ${unknown.join(", ")}; there are: ${ENVIRONMENTS.map(({ name }) => name).join(", ")}`,
+  );
+  process.exit(2);
+}
+const chosen = ENVIRONMENTS.filter(({ name, inCi }) =>
+  positionals.length > 0 ? positionals.includes(name) : inCi || values.all === true,
+);
+if (values.list === true) {
+  for (const { name, title, inCi } of ENVIRONMENTS)
+    console.log(`${name.padEnd(10)} ${title}${inCi ? "" : " (--all)"}`);
+  process.exit(0);
+}
+
+const lab: Lab = { kernel: guestKernel(), app: installedPackage() };
+const rows: Row[] = [];
+for (const environment of chosen) {
+  console.log(`\n${environment.name}: ${environment.title}`);
+  const outcome = await environment.run(lab).catch((error: Error): MachineOutcome => {
+    return { tests: [], failure: error.message, facts: {}, seconds: 0, log: "" };
+  });
+  for (const { event, title, why } of outcome.tests)
+    console.log(`  ${event.padEnd(7)} ${title}${why === undefined ? "" : `\n${why.replace(/^/gm, "    ")}`}`);
+  if (outcome.failure !== undefined) {
+    console.log(`  FAILED  ${outcome.failure}; what the machine printed last (${outcome.log}):`);
+    if (outcome.log !== "") console.log(tail(outcome.log));
+  }
+  rows.push({ environment, outcome });
+}
+console.log(`\n${table(rows)}`);
+if (values.record === true) record(rows);
+process.exitCode = rows.length > 0 && rows.every(isGreen) ? 0 : 1;
+
+function isGreen({ outcome: { failure, tests } }: Row): boolean {
+  return failure === undefined && tests.every(({ event }) => event !== "fail");
+}
+
+function tail(path: string): string {
+  return readFileSync(path, "utf8").split(/\r?\n/).slice(-40).join("\n").replace(/^/gm, "    | ");
+}
+
+function table(all: readonly Row[]): string {
+  const count = ({ tests }: MachineOutcome, wanted: string): number =>
+    tests.filter(({ event }) => event === wanted).length;
+  const lines = all.map(({ environment, outcome }) => [
+    environment.title,
+    outcome.facts["kernel"] ?? "?",
+    environment.real,
+    String(count(outcome, "pass")),
+    String(count(outcome, "fail") + (outcome.failure === undefined ? 0 : 1)),
+    count(outcome, "pending") === 0
+      ? "0"
+      : `${count(outcome, "pending")}: ${outcome.tests
+          .filter(({ event }) => event === "pending")
+          .map(({ title }) => title)
+          .join("; ")}`,
+    `${outcome.seconds.toFixed(0)} s`,
+  ]);
+  const heads = ["environment", "kernel", "what is real", "passed", "failed", "skipped", "time"];
+  const widths = heads.map((head, at) =>
+    Math.max(head.length, ...lines.map((line) => line[at]?.length ?? 0)),
+  );
+  const row = (cells: readonly string[]): string =>
+    `| ${cells.map((cell, at) => cell.padEnd(widths[at] ?? 0)).join(" | ")} |`;
+  return [row(heads), row(widths.map((width) => "-".repeat(width))), ...lines.map(row)].join("\n");
+}
+
+/** Writes docs/tested-on.md. */
+function record(all: readonly Row[]): void {
+  const { version } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { version: string };
+  const qemu = run("qemu-system-x86_64", ["--version"]).split("\n", 1)[0] ?? "";
+  const text = [
+    "# Tested on",
+    "",
+    "Written by `npm run lab -- --all --record`; do not edit.",
+    "",
+    `pvbus ${version}, Node ${process.version}, ${new Date().toISOString().slice(0, 10)}, ${qemu}, software emulation.`,
+    "",
+    table(all),
+    "",
+  ];
+  writeFileSync(join(ROOT, "docs/tested-on.md"), text.join("\n"));
+}
