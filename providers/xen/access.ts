@@ -85,7 +85,8 @@ export abstract class XenStoreAccess {
    */
   async rm(path: string, call?: CallLike): Promise<boolean> {
     checkNodePath(path);
-    if (path === "/") throw pvbusError("ERR_NOT_SUPPORTED", "the root of XenStore is never removed; name a node");
+    if (path === "/")
+      throw pvbusError("ERR_NOT_SUPPORTED", "the root of XenStore is never removed; name a node");
     return this.ask({ operation: RM, text: path }, callOf(call));
   }
 
@@ -121,7 +122,8 @@ export abstract class XenStoreAccess {
    */
   async setPermissions(path: string, permissions: readonly Permission[], call?: CallLike): Promise<boolean> {
     checkPath(path);
-    if (permissions.length === 0) throw new RangeError("a node has one permission at least, that of its owner");
+    if (permissions.length === 0)
+      throw new RangeError("a node has one permission at least, that of its owner");
     const text = [path, ...permissions.map(formatPermission)].join("\0");
     return this.ask({ operation: SET_PERMS, text }, callOf(call));
   }

@@ -17,7 +17,7 @@ import { checkDomain } from "./permissions.js";
 import { Request } from "./request.js";
 import { Semaphore } from "./semaphore.js";
 import { Transaction } from "./transaction.js";
-import { Watches, type WatchEvent, type WatchSettings } from "./watches.js";
+import { type WatchEvent, Watches, type WatchSettings } from "./watches.js";
 
 /** Options of {@link XenStoreClient.transaction}. */
 export interface TransactionOptions extends CallOptions {
@@ -69,11 +69,7 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
     this.#lines = transport.ownWatchLine
       ? Array.from({ length: transport.lines }, () => new Line(transport, plain))
       : [this.#watchLine];
-    this.#watches = new Watches(
-      this.#watchLine,
-      privileged ? PRIVILEGED_WATCHES : GUEST_WATCHES,
-      logger,
-    );
+    this.#watches = new Watches(this.#watchLine, privileged ? PRIVILEGED_WATCHES : GUEST_WATCHES, logger);
     this.#transactions = new Semaphore(privileged ? PRIVILEGED_TRANSACTIONS : GUEST_TRANSACTIONS);
   }
 
@@ -92,7 +88,10 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
    * @param path also `@introduceDomain` and `@releaseDomain`
    * @throws PvbusError `ERR_NO_SPACE` for more than 100 watches of a guest, `ERR_DISCONNECTED` when the client is closed
    */
-  async *watch(path: string, options: XenStoreWatchOptions = {}): AsyncGenerator<WatchEvent, void, undefined> {
+  async *watch(
+    path: string,
+    options: XenStoreWatchOptions = {},
+  ): AsyncGenerator<WatchEvent, void, undefined> {
     const { depth, signal, timeoutMs = Number.POSITIVE_INFINITY } = options;
     const call = callOf({ signal, timeoutMs });
     try {

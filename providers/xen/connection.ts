@@ -317,7 +317,8 @@ export class Connection {
 }
 
 /** Errors of write(2) that are the daemon's own answer to WATCH (Linux drivers/xen/xenbus/xenbus_dev_frontend.c). */
-const FROM_DAEMON = /^(?:EINVAL|EACCES|EEXIST|EISDIR|ENOENT|ENOMEM|ENOSPC|EIO|ENOTEMPTY|ENOSYS|EROFS|EBUSY|EAGAIN|EISCONN|E2BIG|EPERM|EILSEQ)$/;
+const FROM_DAEMON =
+  /^(?:EINVAL|EACCES|EEXIST|EISDIR|ENOENT|ENOMEM|ENOSPC|EIO|ENOTEMPTY|ENOSYS|EROFS|EBUSY|EAGAIN|EISCONN|E2BIG|EPERM|EILSEQ)$/;
 
 /** Used where a request must be followed to its end whoever waits for it. */
 export const TO_THE_END: Call = new Call({ timeoutMs: Number.POSITIVE_INFINITY });

@@ -26,7 +26,9 @@ export function encodeName(name: string): string {
 export function decodeName(encoded: string): string {
   if (!encoded.includes("@")) return encoded;
   try {
-    const name = encoded.replace(ESCAPES, (run) => strict.decode(Buffer.from(run.replaceAll("@", ""), "hex")));
+    const name = encoded.replace(ESCAPES, (run) =>
+      strict.decode(Buffer.from(run.replaceAll("@", ""), "hex")),
+    );
     return encodeName(name) === encoded ? name : encoded;
   } catch {
     // Bytes that are no UTF-8: somebody else's name.

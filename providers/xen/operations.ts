@@ -13,7 +13,12 @@ function text(bytes: Buffer, start: number, end: number): string {
 /** An acknowledgement: `OK`, behind whose NUL FreeBSD leaves stray bytes. */
 function acknowledged<T>(type: XsType, value: T): Operation<T>["decode"] {
   return (bytes, start, end) => {
-    if (end - start >= 2 && bytes[start] === 0x4f && bytes[start + 1] === 0x4b && (bytes[start + 2] === NUL || end - start === 2)) {
+    if (
+      end - start >= 2 &&
+      bytes[start] === 0x4f &&
+      bytes[start + 1] === 0x4b &&
+      (bytes[start + 2] === NUL || end - start === 2)
+    ) {
       return value;
     }
     throw malformed(type);

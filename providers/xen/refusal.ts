@@ -1,5 +1,5 @@
 import { type PvbusErrorCode, pvbusError } from "../../src/bus/errors.js";
-import { type XsType, typeName, XS } from "./wire.js";
+import { typeName, XS, type XsType } from "./wire.js";
 
 /** A refusal by the XenStore daemon, the cause of the PvbusError that reports it. */
 export class XenStoreRefusal extends Error {

@@ -83,7 +83,8 @@ export class Request<T = unknown> {
   /** Gives the daemon's refusal to who waits. */
   refuse(name: string): void {
     const { type, missing } = this.operation;
-    if (name !== "ENOENT" || missing === undefined) this.fail(refusalError(type, name, this.text.split("\0", 1)[0] ?? ""));
+    if (name !== "ENOENT" || missing === undefined)
+      this.fail(refusalError(type, name, this.text.split("\0", 1)[0] ?? ""));
     else {
       this.#end();
       this.#resolve(missing.value);
@@ -101,7 +102,9 @@ export class Request<T = unknown> {
     try {
       this.#call?.check("XenStore's answer");
       // A timer may fire a fraction too early.
-      this.fail(pvbusError("ERR_TIMEOUT", "no answer from XenStore in time; try again or allow a longer timeoutMs"));
+      this.fail(
+        pvbusError("ERR_TIMEOUT", "no answer from XenStore in time; try again or allow a longer timeoutMs"),
+      );
     } catch (error) {
       if (!PvbusError.is(error)) throw error;
       this.fail(error);

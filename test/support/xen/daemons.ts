@@ -69,11 +69,10 @@ export async function startOxenstored(options: DaemonOptions = {}): Promise<Daem
     renameSync(made, path);
     const { fd } = (server as unknown as { _handle: { fd: number } })._handle;
     const program = join(packages, "usr/lib/xen-4.17/bin/oxenstored");
-    const child = spawn(
-      "unshare",
-      [...unshareArguments(), "sh", SCRIPT, directory, program, configuration],
-      { stdio: ["ignore", "pipe", "pipe", fd, "pipe"], env: xenEnvironment(packages) },
-    );
+    const child = spawn("unshare", [...unshareArguments(), "sh", SCRIPT, directory, program, configuration], {
+      stdio: ["ignore", "pipe", "pipe", fd, "pipe"],
+      env: xenEnvironment(packages),
+    });
     server.close();
     await said(child, /Xen Storage Daemon/);
     return child;

@@ -38,12 +38,14 @@ export function xenPackages(): { readonly directory: string } | { readonly why: 
 function fetched(): { readonly directory: string } | { readonly why: string } {
   const directory = join(CACHE, "xen-4.17");
   if (existsSync(directory)) return { directory };
-  if (process.platform !== "linux" || process.arch !== "x64") return { why: "Debian's Xen is for x86-64 Linux" };
+  if (process.platform !== "linux" || process.arch !== "x64")
+    return { why: "Debian's Xen is for x86-64 Linux" };
   mkdirSync(CACHE, { recursive: true });
   const work = mkdtempSync(join(CACHE, "xen-"));
   try {
     const download = run("apt-get", ["download", "-qq", ...PACKAGES], work);
-    if (download !== undefined) return { why: `apt-get download of ${PACKAGES[0]} and others failed: ${download}` };
+    if (download !== undefined)
+      return { why: `apt-get download of ${PACKAGES[0]} and others failed: ${download}` };
     for (const file of readdirSync(work).filter((name) => name.endsWith(".deb"))) {
       const unpacked = run("dpkg-deb", ["-x", file, "root"], work);
       if (unpacked !== undefined) return { why: `dpkg-deb -x ${file} failed: ${unpacked}` };
