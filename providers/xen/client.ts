@@ -3,7 +3,7 @@ import { PvbusError, pvbusError } from "../../src/bus/errors.js";
 import type { Logger } from "../../src/host/host.js";
 import { SILENT } from "../../src/host/node-host.js";
 import { type CallLike, callOf, isRefusal, type Question, XenStoreAccess } from "./access.js";
-import { type Connection, TO_THE_END } from "./connection.js";
+import { type Connection, toTheEnd } from "./connection.js";
 import { Line } from "./line.js";
 import type { Transport } from "./link.js";
 import {
@@ -50,27 +50,36 @@ const COMMAND = /^[\x20-\x7e]*$/;
  * });
  */
 export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
+  /** Whether it speaks for the controlling domain. */
+  readonly privileged: boolean;
   readonly #lines: readonly Line[];
   readonly #watchLine: Line;
   readonly #watches: Watches;
   readonly #transactions: Semaphore;
+  #closed = false;
 
   /** @param transport where the daemon is; nothing is connected yet */
   constructor(transport: Transport, logger: Logger = SILENT) {
     super();
     const { privileged } = transport;
+    this.privileged = privileged;
     const nothing = (): void => undefined;
     const watched = {
       onWatchEvent: (bytes: Buffer, start: number, end: number) => this.#watches.receive(bytes, start, end),
       onDown: (error: Error) => this.#watches.connectionLost(error),
     };
     const plain = { onWatchEvent: nothing, onDown: nothing };
-    this.#watchLine = new Line(transport, watched);
+    this.#watchLine = new Line(transport, transport.ownWatchLine ? "watches" : "requests", watched);
     this.#lines = transport.ownWatchLine
-      ? Array.from({ length: transport.lines }, () => new Line(transport, plain))
+      ? Array.from({ length: transport.lines }, () => new Line(transport, "requests", plain))
       : [this.#watchLine];
     this.#watches = new Watches(this.#watchLine, privileged ? PRIVILEGED_WATCHES : GUEST_WATCHES, logger);
     this.#transactions = new Semaphore(privileged ? PRIVILEGED_TRANSACTIONS : GUEST_TRANSACTIONS);
+  }
+
+  /** Whether it was closed. */
+  get isClosed(): boolean {
+    return this.#closed;
   }
 
   /**
@@ -183,6 +192,7 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
 
   /** Closes all connections; what is under way and every watch end with `ERR_DISCONNECTED`. May be called twice. */
   async close(): Promise<void> {
+    this.#closed = true;
     this.#watches.close();
     await Promise.all([this.#watchLine, ...this.#lines].map((line) => line.close()));
   }
@@ -237,7 +247,7 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
 
 /** Begins a transaction whoever waits for it: its id must become known, to end it. */
 function startOn(connection: Connection): Promise<number> {
-  return connection.run(new Request(TRANSACTION_START, ""), TO_THE_END);
+  return connection.run(new Request(TRANSACTION_START, ""), toTheEnd());
 }
 
 function once(action: () => void): () => void {

@@ -2,7 +2,7 @@ import { Call } from "../../src/bus/call.js";
 import { pvbusError } from "../../src/bus/errors.js";
 import { isSystemError } from "../../src/bus/system-error.js";
 import { MessageDecoder } from "./decoder.js";
-import type { Link, LinkEvents, Transport } from "./link.js";
+import type { Link, LinkEvents, LinkPurpose, Transport } from "./link.js";
 import type { Request } from "./request.js";
 import { HEADER_BYTES, typeName, XS } from "./wire.js";
 
@@ -16,6 +16,11 @@ const OUTBOX_BYTES = 64 * 1024;
 const MAX_ERROR_NAME = 64;
 /** Longest delay that Node's timers take. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** How long a request is followed that nobody may wait for any more. */
+const TO_THE_END_MS = 30_000;
+/** How long an answer that is overdue may block a connection that takes one request at a time. */
+const STUCK_MS = 10_000;
 
 /** What a connection tells its owner. */
 export interface ConnectionEvents {
@@ -55,6 +60,7 @@ export class Connection {
   #holds = 0;
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
+  #stuckTimer: NodeJS.Timeout | undefined;
 
   private constructor(transport: Transport, events: ConnectionEvents) {
     this.#transport = transport;
@@ -67,13 +73,18 @@ export class Connection {
   }
 
   /** Connects. @throws as {@link Transport.connect} */
-  static async open(transport: Transport, events: ConnectionEvents, call: Call): Promise<Connection> {
+  static async open(
+    transport: Transport,
+    events: ConnectionEvents,
+    purpose: LinkPurpose,
+    call: Call,
+  ): Promise<Connection> {
     const connection = new Connection(transport, events);
     const linkEvents: LinkEvents = {
       onData: (chunk) => connection.#push(chunk),
       onDown: (error) => connection.#fail(connection.#lost(error)),
     };
-    connection.#link = await transport.connect(linkEvents, call);
+    connection.#link = await transport.connect(linkEvents, call, purpose);
     return connection;
   }
 
@@ -238,6 +249,7 @@ export class Connection {
   #finish(slot: number, held: boolean): void {
     this.#slots[slot] = undefined;
     this.#free.push(slot);
+    clearTimeout(this.#stuckTimer);
     if (held) this.release();
     while (this.#queueHead < this.#queue.length) {
       const next = this.#queue[this.#queueHead++] as Request;
@@ -256,9 +268,20 @@ export class Connection {
     if (!request.live) return;
     request.expire();
     this.release();
-    if (request.id >= 0) return;
+    if (request.id >= 0) {
+      this.#watchStuck(request);
+      return;
+    }
     const at = this.#queue.indexOf(request, this.#queueHead);
     if (at >= 0) this.#queue.splice(at, 1);
+  }
+
+  /** A driver that never answers one request would take no other: then a new open file must do. */
+  #watchStuck(request: Request): void {
+    if (this.#transport.window > 1) return;
+    this.#stuckTimer = setTimeout(() => {
+      if (this.#slots[0] === request) this.#fail(this.#lost(undefined));
+    }, STUCK_MS).unref();
   }
 
   /** One timer for all deadlines: it is set anew only for an earlier one. */
@@ -308,6 +331,7 @@ export class Connection {
     if (this.#down !== undefined) return;
     this.#down = error;
     clearTimeout(this.#timer);
+    clearTimeout(this.#stuckTimer);
     const waiting = [...this.#slots, ...this.#queue.slice(this.#queueHead)];
     this.#slots.fill(undefined);
     this.#queue = [];
@@ -320,8 +344,10 @@ export class Connection {
 const FROM_DAEMON =
   /^(?:EINVAL|EACCES|EEXIST|EISDIR|ENOENT|ENOMEM|ENOSPC|EIO|ENOTEMPTY|ENOSYS|EROFS|EBUSY|EAGAIN|EISCONN|E2BIG|EPERM|EILSEQ)$/;
 
-/** Used where a request must be followed to its end whoever waits for it. */
-export const TO_THE_END: Call = new Call({ timeoutMs: Number.POSITIVE_INFINITY });
+/** Gives the call of a request that is followed to its end whoever waits for it, but not for ever. */
+export function toTheEnd(): Call {
+  return new Call({ timeoutMs: TO_THE_END_MS });
+}
 
 function errorName(bytes: Buffer, start: number, end: number): string {
   const nul = bytes.indexOf(0, start);

@@ -2,7 +2,7 @@ import type { Call } from "../../src/bus/call.js";
 import { Call as RunningCall } from "../../src/bus/call.js";
 import { pvbusError } from "../../src/bus/errors.js";
 import { Connection, type ConnectionEvents } from "./connection.js";
-import type { Transport } from "./link.js";
+import type { LinkPurpose, Transport } from "./link.js";
 
 /** Longest time that a connection may take to be made, whoever waits for it. */
 const CONNECT_MS = 10_000;
@@ -10,14 +10,16 @@ const CONNECT_MS = 10_000;
 /** A way to the daemon that is connected on first use, and again when it broke. */
 export class Line {
   readonly #transport: Transport;
+  readonly #purpose: LinkPurpose;
   readonly #events: ConnectionEvents;
   #connection: Connection | undefined;
   #connecting: Promise<Connection> | undefined;
   #closed = false;
 
   /** @param events of every connection that is made */
-  constructor(transport: Transport, events: ConnectionEvents) {
+  constructor(transport: Transport, purpose: LinkPurpose, events: ConnectionEvents) {
     this.#transport = transport;
+    this.#purpose = purpose;
     this.#events = events;
   }
 
@@ -52,6 +54,7 @@ export class Line {
     const connection = await Connection.open(
       this.#transport,
       this.#events,
+      this.#purpose,
       new RunningCall({ timeoutMs: CONNECT_MS }),
     );
     if (this.#closed) {

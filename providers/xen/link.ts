@@ -24,6 +24,9 @@ export interface Link {
   close(): Promise<void>;
 }
 
+/** What a connection is for: the two differ where registering a watch holds the writer up. */
+export type LinkPurpose = "requests" | "watches";
+
 /** A way to reach a XenStore daemon. */
 export interface Transport {
   /** Names it in messages: the path. */
@@ -44,5 +47,5 @@ export interface Transport {
    * Connects.
    * @throws PvbusError `ERR_UNAVAILABLE`, `ERR_PERMISSION`, …
    */
-  connect(events: LinkEvents, call: Call): Promise<Link>;
+  connect(events: LinkEvents, call: Call, purpose: LinkPurpose): Promise<Link>;
 }

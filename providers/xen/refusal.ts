@@ -27,6 +27,13 @@ const FULL: Meaning = {
   code: "ERR_NO_SPACE",
   what: "a quota of this domain is used up (nodes, size of a node with its children's names, watches, transactions)",
 };
+const TOO_LONG: Meaning = {
+  code: "ERR_KEY_TOO_LONG",
+  what: "this daemon takes no path so long (oxenstored 1024 characters, others 2048); shorten it",
+};
+/** Every daemon takes paths up to here. */
+const SHORTEST_PATH_MAX = 1000;
+const UNKNOWN: Meaning = { code: "ERR_PROTOCOL", what: "an error that is not known" };
 const HISTORIC: Meaning = { code: "ERR_PROTOCOL", what: "no daemon of today answers so" };
 
 /** Meanings of the errors (xs_wire.h `xsd_errors`; EQUOTA is oxenstored's own). */
@@ -73,8 +80,10 @@ const NAME = /^[A-Z][A-Z0-9]{0,31}$/;
 export function refusalError(type: XsType, name: string, path: string): Error {
   const request = typeName(type);
   const shown = NAME.test(name) ? name : "an error without a name";
-  const { code, what } = SPECIAL[type]?.[name] ??
-    MEANINGS[name] ?? { code: "ERR_PROTOCOL" as const, what: "an error that is not known" };
+  const { code, what } =
+    SPECIAL[type]?.[name] ??
+    (name === "EINVAL" && path.length > SHORTEST_PATH_MAX ? TOO_LONG : MEANINGS[name]) ??
+    UNKNOWN;
   const on = path === "" ? "" : ` of ${JSON.stringify(path.length > 80 ? `${path.slice(0, 80)}…` : path)}`;
   return pvbusError(code, `XenStore refuses ${request}${on} (${shown}): ${what}`, {
     cause: new XenStoreRefusal(shown, request),

@@ -1,7 +1,7 @@
 import type { Call } from "../../src/bus/call.js";
 import { pvbusError } from "../../src/bus/errors.js";
 import { type CallLike, callOf, type Question, XenStoreAccess } from "./access.js";
-import { type Connection, TO_THE_END } from "./connection.js";
+import { type Connection, toTheEnd } from "./connection.js";
 import { TRANSACTION_END } from "./operations.js";
 import { Request } from "./request.js";
 
@@ -49,7 +49,7 @@ export class Transaction extends XenStoreAccess implements AsyncDisposable {
     if (this.#over) return;
     this.#end();
     // The daemon forgets it, or is gone together with it.
-    await this.#connection.run(this.#request("F"), TO_THE_END).catch(() => undefined);
+    await this.#connection.run(this.#request("F"), toTheEnd()).catch(() => undefined);
   }
 
   /** Gives it up unless it was committed, for `await using`. */

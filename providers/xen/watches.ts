@@ -2,7 +2,7 @@ import { setMaxListeners } from "node:events";
 import { Call } from "../../src/bus/call.js";
 import { PvbusError, pvbusError } from "../../src/bus/errors.js";
 import type { Logger } from "../../src/host/host.js";
-import { type Connection, TO_THE_END } from "./connection.js";
+import { type Connection, toTheEnd } from "./connection.js";
 import { closedError, type Line } from "./line.js";
 import { UNWATCH, WATCH } from "./operations.js";
 import { checkPath } from "./path.js";
@@ -176,7 +176,7 @@ export class Watches {
   }
 
   async #register(watch: Watch, connection: Connection): Promise<void> {
-    await connection.run(new Request(WATCH, watch.text), TO_THE_END);
+    await connection.run(new Request(WATCH, watch.text), toTheEnd());
     if (this.#watches.get(watch.token) === watch) {
       watch.connection = connection;
       connection.hold();
@@ -233,5 +233,5 @@ export class Watches {
 /** Removes a watch from the daemon; nobody waits for it. */
 function unregister({ path, token }: Watch, connection: Connection): void {
   if (!connection.isOpen) return;
-  connection.run(new Request(UNWATCH, `${path}\0${token}`), TO_THE_END).catch(() => undefined);
+  connection.run(new Request(UNWATCH, `${path}\0${token}`), toTheEnd()).catch(() => undefined);
 }
