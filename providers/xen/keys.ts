@@ -1,7 +1,7 @@
 import { pvbusError } from "../../src/bus/errors.js";
 import type { PortableLayout } from "../../src/bus/store.js";
 import { decodeName, encodeName, encodePath } from "./names.js";
-import { childPath } from "./path.js";
+import { checkLength, childPath } from "./path.js";
 
 /** How native keys stand for XenStore paths. */
 export interface KeySyntax {
@@ -25,7 +25,11 @@ const PLAIN: KeySyntax = {
 
 /** Each name of a key is encoded in the path. */
 const ENCODED: KeySyntax = {
-  pathOf: encodePath,
+  pathOf: (key) => {
+    // An encoded name is no shorter.
+    checkLength(key);
+    return encodePath(key);
+  },
   nameOf: (node) => {
     const name = decodeName(node);
     return NODE.test(node) && encodeName(name) === node ? name : undefined;

@@ -10,7 +10,7 @@ const HOME = /^\/local\/domain\/\d+(?=\/)/;
  * @throws PvbusError `ERR_KEY_INVALID`, `ERR_KEY_TOO_LONG`
  */
 export function checkPath(path: string): void {
-  if (path.length > XENSTORE_REL_PATH_MAX) checkLength(path);
+  checkLength(path);
   if (!PATH.test(path)) throw badPath(path);
 }
 
@@ -35,7 +35,9 @@ export function isAtOrBelow(path: string, top: string): boolean {
   return path === top || top === "/" || (path.startsWith(top) && path[top.length] === "/");
 }
 
-function checkLength(path: string): void {
+/** Checks a path's length alone. @throws PvbusError `ERR_KEY_TOO_LONG` */
+export function checkLength(path: string): void {
+  if (path.length <= XENSTORE_REL_PATH_MAX) return;
   const counted = path.startsWith("/") ? path.replace(HOME, "") : path;
   const most = path.startsWith("/") && counted === path ? XENSTORE_ABS_PATH_MAX : XENSTORE_REL_PATH_MAX;
   if (path.length <= XENSTORE_ABS_PATH_MAX && counted.length <= most) return;
