@@ -1,11 +1,20 @@
-import { XenProvider } from "../../../providers/xen/index.js";
-import { nodeHost } from "../../../src/host/node-host.js";
+import { expect } from "chai";
+import { DeviceTransport } from "../../../providers/xen/device-transport.js";
+import { XenProvider, XenStore, XenStoreClient } from "../../../providers/xen/index.js";
+import { keySyntax } from "../../../providers/xen/keys.js";
+import { nodeHost, SILENT } from "../../../src/host/node-host.js";
 import {
   type ConformanceSubject,
   describeProviderConformance,
   XenStoreSimulator,
 } from "../../../src/testing/index.js";
-import { startOxenstored, whyNoOxenstored } from "../../support/xen/daemons.js";
+import {
+  startOxenstored,
+  startXenstored,
+  whyNoOxenstored,
+  whyNoXenstored,
+} from "../../support/xen/daemons.js";
+import { type Kernel, KernelDriver } from "../../support/xen/kernel-driver.js";
 
 const why = whyNoOxenstored();
 if (why !== undefined) console.warn(`SKIPPED: Xen on the real oxenstored: ${why}`);
@@ -45,6 +54,57 @@ async function onSimulator(domain: number): Promise<ConformanceSubject> {
 
 describeProviderConformance("XenProvider on the simulator, as dom0", () => onSimulator(0));
 describeProviderConformance("XenProvider on the simulator, as a guest", () => onSimulator(7));
+
+const whyNoC = whyNoXenstored();
+if (whyNoC !== undefined) console.warn(`SKIPPED: Xen on the real C xenstored: ${whyNoC}`);
+
+/** The Xen provider on Debian's C xenstored, as dom0. */
+async function onXenstored(): Promise<ConformanceSubject> {
+  const daemon = await startXenstored();
+  return {
+    provider: new XenProvider(nodeHost({ platform: "linux" })),
+    target: { channel: `unix:${daemon.path}` },
+    keys: { writable: (label) => `data/${label}`, prefix: "data/", uncounted: "data/" },
+    cleanup: () => daemon.stop(),
+  };
+}
+
+/** A guest of the C xenstored with its quotas, behind the device of its kernel. */
+async function onDevice(kernel: Kernel): Promise<ConformanceSubject> {
+  const daemon = await startXenstored();
+  const driver = await KernelDriver.on(await daemon.guest(7), kernel);
+  return {
+    open: async () => {
+      const transport = new DeviceTransport("/dev/xen/xenbus", kernel === "freebsd" ? "freebsd" : "linux", {
+        open: driver.open,
+        release: kernel === "linux" ? "6.1.0" : "4.4.0",
+      });
+      const client = new XenStoreClient(transport);
+      await client.connect();
+      return new XenStore(client, keySyntax(false), SILENT);
+    },
+    keys: {
+      writable: (label) => `data/${label}`,
+      prefix: "data/",
+      uncounted: "data/",
+      given: { name: "guest-7" },
+    },
+    cleanup: async () => {
+      await driver[Symbol.asyncDispose]();
+      await daemon.stop();
+      expect(driver.violations).to.deep.equal([]);
+      expect(driver.files).to.have.lengthOf(0);
+    },
+  };
+}
+
+if (whyNoC === undefined) {
+  describeProviderConformance("XenProvider on the C xenstored, as dom0", () => onXenstored());
+  for (const kernel of ["linux", "linux-4.4", "freebsd"] as const)
+    describeProviderConformance(`XenStore behind a device of ${kernel} on the C xenstored`, () =>
+      onDevice(kernel),
+    );
+}
 
 if (why === undefined) {
   describeProviderConformance("XenProvider on oxenstored", () => onOxenstored((label) => `data/${label}`));

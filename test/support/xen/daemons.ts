@@ -1,12 +1,16 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { MessageDecoder } from "../../../providers/xen/decoder.js";
+import { encodeMessage, encodeStrings, XENSTORE_PAYLOAD_MAX, XS } from "../../../providers/xen/wire.js";
 import { ROOT } from "../pools.js";
 import { xenEnvironment, xenPackages } from "./packages.js";
 
+const STAND_IN = join(ROOT, "test/support/xen/stand-in.c");
 const SCRIPT = join(ROOT, "test/support/xen/oxenstored.sh");
 
 /** Settings of a daemon under test. */
@@ -78,6 +82,120 @@ export async function startOxenstored(options: DaemonOptions = {}): Promise<Daem
     return child;
   };
   return managed(path, directory, packages, start);
+}
+
+/** Tells why the C xenstored cannot run here; undefined when it can. */
+export function whyNoXenstored(): string | undefined {
+  const packages = xenPackages();
+  if ("why" in packages) return packages.why;
+  const library = standIn();
+  return "why" in library ? library.why : undefined;
+}
+
+/** Compiles what stands in for the Xen libraries. */
+function standIn(): { readonly path: string } | { readonly why: string } {
+  const packages = packagesOrThrow();
+  const source = readFileSync(STAND_IN);
+  const path = join(
+    packages,
+    `stand-in-${createHash("sha256").update(source).digest("hex").slice(0, 16)}.so`,
+  );
+  if (existsSync(path)) return { path };
+  const made = `${path}.${process.pid}`;
+  const { status, error, stderr } = spawnSync(
+    "cc",
+    ["-O1", "-shared", "-fPIC", "-o", made, STAND_IN, "-ldl", "-lpthread"],
+    { encoding: "utf8" },
+  );
+  if (status !== 0)
+    return { why: `no C compiler for the stand-in of Xen's libraries: ${error?.message ?? stderr}` };
+  renameSync(made, path);
+  return { path };
+}
+
+/** The C xenstored: whoever connects to its socket is dom0, and guests can be introduced. */
+export interface CDaemon extends Daemon {
+  /** Creates a guest as a toolstack does, and gives the socket on which a test speaks as that guest. */
+  guest(domain: number): Promise<string>;
+}
+
+/** Starts Debian's C xenstored on a stand-in for the Xen libraries. */
+export async function startXenstored(): Promise<CDaemon> {
+  const packages = packagesOrThrow();
+  const library = standIn();
+  if ("why" in library) throw new Error(library.why);
+  const directory = mkdtempSync(join(tmpdir(), "pvbus-xenstored-"));
+  const path = join(directory, "socket");
+  const start = async (): Promise<ChildProcess> => {
+    const child = spawn(join(packages, "usr/lib/xen-4.17/bin/xenstored"), ["-N"], {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...xenEnvironment(packages), LD_PRELOAD: library.path, XENSTORED_RUNDIR: directory },
+    });
+    await answering(path, child);
+    return child;
+  };
+  const daemon = await managed(path, directory, packages, start);
+  return Object.assign(daemon, {
+    guest: async (domain: number): Promise<string> => {
+      await introduce(path, domain);
+      return join(directory, `guest-${domain}`);
+    },
+  });
+}
+
+/** Waits until a program listens. */
+async function answering(path: string, child: ChildProcess): Promise<void> {
+  for (;;) {
+    if (child.exitCode !== null || child.signalCode !== null) throw new Error("it ended at once");
+    const socket = connect(path);
+    try {
+      await once(socket, "connect");
+      return;
+    } catch {
+      // Not yet: nothing tells when it begins to listen.
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    } finally {
+      socket.destroy();
+    }
+  }
+}
+
+/** Does what a toolstack does for a new guest, message by message. */
+async function introduce(path: string, domain: number): Promise<void> {
+  const socket = connect(path);
+  try {
+    await once(socket, "connect");
+    const home = `/local/domain/${domain}`;
+    const readable = ["n0", `r${domain}`];
+    const own = [`n${domain}`];
+    const steps: (readonly [type: number, payload: Buffer])[] = [];
+    const give = (node: string, value: string, permissions: readonly string[]): void => {
+      steps.push(
+        [XS.WRITE, Buffer.from(`${node}\0${value}`)],
+        [XS.SET_PERMS, encodeStrings(node, ...permissions)],
+      );
+    };
+    give(home, "", readable);
+    give(`${home}/domid`, String(domain), readable);
+    give(`${home}/name`, `guest-${domain}`, readable);
+    for (const directory of ["data", "attr", "vm-data"]) give(`${home}/${directory}`, "", own);
+    steps.push([XS.INTRODUCE, encodeStrings(String(domain), "1", "5")]);
+    await new Promise<void>((resolve, reject) => {
+      let left = steps.length;
+      const decoder = new MessageDecoder(
+        XENSTORE_PAYLOAD_MAX,
+        (type, _id, _transaction, bytes, start, end) => {
+          if (type === XS.ERROR) reject(new Error(bytes.toString("latin1", start, end)));
+          if (--left === 0) resolve();
+        },
+      );
+      socket.on("data", (chunk) => decoder.push(chunk)).once("error", reject);
+      for (const [requestId, [type, payload]] of steps.entries())
+        socket.write(encodeMessage({ type, requestId, transactionId: 0, payload }));
+    });
+  } finally {
+    socket.destroy();
+  }
 }
 
 /** Waits for a line of a program; fails when it ends before. */
