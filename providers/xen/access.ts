@@ -27,6 +27,8 @@ export function callOf(call: CallLike | undefined): Call {
 
 /** How often a long listing is begun again when the directory changes meanwhile. */
 const LISTING_ATTEMPTS = 16;
+/** Bytes of the longest listing that is taken in parts. */
+const LONGEST_LISTING = 1 << 20;
 
 /** What is asked in one request. */
 export interface Question<T> {
@@ -141,6 +143,8 @@ export abstract class XenStoreAccess {
       generation = part.generation;
       for (const name of part.names) names.push(name);
       if (part.next === undefined) return names;
+      if (part.next > LONGEST_LISTING)
+        throw pvbusError("ERR_PROTOCOL", "the XenStore daemon lists names without end");
       offset = part.next;
     }
   }
