@@ -80,7 +80,7 @@ describe("XenStore client and a hostile daemon", function () {
       socket.write(replyTo({ ...request, requestId: request.requestId ^ 1 }, "v"));
     await refusedBy(other, "ERR_PROTOCOL");
     const twice: Answer = (request, socket) => {
-      if (request.payload.includes("first"))
+      if (Buffer.from(request.payload).includes("first"))
         socket.write(Buffer.concat([replyTo(request, "v"), replyTo(request, "v")]));
     };
     await refusedBy(twice, "ERR_PROTOCOL", async (xs) => {

@@ -8,20 +8,21 @@ import { xenEnvironment } from "./packages.js";
 const run = promisify(execFile);
 const LONGEST_OUTPUT = 64 << 20;
 
-function environment({ packages, path }: Pick<Daemon, "packages" | "path">): NodeJS.ProcessEnv {
+/** Gives the environment in which the tools find a daemon and their libraries. */
+export function environmentOf({ packages, path }: Pick<Daemon, "packages" | "path">): NodeJS.ProcessEnv {
   return { ...xenEnvironment(packages), XENSTORED_PATH: path };
 }
 
 /** Runs one of Debian's `xenstore-*` tools on a daemon and gives what it printed. */
 export async function tool(daemon: Daemon, name: string, ...args: readonly string[]): Promise<Buffer> {
-  const options = { env: environment(daemon), encoding: "buffer", maxBuffer: LONGEST_OUTPUT } as const;
+  const options = { env: environmentOf(daemon), encoding: "buffer", maxBuffer: LONGEST_OUTPUT } as const;
   return (await run(join(daemon.packages, "usr/bin", `xenstore-${name}`), args, options)).stdout;
 }
 
 /** Starts one of the tools. */
 export function startTool(daemon: Daemon, name: string, ...args: readonly string[]): ChildProcess {
   return spawn(join(daemon.packages, "usr/bin", `xenstore-${name}`), args, {
-    env: environment(daemon),
+    env: environmentOf(daemon),
     stdio: ["ignore", "pipe", "pipe"],
   });
 }
@@ -47,5 +48,5 @@ export function compiled(packages: string, source: string): string | undefined {
 
 /** Runs a compiled program on a daemon and gives what it printed. */
 export async function program(daemon: Daemon, path: string, ...args: readonly string[]): Promise<string> {
-  return (await run(path, args, { env: environment(daemon) })).stdout;
+  return (await run(path, args, { env: environmentOf(daemon) })).stdout;
 }
