@@ -238,7 +238,8 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
       return { value };
     } catch (error) {
       const committed = transaction.isOver;
-      await transaction.abort();
+      // Whoever waits is told now, not when a daemon that may be silent answers.
+      void transaction.abort();
       if (committed && PvbusError.is(error) && error.code === "ERR_CONFLICT") return { conflict: error };
       throw error;
     }

@@ -19,8 +19,6 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** How long a request is followed that nobody may wait for any more. */
 const TO_THE_END_MS = 30_000;
-/** How long an answer that is overdue may block a connection that takes one request at a time. */
-const STUCK_MS = 10_000;
 
 /** What a connection tells its owner. */
 export interface ConnectionEvents {
@@ -278,10 +276,11 @@ export class Connection {
 
   /** A driver that never answers one request would take no other: then a new open file must do. */
   #watchStuck(request: Request): void {
-    if (this.#transport.window > 1) return;
+    const { overdueMs } = this.#transport;
+    if (overdueMs === Number.POSITIVE_INFINITY) return;
     this.#stuckTimer = setTimeout(() => {
       if (this.#slots[0] === request) this.#fail(this.#lost(undefined));
-    }, STUCK_MS).unref();
+    }, overdueMs).unref();
   }
 
   /** One timer for all deadlines: it is set anew only for an earlier one. */

@@ -14,6 +14,8 @@ export type OpenDevice = (
 export interface DeviceTransportOptions {
   /** Stands in for the kernel. */
   readonly open?: OpenDevice | undefined;
+  /** Milliseconds after which an open file whose answer does not come is given up; default 10 000. */
+  readonly overdueMs?: number | undefined;
   /** Release of the kernel, `6.1.0-18-amd64`. */
   readonly release?: string | undefined;
 }
@@ -22,6 +24,7 @@ export interface DeviceTransportOptions {
 const DEVICE_BUFFER = 4096;
 /** Open files for requests: each takes one at a time, the kernel sends them on together. */
 const LINES = 4;
+const OVERDUE_MS = 10_000;
 /** Longest time that a driver may hold a write. */
 const WRITE_MS = 30_000;
 /** Linux 4.11 took the wait for the daemon's answer out of write(2), but for WATCH and UNWATCH. */
@@ -46,6 +49,7 @@ export class DeviceTransport implements Transport {
   readonly window = 1;
   readonly maxRequest = DEVICE_BUFFER - HEADER_BYTES;
   readonly maxReply = XENSTORE_PAYLOAD_MAX;
+  readonly overdueMs: number;
   readonly privileged = false;
   readonly #open: OpenDevice | undefined;
   readonly #queues: boolean;
@@ -53,6 +57,7 @@ export class DeviceTransport implements Transport {
   /** @param path the device's */
   constructor(path: string, platform: NodeJS.Platform, options: DeviceTransportOptions = {}) {
     this.name = path;
+    this.overdueMs = options.overdueMs ?? OVERDUE_MS;
     this.#open = options.open;
     this.#queues = platform === "linux" && atLeast(options.release ?? release(), QUEUING_LINUX);
   }

@@ -14,6 +14,8 @@ export class Line {
   readonly #events: ConnectionEvents;
   #connection: Connection | undefined;
   #connecting: Promise<Connection> | undefined;
+  /** Who waits for the connection. */
+  #waiting = 0;
   #closed = false;
 
   /** @param events of every connection that is made */
@@ -30,7 +32,7 @@ export class Line {
 
   /** Requests under way or waiting. */
   get load(): number {
-    return this.connection?.load ?? 0;
+    return (this.connection?.load ?? 0) + this.#waiting;
   }
 
   /** Gives the connection, made when there is none. @throws as {@link Transport.connect} */
@@ -41,7 +43,10 @@ export class Line {
     this.#connecting ??= this.#connect().finally(() => {
       this.#connecting = undefined;
     });
-    return call.within(this.#connecting, `the connection to ${this.#transport.name}`);
+    this.#waiting++;
+    return call.within(this.#connecting, `the connection to ${this.#transport.name}`).finally(() => {
+      this.#waiting--;
+    });
   }
 
   /** Closes the connection, for good. */

@@ -41,6 +41,11 @@ export interface Transport {
   readonly maxRequest: number;
   /** Largest payload of a reply, in bytes. */
   readonly maxReply: number;
+  /**
+   * Milliseconds for which an answer that nobody waits for any more may block a connection before it is given up;
+   * `Infinity` where one late answer blocks nothing.
+   */
+  readonly overdueMs: number;
   /** Whether whoever connects is the controlling domain. */
   readonly privileged: boolean;
   /**

@@ -27,6 +27,7 @@ export class SocketTransport implements Transport {
   readonly window = WINDOW;
   readonly maxRequest = XENSTORE_PAYLOAD_MAX;
   readonly maxReply = MAX_REPLY;
+  readonly overdueMs = Number.POSITIVE_INFINITY;
   readonly privileged = true;
 
   /** @param path the socket's */

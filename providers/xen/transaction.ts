@@ -39,17 +39,14 @@ export class Transaction extends XenStoreAccess implements AsyncDisposable {
     this.#checkOpen();
     const running = callOf(call);
     running.check("the commit");
-    // Whatever the daemon answers, and whoever waits for it: the id is dead.
-    this.#end();
-    await this.#connection.run(this.#request("T"), running);
+    await running.within(this.#end("T"), "the commit");
   }
 
   /** Gives it up; nothing was changed. May be called when it is over. */
   async abort(): Promise<void> {
     if (this.#over) return;
-    this.#end();
     // The daemon forgets it, or is gone together with it.
-    await this.#connection.run(this.#request("F"), toTheEnd()).catch(() => undefined);
+    await this.#end("F").catch(() => undefined);
   }
 
   /** Gives it up unless it was committed, for `await using`. */
@@ -63,13 +60,12 @@ export class Transaction extends XenStoreAccess implements AsyncDisposable {
     return this.#connection.run(new Request(operation, text, value, this.#id), call);
   }
 
-  #request(end: "T" | "F"): Request<true> {
-    return new Request(TRANSACTION_END, end, undefined, this.#id);
-  }
-
-  #end(): void {
+  /** Whatever the daemon answers, and whoever waits for it: the id is dead. */
+  #end(how: "T" | "F"): Promise<true> {
     this.#over = true;
-    this.#ended();
+    const request = new Request(TRANSACTION_END, how, undefined, this.#id);
+    // Another one may begin when the daemon knows that this one is over.
+    return this.#connection.run(request, toTheEnd()).finally(this.#ended);
   }
 
   #checkOpen(): void {

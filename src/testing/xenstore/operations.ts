@@ -35,6 +35,7 @@ export const DEFAULT_QUOTAS: Required<XenStoreQuotas> = {
 /** Bytes of the C daemon's header of a node. */
 const NODE_HEADER = 24;
 const PERMISSION_BYTES = 8;
+const PERMIT = /^([nrwb])(\d{1,5})$/;
 const READ = "rb";
 const WRITE = "wb";
 
@@ -171,4 +172,11 @@ export class Operations {
     if (domain === 0 || first.domain === domain) return true;
     return letters.includes((others.find((each) => each.domain === domain) ?? first).letter);
   }
+}
+
+/** Takes a permission apart. @throws Refusal `EINVAL` */
+export function readPermit(text: string): Permit {
+  const [, letter, domain] = PERMIT.exec(text) ?? [];
+  if (letter === undefined) throw new Refusal("EINVAL");
+  return { letter, domain: Number(domain) };
 }

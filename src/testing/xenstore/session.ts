@@ -11,7 +11,7 @@ import {
 } from "../../../providers/xen/wire.js";
 import type { XenStoreFaults } from "./faults.js";
 import { type Nodes, type Permit, type SharedNodes, TransactionNodes } from "./nodes.js";
-import { type Asking, Operations, Refusal, type XenStoreQuotas } from "./operations.js";
+import { type Asking, Operations, Refusal, readPermit, type XenStoreQuotas } from "./operations.js";
 
 /** What a session has of the simulator. */
 export interface SessionSurroundings {
@@ -50,7 +50,6 @@ interface OpenTransaction {
 const PATH = /^(?:\/|\/?[A-Za-z0-9_@-]+(?:\/[A-Za-z0-9_@-]+)*)$/;
 const SPECIAL = /^@[A-Za-z]+$/;
 const LONGEST_PATH = 2048;
-const PERMIT = /^([nrwb])(\d{1,5})$/;
 /** Bytes of a part of a long listing, its generation included. */
 const PART_BYTES = XENSTORE_PAYLOAD_MAX;
 const FEATURE_DEPTH = 4;
@@ -337,10 +336,4 @@ function covers({ path: top, depth }: Watch, path: string): boolean {
 
 function shownPermit({ letter, domain }: Permit): string {
   return `${letter}${domain}`;
-}
-
-function readPermit(text: string): Permit {
-  const [, letter, domain] = PERMIT.exec(text) ?? [];
-  if (letter === undefined) throw new Refusal("EINVAL");
-  return { letter, domain: Number(domain) };
 }

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import type { XenStoreFaults } from "./faults.js";
 import { type Permit, SharedNodes } from "./nodes.js";
-import { DEFAULT_QUOTAS, Operations, type XenStoreQuotas } from "./operations.js";
+import { DEFAULT_QUOTAS, Operations, readPermit, type XenStoreQuotas } from "./operations.js";
 import { type Change, Session, type SessionSurroundings } from "./session.js";
 
 /** What may differ from one {@link XenStoreSimulator} to the next. */
@@ -128,6 +128,12 @@ export class XenStoreSimulator implements AsyncDisposable {
   /** Writes a value; its node gets the permissions of the one above. */
   write(path: string, value: string | Uint8Array): void {
     this.#operations.write(path, Buffer.from(value as string));
+    this.#changed([{ path, removed: false }]);
+  }
+
+  /** Replaces a node's permissions: `n7`, `r0`, … as on the wire, the owner's first. */
+  setPermissions(path: string, ...permissions: readonly [string, ...string[]]): void {
+    this.#operations.setPermits(path, permissions.map(readPermit));
     this.#changed([{ path, removed: false }]);
   }
 

@@ -184,6 +184,23 @@ describe("XenStore client and a hostile daemon", function () {
     expect(second?.replaceAll("\0", "")).to.equal("answer to data/second");
   });
 
+  it("ends a transaction in time when the daemon falls silent in it", async function () {
+    this.timeout(10_000);
+    await using peer = await rawPeer((request, socket) => {
+      if (request.type === XS.TRANSACTION_START) socket.write(replyTo(request, "1\0"));
+    });
+    await using xs = new XenStoreClient(new SocketTransport(peer.path));
+    const call = { timeoutMs: 30 };
+    await rejects(
+      xs.transaction((transaction) => transaction.read("a", call), call),
+      "ERR_TIMEOUT",
+    );
+    await rejects(
+      xs.transaction(() => 1, call),
+      "ERR_TIMEOUT",
+    );
+  });
+
   it("drops events that belong to no watch, however many", async () => {
     const event = encodeMessage({
       type: XS.WATCH_EVENT,
