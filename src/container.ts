@@ -11,6 +11,11 @@ const BUILT_IN = [
     type: "Hyper-V",
     load: async () => (await import("../providers/hyperv/module.js")).hypervModule,
   },
+  {
+    id: "xen",
+    type: "Xen",
+    load: async () => (await import("../providers/xen/module.js")).xenModule,
+  },
 ] as const;
 
 /** The bound providers, by id and by type. */

@@ -18,3 +18,10 @@ export {
 } from "./kvp-device/simulator.js";
 export { MemoryProvider, type MemorySettings } from "./memory-provider.js";
 export { MemoryStore } from "./memory-store.js";
+export type { XenStoreFaults, XsMessage } from "./xenstore/faults.js";
+export type { XenStoreQuotas } from "./xenstore/operations.js";
+export {
+  type DomainDescription,
+  XenStoreSimulator,
+  type XenStoreSimulatorOptions,
+} from "./xenstore/simulator.js";

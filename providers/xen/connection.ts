@@ -1,0 +1,355 @@
+import { Call } from "../../src/bus/call.js";
+import { pvbusError } from "../../src/bus/errors.js";
+import { isSystemError } from "../../src/bus/system-error.js";
+import { MessageDecoder } from "./decoder.js";
+import type { Link, LinkEvents, LinkPurpose, Transport } from "./link.js";
+import type { Request } from "./request.js";
+import { HEADER_BYTES, typeName, XS } from "./wire.js";
+
+/** Requests ids are a serial number and, in these bits, the slot that the request waits in. */
+const SLOT_BITS = 8;
+const SLOT_MASK = (1 << SLOT_BITS) - 1;
+const SERIALS = 2 ** (32 - SLOT_BITS);
+/** What one write takes together at most. */
+const OUTBOX_BYTES = 64 * 1024;
+/** Longest name of an error. */
+const MAX_ERROR_NAME = 64;
+/** Longest delay that Node's timers take. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** How long a request is followed that nobody may wait for any more. */
+const TO_THE_END_MS = 30_000;
+
+/** What a connection tells its owner. */
+export interface ConnectionEvents {
+  /** A watch fired; the payload is `bytes` from `start` to `end`, valid during the call only. */
+  readonly onWatchEvent: (bytes: Buffer, start: number, end: number) => void;
+  /** It is down; all that was under way has been rejected. */
+  readonly onDown: (error: Error) => void;
+}
+
+/**
+ * One connection to the daemon: many requests under way, matched to their replies by id. What is asked within one turn
+ * of the event loop goes out in one write.
+ *
+ * A request whose call ends early keeps its slot until its reply came, so a reply is never taken for another's. Whatever
+ * the peer sends against the protocol ends the connection with `ERR_PROTOCOL`.
+ */
+export class Connection {
+  readonly #transport: Transport;
+  readonly #events: ConnectionEvents;
+  readonly #decoder: MessageDecoder;
+  readonly #slots: (Request | undefined)[];
+  readonly #free: number[];
+  #queue: Request[] = [];
+  #queueHead = 0;
+  #serial = 0;
+  #link: Link | undefined;
+  #down: Error | undefined;
+
+  #outbox: Buffer | undefined;
+  #spare: Buffer | undefined;
+  #used = 0;
+  #flushing = false;
+  readonly #flush = (): void => this.#send();
+  readonly #over = (request: Request): void => this.#abandon(request);
+
+  /** Requests and others that keep the process alive. */
+  #holds = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #timerAt = Number.POSITIVE_INFINITY;
+  #stuckTimer: NodeJS.Timeout | undefined;
+
+  private constructor(transport: Transport, events: ConnectionEvents) {
+    this.#transport = transport;
+    this.#events = events;
+    this.#slots = new Array(transport.window).fill(undefined);
+    this.#free = Array.from({ length: transport.window }, (_, at) => transport.window - 1 - at);
+    this.#decoder = new MessageDecoder(transport.maxReply, (type, id, _transaction, bytes, start, end) =>
+      this.#receive(type, id, bytes, start, end),
+    );
+  }
+
+  /** Connects. @throws as {@link Transport.connect} */
+  static async open(
+    transport: Transport,
+    events: ConnectionEvents,
+    purpose: LinkPurpose,
+    call: Call,
+  ): Promise<Connection> {
+    const connection = new Connection(transport, events);
+    const linkEvents: LinkEvents = {
+      onData: (chunk) => connection.#push(chunk),
+      onDown: (error) => connection.#fail(connection.#lost(error)),
+    };
+    connection.#link = await transport.connect(linkEvents, call, purpose);
+    return connection;
+  }
+
+  /** Whether it can be used. */
+  get isOpen(): boolean {
+    return this.#down === undefined;
+  }
+
+  /** Requests that wait for a reply or for their turn. */
+  get load(): number {
+    return this.#slots.length - this.#free.length + this.#queue.length - this.#queueHead;
+  }
+
+  /** Sends a request and resolves with its reply. @throws PvbusError, see {@link refusalError} */
+  run<T>(request: Request<T>, call: Call): Promise<T> {
+    try {
+      call.check("the turn to ask XenStore");
+      if (this.#down !== undefined) throw this.#down;
+      this.#checkSize(request);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    const promise = request.begin(call, this.#over);
+    this.#watchDeadline(request.deadline);
+    this.hold();
+    if (this.#free.length > 0) this.#place(request);
+    else this.#queue.push(request);
+    return promise;
+  }
+
+  /** Keeps the process alive until {@link Connection.release}. */
+  hold(): void {
+    if (this.#holds++ === 0) this.#link?.ref();
+  }
+
+  /** Takes a {@link Connection.hold} back. */
+  release(): void {
+    if (--this.#holds === 0) this.#link?.unref();
+  }
+
+  /** Ends it; what is under way is rejected with `ERR_DISCONNECTED`. */
+  close(): Promise<void> {
+    this.#reject(pvbusError("ERR_DISCONNECTED", "the XenStore client was closed; open it again"));
+    return this.#link?.close() ?? Promise.resolve();
+  }
+
+  #checkSize(request: Request): void {
+    const { maxRequest } = this.#transport;
+    if (request.size <= maxRequest) return;
+    const why = `the request has ${request.size} bytes, XenStore takes ${maxRequest} here`;
+    throw request.value.length === 0
+      ? pvbusError("ERR_KEY_TOO_LONG", `${why}; shorten the path`)
+      : pvbusError("ERR_VALUE_TOO_LONG", `${why}, path included; shorten the value`);
+  }
+
+  /** Puts a request into a slot and its message into the outbox. */
+  #place(request: Request): void {
+    const slot = this.#free.pop() as number;
+    this.#serial = (this.#serial + 1) % SERIALS;
+    // The serial number keeps a late reply apart from the slot's next request.
+    request.id = this.#serial * (SLOT_MASK + 1) + slot;
+    this.#slots[slot] = request;
+    this.#encode(request);
+    if (this.#flushing) return;
+    this.#flushing = true;
+    process.nextTick(this.#flush);
+  }
+
+  #encode(request: Request): void {
+    const { operation, id, transactionId, text, value, size: length } = request;
+    const room = this.#transport.window === 1 ? HEADER_BYTES + this.#transport.maxRequest : OUTBOX_BYTES;
+    if (this.#used + HEADER_BYTES + length > room) this.#send();
+    this.#outbox ??= this.#takeSpare() ?? Buffer.allocUnsafeSlow(room);
+    const target = this.#outbox;
+    let at = this.#used;
+    target.writeUInt32LE(operation.type, at);
+    target.writeUInt32LE(id, at + 4);
+    target.writeUInt32LE(transactionId, at + 8);
+    target.writeUInt32LE(length, at + 12);
+    at += HEADER_BYTES;
+    at += target.write(text, at, "latin1");
+    if (operation.bare !== true) target[at++] = 0;
+    if (value.length > 0) target.set(value, at);
+    this.#used = at + value.length;
+  }
+
+  #takeSpare(): Buffer | undefined {
+    const spare = this.#spare;
+    this.#spare = undefined;
+    return spare;
+  }
+
+  #send(): void {
+    this.#flushing = false;
+    const bytes = this.#outbox;
+    const used = this.#used;
+    if (bytes === undefined || used === 0 || this.#down !== undefined) return;
+    this.#used = 0;
+    const writing = this.#link?.write(bytes.subarray(0, used));
+    if (writing === undefined) return;
+    this.#outbox = undefined;
+    writing.then(
+      () => {
+        this.#spare = bytes;
+      },
+      (error: unknown) => this.#refusedByWrite(error),
+    );
+  }
+
+  /** A driver that takes one message at a time refused it: nothing else comes for it. */
+  #refusedByWrite(error: unknown): void {
+    const request = this.#slots[0];
+    const errno = (error as { cause?: { code?: unknown } }).cause?.code;
+    if (this.#down !== undefined || request === undefined) return;
+    if (isSystemError((error as Error).cause) && typeof errno === "string" && FROM_DAEMON.test(errno)) {
+      const { live } = request;
+      if (live) request.refuse(errno);
+      this.#finish(0, live);
+    } else this.#fail(this.#lost(error as Error));
+  }
+
+  #push(chunk: Buffer): void {
+    if (this.#down !== undefined) return;
+    try {
+      this.#decoder.push(chunk);
+    } catch (error) {
+      this.#violated((error as Error).message, error);
+    }
+  }
+
+  #receive(type: number, id: number, bytes: Buffer, start: number, end: number): void {
+    if (this.#down !== undefined) return;
+    if (type === XS.WATCH_EVENT) {
+      this.#events.onWatchEvent(bytes, start, end);
+      return;
+    }
+    const slot = id & SLOT_MASK;
+    const request = this.#slots[slot] ?? this.#withoutId(id);
+    if (request === undefined || (request.id !== id && request !== this.#withoutId(id))) {
+      this.#violated(`the daemon answered (${typeName(type)}) what nobody asked`);
+      return;
+    }
+    if (type !== request.operation.type && type !== XS.ERROR) {
+      this.#violated(`the daemon answered ${typeName(type)} to ${typeName(request.operation.type)}`);
+      return;
+    }
+    const { live } = request;
+    if (live && type === XS.ERROR) request.refuse(errorName(bytes, start, end));
+    else if (live) request.reply(bytes, start, end);
+    this.#finish(request.id & SLOT_MASK, live);
+  }
+
+  /** Linux before 4.5 answers WATCH and UNWATCH with the id 0. */
+  #withoutId(id: number): Request | undefined {
+    if (id !== 0 || this.#transport.window !== 1) return undefined;
+    const request = this.#slots[0];
+    const type = request?.operation.type;
+    return type === XS.WATCH || type === XS.UNWATCH ? request : undefined;
+  }
+
+  /** Frees a slot and gives it to who waits longest. */
+  #finish(slot: number, held: boolean): void {
+    this.#slots[slot] = undefined;
+    this.#free.push(slot);
+    clearTimeout(this.#stuckTimer);
+    if (held) this.release();
+    while (this.#queueHead < this.#queue.length) {
+      const next = this.#queue[this.#queueHead++] as Request;
+      if (this.#queueHead === this.#queue.length) {
+        this.#queue = [];
+        this.#queueHead = 0;
+      }
+      if (!next.live) continue;
+      this.#place(next);
+      return;
+    }
+  }
+
+  /** Ends a request whose call is over; under way it keeps its slot. */
+  #abandon(request: Request): void {
+    if (!request.live) return;
+    request.expire();
+    this.release();
+    if (request.id >= 0) {
+      this.#watchStuck(request);
+      return;
+    }
+    const at = this.#queue.indexOf(request, this.#queueHead);
+    if (at >= 0) this.#queue.splice(at, 1);
+  }
+
+  /** A driver that never answers one request would take no other: then a new open file must do. */
+  #watchStuck(request: Request): void {
+    const { overdueMs } = this.#transport;
+    if (overdueMs === Number.POSITIVE_INFINITY) return;
+    this.#stuckTimer = setTimeout(() => {
+      if (this.#slots[0] === request) this.#fail(this.#lost(undefined));
+    }, overdueMs).unref();
+  }
+
+  /** One timer for all deadlines: it is set anew only for an earlier one. */
+  #watchDeadline(deadline: number): void {
+    if (deadline >= this.#timerAt) return;
+    clearTimeout(this.#timer);
+    this.#timerAt = deadline;
+    const ms = Math.min(Math.max(0, Math.ceil(deadline - performance.now())), MAX_TIMER_MS);
+    // Whoever waits keeps the link, and so the process, alive.
+    this.#timer = setTimeout(() => this.#expire(), ms).unref();
+  }
+
+  #expire(): void {
+    this.#timerAt = Number.POSITIVE_INFINITY;
+    const now = performance.now();
+    let next = Number.POSITIVE_INFINITY;
+    for (const request of [...this.#slots, ...this.#queue.slice(this.#queueHead)]) {
+      if (request?.live !== true) continue;
+      if (request.deadline <= now) this.#abandon(request);
+      else next = Math.min(next, request.deadline);
+    }
+    if (next !== Number.POSITIVE_INFINITY) this.#watchDeadline(next);
+  }
+
+  #violated(what: string, cause?: unknown): void {
+    const message = `${this.#transport.name}: ${what}; the connection was dropped`;
+    this.#fail(pvbusError("ERR_PROTOCOL", message, { cause }));
+  }
+
+  #lost(cause: Error | undefined): Error {
+    return pvbusError(
+      "ERR_DISCONNECTED",
+      `${this.#transport.name}: the XenStore daemon closed the connection; whether a change that was under way was ` +
+        "made is not known",
+      { cause },
+    );
+  }
+
+  #fail(error: Error): void {
+    if (this.#down !== undefined) return;
+    this.#reject(error);
+    void this.#link?.close();
+    this.#events.onDown(error);
+  }
+
+  #reject(error: Error): void {
+    if (this.#down !== undefined) return;
+    this.#down = error;
+    clearTimeout(this.#timer);
+    clearTimeout(this.#stuckTimer);
+    const waiting = [...this.#slots, ...this.#queue.slice(this.#queueHead)];
+    this.#slots.fill(undefined);
+    this.#queue = [];
+    this.#queueHead = 0;
+    for (const request of waiting) if (request?.live === true) request.fail(error);
+  }
+}
+
+/** Errors of write(2) that are the daemon's own answer to WATCH (Linux drivers/xen/xenbus/xenbus_dev_frontend.c). */
+const FROM_DAEMON =
+  /^(?:EINVAL|EACCES|EEXIST|EISDIR|ENOENT|ENOMEM|ENOSPC|EIO|ENOTEMPTY|ENOSYS|EROFS|EBUSY|EAGAIN|EISCONN|E2BIG|EPERM|EILSEQ)$/;
+
+/** Gives the call of a request that is followed to its end whoever waits for it, but not for ever. */
+export function toTheEnd(): Call {
+  return new Call({ timeoutMs: TO_THE_END_MS });
+}
+
+function errorName(bytes: Buffer, start: number, end: number): string {
+  const nul = bytes.indexOf(0, start);
+  const stop = nul < 0 || nul > end ? end : nul;
+  return bytes.toString("latin1", start, Math.min(stop, start + MAX_ERROR_NAME));
+}

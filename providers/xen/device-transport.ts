@@ -1,0 +1,109 @@
+import { release } from "node:os";
+import { Call } from "../../src/bus/call.js";
+import type { DeviceStream, OpenDeviceOptions } from "../../src/native/device-stream.js";
+import type { Link, LinkEvents, LinkPurpose, Transport } from "./link.js";
+import { HEADER_BYTES, XENSTORE_PAYLOAD_MAX } from "./wire.js";
+
+/** Opens a device; stands in for the kernel in tests. */
+export type OpenDevice = (
+  path: string,
+  options: OpenDeviceOptions,
+) => Pick<DeviceStream, "write" | "ref" | "unref" | "close">;
+
+/** What may be different. */
+export interface DeviceTransportOptions {
+  /** Stands in for the kernel. */
+  readonly open?: OpenDevice | undefined;
+  /** Milliseconds after which an open file whose answer does not come is given up; default 10 000. */
+  readonly overdueMs?: number | undefined;
+  /** Release of the kernel, `6.1.0-18-amd64`. */
+  readonly release?: string | undefined;
+}
+
+/** The kernels collect a message, header included, in a buffer of that size. */
+const DEVICE_BUFFER = 4096;
+/** Open files for requests: each takes one at a time, the kernel sends them on together. */
+const LINES = 4;
+const OVERDUE_MS = 10_000;
+/** Longest time that a driver may hold a write. */
+const WRITE_MS = 30_000;
+/** Linux 4.11 took the wait for the daemon's answer out of write(2), but for WATCH and UNWATCH. */
+const QUEUING_LINUX: readonly [number, number] = [4, 11];
+
+const ADVICE: Readonly<Record<string, string>> = {
+  ENOENT:
+    "the kernel has no connection to XenStore; load the driver with modprobe xenfs, or see whether this is a Xen guest",
+  ENXIO: "the kernel has no connection to XenStore; see whether this is a Xen guest",
+  ENODEV: "the kernel has no connection to XenStore; see whether this is a Xen guest",
+};
+
+/**
+ * The kernel's device (Linux drivers/xen/xenbus/xenbus_dev_frontend.c, FreeBSD sys/dev/xen/xenstore/xenstore_dev.c): one
+ * message for each write(2), one request under way for each open file, since the next write may overwrite it. Watches have
+ * an open file of their own, whose writes wait for the daemon.
+ */
+export class DeviceTransport implements Transport {
+  readonly name: string;
+  readonly lines = LINES;
+  readonly ownWatchLine = true;
+  readonly window = 1;
+  readonly maxRequest = DEVICE_BUFFER - HEADER_BYTES;
+  readonly maxReply = XENSTORE_PAYLOAD_MAX;
+  readonly overdueMs: number;
+  readonly privileged = false;
+  readonly #open: OpenDevice | undefined;
+  readonly #queues: boolean;
+
+  /** @param path the device's */
+  constructor(path: string, platform: NodeJS.Platform, options: DeviceTransportOptions = {}) {
+    this.name = path;
+    this.overdueMs = options.overdueMs ?? OVERDUE_MS;
+    this.#open = options.open;
+    this.#queues = platform === "linux" && atLeast(options.release ?? release(), QUEUING_LINUX);
+  }
+
+  async connect({ onData, onDown }: LinkEvents, call: Call, purpose: LinkPurpose): Promise<Link> {
+    const open = this.#open ?? (await import("../../src/native/device-stream.js")).openDevice;
+    call.check(`the opening of ${this.name}`);
+    const stream = open(this.name, {
+      name: this.name,
+      bufferBytes: HEADER_BYTES + XENSTORE_PAYLOAD_MAX,
+      writes: this.#queues && purpose === "requests" ? "direct" : "thread",
+      framing: "message",
+      onData,
+      onEnd: onDown,
+      advice: ADVICE,
+    });
+    stream.unref();
+    return new DeviceLink(stream);
+  }
+}
+
+class DeviceLink implements Link {
+  readonly #stream: ReturnType<OpenDevice>;
+
+  constructor(stream: ReturnType<OpenDevice>) {
+    this.#stream = stream;
+  }
+
+  write(bytes: Buffer): Promise<void> {
+    return this.#stream.write(bytes, new Call({ timeoutMs: WRITE_MS }));
+  }
+
+  ref(): void {
+    this.#stream.ref();
+  }
+
+  unref(): void {
+    this.#stream.unref();
+  }
+
+  close(): Promise<void> {
+    return this.#stream.close();
+  }
+}
+
+function atLeast(found: string, [major, minor]: readonly [number, number]): boolean {
+  const [, first = "0", second = "0"] = /^(\d+)\.(\d+)/.exec(found) ?? [];
+  return Number(first) > major || (Number(first) === major && Number(second) >= minor);
+}

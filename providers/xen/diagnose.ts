@@ -1,0 +1,67 @@
+import { existsSync } from "node:fs";
+import { Call } from "../../src/bus/call.js";
+import type { Diagnosis } from "../../src/bus/diagnosis.js";
+import { PvbusError } from "../../src/bus/errors.js";
+import type { Host } from "../../src/host/host.js";
+import { ownDomain } from "./home.js";
+import { candidates, place } from "./places.js";
+import type { XenStore } from "./store.js";
+
+/** Longest wait for the daemon. */
+const ANSWER_MS = 3_000;
+const WRITABLE = ["data"] as const;
+const WRITERS = ["write", "both"];
+
+/** Checks what XenStore needs, from the way to the daemon to where this domain may write. Never throws for a machine's state. */
+export async function diagnoseXen(
+  host: Host,
+  open: (call: Call) => Promise<XenStore>,
+  channel: string | undefined,
+): Promise<readonly Diagnosis[]> {
+  const checks: Diagnosis[] = channel === undefined ? [way(host)] : [];
+  if (checks.some(({ works }) => !works)) return checks;
+  let store: XenStore | undefined;
+  const what = "the XenStore daemon answers";
+  const call = new Call({ timeoutMs: ANSWER_MS });
+  try {
+    store = await open(call);
+    const domain = await ownDomain(store.client, call);
+    checks.push({ what, works: true, why: `this is domain ${domain ?? "unknown"}` });
+    for (const path of WRITABLE) checks.push(await writable(store, path, domain, call));
+  } catch (error) {
+    if (!PvbusError.is(error)) throw error;
+    const mend = error.code === "ERR_PERMISSION" ? "sudo pvbus ls" : undefined;
+    checks.push({ what, works: false, why: error.message, mend });
+  } finally {
+    await store?.close();
+  }
+  return checks;
+}
+
+function way(host: Host): Diagnosis {
+  const found = place(host);
+  const what = "there is a way to XenStore";
+  if (found !== undefined) return { what, works: true, why: found };
+  const driver = host.platform === "linux" && !existsSync(host.path("/proc/xen"));
+  return {
+    what,
+    works: false,
+    why: `none of ${candidates(host).join(", ")} is there`,
+    mend: driver ? "modprobe xenfs && mount -t xenfs xenfs /proc/xen" : undefined,
+  };
+}
+
+async function writable(
+  { client }: XenStore,
+  path: string,
+  domain: number | undefined,
+  call: Call,
+): Promise<Diagnosis> {
+  const what = `this domain may write below ${path}`;
+  const [owner, ...others] = (await client.permissions(path, call)) ?? [];
+  if (client.privileged || owner?.domain === domain) return { what, works: true };
+  if (owner === undefined) return { what, works: false, why: "the toolstack did not create it" };
+  const access = others.find((each) => each.domain === domain)?.access ?? owner.access;
+  const works = WRITERS.includes(access);
+  return { what, works, ...(works ? {} : { why: `domain ${owner.domain} owns it` }) };
+}

@@ -1,0 +1,39 @@
+import type { Call } from "../../src/bus/call.js";
+import type { MachineFacts } from "../../src/bus/store.js";
+import type { XenStoreClient } from "./client.js";
+import { ownDomain } from "./home.js";
+import { below, REFUSED, type Surroundings, unlessRefused } from "./tree.js";
+
+/** Where the toolstack says what this machine is, beside the name and the UUID. */
+const VM_DATA = "vm-data";
+const UUID = /^\/vm\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/i;
+
+/** Gives what XenStore tells of this machine: its name, UUID and domain id, and all of `vm-data`, which users fill. */
+export async function machineFacts(
+  { access: client, ...rest }: Surroundings & { readonly access: XenStoreClient },
+  call: Call,
+): Promise<MachineFacts> {
+  const text = async (path: string): Promise<string | undefined> => {
+    const value = await unlessRefused(client.readText(path, call));
+    return value === REFUSED ? undefined : value;
+  };
+  const [name, vm, domain] = await Promise.all([
+    text("name"),
+    text("vm"),
+    unlessRefused(ownDomain(client, call)),
+  ]);
+  const other: Record<string, string> = Object.create(null);
+  if (typeof domain === "number") other["domid"] = String(domain);
+  const top = { path: VM_DATA, key: VM_DATA };
+  const collect = async (): Promise<void> => {
+    for await (const { key, value } of below(top, true, { access: client, ...rest }, call))
+      if (value !== undefined && value.length > 0) other[key] = Buffer.from(value).toString("utf8");
+  };
+  await unlessRefused(collect());
+  const uuid = UUID.exec(vm ?? "")?.[1];
+  return {
+    ...(name === undefined ? {} : { vmName: name }),
+    ...(uuid === undefined ? {} : { vmId: uuid }),
+    ...(Object.keys(other).length === 0 ? {} : { other }),
+  };
+}

@@ -1,0 +1,11 @@
+export { type CallLike, XenStoreAccess } from "./access.js";
+export { type TransactionOptions, XenStoreClient, type XenStoreWatchOptions } from "./client.js";
+export { xenModule } from "./module.js";
+export { decodeName, decodePath, encodeName, encodePath } from "./names.js";
+export type { XenOptions } from "./options.js";
+export type { Access, Permission } from "./permissions.js";
+export { XenProvider } from "./provider.js";
+export { XenStoreRefusal } from "./refusal.js";
+export { XenStore } from "./store.js";
+export type { Transaction } from "./transaction.js";
+export type { WatchEvent, WatchSettings } from "./watches.js";

@@ -1,0 +1,71 @@
+import { existsSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { pvbusError } from "../../src/bus/errors.js";
+import type { Host } from "../../src/host/host.js";
+import { DeviceTransport } from "./device-transport.js";
+import type { Transport } from "./link.js";
+import { SocketTransport } from "./socket-transport.js";
+
+/** Run directories that daemons are built with. */
+const RUN_DIRECTORIES = ["/run/xenstored", "/var/run/xenstored"];
+
+/** Devices of the kernels, the better one first (Xen tools/libs/store/xs.c). */
+const DEVICES: Partial<Record<NodeJS.Platform, readonly string[]>> = {
+  linux: ["/dev/xen/xenbus", "/proc/xen/xenbus"],
+  freebsd: ["/dev/xen/xenstore"],
+  netbsd: ["/kern/xen/xenbus"],
+};
+
+/** Gives all places where the daemon may be reached, in the order in which libxenstore tries them. */
+export function candidates(host: Host): readonly string[] {
+  const { XENSTORED_PATH, XENSTORED_RUNDIR } = host.env;
+  const paths = XENSTORED_PATH
+    ? [XENSTORED_PATH]
+    : [
+        ...[...(XENSTORED_RUNDIR ? [XENSTORED_RUNDIR] : []), ...RUN_DIRECTORIES].map((each) =>
+          join(each, "socket"),
+        ),
+        ...(DEVICES[host.platform] ?? []),
+      ];
+  return paths.map((path) => host.path(path));
+}
+
+/** Gives the first place that is there; undefined when there is none. */
+export function place(host: Host): string | undefined {
+  return candidates(host).find((path) => existsSync(path));
+}
+
+/**
+ * Gives the way to the daemon: the named channel, else {@link place}.
+ * @throws PvbusError `ERR_UNAVAILABLE` when there is none, `ERR_NOT_SUPPORTED` for a channel of another kind
+ */
+export function transportOf(host: Host, channel: string | undefined): Transport {
+  if (channel !== undefined) return named(host, channel);
+  const path = place(host);
+  if (path === undefined) {
+    throw pvbusError(
+      "ERR_UNAVAILABLE",
+      `no way to XenStore: none of ${candidates(host).join(", ")} is there; ${adviceFor(host)}`,
+    );
+  }
+  return statSync(path).isSocket() ? new SocketTransport(path) : new DeviceTransport(path, host.platform);
+}
+
+function named(host: Host, channel: string): Transport {
+  const [, kind, path = ""] = /^(unix|device):(.+)$/s.exec(channel) ?? [];
+  if (kind === undefined) {
+    throw pvbusError(
+      "ERR_NOT_SUPPORTED",
+      `"${channel}" is no channel of XenStore; it takes unix:PATH of a daemon's socket and device:PATH of a kernel's device`,
+    );
+  }
+  return kind === "unix"
+    ? new SocketTransport(host.path(path))
+    : new DeviceTransport(host.path(path), host.platform);
+}
+
+function adviceFor({ platform }: Host): string {
+  if (platform === "linux")
+    return "load the driver with modprobe xen-privcmd xenfs, or name the socket with a channel unix:PATH";
+  return "name the daemon's socket with a channel unix:PATH or XENSTORED_PATH";
+}

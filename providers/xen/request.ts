@@ -1,0 +1,118 @@
+import type { Call } from "../../src/bus/call.js";
+import { PvbusError, pvbusError } from "../../src/bus/errors.js";
+import { refusalError } from "./refusal.js";
+import type { XsType } from "./wire.js";
+
+/** What a kind of request is and how its reply is understood. */
+export interface Operation<T> {
+  /** Message type. */
+  readonly type: XsType;
+  /** Reads the reply's payload, `bytes` from `start` to `end`, which is valid during the call only. */
+  readonly decode: (bytes: Buffer, start: number, end: number) => T;
+  /** The payload has no NUL behind its text. */
+  readonly bare?: true;
+  /** What the refusal ENOENT stands for; none: it is an error. */
+  readonly missing?: { readonly value: T };
+}
+
+const NOTHING = new Uint8Array(0);
+
+/** One request: what is sent, who waits, and until when. */
+export class Request<T = unknown> {
+  /** What it asks. */
+  readonly operation: Operation<T>;
+  /** First part of the payload, without its last NUL; ASCII. */
+  readonly text: string;
+  /** The rest of the payload, without a NUL of its own. */
+  readonly value: Uint8Array;
+  /** Transaction it belongs to; 0 for none. */
+  readonly transactionId: number;
+  /** Its id while it is under way. */
+  id = -1;
+  /** When it times out, in the time of `performance.now()`. */
+  deadline = Number.POSITIVE_INFINITY;
+  /** False once it is settled, also when its reply is still owed. */
+  live = true;
+
+  #resolve!: (value: unknown) => void;
+  #reject!: (error: unknown) => void;
+  #call: Call | undefined;
+  #aborted: (() => void) | undefined;
+
+  /** @param text ASCII; strings are separated by NULs, the last one is added */
+  constructor(operation: Operation<T>, text: string, value: Uint8Array = NOTHING, transactionId = 0) {
+    this.operation = operation;
+    this.text = text;
+    this.value = value;
+    this.transactionId = transactionId;
+  }
+
+  /** Bytes of its payload. */
+  get size(): number {
+    return this.text.length + (this.operation.bare === true ? 0 : 1) + this.value.length;
+  }
+
+  /**
+   * Begins the waiting.
+   * @param over called when the call ends before a reply came
+   */
+  begin(call: Call, over: (request: Request) => void): Promise<T> {
+    const promise = new Promise<T>((resolve, reject) => {
+      this.#resolve = resolve as (value: unknown) => void;
+      this.#reject = reject;
+    });
+    this.#call = call;
+    this.deadline = performance.now() + call.remainingMs;
+    if (call.signal !== undefined) {
+      this.#aborted = () => over(this);
+      call.signal.addEventListener("abort", this.#aborted, { once: true });
+    }
+    return promise;
+  }
+
+  /** Gives the reply to who waits. */
+  reply(bytes: Buffer, start: number, end: number): void {
+    this.#end();
+    try {
+      this.#resolve(this.operation.decode(bytes, start, end));
+    } catch (error) {
+      this.#reject(error);
+    }
+  }
+
+  /** Gives the daemon's refusal to who waits. */
+  refuse(name: string): void {
+    const { type, missing } = this.operation;
+    if (name !== "ENOENT" || missing === undefined)
+      this.fail(refusalError(type, name, this.text.split("\0", 1)[0] ?? ""));
+    else {
+      this.#end();
+      this.#resolve(missing.value);
+    }
+  }
+
+  /** Ends the waiting with an error. */
+  fail(error: unknown): void {
+    this.#end();
+    this.#reject(error);
+  }
+
+  /** Ends the waiting because the call is over. */
+  expire(): void {
+    try {
+      this.#call?.check("XenStore's answer");
+      // A timer may fire a fraction too early.
+      this.fail(
+        pvbusError("ERR_TIMEOUT", "no answer from XenStore in time; try again or allow a longer timeoutMs"),
+      );
+    } catch (error) {
+      if (!PvbusError.is(error)) throw error;
+      this.fail(error);
+    }
+  }
+
+  #end(): void {
+    this.live = false;
+    if (this.#aborted !== undefined) this.#call?.signal?.removeEventListener("abort", this.#aborted);
+  }
+}

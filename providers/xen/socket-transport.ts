@@ -1,0 +1,107 @@
+import { connect, type Socket } from "node:net";
+import type { Call } from "../../src/bus/call.js";
+import { fromSystemError } from "../../src/bus/system-error.js";
+import type { Link, LinkEvents, Transport } from "./link.js";
+import { XENSTORE_PAYLOAD_MAX } from "./wire.js";
+
+/** What one read takes at most. */
+const READ_BYTES = 64 * 1024;
+/** oxenstored sends listings of any length to a socket. */
+const MAX_REPLY = 1 << 20;
+/** Requests under way; the others wait here, where they can still be taken back. */
+const WINDOW = 256;
+
+const NOTHING = new Uint8Array(0);
+
+const ADVICE: Readonly<Record<string, string>> = {
+  ENOENT: "start xenstored, or name its socket",
+  ECONNREFUSED: "nobody listens there; start xenstored",
+  default: "see that xenstored runs, and that you may use its socket",
+};
+
+/** The daemon's UNIX socket, as dom0 and driver domains have it: whoever connects is the controlling domain. */
+export class SocketTransport implements Transport {
+  readonly name: string;
+  readonly lines = 1;
+  readonly ownWatchLine = false;
+  readonly window = WINDOW;
+  readonly maxRequest = XENSTORE_PAYLOAD_MAX;
+  readonly maxReply = MAX_REPLY;
+  readonly overdueMs = Number.POSITIVE_INFINITY;
+  readonly privileged = true;
+
+  /** @param path the socket's */
+  constructor(path: string) {
+    this.name = path;
+  }
+
+  async connect(events: LinkEvents, call: Call): Promise<Link> {
+    const link = new SocketLink(this.name, events);
+    try {
+      await call.within(link.connected, `the connection to ${this.name}`);
+      return link;
+    } catch (error) {
+      await link.close();
+      throw fromSystemError(error, { doing: `cannot connect to XenStore at ${this.name}`, advice: ADVICE });
+    }
+  }
+}
+
+class SocketLink implements Link {
+  readonly connected: Promise<void>;
+  readonly #socket: Socket;
+  #closed = false;
+
+  constructor(path: string, { onData, onDown }: LinkEvents) {
+    const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
+    const callback = (bytes: number): boolean => {
+      if (!this.#closed) onData(bytes === READ_BYTES ? buffer : buffer.subarray(0, bytes));
+      return true;
+    };
+    // The types lack onread for paths, where it works as everywhere.
+    const options = { path, onread: { buffer, callback } };
+    const socket = connect(options);
+    this.#socket = socket;
+    this.connected = new Promise((resolve, reject) => {
+      socket.once("connect", resolve).once("error", reject);
+    });
+    this.connected.then(
+      () => {
+        let failure: Error | undefined;
+        socket.on("error", (error) => {
+          failure = error;
+        });
+        socket.once("end", () => socket.destroy());
+        socket.once("close", () => {
+          if (!this.#closed) onDown(failure);
+        });
+        socket.unref();
+      },
+      () => undefined,
+    );
+  }
+
+  write(bytes: Buffer): Promise<void> | undefined {
+    const socket = this.#socket;
+    socket.write(bytes);
+    // The system took all of it at once when nothing is left in the socket's own queue.
+    if (socket.writableLength === 0) return undefined;
+    return new Promise((resolve) => {
+      socket.write(NOTHING, () => resolve());
+    });
+  }
+
+  ref(): void {
+    if (!this.#closed) this.#socket.ref();
+  }
+
+  unref(): void {
+    if (!this.#closed) this.#socket.unref();
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#socket.on("error", () => undefined);
+    this.#socket.destroy();
+  }
+}

@@ -1,0 +1,116 @@
+import type { Call } from "../../src/bus/call.js";
+import type { Capabilities } from "../../src/bus/capabilities.js";
+import { pvbusError } from "../../src/bus/errors.js";
+import type {
+  MachineFacts,
+  PortableLayout,
+  ProviderStore,
+  RawEntry,
+  WatchHooks,
+} from "../../src/bus/store.js";
+import type { Logger } from "../../src/host/host.js";
+import { isEnd, type XenStoreClient } from "./client.js";
+import { machineFacts } from "./facts.js";
+import { homePath } from "./home.js";
+import { checkKey, type KeySyntax, type Place, portableLayout, withoutSlash } from "./keys.js";
+import { StoreWatch, type WatchSurroundings } from "./store-watch.js";
+import { below } from "./tree.js";
+
+/** What XenStore can do through a daemon's socket or a kernel's device. */
+export const CAPABILITIES: Capabilities = Object.freeze({
+  read: true,
+  write: true,
+  delete: true,
+  list: true,
+  watch: true,
+  binary: true,
+});
+
+/**
+ * XenStore behind the uniform verbs. Keys are XenStore paths, relative to the domain's own directory or absolute; every
+ * node is a key, also one with children and an empty value. What only XenStore has is in {@link XenStore.client}.
+ */
+export class XenStore implements ProviderStore {
+  readonly capabilities: Capabilities = CAPABILITIES;
+  /** Transactions, permissions, watches with a depth: XenStore as it is. It takes paths, not encoded keys. */
+  readonly client: XenStoreClient;
+  readonly portable: PortableLayout;
+  readonly #syntax: KeySyntax;
+  readonly #surroundings: WatchSurroundings;
+
+  /** @internal Opened by the provider. */
+  constructor(client: XenStoreClient, syntax: KeySyntax, logger: Logger) {
+    this.client = client;
+    this.portable = portableLayout(syntax);
+    this.#syntax = syntax;
+    this.#surroundings = { access: client, syntax, logger };
+  }
+
+  /** Reads a node's value; a node without one gives an empty value. */
+  async read(key: string, call: Call): Promise<Uint8Array | undefined> {
+    return this.client.read(this.#path(key), call);
+  }
+
+  /** Writes a value; creates the node, and its parents with empty values. */
+  async write(key: string, value: Uint8Array, call: Call): Promise<void> {
+    await this.client.write(this.#path(key), value, call);
+  }
+
+  /** Removes a node and, as XenStore does, all below it; in a transaction, to know whether it was there. */
+  async delete(key: string, call: Call): Promise<boolean> {
+    const path = this.#path(key);
+    return this.client.transaction(async (transaction) => {
+      if ((await transaction.read(path, call)) === undefined) {
+        // Nothing is to be kept from changing.
+        await transaction.abort();
+        return false;
+      }
+      await transaction.rm(path, call);
+      return true;
+    }, call);
+  }
+
+  /**
+   * Lists everything below a node, each node before what is below it; empty: below the domain's own directory. A node that
+   * may not be read comes without its value; what may not be listed is left out.
+   */
+  async *list(prefix: string, call: Call): AsyncGenerator<RawEntry, void, undefined> {
+    const top = await this.#top(prefix, call);
+    for await (const { key, value } of below(top, true, this.#surroundings, call)) yield { key, value };
+  }
+
+  /**
+   * Follows a node and everything below it. A value may come again though it did not change, and several changes of one
+   * node may come as one.
+   */
+  async *watch(prefix: string, call: Call, hooks: WatchHooks): AsyncGenerator<RawEntry, void, undefined> {
+    try {
+      const watch = new StoreWatch(await this.#top(prefix, call), this.#surroundings, call);
+      yield* watch.changes(hooks);
+    } catch (error) {
+      if (!isEnd(error, call)) throw error;
+    }
+  }
+
+  /** Gives the machine's name, UUID, domain id and `vm-data`. */
+  facts(call: Call): Promise<MachineFacts> {
+    return machineFacts(this.#surroundings, call);
+  }
+
+  /** Closes all connections. */
+  close(): Promise<void> {
+    return this.client.close();
+  }
+
+  #path(key: string): string {
+    checkKey(key);
+    return this.#syntax.pathOf(key);
+  }
+
+  async #top(prefix: string, call: Call): Promise<Place> {
+    if (this.client.isClosed) throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
+    if (prefix === "") return { path: await homePath(this.client, call), key: "" };
+    const key = withoutSlash(prefix);
+    return { path: this.#syntax.pathOf(key), key };
+  }
+}

@@ -1,0 +1,108 @@
+import type { Call } from "../../src/bus/call.js";
+import { PvbusError } from "../../src/bus/errors.js";
+import type { Logger } from "../../src/host/host.js";
+import type { XenStoreAccess } from "./access.js";
+import { childPlace, type KeySyntax, type Place } from "./keys.js";
+
+/** What a walk needs. */
+export interface Surroundings {
+  /** Where nodes are read. */
+  readonly access: XenStoreAccess;
+  /** How keys are written. */
+  readonly syntax: KeySyntax;
+  /** Hears of nodes that no key can name. */
+  readonly logger: Logger;
+}
+
+/** One node of a walk. */
+export interface TreeNode extends Place {
+  /** Its value; undefined where it may not be read, or where values were not asked for. */
+  readonly value: Uint8Array | undefined;
+}
+
+/** Nodes that are looked at together. */
+const PAGE = 32;
+const NOTHING_ASKED = Promise.resolve(undefined);
+
+/** A node and the names of its children. */
+interface Found extends TreeNode {
+  readonly children: readonly string[];
+}
+
+/**
+ * Walks everything below a node, each node before what is below it, by name. Nodes that come or go meanwhile may be in it
+ * or not; what may not be looked into is left out.
+ * @param values whether to read values too
+ * @throws PvbusError `ERR_PERMISSION` when the top itself may not be listed
+ */
+export async function* below(
+  top: Place,
+  values: boolean,
+  surroundings: Surroundings,
+  call: Call,
+): AsyncGenerator<TreeNode, void, undefined> {
+  const names = await surroundings.access.directory(top.path, call);
+  const levels = [pages(top, names ?? [], values, surroundings, call)];
+  for (let level = levels[0]; level !== undefined; level = levels.at(-1)) {
+    const { value: node, done } = await level.next();
+    if (done === true) levels.pop();
+    else {
+      yield node;
+      if (node.children.length > 0) levels.push(pages(node, node.children, values, surroundings, call));
+    }
+  }
+}
+
+/** Looks at the children of one node, a page of them at a time. */
+async function* pages(
+  parent: Place,
+  names: readonly string[],
+  values: boolean,
+  { access, syntax, logger }: Surroundings,
+  call: Call,
+): AsyncGenerator<Found, void, undefined> {
+  const sorted = [...names].sort();
+  for (let from = 0; from < sorted.length; from += PAGE) {
+    const looks: Promise<Found | undefined>[] = [];
+    for (const name of sorted.slice(from, from + PAGE)) {
+      const place = childPlace(parent, name, syntax);
+      if (place !== undefined) looks.push(look(access, place, values, call));
+      else if (!name.startsWith("@"))
+        logger.warn("a node is left out: no key can name it", { parent: parent.path, name });
+    }
+    for (const found of await Promise.all(looks)) if (found !== undefined) yield found;
+  }
+}
+
+/** Gives undefined when the node is gone. */
+async function look(
+  access: XenStoreAccess,
+  place: Place,
+  values: boolean,
+  call: Call,
+): Promise<Found | undefined> {
+  const { path } = place;
+  const [value, children] = await Promise.all([
+    values ? unlessRefused(access.read(path, call)) : NOTHING_ASKED,
+    unlessRefused(access.directory(path, call)),
+  ]);
+  if (children === undefined || (values && value === undefined)) return undefined;
+  return {
+    ...place,
+    value: value === REFUSED ? undefined : value,
+    children: children === REFUSED ? [] : children,
+  };
+}
+
+/** Stands for what may not be looked at. */
+export const REFUSED: unique symbol = Symbol("refused");
+
+/** Gives {@link REFUSED} in place of a refusal for want of permission. */
+export async function unlessRefused<T>(asked: Promise<T>): Promise<T | typeof REFUSED> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (PvbusError.is(error) && error.code === "ERR_PERMISSION") return REFUSED;
+    throw error;
+  }
+}

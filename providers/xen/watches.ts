@@ -1,0 +1,237 @@
+import { setMaxListeners } from "node:events";
+import { Call } from "../../src/bus/call.js";
+import { PvbusError, pvbusError } from "../../src/bus/errors.js";
+import type { Logger } from "../../src/host/host.js";
+import { type Connection, toTheEnd } from "./connection.js";
+import { closedError, type Line } from "./line.js";
+import { UNWATCH, WATCH } from "./operations.js";
+import { checkPath } from "./path.js";
+import { Request } from "./request.js";
+import { decodeStrings } from "./wire.js";
+
+/** One firing of a watch. */
+export interface WatchEvent {
+  /** The path that changed, relative when the watched path is. */
+  readonly path: string;
+  /**
+   * `registered`: the watch is armed, always the first event; `changed`: something about the node or its existence;
+   * `resync`: events may have been lost, look at everything below the watched path again.
+   */
+  readonly reason: "registered" | "changed" | "resync";
+}
+
+/** Settings of a watch. */
+export interface WatchSettings {
+  /**
+   * How far below the node changes are reported: 0 the node alone, 1 its children too, … Default: everything. Needs a daemon
+   * with that feature (Xen 4.22), else `ERR_KEY_INVALID`.
+   */
+  readonly depth?: number | undefined;
+}
+
+/** Different paths that may wait for one watch before they become a `resync`. */
+const MAX_BACKLOG = 1024;
+const FIRST_PAUSE_MS = 20;
+const LONGEST_PAUSE_MS = 2_000;
+/** Longest wait for one answer while watches are registered again. */
+const RESTORE_MS = 10_000;
+
+/** One watch: what fired and was not taken yet. */
+class Watch {
+  readonly path: string;
+  readonly token: string;
+  readonly text: string;
+  /** The connection that it is registered on. */
+  connection: Connection | undefined;
+  readonly #paths = new Set<string>();
+  #fresh = true;
+  #lost = false;
+  #error: unknown;
+  #wake: (() => void) | undefined;
+
+  constructor(path: string, token: string, { depth }: WatchSettings) {
+    this.path = path;
+    this.token = token;
+    this.text = `${path}\0${token}${depth === undefined ? "" : `\0${depth}`}`;
+  }
+
+  push(path: string): void {
+    if (this.#paths.size < MAX_BACKLOG) this.#paths.add(path);
+    else this.lose();
+    this.#wake?.();
+  }
+
+  /** Events are missing. */
+  lose(): void {
+    this.#paths.clear();
+    this.#lost = true;
+    this.#wake?.();
+  }
+
+  fail(error: unknown): void {
+    this.#error ??= error;
+    this.#wake?.();
+  }
+
+  async next(call: Call): Promise<WatchEvent> {
+    for (;;) {
+      if (this.#error !== undefined) throw this.#error;
+      const event = this.#take();
+      if (event !== undefined) return event;
+      const news = new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+      await call.within(news, "a change");
+    }
+  }
+
+  #take(): WatchEvent | undefined {
+    if (this.#lost) {
+      this.#lost = false;
+      return { path: this.path, reason: "resync" };
+    }
+    for (const path of this.#paths) {
+      this.#paths.delete(path);
+      const reason = this.#fresh ? "registered" : "changed";
+      this.#fresh = false;
+      return { path, reason };
+    }
+    return undefined;
+  }
+}
+
+/** All watches of a client: they share one connection and outlive it. */
+export class Watches {
+  readonly #line: Line;
+  readonly #logger: Logger;
+  readonly #most: number;
+  readonly #watches = new Map<string, Watch>();
+  readonly #closing = new AbortController();
+  #tokens = 0;
+  #restoring = false;
+
+  /** @param most how many there may be at a time */
+  constructor(line: Line, most: number, logger: Logger) {
+    this.#line = line;
+    this.#most = most;
+    this.#logger = logger;
+    setMaxListeners(0, this.#closing.signal);
+  }
+
+  /** Follows a path until the call is over: then it throws `ERR_ABORTED` or `ERR_TIMEOUT`. */
+  async *follow(
+    path: string,
+    settings: WatchSettings,
+    call: Call,
+  ): AsyncGenerator<WatchEvent, never, undefined> {
+    call.check("the watch");
+    const watch = this.#create(path, settings);
+    try {
+      const connection = await this.#line.connect(call);
+      // Known before it is registered: its first event may come before the answer.
+      this.#watches.set(watch.token, watch);
+      const registering = this.#register(watch, connection);
+      registering.catch(() => undefined);
+      await call.within(registering, "the watch to be registered");
+      for (;;) yield await watch.next(call);
+    } finally {
+      this.#remove(watch);
+    }
+  }
+
+  /** Takes what the daemon says: `path NUL token NUL`. */
+  receive(bytes: Buffer, start: number, end: number): void {
+    const [path, token = ""] = decodeStrings(bytes.subarray(start, end), 2);
+    // Events of a watch that was removed may still come.
+    if (path !== undefined) this.#watches.get(token)?.push(path);
+  }
+
+  /** The connection broke: registers all anew as soon as there is one. */
+  connectionLost(error: Error): void {
+    for (const watch of this.#watches.values()) watch.connection = undefined;
+    if (this.#watches.size === 0 || this.#closing.signal.aborted || this.#restoring) return;
+    this.#logger.warn("the connection to XenStore broke; its watches will be restored", { error });
+    void this.#restore();
+  }
+
+  /** Ends all watches with `ERR_DISCONNECTED`. */
+  close(): void {
+    this.#closing.abort();
+    for (const watch of this.#watches.values()) watch.fail(closedError());
+  }
+
+  #create(path: string, settings: WatchSettings): Watch {
+    checkPath(path);
+    const { depth } = settings;
+    if (depth !== undefined && !(Number.isSafeInteger(depth) && depth >= 0))
+      throw new RangeError("depth must be a whole number, zero or more");
+    if (this.#closing.signal.aborted) throw closedError();
+    if (this.#watches.size >= this.#most) {
+      throw pvbusError(
+        "ERR_NO_SPACE",
+        `there are ${this.#most} watches already, more than every daemon grants a guest; end some`,
+      );
+    }
+    return new Watch(path, `p${++this.#tokens}`, settings);
+  }
+
+  async #register(watch: Watch, connection: Connection): Promise<void> {
+    await connection.run(new Request(WATCH, watch.text), toTheEnd());
+    if (this.#watches.get(watch.token) === watch) {
+      watch.connection = connection;
+      connection.hold();
+    } else unregister(watch, connection);
+  }
+
+  #remove(watch: Watch): void {
+    this.#watches.delete(watch.token);
+    const { connection } = watch;
+    watch.connection = undefined;
+    if (connection === undefined) return;
+    connection.release();
+    unregister(watch, connection);
+  }
+
+  /** Tries again, with growing pauses, while there is a watch that is not registered. */
+  async #restore(): Promise<void> {
+    this.#restoring = true;
+    const forEver = { signal: this.#closing.signal, timeoutMs: Number.POSITIVE_INFINITY };
+    try {
+      for (let pause = FIRST_PAUSE_MS; this.#unregistered().length > 0; ) {
+        await new Call(forEver).sleep(pause, "the XenStore daemon");
+        pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
+        const call = new Call({ signal: this.#closing.signal, timeoutMs: RESTORE_MS });
+        const connection = await this.#line.connect(call).catch(() => undefined);
+        if (connection === undefined) continue;
+        const restored = this.#unregistered().map((watch) => this.#registerAgain(watch, connection, call));
+        if ((await Promise.all(restored)).every(Boolean)) pause = FIRST_PAUSE_MS;
+      }
+    } catch (error) {
+      if (!this.#closing.signal.aborted) throw error;
+    } finally {
+      this.#restoring = false;
+    }
+  }
+
+  #unregistered(): Watch[] {
+    return [...this.#watches.values()].filter(({ connection }) => connection === undefined);
+  }
+
+  /** Gives false when the connection broke again. */
+  async #registerAgain(watch: Watch, connection: Connection, call: Call): Promise<boolean> {
+    try {
+      await call.within(this.#register(watch, connection), "the watch to be registered again");
+      watch.lose();
+      return true;
+    } catch (error) {
+      if (connection.isOpen && PvbusError.is(error) && error.code !== "ERR_TIMEOUT") watch.fail(error);
+      return connection.isOpen;
+    }
+  }
+}
+
+/** Removes a watch from the daemon; nobody waits for it. */
+function unregister({ path, token }: Watch, connection: Connection): void {
+  if (!connection.isOpen) return;
+  connection.run(new Request(UNWATCH, `${path}\0${token}`), toTheEnd()).catch(() => undefined);
+}

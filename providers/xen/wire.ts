@@ -1,0 +1,145 @@
+/*
+ * XenStore's messages (Xen xen/include/public/io/xs_wire.h, docs/misc/xenstore.txt): a header of four 32-bit words in
+ * the machine's byte order, which is little-endian wherever Node runs under Xen, then the payload.
+ *
+ *   0 type | 4 request id, echoed | 8 transaction id, 0 for none | 12 bytes of payload
+ */
+
+/** Bytes of the header. */
+export const HEADER_BYTES = 16;
+/** Largest payload of a request, and of a reply through a ring (`XENSTORE_PAYLOAD_MAX`). */
+export const XENSTORE_PAYLOAD_MAX = 4096;
+/** Longest absolute path (`XENSTORE_ABS_PATH_MAX`). */
+export const XENSTORE_ABS_PATH_MAX = 3072;
+/** Longest relative path, and the rest of an absolute one behind the domain's directory (`XENSTORE_REL_PATH_MAX`). */
+export const XENSTORE_REL_PATH_MAX = 2048;
+
+/** Message types (`enum xsd_sockmsg_type`). */
+export const XS = {
+  CONTROL: 0,
+  DIRECTORY: 1,
+  READ: 2,
+  GET_PERMS: 3,
+  WATCH: 4,
+  UNWATCH: 5,
+  TRANSACTION_START: 6,
+  TRANSACTION_END: 7,
+  INTRODUCE: 8,
+  RELEASE: 9,
+  GET_DOMAIN_PATH: 10,
+  WRITE: 11,
+  MKDIR: 12,
+  RM: 13,
+  SET_PERMS: 14,
+  WATCH_EVENT: 15,
+  ERROR: 16,
+  IS_DOMAIN_INTRODUCED: 17,
+  RESUME: 18,
+  SET_TARGET: 19,
+  RESET_WATCHES: 21,
+  DIRECTORY_PART: 22,
+  GET_FEATURE: 23,
+  SET_FEATURE: 24,
+  GET_QUOTA: 25,
+  SET_QUOTA: 26,
+} as const;
+
+/** Name of a message type. */
+export type XsTypeName = keyof typeof XS;
+/** Number of a message type. */
+export type XsType = (typeof XS)[XsTypeName];
+
+const NAMES: Readonly<Record<number, string>> = Object.fromEntries(
+  Object.entries(XS).map(([name, number]) => [number, name]),
+);
+
+/** Gives the name of a type, its number for an unknown one. */
+export function typeName(type: number): string {
+  return NAMES[type] ?? `type ${type}`;
+}
+
+/** One whole message. */
+export interface XsMessage {
+  /** What it is, {@link XS}. */
+  readonly type: number;
+  /** Id of the request; chosen by the client, without a meaning in an event. */
+  readonly requestId: number;
+  /** Id of the transaction; 0 for none. */
+  readonly transactionId: number;
+  /** Payload. */
+  readonly payload: Uint8Array;
+}
+
+/** Writes a header; `length` is the payload's. */
+export function writeHeader(
+  target: Buffer,
+  at: number,
+  { type, requestId, transactionId }: Omit<XsMessage, "payload">,
+  length: number,
+): void {
+  target.writeUInt32LE(type, at);
+  target.writeUInt32LE(requestId, at + 4);
+  target.writeUInt32LE(transactionId, at + 8);
+  target.writeUInt32LE(length, at + 12);
+}
+
+/** Gives a whole message as it is sent. */
+export function encodeMessage(message: XsMessage): Buffer {
+  const bytes = Buffer.alloc(HEADER_BYTES + message.payload.length);
+  writeHeader(bytes, 0, message, message.payload.length);
+  bytes.set(message.payload, HEADER_BYTES);
+  return bytes;
+}
+
+/** Gives strings as a payload has them: each ended by a NUL. */
+export function encodeStrings(...strings: readonly string[]): Buffer {
+  return Buffer.from(strings.map((each) => `${each}\0`).join(""));
+}
+
+/**
+ * Gives the strings of a payload. The last one's NUL may be missing; an empty payload has none.
+ * @param most stop after so many, the last one being all the rest
+ */
+export function decodeStrings(payload: Uint8Array, most = Number.POSITIVE_INFINITY): string[] {
+  const bytes = Buffer.from(payload.buffer, payload.byteOffset, payload.length);
+  const strings: string[] = [];
+  for (let at = 0; at < bytes.length; ) {
+    const nul = strings.length + 1 < most ? bytes.indexOf(0, at) : lastNul(bytes);
+    const end = nul < at ? bytes.length : nul;
+    strings.push(bytes.toString("utf8", at, end));
+    at = end + 1;
+  }
+  return strings;
+}
+
+function lastNul(bytes: Buffer): number {
+  return bytes.at(-1) === 0 ? bytes.length - 1 : -1;
+}
+
+/** One part of a long listing, as DIRECTORY_PART gives it. */
+export interface DirectoryPart {
+  /** Changes whenever the directory does; a decimal number of 64 bits. */
+  readonly generation: string;
+  /** Names of this part. */
+  readonly names: readonly string[];
+  /** Offset of the next part; undefined after the last. */
+  readonly next: number | undefined;
+}
+
+/**
+ * Takes a reply to DIRECTORY_PART apart: the generation and a NUL, then whole names each with its NUL, after the last
+ * part's last name one NUL more.
+ * @param offset as asked
+ * @returns undefined when it is none
+ */
+export function decodeDirectoryPart(payload: Uint8Array, offset: number): DirectoryPart | undefined {
+  const bytes = Buffer.from(payload.buffer, payload.byteOffset, payload.length);
+  const nul = bytes.indexOf(0);
+  const generation = bytes.toString("latin1", 0, Math.max(nul, 0));
+  const list = bytes.subarray(nul + 1);
+  if (!/^\d{1,20}$/.test(generation) || list.at(-1) !== 0) return undefined;
+  const last = list.length === 1 || list.at(-2) === 0;
+  const names = decodeStrings(last ? list.subarray(0, -1) : list);
+  if (names.includes("")) return undefined;
+  return { generation, names, next: last ? undefined : offset + list.length };
+}
