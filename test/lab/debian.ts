@@ -21,21 +21,33 @@ export interface DebianPackage {
 
 /** Gives a package unpacked, from the cache or from Debian's archive. @throws Error when it cannot be had */
 export function debianPackage(name: string): DebianPackage {
+  return debianTree(name, [name]);
+}
+
+/**
+ * Gives packages unpacked into one tree.
+ * @param name of the tree
+ * @throws Error when one cannot be had
+ */
+export function debianTree(name: string, packages: readonly string[]): DebianPackage {
   const directory = join(CACHE, "debian", name);
   const stamp = join(directory, ".version");
-  if (!existsSync(stamp)) fetchPackage(name, directory);
+  if (!existsSync(stamp)) fetchTree(packages, directory);
   return { directory, version: readFileSync(stamp, "utf8") };
 }
 
-function fetchPackage(name: string, directory: string): void {
+/** Fetches packages; the first one's version counts. */
+function fetchTree(packages: readonly string[], directory: string): void {
   mkdirSync(join(CACHE, "debian"), { recursive: true });
   const work = mkdtempSync(join(CACHE, "debian", ".fetch-"));
   try {
-    run("apt-get", ["download", "-qq", name], { cwd: work });
-    const archive = readdirSync(work).find((file) => file.endsWith(".deb"));
-    if (archive === undefined) throw new Error(`apt-get downloaded no ${name}`);
-    run("dpkg-deb", ["-x", archive, "root"], { cwd: work });
-    const version = run("dpkg-deb", ["-f", archive, "Version"], { cwd: work }).trim();
+    run("apt-get", ["download", "-qq", ...packages], { cwd: work });
+    const archives = readdirSync(work).filter((file) => file.endsWith(".deb"));
+    if (archives.length !== packages.length)
+      throw new Error(`apt-get downloaded ${archives.length} of ${packages.length} packages`);
+    for (const archive of archives) run("dpkg-deb", ["-x", archive, "root"], { cwd: work });
+    const first = archives.find((file) => file.startsWith(`${packages[0]}_`)) ?? "";
+    const version = run("dpkg-deb", ["-f", first, "Version"], { cwd: work }).trim();
     writeFileSync(join(work, "root/.version"), version);
     rmSync(directory, { recursive: true, force: true });
     renameSync(join(work, "root"), directory);

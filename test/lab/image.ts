@@ -82,6 +82,8 @@ export function machineImage(
 export function addProgram(archive: CpioArchive, from: string, to: string, libraries?: string): void {
   archive.copy(from, to, true);
   const listed = run("env", [...(libraries ? [`LD_LIBRARY_PATH=${libraries}`] : []), "ldd", from]);
+  const missing = /^\s*(\S+) => not found$/m.exec(listed)?.[1];
+  if (missing !== undefined) throw new Error(`${from} needs ${missing}, which no package of the lab has`);
   for (const [, path] of listed.matchAll(/(?:=> |^\s*)(\/\S+) \(0x/gm))
     if (path !== undefined && existsSync(path)) archive.copy(path, libraryPlace(path, libraries), true);
 }

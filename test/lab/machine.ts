@@ -68,7 +68,8 @@ export function runMachine({ name, args, limitSeconds, onSaid }: MachineOptions)
       file.write(`${line}\n`);
       const said = saidBy(line);
       if (said === undefined) return;
-      if (said["event"] === "exit") exitCode = Number(said["code"]);
+      // A machine within a machine ends too: the first failure counts.
+      if (said["event"] === "exit") exitCode ||= Number(said["code"]);
       else if (said["event"] === "fact") facts[String(said["name"])] = String(said["value"]);
       else if (["pass", "fail", "pending"].includes(String(said["event"])))
         tests.push(said as unknown as LabTest);

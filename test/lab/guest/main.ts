@@ -19,7 +19,7 @@ if (process.argv[1] === import.meta.filename) {
     version: string;
   };
   say({ event: "fact", name: "pvbus", value: pvbus.version });
-  const mocha = new Mocha({ timeout: 60_000, reporter: "spec", color: false });
+  const mocha = new Mocha({ timeout: 180_000, reporter: "spec", color: false });
   for (const file of process.argv.slice(2)) mocha.addFile(resolve(import.meta.dirname, file));
   await mocha.loadFilesAsync();
   const runner = mocha.run((failures) => {
