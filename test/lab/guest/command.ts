@@ -10,9 +10,14 @@ export interface CommandOutcome {
   readonly stderr: string;
 }
 
+/** Under emulation and beside other machines a start takes its time. */
+const SLOW = ["--timeout", "120"];
+
 /** Runs the package's `pvbus` in the machine. */
-export function pvbus(...args: readonly string[]): Promise<CommandOutcome> {
-  const child = spawn(process.execPath, [PROGRAM, ...args], { stdio: ["ignore", "pipe", "pipe"] });
+export function pvbus(command: string, ...args: readonly string[]): Promise<CommandOutcome> {
+  const child = spawn(process.execPath, [PROGRAM, command, ...SLOW, ...args], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   let [stdout, stderr] = ["", ""];
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
     stdout += text;
