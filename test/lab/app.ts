@@ -39,7 +39,7 @@ export function installedPackage(): string {
   }
   const tests = join(app, "node_modules/pvbus/dist/test");
   rmSync(tests, { recursive: true, force: true });
-  for (const part of ["lab/guest", "support"])
+  for (const part of ["lab/guest", "native", "support"])
     cpSync(join(ROOT, "dist/test", part), join(tests, part), { recursive: true });
   return app;
 }

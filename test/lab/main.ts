@@ -6,11 +6,12 @@ import { installedPackage } from "./app.js";
 import { guestKernel } from "./debian.js";
 import type { Environment, Lab } from "./environment.js";
 import { devices } from "./environments/devices.js";
+import { guest } from "./environments/guest.js";
 import { xen } from "./environments/xen.js";
 import type { MachineOutcome } from "./machine.js";
 import { ROOT, run } from "./tools.js";
 
-const ENVIRONMENTS: readonly Environment[] = [devices, xen];
+const ENVIRONMENTS: readonly Environment[] = [guest, devices, xen];
 
 interface Row {
   readonly environment: Environment;
