@@ -34,14 +34,14 @@ export function isFrame(line: Buffer): boolean {
 /** Reads a line without its end; undefined for a frame that is broken in whatever way. */
 export function decodeFrame(line: Buffer): Frame | undefined {
   const end = trimmedLength(line);
-  const head = HEAD.exec(line.latin1Slice(0, Math.min(end, HEAD_BYTES)));
+  const head = HEAD.exec(latin1(line, 0, Math.min(end, HEAD_BYTES)));
   if (head === null) return undefined;
   const [{ length: start }, declared, checksum] = head as unknown as [string, string, string];
   if (Number(declared) !== end - start || hex(crc32(line.subarray(start, end))) !== checksum) return undefined;
-  const body = BODY.exec(line.latin1Slice(start, Math.min(end, start + HEAD_BYTES)));
+  const body = BODY.exec(latin1(line, start, Math.min(end, start + HEAD_BYTES)));
   if (body === null) return undefined;
   const [{ length }, id, word] = body as unknown as [string, string, string];
-  const payload = start + length < end ? line.latin1Slice(start + length, end) : undefined;
+  const payload = start + length < end ? latin1(line, start + length, end) : undefined;
   return { id, word, payload };
 }
 
@@ -52,7 +52,7 @@ export function decodeFrame(line: Buffer): Frame | undefined {
  * @returns undefined when the line is no frame of just that length
  */
 export function decodeFrameHead(head: Buffer, bytes: number): Frame | undefined {
-  const text = head.latin1Slice(0, HEAD_BYTES);
+  const text = latin1(head, 0, HEAD_BYTES);
   const found = HEAD.exec(text);
   if (found === null || Number(found[1]) !== bytes - found[0].length) return undefined;
   const body = BODY.exec(text.slice(found[0].length));
@@ -68,4 +68,8 @@ function trimmedLength(line: Buffer): number {
 
 function hex(checksum: number): string {
   return checksum.toString(16).padStart(8, "0");
+}
+
+function latin1(bytes: Buffer, start: number, end: number): string {
+  return bytes.toString("latin1", start, end);
 }

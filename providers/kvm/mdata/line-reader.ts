@@ -20,10 +20,10 @@ const KEPT_BYTES = 16 * 1024;
 export class LineReader {
   readonly #maxBytes: number;
   /** Beginning of the line that is not complete. */
-  #partial = Buffer.alloc(0);
+  #partial: Buffer = Buffer.alloc(0);
   #held = 0;
   #length = 0;
-  #chunk = Buffer.alloc(0);
+  #chunk: Buffer = Buffer.alloc(0);
 
   constructor(maxBytes: number) {
     this.#maxBytes = Math.max(maxBytes, HEAD_BYTES);
