@@ -1,0 +1,18 @@
+/** Gives the bytes of padded base64 text; undefined when the text is anything else, so that nothing is damaged in silence. */
+export function decodeBase64(text: string): Buffer | undefined {
+  if (text.length % 4 !== 0) return undefined;
+  const padding = text.endsWith("==") ? 2 : text.endsWith("=") ? 1 : 0;
+  const bytes = Buffer.from(text, "base64");
+  // Node's decoder leaves out what is no base64 and stops at padding: fewer bytes come.
+  return bytes.length === (text.length / 4) * 3 - padding ? bytes : undefined;
+}
+
+/** Gives padded base64 text. */
+export function encodeBase64(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64");
+}
+
+/** Gives the length that padded base64 of so many bytes has. */
+export function base64Length(bytes: number): number {
+  return Math.ceil(bytes / 3) * 4;
+}
