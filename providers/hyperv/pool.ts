@@ -16,6 +16,7 @@ import { type PoolFile, type Stamp, sameStamp } from "./pool-file.js";
 import { canScanFor, chunks, findLast, indexKey, PoolIndex, type ReadAt } from "./pool-index.js";
 import { ReadAhead } from "./pool-read-ahead.js";
 import { isSettled, isSurelyWhole } from "./pool-stability.js";
+import type { PoolPair, StorePool } from "./store-pool.js";
 
 /** Largest pool file that is read, about 400,000 records; the vendor's daemon is slow beyond 50,000. */
 export const MAX_POOL_BYTES = 1024 ** 3;
@@ -46,12 +47,8 @@ export interface PoolOptions {
   readonly scrub: boolean;
 }
 
-/** One pair of a pool, values as bytes. */
-export interface PoolPair {
-  /** Key as text; bytes that are not UTF-8 replaced by U+FFFD. */
-  readonly key: string;
-  /** Value bytes, a copy. */
-  readonly value: Uint8Array;
+/** One pair of a pool file, the value a copy. */
+interface FilePair extends PoolPair {
   /** The key's bytes in Latin-1, different for different keys. */
   readonly name: string;
 }
@@ -92,7 +89,7 @@ export interface PoolChange {
  * the vendor's daemon; otherwise they take the shared locks. Writers hold the exclusive locks over the whole
  * read-modify-write.
  */
-export class Pool {
+export class Pool implements StorePool {
   readonly #options: PoolOptions;
   readonly #file: PoolFile;
   readonly #record = Buffer.alloc(RECORD_SIZE);
@@ -138,7 +135,7 @@ export class Pool {
   }
 
   /** Resolves with the pairs whose key begins with a prefix, in file order, each key once with its last value. */
-  async *list(prefix: string, call: Call): AsyncGenerator<PoolPair, void, undefined> {
+  async *list(prefix: string, call: Call): AsyncGenerator<FilePair, void, undefined> {
     let first: PoolIndex | undefined;
     let position = 0;
     for (;;) {
@@ -206,11 +203,11 @@ export class Pool {
   }
 
   /** Resolves with all pairs in one consistent state, by the keys' bytes in Latin-1. */
-  async snapshot(prefix: string, call: Call): Promise<Map<string, PoolPair>> {
+  async snapshot(prefix: string, call: Call): Promise<Map<string, FilePair>> {
     return this.#consistently(call, async (view) => {
       const { size } = view;
       const index = await this.#indexOf(view, call);
-      const all = new Map<string, PoolPair>();
+      const all = new Map<string, FilePair>();
       for (let at = 0; at < size; ) {
         const { pairs, next } = this.#page(index, at, size, prefix);
         for (const pair of pairs) all.set(pair.name, pair);
@@ -363,8 +360,8 @@ export class Pool {
     return known;
   }
 
-  #page(index: PoolIndex, from: number, size: number, prefix: string): { pairs: PoolPair[]; next: number } {
-    const pairs: PoolPair[] = [];
+  #page(index: PoolIndex, from: number, size: number, prefix: string): { pairs: FilePair[]; next: number } {
+    const pairs: FilePair[] = [];
     for (const { chunk, offset } of chunks(from, size, this.#readAt)) {
       for (let at = 0; at < chunk.length; at += RECORD_SIZE) {
         const { key, value } = decodeRecord(chunk, at);
