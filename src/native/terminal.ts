@@ -3,8 +3,8 @@ import { openLibc } from "./libc.js";
 
 /** More than struct termios has anywhere (60 bytes on Linux, 72 on macOS). */
 const TERMIOS_BYTES = 256;
-/** Offset of c_cflag, behind c_iflag and c_oflag, each of 4 bytes. */
-const CFLAG = 8;
+/** Index of c_cflag among the 32-bit words, behind c_iflag and c_oflag (macOS has 64-bit ones). */
+const CFLAG = 2;
 /** Lowers the modem lines when the last program closes the port (asm-generic/termbits.h; sys/_termios.h of the BSDs). */
 const HUPCL = process.platform === "linux" ? 0x400 : 0x4000;
 const TCSANOW = 0;
@@ -17,11 +17,12 @@ const TCSANOW = 0;
  */
 export function makeRaw(fd: number, loader: KoffiLoader = loadKoffi): void {
   const libc = openLibc(loader);
-  const termios = Buffer.alloc(TERMIOS_BYTES);
+  const words = new Uint32Array(TERMIOS_BYTES / 4);
+  const termios = Buffer.from(words.buffer);
   const got = libc.call(libc.function("int tcgetattr(int, void *)"), fd, termios);
   if (got.rc !== 0) throw libc.systemError("tcgetattr", got.errno);
   libc.function("void cfmakeraw(void *)")(termios);
-  if (process.platform !== "darwin") termios.writeUInt32LE((termios.readUInt32LE(CFLAG) & ~HUPCL) >>> 0, CFLAG);
+  if (process.platform !== "darwin") words[CFLAG] = (words[CFLAG] ?? 0) & ~HUPCL;
   const set = libc.call(libc.function("int tcsetattr(int, int, const void *)"), fd, TCSANOW, termios);
   if (set.rc !== 0) throw libc.systemError("tcsetattr", set.errno);
 }

@@ -11,7 +11,10 @@ import type { Link, LinkEvents } from "./link.js";
 /** Most bytes of one read: a virtio port gives 32 KiB at once. */
 const BUFFER_BYTES = 64 * 1024;
 
-const PORT_CODES: Readonly<Record<string, PvbusErrorCode>> = { ENOENT: "ERR_UNAVAILABLE", ENXIO: "ERR_UNAVAILABLE" };
+const PORT_CODES: Readonly<Record<string, PvbusErrorCode>> = {
+  ENOENT: "ERR_UNAVAILABLE",
+  ENXIO: "ERR_UNAVAILABLE",
+};
 const PORT_ADVICE = {
   EBUSY: "another program has it open (a pvbus watch, for one); a port takes one at a time",
   EACCES: "the port is root's; run as root or have a udev rule give it to a group",

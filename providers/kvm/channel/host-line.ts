@@ -31,6 +31,7 @@ export class HostLine {
     const line = new HostLine(endpoint.name, maxLineBytes);
     const events = { onData: (data: Buffer) => line.#take(data), onEnd: (error?: Error) => line.#end(error) };
     line.#link = await endpoint.open(events, call);
+    if (!line.#isOpen) await line.#link.close();
     return line;
   }
 
@@ -45,8 +46,9 @@ export class HostLine {
     try {
       await this.#link?.write(data, call);
     } catch (error) {
+      const wasOpen = this.#isOpen;
       await this.close();
-      throw error;
+      throw wasOpen ? error : this.lost();
     }
   }
 
@@ -80,6 +82,8 @@ export class HostLine {
     if (!this.#isOpen) return;
     this.#isOpen = false;
     this.#failure = error;
+    // A write that waits for room would go on waiting.
+    void this.#link?.close();
     this.#resolveEnded();
     this.onEnd();
   }

@@ -4,7 +4,7 @@ import { EMPTY_LINE, INVALID_COMMAND, NEGOTIATE, VERSION_2 } from "../mdata/plai
 import type { HostLine } from "./host-line.js";
 
 /** So long nobody speaks before a shared line counts as quiet. */
-const QUIET_MS = 100;
+const QUIET_MS = 500;
 /** First wait for the answer to an empty line; the waits grow, the host may be slow or just starting. */
 const FIRST_TRY_MS = 250;
 const LONGEST_TRY_MS = 2_000;

@@ -26,7 +26,7 @@ const FORMS = "unix:PATH, port:PATH (or a port's name), serial:PATH or vsock:CID
 
 /**
  * Takes a channel apart as the user names it.
- * @throws PvbusError `ERR_UNAVAILABLE` naming the forms there are, or for a port that this machine does not have
+ * @throws PvbusError `ERR_UNAVAILABLE` naming the forms there are
  */
 export function parseChannel(host: Host, channel: string): Endpoint {
   const at = channel.indexOf(":");
@@ -34,7 +34,8 @@ export function parseChannel(host: Host, channel: string): Endpoint {
   const rest = channel.slice(at + 1);
   if (at > 0 && rest !== "") {
     if (scheme === "unix") return unixEndpoint(channel, placeOf(host, rest));
-    if (scheme === "port") return portEndpoint(channel, rest.includes("/") ? placeOf(host, rest) : named(host, rest));
+    if (scheme === "port")
+      return portEndpoint(channel, () => (rest.includes("/") ? placeOf(host, rest) : named(host, rest)));
     if (scheme === "serial") return serialEndpoint(channel, placeOf(host, rest));
     const [, cid, port] = /^(\d{1,10}):(\d{1,10})$/.exec(rest) ?? [];
     if (scheme === "vsock" && Number(cid) <= MAX_U32 && Number(port) <= MAX_U32)
@@ -50,12 +51,14 @@ export function parseChannel(host: Host, channel: string): Endpoint {
  */
 export function findChannel(host: Host, portName: string): Endpoint | undefined {
   const port = portPath(host, portName);
-  if (port !== undefined) return portEndpoint(`port:${portName}`, port);
+  if (port !== undefined) return portEndpoint(`port:${portName}`, () => port);
   const socket = ZONE_SOCKETS.find((path) => existsSync(host.path(path)));
   if (socket !== undefined) return unixEndpoint(`unix:${socket}`, host.path(socket));
   const serial = SERIAL[host.platform];
   if (serial === undefined || !existsSync(host.path(serial))) return undefined;
-  return shortText(host, PRODUCT).startsWith("SmartDC") ? serialEndpoint(`serial:${serial}`, host.path(serial)) : undefined;
+  return shortText(host, PRODUCT).startsWith("SmartDC")
+    ? serialEndpoint(`serial:${serial}`, host.path(serial))
+    : undefined;
 }
 
 /** Gives the names of all virtio-serial ports of this machine. */
@@ -63,8 +66,10 @@ export function portNames(host: Host): string[] {
   return ports(host).map((port) => shortText(host, `${PORT_NAMES}/${port}/name`));
 }
 
-function portEndpoint(name: string, path: string): Endpoint {
-  const open: Endpoint["open"] = async (events) => (await import("./device-links.js")).openPort(path, events);
+/** @param find gives the port's device, which may come and go */
+function portEndpoint(name: string, find: () => string): Endpoint {
+  const open: Endpoint["open"] = async (events) =>
+    (await import("./device-links.js")).openPort(find(), events);
   return { name, isShared: true, open };
 }
 

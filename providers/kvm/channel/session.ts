@@ -1,6 +1,6 @@
 import { randomInt } from "node:crypto";
-import type { Call } from "../../../src/bus/call.js";
-import { pvbusError } from "../../../src/bus/errors.js";
+import { Call } from "../../../src/bus/call.js";
+import { type PvbusError, pvbusError } from "../../../src/bus/errors.js";
 import { type Answer, decodeAnswer, type KeyEvent } from "../mdata/answer.js";
 import { decodeFrame, decodeFrameHead, isFrame } from "../mdata/frame.js";
 import type { Line } from "../mdata/line-reader.js";
@@ -16,10 +16,21 @@ export type EventListener = (event: KeyEvent) => void;
 /** Says that a session was over before anything of a request was written. */
 export class SessionOver extends Error {}
 
+interface SessionParts {
+  readonly maxLineBytes: number;
+  readonly isShared: boolean;
+}
+
 interface Waiting {
   readonly resolve: (answer: Answer) => void;
   readonly reject: (error: Error) => void;
 }
+
+/** A host that says nothing at all for so long while somebody waits is taken for gone. */
+const SILENT_MS = 1_000;
+/** On a shared line a frame may get lost; what changes nothing is asked again after that time, under the same id. */
+const REPEAT_MS = 5_000;
+const REPEATABLE: readonly Request["command"][] = ["GET", "KEYS", "CAPS", "WATCH"];
 
 const IDS = 2 ** 32;
 const HEX_DIGITS = 8;
@@ -34,16 +45,22 @@ export class Session {
   readonly version: 1 | 2;
   readonly #line: HostLine;
   readonly #maxBytes: number;
+  readonly #isShared: boolean;
   readonly #waiting = new Map<string, Waiting>();
   readonly #watches = new Map<string, EventListener>();
   #plain: (Waiting & { readonly reader: PlainAnswerReader }) | undefined;
   #lastId = randomInt(IDS);
+  #heardAt = performance.now();
 
-  private constructor(line: HostLine, version: 1 | 2, maxLineBytes: number) {
+  private constructor(line: HostLine, version: 1 | 2, { maxLineBytes, isShared }: SessionParts) {
     this.#line = line;
     this.version = version;
     this.#maxBytes = maxLineBytes;
-    line.onLine = version === 2 ? (each, isWhole) => this.#take(each, isWhole) : (each) => this.#takePlain(each);
+    this.#isShared = isShared;
+    line.onLine =
+      version === 2
+        ? (each, isWhole) => this.#take(each, isWhole)
+        : (each, isWhole) => this.#takePlain(each, isWhole);
     line.onEnd = () => this.#rejectAll();
   }
 
@@ -57,7 +74,7 @@ export class Session {
     try {
       const version = await negotiate(line, endpoint.isShared, call);
       if (!line.isOpen) throw line.lost();
-      return new Session(line, version, maxLineBytes);
+      return new Session(line, version, { maxLineBytes, isShared: endpoint.isShared });
     } catch (error) {
       await line.close();
       throw error;
@@ -123,12 +140,27 @@ export class Session {
     const answer = new Promise<Answer>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
     // It may be given up before it settles.
     answer.catch(() => undefined);
+    const frame = encodeRequest(id, request);
+    const sentAt = performance.now();
+    const repeat = this.#isShared && REPEATABLE.includes(request.command);
+    const repetition = repeat ? setInterval(() => this.#repeat(frame), REPEAT_MS).unref() : undefined;
     try {
-      await this.#line.write(encodeRequest(id, request), call);
+      await this.#line.write(frame, call);
       return await call.within(answer, ANSWER);
+    } catch (error) {
+      // The next one begins anew, with whoever is there then.
+      if (performance.now() - Math.max(sentAt, this.#heardAt) > SILENT_MS) await this.close();
+      throw error;
     } finally {
+      clearInterval(repetition);
       this.#waiting.delete(id);
     }
+  }
+
+  #repeat(frame: Buffer): void {
+    const call = new Call({ timeoutMs: REPEAT_MS });
+    // Whoever waits for the answer hears of a line that is gone.
+    this.#line.write(frame, call).catch(() => undefined);
   }
 
   async #sendPlain(request: Request, call: Call): Promise<Answer> {
@@ -159,22 +191,28 @@ export class Session {
   }
 
   #take({ bytes, length }: Line, isWhole: boolean): void {
-    if (!isWhole) return this.#refuse(decodeFrameHead(bytes, length)?.id, length);
-    const frame = isFrame(bytes) ? decodeFrame(bytes) : undefined;
+    this.#heardAt = performance.now();
+    const frame = isWhole && isFrame(bytes) ? decodeFrame(bytes) : undefined;
     const answer = frame && decodeAnswer(frame);
+    if (!isWhole) this.#refuse(decodeFrameHead(bytes, length)?.id, length);
     if (frame === undefined || answer === undefined) return;
     if (answer.kind === "event") this.#watches.get(frame.id)?.(answer.event);
     else this.#waiting.get(frame.id)?.resolve(answer);
   }
 
-  #takePlain({ bytes }: Line): void {
-    const answer = this.#plain?.reader.take(bytes);
+  #takePlain({ bytes, length }: Line, isWhole: boolean): void {
+    if (!isWhole) this.#plain?.reject(this.#tooLong(length));
+    const answer = isWhole ? this.#plain?.reader.take(bytes) : undefined;
     if (answer !== undefined) this.#plain?.resolve(answer);
   }
 
   #refuse(id: string | undefined, length: number): void {
+    this.#waiting.get(id ?? "")?.reject(this.#tooLong(length));
+  }
+
+  #tooLong(length: number): PvbusError {
     const message = `the host's answer has ${length} bytes, ${this.#maxBytes} are taken; set maxLineBytes`;
-    this.#waiting.get(id ?? "")?.reject(pvbusError("ERR_PROTOCOL", message));
+    return pvbusError("ERR_PROTOCOL", message);
   }
 
   #rejectAll(): void {

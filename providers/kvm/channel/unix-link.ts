@@ -24,7 +24,10 @@ export function unixEndpoint(name: string, path: string): Endpoint {
     isShared: false,
     open: async (events, call) => {
       if (Buffer.byteLength(path) > MAX_PATH_BYTES)
-        throw pvbusError("ERR_UNAVAILABLE", `the socket path of ${name} has more than ${MAX_PATH_BYTES} bytes; shorten it`);
+        throw pvbusError(
+          "ERR_UNAVAILABLE",
+          `the socket path of ${name} has more than ${MAX_PATH_BYTES} bytes; shorten it`,
+        );
       const socket = createConnection({ path });
       try {
         await call.within(connected(socket), `the connection to ${name}`);
