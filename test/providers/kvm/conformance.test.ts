@@ -1,0 +1,52 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { KvmProvider } from "../../../providers/kvm/index.js";
+import type { StoreTarget } from "../../../src/bus/provider.js";
+import type { ProviderStore } from "../../../src/bus/store.js";
+import { nodeHost } from "../../../src/host/node-host.js";
+import {
+  type ConformanceSubject,
+  describeProviderConformance,
+  type KvmHostDialect,
+  KvmHostSimulator,
+} from "../../../src/testing/index.js";
+
+/** A store of a host that keeps text alone; which kind it is shows only once it has answered. */
+async function textStore(provider: KvmProvider, target: StoreTarget): Promise<ProviderStore> {
+  const store = await provider.open(target);
+  return Object.defineProperty(store, "capabilities", { value: { ...store.capabilities, binary: false } });
+}
+
+/** The provider on a UNIX socket of a simulated host, with a fw_cfg item beside it. */
+async function kvmWith(dialect: KvmHostDialect): Promise<ConformanceSubject> {
+  const sysroot = mkdtempSync(join(tmpdir(), "pvbus-kvm-"));
+  const host = await KvmHostSimulator.listen(join(sysroot, "meta.sock"), { dialect });
+  host.set("sdc:hostname", "web-1");
+  host.set("given", "from the host");
+  for (const [name, text] of Object.entries({ name: "opt/org.pvbus/item\n", size: "5\n", raw: "fixed" })) {
+    const path = join(sysroot, "sys/firmware/qemu_fw_cfg/by_key/32", name);
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, text);
+  }
+  writeFileSync(join(sysroot, "sys/firmware/qemu_fw_cfg/rev"), "3\n");
+  const provider = new KvmProvider(nodeHost({ platform: "linux", sysroot }));
+  const target = { channel: "unix:/meta.sock", options: { pollMs: 10 } };
+  return {
+    ...(dialect === "pvbus" ? { provider, target } : { open: () => textStore(provider, target) }),
+    keys: {
+      writable: (label: string) => `meta/${label}`,
+      listed: (key) => (/^(meta|fwcfg|smbios)\//.test(key) ? key : `meta/${key}`),
+      prefix: "meta/",
+      given: { "meta/given": "from the host", "fwcfg/opt/org.pvbus/item": "fixed" },
+      readOnly: ["meta/sdc:hostname", "meta/sdc:absent", "fwcfg/opt/org.pvbus/item", "smbios/system/uuid"],
+    },
+    cleanup: async () => {
+      await host.stop();
+      rmSync(sysroot, { recursive: true, force: true });
+    },
+  };
+}
+
+describeProviderConformance("KvmProvider with a pvbus host", () => kvmWith("pvbus"));
+describeProviderConformance("KvmProvider with a host as SmartOS has it", () => kvmWith("smartos"));
