@@ -95,14 +95,19 @@ export class ChannelClient {
   async connect(call: Call): Promise<Connected> {
     this.#checkOpen();
     if (this.#connected?.session.isOpen) return this.#connected;
+    let busy: PvbusError | undefined;
     for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
-      this.#connecting ??= this.#connect();
       try {
+        if (busy !== undefined) await call.sleep(pause, `the metadata channel ${this.name}`);
+        this.#connecting ??= this.#connect();
         return await call.within(this.#connecting, `an answer on the metadata channel ${this.name}`);
       } catch (error) {
         this.#checkOpen();
-        if (!PvbusError.is(error) || error.code !== "ERR_BUSY") throw error;
-        await this.#waitForOthers(call, pause, error);
+        if (!PvbusError.is(error)) throw error;
+        // That the line is taken says more than that the time is over.
+        if (error.code === "ERR_TIMEOUT" && busy !== undefined) throw busy;
+        if (error.code !== "ERR_BUSY") throw error;
+        busy = error;
       }
     }
   }
@@ -155,15 +160,6 @@ export class ChannelClient {
         isDisconnected(error) ||
         (PvbusError.is(error) && error.code === "ERR_TIMEOUT");
       throw isSilent ? nobodyAnswers(this.name, error) : error;
-    }
-  }
-
-  async #waitForOthers(call: Call, pause: number, busy: PvbusError): Promise<void> {
-    try {
-      await call.sleep(pause, `the metadata channel ${this.name}`);
-    } catch (error) {
-      // That it is taken says more than that the time is over.
-      throw PvbusError.is(error) && error.code === "ERR_TIMEOUT" ? busy : error;
     }
   }
 
