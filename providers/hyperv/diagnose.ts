@@ -1,14 +1,18 @@
 import { accessSync, constants, existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { Call } from "../../src/bus/call.js";
 import type { Diagnosis } from "../../src/bus/diagnosis.js";
 import { PvbusError } from "../../src/bus/errors.js";
+import type { ProviderStore } from "../../src/bus/store.js";
 import type { Host } from "../../src/host/host.js";
 import { loadKoffi } from "../../src/native/koffi.js";
-import { POOLS } from "./keys.js";
+import { POOLS, type PoolName } from "./keys.js";
 import { poolDirectory, poolFileName } from "./pool-places.js";
 
 /** VMBus class of the KVP service (openvmm vm/devices/hyperv_ic_protocol/src/kvp.rs). */
 const KVP_CLASS_ID = "a9a0f4e7-5a45-4d96-b827-8a841e8c03e6";
+/** The vendor's on Linux, ours. */
+const DAEMON_NAMES = /^(hv_kvp_daemon|pvbus-kvpd)/;
 const START_DAEMON = "systemctl start hv-kvp-daemon.service";
 const INSTALL_DAEMON = "apt-get install hyperv-daemons";
 
@@ -16,6 +20,38 @@ const INSTALL_DAEMON = "apt-get install hyperv-daemons";
 export function diagnoseHyperv(host: Host, directory?: string): readonly Diagnosis[] {
   const checks = host.platform === "linux" ? [vmbus(host), service(host), device(host), daemon(host)] : [];
   return [...checks, ...pools(host, directory), nativeCalls()];
+}
+
+/** Checks by reading whether the pools can be reached that are no files. Never throws for a machine's state. */
+export async function diagnoseStore(open: () => Promise<ProviderStore>): Promise<readonly Diagnosis[]> {
+  const call = new Call();
+  const checks: Diagnosis[] = [];
+  let store: ProviderStore | undefined;
+  try {
+    store = await open();
+    for (const { name } of POOLS) checks.push(await readable(store, name, call));
+  } catch (error) {
+    if (!PvbusError.is(error)) throw error;
+    checks.push({ what: "the pools can be opened", works: false, why: error.message });
+  } finally {
+    await store?.close();
+  }
+  return checks;
+}
+
+async function readable(
+  store: ProviderStore,
+  pool: PoolName | "AutoInternal",
+  call: Call,
+): Promise<Diagnosis> {
+  const what = `pool ${pool} can be read`;
+  try {
+    await store.read?.(`${pool}/pvbus`, call);
+    return { what, works: true };
+  } catch (error) {
+    if (!PvbusError.is(error)) throw error;
+    return { what, works: false, why: error.message };
+  }
 }
 
 function vmbus(host: Host): Diagnosis {
@@ -51,7 +87,7 @@ function daemon(host: Host): Diagnosis {
       /^\d+$/.test(pid) &&
       text(host.path(`/proc/${pid}/comm`))
         .trim()
-        .startsWith("hv_kvp_daemon"),
+        .match(DAEMON_NAMES) !== null,
   );
   if (running) return { what: "the KVP daemon runs", works: true };
   const places = ["/usr/sbin/hv_kvp_daemon", "/usr/lib/linux-tools", "/usr/sbin/hypervkvpd"];

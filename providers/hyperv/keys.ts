@@ -38,16 +38,26 @@ export interface PoolKey {
 export interface WriteLimits {
   /** Longest key in UTF-16 code units. */
   readonly keyUnits: number;
+  /** Longest key in UTF-8 bytes. */
+  readonly keyBytes: number;
   /** Longest value in UTF-16 code units. */
   readonly valueUnits: number;
+  /** Longest value in UTF-8 bytes. */
+  readonly valueBytes: number;
 }
 
+const FIELD_BYTES = {
+  keyBytes: HV_KVP_EXCHANGE_MAX_KEY_SIZE - 1,
+  valueBytes: HV_KVP_EXCHANGE_MAX_VALUE_SIZE - 1,
+};
+
 /** What the host surely gets whole: the kernel cuts longer ones silently (Linux drivers/hv/hv_kvp.c, kvp_respond_to_host). */
-export const HOST_LIMITS: WriteLimits = { keyUnits: 254, valueUnits: 1022 };
+export const HOST_LIMITS: WriteLimits = { keyUnits: 254, valueUnits: 1022, ...FIELD_BYTES };
 /** What the file fields hold; the host gets the first {@link HOST_LIMITS} units only. */
 export const FILE_LIMITS: WriteLimits = {
-  keyUnits: HV_KVP_EXCHANGE_MAX_KEY_SIZE - 1,
-  valueUnits: HV_KVP_EXCHANGE_MAX_VALUE_SIZE - 1,
+  keyUnits: FIELD_BYTES.keyBytes,
+  valueUnits: FIELD_BYTES.valueBytes,
+  ...FIELD_BYTES,
 };
 
 /** Gives the pool and the rest of a key or prefix: the longest pool name that fits wins, without regard to case. */
@@ -63,10 +73,11 @@ function splitPool(text: string): { pool: PoolInfo; rest: string | undefined } |
 
 /**
  * Takes a native key `Pool/Key` apart.
+ * @param longestBytes what a key in the store can have at most, whoever wrote it
  * @throws PvbusError `ERR_KEY_INVALID` without a known pool, without a key, or with a lone surrogate;
  * `ERR_KEY_TOO_LONG` beyond what a record field can hold
  */
-export function parseKey(native: string): PoolKey {
+export function parseKey(native: string, longestBytes = HV_KVP_EXCHANGE_MAX_KEY_SIZE): PoolKey {
   const split = splitPool(native);
   if (split === undefined)
     throw pvbusError(
@@ -85,11 +96,8 @@ export function parseKey(native: string): PoolKey {
   if (!rest.isWellFormed())
     throw pvbusError("ERR_KEY_INVALID", "the key holds a lone surrogate, which has no encoding; repair it");
   const bytes = Buffer.byteLength(rest);
-  if (bytes > HV_KVP_EXCHANGE_MAX_KEY_SIZE) {
-    throw pvbusError(
-      "ERR_KEY_TOO_LONG",
-      `the key has ${bytes} bytes; a record holds at most ${HV_KVP_EXCHANGE_MAX_KEY_SIZE - 1}`,
-    );
+  if (bytes > longestBytes) {
+    throw pvbusError("ERR_KEY_TOO_LONG", `the key has ${bytes} bytes; no key there has over ${longestBytes}`);
   }
   return { pool, key: rest };
 }
@@ -121,11 +129,11 @@ export function nativeKey(pool: PoolInfo, key: string): string {
  */
 export function checkPair(key: string, value: Uint8Array, limits: WriteLimits): void {
   const keyBytes = Buffer.byteLength(key);
-  if (key.length > limits.keyUnits || keyBytes >= HV_KVP_EXCHANGE_MAX_KEY_SIZE) {
+  if (key.length > limits.keyUnits || keyBytes > limits.keyBytes) {
     throw pvbusError(
       "ERR_KEY_TOO_LONG",
       `the key has ${key.length} UTF-16 units and ${keyBytes} bytes; allowed are ${limits.keyUnits} units and ` +
-        `${HV_KVP_EXCHANGE_MAX_KEY_SIZE - 1} bytes, shorten it`,
+        `${limits.keyBytes} bytes, shorten it`,
     );
   }
   if (!isUtf8(value) || value.includes(0)) {
@@ -135,11 +143,11 @@ export function checkPair(key: string, value: Uint8Array, limits: WriteLimits): 
     );
   }
   const valueUnits = Buffer.from(value.buffer, value.byteOffset, value.length).toString("utf8").length;
-  if (valueUnits > limits.valueUnits || value.length >= HV_KVP_EXCHANGE_MAX_VALUE_SIZE) {
+  if (valueUnits > limits.valueUnits || value.length > limits.valueBytes) {
     throw pvbusError(
       "ERR_VALUE_TOO_LONG",
       `the value has ${valueUnits} UTF-16 units and ${value.length} bytes; allowed are ${limits.valueUnits} units and ` +
-        `${HV_KVP_EXCHANGE_MAX_VALUE_SIZE - 1} bytes, shorten it or use bus.portable(), which splits`,
+        `${limits.valueBytes} bytes, shorten it or use bus.portable(), which splits`,
     );
   }
 }

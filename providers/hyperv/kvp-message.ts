@@ -109,7 +109,7 @@ const DELETE = { keySizeAt: 4, keyAt: 8 };
 const ENUMERATE = { indexAt: 4, keyAt: 20, valueAt: 532 };
 
 function bufferOf(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
 /** Gives the bytes of a field before its first NUL, a view. */
@@ -247,17 +247,28 @@ function putBytes(message: Buffer, at: number, size: number, bytes: Uint8Array):
 /** Makes the reply to a request: the request itself with an error word. */
 export function encodeReply(request: Uint8Array, status: number): Buffer {
   const reply = Buffer.from(request);
-  reply.writeUInt32LE(status >>> 0, 0);
+  turnIntoReply(reply, status);
   return reply;
 }
 
-/** Makes the reply to an ENUMERATE that found a record. */
+/** Makes a request the reply to itself, in place. */
+export function turnIntoReply(message: Buffer, status: number): void {
+  message.writeUInt32LE(status >>> 0, 0);
+}
+
+/** Makes the reply to an ENUMERATE that found a record. @throws RangeError for a part that does not fit with its NUL */
 export function encodeEnumerateReply(request: Uint8Array, key: Uint8Array, value: Uint8Array): Buffer {
-  const reply = encodeReply(request, 0);
-  reply.fill(0, ENUMERATE.keyAt);
-  putBytes(reply, ENUMERATE.keyAt, HV_KVP_EXCHANGE_MAX_KEY_SIZE, key);
-  putBytes(reply, ENUMERATE.valueAt, HV_KVP_EXCHANGE_MAX_VALUE_SIZE, value);
+  const reply = Buffer.from(request);
+  turnIntoEnumerateReply(reply, key, value);
   return reply;
+}
+
+/** Makes an ENUMERATE the reply to itself, in place. @throws RangeError as {@link encodeEnumerateReply} */
+export function turnIntoEnumerateReply(message: Buffer, key: Uint8Array, value: Uint8Array): void {
+  turnIntoReply(message, 0);
+  message.fill(0, ENUMERATE.keyAt);
+  putBytes(message, ENUMERATE.keyAt, HV_KVP_EXCHANGE_MAX_KEY_SIZE, key);
+  putBytes(message, ENUMERATE.valueAt, HV_KVP_EXCHANGE_MAX_VALUE_SIZE, value);
 }
 
 /** Makes the reply to a GET that found a record: as many bytes of the value as the request asks for. */

@@ -1,24 +1,16 @@
-import { type FSWatcher, watch } from "node:fs";
 import type { Call } from "../../src/bus/call.js";
 import { PvbusError, pvbusError } from "../../src/bus/errors.js";
-import type { Logger } from "../../src/host/host.js";
-import type { Pool, PoolPair } from "./pool.js";
 import { isMissing } from "./pool-errors.js";
-import { poolFileName } from "./pool-places.js";
-
-/** How often the files are looked at where the file system gives no notifications. */
-const POLL_MS = 1_000;
+import type { PoolPair, PoolSystem, StorePool } from "./store-pool.js";
 
 /** What a watch needs. */
 export interface WatchParts {
-  /** The pools' directory. */
-  readonly directory: string;
+  /** What tells of changes. */
+  readonly system: Pick<PoolSystem, "notify">;
   /** The pools to follow. */
-  readonly pools: readonly Pool[];
+  readonly pools: readonly StorePool[];
   /** Beginning of the keys to follow. */
   readonly keyPrefix: string;
-  /** Told when the watch has to poll. */
-  readonly logger: Logger;
   /** Called when every later change will be seen. */
   readonly ready: () => void;
   /** Aborts when the store closes. */
@@ -28,7 +20,7 @@ export interface WatchParts {
 /** One change in a pool; without a value the key is gone. */
 export interface PoolChange {
   /** Where. */
-  readonly pool: Pool;
+  readonly pool: StorePool;
   /** Key as text. */
   readonly key: string;
   /** New value. */
@@ -53,8 +45,8 @@ class Bell {
 }
 
 /**
- * Yields what changes in the pools, by comparing consistent states whenever the file system tells of a change. Ends
- * when the call is over; a pool file that is missing for a while (the daemon restarts) counts as unchanged.
+ * Yields what changes in the pools, by comparing consistent states whenever the operating system tells of a change. Ends
+ * when the call is over; a pool that is missing for a while (the daemon restarts) counts as unchanged.
  * @throws PvbusError `ERR_DISCONNECTED` when the store closes, and what reading a pool throws
  */
 export async function* watchPools(
@@ -63,9 +55,8 @@ export async function* watchPools(
 ): AsyncGenerator<PoolChange, void, undefined> {
   if (call.signal?.aborted || call.remainingMs === 0) return;
   const bell = new Bell();
-  const files = new Set(parts.pools.map((pool) => poolFileName(pool.info.number)));
   // The notification is armed before the first state is read: nothing falls between.
-  const stop = notify(parts, files, () => bell.ring());
+  const stop = parts.system.notify(parts.pools, () => bell.ring());
   // The consumer may never come back for more, so the end releases the handles by itself.
   let ended = false;
   const end = (): void => {
@@ -80,7 +71,7 @@ export async function* watchPools(
   call.signal?.addEventListener("abort", end);
   parts.closing.addEventListener("abort", end);
   try {
-    const states = new Map<Pool, Map<string, PoolPair>>();
+    const states = new Map<StorePool, ReadonlyMap<string, PoolPair>>();
     for (const pool of parts.pools)
       states.set(pool, (await stateOf(pool, parts.keyPrefix, call)) ?? new Map());
     parts.ready();
@@ -107,7 +98,11 @@ export async function* watchPools(
   }
 }
 
-async function stateOf(pool: Pool, prefix: string, call: Call): Promise<Map<string, PoolPair> | undefined> {
+async function stateOf(
+  pool: StorePool,
+  prefix: string,
+  call: Call,
+): Promise<ReadonlyMap<string, PoolPair> | undefined> {
   try {
     return await pool.snapshot(prefix, call);
   } catch (error) {
@@ -117,7 +112,7 @@ async function stateOf(pool: Pool, prefix: string, call: Call): Promise<Map<stri
 }
 
 function* differences(
-  pool: Pool,
+  pool: StorePool,
   before: ReadonlyMap<string, PoolPair>,
   after: ReadonlyMap<string, PoolPair>,
 ): Generator<PoolChange> {
@@ -126,27 +121,4 @@ function* differences(
     const old = before.get(name)?.value;
     if (old === undefined || Buffer.compare(old, value) !== 0) yield { pool, key, value };
   }
-}
-
-/** Arms the file system's notification for the directory, polling where there is none; gives what ends it. */
-function notify(parts: WatchParts, files: ReadonlySet<string>, ring: () => void): () => void {
-  let watcher: FSWatcher | undefined;
-  let timer: NodeJS.Timeout | undefined;
-  const poll = (error: unknown): void => {
-    watcher?.close();
-    parts.logger.warn("no file notifications, looking once a second", { directory: parts.directory, error });
-    timer ??= setInterval(ring, POLL_MS);
-  };
-  try {
-    watcher = watch(parts.directory, (_event, name) => {
-      if (name === null || files.has(name)) ring();
-    });
-    watcher.on("error", poll);
-  } catch (error) {
-    poll(error);
-  }
-  return () => {
-    watcher?.close();
-    clearInterval(timer);
-  };
 }

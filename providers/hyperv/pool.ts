@@ -14,7 +14,9 @@ import {
 } from "./pool-edit.js";
 import { type PoolFile, type Stamp, sameStamp } from "./pool-file.js";
 import { canScanFor, chunks, findLast, indexKey, PoolIndex, type ReadAt } from "./pool-index.js";
+import { ReadAhead } from "./pool-read-ahead.js";
 import { isSettled, isSurelyWhole } from "./pool-stability.js";
+import type { PoolPair, StorePool } from "./store-pool.js";
 
 /** Largest pool file that is read, about 400,000 records; the vendor's daemon is slow beyond 50,000. */
 export const MAX_POOL_BYTES = 1024 ** 3;
@@ -45,12 +47,8 @@ export interface PoolOptions {
   readonly scrub: boolean;
 }
 
-/** One pair of a pool, values as bytes. */
-export interface PoolPair {
-  /** Key as text; bytes that are not UTF-8 replaced by U+FFFD. */
-  readonly key: string;
-  /** Value bytes, a copy. */
-  readonly value: Uint8Array;
+/** One pair of a pool file, the value a copy. */
+interface FilePair extends PoolPair {
   /** The key's bytes in Latin-1, different for different keys. */
   readonly name: string;
 }
@@ -91,11 +89,14 @@ export interface PoolChange {
  * the vendor's daemon; otherwise they take the shared locks. Writers hold the exclusive locks over the whole
  * read-modify-write.
  */
-export class Pool {
+export class Pool implements StorePool {
   readonly #options: PoolOptions;
   readonly #file: PoolFile;
   readonly #record = Buffer.alloc(RECORD_SIZE);
+  readonly #ahead = new ReadAhead();
   #known: Known | undefined;
+  /** Stamp of a settled state that was read under a lock: it is whole. */
+  #whole: Stamp | undefined;
   #looked: Stamp | undefined;
   #scrubbed = false;
 
@@ -134,7 +135,7 @@ export class Pool {
   }
 
   /** Resolves with the pairs whose key begins with a prefix, in file order, each key once with its last value. */
-  async *list(prefix: string, call: Call): AsyncGenerator<PoolPair, void, undefined> {
+  async *list(prefix: string, call: Call): AsyncGenerator<FilePair, void, undefined> {
     let first: PoolIndex | undefined;
     let position = 0;
     for (;;) {
@@ -202,11 +203,11 @@ export class Pool {
   }
 
   /** Resolves with all pairs in one consistent state, by the keys' bytes in Latin-1. */
-  async snapshot(prefix: string, call: Call): Promise<Map<string, PoolPair>> {
+  async snapshot(prefix: string, call: Call): Promise<Map<string, FilePair>> {
     return this.#consistently(call, async (view) => {
       const { size } = view;
       const index = await this.#indexOf(view, call);
-      const all = new Map<string, PoolPair>();
+      const all = new Map<string, FilePair>();
       for (let at = 0; at < size; ) {
         const { pairs, next } = this.#page(index, at, size, prefix);
         for (const pair of pairs) all.set(pair.name, pair);
@@ -228,6 +229,23 @@ export class Pool {
       const { key, value } = decodeRecord(this.#record);
       return { key: Uint8Array.from(key), value: Uint8Array.from(value) };
     });
+  }
+
+  /**
+   * Gives the record at a position, views that hold until the next call, without waiting for anything.
+   * @returns "end" past the end; undefined when the file is not known to be at rest, see {@link recordAt}
+   */
+  recordNow(position: number): PoolRecord | "end" | undefined {
+    const stamp = this.#file.stamp();
+    if (!this.#file.holds(stamp)) return undefined;
+    if (!(this.#ahead.isOf(stamp) || this.#isKnown(stamp) || this.#mayReadFreely(stamp))) return undefined;
+    const offset = position * RECORD_SIZE;
+    if (offset >= wholeRecords(stamp.size)) return "end";
+    if (this.#ahead.record(stamp, offset) === undefined) {
+      this.#ahead.fill(stamp, offset, this.#readAt, () => this.#file.stamp());
+    }
+    const record = this.#ahead.record(stamp, offset);
+    return record && decodeRecord(record);
   }
 
   /**
@@ -293,6 +311,7 @@ export class Pool {
       return this.#consistently(call, read);
     }
     return this.#file.locked("shared", call, (stamp) => {
+      if (this.#isSettled(stamp)) this.#whole = stamp;
       const index = this.#isKnown(stamp) ? this.#known?.index : undefined;
       return read({ stamp, size: wholeRecords(stamp.size), index });
     });
@@ -304,7 +323,9 @@ export class Pool {
 
   /** A file that is settled and surely whole can be read without a lock: a change afterwards shows in its stamp. */
   #mayReadFreely(stamp: Stamp): boolean {
-    return this.#isSettled(stamp) && (isSurelyWhole(stamp) || !this.#options.canLock());
+    if (!this.#isSettled(stamp)) return false;
+    if (isSurelyWhole(stamp) || !this.#options.canLock()) return true;
+    return this.#whole !== undefined && sameStamp(this.#whole, stamp);
   }
 
   #isSettled(stamp: Stamp): boolean {
@@ -339,8 +360,8 @@ export class Pool {
     return known;
   }
 
-  #page(index: PoolIndex, from: number, size: number, prefix: string): { pairs: PoolPair[]; next: number } {
-    const pairs: PoolPair[] = [];
+  #page(index: PoolIndex, from: number, size: number, prefix: string): { pairs: FilePair[]; next: number } {
+    const pairs: FilePair[] = [];
     for (const { chunk, offset } of chunks(from, size, this.#readAt)) {
       for (let at = 0; at < chunk.length; at += RECORD_SIZE) {
         const { key, value } = decodeRecord(chunk, at);

@@ -1,19 +1,20 @@
 import type { Capabilities } from "../../src/bus/capabilities.js";
 import type { Diagnosis } from "../../src/bus/diagnosis.js";
-import { PvbusError, pvbusError } from "../../src/bus/errors.js";
+import { pvbusError } from "../../src/bus/errors.js";
 import type { KernelStore } from "../../src/bus/kernel-store.js";
 import type { Provider, StoreTarget } from "../../src/bus/provider.js";
 import type { ProviderStore } from "../../src/bus/store.js";
 import type { Host } from "../../src/host/host.js";
-import { loadKoffi } from "../../src/native/koffi.js";
+import { kernelCapabilities } from "./kernel-limits.js";
 import { HypervKernelStore } from "./kernel-store.js";
-import { checkOptions } from "./options.js";
-import type { Locker } from "./pool-file.js";
-import { openPool } from "./pool-opening.js";
-import { hasPools, poolDirectory } from "./pool-places.js";
-import { HypervStore, hypervCapabilities } from "./store.js";
+import { checkOptions, type HypervOptions } from "./options.js";
+import { fileCapabilities, filePools } from "./pool-files.js";
+import { hasPools } from "./pool-places.js";
+import { registryCapabilities } from "./registry-limits.js";
+import { HypervStore } from "./store.js";
+import type { PoolSystem } from "./store-pool.js";
 
-/** Serves Hyper-V's KVP exchange from inside the guest: the pool files of Linux and FreeBSD. */
+/** Serves Hyper-V's KVP exchange from inside the guest: pool files, Windows' registry, OpenBSD's kernel. */
 export class HypervProvider implements Provider {
   /** Id in detection reports. */
   readonly id = "hyperv";
@@ -26,58 +27,62 @@ export class HypervProvider implements Provider {
     this.#host = host;
   }
 
-  /** What pool files can do. @throws TypeError for unknown or malformed settings */
+  /** What the pools of this operating system can do. @throws TypeError for unknown or malformed settings */
   capabilities(target: StoreTarget = {}): Capabilities {
-    return hypervCapabilities(checkOptions(target.options));
+    const options = checkOptions(target.options);
+    switch (systemOf(this.#host)) {
+      case "registry":
+        return registryCapabilities(options);
+      case "kernel":
+        return kernelCapabilities();
+      default:
+        return fileCapabilities(options);
+    }
   }
 
   /** Tells whether there are pool files at a usual place. */
   locate(): boolean {
-    return hasPools(this.#host);
+    return systemOf(this.#host) === "files" && hasPools(this.#host);
   }
 
   /**
-   * Opens the pools; their files are opened on first use.
-   * @throws PvbusError `ERR_NOT_SUPPORTED` where pools are no files, or for a channel
+   * Opens the pools; their files, keys or devices are opened on first use.
+   * @throws PvbusError `ERR_NOT_SUPPORTED` where the system has no store, or for a channel; `ERR_UNAVAILABLE` without
+   *   native calls where only they reach the pools
    */
   async open(target: StoreTarget): Promise<HypervStore> {
     if (target.channel !== undefined) {
       throw pvbusError(
         "ERR_NOT_SUPPORTED",
-        "Hyper-V pools are files, they take no channel; name a place with --sysroot",
+        "Hyper-V pools take no channel; name a place with --sysroot or the option directory",
       );
     }
-    const host = this.#host;
-    if (host.sysroot === undefined && host.platform !== "linux" && host.platform !== "freebsd") {
-      throw pvbusError(
-        "ERR_NOT_SUPPORTED",
-        `the Hyper-V store of ${host.platform} is not served yet; Linux and FreeBSD are`,
-      );
-    }
-    const options = checkOptions(target.options);
-    const directory = poolDirectory(host, options.directory);
-    return new HypervStore({
-      directory,
-      options,
-      logger: host.logger,
-      createPool: (info) =>
-        openPool(host, {
-          info,
-          directory,
-          makePrivate: options.privatePools === true,
-          create: options.createPools === true,
-          durable: options.durable === true,
-          scrub: options.scrubTails === true,
-          lock: lockFamilies,
-          canLock,
-        }),
-    });
+    return new HypervStore(await this.#system(checkOptions(target.options)));
   }
 
-  /** Checks bus, service, device, daemon, pools and native calls. */
+  async #system(options: HypervOptions): Promise<PoolSystem> {
+    const host = this.#host;
+    switch (systemOf(host)) {
+      case "files":
+        return filePools(host, options);
+      case "registry":
+        return (await import("./registry-pools.js")).registryPools(host, options);
+      case "kernel":
+        return (await import("./kernel-pools.js")).kernelPools(host, options);
+      default:
+        throw pvbusError(
+          "ERR_NOT_SUPPORTED",
+          `${host.platform} keeps no pools of Hyper-V; Linux, FreeBSD, Windows and OpenBSD do`,
+        );
+    }
+  }
+
+  /** Checks bus, service, device, daemon, pools and native calls; where pools are no files, whether each can be read. */
   async diagnose(target: StoreTarget): Promise<readonly Diagnosis[]> {
-    const { diagnoseHyperv } = await import("./diagnose.js");
-    return diagnoseHyperv(this.#host, checkOptions(target.options).directory);
+    const { diagnoseHyperv, diagnoseStore } = await import("./diagnose.js");
+    const options = checkOptions(target.options);
+    if (systemOf(this.#host) === "files") return diagnoseHyperv(this.#host, options.directory);
+    return diagnoseStore(() => this.open(target));
   }
 
   /** The pools as OpenBSD's kernel serves them. */
@@ -86,17 +91,9 @@ export class HypervProvider implements Provider {
   }
 }
 
-const lockFamilies: Locker = async (fd, { mode, call }) => {
-  const { lockFile } = await import("../../src/native/file-lock.js");
-  return lockFile(fd, { mode, call });
-};
-
-function canLock(): boolean {
-  try {
-    loadKoffi();
-    return true;
-  } catch (error) {
-    if (PvbusError.is(error)) return false;
-    throw error;
-  }
+/** What keeps the pools; a captured tree has files. */
+function systemOf({ sysroot, platform }: Host): "files" | "registry" | "kernel" | undefined {
+  if (sysroot !== undefined || platform === "linux" || platform === "freebsd") return "files";
+  if (platform === "win32") return "registry";
+  return platform === "openbsd" ? "kernel" : undefined;
 }

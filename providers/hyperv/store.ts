@@ -1,6 +1,6 @@
 import { setMaxListeners } from "node:events";
 import type { Call } from "../../src/bus/call.js";
-import type { Capabilities, Verbs } from "../../src/bus/capabilities.js";
+import type { Capabilities } from "../../src/bus/capabilities.js";
 import { pvbusError } from "../../src/bus/errors.js";
 import type {
   MachineFacts,
@@ -9,100 +9,52 @@ import type {
   RawEntry,
   WatchHooks,
 } from "../../src/bus/store.js";
-import type { Logger } from "../../src/host/host.js";
 import {
-  checkPair,
-  FILE_LIMITS,
   HOST_LIMITS,
   nativeKey,
-  POOLS,
   type PoolInfo,
+  type PoolKey,
   type PoolName,
   parseKey,
   parsePrefix,
-  type WriteLimits,
 } from "./keys.js";
-import type { HypervOptions } from "./options.js";
-import type { Pool } from "./pool.js";
 import { isMissing } from "./pool-errors.js";
 import { watchPools } from "./pool-watch.js";
+import type { PoolSystem, StorePool } from "./store-pool.js";
 
-/** What a store is made of. */
-export interface HypervStoreParts {
-  /** The pools' directory. */
-  readonly directory: string;
-  /** Creates the access to one pool. */
-  readonly createPool: (info: PoolInfo) => Pool;
-  /** Checked settings. */
-  readonly options: HypervOptions;
-  /** Receives messages. */
-  readonly logger: Logger;
-}
-
-/** Tells which limits writes keep to under these settings. */
-function limitsOf(options: HypervOptions): WriteLimits {
-  return options.wideLimits === true ? FILE_LIMITS : HOST_LIMITS;
-}
-
-/** Tells whether a guest may write a pool under these settings. */
-function isWritable(pool: PoolInfo, options: HypervOptions): boolean {
-  const names = options.writablePools ?? [];
-  return pool.guestWritable || names.some((name) => name.toLowerCase() === pool.name.toLowerCase());
-}
-
-/** Gives what pool files can do under these settings; limits count the key without its pool. */
-export function hypervCapabilities(options: HypervOptions): Capabilities {
-  const limits = limitsOf(options);
-  const pools: Record<string, Verbs> = {};
-  for (const pool of POOLS) {
-    const writable = isWritable(pool, options);
-    pools[pool.name] = { read: true, write: writable, delete: writable, list: true, watch: true };
-  }
-  return {
-    read: true,
-    write: true,
-    delete: true,
-    list: true,
-    watch: true,
-    binary: false,
-    limits: {
-      maxKeyUnits: limits.keyUnits,
-      maxKeyBytes: FILE_LIMITS.keyUnits,
-      maxValueUnits: limits.valueUnits,
-      maxValueBytes: FILE_LIMITS.valueUnits,
-    },
-    pools,
-  };
-}
-
-/** Hyper-V's pools as files, the store of Linux and FreeBSD guests. Native keys are `Pool/Key`. */
+/**
+ * Hyper-V's pools, whatever the operating system keeps them in: files (Linux, FreeBSD), the registry (Windows), the
+ * kernel (OpenBSD). Native keys are `Pool/Key`. What differs, `capabilities` and the errors tell.
+ */
 export class HypervStore implements ProviderStore {
   /** What can be done, per pool. */
   readonly capabilities: Capabilities;
-  /** The pools' directory. */
-  readonly directory: string;
+  /** Where the pools are: a directory, a registry key or a device. */
+  readonly place: string;
   /** Where portable keys live. */
-  readonly portable: PortableLayout = {
-    hostKeys: (namespace, name) => [`External/${namespace}/${name}`, `Guest/Parameters/${namespace}/${name}`],
-    guestKey: (namespace, name) => `Guest/${namespace}/${name}`,
-    chunkBytes: HOST_LIMITS.valueUnits,
-  };
-
-  readonly #parts: HypervStoreParts;
-  readonly #pools = new Map<PoolInfo["name"], Pool>();
+  readonly portable: PortableLayout;
+  readonly #system: PoolSystem;
+  readonly #pools = new Map<PoolInfo["name"], StorePool>();
   readonly #closing = new AbortController();
 
   /** @internal Opened by the provider. */
-  constructor(parts: HypervStoreParts) {
-    this.#parts = parts;
-    this.directory = parts.directory;
-    this.capabilities = hypervCapabilities(parts.options);
+  constructor(system: PoolSystem) {
+    this.#system = system;
+    this.place = system.place;
+    this.capabilities = system.capabilities;
+    const { separator } = system;
+    this.portable = {
+      hostKeys: (namespace, name) =>
+        ["External", "Guest/Parameters"].map((pool) => `${pool}/${namespace}${separator}${name}`),
+      guestKey: (namespace, name) => `Guest/${namespace}${separator}${name}`,
+      chunkBytes: Math.min(HOST_LIMITS.valueUnits, system.capabilities.limits?.maxValueUnits ?? Infinity),
+    };
     setMaxListeners(0, this.#closing.signal);
   }
 
   /** Reads the bytes of a record up to its first NUL; of duplicates the last, which is what the host sees. */
   read(key: string, call: Call): Promise<Uint8Array | undefined> {
-    const { pool, key: name } = parseKey(key);
+    const { pool, key: name } = this.#parse(key);
     return this.#pool(pool).read(name, call);
   }
 
@@ -128,8 +80,8 @@ export class HypervStore implements ProviderStore {
 
   /** Removes every record of a key. @throws PvbusError `ERR_READ_ONLY` for a pool that the guest may not write */
   async delete(key: string, call: Call): Promise<boolean> {
-    const { pool, key: name } = parseKey(key);
-    this.#checkWritable(pool);
+    const { pool, key: name } = this.#parse(key);
+    this.#checkVerb(pool, "delete");
     return this.#pool(pool).delete(name, call);
   }
 
@@ -157,10 +109,9 @@ export class HypervStore implements ProviderStore {
     const { pools, keyPrefix } = parsePrefix(prefix);
     const changes = watchPools(
       {
-        directory: this.directory,
+        system: this.#system,
         pools: pools.map((info) => this.#pool(info)),
         keyPrefix,
-        logger: this.#parts.logger,
         ready: hooks.ready,
         closing: this.#closing.signal,
       },
@@ -199,7 +150,7 @@ export class HypervStore implements ProviderStore {
   async scrub(pool: PoolName | undefined, call: Call): Promise<void> {
     for (const info of parsePrefix(pool ?? "").pools) {
       try {
-        await this.#pool(info).scrub(call);
+        await this.#pool(info).scrub?.(call);
       } catch (error) {
         if (pool !== undefined || !isMissing(error)) throw error;
       }
@@ -212,28 +163,41 @@ export class HypervStore implements ProviderStore {
     const pools = [...this.#pools.values()];
     this.#pools.clear();
     await Promise.all(pools.map((pool) => pool.close()));
+    this.#system.close?.();
   }
 
-  #pool(info: PoolInfo): Pool {
+  #parse(key: string): PoolKey {
+    return parseKey(key, this.#system.longestKeyBytes);
+  }
+
+  #pool(info: PoolInfo): StorePool {
     if (this.#closing.signal.aborted)
       throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
     let pool = this.#pools.get(info.name);
     if (pool === undefined) {
-      pool = this.#parts.createPool(info);
+      pool = this.#system.pool(info);
       this.#pools.set(info.name, pool);
     }
     return pool;
   }
 
   #checkWrite(key: string, value: Uint8Array): { pool: PoolInfo; name: string } {
-    const { pool, key: name } = parseKey(key);
-    this.#checkWritable(pool);
-    checkPair(name, value, limitsOf(this.#parts.options));
+    const { pool, key: name } = this.#parse(key);
+    this.#checkVerb(pool, "write");
+    this.#system.check(name, value);
     return { pool, name };
   }
 
-  #checkWritable(pool: PoolInfo): void {
-    if (isWritable(pool, this.#parts.options)) return;
+  #checkVerb(pool: PoolInfo, verb: "write" | "delete"): void {
+    const can = this.capabilities.pools?.[pool.name];
+    if (can?.[verb]) return;
+    // Where new values are taken but none is given up, the pool is not read-only.
+    if (can?.write) {
+      throw pvbusError(
+        "ERR_NOT_SUPPORTED",
+        `nothing can be removed from pool ${pool.name} here: the kernel keeps it until the next boot`,
+      );
+    }
     throw pvbusError(
       "ERR_READ_ONLY",
       `pool ${pool.name} is written by ${pool.name === "Auto" ? "the KVP daemon" : "the host"} only; write to Guest/ instead`,

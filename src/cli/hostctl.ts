@@ -2,6 +2,7 @@
 import type { Bus } from "../bus/bus.js";
 import { openPvbus } from "../open.js";
 import { BusDevices } from "./hostctl/devices.js";
+import { KernelDevices } from "./hostctl/kernel-devices.js";
 import { runHostctl } from "./hostctl/run.js";
 import { descriptorSink, readAll, startProcess } from "./process.js";
 
@@ -13,7 +14,8 @@ startProcess("hostctl", async () => {
       stderr: descriptorSink(2),
       readInput: () => readAll(0),
       devices: {
-        open: async (name) => {
+        open: async (name, mode) => {
+          if (process.platform === "openbsd") return new KernelDevices().open(name, mode);
           bus ??= await openPvbus();
           return new BusDevices(bus).open(name);
         },

@@ -1,16 +1,17 @@
 import type { Koffi } from "./koffi.js";
-import type { PollSource, ReadyListener } from "./poll-source.js";
+import type { Interest, PollSource, ReadyListener } from "./poll-source.js";
 
 /** The part of koffi's handle in use; its own declaration leaves out that the callback gets a status first. */
 interface RawHandle {
-  start(options: { readonly readable: true }, callback: RawCallback): void;
+  start(options: RawInterest, callback: RawCallback): void;
   stop(): void;
   ref(): void;
   unref(): void;
   close(): void;
 }
+type RawInterest = Readonly<Partial<Record<Interest, true>>>;
 type RawCallback = (statusOrEvents: unknown) => void;
-type RawPoll = (fd: number, options: { readonly readable: true }, callback: RawCallback) => RawHandle;
+type RawPoll = (fd: number, options: RawInterest, callback: RawCallback) => RawHandle;
 
 /** Collected while active, a handle goes silent: the live ones stay referenced here. */
 const live = new Set<HandleSource>();
@@ -21,21 +22,23 @@ const live = new Set<HandleSource>();
  */
 export class HandleSource implements PollSource {
   readonly #handle: RawHandle;
+  readonly #interest: RawInterest;
   readonly #callback: RawCallback;
 
   /** Starts at once. */
-  constructor(koffi: Koffi, fd: number, ready: ReadyListener) {
+  constructor(koffi: Koffi, fd: number, interest: Interest, ready: ReadyListener) {
+    this.#interest = { [interest]: true };
     this.#callback = (first) => {
       // A callback that throws would leave the exception pending for an unrelated call: `ready` does not throw.
       ready(typeof first === "number" && first < 0 ? -first : undefined);
     };
     const poll = koffi.node.poll as unknown as RawPoll;
-    this.#handle = poll(fd, { readable: true }, this.#callback);
+    this.#handle = poll(fd, this.#interest, this.#callback);
     live.add(this);
   }
 
   start(): void {
-    this.#handle.start({ readable: true }, this.#callback);
+    this.#handle.start(this.#interest, this.#callback);
   }
 
   stop(): void {

@@ -1,9 +1,12 @@
-/** Tells that a descriptor may be readable; `failed` is a positive errno when the system gave up on it. Never throws. */
+/** What to wait for. */
+export type Interest = "readable" | "writable";
+
+/** Tells that a descriptor may be ready; `failed` is a positive errno when the system gave up on it. Never throws. */
 export type ReadyListener = (failed: number | undefined) => void;
 
-/** What tells when one descriptor is readable: an event handle of libuv, or the shared poll(2) of {@link PollWaiter}. */
+/** What tells when one descriptor is ready: an event handle of libuv, or the shared poll(2) of {@link PollWaiter}. */
 export interface PollSource {
-  /** Reports from now on, again and again while the descriptor is readable. */
+  /** Reports from now on, again and again while the descriptor is ready. */
   start(): void;
   /** Stops reporting. */
   stop(): void;

@@ -1,6 +1,6 @@
 import { callAsync } from "./async-call.js";
 import type { Libc } from "./libc.js";
-import type { PollSource, ReadyListener } from "./poll-source.js";
+import type { Interest, PollSource, ReadyListener } from "./poll-source.js";
 import { WakePipe } from "./wake-pipe.js";
 
 /** Longest time that one poll(2) sleeps: it bounds how long an unreferenced wait delays the end of the process. */
@@ -8,10 +8,12 @@ const POLL_TIMEOUT_MS = 200;
 /** struct pollfd: fd i32 at 0, events i16 at 4, revents i16 at 6 (poll.h of every system served). */
 const POLLFD_SIZE = 8;
 const POLLIN = 1;
+const POLLOUT = 4;
 
 /** One watched descriptor. */
 interface Entry {
   readonly fd: number;
+  readonly events: number;
   readonly ready: ReadyListener;
   started: boolean;
   referenced: boolean;
@@ -38,13 +40,14 @@ export class PollWaiter {
   }
 
   /** Watches a descriptor, started and referenced. @throws a system error when no pipe can be made */
-  watch(fd: number, ready: ReadyListener): PollSource {
+  watch(fd: number, interest: Interest, ready: ReadyListener): PollSource {
     if (this.#pipe === undefined) {
       this.#pipe = new WakePipe(this.#libc);
       // process.exit() waits for the call in flight: end it.
       process.on("exit", this.#onExit);
     }
-    const entry: Entry = { fd, ready, started: true, referenced: true };
+    const events = interest === "readable" ? POLLIN : POLLOUT;
+    const entry: Entry = { fd, events, ready, started: true, referenced: true };
     this.#entries.add(entry);
     this.#changed();
     const set = (change: Partial<Entry>): void => {
@@ -94,9 +97,9 @@ export class PollWaiter {
   #poll(entries: readonly Entry[]): void {
     const pipe = this.#pipe as WakePipe;
     const block = Buffer.alloc((entries.length + 1) * POLLFD_SIZE);
-    [pipe.fd, ...entries.map((entry) => entry.fd)].forEach((fd, index) => {
+    [{ fd: pipe.fd, events: POLLIN }, ...entries].forEach(({ fd, events }, index) => {
       block.writeInt32LE(fd, index * POLLFD_SIZE);
-      block.writeInt16LE(POLLIN, index * POLLFD_SIZE + 4);
+      block.writeInt16LE(events, index * POLLFD_SIZE + 4);
     });
     const poll = this.#libc.function("int poll(void *, unsigned long, int)");
     this.#call = callAsync(this.#libc, poll, block, entries.length + 1, POLL_TIMEOUT_MS).then(

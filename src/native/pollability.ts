@@ -22,7 +22,12 @@ const EV_ADD = 1;
  * @throws PvbusError `ERR_NOT_SUPPORTED` when there is nothing to wait for (a regular file, `/dev/null`, Windows);
  *   a system error (`EBADF`, `EMFILE`, …) otherwise
  */
-export function pollMechanism(libc: Libc, fd: number, platform: NodeJS.Platform): PollMechanism {
+export function pollMechanism(
+  libc: Libc,
+  fd: number,
+  platform: NodeJS.Platform = process.platform,
+  versions: Readonly<Record<string, string | undefined>> = process.versions,
+): PollMechanism {
   if (platform === "win32") throw notPollable(fd, undefined);
   const refusal = platform === "linux" ? refusedByEpoll(libc, fd) : refusedByKqueue(libc, fd);
   if (refusal === "EBADF") throw libc.systemError("poll", libc.errnoNumber("EBADF"));
@@ -31,7 +36,7 @@ export function pollMechanism(libc: Libc, fd: number, platform: NodeJS.Platform)
     throw notPollable(fd, libc.systemError("epoll_ctl", libc.errnoNumber("EPERM")));
   }
   // Bun panics on koffi's handles.
-  return refusal !== undefined || process.versions["bun"] !== undefined ? "call" : "handle";
+  return refusal !== undefined || versions["bun"] !== undefined ? "call" : "handle";
 }
 
 function notPollable(fd: number, cause: Error | undefined): Error {

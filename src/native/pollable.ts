@@ -1,10 +1,9 @@
 import { type KoffiLoader, loadKoffi } from "./koffi.js";
 import { type Libc, openLibc } from "./libc.js";
-import { HandleSource } from "./poll-handle.js";
 import type { PollSource } from "./poll-source.js";
-import { openPollWaiter } from "./poll-waiter.js";
 import { type PollMechanism, pollMechanism } from "./pollability.js";
 import { ReadDescriptor } from "./read-descriptor.js";
+import { openSource } from "./ready.js";
 
 /** Options of {@link openPollable}. */
 export interface PollableOptions {
@@ -12,6 +11,11 @@ export interface PollableOptions {
   readonly bufferBytes: number;
   /** Receives what one read gave; the bytes are the receiver's own. Called from the event loop, never in the opening. */
   readonly onData: (data: Buffer) => void;
+  /**
+   * Looks at what one read gave before {@link onData} does, straight from the event: true when that was all. The bytes
+   * are valid during the call only; it must not throw, and no promise that it makes goes on before the next event.
+   */
+  readonly onRead?: ((data: Buffer) => boolean) | undefined;
   /** Receives the end, once: undefined at the end of file, else the error. Close it then. */
   readonly onEnd: (error: Error | undefined) => void;
   /**
@@ -77,13 +81,10 @@ class PolledDescriptor implements Pollable {
     this.#options = options;
     this.#descriptor = new ReadDescriptor(libc, fd, options.bufferBytes, options.soleReader === true);
     try {
-      const best = pollMechanism(libc, this.#descriptor.fd, process.platform);
+      const best = pollMechanism(libc, this.#descriptor.fd);
       this.mechanism = options.mechanism ?? best;
       const ready = (failed: number | undefined): void => this.#ready(failed);
-      this.#source =
-        this.mechanism === "handle"
-          ? new HandleSource(libc.koffi, this.#descriptor.fd, ready)
-          : openPollWaiter(libc).watch(this.#descriptor.fd, ready);
+      this.#source = openSource(libc, this.#descriptor.fd, this.mechanism, "readable", ready);
     } catch (error) {
       this.#descriptor.close();
       throw error;
@@ -119,8 +120,7 @@ class PolledDescriptor implements Pollable {
     clearTimeout(this.#hangupTimer);
     clearImmediate(this.#handOver);
     this.#queue.length = 0;
-    const closed = this.#source.close();
-    await closed;
+    await this.#source.close();
     this.#descriptor.close();
   }
 
@@ -131,8 +131,13 @@ class PolledDescriptor implements Pollable {
       const got = this.#descriptor.read(failed);
       if (got === "again") return;
       if (got instanceof Error) this.#end(got);
-      else if (got.length > 0) this.#push({ data: got });
-      else if (this.#options.hangup === "wait") this.#awaitPeer();
+      else if (got.length > 0) {
+        // Only while nothing waits before it: order counts.
+        if (this.#queue.length > 0 || this.#options.onRead?.(got) !== true)
+          this.#push({ data: Buffer.from(got) });
+        // libuv stops a handle whose event was a failure, though there may be more to read before it shows.
+        if (failed !== undefined) this.#source.start();
+      } else if (this.#options.hangup === "wait") this.#awaitPeer();
       else this.#end(undefined);
     } catch (error) {
       this.#end(error instanceof Error ? error : new Error(String(error)));

@@ -1,14 +1,5 @@
+import { closeDescriptor, duplicate } from "./descriptor.js";
 import type { Libc, NativeFunction } from "./libc.js";
-
-/** fcntl's command for a duplicate that child processes do not inherit (fcntl.h of each system). */
-const F_DUPFD_CLOEXEC: Partial<Record<NodeJS.Platform, number>> = {
-  linux: 1030,
-  android: 1030,
-  darwin: 67,
-  freebsd: 17,
-  netbsd: 12,
-  openbsd: 10,
-};
 
 /* poll.h of every system served: struct pollfd is fd i32 at 0, events i16 at 4, revents i16 at 6. */
 const POLLIN = 0x1;
@@ -35,26 +26,20 @@ export class ReadDescriptor {
     this.#poll = libc.function("int poll(void *, unsigned long, int)");
     this.#read = libc.function("intptr_t read(int, void *, size_t)");
     this.#buffer = Buffer.alloc(bufferBytes);
-    const command = F_DUPFD_CLOEXEC[process.platform];
-    const { rc, errno } =
-      command === undefined
-        ? libc.call(libc.function("int dup(int)"), fd)
-        : libc.call(libc.function("int fcntl(int, int, ...)"), fd, command, "int", 0);
-    if (rc < 0) throw libc.systemError("dup", errno);
-    this.fd = rc;
-    this.#pollfd.writeInt32LE(rc, 0);
+    this.fd = duplicate(libc, fd);
+    this.#pollfd.writeInt32LE(this.fd, 0);
     this.#pollfd.writeInt16LE(POLLIN, 4);
   }
 
   /**
-   * Reads once what is there: empty at the end of file, `again` when there is nothing after all.
+   * Reads once what is there, a view that holds until the next read: empty at the end of file, `again` when there is nothing after all.
    * @param failed errno that the event came with; taken when the read itself finds no fault
    */
   read(failed: number | undefined): Buffer | Error | "again" {
     // Some devices sleep in read although non-blocking (hv_kvp): never without an event at hand.
     if (!this.#trusting && this.#events() === 0) return failed === undefined ? "again" : this.#error(failed);
     const { rc, errno } = this.#libc.call(this.#read, this.fd, this.#buffer, this.#buffer.length);
-    if (rc >= 0) return Buffer.from(this.#buffer.subarray(0, rc));
+    if (rc >= 0) return this.#buffer.subarray(0, rc);
     const name = this.#libc.errnoName(errno);
     if (name !== "EAGAIN" && name !== "EINTR") return this.#error(errno);
     return failed === undefined ? "again" : this.#error(failed);
@@ -67,7 +52,7 @@ export class ReadDescriptor {
 
   /** Closes the duplicate. */
   close(): void {
-    this.#libc.function("int close(int)")(this.fd);
+    closeDescriptor(this.#libc, this.fd);
   }
 
   #events(): number {

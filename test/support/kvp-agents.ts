@@ -27,14 +27,13 @@ export interface Agent {
   readonly ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
 }
 
-const registrations = new WeakMap<HypervKernelSimulator, number>();
-
 /** Starts a daemon on the simulated device; resolves when it is registered. */
 export async function startAgent(
   simulator: HypervKernelSimulator,
   who: Who,
   args: readonly string[] = [],
 ): Promise<Agent> {
+  const before = await simulator.registrations();
   const child =
     who === "vendor"
       ? simulator.run(VENDOR, ["-n"])
@@ -46,14 +45,13 @@ export async function startAgent(
   const ended = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) =>
     child.once("close", (code, signal) => resolve({ code, signal })),
   );
-  const before = registrations.get(simulator) ?? 0;
   const registered = simulator.waitForRegistration(before, { timeoutMs: 20_000 });
   const over = ended.then(({ code, signal }) => {
     throw new Error(`${who} ended (${code ?? signal}) before it registered: ${said}`);
   });
   over.catch(() => undefined);
   registered.catch(() => undefined);
-  registrations.set(simulator, await Promise.race([registered, over]));
+  await Promise.race([registered, over]);
   return { child, said: () => said, ended };
 }
 

@@ -52,6 +52,11 @@ export class TestDriver {
     });
   }
 
+  /** Sends any bytes that get no reply. */
+  inject(message: Buffer): void {
+    this.#events?.onMessage(message);
+  }
+
   /** Takes the device away. */
   fail(error?: Error): void {
     this.#events?.onEnd(error);

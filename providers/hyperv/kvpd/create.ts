@@ -91,6 +91,7 @@ export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}
           openDevice: options.openDevice ?? ((events) => openKvpDevice(place, events)),
           layout: place.layout,
           timeLimitMs: place.timeLimitMs,
+          answerNow: (message) => responder.answerNow(message),
           answer: (message, call) => responder.answer(message, call),
           onRegistered: (version) => {
             auto.setIntegrationServicesVersion(version);

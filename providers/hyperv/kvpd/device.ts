@@ -6,6 +6,11 @@ import { FREEBSD_KVP, type KvpLayout, LINUX_KVP } from "../kvp-message.js";
 
 /** What a device tells. */
 export interface KvpDeviceEvents {
+  /**
+   * Sees each message first, straight from the event: true when it is done with it. The bytes hold during the call; it
+   * must not throw.
+   */
+  readonly tryMessage?: ((message: Buffer) => boolean) | undefined;
   /** One whole message of the driver. */
   readonly onMessage: (message: Buffer) => void;
   /** No more will come: the driver went away, or reading failed. */
@@ -59,6 +64,7 @@ export function openKvpDevice({ path, layout }: KvpDevicePlace, events: KvpDevic
       bufferBytes: layout.messageBytes,
       // The driver has one opener, and a message stays until it is read.
       soleReader: true,
+      onRead: events.tryMessage,
       onData: events.onMessage,
       onEnd: events.onEnd,
     });

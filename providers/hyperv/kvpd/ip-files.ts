@@ -83,6 +83,24 @@ export function keyfileText(target: IpTarget, { dhcp, addresses, gateways, dns }
   ].join("\n");
 }
 
+/**
+ * Gives the settings as FreeBSD's hv_set_ifconfig takes them (FreeBSD contrib/hyperv/tools/hv_kvp_daemon.c). The lists are
+ * joined from checked entries: the script reads them with a shell.
+ */
+export function freebsdText(target: IpTarget, { dhcp, addresses, gateways, dns }: IpSettings): string {
+  const list = (entries: readonly string[]): string => entries.map((entry) => `${entry};`).join("");
+  const addressesOf = (entries: readonly IpEntry[]): string => list(entries.map(({ address }) => address));
+  return `${[
+    `HWADDR=${target.mac}`,
+    `IF_NAME=${target.name}`,
+    `IP_ADDR=${addressesOf(addresses)}`,
+    `SUBNET=${list(addresses.map(({ mask }) => mask))}`,
+    `GATEWAY=${addressesOf(gateways)}`,
+    `DNS=${addressesOf(dns)}`,
+    `DHCP=${dhcp ? 1 : 0}`,
+  ].join("\n")}\n`;
+}
+
 function method(family: 4 | 6, has: boolean, dhcp: boolean): string {
   if (family === 6) return has ? "manual" : "auto";
   if (dhcp) return "auto";

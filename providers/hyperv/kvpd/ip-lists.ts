@@ -1,4 +1,5 @@
 import { isIPv4, isIPv6 } from "node:net";
+import type { InterfaceAddress } from "../../../src/native/interface-addresses.js";
 import type { KvpIpInfo } from "../kvp-message.js";
 import { KvpStatus, KvpStatusError } from "./status.js";
 
@@ -98,6 +99,37 @@ export function expandIpv6(text: string): string {
   const [before, after] = [groups(left), groups(right ?? "")];
   const zeros = right === undefined ? [] : Array<string>(8 - before.length - after.length).fill("0");
   return [...before, ...zeros, ...after].map((group) => group.toLowerCase().padStart(4, "0")).join(":");
+}
+
+/** An address with a label, `eth0:1`, is one of eth0; one of eth10 is not one of eth1. */
+export function belongsTo({ name, loopback }: InterfaceAddress, wanted: string): boolean {
+  return !loopback && (name === wanted || name.startsWith(`${wanted}:`));
+}
+
+/** Characters of a list that reach the host: the wire's fields end with a NUL (hyperv.h). */
+export const LONGEST_LIST = 1023;
+/** The same of the gateways. */
+export const LONGEST_GATEWAYS = 511;
+
+/** Gives the reply's fields for addresses, IPv4 first; as many masks as addresses. */
+export function addressLists(
+  addresses: readonly InterfaceAddress[],
+  terminator: "" | ";",
+): Pick<KvpIpInfo, "addressFamily" | "ipAddresses" | "subnets"> {
+  const list = [...addresses].sort((a, b) => a.family - b.family);
+  const ipAddresses = joinList(
+    list.map(({ address }) => address),
+    LONGEST_LIST,
+    terminator,
+  );
+  const masks = list
+    .slice(0, ipAddresses.split(";").filter((address) => address !== "").length)
+    .map(({ family, prefix }) => (family === 4 ? dottedMask(prefix) : `/${prefix}`));
+  return {
+    addressFamily: list.reduce((families, { family }) => families | (family === 4 ? 1 : 2), 0),
+    ipAddresses,
+    subnets: joinList(masks, LONGEST_LIST, terminator),
+  };
 }
 
 /**

@@ -2,7 +2,7 @@ import { isUtf8 } from "node:buffer";
 import type { Call } from "../../../src/bus/call.js";
 import { PvbusError } from "../../../src/bus/errors.js";
 import type { Logger } from "../../../src/host/host.js";
-import { HV_KVP_EXCHANGE_MAX_KEY_SIZE, HV_KVP_EXCHANGE_MAX_VALUE_SIZE } from "../codec.js";
+import { HV_KVP_EXCHANGE_MAX_KEY_SIZE, HV_KVP_EXCHANGE_MAX_VALUE_SIZE, type PoolRecord } from "../codec.js";
 import {
   decodeRequest,
   encodeEnumerateReply,
@@ -11,6 +11,8 @@ import {
   encodeReply,
   type KvpLayout,
   type KvpRequest,
+  turnIntoEnumerateReply,
+  turnIntoReply,
 } from "../kvp-message.js";
 import type { ServedPool } from "./served-pool.js";
 import type { AutoValues, IpService } from "./services.js";
@@ -66,6 +68,23 @@ export class KvpResponder {
       });
       return encodeReply(message, status);
     }
+  }
+
+  /**
+   * Makes a message the reply to itself if that takes no waiting: the enumeration of a pool at rest. Never throws.
+   * @returns whether it did; otherwise the message is as it was
+   */
+  answerNow(message: Buffer): boolean {
+    const request = decodeRequest(message, this.#parts.layout);
+    if (request.operation !== "enumerate" || request.pool === AUTO_POOL) return false;
+    const record = this.#parts.pools[request.pool]?.enumerateNow(request.index);
+    if (record === undefined) return false;
+    if (record === "end") turnIntoReply(message, KvpStatus.noMoreItems);
+    else {
+      const { key, value } = forHost(request.pool, record);
+      turnIntoEnumerateReply(message, key, value);
+    }
+    return true;
   }
 
   async #answer(request: KvpRequest, message: Buffer, call: Call): Promise<Buffer> {
@@ -134,6 +153,12 @@ export class KvpResponder {
       throw new KvpStatusError(KvpStatus.noMoreItems, "the Auto pool cannot be changed");
     return this.#pool(number);
   }
+}
+
+/** Gives a record in the form in which its message can carry it. */
+function forHost(pool: number, { key, value }: PoolRecord): PoolRecord {
+  const clean = pool === GUEST_POOL ? presentable : ended;
+  return { key: clean(key, LONGEST_KEY), value: clean(value, LONGEST_VALUE) };
 }
 
 /** Leaves room for the NUL in a field that another program filled to its last byte. */

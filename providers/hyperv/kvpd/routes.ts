@@ -1,3 +1,5 @@
+import { isIP } from "node:net";
+
 /** Flags of a route that is up and leads over a gateway (Linux include/uapi/linux/route.h). */
 const UP_GATEWAY = 0x3;
 
@@ -26,6 +28,19 @@ export function ipv6Gateways(text: string, name: string): string[] {
     if (device !== name || length !== "00" || !/^0{32}$/.test(destination ?? "")) continue;
     if (!isUpGateway(Number.parseInt(flags, 16)) || !/^[0-9a-f]{32}$/i.test(gateway)) continue;
     gateways.push(shortIpv6((gateway.match(/.{4}/g) as string[]).join(":")));
+  }
+  return gateways;
+}
+
+/** Gives the default gateways of an interface from what FreeBSD's `netstat -rn` prints. */
+export function netstatGateways(text: string, name: string): string[] {
+  const gateways: string[] = [];
+  for (const line of text.split("\n")) {
+    const [destination, gateway = "", flags = "", device] = line.trim().split(/\s+/);
+    // A zone is this machine's own name for the link.
+    const address = gateway.split("%", 1)[0] as string;
+    if (destination === "default" && device === name && flags.includes("G") && isIP(address) !== 0)
+      gateways.push(address);
   }
   return gateways;
 }

@@ -53,6 +53,16 @@ export class ServedPool {
     }
   }
 
+  /** Gives the record at a position if the file is at rest: "end" past its end, undefined when it cannot be told now. */
+  enumerateNow(position: number): PoolRecord | "end" | undefined {
+    try {
+      return this.#pool.recordNow(position);
+    } catch {
+      // Missing, or not to be read: enumerate() says so properly.
+      return undefined;
+    }
+  }
+
   /** Resolves with the value of the first record of a key. */
   async get(key: Uint8Array, call: Call): Promise<Uint8Array | undefined> {
     let value: Uint8Array | undefined;

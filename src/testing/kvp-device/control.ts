@@ -9,6 +9,10 @@ export const Command = {
   request: 0x52,
   /** Answered with the number of registrations so far, when there are more than the number in the rest (u32). */
   awaitRegistration: 0x57,
+  /** Answered with the number of registrations so far. */
+  registrations: 0x4e,
+  /** Answered with the process id of the agent that has the device open, 0 for none. */
+  agent: 0x41,
   /** A command that waits for a registration is answered now. */
   cancel: 0x43,
   /** The driver's patience ends. */

@@ -41,6 +41,8 @@ export class KvpDriver {
   onRegistered: () => void = () => undefined;
   #open = false;
   #removed = false;
+  /** The opener outlived a removal: for it the device stays gone. */
+  #orphaned = false;
   #state: State = "init";
   #registering = false;
   #outgoing: Buffer | undefined;
@@ -68,7 +70,7 @@ export class KvpDriver {
 
   /** Reads one message; `done` is called at once or when there is one. */
   read(size: number, done: (result: ReadResult) => void): void {
-    if (this.#removed) done(Errno.EBADF);
+    if (this.#gone) done(Errno.EBADF);
     else if (this.#outgoing === undefined) this.#reader = { size, done };
     else this.#deliver({ size, done });
   }
@@ -82,13 +84,13 @@ export class KvpDriver {
 
   /** What poll(2) says. */
   poll(): number {
-    if (this.#removed) return Poll.error;
+    if (this.#gone) return Poll.error;
     return this.#outgoing === undefined ? 0 : Poll.in;
   }
 
   /** Writes one message. @returns 0 or an errno */
   write(message: Buffer): number {
-    if (this.#removed) return Errno.EBADF;
+    if (this.#gone) return Errno.EBADF;
     if (message.length < MESSAGE_BYTES) return Errno.EINVAL;
     if (this.#state === "init") return this.#register(message);
     if (this.#state !== "busy" || this.#host?.taken !== true) return Errno.EINVAL;
@@ -102,6 +104,7 @@ export class KvpDriver {
   /** Closes the device: the driver forgets the agent. */
   release(): void {
     this.#open = false;
+    this.#orphaned = false;
     this.#forget();
     this.#fail("closed");
   }
@@ -130,6 +133,7 @@ export class KvpDriver {
   /** The driver goes away: readers get EBADF, poll tells of an error. */
   remove(): void {
     this.#removed = true;
+    this.#orphaned = this.#open;
     const reader = this.#reader;
     this.#forget();
     this.#fail("removed");
@@ -140,6 +144,10 @@ export class KvpDriver {
   /** The driver is back. An agent must open the device anew. */
   restore(): void {
     this.#removed = false;
+  }
+
+  get #gone(): boolean {
+    return this.#removed || this.#orphaned;
   }
 
   #refusal(): HostFailure | undefined {

@@ -43,7 +43,8 @@ const IN_HEADER = 40;
 const OUT_HEADER = 16;
 const ATTR_BYTES = 88;
 const NOTIFY_POLL = 1;
-const DIRECT_IO_NONSEEKABLE = 1 | 4;
+/** FOPEN_DIRECT_IO, FOPEN_NONSEEKABLE, FOPEN_STREAM: without the last, a sleeping read holds up every write of the process. */
+const DEVICE_LIKE = 1 | 4 | 16;
 const S_IFDIR = 0o040000;
 const S_IFREG = 0o100000;
 /** Largest write that the server takes; messages are 7432 bytes. */
@@ -138,7 +139,7 @@ export function attrBody(node: FuseNode): Buffer {
 export function openBody(handle: number): Buffer {
   const body = Buffer.alloc(16);
   body.writeBigUInt64LE(BigInt(handle), 0);
-  body.writeUInt32LE(DIRECT_IO_NONSEEKABLE, 8);
+  body.writeUInt32LE(DEVICE_LIKE, 8);
   return body;
 }
 

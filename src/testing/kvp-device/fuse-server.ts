@@ -47,6 +47,7 @@ class Server {
   readonly #askers: { unique: bigint; size: number }[] = [];
   #deviceRead: bigint | undefined;
   #registrations = 0;
+  #agent = 0;
   readonly #awaiting: { after: number; put: (answer: Buffer) => void }[] = [];
   #done = false;
 
@@ -92,7 +93,7 @@ class Server {
   }
 
   #handle(request: FuseRequest): void {
-    const { opcode, unique, node, body } = request;
+    const { opcode, unique, node, pid, body } = request;
     const self = [...NODES.values()].find((each) => each.node === node) ?? ROOT;
     switch (opcode) {
       case FuseOp.init:
@@ -117,6 +118,7 @@ class Server {
         break;
       case FuseOp.open: {
         const errno = node === DEVICE ? this.#driver.open() : 0;
+        if (node === DEVICE && errno === 0) this.#agent = pid;
         this.#send(errno === 0 ? fuseReply(unique, openBody(node)) : fuseError(unique, errno));
         break;
       }
@@ -135,6 +137,7 @@ class Server {
       case FuseOp.release:
         if (node === DEVICE) {
           this.#polls.clear();
+          this.#agent = 0;
           this.#driver.release();
         } else if (node === CONTROL) this.#done = true;
         this.#send(fuseReply(unique));
@@ -207,6 +210,12 @@ class Server {
         break;
       case Command.awaitRegistration:
         this.#tellRegistration(rest.readUInt32LE(0), (answer) => this.#put(answer));
+        break;
+      case Command.registrations:
+        this.#put(answerNumber(Answer.done, this.#registrations));
+        break;
+      case Command.agent:
+        this.#put(answerNumber(Answer.done, this.#agent));
         break;
       case Command.cancel:
         for (const { put } of this.#awaiting.splice(0)) put(answerNumber(Answer.done, this.#registrations));

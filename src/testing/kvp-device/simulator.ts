@@ -167,6 +167,17 @@ export class HypervKernelSimulator implements AsyncDisposable {
     }
   }
 
+  /** Resolves with the number of registrations so far. */
+  async registrations(): Promise<number> {
+    return (await this.#exchange(command(Command.registrations))).readUInt32LE(1);
+  }
+
+  /** Resolves with the process id of the agent that has the device open; undefined when none has. */
+  async agentPid(): Promise<number | undefined> {
+    const pid = (await this.#exchange(command(Command.agent))).readUInt32LE(1);
+    return pid === 0 ? undefined : pid;
+  }
+
   /**
    * Sends one message to the agent, any bytes, and resolves with its reply of 7432 bytes.
    * @throws KvpDriverAnswer when the driver answered the host by itself: nobody registered, time limit, closed, removed

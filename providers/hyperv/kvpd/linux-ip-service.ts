@@ -1,0 +1,167 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Call } from "../../../src/bus/call.js";
+import type { Host } from "../../../src/host/host.js";
+import { type InterfaceAddress, interfaceAddresses } from "../../../src/native/interface-addresses.js";
+import type { KvpIpInfo } from "../kvp-message.js";
+import { writeWhole } from "./atomic-file.js";
+import { type IpTarget, ifcfgText, keyfileText } from "./ip-files.js";
+import {
+  addressLists,
+  belongsTo,
+  joinList,
+  LONGEST_GATEWAYS,
+  LONGEST_LIST,
+  parseIpSettings,
+} from "./ip-lists.js";
+import { ipv4Gateways, ipv6Gateways } from "./routes.js";
+import { outputLines, type RunScript, runScript, ScriptAnswers } from "./scripts.js";
+import type { IpService } from "./services.js";
+import { KvpStatus, KvpStatusError } from "./status.js";
+
+/** What the settings are read from beside files. */
+export interface IpSources {
+  /** Addresses of the interfaces. */
+  readonly addresses: () => readonly InterfaceAddress[];
+  /** Runs the distribution's scripts. */
+  readonly run: RunScript;
+}
+
+/** Where the distribution puts its scripts (Debian hyperv-daemons). */
+const SCRIPTS = "/usr/libexec/hypervkvpd";
+/** Where the settings' files go (Linux tools/hv/hv_kvp_daemon.c). */
+const FILES = "/var/lib/hyperv";
+const NETWORK = "/sys/class/net";
+/** What hv_get_dns_info does where nobody has put another one in its place. */
+const STOCK_DNS_SCRIPT =
+  /^cat \/etc\/resolv\.conf( 2>\/dev\/null)? \| awk '\/\^nameserver\/ \{ ?print \$2 ?\}'$/;
+
+/** IP settings of a Linux guest: kernel files and the distribution's scripts. */
+export class LinuxIpService implements IpService {
+  readonly #host: Host;
+  readonly #sources: IpSources;
+  readonly #answers: ScriptAnswers;
+
+  /** @param host below whose root all files are */
+  constructor(host: Host, sources: IpSources = { addresses: () => interfaceAddresses(), run: runScript }) {
+    this.#host = host;
+    this.#sources = sources;
+    this.#answers = new ScriptAnswers(sources.run);
+  }
+
+  async getIpInfo({ adapterId }: KvpIpInfo, call: Call): Promise<KvpIpInfo> {
+    const named = this.#interfaces().filter((name) => this.#mac(name) === adapterId);
+    if (named.length === 0)
+      throw new KvpStatusError(
+        KvpStatus.fail,
+        `no interface has the MAC address ${JSON.stringify(adapterId)}`,
+      );
+    const all = this.#sources.addresses();
+    // Of a virtual function and its synthetic twin, which share their MAC, one has the addresses.
+    const own = named.map((name) => ({ name, list: all.filter((each) => belongsTo(each, name)) }));
+    const chosen = own.find(({ list }) => list.length > 0);
+    if (chosen === undefined) return { ...EMPTY, adapterId };
+    const [dns, dhcp] = await Promise.all([this.#nameServers(call), this.#usesDhcp(chosen.name, call)]);
+    return {
+      adapterId,
+      dhcpEnabled: dhcp ? 1 : 0,
+      ...addressLists(chosen.list, ""),
+      gateways: joinList(this.#gateways(chosen.name), LONGEST_GATEWAYS, ";"),
+      dnsServers: joinList(dns, LONGEST_LIST, ";"),
+    };
+  }
+
+  async setIpInfo(info: KvpIpInfo, call: Call): Promise<void> {
+    const name = this.#interfaces().find(
+      (each) =>
+        this.#text(join(NETWORK, each, "device/device_id"))
+          ?.trim()
+          .toLowerCase() === info.adapterId.toLowerCase(),
+    );
+    if (name === undefined)
+      throw new KvpStatusError(
+        KvpStatus.guidNotFound,
+        `no interface is the device ${JSON.stringify(info.adapterId)}`,
+      );
+    const settings = parseIpSettings(info);
+    const target: IpTarget = { name, mac: this.#mac(name) ?? "" };
+    const files = [
+      [join(FILES, `ifcfg-${name}`), ifcfgText(target, settings)],
+      [join(FILES, `${name}.nmconnection`), keyfileText(target, settings)],
+    ] as const;
+    for (const [path, text] of files) await writeWhole(this.#host.path(path), text);
+    const script = join(SCRIPTS, "hv_set_ifconfig");
+    const { ok, why } = await this.#sources.run(
+      this.#host.path(script),
+      files.map(([path]) => this.#host.path(path)),
+      call,
+    );
+    this.#answers.clear();
+    if (!ok) throw new KvpStatusError(KvpStatus.fail, `${script} ${name}: ${why}`);
+  }
+
+  #interfaces(): string[] {
+    try {
+      return readdirSync(this.#host.path(NETWORK));
+    } catch {
+      // A kernel without a network has no such directory.
+      return [];
+    }
+  }
+
+  #mac(name: string): string | undefined {
+    return this.#text(join(NETWORK, name, "address"))
+      ?.trim()
+      .toUpperCase();
+  }
+
+  #gateways(name: string): string[] {
+    return [
+      ...ipv4Gateways(this.#text("/proc/net/route") ?? "", name),
+      ...ipv6Gateways(this.#text("/proc/net/ipv6_route") ?? "", name),
+    ];
+  }
+
+  async #nameServers(call: Call): Promise<string[]> {
+    const script = join(SCRIPTS, "hv_get_dns_info");
+    const source = this.#text(script);
+    if (source === undefined) return [];
+    const code = source.split("\n").filter((line) => line.trim() !== "" && !line.startsWith("#"));
+    if (code.length === 1 && STOCK_DNS_SCRIPT.test(code[0] as string)) {
+      return nameserverLines(this.#text("/etc/resolv.conf") ?? "");
+    }
+    return outputLines(await this.#answers.get(this.#host.path(script), [], call));
+  }
+
+  async #usesDhcp(name: string, call: Call): Promise<boolean> {
+    const script = this.#host.path(join(SCRIPTS, "hv_get_dhcp_info"));
+    return (await this.#answers.get(script, [name], call)).startsWith("Enabled");
+  }
+
+  #text(path: string): string | undefined {
+    try {
+      return readFileSync(this.#host.path(path), "utf8");
+    } catch {
+      // Absent, or gone in the meantime like an unplugged interface.
+      return undefined;
+    }
+  }
+}
+
+const EMPTY: KvpIpInfo = {
+  adapterId: "",
+  addressFamily: 0,
+  dhcpEnabled: 0,
+  ipAddresses: "",
+  subnets: "",
+  gateways: "",
+  dnsServers: "",
+};
+
+function nameserverLines(text: string): string[] {
+  return text
+    .split("\n")
+    .filter((line) => line.startsWith("nameserver"))
+    .map((line) => line.trim().split(/\s+/)[1] ?? "")
+    .filter((server) => server !== "");
+}

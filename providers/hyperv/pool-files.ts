@@ -1,0 +1,122 @@
+import { type FSWatcher, watch } from "node:fs";
+import type { Capabilities, Verbs } from "../../src/bus/capabilities.js";
+import { PvbusError } from "../../src/bus/errors.js";
+import type { Host } from "../../src/host/host.js";
+import { loadKoffi } from "../../src/native/koffi.js";
+import { HV_KVP_EXCHANGE_MAX_KEY_SIZE } from "./codec.js";
+import { checkPair, FILE_LIMITS, HOST_LIMITS, POOLS, type PoolInfo, type WriteLimits } from "./keys.js";
+import type { HypervOptions } from "./options.js";
+import type { Locker } from "./pool-file.js";
+import { openPool } from "./pool-opening.js";
+import { poolDirectory, poolFileName } from "./pool-places.js";
+import type { PoolSystem, StorePool } from "./store-pool.js";
+
+/** How often the files are looked at where the file system gives no notifications. */
+const POLL_MS = 1_000;
+
+/** Tells whether a guest may write a pool under these settings. */
+export function isWritable(pool: PoolInfo, options: HypervOptions): boolean {
+  const names = options.writablePools ?? [];
+  return pool.guestWritable || names.some((name) => name.toLowerCase() === pool.name.toLowerCase());
+}
+
+/** Gives what pools can do whose verbs depend on the pool alone. */
+export function poolCapabilities(
+  limits: WriteLimits,
+  verbs: (pool: PoolInfo) => Pick<Verbs, "write" | "delete">,
+): Capabilities {
+  const pools = POOLS.map(
+    (pool) => [pool.name, { read: true, ...verbs(pool), list: true, watch: true }] as const,
+  );
+  return {
+    read: true,
+    write: pools.some(([, { write }]) => write),
+    delete: pools.some(([, can]) => can.delete),
+    list: true,
+    watch: true,
+    binary: false,
+    limits: {
+      maxKeyUnits: limits.keyUnits,
+      maxKeyBytes: limits.keyBytes,
+      maxValueUnits: limits.valueUnits,
+      maxValueBytes: limits.valueBytes,
+    },
+    pools: Object.fromEntries(pools),
+  };
+}
+
+function limitsOf(options: HypervOptions): WriteLimits {
+  return options.wideLimits === true ? FILE_LIMITS : HOST_LIMITS;
+}
+
+/** Gives what pool files can do under these settings; limits count the key without its pool. */
+export function fileCapabilities(options: HypervOptions): Capabilities {
+  return poolCapabilities(limitsOf(options), (pool) => {
+    const writable = isWritable(pool, options);
+    return { write: writable, delete: writable };
+  });
+}
+
+/** The pools as files: Linux, FreeBSD, and captured trees everywhere. The files are opened on first use. */
+export function filePools(host: Host, options: HypervOptions): PoolSystem {
+  const directory = poolDirectory(host, options.directory);
+  return {
+    place: directory,
+    capabilities: fileCapabilities(options),
+    // A field may lack its NUL.
+    longestKeyBytes: HV_KVP_EXCHANGE_MAX_KEY_SIZE,
+    separator: "/",
+    pool: (info) =>
+      openPool(host, {
+        info,
+        directory,
+        makePrivate: options.privatePools === true,
+        create: options.createPools === true,
+        durable: options.durable === true,
+        scrub: options.scrubTails === true,
+        lock: lockFamilies,
+        canLock,
+      }),
+    check: (key, value) => checkPair(key, value, limitsOf(options)),
+    notify: (pools, ring) => notify(host, directory, pools, ring),
+  };
+}
+
+const lockFamilies: Locker = async (fd, { mode, call }) => {
+  const { lockFile } = await import("../../src/native/file-lock.js");
+  return lockFile(fd, { mode, call });
+};
+
+function canLock(): boolean {
+  try {
+    loadKoffi();
+    return true;
+  } catch (error) {
+    if (PvbusError.is(error)) return false;
+    throw error;
+  }
+}
+
+/** Arms the file system's notification for the directory, polling where there is none; gives what ends it. */
+function notify(host: Host, directory: string, pools: readonly StorePool[], ring: () => void): () => void {
+  const files = new Set(pools.map((pool) => poolFileName(pool.info.number)));
+  let watcher: FSWatcher | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  const poll = (error: unknown): void => {
+    watcher?.close();
+    host.logger.warn("no file notifications, looking once a second", { directory, error });
+    timer ??= setInterval(ring, POLL_MS);
+  };
+  try {
+    watcher = watch(directory, (_event, name) => {
+      if (name === null || files.has(name)) ring();
+    });
+    watcher.on("error", poll);
+  } catch (error) {
+    poll(error);
+  }
+  return () => {
+    watcher?.close();
+    clearInterval(timer);
+  };
+}
