@@ -37,7 +37,8 @@ export function decodeFrame(line: Buffer): Frame | undefined {
   const head = HEAD.exec(latin1(line, 0, Math.min(end, HEAD_BYTES)));
   if (head === null) return undefined;
   const [{ length: start }, declared, checksum] = head as unknown as [string, string, string];
-  if (Number(declared) !== end - start || hex(crc32(line.subarray(start, end))) !== checksum) return undefined;
+  if (Number(declared) !== end - start || hex(crc32(line.subarray(start, end))) !== checksum)
+    return undefined;
   const body = BODY.exec(latin1(line, start, Math.min(end, start + HEAD_BYTES)));
   if (body === null) return undefined;
   const [{ length }, id, word] = body as unknown as [string, string, string];
