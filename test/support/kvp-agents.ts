@@ -27,17 +27,21 @@ export interface Agent {
   readonly ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
 }
 
-/** Starts a daemon on the simulated device; resolves when it is registered. */
+/**
+ * Starts a daemon on the simulated device; resolves when it is registered.
+ * @param prelude shell commands that set up a network and mounts of its own before it starts
+ */
 export async function startAgent(
   simulator: HypervKernelSimulator,
   who: Who,
   args: readonly string[] = [],
+  prelude?: string,
 ): Promise<Agent> {
   const before = await simulator.registrations();
-  const child =
-    who === "vendor"
-      ? simulator.run(VENDOR, ["-n"])
-      : simulator.run(process.execPath, [PROGRAM, "kvpd", "-n", ...args]);
+  const program = who === "vendor" ? [VENDOR, "-n"] : [process.execPath, PROGRAM, "kvpd", "-n", ...args];
+  const inside = ["unshare", "--net", "--mount", "sh", "-c", `${prelude} && exec "$@"`, "sh"];
+  const [command = "", ...rest] = prelude === undefined ? program : [...inside, ...program];
+  const child = simulator.run(command, rest);
   let said = "";
   child.stderr?.setEncoding("utf8").on("data", (text: string) => {
     said += text;
