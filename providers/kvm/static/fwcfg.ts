@@ -57,7 +57,7 @@ export class FwCfgSource implements StaticSource {
 
   /**
    * Gives an item's exact bytes; the first read of each is kept.
-   * @throws PvbusError `ERR_PERMISSION` for others than root, `ERR_NO_SPACE` above the size that is read, `ERR_CORRUPT`
+   * @throws PvbusError `ERR_PERMISSION` for others than root, `ERR_VALUE_TOO_LONG` above the size that is read, `ERR_CORRUPT`
    */
   async read(name: string, call: Call): Promise<Uint8Array | undefined> {
     const held = this.#values.get(name);
@@ -67,7 +67,7 @@ export class FwCfgSource implements StaticSource {
     const bytes = await this.#size(selector, call);
     if (bytes > this.#options.maxBytes) {
       throw pvbusError(
-        "ERR_NO_SPACE",
+        "ERR_VALUE_TOO_LONG",
         `the fw_cfg item has ${bytes} bytes, ${this.#options.maxBytes} are read at most (it takes long): set maxItemBytes`,
       );
     }
