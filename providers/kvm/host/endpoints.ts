@@ -1,4 +1,4 @@
-import { chmod, lstat, unlink } from "node:fs/promises";
+import { chmod, chown, lstat, unlink } from "node:fs/promises";
 import { createConnection, createServer, type Server, type Socket } from "node:net";
 import { pvbusError } from "../../../src/bus/errors.js";
 import { fromSystemError, isSystemError } from "../../../src/bus/system-error.js";
@@ -10,6 +10,14 @@ export type Endpoint =
   /** The hypervisor listens: QEMU with `server=on,wait=off`, libvirt's `mode='bind'`, bhyve. */
   | { readonly kind: "connect"; readonly path: string };
 
+/** Whose a listening socket becomes: the user that the hypervisor runs as. */
+export interface SocketOwner {
+  /** User id. */
+  readonly uid: number;
+  /** Group id. */
+  readonly gid: number;
+}
+
 /** An endpoint in service. */
 export interface OpenEndpoint {
   /** Ends it; connections that it gave stay. */
@@ -18,10 +26,12 @@ export interface OpenEndpoint {
 
 /** What an endpoint gives. */
 export interface EndpointEvents {
-  /** A connection; the promise resolves when it is over. */
+  /** A connection; the promise resolves when it is over, and never rejects. */
   readonly onConnection: (socket: Socket) => Promise<void>;
   /** The hypervisor's socket cannot be reached; said once per reason. */
   readonly onWaiting: (reason: string) => void;
+  /** Whose a listening socket becomes; default: this process's. */
+  readonly owner?: SocketOwner | undefined;
 }
 
 /** Longest path of a UNIX socket, without the NUL: sun_path of Linux has 108 bytes, the BSDs' 104. */
@@ -31,7 +41,8 @@ const LONGEST_WAIT_MS = 1_000;
 /** A connection that lasted so long counts as a good one: the next attempt follows at once. */
 const GOOD_CONNECTION_MS = 1_000;
 
-const FORMS = "unix:PATH (we listen), connect:PATH (the hypervisor listens) or vsock:PATH:PORT (Firecracker, Cloud Hypervisor)";
+const FORMS =
+  "unix:PATH (we listen), connect:PATH (the hypervisor listens) or vsock:PATH:PORT (Firecracker, Cloud Hypervisor)";
 
 /**
  * Reads an endpoint as the command line has it.
@@ -51,33 +62,43 @@ export function parseEndpoint(text: string): Endpoint {
 }
 
 function checked(endpoint: Endpoint): Endpoint {
-  const bytes = Buffer.byteLength(endpoint.path);
-  if (bytes <= MAX_PATH_BYTES) return endpoint;
-  throw new TypeError(
-    `the socket path ${endpoint.path} has ${bytes} bytes; the system takes ${MAX_PATH_BYTES}: choose a shorter one`,
-  );
+  checkSocketPath(endpoint.path);
+  return endpoint;
+}
+
+/** Checks that the system takes a socket's path, which longer ones would be cut for. @throws TypeError */
+export function checkSocketPath(path: string): void {
+  const bytes = Buffer.byteLength(path);
+  if (bytes <= MAX_PATH_BYTES) return;
+  const why = `has ${bytes} bytes; the system takes ${MAX_PATH_BYTES}: choose a shorter one`;
+  throw new TypeError(`the socket path ${path} ${why}`);
 }
 
 /** Opens an endpoint. @throws PvbusError `ERR_BUSY` when another program serves there, `ERR_PERMISSION`, `ERR_UNAVAILABLE` */
 export function openEndpoint(endpoint: Endpoint, events: EndpointEvents): Promise<OpenEndpoint> {
-  return endpoint.kind === "listen" ? listen(endpoint.path, events) : Promise.resolve(connect(endpoint.path, events));
+  return endpoint.kind === "listen"
+    ? listen(endpoint.path, events)
+    : Promise.resolve(connect(endpoint.path, events));
 }
 
 /** Serves a UNIX socket that only its owner may use. */
 export async function listen(
   path: string,
-  { onConnection }: Pick<EndpointEvents, "onConnection">,
+  { onConnection, owner }: Pick<EndpointEvents, "onConnection" | "owner">,
 ): Promise<OpenEndpoint> {
+  checkSocketPath(path);
   await removeStale(path);
   const server = createServer((socket) => void onConnection(socket));
   await bind(server, path);
-  await chmod(path, 0o600);
-  return {
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve());
-      }),
-  };
+  const close = (): Promise<void> => new Promise((resolve) => void server.close(() => resolve()));
+  try {
+    await chmod(path, 0o600);
+    if (owner !== undefined) await chown(path, owner.uid, owner.gid);
+  } catch (error) {
+    await close();
+    throw fromSystemError(error, { doing: `cannot give ${path} its owner` });
+  }
+  return { close };
 }
 
 /** Binds with a mask, so that there is no moment in which others may connect. */
@@ -99,10 +120,16 @@ async function removeStale(path: string): Promise<void> {
   try {
     const found = await lstat(path);
     if (!found.isSocket()) {
-      throw pvbusError("ERR_UNAVAILABLE", `cannot listen at ${path}: it is no socket; choose another path or move it away`);
+      throw pvbusError(
+        "ERR_UNAVAILABLE",
+        `cannot listen at ${path}: it is no socket; choose another path or move it away`,
+      );
     }
     if (await answers(path)) {
-      throw pvbusError("ERR_BUSY", `another program serves at ${path}; end it or choose another path`);
+      throw pvbusError(
+        "ERR_BUSY",
+        `another program serves at ${path}; end it, or write connect:${path} where that is the hypervisor`,
+      );
     }
     await unlink(path);
   } catch (error) {

@@ -1,6 +1,7 @@
 import type { Duplex } from "node:stream";
-import { base64Length, encodeBase64 } from "../mdata/base64.js";
-import { decodeFrame, decodeFrameHead, encodeFrame, isFrame } from "../mdata/frame.js";
+import { type Answer, encodeAnswer } from "../mdata/answer.js";
+import { base64Length } from "../mdata/base64.js";
+import { decodeFrame, decodeFrameHead, isFrame } from "../mdata/frame.js";
 import { type Line, LineReader } from "../mdata/line-reader.js";
 import type { StateChange } from "./guest-state.js";
 import type { GuestLimits } from "./limits.js";
@@ -14,10 +15,12 @@ export interface SessionReports {
   onOversize(bytes: number): void;
   /** Changes piled up that the guest does not take; its connection is dropped. */
   onOverrun(): void;
+  /** A request failed for the host's own reasons. */
+  onFault(error: unknown): void;
 }
 
 /** One connection may work that long before the others get their turn. */
-const TURN_MS = 2;
+const TURN_MS = 1;
 /** Most keys whose changes wait for a guest that does not read. */
 const MAX_WAITING_CHANGES = 1024;
 /** Text around the payload of the longest frame. */
@@ -73,7 +76,10 @@ export class GuestSession {
     });
     stream.on("data", (chunk: Buffer) => {
       stream.pause();
-      void this.#serve(chunk);
+      this.#serve(chunk).catch((error) => {
+        reports.onFault(error);
+        this.close();
+      });
     });
   }
 
@@ -102,7 +108,7 @@ export class GuestSession {
     if (isFrame(line.bytes)) {
       const frame = decodeFrame(line.bytes);
       if (frame === undefined) this.#reports.onBroken();
-      return frame && answerFrame(this.#served, frame);
+      return frame && answerFrame(this.#served, frame, this.#reports.onFault);
     }
     const text = line.bytes.toString("utf8");
     // A new client begins so on a stream that an older one left: it must not hear of the other's watches.
@@ -115,10 +121,8 @@ export class GuestSession {
     if (!isFrame(bytes)) return "FAILURE\n";
     const frame = decodeFrameHead(bytes, length);
     const { maxValueBytes } = this.#limits;
-    return (
-      frame &&
-      failure(frame, `ERR_VALUE_TOO_LONG: the request has ${length} bytes; values may have ${maxValueBytes}`)
-    );
+    const message = `ERR_VALUE_TOO_LONG: the request has ${length} bytes; values may have ${maxValueBytes}`;
+    return frame && encodeAnswer(frame.id, failure(message));
   }
 
   #addWatch(id: string, prefix: string): boolean {
@@ -133,7 +137,10 @@ export class GuestSession {
   }
 
   #changed(change: StateChange): void {
-    if (this.#watches.size === 0 || ![...this.#watches.values()].some((prefix) => change.key.startsWith(prefix)))
+    if (
+      this.#watches.size === 0 ||
+      ![...this.#watches.values()].some((prefix) => change.key.startsWith(prefix))
+    )
       return;
     this.#changes.delete(change.key);
     this.#changes.set(change.key, change);
@@ -153,9 +160,9 @@ export class GuestSession {
       for (const [key, { operation, revision }] of this.#changes) {
         if (this.#stream.writableNeedDrain) return;
         this.#changes.delete(key);
-        const payload = encodeBase64(Buffer.from(JSON.stringify({ key, op: operation, rev: revision })));
+        const event: Answer = { kind: "event", event: { key, op: operation, rev: revision } };
         for (const [id, prefix] of this.#watches)
-          if (key.startsWith(prefix)) this.#stream.write(encodeFrame({ id, word: "EVENT", payload }));
+          if (key.startsWith(prefix)) this.#stream.write(encodeAnswer(id, event));
       }
     });
   }

@@ -1,7 +1,7 @@
 import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
+import { checkKey, checkValue, type GuestLimits } from "./limits.js";
 import { recordBytes } from "./log-codec.js";
 import { type Change, LogFile } from "./log-file.js";
-import { checkKey, checkValue, type GuestLimits } from "./limits.js";
 
 /** A change that is on the disk, as watchers hear of it. */
 export interface StateChange {

@@ -48,15 +48,19 @@ export function completeLimits(limits: Partial<GuestLimits> = {}): GuestLimits {
  * (existing servers and clients trim them), within the limit.
  * @throws PvbusError `ERR_KEY_INVALID`, `ERR_KEY_TOO_LONG`
  */
-export function checkKey(key: string, { maxKeyBytes }: GuestLimits): void {
-  const bytes = Buffer.byteLength(key);
-  if (bytes > maxKeyBytes) {
-    throw pvbusError("ERR_KEY_TOO_LONG", `the key has ${bytes} bytes; the host takes ${maxKeyBytes} at most`, {
-      key,
-    });
-  }
+export function checkKey(key: string, limits: GuestLimits): void {
+  checkKeyLength(key, limits);
   const fault = faultOf(key);
-  if (fault !== undefined) throw pvbusError("ERR_KEY_INVALID", `the key ${fault}; choose another one`, { key });
+  if (fault !== undefined)
+    throw pvbusError("ERR_KEY_INVALID", `the key ${fault}; choose another one`, { key });
+}
+
+/** Checks the length of a key, or of the beginning of keys. @throws PvbusError `ERR_KEY_TOO_LONG` */
+export function checkKeyLength(key: string, { maxKeyBytes }: GuestLimits): void {
+  const bytes = Buffer.byteLength(key);
+  if (bytes <= maxKeyBytes) return;
+  const message = `the key has ${bytes} bytes; the host takes ${maxKeyBytes} at most`;
+  throw pvbusError("ERR_KEY_TOO_LONG", message, { key });
 }
 
 function faultOf(key: string): string | undefined {

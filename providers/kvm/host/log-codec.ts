@@ -7,7 +7,8 @@ import { crc32 } from "node:zlib";
  *            8  version = 1       u32
  *           12  mark              8 bytes, random for each file
  *           20  revision          u64: the highest one when the file was made
- *           28  CRC-32 of 0..27   u32
+ *           28  length            u64: of the file when it was made; all of that was on the disk before it had its name
+ *           36  CRC-32 of 0..35   u32
  *
  *   record   0  mark              8 bytes, the header's
  *            8  body length       u32
@@ -53,7 +54,7 @@ const VERSION = 1;
 /** Length of a log's mark. */
 export const MARK_BYTES = 8;
 /** Length of a log's header. */
-export const HEADER_BYTES = 32;
+export const HEADER_BYTES = 40;
 const RECORD_HEADER_BYTES = 16;
 const BODY_HEADER_BYTES = 15;
 const OPERATIONS: readonly LogOperation[] = ["put", "delete"];
@@ -64,16 +65,19 @@ export interface LogHeader {
   readonly mark: Uint8Array;
   /** The highest revision when the file was made. */
   readonly revision: number;
+  /** Its length when it was made. */
+  readonly length: number;
 }
 
 /** Gives the header of a new log. */
-export function encodeHeader({ mark, revision }: LogHeader): Buffer {
+export function encodeHeader({ mark, revision, length }: LogHeader): Buffer {
   const header = Buffer.alloc(HEADER_BYTES);
   MAGIC.copy(header);
   header.writeUInt32LE(VERSION, 8);
   header.set(mark, 12);
   header.writeBigUInt64LE(BigInt(revision), 20);
-  header.writeUInt32LE(crc32(header.subarray(0, 28)), 28);
+  header.writeBigUInt64LE(BigInt(length), 28);
+  header.writeUInt32LE(crc32(header.subarray(0, 36)), 36);
   return header;
 }
 
@@ -81,8 +85,12 @@ export function encodeHeader({ mark, revision }: LogHeader): Buffer {
 export function decodeHeader(bytes: Buffer): LogHeader | undefined {
   if (bytes.length < HEADER_BYTES || !bytes.subarray(0, 8).equals(MAGIC)) return undefined;
   if (bytes.readUInt32LE(8) !== VERSION) return undefined;
-  if (bytes.readUInt32LE(28) !== crc32(bytes.subarray(0, 28))) return undefined;
-  return { mark: Buffer.from(bytes.subarray(12, 20)), revision: Number(bytes.readBigUInt64LE(20)) };
+  if (bytes.readUInt32LE(36) !== crc32(bytes.subarray(0, 36))) return undefined;
+  return {
+    mark: Buffer.from(bytes.subarray(12, 20)),
+    revision: Number(bytes.readBigUInt64LE(20)),
+    length: Number(bytes.readBigUInt64LE(28)),
+  };
 }
 
 /** Gives the bytes that a record takes. */
@@ -108,7 +116,11 @@ export function encodeRecord(mark: Uint8Array, record: LogRecord): Buffer {
 }
 
 /** Gives the record at an offset with its end; undefined when there is no whole one. */
-function recordAt(bytes: Buffer, mark: Uint8Array, offset: number): { record: LogRecord; end: number } | undefined {
+function recordAt(
+  bytes: Buffer,
+  mark: Uint8Array,
+  offset: number,
+): { record: LogRecord; end: number } | undefined {
   if (bytes.length - offset < RECORD_HEADER_BYTES + BODY_HEADER_BYTES) return undefined;
   if (!bytes.subarray(offset, offset + MARK_BYTES).equals(mark)) return undefined;
   const end = offset + RECORD_HEADER_BYTES + bytes.readUInt32LE(offset + 8);
@@ -129,7 +141,7 @@ function recordAt(bytes: Buffer, mark: Uint8Array, offset: number): { record: Lo
 }
 
 /** Reads a log behind its header. The values are views of `bytes`. */
-export function decodeLog(bytes: Buffer, mark: Uint8Array): LogContents {
+export function decodeLog(bytes: Buffer, { mark, length }: LogHeader): LogContents {
   const records: LogRecord[] = [];
   let offset = HEADER_BYTES;
   for (;;) {
@@ -138,6 +150,7 @@ export function decodeLog(bytes: Buffer, mark: Uint8Array): LogContents {
     records.push(found.record);
     offset = found.end;
   }
+  if (offset < length) return { records, goodBytes: offset, tail: "damaged" };
   if (offset >= bytes.length) return { records, goodBytes: offset, tail: "none" };
   const lastBatch = records.at(-1)?.batch ?? 0;
   const damaged = laterBatches(bytes, mark, offset).some((batch) => batch > lastBatch + 1);

@@ -14,6 +14,8 @@ import {
   MARK_BYTES,
 } from "./log-codec.js";
 
+const CHUNK_BYTES = 256 * 1024;
+
 /** A change on its way to the log, which numbers the writes itself. */
 export type Change = Omit<LogRecord, "batch">;
 
@@ -64,7 +66,7 @@ export class LogFile {
     }
     const header = decodeHeader(bytes);
     if (header === undefined) throw corrupt(path, 0, "does not begin with a header of this version");
-    const { records, goodBytes, tail } = decodeLog(bytes, header.mark);
+    const { records, goodBytes, tail } = decodeLog(bytes, header);
     if (tail === "damaged") throw corrupt(path, goodBytes, "holds a record whose checksum is wrong");
     const file = await open(path, constants.O_RDWR | constants.O_NOFOLLOW);
     try {
@@ -166,13 +168,9 @@ async function replaceFile(
     // A leftover is of a run that ended before the move.
     await rm(beside, { force: true });
     file = await open(beside, "wx+", 0o600);
-    await writeAll(file, [encodeHeader({ mark, revision })], 0);
     let length = HEADER_BYTES;
-    for (const change of live) {
-      const bytes = encodeRecord(mark, { ...change, batch: 1 });
-      await writeAll(file, [bytes], length);
-      length += bytes.length;
-    }
+    for (const parts of chunks(live, mark)) length += await writeAll(file, parts, length);
+    await writeAll(file, [encodeHeader({ mark, revision, length })], 0);
     await file.datasync();
     await rename(beside, path);
     return { file, mark, length };
@@ -183,8 +181,24 @@ async function replaceFile(
   }
 }
 
-/** Writes buffers one behind the other, however many calls it takes. */
-async function writeAll(file: FileHandle, parts: readonly Uint8Array[], position: number): Promise<void> {
+/** Gives records in portions, so that neither each of them costs a call nor all of them stop the other guests. */
+function* chunks(live: Iterable<Change>, mark: Uint8Array): Generator<Buffer[]> {
+  let parts: Buffer[] = [];
+  let bytes = 0;
+  for (const change of live) {
+    const part = encodeRecord(mark, { ...change, batch: 1 });
+    parts.push(part);
+    bytes += part.length;
+    if (bytes < CHUNK_BYTES) continue;
+    yield parts;
+    parts = [];
+    bytes = 0;
+  }
+  if (parts.length > 0) yield parts;
+}
+
+/** Writes buffers one behind the other, however many calls it takes; gives their length. */
+async function writeAll(file: FileHandle, parts: readonly Uint8Array[], position: number): Promise<number> {
   let at = position;
   const bytes = parts.length === 1 ? (parts[0] as Uint8Array) : Buffer.concat(parts);
   for (let done = 0; done < bytes.length; ) {
@@ -192,6 +206,7 @@ async function writeAll(file: FileHandle, parts: readonly Uint8Array[], position
     done += bytesWritten;
     at += bytesWritten;
   }
+  return bytes.length;
 }
 
 /** Brings a file's new name to the disk, which its directory holds. */

@@ -2,7 +2,7 @@ import type { Socket } from "node:net";
 import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
 import type { Clock, Logger } from "../../../src/host/host.js";
 import { openControl } from "./control-server.js";
-import { type Endpoint, type OpenEndpoint, openEndpoint } from "./endpoints.js";
+import { type Endpoint, type OpenEndpoint, openEndpoint, type SocketOwner } from "./endpoints.js";
 import { GuestLog } from "./guest-log.js";
 import { GuestSession } from "./guest-session.js";
 import type { GuestState } from "./guest-state.js";
@@ -16,6 +16,8 @@ export interface ServedGuest {
   readonly name: string;
   /** Where it is met. */
   readonly endpoints: readonly Endpoint[];
+  /** Whose its listening sockets become, for hypervisors that run as another user; default: this process's. */
+  readonly socketOwner?: SocketOwner | undefined;
   /** What it may store, as far as it differs from the host's. */
   readonly limits?: Partial<GuestLimits> | undefined;
   /** What it may change, as far as it differs from the host's. */
@@ -123,7 +125,9 @@ export class MetadataHost {
     let open = 0;
     for (const endpoint of guest.endpoints) {
       const opened = await openEndpoint(endpoint, {
-        onWaiting: (reason) => log.info("waiting for the hypervisor's socket", { path: endpoint.path, reason }),
+        owner: guest.socketOwner,
+        onWaiting: (reason) =>
+          log.info("waiting for the hypervisor's socket", { path: endpoint.path, reason }),
         onConnection: async (socket) => {
           if (open >= limits.maxConnections) {
             log.warn("connection refused: the guest has too many", { limit: limits.maxConnections });
@@ -149,6 +153,7 @@ export class MetadataHost {
         onBroken: () => log.warn("broken frame dropped"),
         onOversize: (bytes) => log.warn("request too long", { bytes }),
         onOverrun: () => log.warn("connection dropped: the guest does not take its events"),
+        onFault: (error) => log.error("request failed", { reason: (error as Error).message }),
       },
     );
     this.#sessions.add(session);
@@ -162,7 +167,8 @@ function checkNames(guests: readonly ServedGuest[]): void {
   const seen = new Set<string>();
   for (const { name } of guests) {
     checkGuestName(name);
-    if (seen.has(name)) throw new TypeError(`the guest '${name}' is named twice; give all its endpoints at once`);
+    if (seen.has(name))
+      throw new TypeError(`the guest '${name}' is named twice; give all its endpoints at once`);
     seen.add(name);
   }
 }

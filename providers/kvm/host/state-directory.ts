@@ -54,8 +54,15 @@ export class StateDirectory {
     try {
       await mkdir(join(path, "guests"), { recursive: true, mode: PRIVATE });
       if (((await stat(path)).mode & 0o022) !== 0)
-        throw pvbusError("ERR_PERMISSION", `others may write in ${path}; take that right away: chmod go-w ${path}`);
-      file = await open(join(path, "lock"), constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+        throw pvbusError(
+          "ERR_PERMISSION",
+          `others may write in ${path}; take that right away: chmod go-w ${path}`,
+        );
+      file = await open(
+        join(path, "lock"),
+        constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW,
+        0o600,
+      );
       const lock = tryLockFile(file.fd, { mode: "exclusive" });
       if (lock !== undefined) return new StateDirectory(path, file, lock);
       await file.close();
