@@ -144,12 +144,8 @@ except OSError: print("taken")`;
       // For root a terminal is never taken.
       await asNobody(async () => {
         const fd = openSync(path, constants.O_RDWR | constants.O_NOCTTY);
-        const { rc } = openLibc().call(
-          openLibc().function("int ioctl(int, unsigned long, ...)"),
-          fd,
-          TIOCEXCL,
-        );
-        expect(rc).to.equal(0);
+        const ioctl = openLibc().function("int ioctl(int, unsigned long, ...)");
+        expect(ioctl(fd, TIOCEXCL)).to.equal(0);
         const store = await open(`port:${path}`);
         const error = await rejects(store.read("meta/k", call(100)), "ERR_BUSY");
         expect(error.message).to.include("one at a time");
