@@ -11,6 +11,12 @@ import {
   type KvmHostDialect,
   KvmHostSimulator,
 } from "../../../src/testing/index.js";
+import { HostFolder } from "../../support/kvm-guest.js";
+
+/** What is written under a plain key is listed as the channel's. */
+function listed(key: string): string {
+  return /^(meta|fwcfg|smbios)\//.test(key) ? key : `meta/${key}`;
+}
 
 /** A store of a host that keeps text alone; which kind it is shows only once it has answered. */
 async function textStore(provider: KvmProvider, target: StoreTarget): Promise<ProviderStore> {
@@ -36,7 +42,7 @@ async function kvmWith(dialect: KvmHostDialect): Promise<ConformanceSubject> {
     ...(dialect === "pvbus" ? { provider, target } : { open: () => textStore(provider, target) }),
     keys: {
       writable: (label: string) => `meta/${label}`,
-      listed: (key) => (/^(meta|fwcfg|smbios)\//.test(key) ? key : `meta/${key}`),
+      listed,
       prefix: "meta/",
       given: { "meta/given": "from the host", "fwcfg/opt/org.pvbus/item": "fixed" },
       readOnly: ["meta/sdc:hostname", "meta/sdc:absent", "fwcfg/opt/org.pvbus/item", "smbios/system/uuid"],
@@ -48,5 +54,25 @@ async function kvmWith(dialect: KvmHostDialect): Promise<ConformanceSubject> {
   };
 }
 
-describeProviderConformance("KvmProvider with a pvbus host", () => kvmWith("pvbus"));
+/** The provider on our own host side. */
+async function kvmWithHost(): Promise<ConformanceSubject> {
+  const folder = new HostFolder();
+  const namespaces = { readOnly: ["host/"] };
+  const limits = { maxConnections: 100, maxValueBytes: 4 * 1024 * 1024, maxTotalBytes: 16 * 1024 * 1024 };
+  await folder.serve([{ name: "vm", namespaces, limits }]);
+  return {
+    provider: new KvmProvider(nodeHost({ platform: "linux", sysroot: folder.path })),
+    target: { channel: "unix:/vm.sock" },
+    keys: {
+      writable: (label) => `meta/${label}`,
+      listed,
+      prefix: "meta/",
+      readOnly: ["meta/host/name", "meta/sdc:uuid"],
+    },
+    cleanup: () => folder[Symbol.asyncDispose](),
+  };
+}
+
+describeProviderConformance("KvmProvider with our host side", kvmWithHost);
+describeProviderConformance("KvmProvider with a simulated host", () => kvmWith("pvbus"));
 describeProviderConformance("KvmProvider with a host as SmartOS has it", () => kvmWith("smartos"));
