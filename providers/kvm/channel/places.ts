@@ -3,7 +3,6 @@ import { pvbusError } from "../../../src/bus/errors.js";
 import { liesWithin } from "../../../src/host/confine.js";
 import type { Host } from "../../../src/host/host.js";
 import type { Endpoint } from "./link.js";
-import { unixEndpoint } from "./unix-link.js";
 
 /** Where Linux names the virtio-serial ports; udev's links in /dev/virtio-ports need not be there. */
 const PORT_NAMES = "/sys/class/virtio-ports";
@@ -77,6 +76,12 @@ function serialEndpoint(name: string, path: string): Endpoint {
   const open: Endpoint["open"] = async (events, call) =>
     (await import("./device-links.js")).openSerial(path, events, call);
   return { name, isShared: true, open };
+}
+
+function unixEndpoint(name: string, path: string): Endpoint {
+  const open: Endpoint["open"] = async (events, call) =>
+    (await import("./unix-link.js")).openUnix(name, path, events, call);
+  return { name, isShared: false, open };
 }
 
 function vsockEndpoint(name: string, cid: number, port: number): Endpoint {

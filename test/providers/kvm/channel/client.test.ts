@@ -4,7 +4,7 @@ import { expect } from "chai";
 import { ChannelClient } from "../../../../providers/kvm/channel/client.js";
 import type { Endpoint } from "../../../../providers/kvm/channel/link.js";
 import { MetadataChannel } from "../../../../providers/kvm/channel/metadata.js";
-import { unixEndpoint } from "../../../../providers/kvm/channel/unix-link.js";
+import { openUnix } from "../../../../providers/kvm/channel/unix-link.js";
 import { Call, pvbusError } from "../../../../src/index.js";
 import { type KvmHostSettings, KvmHostSimulator } from "../../../../src/testing/index.js";
 import { turn } from "../../../support/descriptors.js";
@@ -22,6 +22,8 @@ const bytes = (value: string): Buffer => Buffer.from(value, "latin1");
 describe("metadata channel", () => {
   let machine: KvmMachine;
   const clients: ChannelClient[] = [];
+  const openTest: Endpoint["open"] = (events, during) =>
+    openUnix("unix:test", join(machine.sysroot, "meta.sock"), events, during);
 
   async function channelTo(
     settings?: KvmHostSettings,
@@ -31,7 +33,7 @@ describe("metadata channel", () => {
     return channelAt(change);
   }
   function channelAt(change: Partial<Endpoint> = {}, options = OPTIONS): MetadataChannel {
-    const endpoint = { ...unixEndpoint("unix:test", join(machine.sysroot, "meta.sock")), ...change };
+    const endpoint = { name: "unix:test", isShared: false, open: openTest, ...change };
     const client = new ChannelClient(endpoint, options);
     clients.push(client);
     return new MetadataChannel(client, options.maxLineBytes);
@@ -146,11 +148,10 @@ describe("metadata channel", () => {
   });
 
   it("waits for a line that another program has, and says so at the end of the call", async () => {
-    const real = (): Endpoint => unixEndpoint("unix:test", join(machine.sysroot, "meta.sock"));
     let refusals = 3;
     const open: Endpoint["open"] = (events, during) => {
       if (refusals-- > 0) throw pvbusError("ERR_BUSY", "another program has it");
-      return real().open(events, during);
+      return openTest(events, during);
     };
     const channel = await channelTo({}, { open });
     expect(await channel.get("k", call())).to.equal(undefined);
