@@ -4,8 +4,11 @@ import { Call } from "../../src/index.js";
 import type { DeviceStream, DeviceStreamOptions } from "../../src/native/device-stream.js";
 import { openLibc } from "../../src/native/libc.js";
 
-/** Makes a pair of terminals: an open descriptor of one end, and the path of the other, which is as a serial port. */
-export function openPty(): { readonly fd: number; readonly path: string } {
+/**
+ * Makes a pair of terminals: an open descriptor of one end, and the path of the other, which is as a serial port. A second
+ * descriptor keeps that open, since the first end fails when nobody has it open; close it in the end.
+ */
+export function openPty(): { readonly fd: number; readonly path: string; readonly keeper: number } {
   const libc = openLibc();
   const fd = openSync("/dev/ptmx", constants.O_RDWR | constants.O_NOCTTY);
   const name = Buffer.alloc(64);
@@ -19,7 +22,8 @@ export function openPty(): { readonly fd: number; readonly path: string } {
     closeSync(fd);
     throw libc.systemError("openpty", errno);
   }
-  return { fd, path: name.toString("latin1", 0, name.indexOf(0)) };
+  const path = name.toString("latin1", 0, name.indexOf(0));
+  return { fd, path, keeper: openSync(path, constants.O_RDWR | constants.O_NOCTTY) };
 }
 
 /** A device stream as Node's streams are. */
@@ -34,8 +38,6 @@ export class DeviceDuplex extends Duplex {
     duplex.#stream = await open({
       bufferBytes: 64 * 1024,
       onData: (data) => duplex.push(data),
-      // Nobody has the other end of a terminal open for a while: that is no end.
-      hangup: "wait",
       onEnd: () => duplex.destroy(),
     });
     return duplex;

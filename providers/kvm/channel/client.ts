@@ -5,6 +5,7 @@ import type { Request } from "../mdata/request.js";
 import type { Endpoint } from "./link.js";
 import { nobodyAnswers } from "./negotiation.js";
 import { Session, SessionOver } from "./session.js";
+import type { SharedLine } from "./shared-line.js";
 import { Turns } from "./turns.js";
 
 /** Times and sizes of a {@link ChannelClient}. */
@@ -50,6 +51,8 @@ export class ChannelClient {
   #connecting: Promise<Connected> | undefined;
   #connected: Connected | undefined;
   #users = 0;
+  #longUsers = 0;
+  #shared: { readonly session: Session; readonly line: Promise<SharedLine> } | undefined;
   #idle: NodeJS.Timeout | undefined;
 
   constructor(endpoint: Endpoint, options: ClientOptions) {
@@ -112,17 +115,19 @@ export class ChannelClient {
     }
   }
 
-  /** Keeps the link until the lease is released. */
-  lease(): Lease {
-    this.#users++;
-    this.#rest();
+  /** Keeps the link until the lease is released. @param isLong let other programs have a part of it meanwhile */
+  lease(isLong = false): Lease {
+    const change = (by: 1 | -1): void => {
+      this.#users += by;
+      if (isLong) this.#longUsers += by;
+      this.#rest();
+    };
+    change(1);
     let isHeld = true;
     return {
       release: () => {
-        if (!isHeld) return;
+        if (isHeld) change(-1);
         isHeld = false;
-        this.#users--;
-        this.#rest();
       },
     };
   }
@@ -169,9 +174,27 @@ export class ChannelClient {
     const session = this.#connected?.session;
     if (session === undefined || !session.isOpen) return;
     session.hold(this.#users > 0);
+    this.#share(this.#connected);
     if (this.#users > 0 || !this.#endpoint.isShared) return;
     this.#idle = setTimeout(() => void session.close(), this.#options.idleMs);
     this.#idle.unref();
+  }
+
+  /** Begins or ends to let others in, as it is due. */
+  #share(connected: Connected | undefined): void {
+    const { sharing } = this.#endpoint;
+    const isDue = this.#longUsers > 0 && connected?.host !== undefined && !connected.session.isPart;
+    if (isDue && sharing !== undefined && this.#shared?.session !== connected.session) {
+      const { session } = connected;
+      const { maxLineBytes } = this.#options;
+      const line = import("./shared-line.js").then(
+        (loaded) => new loaded.SharedLine(sharing(), session, maxLineBytes),
+      );
+      this.#shared = { session, line };
+    } else if (!isDue && this.#shared !== undefined) {
+      void this.#shared.line.then((line) => line.close());
+      this.#shared = undefined;
+    }
   }
 
   #checkOpen(): void {

@@ -45,6 +45,11 @@ export class HostLine {
     return this.#isOpen;
   }
 
+  /** Whether the line is another program's. */
+  get isPart(): boolean {
+    return this.#link?.isPart === true;
+  }
+
   /** Writes bytes whole. A write that does not get through ends the line: the host may have a part of it. */
   async write(data: Uint8Array, call: Call): Promise<void> {
     if (!this.#isOpen) throw this.lost();

@@ -128,7 +128,7 @@ class ChannelWatch {
   /** Has the host tell of changes. @returns false when it does not have that */
   async #follow(): Promise<boolean> {
     const { client } = this.#parts.channel;
-    this.#lease = client.lease();
+    this.#lease = client.lease(true);
     const connected = await client.connect(this.#call);
     if (!connected.host?.commands.includes("WATCH")) {
       this.#leave();

@@ -49,7 +49,8 @@ describe(`channel over devices${isLinux ? "" : " [pending: Linux only]"}`, () =>
 
   /** A terminal whose other end is the host; fresh, it echoes and edits lines. */
   async function terminal(): Promise<string> {
-    const { fd, path } = openPty();
+    const { fd, path, keeper } = openPty();
+    cleanups.push(() => closeSync(keeper));
     host.serve(await DeviceDuplex.over((options) => new DeviceStream(fd, options)));
     return path;
   }
