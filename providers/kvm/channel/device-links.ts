@@ -19,7 +19,7 @@ const PORT_CODES: Readonly<Record<string, PvbusErrorCode>> = {
   ENXIO: "ERR_UNAVAILABLE",
 };
 const PORT_ADVICE = {
-  EBUSY: "another program has it open (a pvbus watch, for one); a port takes one at a time",
+  EBUSY: "another program has it open; a port takes one at a time",
   EACCES: "the port is root's; run as root or have a udev rule give it to a group",
   ENOENT: "the host gives this machine no such port",
   ENXIO: "it is a console, no port for programs; choose another one",
