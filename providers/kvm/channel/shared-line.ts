@@ -20,6 +20,8 @@ import { openUnix } from "./unix-link.js";
 
 /** Programs that are let in at the same time. */
 const MAX_PROGRAMS = 32;
+/** Events that a program does not take pile up so far. */
+const MAX_WAITING_BYTES = 1024 * 1024;
 /** A request that is handed on waits no longer for the host; whoever asked gave up before. */
 const REQUEST_MS = 60_000;
 const OK: Answer = { kind: "success", value: Buffer.from("OK") };
@@ -181,7 +183,11 @@ class ProgramConversation {
       return (await this.#session.confirmWatch(known, prefix, call)) ? OK : { kind: "missing" };
     const own = await this.#session.watch(
       prefix,
-      (event) => this.#program.write(encodeAnswer(id, { kind: "event", event })),
+      (event) => {
+        this.#program.write(encodeAnswer(id, { kind: "event", event }));
+        // It finds what it missed by comparing, when it is back.
+        if (this.#program.writableLength > MAX_WAITING_BYTES) this.#program.destroy();
+      },
       call,
     );
     if (own === undefined) return { kind: "failure", message: "Too many watches" };

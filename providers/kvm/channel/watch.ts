@@ -4,7 +4,7 @@ import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
 import { isChannelKey } from "../keys.js";
 import type { Connected, Lease } from "./client.js";
 import { isDisconnected } from "./client.js";
-import type { MetadataChannel } from "./metadata.js";
+import { MAX_KEYS, type MetadataChannel } from "./metadata.js";
 import { SessionOver } from "./session.js";
 
 /** What a watch needs. */
@@ -184,6 +184,8 @@ class ChannelWatch {
       if (digest === this.#known.get(key)) continue;
       if (digest === undefined) this.#known.delete(key);
       else this.#known.set(key, digest);
+      if (this.#known.size > MAX_KEYS)
+        throw pvbusError("ERR_PROTOCOL", `the host tells of more than ${MAX_KEYS} keys; look at the host`);
       if (this.#isArmed) yield { key, value };
     }
   }

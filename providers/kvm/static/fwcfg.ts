@@ -1,4 +1,4 @@
-import type { Call } from "../../../src/bus/call.js";
+import { Call } from "../../../src/bus/call.js";
 import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
 import type { Host } from "../../../src/host/host.js";
 import type { StaticEntry, StaticSource } from "./source.js";
@@ -126,7 +126,6 @@ export class FwCfgSource implements StaticSource {
 
   /** By key: the tree by name leaves out what its names make impossible (`opt/c` beside `opt/c/d`). */
   async #readItems(): Promise<ReadonlyMap<string, string>> {
-    const { Call } = await import("../../../src/bus/call.js");
     const call = new Call();
     const items = new Map<string, string>();
     const numbers = (await namesIn(this.#host, BY_KEY, call)).filter((name) => /^\d{1,5}$/.test(name));

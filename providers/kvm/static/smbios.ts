@@ -1,4 +1,4 @@
-import type { Call } from "../../../src/bus/call.js";
+import { Call } from "../../../src/bus/call.js";
 import { PvbusError } from "../../../src/bus/errors.js";
 import type { Host } from "../../../src/host/host.js";
 import { FIELDS, hasMixedUuids, listedNames, smbiosValues } from "./smbios-values.js";
@@ -72,7 +72,6 @@ export class SmbiosSource implements StaticSource {
   }
 
   async #readValues(): Promise<Values> {
-    const { Call } = await import("../../../src/bus/call.js");
     const call = new Call();
     try {
       const table = await readSourceFile(this.#host, TABLE, { maxBytes: MAX_TABLE_BYTES }, call);
