@@ -1,16 +1,18 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { KvmProvider } from "../../../providers/kvm/index.js";
 import type { StoreTarget } from "../../../src/bus/provider.js";
 import type { ProviderStore } from "../../../src/bus/store.js";
 import { nodeHost } from "../../../src/host/node-host.js";
+import { DeviceStream } from "../../../src/native/device-stream.js";
 import {
   type ConformanceSubject,
   describeProviderConformance,
   type KvmHostDialect,
   KvmHostSimulator,
 } from "../../../src/testing/index.js";
+import { DeviceDuplex, openPty } from "../../support/device-duplex.js";
 import { HostFolder } from "../../support/kvm-guest.js";
 
 /** What is written under a plain key is listed as the channel's. */
@@ -73,6 +75,25 @@ async function kvmWithHost(): Promise<ConformanceSubject> {
   };
 }
 
+/** The provider on a serial line, which has room for one session at a time. */
+async function kvmOnSerialLine(): Promise<ConformanceSubject> {
+  const host = new KvmHostSimulator({ maxValueBytes: 4 * 1024 * 1024 });
+  const { fd, path, keeper } = openPty();
+  host.serve(await DeviceDuplex.over((options) => new DeviceStream(fd, options)));
+  return {
+    provider: new KvmProvider(nodeHost({ platform: "linux" })),
+    target: { channel: `serial:${path}`, options: { idleMs: 0 } },
+    exclusive: true,
+    keys: { writable: (label) => `meta/${label}`, listed, prefix: "meta/", readOnly: ["meta/sdc:uuid"] },
+    cleanup: () => {
+      host.disconnect();
+      closeSync(keeper);
+    },
+  };
+}
+
+if (process.platform === "linux")
+  describeProviderConformance("KvmProvider on a serial line", kvmOnSerialLine);
 describeProviderConformance("KvmProvider with our host side", kvmWithHost);
 describeProviderConformance("KvmProvider with a simulated host", () => kvmWith("pvbus"));
 describeProviderConformance("KvmProvider with a host as SmartOS has it", () => kvmWith("smartos"));

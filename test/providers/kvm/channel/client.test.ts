@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { expect } from "chai";
 import { ChannelClient } from "../../../../providers/kvm/channel/client.js";
 import type { Endpoint } from "../../../../providers/kvm/channel/link.js";
-import { MetadataChannel } from "../../../../providers/kvm/channel/metadata.js";
+import { MAX_KEYS, MetadataChannel } from "../../../../providers/kvm/channel/metadata.js";
 import { openUnix } from "../../../../providers/kvm/channel/unix-link.js";
 import { Call, pvbusError } from "../../../../src/index.js";
 import { type KvmHostSettings, KvmHostSimulator } from "../../../../src/testing/index.js";
@@ -223,6 +223,13 @@ describe("metadata channel", () => {
     } finally {
       server.close();
     }
+  });
+
+  it("refuses a listing of more keys than any host has", async () => {
+    machine = await KvmMachine.start();
+    const answer = { kind: "success", value: Buffer.alloc(MAX_KEYS + 1, "\n") } as const;
+    const client = { request: async () => answer } as unknown as ChannelClient;
+    await rejects(new MetadataChannel(client, 1).keys(call()), "ERR_PROTOCOL");
   });
 
   it("keeps other requests going when one is aborted", async () => {
