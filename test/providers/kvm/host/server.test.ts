@@ -173,7 +173,11 @@ describe("MetadataHost", () => {
     }
     for (const text of ["", "unix:", "tcp:1", "vsock:/x", "vsock:/x:4294967296", `unix:/${"x".repeat(120)}`])
       expect(() => parseEndpoint(text), text).to.throw(TypeError);
-    expect(parseEndpoint("vsock:/run/v.sock:52")).to.deep.equal({ kind: "listen", path: "/run/v.sock_52" });
+    expect(parseEndpoint("vsock:/run/v.sock:52")).to.deep.equal({
+      kind: "listen",
+      path: "/run/v.sock_52",
+      vsock: { path: "/run/v.sock", port: 52 },
+    });
   });
 });
 
