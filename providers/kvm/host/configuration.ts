@@ -1,3 +1,4 @@
+import { type Fields, objectOf } from "./documents.js";
 import { parseEndpoint, type SocketOwner } from "./endpoints.js";
 import { completeLimits, DEFAULT_LIMITS, type GuestLimits } from "./limits.js";
 import type { Namespaces } from "./namespaces.js";
@@ -12,8 +13,6 @@ export interface HostConfiguration {
   /** What every guest may change. */
   readonly namespaces?: Namespaces | undefined;
 }
-
-type Fields = Readonly<Record<string, unknown>>;
 
 const FILE_FIELDS = ["limits", "readOnly", "writable", "guests"];
 const GUEST_FIELDS = ["endpoints", "limits", "readOnly", "writable", "socketOwner"];
@@ -74,14 +73,4 @@ function ownerOf(value: unknown, where: string): SocketOwner | undefined {
 function stringsOf(value: unknown, where: string): string[] {
   if (Array.isArray(value) && value.every((each) => typeof each === "string")) return value;
   throw new TypeError(`${where} takes a list of strings`);
-}
-
-/** Gives the fields of an object. @throws TypeError for anything else, and for a field that has no meaning */
-function objectOf(value: unknown, where: string, known?: readonly string[]): Fields {
-  if (typeof value !== "object" || value === null || Array.isArray(value))
-    throw new TypeError(`${where} must be an object`);
-  const unknown = known && Object.keys(value).find((name) => !known.includes(name));
-  if (unknown !== undefined)
-    throw new TypeError(`${where} has no field ${unknown}; there are: ${known?.join(", ")}`);
-  return value as Fields;
 }

@@ -5,6 +5,7 @@ import { fromSystemError } from "../../../src/bus/system-error.js";
 import type { Administration, GuestEntry } from "./administration.js";
 import { decodeReport, encodeOrder, type Order, type Report } from "./control-messages.js";
 import { checkSocketPath } from "./endpoints.js";
+import { ADMINISTRATOR_LIMITS, checkKey, checkValue } from "./limits.js";
 
 /** Nobody serves there: the host is not running, or was ended without having time to clean up. */
 const NOBODY: readonly unknown[] = ["ENOENT", "ECONNREFUSED"];
@@ -59,6 +60,9 @@ class RemoteAdministration implements Administration {
   }
 
   async set(guest: string, key: string, value: Uint8Array, options?: CallOptions): Promise<void> {
+    // What the host would refuse is not sent.
+    checkKey(key, ADMINISTRATOR_LIMITS);
+    checkValue(key, value, ADMINISTRATOR_LIMITS);
     await this.#outcome({ do: "set", guest, key, value }, options);
   }
 

@@ -3,10 +3,18 @@ import { createConnection, createServer, type Server, type Socket } from "node:n
 import { pvbusError } from "../../../src/bus/errors.js";
 import { fromSystemError, isSystemError } from "../../../src/bus/system-error.js";
 
+/** How Firecracker and Cloud Hypervisor map a guest's vsock: its connections to the host's port arrive at `PATH_PORT`. */
+export interface VsockMapping {
+  /** Path that the hypervisor was given. */
+  readonly path: string;
+  /** Port that the guest connects to. */
+  readonly port: number;
+}
+
 /** Where one guest is met. */
 export type Endpoint =
-  /** We listen at a UNIX socket: QEMU with `server=off,reconnect=…`, or any local client. */
-  | { readonly kind: "listen"; readonly path: string }
+  /** We listen at a UNIX socket: QEMU with `server=off,reconnect=…`, or any local client; `vsock` is what stands behind it. */
+  | { readonly kind: "listen"; readonly path: string; readonly vsock?: VsockMapping }
   /** The hypervisor listens: QEMU with `server=on,wait=off`, libvirt's `mode='bind'`, bhyve. */
   | { readonly kind: "connect"; readonly path: string };
 
@@ -56,9 +64,18 @@ export function parseEndpoint(text: string): Endpoint {
   if (scheme === "unix" && rest !== "") return checked({ kind: "listen", path: rest });
   if (scheme === "connect" && rest !== "") return checked({ kind: "connect", path: rest });
   // The hypervisor connects a guest's port P to the socket PATH_P.
-  if (scheme === "vsock" && vsock !== null && Number(vsock[2]) < 2 ** 32)
-    return checked({ kind: "listen", path: `${vsock[1]}_${Number(vsock[2])}` });
+  if (scheme === "vsock" && vsock !== null && Number(vsock[2]) < 2 ** 32) {
+    const mapping = { path: vsock[1] as string, port: Number(vsock[2]) };
+    return checked({ kind: "listen", path: `${mapping.path}_${mapping.port}`, vsock: mapping });
+  }
   throw new TypeError(`'${text}' is no endpoint; write ${FORMS}`);
+}
+
+/** Gives an endpoint as {@link parseEndpoint} reads it. */
+export function endpointText(endpoint: Endpoint): string {
+  if (endpoint.kind === "connect") return `connect:${endpoint.path}`;
+  const { vsock } = endpoint;
+  return vsock === undefined ? `unix:${endpoint.path}` : `vsock:${vsock.path}:${vsock.port}`;
 }
 
 function checked(endpoint: Endpoint): Endpoint {

@@ -54,6 +54,21 @@ const ACTIONS: Readonly<Record<string, Entry>> = {
     usage: "ls --state DIR [--guest NAME [PREFIX]]",
     load: async () => (await import("./keys.js")).lsAction,
   },
+  "qemu-args": {
+    args: [1, 1],
+    usage: "qemu-args FILE",
+    load: async () => (await import("./launch.js")).qemuAction,
+  },
+  "libvirt-xml": {
+    args: [1, 1],
+    usage: "libvirt-xml FILE",
+    load: async () => (await import("./launch.js")).libvirtAction,
+  },
+  "cloud-hypervisor-args": {
+    args: [1, 1],
+    usage: "cloud-hypervisor-args FILE",
+    load: async () => (await import("./launch.js")).cloudHypervisorAction,
+  },
 };
 
 /** `pvbus host ACTION …`: the host side of KVM's metadata channel. */

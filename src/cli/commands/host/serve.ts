@@ -1,10 +1,9 @@
-import { readFile } from "node:fs/promises";
 import type { HostConfiguration, ServedGuest } from "../../../../providers/kvm/host/index.js";
-import { fromSystemError } from "../../../bus/system-error.js";
 import { loadKvmHost } from "../../../services.js";
 import { UsageError } from "../../context.js";
 import { jsonLogger } from "../../json-log.js";
 import { serviceManager, startWatchdog } from "../../service-manager.js";
+import { readDocument, usage } from "./documents.js";
 import { type HostAction, stateOf } from "./host.js";
 
 /** `pvbus host serve`: serves guests until it is told to end; what happens goes to standard error, one JSON object a line. */
@@ -37,42 +36,18 @@ export async function serveAction(action: HostAction): Promise<number> {
 /** Gives the guests of the file and of the command line; one that both name has the endpoints of both. */
 async function configurationOf({ own }: HostAction): Promise<HostConfiguration> {
   const { parseConfiguration, parseEndpoint } = await loadKvmHost();
-  const configuration = await usage(async () => parseConfiguration(await documentOf(own.config)));
+  const document = own.config === undefined ? {} : await readDocument(own.config);
+  const configuration = usage(() => parseConfiguration(document));
   const guests = new Map(configuration.guests.map((guest) => [guest.name, guest]));
   for (const text of own.guest ?? []) {
     const at = text.indexOf("=");
     if (at < 1) throw new UsageError(`--guest takes NAME=ENDPOINT here, not '${text}'`);
     const name = text.slice(0, at);
     const known: ServedGuest = guests.get(name) ?? { name, endpoints: [] };
-    const endpoint = await usage(async () => parseEndpoint(text.slice(at + 1)));
+    const endpoint = usage(() => parseEndpoint(text.slice(at + 1)));
     guests.set(name, { ...known, endpoints: [...known.endpoints, endpoint] });
   }
   return { ...configuration, guests: [...guests.values()] };
-}
-
-async function documentOf(path: string | undefined): Promise<unknown> {
-  if (path === undefined) return {};
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (error) {
-    throw fromSystemError(error, { doing: `cannot read ${path}` });
-  }
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw new UsageError(`${path} is no JSON: ${(error as Error).message}`);
-  }
-}
-
-/** Mistakes in what the user wrote are wrong usage. */
-async function usage<T>(parse: () => Promise<T>): Promise<T> {
-  try {
-    return await parse();
-  } catch (error) {
-    if (error instanceof TypeError || error instanceof RangeError) throw new UsageError(error.message);
-    throw error;
-  }
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

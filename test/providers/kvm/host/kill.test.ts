@@ -15,17 +15,21 @@ const LARGE_BYTES = 40_000;
 type Possible = (string | undefined)[];
 
 /** Changes one guest's keys until its host is gone, and notes what was sent and acknowledged. */
-async function work(guest: TestGuest, known: Map<string, Possible>, onAcknowledged: () => void): Promise<void> {
+async function work(
+  guest: TestGuest,
+  known: Map<string, Possible>,
+  onAcknowledged: () => void,
+): Promise<void> {
   const run = async (key: string): Promise<void> => {
-    for (let round = 0; ; round++) {
+    for (;;) {
       const isDelete = randomInt(6) === 0;
-      const value = isDelete ? undefined : `${key}:${randomInt(2 ** 40)}:${"x".repeat(randomInt(LARGE_BYTES))}`;
+      const value = isDelete
+        ? undefined
+        : `${key}:${randomInt(2 ** 40)}:${"x".repeat(randomInt(LARGE_BYTES))}`;
       const possible = known.get(key) as Possible;
       possible.push(value);
       const answer = await guest.ask(
-        value === undefined
-          ? { command: "DELETE", key }
-          : { command: "PUT", key, value: Buffer.from(value) },
+        value === undefined ? { command: "DELETE", key } : { command: "PUT", key, value: Buffer.from(value) },
       );
       if (answer === undefined) return;
       expect(answer.kind).to.equal("success");
