@@ -14,13 +14,13 @@ export function openKvmStore(host: Host, target: StoreTarget): KvmStore {
   const options = completeOptions(target.options);
   const sources = findSources(host, target, options);
   const { endpoint, statics } = sources;
-  const { maxLineBytes, portName, pollMs } = options;
+  const { maxLineBytes, portName, pollMs, confirmMs } = options;
   return new KvmStore({
     channel: endpoint && new MetadataChannel(new ChannelClient(endpoint, options), maxLineBytes),
     statics,
     capabilities: capabilitiesOf(sources),
     portName,
-    pollMs,
+    watching: { pollMs, confirmMs },
     logger: host.logger,
   });
 }

@@ -61,6 +61,11 @@ export class ChannelClient {
     this.#options = options;
   }
 
+  /** Whether others use the line before and after us, and its host may change without a sign. */
+  get isShared(): boolean {
+    return this.#endpoint.isShared;
+  }
+
   /**
    * Sends a request and waits for its answer. What changes nothing is sent again when the link breaks meanwhile.
    * @throws PvbusError `ERR_UNAVAILABLE` when nobody answers, `ERR_BUSY` while another program has the link for as long as the

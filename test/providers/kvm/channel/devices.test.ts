@@ -25,6 +25,7 @@ const text = (value: Uint8Array | undefined): string | undefined =>
 
 describe(`channel over devices${isLinux ? "" : " [pending: Linux only]"}`, () => {
   let host: KvmHostSimulator;
+  let line: DeviceDuplex;
   const stores: KvmStore[] = [];
   const cleanups: (() => void)[] = [];
 
@@ -51,7 +52,8 @@ describe(`channel over devices${isLinux ? "" : " [pending: Linux only]"}`, () =>
   async function terminal(): Promise<string> {
     const { fd, path, keeper } = openPty();
     cleanups.push(() => closeSync(keeper));
-    host.serve(await DeviceDuplex.over((options) => new DeviceStream(fd, options)));
+    line = await DeviceDuplex.over((options) => new DeviceStream(fd, options));
+    host.serve(line);
     return path;
   }
 
@@ -97,6 +99,26 @@ fcntl.lockf(fd, fcntl.LOCK_EX); print("held", flush=True); sys.stdin.read()`;
 try: fcntl.lockf(fd, fcntl.LOCK_EX|fcntl.LOCK_NB)
 except OSError: print("taken")`;
       expect((await start(python, ["-c", attempt, path]).done).stdout).to.equal("taken\n");
+    });
+
+    it("shows no sign when its host is started anew: requests go on, and a watch finds what it was not told", async () => {
+      const store = await open(`serial:${await terminal()}`, { confirmMs: 50 });
+      const abort = new AbortController();
+      const during = new Call({ signal: abort.signal, timeoutMs: Number.POSITIVE_INFINITY });
+      const another = new KvmHostSimulator();
+      const changes = store.watch?.("meta/", during, {
+        ready: () => {
+          line.removeAllListeners("data");
+          another.set("k", "from another");
+          another.serve(line);
+        },
+      });
+      expect(text((await changes?.next())?.value?.value)).to.equal("from another");
+      expect(text(await store.read("meta/k", call()))).to.equal("from another");
+      another.set("k", "told");
+      expect(text((await changes?.next())?.value?.value)).to.equal("told");
+      abort.abort();
+      await changes?.return(undefined);
     });
 
     it("says what is not there, and what is no line", async () => {
