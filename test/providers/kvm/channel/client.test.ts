@@ -225,6 +225,26 @@ describe("metadata channel", () => {
     }
   });
 
+  it("asks again where a frame got lost on a shared line, under the same id", async () => {
+    const channel = await channelTo({}, { isShared: true });
+    machine.host.set("k", "value");
+    const lease = channel.client.lease();
+    await channel.get("k", call());
+    machine.host.fail("lost");
+    expect(text(await channel.get("k", call(15_000)))).to.equal("value");
+    expect(machine.host.commands.filter((each) => each === "GET")).to.have.length(3);
+    lease.release();
+  });
+
+  it("takes a host that says nothing at all for gone, and begins anew", async () => {
+    const channel = await channelTo();
+    await channel.get("k", call());
+    machine.host.fail("lost");
+    await rejects(channel.get("k", call(1_100)), "ERR_TIMEOUT");
+    await channel.get("k", call());
+    expect(machine.host.commands).to.deep.equal(["CAPS", "GET", "GET", "CAPS", "GET"]);
+  });
+
   it("refuses a listing of more keys than any host has", async () => {
     machine = await KvmMachine.start();
     const answer = { kind: "success", value: Buffer.alloc(MAX_KEYS + 1, "\n") } as const;
