@@ -352,6 +352,13 @@ describe("metadata channel", () => {
     });
   });
 
+  it("settles on the first version on a shared line when nobody grants the second", async () => {
+    const channel = await channelTo({ dialect: "version-1" }, { isShared: true });
+    machine.host.set("k", ".value");
+    expect(text(await channel.get("k", call()))).to.equal(".value");
+    await rejects(channel.put("k", bytes("v"), call()), "ERR_NOT_SUPPORTED");
+  });
+
   it("lets the process end by itself, used or not", async () => {
     machine = await KvmMachine.start();
     machine.host.set("k", "value");
