@@ -4,7 +4,13 @@ import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { encodeRecord } from "../providers/hyperv/codec.js";
-import { encodeRequest, type KvpRequest, LINUX_KVP, replyStatus } from "../providers/hyperv/kvp-message.js";
+import {
+  EMPTY_IP_INFO,
+  encodeRequest,
+  type KvpRequest,
+  LINUX_KVP,
+  replyStatus,
+} from "../providers/hyperv/kvp-message.js";
 import { HypervKernelSimulator } from "../src/testing/kvp-device/simulator.js";
 import { someMac } from "../test/support/kvp-agents.js";
 import { fuseLinks, type KvpLink, preparePoolPlace, type StartKvpLink, socketLinks } from "./kvp-link.js";
@@ -113,8 +119,7 @@ async function compare(start: StartKvpLink, scratch: string, records: number): P
     figures("the host lists all", listings);
     const mac = someMac();
     if (mac !== undefined && records === SIZES[0]) {
-      const lists = { ipAddresses: "", subnets: "", gateways: "", dnsServers: "" };
-      const info = { adapterId: mac, addressFamily: 0, dhcpEnabled: 0, ...lists };
+      const info = { ...EMPTY_IP_INFO, adapterId: mac };
       const request = encoded({ operation: "getIpInfo", info });
       figures("GET_IP_INFO", await inTurns(links, () => request));
     }

@@ -70,6 +70,17 @@ export interface KvpIpInfo {
   readonly dnsServers: string;
 }
 
+/** No adapter, no settings. */
+export const EMPTY_IP_INFO: KvpIpInfo = {
+  adapterId: "",
+  addressFamily: 0,
+  dhcpEnabled: 0,
+  ipAddresses: "",
+  subnets: "",
+  gateways: "",
+  dnsServers: "",
+};
+
 /** A request of the host as the kernel hands it over; byte fields are copies. */
 export type KvpRequest =
   | {
