@@ -8,10 +8,8 @@ export type {
 } from "./conformance/subject.js";
 export { describeProviderConformance } from "./conformance/suite.js";
 export { HypervHostSimulator, KvpHostError, type KvpItem } from "./hyperv-host.js";
-
 export type { KvmHostFault } from "./kvm-host/faults.js";
 export { type KvmHostDialect, type KvmHostSettings, KvmHostSimulator } from "./kvm-host/simulator.js";
-
 export type { HostFailure } from "./kvp-device/driver.js";
 export {
   type HostIpInfo,
@@ -20,6 +18,5 @@ export {
   type KernelSimulatorOptions,
   KvpDriverAnswer,
 } from "./kvp-device/simulator.js";
-
 export { MemoryProvider, type MemorySettings } from "./memory-provider.js";
 export { MemoryStore } from "./memory-store.js";

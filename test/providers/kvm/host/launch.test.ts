@@ -65,7 +65,10 @@ describe("arguments of machines", () => {
       [qemuArguments, { channel: { endpoint: "vsock:/v.sock:52" } }, "ERR_NOT_SUPPORTED"],
       [libvirtParts, many(15, "fwcfg"), "made"],
       [libvirtParts, many(16, "fwcfg"), "ERR_NO_SPACE"],
-      [libvirtParts, fwcfg("a", "one\ntwo"), "ERR_VALUE_INVALID"],
+      [libvirtParts, fwcfg("a", "one\n\ttwo "), "made"],
+      [libvirtParts, fwcfg("a", "one\rtwo"), "ERR_VALUE_INVALID"],
+      [libvirtParts, fwcfg("a", "one,two"), "ERR_VALUE_INVALID"],
+      [libvirtParts, fwcfg("a,b", "one"), "ERR_VALUE_INVALID"],
       [libvirtParts, { channel: { endpoint: "vsock:/v.sock:52" } }, "ERR_NOT_SUPPORTED"],
       [cloudHypervisorArguments, many(255, "smbios"), "made"],
       [cloudHypervisorArguments, many(256, "smbios"), "ERR_NO_SPACE"],
@@ -125,13 +128,13 @@ describe("arguments of machines", () => {
   });
 
   it("are XML for libvirt that keeps every value", () => {
-    const keys = { a: "<&'\">", b: "x\ny", c: { text: "]]>", source: "fwcfg" } };
+    const keys = { a: "<&'\">", b: "x\ry", c: { text: "]]>", source: "fwcfg" } };
     const text = make(libvirtParts, { keys }).map(({ xml }) => xml);
     expect(text.join("\n")).to.equal(`<smbios mode='sysinfo'/>
 <sysinfo type='smbios'>
   <oemStrings>
     <entry>org.pvbus:a=&lt;&amp;&apos;&quot;&gt;</entry>
-    <entry>org.pvbus.binary:b=eAp5</entry>
+    <entry>org.pvbus.binary:b=eA15</entry>
   </oemStrings>
 </sysinfo>
 <sysinfo type='fwcfg'>
