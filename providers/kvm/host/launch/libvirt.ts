@@ -3,8 +3,8 @@ import type { LaunchChannel, LaunchDescription } from "./description.js";
 import { FREE_ITEM_SLOTS } from "./limits.js";
 import { type LaunchAbilities, type LaunchItem, planLaunch, type SizeOf } from "./plan.js";
 
-/** What an XML 1.0 document carries unchanged: no control characters; libvirt drops blanks at the ends of an entry. */
-export const LIBVIRT: LaunchAbilities = { items: true, unfit: /[\p{Cc}\ufffe\uffff]|^\s|\s$/u };
+/** What an XML 1.0 document carries unchanged: of control characters tabs and line ends alone. */
+export const LIBVIRT: LaunchAbilities = { items: true, unfit: /(?![\t\n])[\p{Cc}\ufffe\uffff]/u };
 
 /** A part of a domain's XML. */
 export interface DomainPart {
@@ -46,11 +46,15 @@ function oemEntry(string: string): string {
 }
 
 function itemEntry({ name, content }: LaunchItem): string {
-  if ("path" in content) return `  <entry name='${escaped(name)}' file='${escaped(content.path)}'/>`;
-  if (LIBVIRT.unfit.test(content.text)) {
-    const message = `the value of the fw_cfg item ${name} is none that XML keeps; put it into a file, or leave it to SMBIOS`;
-    throw pvbusError("ERR_VALUE_INVALID", message);
+  const carried = "path" in content ? content.path : content.text;
+  // libvirt (9.0) does not double them for QEMU, which then takes the rest for options.
+  const hasComma = name.includes(",") || carried.includes(",");
+  if (hasComma || LIBVIRT.unfit.test(carried)) {
+    const what = hasComma ? "a comma, which libvirt spoils" : "a control character, which XML cannot hold";
+    const advice = "give it another name, put the value into a file, or leave it to SMBIOS";
+    throw pvbusError("ERR_VALUE_INVALID", `the fw_cfg item ${name} holds ${what}; ${advice}`);
   }
+  if ("path" in content) return `  <entry name='${escaped(name)}' file='${escaped(content.path)}'/>`;
   return `  <entry name='${escaped(name)}'>${escaped(content.text)}</entry>`;
 }
 

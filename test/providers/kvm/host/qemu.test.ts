@@ -39,7 +39,13 @@ describe(`arguments for QEMU${isThere ? "" : " [pending: Debian's qemu-system-x8
     const file = join(folder, "a,b");
     writeFileSync(file, Buffer.from([0, 1, 0xff, 0x0a]));
     const name = "k".repeat(55 - "opt/org.pvbus/".length);
-    const texts = { comma: "a,b,,c=d", lines: "one\ntwo\n", umlaut: "grüße", quote: "'\" $(x) \\", [name]: "long" };
+    const texts = {
+      comma: "a,b,,c=d",
+      lines: "one\ntwo\n",
+      umlaut: "grüße",
+      quote: "'\" $(x) \\",
+      [name]: "long",
+    };
     const described = Object.entries(texts).map(([key, text]) => [key, { text, source: "fwcfg" }]);
     const { items, strings } = await holds({
       keys: {
