@@ -2,6 +2,7 @@ import { Container, type ContainerModule } from "inversify";
 import { pvbusError } from "./bus/errors.js";
 import type { Provider, ProviderClass } from "./bus/provider.js";
 import { HOST, PROVIDER } from "./bus/tokens.js";
+import { typeOfId } from "./detect/interface-table.js";
 import type { Host } from "./host/host.js";
 
 /** Providers that come with pvbus; a module is imported when its provider is first needed. */
@@ -16,17 +17,23 @@ const BUILT_IN = [
     type: "Xen",
     load: async () => (await import("../providers/xen/module.js")).xenModule,
   },
+  { id: "kvm", type: "KVM", load: async () => (await import("../providers/kvm/module.js")).kvmModule },
 ] as const;
+
+/** Interfaces with the devices of another type, whose provider serves them too unless there is one of their own. */
+const SERVED_BY: ReadonlyMap<string, string> = new Map(
+  ["qemu", "bhyve", "nvmm", "haxm", "lkvm", "apple"].map((id) => [id, "kvm"]),
+);
 
 /** The bound providers, by id and by type. */
 export interface ProviderRegistry {
   /** Ids of all providers. */
   readonly ids: readonly string[];
-  /** Gives the id for an id or a type string without regard to case; undefined when no provider serves it. */
+  /** Gives the id for an id or a type string of an interface without regard to case; undefined when no provider serves it. */
   idOf(type: string): string | undefined;
   /** Gives the type string of a known id. */
   typeOf(id: string): string;
-  /** Loads and creates the provider of a known id, once. */
+  /** Loads and creates the provider that serves a known id, once. */
   provider(id: string): Promise<Provider>;
 }
 
@@ -65,10 +72,12 @@ export function createRegistry(host: Host, extra: readonly (ProviderClass | obje
     ids: [...types.keys()],
     idOf: (type) => {
       const wanted = type.toLowerCase();
-      return [...types].find(([id, name]) => id === wanted || name.toLowerCase() === wanted)?.[0];
+      const served = [...types, ...[...SERVED_BY.keys()].map((id): [string, string] => [id, typeOfId(id)])];
+      return served.find(([id, name]) => id === wanted || name.toLowerCase() === wanted)?.[0];
     },
-    typeOf: (id) => types.get(id) ?? id,
-    provider: (id) => {
+    typeOf: (id) => types.get(id) ?? typeOfId(id),
+    provider: (served) => {
+      const id = types.has(served) ? served : (SERVED_BY.get(served) ?? served);
       const provider = loading.get(id) ?? load(id);
       loading.set(id, provider);
       return provider;

@@ -17,3 +17,8 @@ export async function createKvpDaemon(host: Host, options?: KvpDaemonOptions): P
 export async function receiveKvp(host: Host, options?: ReceiveOptions): Promise<readonly StoreEntry[]> {
   return (await import("../providers/hyperv/kvpd/receive.js")).receiveKvp(host, options);
 }
+
+/** Loads the host side of KVM's metadata channel. */
+export function loadKvmHost(): Promise<typeof import("../providers/kvm/host/index.js")> {
+  return import("../providers/kvm/host/index.js");
+}

@@ -260,7 +260,8 @@ export class PvInterface implements AsyncDisposable {
       const why =
         this.#provider === undefined
           ? "no provider serves it; bind one with openPvbus({ providers: […] })"
-          : "this hypervisor has no such operation; see capabilities";
+          : (this.#provider.explain?.(verb, this.#target) ??
+            "this hypervisor has no such operation; see capabilities");
       throw pvbusError("ERR_NOT_SUPPORTED", `${this.type} cannot ${verb}: ${why}`);
     }
     return this.#opened ?? this.#open(call);

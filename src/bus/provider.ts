@@ -1,6 +1,6 @@
 import type { Host } from "../host/host.js";
 import type { Call } from "./call.js";
-import type { Capabilities } from "./capabilities.js";
+import type { Capabilities, Verbs } from "./capabilities.js";
 import type { Diagnosis } from "./diagnosis.js";
 import type { KernelStore } from "./kernel-store.js";
 import type { ProviderStore } from "./store.js";
@@ -31,6 +31,8 @@ export interface Provider {
    * @throws PvbusError `ERR_UNAVAILABLE` when the transport is not there, `ERR_PERMISSION` when it refuses
    */
   open(target: StoreTarget, call: Call): Promise<ProviderStore>;
+  /** Says why this machine's store lacks a verb, and what would bring it; without it the hypervisor has no such operation. */
+  explain?(verb: keyof Verbs, target: StoreTarget): string;
   /** Checks what the store needs on this host; native code only where a check is about it. */
   diagnose?(target: StoreTarget): Promise<readonly Diagnosis[]>;
   /** The interface as OpenBSD's kernel would serve it through `/dev/pvbusN`; undefined when its kernel has no key-value call for it. */

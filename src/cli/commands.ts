@@ -16,8 +16,8 @@ export interface CommandEntry {
   readonly args: readonly string[];
   /** What it does, in one line. */
   readonly description: string;
-  /** SIGINT and SIGTERM end it as planned, through the context's signal. */
-  readonly interruptible?: true;
+  /** SIGINT and SIGTERM end it as planned, through the context's signal; where an action is named, only that one. */
+  readonly interruptible?: true | string;
   /** Loads what runs it. */
   readonly load: () => Promise<Action>;
 }
@@ -135,6 +135,20 @@ export const OPTIONS: readonly OptionEntry[] = [
     description: "leave after the host was silent for so long (1)",
     parse: seconds,
   },
+  { name: "state", value: "DIR", commands: ["host"], description: "directory of the guests' keys" },
+  {
+    name: "guest",
+    value: "NAME[=ENDPOINT]",
+    multiple: true,
+    commands: ["host"],
+    description: "guest to work on; for serve with its endpoint, repeatable",
+  },
+  {
+    name: "config",
+    value: "FILE",
+    commands: ["host"],
+    description: "guests, endpoints, limits and namespaces for serve",
+  },
   { name: "count", value: "N", commands: ["watch"], description: "end after N changes", parse: positive },
 ];
 
@@ -235,6 +249,13 @@ export const COMMANDS: readonly CommandEntry[] = [
       const { kvpCommand } = await import("./commands/kvp.js");
       return (context, [action = ""], own) => kvpCommand(context, action, own);
     },
+  },
+  {
+    name: "host",
+    args: ["<action>", "[key]", "[value]"],
+    description: "KVM's metadata channel from the host: serve, get, set, rm, ls, qemu-args, …",
+    interruptible: "serve",
+    load: async () => (await import("./commands/host/host.js")).hostCommand,
   },
   {
     name: "demo",

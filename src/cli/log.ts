@@ -21,8 +21,8 @@ export function stderrLogger(stderr: Sink): Logger {
   });
 }
 
-/** Errors and big numbers are no JSON, and a message must not fail for them. */
-function plainFields(fields: Readonly<Record<string, unknown>>): Record<string, unknown> {
+/** Gives fields as JSON takes them: errors and big numbers are none, and a message must not fail for them. */
+export function plainFields(fields: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const plain = ([name, value]: [string, unknown]): [string, unknown] => {
     if (value instanceof Error) return [name, value.message];
     return [name, typeof value === "bigint" ? String(value) : value];

@@ -45,7 +45,10 @@ export async function runPvbus(argv: readonly string[], world: World): Promise<n
     checkArguments(entry, args);
     options = globals(values, world.env);
     const own = ownOptions(entry, values);
-    const signal = entry.interruptible ? world.untilInterrupted() : new AbortController().signal;
+    const { interruptible } = entry;
+    const isInterruptible =
+      interruptible === true || (interruptible !== undefined && interruptible === args[0]);
+    const signal = isInterruptible ? world.untilInterrupted() : new AbortController().signal;
     return await (await entry.load())({ ...world, options, signal }, args, own);
   } catch (error) {
     return report(error, options, world);

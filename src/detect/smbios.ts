@@ -1,7 +1,4 @@
-/**
- * The SMBIOS structure table (DMTF DSP0134): structures of a formatted area (type, length, handle, fields) and a set
- * of NUL-terminated strings that ends with an empty one; a field holds the number of its string, from 1.
- */
+import { type SmbiosStructure, smbiosString, smbiosStructures } from "../smbios/structures.js";
 
 /** Where the fields of /sys/class/dmi/id stand: structure type, offset of the string's number. */
 const STRINGS: Readonly<Record<string, readonly [number, number]>> = {
@@ -18,10 +15,6 @@ const STRINGS: Readonly<Record<string, readonly [number, number]>> = {
   chassis_vendor: [3, 0x04],
   chassis_asset_tag: [3, 0x08],
 };
-const HEADER_SIZE = 4;
-const END_OF_TABLE = 127;
-/** More than any firmware has; what follows is not looked at. */
-const MAX_STRUCTURES = 4096;
 /** Second extension byte of type 0 and its bit "is a virtual machine". */
 const VM_BYTE = 0x13;
 const VM_BIT = 0x10;
@@ -39,35 +32,19 @@ export function parseSmbios(table: Uint8Array): SmbiosTexts {
   const texts = new Map<string, string>();
   const seen = new Set<number>();
   let vmBit: boolean | undefined;
-  let at = 0;
-  for (let count = 0; count < MAX_STRUCTURES && at + HEADER_SIZE <= table.length; count++) {
-    const type = table[at] ?? END_OF_TABLE;
-    const length = table[at + 1] ?? 0;
-    if (type === END_OF_TABLE || length < HEADER_SIZE || at + length > table.length) break;
-    const { strings, end } = readStrings(table, at + length);
-    if (!seen.has(type)) {
-      seen.add(type);
-      for (const [name, [owner, offset]] of Object.entries(STRINGS)) {
-        const number = owner === type && offset < length ? (table[at + offset] ?? 0) : 0;
-        const text = strings[number - 1];
-        if (text !== undefined) texts.set(name, text);
-      }
-      if (type === 0 && length > VM_BYTE) vmBit = ((table[at + VM_BYTE] ?? 0) & VM_BIT) !== 0;
-    }
-    at = end;
+  for (const structure of smbiosStructures(table)) {
+    const { type, fields } = structure;
+    if (seen.has(type)) continue;
+    seen.add(type);
+    for (const [name, text] of textsOf(structure)) texts.set(name, text);
+    if (type === 0 && fields.length > VM_BYTE) vmBit = ((fields[VM_BYTE] ?? 0) & VM_BIT) !== 0;
   }
   return { texts, vmBit };
 }
 
-function readStrings(table: Uint8Array, start: number): { strings: string[]; end: number } {
-  const strings: string[] = [];
-  let at = start;
-  while (at < table.length && table[at] !== 0) {
-    const nul = table.indexOf(0, at);
-    const end = nul < 0 ? table.length : nul;
-    strings.push(Buffer.from(table.subarray(at, end)).toString("utf8").trim());
-    at = end + 1;
+function* textsOf(structure: SmbiosStructure): Generator<[name: string, text: string]> {
+  for (const [name, [owner, offset]] of Object.entries(STRINGS)) {
+    const bytes = owner === structure.type ? smbiosString(structure, offset) : undefined;
+    if (bytes !== undefined) yield [name, Buffer.from(bytes).toString("utf8").trim()];
   }
-  // Without any string two NULs follow, else the one that is the empty string.
-  return { strings, end: strings.length === 0 ? at + 2 : at + 1 };
 }

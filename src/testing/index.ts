@@ -8,6 +8,8 @@ export type {
 } from "./conformance/subject.js";
 export { describeProviderConformance } from "./conformance/suite.js";
 export { HypervHostSimulator, KvpHostError, type KvpItem } from "./hyperv-host.js";
+export type { KvmHostFault } from "./kvm-host/faults.js";
+export { type KvmHostDialect, type KvmHostSettings, KvmHostSimulator } from "./kvm-host/simulator.js";
 export type { HostFailure } from "./kvp-device/driver.js";
 export {
   type HostIpInfo,

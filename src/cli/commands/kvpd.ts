@@ -1,9 +1,9 @@
 import { nodeHost } from "../../host/node-host.js";
-import { notifySocket } from "../../native/notify-socket.js";
 import { createKvpDaemon } from "../../services.js";
 import type { Context } from "../context.js";
 import { backgroundLog, foregroundLog } from "../daemon-log.js";
 import { DETACHED, detach, tellParent } from "../detach.js";
+import { serviceManager, startWatchdog } from "../service-manager.js";
 
 /** Options of `pvbus kvpd`. */
 export interface KvpdOptions {
@@ -67,20 +67,4 @@ export async function kvpdCommand(context: Context, own: KvpdOptions): Promise<n
     }
     throw error;
   }
-}
-
-/** Gives what tells systemd about this service; nothing where none listens. */
-function serviceManager(env: Context["env"]): (state: string) => void {
-  const socket = env["NOTIFY_SOCKET"];
-  return (state) => {
-    if (socket) notifySocket(socket, state);
-  };
-}
-
-/** Says twice per interval that the event loop turns, where systemd wants to hear it. */
-function startWatchdog(env: Context["env"], tell: (state: string) => void): () => void {
-  const intervalMs = Number(env["WATCHDOG_USEC"]) / 1000;
-  if (!(intervalMs > 0)) return () => undefined;
-  const timer = setInterval(() => tell("WATCHDOG=1"), intervalMs / 2);
-  return () => clearInterval(timer);
 }

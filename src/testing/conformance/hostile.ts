@@ -104,7 +104,12 @@ async function tryWriting(scope: Scope, { face }: Session, key: string, name: st
   // A key elsewhere, such as an absolute path, need not be in the listing.
   if (scope.has("list") && key.startsWith(scope.keys.prefix ?? "")) {
     const keys = (await scope.soon(drained(face.list("")), "list")).map((entry) => entry.key);
-    assert.equal(keys.filter((each) => each === key).length, 1, `${name}: times of the key in the listing`);
+    const listed = scope.keys.listed?.(key) ?? key;
+    assert.equal(
+      keys.filter((each) => each === listed).length,
+      1,
+      `${name}: times of the key in the listing`,
+    );
   }
   if (scope.has("delete"))
     assert.equal(await scope.soon(face.delete(key), "delete"), true, `delete of ${name}`);

@@ -9,6 +9,8 @@ export interface ConformanceKeys {
    * hostile tests, where the key may well be impossible. Needed where the store can write.
    */
   readonly writable?: ((label: string) => string) | undefined;
+  /** Gives the key under which a listing has one that can be written in several ways; default: the same. */
+  readonly listed?: ((key: string) => string) | undefined;
   /** What to list and watch so that all writable keys are found; default: everything. */
   readonly prefix?: string | undefined;
   /** Front of the writable keys that the declared limits do not count, such as a pool's name with its slash. */

@@ -1,0 +1,95 @@
+import { closeSync, constants, openSync } from "node:fs";
+import { Call } from "../../../src/bus/call.js";
+import { PvbusError, type PvbusErrorCode, pvbusError } from "../../../src/bus/errors.js";
+import { fromSystemError } from "../../../src/bus/system-error.js";
+import { DeviceStream, type DeviceStreamOptions, openDevice } from "../../../src/native/device-stream.js";
+import { type FileLock, lockFile } from "../../../src/native/file-lock.js";
+import { makeRaw } from "../../../src/native/terminal.js";
+import { connectVsock } from "../../../src/native/vsock.js";
+import type { Link, LinkEvents } from "./link.js";
+
+/** Most bytes of one read: a virtio port gives 32 KiB at once. */
+const BUFFER_BYTES = 64 * 1024;
+
+/** So long a lock is waited for before the line counts as taken. */
+const LOCK_MS = 100;
+
+const PORT_CODES: Readonly<Record<string, PvbusErrorCode>> = {
+  ENOENT: "ERR_UNAVAILABLE",
+  ENXIO: "ERR_UNAVAILABLE",
+};
+const PORT_ADVICE = {
+  EBUSY: "another program has it open; a port takes one at a time",
+  EACCES: "the port is root's; run as root or have a udev rule give it to a group",
+  ENOENT: "the host gives this machine no such port",
+  ENXIO: "it is a console, no port for programs; choose another one",
+};
+const SERIAL_ADVICE = {
+  EACCES: "run as root, or join the group that owns the device (dialout)",
+  EIO: "there is no serial port behind that name; have the host add one",
+};
+
+/** Opens a virtio-serial port; with its host end closed the link ends at once. */
+export async function openPort(path: string, events: LinkEvents): Promise<Link> {
+  return openDevice(path, { ...streamOptions(path, events), codes: PORT_CODES, advice: PORT_ADVICE });
+}
+
+/** Connects to a vsock port. */
+export async function openVsock(
+  name: string,
+  address: { readonly cid: number; readonly port: number },
+  events: LinkEvents,
+  call: Call,
+): Promise<Link> {
+  const { signal, remainingMs: timeoutMs } = call;
+  return connectVsock({ ...address, ...streamOptions(name, events), signal, timeoutMs });
+}
+
+/**
+ * Opens a serial port: locked as the other clients of the metadata protocol lock it (a record lock on the whole device), and in
+ * raw mode, without which the terminal driver would send the host its own words back.
+ */
+export async function openSerial(path: string, events: LinkEvents, call: Call): Promise<Link> {
+  const doing = `cannot open ${path}`;
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY);
+  } catch (error) {
+    throw fromSystemError(error, { doing, advice: SERIAL_ADVICE, codes: { ENOENT: "ERR_UNAVAILABLE" } });
+  }
+  let lock: FileLock;
+  try {
+    lock = await takeLock(fd, path, call);
+    makeRaw(fd);
+  } catch (error) {
+    closeSync(fd);
+    throw fromSystemError(error, { doing: `cannot use ${path}`, advice: SERIAL_ADVICE });
+  }
+  const stream = new DeviceStream(fd, streamOptions(path, events));
+  return {
+    write: (data, during) => stream.write(data, during),
+    ref: () => stream.ref(),
+    unref: () => stream.unref(),
+    close: () => {
+      lock.release();
+      return stream.close();
+    },
+  };
+}
+
+/** The lock is that of an open file, since one of the process would go with any descriptor of the device that is closed. */
+async function takeLock(fd: number, path: string, { signal, remainingMs }: Call): Promise<FileLock> {
+  // Whoever opens the line tries again for as long as its own call lasts.
+  const call = new Call({ signal, timeoutMs: Math.min(LOCK_MS, remainingMs) });
+  try {
+    return await lockFile(fd, { mode: "exclusive", flock: false, call });
+  } catch (error) {
+    if (!PvbusError.is(error) || error.code !== "ERR_TIMEOUT") throw error;
+    const message = `${path} is in use (${error.message}); wait for that program to end`;
+    throw pvbusError("ERR_BUSY", message, { cause: error });
+  }
+}
+
+function streamOptions(name: string, { onData, onEnd }: LinkEvents): DeviceStreamOptions {
+  return { name, bufferBytes: BUFFER_BYTES, onData, onEnd, hangup: "end" };
+}

@@ -1,0 +1,103 @@
+import type { Call } from "../../../src/bus/call.js";
+import { type PvbusError, pvbusError } from "../../../src/bus/errors.js";
+import { type Line, LineReader } from "../mdata/line-reader.js";
+import type { Endpoint, Link } from "./link.js";
+
+/** So many times the longest line that is taken, a line counts as endless. */
+const ENDLESS = 4;
+
+/** A link cut into lines, until it ends. */
+export class HostLine {
+  /** Receives every line; the bytes hold during the call only. */
+  onLine: (line: Line, isWhole: boolean) => void = () => undefined;
+  /** Hears of the end, once. */
+  onEnd: () => void = () => undefined;
+  /** Resolves at the end. */
+  readonly ended: Promise<void>;
+  readonly #name: string;
+  readonly #maxLineBytes: number;
+  readonly #reader: LineReader;
+  #link: Link | undefined;
+  #isOpen = true;
+  #failure: Error | undefined;
+  #resolveEnded = (): void => undefined;
+
+  private constructor(name: string, maxLineBytes: number) {
+    this.#name = name;
+    this.#maxLineBytes = maxLineBytes;
+    this.#reader = new LineReader(maxLineBytes);
+    this.ended = new Promise((resolve) => {
+      this.#resolveEnded = resolve;
+    });
+  }
+
+  /** Opens a link. @throws as {@link Endpoint.open} */
+  static async open(endpoint: Endpoint, maxLineBytes: number, call: Call): Promise<HostLine> {
+    const line = new HostLine(endpoint.name, maxLineBytes);
+    const events = { onData: (data: Buffer) => line.#take(data), onEnd: (error?: Error) => line.#end(error) };
+    line.#link = await endpoint.open(events, call);
+    if (!line.#isOpen) await line.#link.close();
+    return line;
+  }
+
+  /** Whether the other end is there, as far as is known. */
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
+
+  /** Whether the line is another program's. */
+  get isPart(): boolean {
+    return this.#link?.isPart === true;
+  }
+
+  /** Writes bytes whole. A write that does not get through ends the line: the host may have a part of it. */
+  async write(data: Uint8Array, call: Call): Promise<void> {
+    if (!this.#isOpen) throw this.lost();
+    try {
+      await this.#link?.write(data, call);
+    } catch (error) {
+      const wasOpen = this.#isOpen;
+      await this.close();
+      throw wasOpen ? error : this.lost();
+    }
+  }
+
+  /** Keeps the process alive, or lets it end. */
+  hold(isHeld: boolean): void {
+    if (isHeld) this.#link?.ref();
+    else this.#link?.unref();
+  }
+
+  /** Gives the link back. May be called twice. */
+  async close(): Promise<void> {
+    this.#end(undefined);
+    await this.#link?.close();
+  }
+
+  /** The error of whoever needs it after its end. */
+  lost(): PvbusError {
+    const why = this.#failure === undefined ? "the host closed it" : this.#failure.message;
+    return pvbusError("ERR_DISCONNECTED", `the metadata channel ${this.#name} is gone: ${why}; try again`, {
+      cause: this.#failure,
+    });
+  }
+
+  #take(data: Buffer): void {
+    this.#reader.push(data);
+    for (let line = this.#reader.next(); line !== undefined; line = this.#reader.next())
+      this.onLine(line, !this.#reader.isTooLong(line));
+    // One that is merely too long gets an error of its own.
+    if (this.#reader.pending > ENDLESS * this.#maxLineBytes)
+      this.#end(new Error(`it sends a line without an end (${this.#reader.pending} bytes so far)`));
+  }
+
+  #end(error: Error | undefined): void {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    this.#failure = error;
+    // A write that waits for room would go on waiting.
+    void this.#link?.close();
+    this.#resolveEnded();
+    this.onEnd();
+  }
+}

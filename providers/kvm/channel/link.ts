@@ -1,0 +1,41 @@
+import type { Call } from "../../../src/bus/call.js";
+
+/** Who hears of a link. */
+export interface LinkEvents {
+  /** Receives bytes as they come. */
+  readonly onData: (data: Buffer) => void;
+  /** Hears once that no more comes: undefined when the other end closed, else why. */
+  readonly onEnd: (error: Error | undefined) => void;
+}
+
+/** An open two-way stream of bytes to the host. */
+export interface Link {
+  /** Another program has the line and lets us have a part of it. */
+  readonly isPart?: boolean | undefined;
+  /** Writes all bytes after those of earlier calls. A call that ends while it waits may leave the stream useless. */
+  write(data: Uint8Array, call: Call): Promise<void>;
+  /** Keeps the process alive, as at the beginning. */
+  ref(): void;
+  /** Lets the process end. */
+  unref(): void;
+  /** Gives everything back; no listener is called any more. May be called twice. */
+  close(): Promise<void>;
+}
+
+/** Where the host is met. */
+export interface Endpoint {
+  /** As the user names it: `unix:/run/x.sock`. */
+  readonly name: string;
+  /**
+   * One line for everybody, used before and after us: what an earlier program left in it must be cleared away, and it is given
+   * back as soon as it is not needed. Otherwise every link is a fresh connection.
+   */
+  readonly isShared: boolean;
+  /** Socket at which a program that keeps such a line lets others in. */
+  readonly sharing?: (() => string) | undefined;
+  /**
+   * Opens a link; it does not wait for a host that is not there.
+   * @throws PvbusError `ERR_BUSY` while another program has it, `ERR_UNAVAILABLE`, `ERR_PERMISSION`
+   */
+  open(events: LinkEvents, call: Call): Promise<Link>;
+}

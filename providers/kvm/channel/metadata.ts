@@ -1,0 +1,120 @@
+import { isUtf8 } from "node:buffer";
+import type { Call } from "../../../src/bus/call.js";
+import { type PvbusError, pvbusError } from "../../../src/bus/errors.js";
+import { isChannelKey } from "../keys.js";
+import type { Answer, HostCapabilities } from "../mdata/answer.js";
+import { base64Bytes } from "../mdata/base64.js";
+import type { Request } from "../mdata/request.js";
+import { type ChannelClient, isDisconnected } from "./client.js";
+import { refusal } from "./refusal.js";
+
+/** No host has more keys for one guest. */
+export const MAX_KEYS = 1_000_000;
+const LF = 0x0a;
+
+/** Keys and values on the host's side of the metadata channel. */
+export class MetadataChannel {
+  /** What carries the requests. */
+  readonly client: ChannelClient;
+  readonly #maxLineBytes: number;
+
+  constructor(client: ChannelClient, maxLineBytes: number) {
+    this.client = client;
+    this.#maxLineBytes = maxLineBytes;
+  }
+
+  /** Gives a value; undefined when there is no such key. */
+  async get(key: string, call: Call): Promise<Uint8Array | undefined> {
+    return carried("GET", await this.client.request({ command: "GET", key }, call));
+  }
+
+  /** Gives the keys; hosts leave some of their own out. */
+  async keys(call: Call): Promise<string[]> {
+    const listing = carried("KEYS", await this.client.request({ command: "KEYS" }, call));
+    const bytes = Buffer.from(listing ?? []);
+    let lines = 1;
+    for (const byte of bytes) if (byte === LF) lines++;
+    if (lines > MAX_KEYS)
+      throw pvbusError(
+        "ERR_PROTOCOL",
+        `the host lists ${lines} keys, ${MAX_KEYS} are taken; look at the host`,
+      );
+    const names = bytes.toString("utf8").split("\n");
+    return [...new Set(names.filter(isChannelKey))];
+  }
+
+  /**
+   * Stores a value.
+   * @throws PvbusError `ERR_VALUE_INVALID` for what this host would damage, `ERR_VALUE_TOO_LONG`, `ERR_KEY_TOO_LONG` before
+   *   anything is sent; `ERR_READ_ONLY`, `ERR_NO_SPACE` of the host; `ERR_DISCONNECTED` when the link broke and it is not there
+   */
+  async put(key: string, value: Uint8Array, call: Call): Promise<void> {
+    await this.#change(call, (host) => {
+      this.#checkPut(key, value, host);
+      return { command: "PUT", key, value };
+    }).catch(async (error) => {
+      if (!isDisconnected(error) || !sameBytes(await this.#look(key, call, error), value)) throw error;
+    });
+  }
+
+  /** Removes a key. Gives whether it was there, which the host does not say: somebody else may be quicker. */
+  async delete(key: string, call: Call): Promise<boolean> {
+    const before = await this.get(key, call);
+    await this.#change(call, () => ({ command: "DELETE", key })).catch(async (error) => {
+      if (!isDisconnected(error) || (await this.#look(key, call, error)) !== undefined) throw error;
+    });
+    return before !== undefined;
+  }
+
+  async #change(call: Call, make: (host: HostCapabilities | undefined) => Request): Promise<void> {
+    await this.client.use(call, false, async ({ session, host }) => {
+      const request = make(host);
+      carried(request.command, await session.request(request, call));
+    });
+  }
+
+  /** Looks what became of a change whose answer was lost. */
+  async #look(key: string, call: Call, lost: unknown): Promise<Uint8Array | undefined> {
+    try {
+      return await this.get(key, call);
+    } catch (error) {
+      const message = `the host went away before it answered: "${key}" may have been changed or not; read it, and try again`;
+      throw pvbusError("ERR_DISCONNECTED", message, { cause: new AggregateError([lost, error]) });
+    }
+  }
+
+  #checkPut(key: string, value: Uint8Array, host: HostCapabilities | undefined): void {
+    const maxValue = host?.maxValue ?? base64Bytes(base64Bytes(this.#maxLineBytes)) - Buffer.byteLength(key);
+    if (value.length > maxValue) throw tooLong("ERR_VALUE_TOO_LONG", "value", value.length, maxValue);
+    const keyBytes = Buffer.byteLength(key);
+    if (host?.maxKey !== undefined && keyBytes > host.maxKey)
+      throw tooLong("ERR_KEY_TOO_LONG", "key", keyBytes, host.maxKey);
+    if (host?.binary !== true && !isUtf8(value))
+      throw pvbusError(
+        "ERR_VALUE_INVALID",
+        "the value is no UTF-8 and this host keeps text; encode it (base64)",
+      );
+    if (host?.emptyValues !== true && value.length === 0)
+      throw pvbusError("ERR_VALUE_INVALID", "this host cannot keep an empty value; remove the key instead");
+  }
+}
+
+/** Gives what a successful answer carries. @throws PvbusError for a refusal */
+function carried(command: string, answer: Answer): Uint8Array | undefined {
+  if (answer.kind === "success") return answer.value;
+  if (answer.kind === "missing") return undefined;
+  throw refusal(command, answer.kind === "failure" ? answer.message : "an event came for an answer");
+}
+
+function tooLong(
+  code: "ERR_VALUE_TOO_LONG" | "ERR_KEY_TOO_LONG",
+  what: string,
+  bytes: number,
+  most: number,
+): PvbusError {
+  return pvbusError(code, `the ${what} has ${bytes} bytes, this host takes ${most}; shorten it`);
+}
+
+function sameBytes(a: Uint8Array | undefined, b: Uint8Array): boolean {
+  return a !== undefined && Buffer.compare(a, b) === 0;
+}

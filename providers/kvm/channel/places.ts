@@ -1,0 +1,145 @@
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { basename } from "node:path";
+import { pvbusError } from "../../../src/bus/errors.js";
+import { liesWithin } from "../../../src/host/confine.js";
+import type { Host } from "../../../src/host/host.js";
+import type { Endpoint } from "./link.js";
+
+/** Where Linux names the virtio-serial ports; udev's links in /dev/virtio-ports need not be there. */
+const PORT_NAMES = "/sys/class/virtio-ports";
+const PRODUCT = "/sys/class/dmi/id/product_name";
+/** Sockets of the metadata service in zones: lx-branded, today's and older ones (mdata-client plat/). */
+const ZONE_SOCKETS = [
+  "/native/.zonecontrol/metadata.sock",
+  "/.zonecontrol/metadata.sock",
+  "/var/run/smartdc/metadata.sock",
+];
+/** Second serial port, where SmartOS has the service in a machine of its own. */
+const SERIAL: Partial<Record<NodeJS.Platform, string>> = {
+  linux: "/dev/ttyS1",
+  freebsd: "/dev/cuau1",
+  netbsd: "/dev/tty01",
+  openbsd: "/dev/cua01",
+};
+const MAX_U32 = 0xffff_ffff;
+const FORMS = "unix:PATH, port:PATH (or a port's name), serial:PATH or vsock:CID:PORT";
+
+/**
+ * Takes a channel apart as the user names it.
+ * @throws PvbusError `ERR_UNAVAILABLE` naming the forms there are
+ */
+export function parseChannel(host: Host, channel: string): Endpoint {
+  const at = channel.indexOf(":");
+  const scheme = channel.slice(0, at);
+  const rest = channel.slice(at + 1);
+  if (at > 0 && rest !== "") {
+    if (scheme === "unix") return unixEndpoint(channel, placeOf(host, rest));
+    if (scheme === "port")
+      return portEndpoint(host, channel, () =>
+        rest.includes("/") ? placeOf(host, rest) : named(host, rest),
+      );
+    if (scheme === "serial") return serialEndpoint(host, channel, placeOf(host, rest));
+    const [, cid, port] = /^(\d{1,10}):(\d{1,10})$/.exec(rest) ?? [];
+    if (scheme === "vsock" && Number(cid) <= MAX_U32 && Number(port) <= MAX_U32)
+      return vsockEndpoint(channel, Number(cid), Number(port));
+  }
+  throw pvbusError("ERR_UNAVAILABLE", `KVM has no channel "${channel.slice(0, 200)}"; name one as ${FORMS}`);
+}
+
+/**
+ * Finds the channel that this machine has: the port of that name, the socket of a zone, or the second serial port where the
+ * firmware says that SmartOS is the host. No other serial port is looked at, it may be somebody's modem.
+ * @returns undefined when there is none
+ */
+export function findChannel(host: Host, portName: string): Endpoint | undefined {
+  const port = portPath(host, portName);
+  if (port !== undefined) return portEndpoint(host, `port:${portName}`, () => port);
+  const socket = ZONE_SOCKETS.find((path) => existsSync(host.path(path)));
+  if (socket !== undefined) return unixEndpoint(`unix:${socket}`, host.path(socket));
+  const serial = SERIAL[host.platform];
+  if (serial === undefined || !existsSync(host.path(serial))) return undefined;
+  return shortText(host, PRODUCT).startsWith("SmartDC")
+    ? serialEndpoint(host, `serial:${serial}`, host.path(serial))
+    : undefined;
+}
+
+/** Gives the names of all virtio-serial ports of this machine. */
+export function portNames(host: Host): string[] {
+  return ports(host).map((port) => shortText(host, `${PORT_NAMES}/${port}/name`));
+}
+
+/** @param find gives the port's device, which may come and go */
+function portEndpoint(host: Host, name: string, find: () => string): Endpoint {
+  return lineEndpoint(host, name, find, (path, links) => (events) => links.openPort(path, events));
+}
+
+function serialEndpoint(host: Host, name: string, path: string): Endpoint {
+  return lineEndpoint(
+    host,
+    name,
+    () => path,
+    (at, links) => (events, call) => links.openSerial(at, events, call),
+  );
+}
+
+type DeviceLinks = typeof import("./device-links.js");
+
+function lineEndpoint(
+  host: Host,
+  name: string,
+  find: () => string,
+  opener: (path: string, links: DeviceLinks) => Endpoint["open"],
+): Endpoint {
+  const run = host.platform === "linux" ? "/run" : "/var/run";
+  const sharing = (): string => host.path(`${run}/pvbus/${basename(find())}.sock`);
+  const open: Endpoint["open"] = async (events, call) => {
+    const [links, { openOrJoin }] = await Promise.all([
+      import("./device-links.js"),
+      import("./shared-line.js"),
+    ]);
+    const openLine = opener(find(), links);
+    return openOrJoin(sharing(), () => openLine(events, call), events, call);
+  };
+  return { name, isShared: true, sharing, open };
+}
+
+function unixEndpoint(name: string, path: string): Endpoint {
+  const open: Endpoint["open"] = async (events, call) =>
+    (await import("./unix-link.js")).openUnix(name, path, events, call);
+  return { name, isShared: false, open };
+}
+
+function vsockEndpoint(name: string, cid: number, port: number): Endpoint {
+  const open: Endpoint["open"] = async (events, call) =>
+    (await import("./device-links.js")).openVsock(name, { cid, port }, events, call);
+  return { name, isShared: false, open };
+}
+
+function named(host: Host, name: string): string {
+  const path = portPath(host, name);
+  if (path !== undefined) return path;
+  const known = portNames(host).join(", ") || "none";
+  throw pvbusError("ERR_UNAVAILABLE", `this machine has no virtio-serial port ${name}; it has: ${known}`);
+}
+
+function portPath(host: Host, name: string): string | undefined {
+  const port = ports(host).find((each) => shortText(host, `${PORT_NAMES}/${each}/name`) === name);
+  return port === undefined ? undefined : host.path(`/dev/${port}`);
+}
+
+function ports(host: Host): string[] {
+  const directory = host.path(PORT_NAMES);
+  return existsSync(directory) ? readdirSync(directory).sort() : [];
+}
+
+/** Gives a short text file of the kernel; empty when it is not there or leads out of a captured tree. */
+function shortText(host: Host, absolute: string): string {
+  const path = host.path(absolute);
+  if (!existsSync(path) || (host.sysroot !== undefined && !liesWithin(host.sysroot, path))) return "";
+  return readFileSync(path, "utf8").trim();
+}
+
+/** Below a sysroot every path is, also a relative one. */
+function placeOf(host: Host, path: string): string {
+  return host.sysroot === undefined ? path : host.path(path);
+}

@@ -1,0 +1,237 @@
+import { randomInt } from "node:crypto";
+import { Call } from "../../../src/bus/call.js";
+import { type PvbusError, pvbusError } from "../../../src/bus/errors.js";
+import { type Answer, decodeAnswer, type KeyEvent } from "../mdata/answer.js";
+import { decodeFrame, decodeFrameHead, isFrame } from "../mdata/frame.js";
+import type { Line } from "../mdata/line-reader.js";
+import { encodePlainRequest, PlainAnswerReader } from "../mdata/plain.js";
+import { encodeRequest, type Request } from "../mdata/request.js";
+import { HostLine } from "./host-line.js";
+import type { Endpoint } from "./link.js";
+import { negotiate } from "./negotiation.js";
+
+/** Hears of changes that a watch of this session tells. */
+export type EventListener = (event: KeyEvent) => void;
+
+/** Says that a session was over before anything of a request was written. */
+export class SessionOver extends Error {}
+
+interface SessionParts {
+  readonly maxLineBytes: number;
+  readonly isShared: boolean;
+}
+
+interface Waiting {
+  readonly resolve: (answer: Answer) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** A host that says nothing at all for so long while somebody waits is taken for gone. */
+const SILENT_MS = 1_000;
+/** On a shared line a frame may get lost; what changes nothing is asked again after that time, under the same id. */
+const REPEAT_MS = 5_000;
+const REPEATABLE: readonly Request["command"][] = ["GET", "KEYS", "CAPS", "WATCH"];
+
+const IDS = 2 ** 32;
+const HEX_DIGITS = 8;
+const ANSWER = "the host's answer";
+
+/**
+ * One opened link, negotiated: requests go out, answers find their requests by id. What is no whole answer to a request of
+ * ours (broken frames, foreign ids, anything) is passed over.
+ */
+export class Session {
+  /** Version of the protocol that the host speaks. */
+  readonly version: 1 | 2;
+  readonly #line: HostLine;
+  readonly #maxBytes: number;
+  readonly #isShared: boolean;
+  readonly #waiting = new Map<string, Waiting>();
+  readonly #watches = new Map<string, EventListener>();
+  #plain: (Waiting & { readonly reader: PlainAnswerReader }) | undefined;
+  #lastId = randomInt(IDS);
+  #heardAt = performance.now();
+
+  private constructor(line: HostLine, version: 1 | 2, { maxLineBytes, isShared }: SessionParts) {
+    this.#line = line;
+    this.version = version;
+    this.#maxBytes = maxLineBytes;
+    this.#isShared = isShared;
+    line.onLine =
+      version === 2
+        ? (each, isWhole) => this.#take(each, isWhole)
+        : (each, isWhole) => this.#takePlain(each, isWhole);
+    line.onEnd = () => this.#rejectAll();
+  }
+
+  /**
+   * Opens a link and agrees on a version.
+   * @param maxLineBytes longest answer that is taken
+   * @throws those of {@link Endpoint.open} and {@link negotiate}
+   */
+  static async open(endpoint: Endpoint, maxLineBytes: number, call: Call): Promise<Session> {
+    const line = await HostLine.open(endpoint, maxLineBytes, call);
+    try {
+      const version = await negotiate(line, endpoint.isShared, call);
+      if (!line.isOpen) throw line.lost();
+      return new Session(line, version, { maxLineBytes, isShared: endpoint.isShared });
+    } catch (error) {
+      await line.close();
+      throw error;
+    }
+  }
+
+  /** Whether requests can be sent. */
+  get isOpen(): boolean {
+    return this.#line.isOpen;
+  }
+
+  /** Whether the line is another program's, who lets us have a part of it. */
+  get isPart(): boolean {
+    return this.#line.isPart;
+  }
+
+  /** Resolves when the session is over. */
+  get ended(): Promise<void> {
+    return this.#line.ended;
+  }
+
+  /**
+   * Sends a request and waits for its answer. With version 1 one at a time.
+   * @throws SessionOver when nothing was written; PvbusError `ERR_DISCONNECTED` when the host went away meanwhile, `ERR_TIMEOUT`,
+   *   `ERR_ABORTED`, `ERR_NOT_SUPPORTED` for what version 1 does not have, `ERR_PROTOCOL` for an answer over the limit
+   */
+  request(request: Request, call: Call): Promise<Answer> {
+    return this.version === 2 ? this.#send(this.#newId(), request, call) : this.#sendPlain(request, call);
+  }
+
+  /** Begins a watch; its id ends and confirms it. Undefined when the host does not have watches. @throws as {@link Session.request} */
+  async watch(prefix: string, listener: EventListener, call: Call): Promise<string | undefined> {
+    const id = this.#newId();
+    this.#watches.set(id, listener);
+    let isWatching = false;
+    try {
+      isWatching = await this.confirmWatch(id, prefix, call);
+    } finally {
+      if (!isWatching) this.#watches.delete(id);
+    }
+    return isWatching ? id : undefined;
+  }
+
+  /** Asks for a watch once more, which also shows whether the host is alive; false when it refuses. */
+  async confirmWatch(id: string, prefix: string, call: Call): Promise<boolean> {
+    return (await this.#send(id, { command: "WATCH", prefix }, call)).kind === "success";
+  }
+
+  /** Ends a watch: nothing is heard of it from here on. */
+  async unwatch(id: string, call: Call): Promise<void> {
+    this.#watches.delete(id);
+    await this.request({ command: "UNWATCH", watch: id }, call);
+  }
+
+  /** Keeps the process alive, or lets it end. */
+  hold(isHeld: boolean): void {
+    this.#line.hold(isHeld);
+  }
+
+  /** Ends it: requests that wait reject. */
+  close(): Promise<void> {
+    return this.#line.close();
+  }
+
+  async #send(id: string, request: Request, call: Call): Promise<Answer> {
+    call.check(ANSWER);
+    if (!this.isOpen) throw new SessionOver();
+    const answer = new Promise<Answer>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
+    // It may be given up before it settles.
+    answer.catch(() => undefined);
+    const frame = encodeRequest(id, request);
+    const sentAt = performance.now();
+    const repeat = this.#isShared && REPEATABLE.includes(request.command);
+    const repetition = repeat ? setInterval(() => this.#repeat(frame), REPEAT_MS).unref() : undefined;
+    try {
+      await this.#line.write(frame, call);
+      return await call.within(answer, ANSWER);
+    } catch (error) {
+      // The next one begins anew, with whoever is there then.
+      if (performance.now() - Math.max(sentAt, this.#heardAt) > SILENT_MS) await this.close();
+      throw error;
+    } finally {
+      clearInterval(repetition);
+      this.#waiting.delete(id);
+    }
+  }
+
+  #repeat(frame: Buffer): void {
+    const call = new Call({ timeoutMs: REPEAT_MS });
+    // Whoever waits for the answer hears of a line that is gone.
+    this.#line.write(frame, call).catch(() => undefined);
+  }
+
+  async #sendPlain(request: Request, call: Call): Promise<Answer> {
+    call.check(ANSWER);
+    if (request.command !== "GET" && request.command !== "KEYS") {
+      throw pvbusError(
+        "ERR_NOT_SUPPORTED",
+        "the host speaks version 1 of the metadata protocol, which reads and lists only; have the host updated",
+      );
+    }
+    if (!this.isOpen) throw new SessionOver();
+    const reader = new PlainAnswerReader(this.#maxBytes);
+    const answer = new Promise<Answer>((resolve, reject) => {
+      this.#plain = { reader, resolve, reject };
+    });
+    answer.catch(() => undefined);
+    try {
+      const key = request.command === "GET" ? request.key : "";
+      await this.#line.write(encodePlainRequest(request.command, key), call);
+      return await call.within(answer, ANSWER);
+    } catch (error) {
+      // Answers have no ids here: one that comes late would be taken for the next request's.
+      await this.close();
+      throw error;
+    } finally {
+      this.#plain = undefined;
+    }
+  }
+
+  #take({ bytes, length }: Line, isWhole: boolean): void {
+    this.#heardAt = performance.now();
+    const frame = isWhole && isFrame(bytes) ? decodeFrame(bytes) : undefined;
+    const answer = frame && decodeAnswer(frame);
+    if (!isWhole) this.#refuse(decodeFrameHead(bytes, length)?.id, length);
+    if (frame === undefined || answer === undefined) return;
+    if (answer.kind === "event") this.#watches.get(frame.id)?.(answer.event);
+    else this.#waiting.get(frame.id)?.resolve(answer);
+  }
+
+  #takePlain({ bytes, length }: Line, isWhole: boolean): void {
+    if (!isWhole) this.#plain?.reject(this.#tooLong(length));
+    const answer = isWhole ? this.#plain?.reader.take(bytes) : undefined;
+    if (answer !== undefined) this.#plain?.resolve(answer);
+  }
+
+  #refuse(id: string | undefined, length: number): void {
+    this.#waiting.get(id ?? "")?.reject(this.#tooLong(length));
+  }
+
+  #tooLong(length: number): PvbusError {
+    const message = `the host's answer has ${length} bytes, ${this.#maxBytes} are taken; set maxLineBytes`;
+    return pvbusError("ERR_PROTOCOL", message);
+  }
+
+  #rejectAll(): void {
+    const waiting = [...this.#waiting.values(), ...(this.#plain === undefined ? [] : [this.#plain])];
+    for (const { reject } of waiting) reject(this.#line.lost());
+  }
+
+  #newId(): string {
+    do this.#lastId = (this.#lastId + 1) % IDS;
+    while (this.#watches.has(hex(this.#lastId)));
+    return hex(this.#lastId);
+  }
+}
+
+function hex(id: number): string {
+  return id.toString(16).padStart(HEX_DIGITS, "0");
+}

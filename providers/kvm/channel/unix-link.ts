@@ -1,0 +1,88 @@
+import { createConnection, type Socket } from "node:net";
+import type { Call } from "../../../src/bus/call.js";
+import { type PvbusErrorCode, pvbusError } from "../../../src/bus/errors.js";
+import { fromSystemError } from "../../../src/bus/system-error.js";
+import type { Link, LinkEvents } from "./link.js";
+
+/** sun_path without its NUL: 108 bytes on Linux, 104 on the BSDs and macOS. Longer ones were cut silently in the past. */
+const MAX_PATH_BYTES = process.platform === "linux" ? 107 : 103;
+
+const CODES: Readonly<Record<string, PvbusErrorCode>> = {
+  ECONNREFUSED: "ERR_UNAVAILABLE",
+  ENOENT: "ERR_UNAVAILABLE",
+  EPIPE: "ERR_DISCONNECTED",
+};
+const ADVICE = {
+  ENOENT: "nobody serves there; start the host side or correct the path",
+  ECONNREFUSED: "nobody serves there any more; start the host side",
+};
+
+/** Connects to a UNIX socket: of a zone, of a container, of a test. @param path where it is on this machine */
+export async function openUnix(name: string, path: string, events: LinkEvents, call: Call): Promise<Link> {
+  if (Buffer.byteLength(path) > MAX_PATH_BYTES) {
+    throw pvbusError(
+      "ERR_UNAVAILABLE",
+      `the socket path of ${name} has more than ${MAX_PATH_BYTES} bytes; shorten it`,
+    );
+  }
+  const socket = createConnection({ path });
+  try {
+    await call.within(connected(socket), `the connection to ${name}`);
+  } catch (error) {
+    socket.destroy();
+    throw fromSystemError(error, { doing: `cannot connect to ${name}`, codes: CODES, advice: ADVICE });
+  }
+  return new SocketLink(socket, name, events);
+}
+
+function connected(socket: Socket): Promise<void> {
+  return new Promise((resolve, reject) => {
+    socket.once("connect", resolve);
+    socket.once("error", reject);
+  });
+}
+
+class SocketLink implements Link {
+  readonly #socket: Socket;
+  readonly #name: string;
+  #isClosed = false;
+
+  constructor(socket: Socket, name: string, { onData, onEnd }: LinkEvents) {
+    this.#socket = socket;
+    this.#name = name;
+    let failure: Error | undefined;
+    socket.on("error", (error) => {
+      failure = error;
+    });
+    socket.on("data", (data: Buffer) => {
+      if (!this.#isClosed) onData(data);
+    });
+    socket.on("close", () => {
+      if (!this.#isClosed) onEnd(failure);
+    });
+  }
+
+  async write(data: Uint8Array, call: Call): Promise<void> {
+    const written = new Promise<void>((resolve, reject) => {
+      this.#socket.write(data, (error) => (error ? reject(error) : resolve()));
+    });
+    try {
+      await call.within(written, `${this.#name} to take what is written`);
+    } catch (error) {
+      throw fromSystemError(error, { doing: `cannot write to ${this.#name}`, codes: CODES });
+    }
+  }
+
+  ref(): void {
+    this.#socket.ref();
+  }
+
+  unref(): void {
+    this.#socket.unref();
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#socket.destroy();
+  }
+}

@@ -1,0 +1,289 @@
+import { createHash } from "node:crypto";
+import { Call } from "../../../src/bus/call.js";
+import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
+import { isChannelKey } from "../keys.js";
+import type { Connected, Lease } from "./client.js";
+import { isDisconnected } from "./client.js";
+import { MAX_KEYS, type MetadataChannel } from "./metadata.js";
+import { SessionOver } from "./session.js";
+
+/** What a watch needs. */
+export interface WatchParts {
+  /** The channel. */
+  readonly channel: MetadataChannel;
+  /** Beginning of the keys to follow. */
+  readonly prefix: string;
+  /** First pause between two looks where the host tells of no changes. */
+  readonly pollMs: number;
+  /** So often a host that tells of changes is asked whether it still does. */
+  readonly confirmMs: number;
+  /** Called when every later change will be seen. */
+  readonly ready: () => void;
+  /** Aborts when the store closes. */
+  readonly closing: AbortSignal;
+}
+
+/** One change; without a value the key is gone. */
+export interface ChannelChange {
+  /** Key on the channel. */
+  readonly key: string;
+  /** The new value. */
+  readonly value: Uint8Array | undefined;
+}
+
+/** More keys than that are not noted one by one: all are looked through. */
+const MAX_NOTED = 1_000;
+const LONGEST_POLL_MS = 30_000;
+/** A look at everything takes no more than this part of the time. */
+const POLL_SHARE = 10;
+const FIRST_RETRY_MS = 100;
+const LONGEST_RETRY_MS = 5_000;
+
+/**
+ * Yields what changes on the channel: as the host tells it, else by looking again and again. A link that breaks is made anew,
+ * and what changed meanwhile is found by comparing. Ends when the call is over.
+ * @throws PvbusError `ERR_DISCONNECTED` when the store closes, and what the first look throws
+ */
+export async function* watchChannel(
+  parts: WatchParts,
+  call: Call,
+): AsyncGenerator<ChannelChange, void, undefined> {
+  if (isOver(call)) return;
+  const watch = new ChannelWatch(parts, call);
+  try {
+    yield* watch.changes();
+  } catch (error) {
+    if (
+      isOver(call) &&
+      PvbusError.is(error) &&
+      (error.code === "ERR_ABORTED" || error.code === "ERR_TIMEOUT")
+    )
+      return;
+    throw error;
+  } finally {
+    watch.end();
+  }
+}
+
+/** One running watch. */
+class ChannelWatch {
+  readonly #parts: WatchParts;
+  readonly #call: Call;
+  /** Ends the waiting of the watch: its call is over, or the store closes. */
+  readonly #ending = new AbortController();
+  readonly #deadline: NodeJS.Timeout | undefined;
+  /** What is known of each key: a digest, so that large values cost nothing. */
+  readonly #known = new Map<string, string>();
+  readonly #noted = new Set<string>();
+  #isAllNoted = true;
+  #isArmed = false;
+  #lease: Lease | undefined;
+  #current: { readonly connected: Connected; readonly id: string } | undefined;
+  #wake = (): void => undefined;
+
+  constructor(parts: WatchParts, call: Call) {
+    this.#parts = parts;
+    this.#call = call;
+    // The consumer may never come back for more, so the end lets go by itself.
+    const { remainingMs, signal } = call;
+    this.#deadline = remainingMs < 2 ** 31 ? setTimeout(() => this.end(), remainingMs) : undefined;
+    signal?.addEventListener("abort", this.end);
+    parts.closing.addEventListener("abort", this.end);
+  }
+
+  /** Lets go of everything. */
+  readonly end = (): void => {
+    clearTimeout(this.#deadline);
+    this.#call.signal?.removeEventListener("abort", this.end);
+    this.#parts.closing.removeEventListener("abort", this.end);
+    this.#ending.abort();
+    this.#leave();
+    this.#wake();
+  };
+
+  async *changes(): AsyncGenerator<ChannelChange, void, undefined> {
+    for (let pause = FIRST_RETRY_MS; ; pause = Math.min(pause * 2, LONGEST_RETRY_MS)) {
+      try {
+        const isTold = await this.#follow();
+        yield* this.#news();
+        if (!this.#isArmed) {
+          this.#isArmed = true;
+          this.#parts.ready();
+        }
+        pause = FIRST_RETRY_MS;
+        if (isTold) yield* this.#listen();
+        else yield* this.#poll();
+      } catch (error) {
+        if (this.#isEnded()) return;
+        if (!this.#isArmed || !isPassing(error)) throw error;
+      }
+      this.#leave();
+      // Whatever happens meanwhile is found by comparing.
+      this.#isAllNoted = true;
+      if (!this.#isEnded()) await this.#wait(pause);
+      if (this.#isEnded()) return;
+    }
+  }
+
+  /** Has the host tell of changes. @returns false when it does not have that */
+  async #follow(): Promise<boolean> {
+    const { client } = this.#parts.channel;
+    this.#lease = client.lease(true);
+    const connected = await client.connect(this.#call);
+    if (!connected.host?.commands.includes("WATCH")) {
+      this.#leave();
+      return false;
+    }
+    const id = await connected.session.watch(this.#parts.prefix, ({ key }) => this.#note(key), this.#call);
+    if (id === undefined) {
+      throw pvbusError("ERR_BUSY", "the host allows no further watch on this channel; end one first");
+    }
+    this.#current = { connected, id };
+    void connected.session.ended.then(() => this.#wake());
+    return true;
+  }
+
+  /** Yields changes as they are told, until the link breaks. */
+  async *#listen(): AsyncGenerator<ChannelChange, void, undefined> {
+    for (let pause = this.#parts.confirmMs; ; ) {
+      const { connected, id } = this.#current ?? {};
+      if (connected === undefined || id === undefined) return;
+      while (this.#isAllNoted || this.#noted.size > 0) yield* this.#news();
+      if (this.#ending.signal.aborted || !connected.session.isOpen) return;
+      if (await this.#wait(pause)) {
+        if (this.#ending.signal.aborted) return;
+        continue;
+      }
+      const began = performance.now();
+      if (!(await connected.session.confirmWatch(id, this.#parts.prefix, this.#call))) return;
+      // On such a line a host may have been started anew without a sign: what it did not tell is found by looking.
+      this.#isAllNoted = this.#parts.channel.client.isShared;
+      while (this.#isAllNoted || this.#noted.size > 0) yield* this.#news();
+      pause = Math.max(this.#parts.confirmMs, (performance.now() - began) * POLL_SHARE);
+    }
+  }
+
+  /** Yields changes by looking, more and more seldom while nothing changes. */
+  async *#poll(): AsyncGenerator<ChannelChange, void, undefined> {
+    for (let pause = this.#parts.pollMs; ; ) {
+      await this.#wait(pause);
+      if (this.#ending.signal.aborted) return;
+      this.#isAllNoted = true;
+      const began = performance.now();
+      let isQuiet = true;
+      for await (const change of this.#news()) {
+        isQuiet = false;
+        yield change;
+      }
+      const longest = Math.max(LONGEST_POLL_MS, this.#parts.pollMs);
+      const grown = isQuiet ? pause * 1.5 : this.#parts.pollMs;
+      pause = Math.max(Math.min(grown, longest), (performance.now() - began) * POLL_SHARE);
+    }
+  }
+
+  /** Looks at what was noted and yields what differs from what is known. */
+  async *#news(): AsyncGenerator<ChannelChange, void, undefined> {
+    const keys = this.#isAllNoted ? await this.#allKeys() : [...this.#noted];
+    for (const key of keys) {
+      this.#noted.delete(key);
+      const value = await this.#parts.channel.get(key, this.#oneCall());
+      const digest = value && digestOf(value);
+      if (digest === this.#known.get(key)) continue;
+      if (digest === undefined) this.#known.delete(key);
+      else this.#known.set(key, digest);
+      if (this.#known.size > MAX_KEYS)
+        throw pvbusError("ERR_PROTOCOL", `the host tells of more than ${MAX_KEYS} keys; look at the host`);
+      if (this.#isArmed) yield { key, value };
+    }
+  }
+
+  /** Listed keys, and those that are known or named though hosts do not list them. */
+  async #allKeys(): Promise<Iterable<string>> {
+    this.#isAllNoted = false;
+    this.#noted.clear();
+    const { channel, prefix } = this.#parts;
+    const listed = (await channel.keys(this.#oneCall())).filter((key) => key.startsWith(prefix));
+    return new Set([...listed, ...this.#known.keys(), ...(isChannelKey(prefix) ? [prefix] : [])]);
+  }
+
+  #note(key: string): void {
+    if (!key.startsWith(this.#parts.prefix) || !isChannelKey(key)) return;
+    if (this.#noted.size < MAX_NOTED) this.#noted.add(key);
+    else this.#isAllNoted = true;
+    this.#wake();
+  }
+
+  /** A watch waits without end, one of its looks does not. */
+  #oneCall(): Call {
+    return new Call({
+      signal: this.#call.signal,
+      timeoutMs: Math.min(LONGEST_POLL_MS, this.#call.remainingMs),
+    });
+  }
+
+  /** Waits for a note, for the end or for the time; gives whether it was no matter of time. */
+  async #wait(ms: number): Promise<boolean> {
+    const current = this.#current?.connected.session;
+    const isDue = (): boolean =>
+      this.#ending.signal.aborted || this.#isAllNoted || this.#noted.size > 0 || current?.isOpen === false;
+    if (this.#current !== undefined && isDue()) return true;
+    if (this.#ending.signal.aborted) return true;
+    let timer: NodeJS.Timeout | undefined;
+    const isWoken = await new Promise<boolean>((resolve) => {
+      this.#wake = () => resolve(true);
+      timer = setTimeout(() => resolve(false), ms);
+    });
+    clearTimeout(timer);
+    return isWoken;
+  }
+
+  #leave(): void {
+    const { connected, id } = this.#current ?? {};
+    this.#current = undefined;
+    this.#lease?.release();
+    this.#lease = undefined;
+    if (connected === undefined || id === undefined || !connected.session.isOpen) return;
+    // Nobody hears of it any more; should the word get lost, the host's events are passed over.
+    connected.session.unwatch(id, new Call({ timeoutMs: LONGEST_RETRY_MS })).catch(() => undefined);
+  }
+
+  /** Tells whether the call is over. @throws PvbusError `ERR_DISCONNECTED` when the store was closed */
+  #isEnded(): boolean {
+    if (this.#parts.closing.aborted)
+      throw pvbusError("ERR_DISCONNECTED", "the store was closed; open the bus again");
+    return this.#ending.signal.aborted || isOver(this.#call);
+  }
+}
+
+/** Tells whether a failure may be over soon: the host restarts, or another program has the line. */
+function isPassing(error: unknown): boolean {
+  if (error instanceof SessionOver || isDisconnected(error)) return true;
+  return PvbusError.is(error) && ["ERR_UNAVAILABLE", "ERR_BUSY", "ERR_TIMEOUT"].includes(error.code);
+}
+
+function digestOf(value: Uint8Array): string {
+  return createHash("sha256").update(value).digest("base64");
+}
+
+function isOver(call: Call): boolean {
+  return call.signal?.aborted === true || call.remainingMs === 0;
+}
+
+/** Waits for the end of a watch on what never changes. */
+export async function waitForEnd(call: Call, closing: AbortSignal, ready: () => void): Promise<void> {
+  if (isOver(call)) return;
+  ready();
+  await new Promise<void>((resolve) => {
+    const { remainingMs, signal } = call;
+    const done = (): void => {
+      clearInterval(timer);
+      signal?.removeEventListener("abort", done);
+      closing.removeEventListener("abort", done);
+      resolve();
+    };
+    // A timer keeps the process alive for whoever waits.
+    const timer = setInterval(done, Math.min(remainingMs, 2 ** 31 - 1));
+    signal?.addEventListener("abort", done);
+    closing.addEventListener("abort", done);
+  });
+}

@@ -1,0 +1,91 @@
+import { existsSync } from "node:fs";
+import { Call } from "../../src/bus/call.js";
+import type { Diagnosis } from "../../src/bus/diagnosis.js";
+import { PvbusError } from "../../src/bus/errors.js";
+import type { StoreTarget } from "../../src/bus/provider.js";
+import type { Host } from "../../src/host/host.js";
+import { channelAdvice } from "./advice.js";
+import { portNames } from "./channel/places.js";
+import { type CompleteOptions, completeOptions } from "./options.js";
+import { findSources } from "./sources.js";
+import { hasFwCfg } from "./static/fwcfg.js";
+import type { KvmStore } from "./store.js";
+
+/** The device's ACPI node is there without the driver too. */
+const FWCFG_ACPI = "/sys/bus/acpi/devices/QEMU0002:00";
+/** Guest devices of confidential machines: there the host is not to be trusted. */
+const CONFIDENTIAL = ["/dev/sev-guest", "/dev/tdx_guest"];
+/** A key that nobody has: whether it can be asked for is the question. */
+const PROBE = "pvbus-doctor-probe";
+
+/** Checks the sources of a machine. Never throws for its state. */
+export async function diagnoseKvm(
+  host: Host,
+  target: StoreTarget,
+  open: () => Promise<KvmStore>,
+): Promise<readonly Diagnosis[]> {
+  const options = completeOptions(target.options);
+  const checks: Diagnosis[] = [];
+  let store: KvmStore | undefined;
+  try {
+    const { endpoint, statics } = findSources(host, target, options);
+    store = await open();
+    checks.push(endpoint === undefined ? noChannel(host, options) : await answers(store, endpoint.name));
+    checks.push(hasFwCfg(host) ? await readable(store, "fwcfg") : noFwCfg(host));
+    if (statics.some(({ name }) => name === "smbios")) checks.push(await readable(store, "smbios"));
+  } catch (error) {
+    checks.push(failed("the sources can be opened", error));
+  } finally {
+    await store?.close();
+  }
+  if (CONFIDENTIAL.some((path) => existsSync(host.path(path)))) {
+    const why =
+      "the machine is confidential, and whoever runs the host chooses every value: take none for granted";
+    checks.push({ what: "values come from a host that is not trusted", works: true, why });
+  }
+  return checks;
+}
+
+function noChannel(host: Host, { portName }: CompleteOptions): Diagnosis {
+  const ports = portNames(host).join(", ") || "none";
+  return {
+    what: "there is a metadata channel",
+    works: false,
+    why: `without it nothing can be written or watched; virtio-serial ports: ${ports}`,
+    mend: channelAdvice(portName),
+  };
+}
+
+async function answers(store: KvmStore, name: string): Promise<Diagnosis> {
+  const what = `the host answers on the metadata channel ${name}`;
+  try {
+    await store.find(`meta/${PROBE}`, new Call());
+    return { what, works: true };
+  } catch (error) {
+    return failed(what, error);
+  }
+}
+
+function noFwCfg(host: Host): Diagnosis {
+  const isThere = existsSync(host.path(FWCFG_ACPI));
+  return isThere
+    ? { what: "the driver of fw_cfg is loaded", works: false, mend: "modprobe qemu_fw_cfg" }
+    : { what: "this machine has no fw_cfg device", works: true };
+}
+
+async function readable(store: KvmStore, source: "fwcfg" | "smbios"): Promise<Diagnosis> {
+  const what = source === "fwcfg" ? "fw_cfg values can be read" : "SMBIOS values can be read";
+  try {
+    // Names are shown to all; the values of these are not.
+    const sample = source === "fwcfg" ? "etc/boot-fail-wait" : `oem/${PROBE}`;
+    await store.find(`${source}/${sample}`, new Call());
+    return { what, works: true };
+  } catch (error) {
+    return failed(what, error, "run as root");
+  }
+}
+
+function failed(what: string, error: unknown, mend?: string): Diagnosis {
+  if (!PvbusError.is(error)) throw error;
+  return { what, works: false, why: error.message, ...(mend === undefined ? {} : { mend }) };
+}

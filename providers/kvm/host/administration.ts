@@ -1,0 +1,87 @@
+import { Call, type CallOptions } from "../../../src/bus/call.js";
+import { pvbusError } from "../../../src/bus/errors.js";
+import { connectControl } from "./control-client.js";
+import { ADMINISTRATOR_LIMITS } from "./limits.js";
+import { controlPath, StateDirectory } from "./state-directory.js";
+
+/** One key of a guest with its value. */
+export interface GuestEntry {
+  /** The key. */
+  readonly key: string;
+  /** The value's bytes. */
+  readonly value: Uint8Array;
+}
+
+/** What the host's administrator does with the keys of guests, whether a host serves them at the time or not. */
+export interface Administration extends AsyncDisposable {
+  /** Gives the names of the guests that have keys or are served, sorted. */
+  guests(options?: CallOptions): Promise<string[]>;
+  /** Gives a value; undefined for no such key. @throws PvbusError `ERR_UNAVAILABLE` for no such guest */
+  get(guest: string, key: string, options?: CallOptions): Promise<Uint8Array | undefined>;
+  /** Stores a value; it is on the disk, and guests that watch the key are told. A guest that is not known yet becomes so. */
+  set(guest: string, key: string, value: Uint8Array, options?: CallOptions): Promise<void>;
+  /** Removes a key; tells whether it was there. */
+  delete(guest: string, key: string, options?: CallOptions): Promise<boolean>;
+  /** Yields keys with this beginning and their values, sorted, the host's own facts among them. */
+  list(guest: string, prefix?: string, options?: CallOptions): AsyncIterable<GuestEntry>;
+  /** Gives everything back. */
+  close(): Promise<void>;
+}
+
+const RETRY_MS = 20;
+
+/**
+ * Opens the administration of a state directory: through the host that serves it, else on its files.
+ * @throws PvbusError `ERR_BUSY` when another process has it and serves no orders within the time
+ */
+export async function openAdministration(directory: string, options?: CallOptions): Promise<Administration> {
+  const call = new Call(options);
+  for (;;) {
+    const remote = await connectControl(controlPath(directory), call);
+    if (remote !== undefined) return remote;
+    const state = await StateDirectory.tryOpen(directory);
+    if (state !== undefined) return new LocalAdministration(state);
+    if (call.remainingMs <= RETRY_MS) {
+      throw pvbusError("ERR_BUSY", `another process works in the state directory ${directory}; try again`);
+    }
+    // Another administrator is at it for a moment, or a host is just starting.
+    await call.sleep(RETRY_MS, "the state directory");
+  }
+}
+
+/** Works on the files. */
+export class LocalAdministration implements Administration {
+  readonly #state: StateDirectory;
+
+  constructor(state: StateDirectory) {
+    this.#state = state;
+  }
+
+  guests(): Promise<string[]> {
+    return this.#state.guests();
+  }
+
+  async get(guest: string, key: string): Promise<Uint8Array | undefined> {
+    return (await this.#state.guest(guest, { create: false })).get(key);
+  }
+
+  async set(guest: string, key: string, value: Uint8Array): Promise<void> {
+    await (await this.#state.guest(guest, { create: true })).put(key, value, ADMINISTRATOR_LIMITS);
+  }
+
+  async delete(guest: string, key: string): Promise<boolean> {
+    return (await this.#state.guest(guest, { create: false })).delete(key);
+  }
+
+  async *list(guest: string, prefix = ""): AsyncGenerator<GuestEntry, void, undefined> {
+    yield* (await this.#state.guest(guest, { create: false })).entries(prefix);
+  }
+
+  close(): Promise<void> {
+    return this.#state.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

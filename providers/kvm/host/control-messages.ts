@@ -1,0 +1,84 @@
+import { type PvbusError, type PvbusErrorCode, pvbusError } from "../../../src/bus/errors.js";
+import { decodeBase64, encodeBase64 } from "../mdata/base64.js";
+
+/*
+ * Orders to a running host, over a socket that only its owner may use: one JSON object a line, one order a connection. The
+ * answers are such lines too, the last of which has `done`.
+ */
+
+/** What an administrator orders. */
+export type Order =
+  | { readonly do: "guests" }
+  | { readonly do: "get" | "delete"; readonly guest: string; readonly key: string }
+  | { readonly do: "set"; readonly guest: string; readonly key: string; readonly value: Uint8Array }
+  | { readonly do: "list"; readonly guest: string; readonly prefix: string };
+
+/** One line of an answer. */
+export type Report =
+  | { readonly name: string }
+  | { readonly key: string; readonly value: Uint8Array }
+  | { readonly done: boolean }
+  | { readonly error: PvbusError };
+
+/** Gives an order's line. */
+export function encodeOrder(order: Order): string {
+  return encode(order);
+}
+
+/** Reads an order's line; undefined for anything else. */
+export function decodeOrder(line: string): Order | undefined {
+  const { do: what, guest, key, prefix, value } = decode(line) ?? {};
+  if (what === "guests") return { do: what };
+  if (typeof guest !== "string") return undefined;
+  if (what === "list") return typeof prefix === "string" ? { do: what, guest, prefix } : undefined;
+  if (typeof key !== "string") return undefined;
+  if (what === "get" || what === "delete") return { do: what, guest, key };
+  const bytes = typeof value === "string" ? decodeBase64(value) : undefined;
+  return what === "set" && bytes !== undefined ? { do: what, guest, key, value: bytes } : undefined;
+}
+
+/** Gives a line of an answer. */
+export function encodeReport(report: Report): string {
+  if (!("error" in report)) return encode(report);
+  const { code, message, key } = report.error;
+  return encode({ error: { code, message, key } });
+}
+
+/** Reads a line of an answer; undefined for anything else. */
+export function decodeReport(line: string): Report | undefined {
+  const { name, key, value, done, error } = decode(line) ?? {};
+  if (typeof done === "boolean") return { done };
+  if (typeof name === "string") return { name };
+  if (typeof error === "object" && error !== null) return { error: readError(error as ErrorFields) };
+  const bytes = typeof value === "string" ? decodeBase64(value) : undefined;
+  return typeof key === "string" && bytes !== undefined ? { key, value: bytes } : undefined;
+}
+
+interface ErrorFields {
+  readonly code?: PvbusErrorCode;
+  readonly message?: string;
+  readonly key?: string;
+}
+
+function readError({ code = "ERR_UNAVAILABLE", message = "", key }: ErrorFields): PvbusError {
+  return pvbusError(code, message, { key });
+}
+
+function encode(message: object): string {
+  // Replaced beforehand: a Buffer has a JSON form of its own.
+  const plain = Object.entries(message).map(([name, value]) => [
+    name,
+    value instanceof Uint8Array ? encodeBase64(value) : value,
+  ]);
+  return `${JSON.stringify(Object.fromEntries(plain))}\n`;
+}
+
+function decode(line: string): Record<string, unknown> | undefined {
+  try {
+    const message: unknown = JSON.parse(line);
+    return typeof message === "object" && message !== null ? (message as Record<string, unknown>) : undefined;
+  } catch {
+    // What is no JSON is no message.
+    return undefined;
+  }
+}

@@ -1,0 +1,110 @@
+import type { Socket } from "node:net";
+import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
+import type { Logger } from "../../../src/host/host.js";
+import { base64Length } from "../mdata/base64.js";
+import { LineReader } from "../mdata/line-reader.js";
+import { type Administration, LocalAdministration } from "./administration.js";
+import { decodeOrder, encodeReport, type Order, type Report } from "./control-messages.js";
+import { listen, type OpenEndpoint } from "./endpoints.js";
+import { ADMINISTRATOR_LIMITS } from "./limits.js";
+import { controlPath, type StateDirectory } from "./state-directory.js";
+
+/** What stands around key and value in an order; keys may be escaped to six times their length. */
+const OVERHEAD_BYTES = 16 * 1024;
+/** An order that does not come to its end is given up. */
+const IDLE_MS = 60_000;
+
+/** Takes orders for the keys of all guests, at the socket in the state directory. */
+export function openControl(state: StateDirectory, logger: Logger): Promise<OpenEndpoint> {
+  const administration = new LocalAdministration(state);
+  const sockets = new Set<Socket>();
+  const endpoint = listen(controlPath(state.path), {
+    onConnection: async (socket) => {
+      sockets.add(socket);
+      socket.once("close", () => sockets.delete(socket));
+      socket.once("error", () => socket.destroy());
+      socket.setTimeout(IDLE_MS, () => socket.destroy());
+      try {
+        await converse(socket, administration, logger);
+      } catch (error) {
+        logger.debug("an order was given up", { reason: (error as Error).message });
+        socket.destroy();
+      }
+    },
+  });
+  return endpoint.then(({ close }) => ({
+    close: async () => {
+      const closing = close();
+      for (const socket of sockets) socket.destroy();
+      await closing;
+    },
+  }));
+}
+
+async function converse(socket: Socket, administration: Administration, logger: Logger): Promise<void> {
+  const line = await firstLine(socket);
+  // Whoever only looks whether a host runs sends nothing.
+  if (line === undefined) return;
+  const order = decodeOrder(line);
+  try {
+    if (order === undefined)
+      throw pvbusError("ERR_PROTOCOL", "the host does not know this order; update both");
+    for await (const report of carryOut(order, administration)) await send(socket, report);
+  } catch (error) {
+    if (!PvbusError.is(error)) logger.error("an order failed", { reason: (error as Error).message });
+    const known = PvbusError.is(error)
+      ? error
+      : pvbusError("ERR_UNAVAILABLE", "internal error; see the host's log");
+    await send(socket, { error: known });
+  }
+  socket.end();
+}
+
+async function* carryOut(order: Order, administration: Administration): AsyncGenerator<Report> {
+  let outcome = true;
+  switch (order.do) {
+    case "guests":
+      for (const name of await administration.guests()) yield { name };
+      break;
+    case "get": {
+      const value = await administration.get(order.guest, order.key);
+      outcome = value !== undefined;
+      if (value !== undefined) yield { key: order.key, value };
+      break;
+    }
+    case "set":
+      await administration.set(order.guest, order.key, order.value);
+      break;
+    case "delete":
+      outcome = await administration.delete(order.guest, order.key);
+      break;
+    case "list":
+      yield* administration.list(order.guest, order.prefix);
+      break;
+  }
+  yield { done: outcome };
+}
+
+/** Gives the one line that a connection sends; undefined when it ends before, or sends more than an order can have. */
+async function firstLine(socket: Socket): Promise<string | undefined> {
+  const reader = new LineReader(base64Length(ADMINISTRATOR_LIMITS.maxValueBytes) + OVERHEAD_BYTES);
+  for await (const chunk of socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    reader.push(chunk);
+    const line = reader.next();
+    if (line !== undefined) return reader.isTooLong(line) ? "" : line.bytes.toString("utf8");
+  }
+  return undefined;
+}
+
+async function send(socket: Socket, report: Report): Promise<void> {
+  if (socket.destroyed) throw new Error("the connection is gone");
+  if (socket.write(encodeReport(report))) return;
+  await new Promise<void>((resolve, reject) => {
+    const gone = (): void => reject(new Error("the connection is gone"));
+    socket.once("close", gone);
+    socket.once("drain", () => {
+      socket.off("close", gone);
+      resolve();
+    });
+  });
+}

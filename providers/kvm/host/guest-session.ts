@@ -1,0 +1,182 @@
+import type { Duplex } from "node:stream";
+import { type Answer, encodeAnswer } from "../mdata/answer.js";
+import { base64Length } from "../mdata/base64.js";
+import { decodeFrame, decodeFrameHead, isFrame } from "../mdata/frame.js";
+import { type Line, LineReader } from "../mdata/line-reader.js";
+import type { StateChange } from "./guest-state.js";
+import type { GuestLimits } from "./limits.js";
+import { answerFrame, answerLine, failure, type Served } from "./requests.js";
+
+/** What a session reports beside its answers. */
+export interface SessionReports {
+  /** A frame came that is broken, and nobody was answered. */
+  onBroken(): void;
+  /** The guest asked for something and was refused for its size. */
+  onOversize(bytes: number): void;
+  /** Changes piled up that the guest does not take; its connection is dropped. */
+  onOverrun(): void;
+  /** A request failed for the host's own reasons. */
+  onFault(error: unknown): void;
+}
+
+/** One connection may work that long before the others get their turn. */
+const TURN_MS = 1;
+/** Most keys whose changes wait for a guest that does not read. */
+const MAX_WAITING_CHANGES = 1024;
+/** Text around the payload of the longest frame. */
+const FRAME_OVERHEAD_BYTES = 128;
+
+/**
+ * Serves one connection of a guest until it ends. Requests are served one after the other; while an answer is not taken, no
+ * further request is read, so that a connection costs at most one line in and one answer out, whatever the guest does.
+ */
+export class GuestSession {
+  readonly #stream: Duplex;
+  readonly #served: Served;
+  readonly #limits: GuestLimits;
+  readonly #reports: SessionReports;
+  readonly #reader: LineReader;
+  readonly #watches = new Map<string, string>();
+  readonly #changes = new Map<string, StateChange>();
+  readonly #stopListening: () => void;
+  #flushing = false;
+  #ended = false;
+  #wake = (): void => undefined;
+  /** Resolves when the connection is over. */
+  readonly ended: Promise<void>;
+
+  constructor(stream: Duplex, served: Omit<Served, "watches">, reports: SessionReports) {
+    this.#stream = stream;
+    this.#limits = served.state.limits;
+    this.#reports = reports;
+    this.#reader = new LineReader(longestLine(this.#limits));
+    this.#served = {
+      ...served,
+      watches: {
+        add: (id, prefix) => this.#addWatch(id, prefix),
+        remove: (id) => this.#watches.delete(id),
+      },
+    };
+    this.#stopListening = served.state.listen((change) => this.#changed(change));
+    this.ended = new Promise((resolve) => {
+      stream.once("close", () => {
+        this.#ended = true;
+        this.#stopListening();
+        this.#watches.clear();
+        this.#changes.clear();
+        this.#wake();
+        resolve();
+      });
+    });
+    stream.on("error", () => stream.destroy());
+    stream.on("end", () => stream.end());
+    stream.on("drain", () => {
+      this.#wake();
+      this.#flushLater();
+    });
+    stream.on("data", (chunk: Buffer) => {
+      stream.pause();
+      this.#serve(chunk).catch((error) => {
+        reports.onFault(error);
+        this.close();
+      });
+    });
+  }
+
+  /** Ends the connection. */
+  close(): void {
+    this.#stream.destroy();
+  }
+
+  async #serve(chunk: Buffer): Promise<void> {
+    this.#reader.push(chunk);
+    let turnEnds = performance.now() + TURN_MS;
+    for (let line = this.#reader.next(); line !== undefined && !this.#ended; line = this.#reader.next()) {
+      const answer = this.#answer(line);
+      const bytes = answer instanceof Promise ? await answer : answer;
+      if (bytes !== undefined && !this.#ended && !this.#stream.write(bytes)) await this.#drained();
+      if (performance.now() > turnEnds) {
+        await new Promise(setImmediate);
+        turnEnds = performance.now() + TURN_MS;
+      }
+    }
+    if (!this.#ended) this.#stream.resume();
+  }
+
+  #answer(line: Line): Buffer | string | undefined | Promise<Buffer> {
+    if (this.#reader.isTooLong(line)) return this.#tooLong(line);
+    if (isFrame(line.bytes)) {
+      const frame = decodeFrame(line.bytes);
+      if (frame === undefined) this.#reports.onBroken();
+      return frame && answerFrame(this.#served, frame, this.#reports.onFault);
+    }
+    const text = line.bytes.toString("utf8");
+    // A new client begins so on a stream that an older one left: it must not hear of the other's watches.
+    if (text.trim() === "" || text.startsWith("NEGOTIATE")) this.#forgetWatches();
+    return answerLine(this.#served.state, text);
+  }
+
+  #tooLong({ bytes, length }: Line): Buffer | string | undefined {
+    this.#reports.onOversize(length);
+    if (!isFrame(bytes)) return "FAILURE\n";
+    const frame = decodeFrameHead(bytes, length);
+    const { maxValueBytes } = this.#limits;
+    const message = `ERR_VALUE_TOO_LONG: the request has ${length} bytes; values may have ${maxValueBytes}`;
+    return frame && encodeAnswer(frame.id, failure(message));
+  }
+
+  #addWatch(id: string, prefix: string): boolean {
+    if (!this.#watches.has(id) && this.#watches.size >= this.#limits.maxWatches) return false;
+    this.#watches.set(id, prefix);
+    return true;
+  }
+
+  #forgetWatches(): void {
+    this.#watches.clear();
+    this.#changes.clear();
+  }
+
+  #changed(change: StateChange): void {
+    if (
+      this.#watches.size === 0 ||
+      ![...this.#watches.values()].some((prefix) => change.key.startsWith(prefix))
+    )
+      return;
+    this.#changes.delete(change.key);
+    this.#changes.set(change.key, change);
+    if (this.#changes.size > MAX_WAITING_CHANGES) {
+      this.#reports.onOverrun();
+      this.close();
+    } else this.#flushLater();
+  }
+
+  /** Changes of one turn go out together, behind the answers of that turn; several of one key are told once. */
+  #flushLater(): void {
+    if (this.#flushing || this.#changes.size === 0) return;
+    this.#flushing = true;
+    setImmediate(() => {
+      this.#flushing = false;
+      if (this.#ended || this.#stream.writableNeedDrain) return;
+      for (const [key, { operation, revision }] of this.#changes) {
+        if (this.#stream.writableNeedDrain) return;
+        this.#changes.delete(key);
+        const event: Answer = { kind: "event", event: { key, op: operation, rev: revision } };
+        for (const [id, prefix] of this.#watches)
+          if (key.startsWith(prefix)) this.#stream.write(encodeAnswer(id, event));
+      }
+    });
+  }
+
+  /** Waits until the guest has taken what it was sent, or is gone. */
+  async #drained(): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+      if (this.#ended) resolve();
+    });
+  }
+}
+
+/** Gives the length of the longest line that can be a request. */
+function longestLine({ maxKeyBytes, maxValueBytes }: GuestLimits): number {
+  return FRAME_OVERHEAD_BYTES + base64Length(base64Length(maxKeyBytes) + 1 + base64Length(maxValueBytes));
+}

@@ -1,0 +1,274 @@
+import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
+import { checkKey, checkValue, type GuestLimits } from "./limits.js";
+import { recordBytes } from "./log-codec.js";
+import { type Change, LogFile } from "./log-file.js";
+
+/** A change that is on the disk, as watchers hear of it. */
+export interface StateChange {
+  /** The key. */
+  readonly key: string;
+  /** What happened. */
+  readonly operation: Change["operation"];
+  /** Number of the change, growing with each. */
+  readonly revision: number;
+}
+
+/** Hears of every change right after it is on the disk; must not throw. */
+export type StateListener = (change: StateChange) => void;
+
+interface Held {
+  readonly value: Uint8Array;
+  readonly revision: number;
+}
+
+/** A change that waits for its write. */
+interface Pending {
+  readonly key: string;
+  /** Undefined for a delete. */
+  readonly value: Uint8Array | undefined;
+  readonly limits: GuestLimits;
+  readonly resolve: (changed: boolean) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** One batch grows no longer than this, so that encoding it never stops the other guests for long. */
+const MAX_BATCH_BYTES = 4 * 1024 * 1024;
+/** The log may hold twice what is alive and this much more before it is rewritten. */
+const SPARE_LOG_BYTES = 64 * 1024;
+
+/**
+ * The keys of one guest: in memory for reading, in a log for keeping. A write resolves when it is on the disk, and only then
+ * anybody sees it; writes that wait at the same time share one.
+ */
+export class GuestState {
+  readonly #log: LogFile;
+  readonly #limits: GuestLimits;
+  readonly #keys = new Map<string, Held>();
+  readonly #listeners = new Set<StateListener>();
+  #queue: Pending[] = [];
+  #writing: Promise<void> | undefined;
+  #revision: number;
+  /** Bytes of keys and values. */
+  #used = 0;
+  /** Bytes that the live records take in a log. */
+  #logged = 0;
+  #closed = false;
+
+  private constructor(log: LogFile, limits: GuestLimits, revision: number) {
+    this.#log = log;
+    this.#limits = limits;
+    this.#revision = revision;
+  }
+
+  /**
+   * Opens the state whose log lies at `path`, making an empty one where there is none.
+   * @throws PvbusError `ERR_CORRUPT` when the log was damaged; system failures mapped
+   */
+  static async open(path: string, limits: GuestLimits): Promise<GuestState> {
+    const { log, records, revision } = await LogFile.open(path);
+    const state = new GuestState(log, limits, revision);
+    for (const { operation, key, value, revision: at } of records)
+      state.#apply(key, operation === "put" ? value : undefined, at);
+    // The values were views of the whole file: overwritten ones would stay in memory with them.
+    for (const [key, { value, revision: at }] of state.#keys)
+      state.#keys.set(key, { value: Uint8Array.from(value), revision: at });
+    return state;
+  }
+
+  /** What this guest may store. */
+  get limits(): GuestLimits {
+    return this.#limits;
+  }
+
+  /** The highest revision given so far. */
+  get revision(): number {
+    return this.#revision;
+  }
+
+  /** How much is stored. */
+  get usage(): { readonly keys: number; readonly bytes: number } {
+    return { keys: this.#keys.size, bytes: this.#used };
+  }
+
+  /** Gives a value; undefined for no such key. The bytes are not the caller's to change. */
+  get(key: string): Uint8Array | undefined {
+    return this.#keys.get(key)?.value;
+  }
+
+  /** Gives the keys, sorted, with their values. */
+  entries(prefix = ""): { readonly key: string; readonly value: Uint8Array }[] {
+    const found = [...this.#keys].filter(([key]) => key.startsWith(prefix));
+    return found.map(([key, { value }]) => ({ key, value })).sort((a, b) => (a.key < b.key ? -1 : 1));
+  }
+
+  /** Gives the keys, sorted. */
+  keys(prefix = ""): string[] {
+    return [...this.#keys.keys()].filter((key) => key.startsWith(prefix)).sort();
+  }
+
+  /**
+   * Stores a value.
+   * @param value kept as it is: not to be changed afterwards
+   * @param limits the guest's own where nothing is said; the host's administrator has wider ones
+   * @throws PvbusError `ERR_KEY_INVALID`, `ERR_KEY_TOO_LONG`, `ERR_VALUE_TOO_LONG`; `ERR_NO_SPACE` over a quota or on a full disk
+   */
+  async put(key: string, value: Uint8Array, limits: GuestLimits = this.#limits): Promise<void> {
+    checkKey(key, limits);
+    checkValue(key, value, limits);
+    await this.#enqueue(key, value, limits);
+  }
+
+  /** Removes a key; tells whether it was there. */
+  async delete(key: string): Promise<boolean> {
+    return this.#enqueue(key, undefined, this.#limits);
+  }
+
+  /** Calls `listener` for every change from now on, until the returned function is called. */
+  listen(listener: StateListener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Waits for the writes under way and closes the log; later writes reject with `ERR_DISCONNECTED`. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#writing;
+    await this.#log.close();
+  }
+
+  #enqueue(key: string, value: Uint8Array | undefined, limits: GuestLimits): Promise<boolean> {
+    if (this.#closed) {
+      const text = "the state is closed; start the host again";
+      return Promise.reject(pvbusError("ERR_DISCONNECTED", text, { key }));
+    }
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ key, value, limits, resolve, reject });
+      this.#writing ??= this.#writeQueue();
+    });
+  }
+
+  async #writeQueue(): Promise<void> {
+    try {
+      // What else arrives in this turn of the event loop goes with the first batch.
+      await Promise.resolve();
+      while (this.#queue.length > 0) await this.#writeBatch(this.#takeBatch());
+    } finally {
+      this.#writing = undefined;
+    }
+  }
+
+  #takeBatch(): Pending[] {
+    let bytes = 0;
+    const end = this.#queue.findIndex(({ key, value = "" }) => {
+      bytes += key.length + value.length;
+      return bytes > MAX_BATCH_BYTES;
+    });
+    // Even the largest change goes alone.
+    return this.#queue.splice(0, end === -1 ? this.#queue.length : Math.max(end, 1));
+  }
+
+  /** Brings changes to the disk and tells whoever waits; a failure is theirs alone, the queue goes on. */
+  async #writeBatch(batch: readonly Pending[]): Promise<void> {
+    const changes: (Change & Pending)[] = [];
+    const staged = new Staging(this.#keys, this.#used);
+    let revision = this.#revision;
+    for (const pending of batch) {
+      const { key, value, limits } = pending;
+      const refused = staged.take(key, value, limits);
+      if (refused === "absent") pending.resolve(false);
+      else if (refused !== undefined) pending.reject(refused);
+      else {
+        revision++;
+        const operation = value === undefined ? "delete" : "put";
+        changes.push({ ...pending, revision, operation, value: value ?? new Uint8Array() });
+      }
+    }
+    if (changes.length === 0) return;
+    try {
+      await this.#compactIfDue();
+      await this.#log.append(changes);
+    } catch (error) {
+      for (const { reject, key } of changes) reject(forKey(error, key));
+      return;
+    }
+    for (const { key, operation, value, revision: at, resolve } of changes) {
+      this.#apply(key, operation === "put" ? value : undefined, at);
+      resolve(true);
+      for (const listener of this.#listeners) listener({ key, operation, revision: at });
+    }
+  }
+
+  async #compactIfDue(): Promise<void> {
+    if (!this.#log.suspect && this.#log.bytes <= 2 * this.#logged + SPARE_LOG_BYTES) return;
+    const live = [...this.#keys].map(([key, held]) => ({ key, operation: "put" as const, ...held }));
+    try {
+      await this.#log.rewrite(live, this.#revision);
+    } catch (error) {
+      // A file that is only long still takes more: on a full disk a delete must not fail for want of room to tidy up.
+      if (this.#log.suspect) throw error;
+    }
+  }
+
+  #apply(key: string, value: Uint8Array | undefined, revision: number): void {
+    const before = this.#keys.get(key);
+    if (before !== undefined) {
+      this.#used -= sizeOf(key, before.value);
+      this.#logged -= recordBytes(key, before.value);
+    }
+    if (value === undefined) this.#keys.delete(key);
+    else {
+      this.#keys.set(key, { value, revision });
+      this.#used += sizeOf(key, value);
+      this.#logged += recordBytes(key, value);
+    }
+    this.#revision = revision;
+  }
+}
+
+/** What the keys will be when the changes before have been written: quotas and deletes look at that. */
+class Staging {
+  readonly #keys: ReadonlyMap<string, Held>;
+  readonly #changed = new Map<string, Uint8Array | undefined>();
+  #used: number;
+  #count: number;
+
+  constructor(keys: ReadonlyMap<string, Held>, used: number) {
+    this.#keys = keys;
+    this.#used = used;
+    this.#count = keys.size;
+  }
+
+  /** Takes a change in; gives what speaks against it. */
+  take(key: string, value: Uint8Array | undefined, limits: GuestLimits): PvbusError | "absent" | undefined {
+    const before = this.#changed.has(key) ? this.#changed.get(key) : this.#keys.get(key)?.value;
+    if (value === undefined && before === undefined) return "absent";
+    const used =
+      this.#used -
+      (before === undefined ? 0 : sizeOf(key, before)) +
+      (value === undefined ? 0 : sizeOf(key, value));
+    const count = this.#count - (before === undefined ? 0 : 1) + (value === undefined ? 0 : 1);
+    if (count > limits.maxKeys && count > this.#count)
+      return full(key, `${limits.maxKeys} keys are stored, which is this guest's limit`);
+    if (used > limits.maxTotalBytes && used > this.#used)
+      return full(key, `keys and values would take ${used} bytes of ${limits.maxTotalBytes}`);
+    this.#changed.set(key, value);
+    this.#used = used;
+    this.#count = count;
+    return undefined;
+  }
+}
+
+function full(key: string, why: string): PvbusError {
+  return pvbusError("ERR_NO_SPACE", `cannot store "${key}": ${why}; delete keys or raise the limit`, { key });
+}
+
+function sizeOf(key: string, value: Uint8Array): number {
+  return Buffer.byteLength(key) + value.length;
+}
+
+/** Several changes may fail at once: each has an error of its own. */
+function forKey(error: unknown, key: string): unknown {
+  if (!PvbusError.is(error)) return error;
+  return pvbusError(error.code, error.message, { key, cause: error.cause });
+}

@@ -1,0 +1,24 @@
+export { type Administration, type GuestEntry, openAdministration } from "./administration.js";
+export { type HostConfiguration, parseConfiguration } from "./configuration.js";
+export {
+  type Endpoint,
+  endpointText,
+  parseEndpoint,
+  type SocketOwner,
+  type VsockMapping,
+} from "./endpoints.js";
+export { cloudHypervisorArguments } from "./launch/cloud-hypervisor.js";
+export {
+  type LaunchChannel,
+  type LaunchDescription,
+  type LaunchKey,
+  type LaunchSource,
+  type LaunchValue,
+  parseDescription,
+} from "./launch/description.js";
+export { type DomainPart, libvirtParts } from "./launch/libvirt.js";
+export type { SizeOf } from "./launch/plan.js";
+export { qemuArguments } from "./launch/qemu.js";
+export { DEFAULT_LIMITS, type GuestLimits } from "./limits.js";
+export { DEFAULT_NAMESPACES, type Namespaces } from "./namespaces.js";
+export { MetadataHost, type MetadataHostOptions, type ServedGuest } from "./server.js";

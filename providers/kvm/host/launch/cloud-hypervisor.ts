@@ -1,0 +1,43 @@
+import { pvbusError } from "../../../../src/bus/errors.js";
+import type { LaunchChannel, LaunchDescription } from "./description.js";
+import { MAX_ARGUMENT_BYTES, MAX_OEM_STRINGS } from "./limits.js";
+import { type LaunchAbilities, planLaunch, type SizeOf } from "./plan.js";
+
+/**
+ * What its options carry: lists are cut at commas, quotes and brackets must match and stay in the value, blanks at the ends go. Its
+ * fw_cfg is a feature of the build that distributed ones lack.
+ */
+export const CLOUD_HYPERVISOR: LaunchAbilities = { items: false, unfit: /[,"[\]\0]|^\s|\s$/ };
+
+/**
+ * Gives Cloud Hypervisor's arguments for a machine.
+ * @throws PvbusError those of {@link planLaunch}
+ */
+export function cloudHypervisorArguments(description: LaunchDescription, sizeOf: SizeOf): string[] {
+  const { strings } = planLaunch(description, CLOUD_HYPERVISOR, sizeOf);
+  if (strings.length > MAX_OEM_STRINGS) {
+    const message = `${strings.length} keys are too many OEM strings, ${MAX_OEM_STRINGS} are taken: use the channel`;
+    throw pvbusError("ERR_NO_SPACE", message);
+  }
+  const out: string[] = [];
+  if (strings.length > 0) out.push("--platform", `oem_strings=[${strings.join(",")}]`);
+  if (description.channel !== undefined) out.push("--vsock", vsockOf(description.channel));
+  if (Buffer.byteLength(out[1] ?? "") > MAX_ARGUMENT_BYTES) {
+    const message = `the OEM strings make an argument over ${MAX_ARGUMENT_BYTES} bytes: use the channel`;
+    throw pvbusError("ERR_NO_SPACE", message);
+  }
+  return out;
+}
+
+function vsockOf({ endpoint, cid }: LaunchChannel): string {
+  const mapping = endpoint.kind === "listen" ? endpoint.vsock : undefined;
+  if (mapping === undefined) {
+    const message = "Cloud Hypervisor's channel is a vsock; write vsock:PATH:PORT for the channel's endpoint";
+    throw pvbusError("ERR_NOT_SUPPORTED", message);
+  }
+  if (CLOUD_HYPERVISOR.unfit.test(mapping.path)) {
+    const message = `its options do not carry the path ${mapping.path}; leave out commas, quotes and brackets`;
+    throw pvbusError("ERR_VALUE_INVALID", message);
+  }
+  return `cid=${cid},socket=${mapping.path}`;
+}

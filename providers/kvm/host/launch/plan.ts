@@ -1,0 +1,118 @@
+import { isUtf8 } from "node:buffer";
+import { pvbusError } from "../../../../src/bus/errors.js";
+import { encodeBase64 } from "../../mdata/base64.js";
+import type { LaunchDescription, LaunchKey } from "./description.js";
+import { MAX_ITEM_BYTES, MAX_ITEM_NAME_BYTES, MAX_OEM_BYTES } from "./limits.js";
+
+/** An item of the fw_cfg device. */
+export interface LaunchItem {
+  /** Its name. */
+  readonly name: string;
+  /** Text that the arguments carry, or a file that the hypervisor reads. */
+  readonly content: { readonly text: string } | { readonly path: string };
+}
+
+/** The static part of a machine's arguments. */
+export interface LaunchPlan {
+  /** Items of fw_cfg. */
+  readonly items: readonly LaunchItem[];
+  /** SMBIOS OEM strings. */
+  readonly strings: readonly string[];
+}
+
+/** What a hypervisor can carry. */
+export interface LaunchAbilities {
+  /** It has fw_cfg items. */
+  readonly items: boolean;
+  /** Tells what an OEM string must not hold; values that do go as base64. */
+  readonly unfit: RegExp;
+}
+
+/** Gives the size of a file in bytes; undefined where there is none. */
+export type SizeOf = (path: string) => number | undefined;
+
+/**
+ * Lays keys out over the static sources.
+ * @throws PvbusError `ERR_KEY_TOO_LONG`, `ERR_KEY_INVALID`, `ERR_VALUE_TOO_LONG`, `ERR_VALUE_INVALID`, `ERR_NO_SPACE`,
+ *   `ERR_NOT_SUPPORTED`, each with the key and what to do instead
+ */
+export function planLaunch(
+  { namespace, keys }: LaunchDescription,
+  abilities: LaunchAbilities,
+  sizeOf: SizeOf,
+): LaunchPlan {
+  const items: LaunchItem[] = [];
+  const strings: string[] = [];
+  for (const each of keys) {
+    if (goesToItem(each, abilities)) items.push(itemOf(namespace, each, sizeOf));
+    else strings.push(stringOf(namespace, each, abilities.unfit));
+  }
+  const bytes = strings.reduce((sum, string) => sum + Buffer.byteLength(string) + 1, 0);
+  if (bytes > MAX_OEM_BYTES) {
+    throw pvbusError(
+      "ERR_NO_SPACE",
+      `the OEM strings take ${bytes} bytes, SMBIOS has room for ${MAX_OEM_BYTES}; give large values as files, or over the channel`,
+    );
+  }
+  return { items, strings };
+}
+
+function goesToItem({ key, value, source }: LaunchKey, { items }: LaunchAbilities): boolean {
+  const wanted = source ?? (value.kind === "file" ? "fwcfg" : "smbios");
+  if (value.kind === "file" && wanted === "smbios") {
+    const message = `the value of "${key}" is a file, which only fw_cfg carries; leave its source out, or give it as text`;
+    throw pvbusError("ERR_NOT_SUPPORTED", message, { key });
+  }
+  if (wanted === "fwcfg" && !items) {
+    const message = `"${key}" needs fw_cfg, which this hypervisor is not built with; give it as text, or over the channel`;
+    throw pvbusError("ERR_NOT_SUPPORTED", message, { key });
+  }
+  return wanted === "fwcfg";
+}
+
+function itemOf(namespace: string, { key, value }: LaunchKey, sizeOf: SizeOf): LaunchItem {
+  const name = `opt/${namespace}/${key}`;
+  const over = Buffer.byteLength(name) - MAX_ITEM_NAME_BYTES;
+  if (over > 0) {
+    const message = `the fw_cfg name ${name} is ${over} bytes too long, ${MAX_ITEM_NAME_BYTES} are taken; shorten the key`;
+    throw pvbusError("ERR_KEY_TOO_LONG", message, { key });
+  }
+  if (value.kind === "file") {
+    checkSize(key, sizeOf(value.path), value.path);
+    return { name, content: { path: value.path } };
+  }
+  checkSize(key, value.bytes.length);
+  const text = textOf(value.bytes);
+  if (text === undefined || text === "") {
+    const what = text === "" ? "is empty" : "is no text";
+    const message = `the value of "${key}" ${what}, which no argument carries; put it into a file, or leave it to SMBIOS`;
+    throw pvbusError("ERR_VALUE_INVALID", message, { key });
+  }
+  return { name, content: { text } };
+}
+
+function checkSize(key: string, bytes: number | undefined, path?: string): void {
+  if (bytes === undefined) {
+    const message = `there is no file ${path} for "${key}"; the hypervisor would not start`;
+    throw pvbusError("ERR_VALUE_INVALID", message, { key });
+  }
+  if (bytes <= MAX_ITEM_BYTES) return;
+  const message = `the value of "${key}" has ${bytes} bytes; guests read ${MAX_ITEM_BYTES} of a fw_cfg item: use the channel`;
+  throw pvbusError("ERR_VALUE_TOO_LONG", message, { key });
+}
+
+/** Text goes as it is; what text cannot carry goes as base64, which the guest takes back. */
+function stringOf(namespace: string, { key, value }: LaunchKey, unfit: RegExp): string {
+  if (key.includes("=") || unfit.test(key)) {
+    const message = `no OEM string carries the key ${JSON.stringify(key)}; leave out = and what the hypervisor's options use`;
+    throw pvbusError("ERR_KEY_INVALID", message, { key });
+  }
+  const { bytes } = value as { bytes: Uint8Array };
+  const text = textOf(bytes);
+  if (text !== undefined && !unfit.test(text)) return `${namespace}:${key}=${text}`;
+  return `${namespace}.binary:${key}=${encodeBase64(bytes)}`;
+}
+
+function textOf(bytes: Uint8Array): string | undefined {
+  return isUtf8(bytes) && !bytes.includes(0) ? Buffer.from(bytes).toString("utf8") : undefined;
+}

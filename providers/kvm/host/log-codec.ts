@@ -1,0 +1,168 @@
+import { crc32 } from "node:zlib";
+
+/*
+ * The log of one guest: a header, then records, little-endian throughout.
+ *
+ *   header   0  "pvbuslog"        8 bytes
+ *            8  version = 1       u32
+ *           12  mark              8 bytes, random for each file
+ *           20  revision          u64: the highest one when the file was made
+ *           28  length            u64: of the file when it was made; all of that was on the disk before it had its name
+ *           36  CRC-32 of 0..35   u32
+ *
+ *   record   0  mark              8 bytes, the header's
+ *            8  body length       u32
+ *           12  CRC-32 of body    u32
+ *           16  body: batch u48, revision u48, operation u8, key length u16, key (UTF-8), value
+ *
+ * All records of one write share a batch number, one more than that of the write before, and a write begins only when the
+ * one before is on the disk. The mark is unknown to guests, so no value can look like a record.
+ */
+
+/** What a record does. */
+export type LogOperation = "put" | "delete";
+
+/** One change as the log keeps it. */
+export interface LogRecord {
+  /** Number of the write that brought it to the disk. */
+  readonly batch: number;
+  /** Number of the change, growing by one with each. */
+  readonly revision: number;
+  /** What it does. */
+  readonly operation: LogOperation;
+  /** The key. */
+  readonly key: string;
+  /** The value; empty for a delete. */
+  readonly value: Uint8Array;
+}
+
+/** What a log's bytes hold. */
+export interface LogContents {
+  /** The records, in order. */
+  readonly records: readonly LogRecord[];
+  /** Bytes from the start that are whole records. */
+  readonly goodBytes: number;
+  /**
+   * Behind the good bytes: nothing; the remains of a write that never ended, which nobody was told of; or records that are
+   * known to have been on the disk, so that the file was damaged later.
+   */
+  readonly tail: "none" | "unfinished" | "damaged";
+}
+
+const MAGIC = Buffer.from("pvbuslog");
+const VERSION = 1;
+/** Length of a log's mark. */
+export const MARK_BYTES = 8;
+/** Length of a log's header. */
+export const HEADER_BYTES = 40;
+const RECORD_HEADER_BYTES = 16;
+const BODY_HEADER_BYTES = 15;
+const OPERATIONS: readonly LogOperation[] = ["put", "delete"];
+
+/** What a log's header tells. */
+export interface LogHeader {
+  /** Eight random bytes that begin every record of this file. */
+  readonly mark: Uint8Array;
+  /** The highest revision when the file was made. */
+  readonly revision: number;
+  /** Its length when it was made. */
+  readonly length: number;
+}
+
+/** Gives the header of a new log. */
+export function encodeHeader({ mark, revision, length }: LogHeader): Buffer {
+  const header = Buffer.alloc(HEADER_BYTES);
+  MAGIC.copy(header);
+  header.writeUInt32LE(VERSION, 8);
+  header.set(mark, 12);
+  header.writeBigUInt64LE(BigInt(revision), 20);
+  header.writeBigUInt64LE(BigInt(length), 28);
+  header.writeUInt32LE(crc32(header.subarray(0, 36)), 36);
+  return header;
+}
+
+/** Gives the header of a log; undefined when the bytes do not begin with one of this version. */
+export function decodeHeader(bytes: Buffer): LogHeader | undefined {
+  if (bytes.length < HEADER_BYTES || !bytes.subarray(0, 8).equals(MAGIC)) return undefined;
+  if (bytes.readUInt32LE(8) !== VERSION) return undefined;
+  if (bytes.readUInt32LE(36) !== crc32(bytes.subarray(0, 36))) return undefined;
+  return {
+    mark: Buffer.from(bytes.subarray(12, 20)),
+    revision: Number(bytes.readBigUInt64LE(20)),
+    length: Number(bytes.readBigUInt64LE(28)),
+  };
+}
+
+/** Gives the bytes that a record takes. */
+export function recordBytes(key: string, value: Uint8Array): number {
+  return RECORD_HEADER_BYTES + BODY_HEADER_BYTES + Buffer.byteLength(key) + value.length;
+}
+
+/** Gives a record's bytes. */
+export function encodeRecord(mark: Uint8Array, record: LogRecord): Buffer {
+  const { batch, revision, operation, key, value } = record;
+  const keyBytes = Buffer.byteLength(key);
+  const bytes = Buffer.alloc(RECORD_HEADER_BYTES + BODY_HEADER_BYTES + keyBytes + value.length);
+  bytes.set(mark);
+  bytes.writeUInt32LE(bytes.length - RECORD_HEADER_BYTES, 8);
+  bytes.writeUIntLE(batch, 16, 6);
+  bytes.writeUIntLE(revision, 22, 6);
+  bytes.writeUInt8(OPERATIONS.indexOf(operation), 28);
+  bytes.writeUInt16LE(keyBytes, 29);
+  bytes.write(key, 31);
+  bytes.set(value, 31 + keyBytes);
+  bytes.writeUInt32LE(crc32(bytes.subarray(RECORD_HEADER_BYTES)), 12);
+  return bytes;
+}
+
+/** Gives the record at an offset with its end; undefined when there is no whole one. */
+function recordAt(
+  bytes: Buffer,
+  mark: Uint8Array,
+  offset: number,
+): { record: LogRecord; end: number } | undefined {
+  if (bytes.length - offset < RECORD_HEADER_BYTES + BODY_HEADER_BYTES) return undefined;
+  if (!bytes.subarray(offset, offset + MARK_BYTES).equals(mark)) return undefined;
+  const end = offset + RECORD_HEADER_BYTES + bytes.readUInt32LE(offset + 8);
+  const body = bytes.subarray(offset + RECORD_HEADER_BYTES, end);
+  if (end > bytes.length || body.length < BODY_HEADER_BYTES) return undefined;
+  if (bytes.readUInt32LE(offset + 12) !== crc32(body)) return undefined;
+  const operation = OPERATIONS[body.readUInt8(12)];
+  const valueAt = BODY_HEADER_BYTES + body.readUInt16LE(13);
+  if (operation === undefined || valueAt > body.length) return undefined;
+  const record: LogRecord = {
+    batch: body.readUIntLE(0, 6),
+    revision: body.readUIntLE(6, 6),
+    operation,
+    key: body.toString("utf8", BODY_HEADER_BYTES, valueAt),
+    value: body.subarray(valueAt),
+  };
+  return { record, end };
+}
+
+/** Reads a log behind its header. The values are views of `bytes`. */
+export function decodeLog(bytes: Buffer, { mark, length }: LogHeader): LogContents {
+  const records: LogRecord[] = [];
+  let offset = HEADER_BYTES;
+  for (;;) {
+    const found = recordAt(bytes, mark, offset);
+    if (found === undefined) break;
+    records.push(found.record);
+    offset = found.end;
+  }
+  if (offset < length) return { records, goodBytes: offset, tail: "damaged" };
+  if (offset >= bytes.length) return { records, goodBytes: offset, tail: "none" };
+  const lastBatch = records.at(-1)?.batch ?? 0;
+  const damaged = laterBatches(bytes, mark, offset).some((batch) => batch > lastBatch + 1);
+  return { records, goodBytes: offset, tail: damaged ? "damaged" : "unfinished" };
+}
+
+/** Gives the batch numbers of the whole records that lie somewhere behind a broken one. */
+function laterBatches(bytes: Buffer, mark: Uint8Array, from: number): number[] {
+  const batches: number[] = [];
+  for (let at = bytes.indexOf(mark, from); at >= 0; at = bytes.indexOf(mark, at + 1)) {
+    const found = recordAt(bytes, mark, at);
+    if (found !== undefined) batches.push(found.record.batch);
+  }
+  return batches;
+}

@@ -1,0 +1,133 @@
+import { PvbusError } from "../../../src/bus/errors.js";
+import { type Answer, encodeAnswer, encodeCapabilities } from "../mdata/answer.js";
+import type { Frame } from "../mdata/frame.js";
+import { encodePlainValue, INVALID_COMMAND, VERSION_2 } from "../mdata/plain.js";
+import { decodeRequest, type Request } from "../mdata/request.js";
+import type { GuestState } from "./guest-state.js";
+import { checkKeyLength } from "./limits.js";
+import { checkWritable, HOST_NAMESPACE, type Namespaces } from "./namespaces.js";
+
+/** Watches of one connection, by the id of the request that began each. */
+export interface Watches {
+  /** Begins a watch of the keys with this beginning; false when there are too many. */
+  add(id: string, prefix: string): boolean;
+  /** Ends a watch; false when there is none of this id. */
+  remove(id: string): boolean;
+}
+
+/** What requests work on. */
+export interface Served {
+  /** The guest's keys. */
+  readonly state: GuestState;
+  /** What the guest may change. */
+  readonly namespaces: Namespaces;
+  /** The connection's watches. */
+  readonly watches: Watches;
+}
+
+const COMMANDS: readonly Request["command"][] = ["GET", "KEYS", "PUT", "DELETE", "CAPS", "WATCH", "UNWATCH"];
+const OK: Answer = { kind: "success", value: Buffer.from("OK") };
+const MISSING: Answer = { kind: "missing" };
+
+/**
+ * Serves a frame. Every failure becomes an answer: the reference server's words where it has some, else the stable code and the
+ * message.
+ * @param onFault hears of a failure that is the host's own
+ */
+export function answerFrame(
+  served: Served,
+  frame: Frame,
+  onFault: (error: unknown) => void,
+): Buffer | Promise<Buffer> {
+  const { id, word } = frame;
+  const request = decodeRequest(frame);
+  if (request === "unknown") return encodeAnswer(id, failure(`Unknown command ${word}`));
+  if (request === "invalid") return encodeAnswer(id, failure(`Invalid ${word} Request`));
+  const refuse = (error: unknown): Buffer => {
+    if (!PvbusError.is(error) || error.code === "ERR_UNAVAILABLE") onFault(error);
+    return encodeAnswer(id, failure(wordsFor(error)));
+  };
+  try {
+    const answer = serve(served, id, request);
+    if (!(answer instanceof Promise)) return encodeAnswer(id, answer);
+    return answer.then((late) => encodeAnswer(id, late), refuse);
+  } catch (error) {
+    return refuse(error);
+  }
+}
+
+function serve(
+  { state, namespaces, watches }: Served,
+  id: string,
+  request: Request,
+): Answer | Promise<Answer> {
+  switch (request.command) {
+    case "GET":
+      return answerOf(state, request.key.trim());
+    case "KEYS":
+      return { kind: "success", value: listing(state) };
+    case "PUT":
+      checkWritable(request.key, namespaces);
+      return state.put(request.key, request.value).then(() => OK);
+    case "DELETE": {
+      const key = request.key.trim();
+      checkWritable(key, namespaces);
+      return state.delete(key).then(() => OK);
+    }
+    case "CAPS":
+      return { kind: "success", value: capabilities(state) };
+    case "WATCH":
+      checkKeyLength(request.prefix, state.limits);
+      return watches.add(id, request.prefix) ? OK : failure("ERR_BUSY: too many watches; end one first");
+    case "UNWATCH":
+      return watches.remove(request.watch) ? OK : MISSING;
+  }
+}
+
+/** Serves a line of the first version of the protocol, which reads and lists only. */
+export function answerLine(state: GuestState, line: string): string | Buffer {
+  const [, command, argument] = /^(\S*)\s*(.*)$/s.exec(line.trim()) as unknown as [string, string, string];
+  if (command === "GET" && argument !== "") {
+    const answer = answerOf(state, argument);
+    return answer.kind === "success" ? encodePlainValue(answer.value) : "NOTFOUND\n";
+  }
+  if (command === "KEYS") return encodePlainValue(listing(state));
+  if (command === "NEGOTIATE" && argument === "V2") return `${VERSION_2}\n`;
+  const lacksArgument = ["", "GET", "NEGOTIATE"].includes(command) && argument === "";
+  return lacksArgument ? `${INVALID_COMMAND}\n` : "FAILURE\n";
+}
+
+/** Gives the answer that a request failed. */
+export function failure(message: string): Answer {
+  return { kind: "failure", message };
+}
+
+function answerOf(state: GuestState, key: string): Answer {
+  const value = state.get(key);
+  return value === undefined ? MISSING : { kind: "success", value };
+}
+
+/** The host's own facts are read by name; existing servers never list them. */
+function listing(state: GuestState): Buffer {
+  const keys = state.keys().filter((key) => !key.startsWith(HOST_NAMESPACE));
+  return Buffer.from(keys.join("\n"));
+}
+
+function capabilities({ limits }: GuestState): Buffer {
+  return encodeCapabilities({
+    server: "pvbus",
+    commands: COMMANDS,
+    maxKey: limits.maxKeyBytes,
+    maxValue: limits.maxValueBytes,
+    binary: true,
+    emptyValues: true,
+  });
+}
+
+/** The guest is told what concerns its request, and of the host's own troubles nothing but that there are some. */
+function wordsFor(error: unknown): string {
+  if (!PvbusError.is(error)) return "ERR_UNAVAILABLE: internal error; see the host's log";
+  if (error.code === "ERR_READ_ONLY" && error.cause === undefined) return error.message;
+  if (error.cause !== undefined) return `${error.code}: the host cannot keep it; see the host's log`;
+  return `${error.code}: ${error.message}`;
+}

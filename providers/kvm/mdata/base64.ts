@@ -1,0 +1,24 @@
+/** Gives the bytes of padded base64 text; undefined when the text is anything else, so that nothing is damaged in silence. */
+export function decodeBase64(text: string): Buffer | undefined {
+  // Node's decoder also takes the alphabet of URLs.
+  if (text.length % 4 !== 0 || /[-_]/.test(text)) return undefined;
+  const padding = text.endsWith("==") ? 2 : text.endsWith("=") ? 1 : 0;
+  const bytes = Buffer.from(text, "base64");
+  // It leaves out what is no base64 and stops at padding: fewer bytes come.
+  return bytes.length === base64Bytes(text.length) - padding ? bytes : undefined;
+}
+
+/** Gives padded base64 text. */
+export function encodeBase64(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64");
+}
+
+/** Gives the length that padded base64 of so many bytes has. */
+export function base64Length(bytes: number): number {
+  return Math.ceil(bytes / 3) * 4;
+}
+
+/** Gives how many bytes, at most, base64 of such a length stands for. */
+export function base64Bytes(length: number): number {
+  return Math.floor(length / 4) * 3;
+}

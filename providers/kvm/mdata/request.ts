@@ -1,0 +1,76 @@
+import { decodeBase64, encodeBase64 } from "./base64.js";
+import { encodeFrame, type Frame } from "./frame.js";
+import { payloadText, textPayload, utf8 } from "./text.js";
+
+/** What a guest asks for in version 2; `CAPS`, `WATCH` and `UNWATCH` are ours, other hosts answer them as unknown. */
+export type Request =
+  | { readonly command: "GET" | "DELETE"; readonly key: string }
+  | { readonly command: "PUT"; readonly key: string; readonly value: Uint8Array }
+  | { readonly command: "KEYS" | "CAPS" }
+  /** Follow the keys with this beginning; their changes come as events with the id of this request. */
+  | { readonly command: "WATCH"; readonly prefix: string }
+  /** End the watch that the request of this id began. */
+  | { readonly command: "UNWATCH"; readonly watch: string };
+
+/** Separates the two halves of a PUT. */
+const SPACE = 0x20;
+
+/** Gives a request's frame. @param id eight lower-case hex digits, the client's choice */
+export function encodeRequest(id: string, request: Request): Buffer {
+  return encodeFrame({ id, word: request.command, payload: payloadOf(request) });
+}
+
+/**
+ * Reads a request's frame.
+ * @returns `unknown` for another command, `invalid` for a known one whose payload is not as it must be
+ */
+export function decodeRequest({ word, payload }: Frame): Request | "unknown" | "invalid" {
+  switch (word) {
+    case "KEYS":
+    case "CAPS":
+      return { command: word };
+    case "GET":
+    case "DELETE": {
+      const key = payloadText(payload);
+      return key ? { command: word, key } : "invalid";
+    }
+    case "PUT":
+      return decodePut(payload);
+    case "WATCH": {
+      const prefix = payloadText(payload);
+      return prefix === undefined ? "invalid" : { command: word, prefix };
+    }
+    case "UNWATCH": {
+      const watch = payloadText(payload);
+      return watch ? { command: word, watch } : "invalid";
+    }
+    default:
+      return "unknown";
+  }
+}
+
+function payloadOf(request: Request): string | undefined {
+  switch (request.command) {
+    case "GET":
+    case "DELETE":
+      return textPayload(request.key);
+    case "PUT":
+      return textPayload(`${encodeBase64(Buffer.from(request.key))} ${encodeBase64(request.value)}`);
+    case "WATCH":
+      return textPayload(request.prefix);
+    case "UNWATCH":
+      return textPayload(request.watch);
+    default:
+      return undefined;
+  }
+}
+
+/** A PUT carries base64 of two further base64 texts with a blank between; the second may be empty. */
+function decodePut(payload: string | undefined): Request | "invalid" {
+  const inner = decodeBase64(payload ?? "");
+  const at = inner?.indexOf(SPACE) ?? -1;
+  if (inner === undefined || at < 1) return "invalid";
+  const key = utf8(decodeBase64(inner.toString("latin1", 0, at)));
+  const value = decodeBase64(inner.toString("latin1", at + 1).trim());
+  return key && value !== undefined ? { command: "PUT", key, value } : "invalid";
+}

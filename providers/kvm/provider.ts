@@ -1,0 +1,60 @@
+import type { Capabilities, Verbs } from "../../src/bus/capabilities.js";
+import type { Diagnosis } from "../../src/bus/diagnosis.js";
+import type { Provider, StoreTarget } from "../../src/bus/provider.js";
+import type { Host } from "../../src/host/host.js";
+import { channelAdvice, staticAdvice } from "./advice.js";
+import { completeOptions } from "./options.js";
+import { capabilitiesOf, findSources } from "./sources.js";
+import type { KvmStore } from "./store.js";
+
+/**
+ * Serves what a guest of QEMU, and of others with the same devices, has of its host: a metadata channel over virtio-serial, a
+ * serial line, vsock or a UNIX socket; fw_cfg; SMBIOS.
+ */
+export class KvmProvider implements Provider {
+  /** Id in detection reports. */
+  readonly id = "kvm";
+  /** Type string of pvbus(4). */
+  readonly type = "KVM";
+  readonly #host: Host;
+
+  /** @param host the machine to work on */
+  constructor(host: Host) {
+    this.#host = host;
+  }
+
+  /** What the sources of this machine can do: without a channel nothing is written or watched. @throws TypeError for unknown or malformed settings */
+  capabilities(target: StoreTarget = {}): Capabilities {
+    return capabilitiesOf(findSources(this.#host, target, completeOptions(target.options)));
+  }
+
+  /** Tells whether this machine has any of the sources, SMBIOS aside, which every machine has. */
+  locate(): boolean {
+    const { endpoint, statics } = findSources(this.#host, {}, completeOptions());
+    return endpoint !== undefined || statics.some(({ name }) => name === "fwcfg");
+  }
+
+  /**
+   * Opens the sources; the channel is opened on first use.
+   * @throws PvbusError `ERR_UNAVAILABLE` for a channel that cannot be; TypeError for unknown or malformed settings
+   */
+  async open(target: StoreTarget): Promise<KvmStore> {
+    const { openKvmStore } = await import("./opening.js");
+    return openKvmStore(this.#host, target);
+  }
+
+  /** Says what the host would have to add for a verb that this machine does not have. */
+  explain(verb: keyof Verbs, { options }: StoreTarget): string {
+    const { portName, namespace } = completeOptions(options);
+    const channel = `this machine has no metadata channel; ${channelAdvice(portName)}`;
+    return verb === "read" || verb === "list"
+      ? `${channel}; for values that do not change: ${staticAdvice(namespace)}`
+      : channel;
+  }
+
+  /** Checks each source: whether it is there, whether it may be read, whether the host answers. */
+  async diagnose(target: StoreTarget): Promise<readonly Diagnosis[]> {
+    const { diagnoseKvm } = await import("./diagnose.js");
+    return diagnoseKvm(this.#host, target, () => this.open(target));
+  }
+}

@@ -1,0 +1,43 @@
+import type { Capabilities, Verbs } from "../../src/bus/capabilities.js";
+import { NO_CAPABILITIES } from "../../src/bus/capabilities.js";
+import type { StoreTarget } from "../../src/bus/provider.js";
+import type { Host } from "../../src/host/host.js";
+import type { Endpoint } from "./channel/link.js";
+import { findChannel, parseChannel } from "./channel/places.js";
+import type { CompleteOptions } from "./options.js";
+import { FwCfgSource, hasFwCfg } from "./static/fwcfg.js";
+import { hasSmbios, SmbiosSource } from "./static/smbios.js";
+import type { StaticSource } from "./static/source.js";
+
+/** What this machine has. */
+export interface Sources {
+  /** The metadata channel. */
+  readonly endpoint: Endpoint | undefined;
+  /** The others. */
+  readonly statics: readonly StaticSource[];
+}
+
+const ALL: Verbs = Object.freeze({ read: true, write: true, delete: true, list: true, watch: true });
+const READ_ONLY: Verbs = Object.freeze({ ...ALL, write: false, delete: false, watch: false });
+
+/**
+ * Finds the sources by their devices, whatever the processor says of the hypervisor.
+ * @throws PvbusError `ERR_UNAVAILABLE` for a channel that cannot be
+ */
+export function findSources(host: Host, { channel }: StoreTarget, options: CompleteOptions): Sources {
+  const { namespace, portName, maxItemBytes } = options;
+  const statics: StaticSource[] = [];
+  if (hasFwCfg(host)) statics.push(new FwCfgSource(host, { namespace, maxBytes: maxItemBytes }));
+  if (hasSmbios(host)) statics.push(new SmbiosSource(host, namespace));
+  const endpoint = channel === undefined ? findChannel(host, portName) : parseChannel(host, channel);
+  return { endpoint, statics };
+}
+
+/** Gives what can be done with sources. */
+export function capabilitiesOf({ endpoint, statics }: Sources): Capabilities {
+  const pools: Record<string, Verbs> = {};
+  if (endpoint !== undefined) pools["meta"] = ALL;
+  for (const { name } of statics) pools[name] = READ_ONLY;
+  if (Object.keys(pools).length === 0) return NO_CAPABILITIES;
+  return { ...(endpoint === undefined ? READ_ONLY : ALL), binary: true, pools };
+}

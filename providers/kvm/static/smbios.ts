@@ -1,0 +1,131 @@
+import { Call } from "../../../src/bus/call.js";
+import { PvbusError } from "../../../src/bus/errors.js";
+import type { Host } from "../../../src/host/host.js";
+import { readFirmwareTable } from "../../../src/native/firmware-table.js";
+import { loadKoffi } from "../../../src/native/koffi.js";
+import { FIELDS, hasMixedUuids, listedNames, smbiosValues } from "./smbios-values.js";
+import type { StaticEntry, StaticSource } from "./source.js";
+import { isThere, readSourceFile } from "./source-files.js";
+
+const TABLES = "/sys/firmware/dmi/tables";
+const TABLE = `${TABLES}/DMI`;
+const ENTRY_POINT = `${TABLES}/smbios_entry_point`;
+const FIELD_FILES = "/sys/class/dmi/id";
+
+/** The 32-bit form has 64 KiB at most, the other one 4 GiB; no real table comes near this. */
+const MAX_TABLE_BYTES = 16 * 1024 * 1024;
+const MAX_ENTRY_POINT_BYTES = 256;
+const MAX_FIELD_BYTES = 4096;
+
+/** Tells whether the firmware describes the machine; Windows always has some table. */
+export function hasSmbios(host: Host): boolean {
+  return isWindows(host) || isThere(host, TABLE) || isThere(host, FIELD_FILES);
+}
+
+/**
+ * OEM strings and the description of the machine in its SMBIOS table. Root reads the table; everybody else the fields that
+ * Linux shows to all.
+ */
+export class SmbiosSource implements StaticSource {
+  readonly name = "smbios";
+  readonly #host: Host;
+  readonly #namespace: string;
+  #values: Promise<Values> | undefined;
+
+  /** @param namespace reverse domain name before plain keys: `<namespace>:<key>=<value>` */
+  constructor(host: Host, namespace: string) {
+    this.#host = host;
+    this.#namespace = namespace;
+  }
+
+  nameOf(key: string): string {
+    return `oem/${this.#namespace}:${key}`;
+  }
+
+  keyOf(name: string): string | undefined {
+    const front = this.nameOf("");
+    return name.startsWith(front) ? name.slice(front.length) : undefined;
+  }
+
+  /** Gives a value. @throws PvbusError `ERR_PERMISSION` for OEM strings and serial numbers where only root may see them */
+  async read(name: string, call: Call): Promise<Uint8Array | undefined> {
+    const { values, refusal } = await this.#read(call);
+    const value = values.get(name);
+    if (value === undefined && refusal !== undefined && isHidden(name)) throw refusal;
+    return value && Uint8Array.from(value);
+  }
+
+  async *list(prefix: string, call: Call): AsyncGenerator<StaticEntry, void, undefined> {
+    const { values, refusal } = await this.#read(call);
+    if (refusal !== undefined)
+      this.#host.logger.warn("OEM strings and serial numbers are left out", { why: refusal.message });
+    for (const name of listedNames(values)) {
+      const value = values.get(name);
+      if (name.startsWith(prefix) && value !== undefined) yield { name, value: Uint8Array.from(value) };
+    }
+  }
+
+  #read(call: Call): Promise<Values> {
+    this.#values ??= this.#readValues().catch((error) => {
+      this.#values = undefined;
+      throw error;
+    });
+    return call.within(this.#values, "the SMBIOS table");
+  }
+
+  async #readValues(): Promise<Values> {
+    const call = new Call();
+    try {
+      if (isWindows(this.#host)) {
+        // It leaves the entry point out: no Windows that runs today is on firmware older than 2.6.
+        const table = readFirmwareTable(loadKoffi());
+        return { values: table === undefined ? new Map() : smbiosValues(table) };
+      }
+      const table = await readSourceFile(this.#host, TABLE, { maxBytes: MAX_TABLE_BYTES }, call);
+      if (table !== undefined) {
+        const limits = { maxBytes: MAX_ENTRY_POINT_BYTES };
+        const entryPoint = await readSourceFile(this.#host, ENTRY_POINT, limits, call);
+        return { values: smbiosValues(table, entryPoint === undefined || hasMixedUuids(entryPoint)) };
+      }
+      return { values: await this.#fields(call) };
+    } catch (error) {
+      if (!PvbusError.is(error) || error.code !== "ERR_PERMISSION") throw error;
+      return { values: await this.#fields(call), refusal: error };
+    }
+  }
+
+  async #fields(call: Call): Promise<Map<string, Uint8Array>> {
+    const values = new Map<string, Uint8Array>();
+    for (const { name, file } of FIELDS) {
+      const value = await this.#field(`${FIELD_FILES}/${file}`, call);
+      if (value !== undefined) values.set(name, value);
+    }
+    return values;
+  }
+
+  async #field(path: string, call: Call): Promise<Uint8Array | undefined> {
+    try {
+      const bytes = await readSourceFile(this.#host, path, { maxBytes: MAX_FIELD_BYTES }, call);
+      return bytes?.at(-1) === 0x0a ? bytes.subarray(0, -1) : bytes;
+    } catch (error) {
+      if (PvbusError.is(error) && error.code === "ERR_PERMISSION") return undefined;
+      throw error;
+    }
+  }
+}
+
+/** A captured tree has files, whatever runs here. */
+function isWindows({ platform, sysroot }: Host): boolean {
+  return platform === "win32" && sysroot === undefined;
+}
+
+/** What the table says, and why it could not be read where only the fields could. */
+interface Values {
+  readonly values: ReadonlyMap<string, Uint8Array>;
+  readonly refusal?: PvbusError;
+}
+
+/** Tells whether root alone sees a value that may be there. */
+function isHidden(name: string): boolean {
+  return name.startsWith("oem/") || FIELDS.some((field) => field.name === name);
+}

@@ -1,0 +1,214 @@
+import { once } from "node:events";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Readable } from "node:stream";
+import { expect } from "chai";
+import { PROGRAM, run } from "../support/command-line.js";
+import { HostFolder, TestGuest } from "../support/kvm-guest.js";
+import { start } from "../support/processes.js";
+
+const GUEST = ["--guest", "web-1"];
+
+/** Starts the built program and resolves when its messages hold some text. */
+async function startUntil(args: readonly string[], text: string): Promise<ReturnType<typeof start>> {
+  const started = start(process.execPath, [PROGRAM, ...args]);
+  await new Promise<void>((resolve, reject) => {
+    started.child.stderr?.on("data", (chunk: string) => chunk.includes(text) && resolve());
+    void started.done.then(({ stderr }) => reject(new Error(stderr)));
+  });
+  return started;
+}
+
+describe("pvbus host", () => {
+  it("sets, gets, lists and removes keys while nobody serves", async () => {
+    await using folder = new HostFolder();
+    const on = (...args: string[]) => run(["host", ...args, "--state", folder.state, ...GUEST]);
+    const bytes = Buffer.from([0xff, 0x00]);
+    expect(await on("set", "hostname", "web=1")).to.deep.equal({ code: 0, stdout: "", stderr: "" });
+    const binary = ["host", "set", "blob", "-", "--state", folder.state, ...GUEST];
+    expect((await run(binary, { readInput: async () => bytes })).code).to.equal(0);
+    expect(await on("get", "hostname")).to.include({ code: 0, stdout: "web=1\n" });
+    expect(await on("ls", "host")).to.include({ code: 0, stdout: "hostname=web=1\n" });
+    expect(JSON.parse((await on("ls", "--json")).stdout)).to.deep.equal([
+      { key: "blob", valueBase64: "/wA=" },
+      { key: "hostname", value: "web=1" },
+    ]);
+    expect(JSON.parse((await on("get", "blob", "--json")).stdout)).to.deep.equal({
+      key: "blob",
+      valueBase64: "/wA=",
+    });
+    expect(await on("rm", "hostname")).to.include({ code: 0, stdout: "" });
+    expect(await on("rm", "hostname")).to.include({ code: 1, stderr: "pvbus: no such key: hostname\n" });
+    expect((await on("get", "hostname")).code).to.equal(1);
+    expect(JSON.parse((await on("ls", "none", "--json")).stdout)).to.deep.equal([]);
+    expect((await run(["host", "ls", "--state", folder.state])).stdout).to.equal("web-1\n");
+  });
+
+  it("shows nothing of a guest that drives a terminal or forges a line", async () => {
+    await using folder = new HostFolder();
+    await folder.serve(["web-1"]);
+    await using guest = await TestGuest.connect(folder.socket("web-1"));
+    await guest.put("a=b\u202e", "x\nroot=yes\u001b[2J");
+    const { stdout } = await run(["host", "ls", "--state", folder.state, ...GUEST]);
+    expect(stdout).to.equal("a\\u{3d}b\\u{202e}=x\\nroot=yes\\u{1b}[2J\n");
+  });
+
+  it("refuses wrong usage with what would be right", async () => {
+    await using folder = new HostFolder();
+    const state = ["--state", folder.state];
+    const rows: [string[], RegExp][] = [
+      [["host"], /missing argument <action>/],
+      [["host", "server"], /unknown action 'server' \(did you mean serve\?\)/],
+      [["host", "get", ...state, ...GUEST], /usage: pvbus host get --state DIR --guest NAME KEY/],
+      [["host", "get", "a", ...GUEST], /--state DIR/],
+      [["host", "get", "a", ...state], /--guest NAME/],
+      [["host", "get", "a", ...state, ...GUEST, "--guest", "b"], /one guest/],
+      [["host", "ls", "a", ...state], /a prefix needs --guest/],
+      [["host", "serve", ...state], /--guest NAME=ENDPOINT/],
+      [["host", "serve", ...state, "--guest", "a"], /NAME=ENDPOINT/],
+      [["host", "serve", ...state, "--guest", "a=tcp:1"], /unix:PATH/],
+      [["host", "qemu-args"], /usage: pvbus host qemu-args FILE/],
+      [["get", "x", ...state], /get has no option --state/],
+    ];
+    for (const [args, message] of rows) {
+      const { code, stderr } = await run(args);
+      expect(stderr, args.join(" ")).to.match(message);
+      expect(code, args.join(" ")).to.equal(2);
+    }
+    const nobody = await run(["host", "get", "a", ...state, ...GUEST, "--json"]);
+    expect([nobody.code, JSON.parse(nobody.stderr).error.code]).to.deep.equal([1, "ERR_UNAVAILABLE"]);
+    const unnamed = await run(["host", "get", "a", ...state, "--guest", "../x"]);
+    expect(unnamed.stderr).to.include("is no guest name");
+  });
+
+  it("serves until it is told to end; a change outside wakes a watch inside at once", async () => {
+    await using folder = new HostFolder();
+    const state = ["--state", folder.state];
+    const socket = folder.socket("web-1");
+    const serving = await startUntil(
+      ["host", "serve", ...state, "--guest", `web-1=unix:${socket}`],
+      '"serving"',
+    );
+    const inside = ["-t", "KVM", "--channel", `unix:${socket}`];
+    const watching = await startUntil([...inside, "watch", "--count", "2", "--json"], "watching");
+    const first = once(watching.child.stdout as Readable, "data");
+    expect((await run(["host", "set", "news", "1", ...state, ...GUEST])).code).to.equal(0);
+    await first;
+    expect((await run(["host", "rm", "news", ...state, ...GUEST])).code).to.equal(0);
+    const seen = await watching.done;
+    expect(seen.stdout).to.equal('{"key":"meta/news","value":"1"}\n{"key":"meta/news","value":null}\n');
+    expect(seen.code).to.equal(0);
+
+    const written = await start(process.execPath, [PROGRAM, ...inside, "set", "ready", "yes"]).done;
+    expect(written.code, written.stderr).to.equal(0);
+    expect((await run(["host", "get", "ready", ...state, ...GUEST])).stdout).to.equal("yes\n");
+
+    serving.child.kill("SIGTERM");
+    const { code, stderr, stdout } = await serving.done;
+    expect([code, stdout]).to.deep.equal([0, ""]);
+    const events = stderr
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    expect(events[0]).to.include({ level: "info", event: "serving", guests: 1, state: folder.state });
+    expect(Date.parse(events[0].time)).to.be.greaterThan(0);
+    expect(events.map(({ event }) => event)).to.include("guest connected");
+    expect(events.at(-1)).to.include({ event: "stopped" });
+    expect((await run(["host", "get", "ready", ...state, ...GUEST])).stdout).to.equal("yes\n");
+  });
+
+  it("serves what a configuration file says", async () => {
+    await using folder = new HostFolder();
+    const config = join(folder.path, "host.json");
+    const args = ["host", "serve", "--state", folder.state, "--config", config];
+    const write = (document: unknown): void => writeFileSync(config, JSON.stringify(document));
+    for (const [document, message] of [
+      [{ guest: {} }, /no field guest/],
+      [{ guests: { a: { endpoints: "unix:/x" } } }, /guests\.a\.endpoints takes a list/],
+      [{ guests: { a: { limits: { maxKeys: 0 } } } }, /maxKeys must be a whole number/],
+      [{ guests: { a: { limits: { keys: 1 } } } }, /has no field keys/],
+      [{ guests: { a: { socketOwner: { uid: "root" } } } }, /socketOwner takes uid and gid/],
+    ] as const) {
+      write(document);
+      const { code, stderr } = await run(args);
+      expect(stderr).to.match(message);
+      expect(code).to.equal(2);
+    }
+    writeFileSync(config, "{");
+    expect((await run(args)).stderr).to.include("is no JSON");
+
+    write({
+      limits: { maxKeys: 2 },
+      readOnly: ["config/"],
+      guests: {
+        a: { endpoints: [`unix:${folder.socket("a")}`] },
+        b: {
+          endpoints: [`unix:${folder.socket("b")}`],
+          limits: { maxKeys: 1 },
+          readOnly: [],
+          writable: ["status/"],
+        },
+      },
+    });
+    const ending = new AbortController();
+    const messages: string[] = [];
+    let isServing = (): void => undefined;
+    const began = new Promise<void>((resolve) => {
+      isServing = resolve;
+    });
+    const served = run(args, {
+      signal: ending.signal,
+      onMessage: (text) => {
+        messages.push(text);
+        if (text.includes('"serving"')) isServing();
+      },
+    });
+    await Promise.race([began, served]);
+    {
+      await using a = await TestGuest.connect(folder.socket("a"));
+      await using b = await TestGuest.connect(folder.socket("b"));
+      expect(await a.put("config/x", "1")).to.include("Cannot update");
+      expect(await a.put("x", "1")).to.equal("OK");
+      expect(await a.put("y", "1")).to.equal("OK");
+      expect(await a.put("z", "1")).to.match(/^ERR_NO_SPACE/);
+      expect(await b.put("x", "1")).to.include("Cannot update");
+      expect(await b.put("status/x", "1")).to.equal("OK");
+      expect(await b.put("status/y", "1")).to.match(/^ERR_NO_SPACE/);
+    }
+    ending.abort();
+    expect((await served).code, messages.join("")).to.equal(0);
+  });
+
+  it("prints arguments a line each or as JSON, and how their channel is served", async () => {
+    await using folder = new HostFolder();
+    const file = join(folder.path, "keys.json");
+    writeFileSync(file, JSON.stringify({ keys: { a: "x,y" }, channel: { endpoint: "connect:/run/x.sock" } }));
+    const { stdout, stderr, code } = await run(["host", "qemu-args", file]);
+    expect(stdout.split("\n").slice(0, 2)).to.deep.equal(["-smbios", "type=11,value=org.pvbus:a=x,,y"]);
+    expect(stderr).to.include("pvbus host serve --state DIR --guest NAME=connect:/run/x.sock");
+    expect(code).to.equal(0);
+    const json = await run(["host", "qemu-args", file, "--json"]);
+    expect(JSON.parse(json.stdout)).to.deep.equal(stdout.trimEnd().split("\n"));
+    const xml = await run(["host", "libvirt-xml", file]);
+    expect(xml.stdout).to.include("<!-- into <devices> of the domain -->\n<channel type='unix'>");
+    const other = await run(["host", "cloud-hypervisor-args", file]);
+    expect([other.code, other.stdout]).to.deep.equal([1, ""]);
+
+    writeFileSync(file, JSON.stringify({ keys: { a: "one\ntwo" } }));
+    const broken = await run(["host", "qemu-args", file]);
+    expect([broken.code, broken.stdout]).to.deep.equal([2, ""]);
+    expect(broken.stderr).to.include("use --json");
+    expect(JSON.parse((await run(["host", "qemu-args", file, "--json"])).stdout)).to.have.length(2);
+    expect((await run(["host", "qemu-args", join(folder.path, "none.json")])).stderr).to.include(
+      "cannot read",
+    );
+  });
+
+  it("is named in the documentation with every action", async () => {
+    const text = readFileSync(new URL("../../../docs/kvm-host.md", import.meta.url), "utf8");
+    const { stderr } = await run(["host", "?"]);
+    const actions = stderr.trimEnd().split("there are: ")[1]?.split(", ") ?? [];
+    expect(actions).to.have.length.greaterThan(7);
+    for (const action of actions) expect(text).to.include(`pvbus host ${action}`);
+  });
+});
