@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { expect } from "chai";
 import { type Bus, type DetectionReport, openPvbus, type PvInterface } from "pvbus";
 import { pvbus } from "./command.js";
-import { say } from "./main.js";
+import { say } from "./say.js";
 
 /** Under emulation and beside other machines a start takes its time. */
 const SLOW_MS = 120_000;
