@@ -13,38 +13,83 @@ const WATCH_MS = 10_000;
 
 /** Who does a step of the round trip. */
 type Actor = "host" | "guest";
-/** Tells one step. */
-type Tell = (actor: Actor, text: string) => void;
+/** What a round trip is told with. */
+export interface DemoStage {
+  /** Says what begins, and where. */
+  readonly title: (text: string, where?: string) => void;
+  /** Tells one step. */
+  readonly tell: (actor: Actor, text: string) => void;
+  /** Arms a watch, lets the host change something and gives what the watch saw. */
+  readonly nextChange: (
+    guest: PvInterface,
+    prefix: string,
+    change: () => Promise<void>,
+  ) => Promise<StoreChange>;
+}
 
 /** `pvbus demo`: what this machine is, then the whole round trip on an embedded simulator. */
 export async function demoCommand(context: Context): Promise<number> {
   const { stdout, options, signal } = context;
   const { type = "Hyper-V", sysroot, json } = options;
-  if (!["hyper-v", "hyperv"].includes(type.toLowerCase()))
-    throw new UsageError(`there is no simulator for ${type}; there is one for: Hyper-V`);
+  const play = PLAYS.find(({ id, name }) => [id, name.toLowerCase()].includes(type.toLowerCase()));
+  if (play === undefined) {
+    const known = PLAYS.map(({ name }) => name).join(", ");
+    throw new UsageError(`there is no simulator for ${type}; there is one for: ${known}`);
+  }
   const paint = heading(stdout, context.env);
   const bus = await context.open({ sysroot, signal });
   await bus.close();
   if (json !== true) printDetection(stdout, bus, paint);
 
   const steps: { actor: Actor; text: string }[] = [];
-  const tell: Tell = (actor, text) => {
+  const tell: DemoStage["tell"] = (actor, text) => {
     if (json === true) steps.push({ actor, text });
     else stdout.write(`  ${`${actor}:`.padEnd(6)} ${text}\n`);
   };
-  const directory = mkdtempSync(join(tmpdir(), "pvbus-demo-"));
-  try {
-    if (json !== true)
-      stdout.write(`\n${paint("Round trip with a simulated Hyper-V host")} (pool files in ${directory})\n`);
-    await roundTrip(context, directory, tell);
-  } finally {
-    rmSync(directory, { recursive: true, force: true });
-  }
+  const title = (text: string, where = ""): void => {
+    if (json !== true) stdout.write(`\n${paint(text)}${where}\n`);
+  };
+  await play.run(context, {
+    title,
+    tell,
+    nextChange: (guest, prefix, change) => nextChange(guest, prefix, signal, change),
+  });
   if (json === true) writeJson(stdout, { detection: detectionJson(bus), steps });
   return 0;
 }
 
-async function roundTrip({ open, signal }: Context, sysroot: string, tell: Tell): Promise<void> {
+/** Every simulator's round trip. */
+const PLAYS: readonly {
+  readonly id: string;
+  readonly name: string;
+  readonly run: (context: Context, stage: DemoStage) => Promise<void>;
+}[] = [
+  { id: "hyperv", name: "Hyper-V", run: hypervRoundTrip },
+  {
+    id: "xen",
+    name: "Xen",
+    run: async (context, stage) => {
+      stage.title("Round trip with a simulated XenStore daemon");
+      await (await import("./demo-xen.js")).xenRoundTrip(context, stage);
+    },
+  },
+];
+
+async function hypervRoundTrip(context: Context, stage: DemoStage): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), "pvbus-demo-"));
+  try {
+    stage.title("Round trip with a simulated Hyper-V host", ` (pool files in ${directory})`);
+    await roundTrip(context, directory, stage);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+async function roundTrip(
+  { open, signal }: Context,
+  sysroot: string,
+  { tell, nextChange }: DemoStage,
+): Promise<void> {
   const { HypervHostSimulator } = await import("../../testing/hyperv-host.js");
   await using host = await HypervHostSimulator.create({ sysroot });
   await host.setParameters({ VirtualMachineName: "web-01", HostName: "HV-HOST-01" });
@@ -60,7 +105,7 @@ async function roundTrip({ open, signal }: Context, sysroot: string, tell: Tell)
   tell("guest", 'writes Guest/build = "1.2.3"');
   for (const { name, data } of await host.guestItems()) tell("host", `sees ${name} = "${data}"`);
 
-  const { key, value } = await nextChange(hv, signal, () =>
+  const { key, value } = await nextChange(hv, "External", () =>
     host.modifyKvpItems([{ name: "role", data: "db" }]),
   );
   tell("guest", `its watch sees ${key} become "${value}"`);
@@ -71,7 +116,8 @@ async function roundTrip({ open, signal }: Context, sysroot: string, tell: Tell)
 
 /** Arms a watch, lets the host change something and gives what the watch saw. */
 async function nextChange(
-  hv: PvInterface,
+  guest: PvInterface,
+  prefix: string,
   signal: AbortSignal,
   change: () => Promise<void>,
 ): Promise<StoreChange> {
@@ -79,7 +125,7 @@ async function nextChange(
   const ready = new Promise<void>((resolve) => {
     armed = resolve;
   });
-  const next = hv.watch("External", { ready: armed, signal, timeoutMs: WATCH_MS }).next();
+  const next = guest.watch(prefix, { ready: armed, signal, timeoutMs: WATCH_MS }).next();
   await Promise.race([ready, next]);
   await change();
   const { value: seen } = await next;

@@ -393,6 +393,17 @@ describe("XenStore as OpenBSD's kernel serves it", () => {
 });
 
 describe("pvbus on XenStore", () => {
+  it("shows a whole round trip on the simulator", async () => {
+    const { code, stdout } = await run(["demo", "--type", "xen", "--json"]);
+    expect(code).to.equal(0);
+    const { steps } = JSON.parse(stdout) as { steps: readonly { actor: string; text: string }[] };
+    expect(steps.map(({ text }) => text)).to.include.members([
+      'reads vm-data/role: "web"',
+      'its watch sees vm-data/role become "db"',
+      "sees data/build gone",
+    ]);
+  });
+
   it("gets, sets, lists, removes and tells the facts", async () => {
     await using setting = await guest();
     const { xen } = setting;
