@@ -6,12 +6,14 @@ import type { KernelStore } from "../../src/bus/kernel-store.js";
 import type { Provider, StoreTarget } from "../../src/bus/provider.js";
 import type { ProviderStore } from "../../src/bus/store.js";
 import type { Host } from "../../src/host/host.js";
+import { CAPABILITIES, OPENBSD_CAPABILITIES } from "./capabilities.js";
 import { XenStoreClient } from "./client.js";
 import { XenKernelStore } from "./kernel-store.js";
 import { keySyntax } from "./keys.js";
+import type { OpenbsdXenStore } from "./openbsd-store.js";
 import { checkOptions } from "./options.js";
 import { place, transportOf } from "./places.js";
-import { CAPABILITIES, XenStore } from "./store.js";
+import { XenStore } from "./store.js";
 
 /** Serves Xen's XenStore, through a daemon's socket or a kernel's device. */
 export class XenProvider implements Provider {
@@ -29,7 +31,9 @@ export class XenProvider implements Provider {
   /** What XenStore can do on this operating system. @throws TypeError for unknown or malformed settings */
   capabilities(target: StoreTarget = {}): Capabilities {
     checkOptions(target.options);
-    return target.channel === undefined && this.#host.platform === "win32" ? NO_CAPABILITIES : CAPABILITIES;
+    if (target.channel !== undefined) return CAPABILITIES;
+    if (this.#host.platform === "win32") return NO_CAPABILITIES;
+    return this.#inKernel(target) ? OPENBSD_CAPABILITIES : CAPABILITIES;
   }
 
   /** Tells whether a daemon's socket or a kernel's device is at a usual place. */
@@ -42,8 +46,16 @@ export class XenProvider implements Provider {
    * @param target its channel may be `unix:PATH` of a daemon's socket or `device:PATH` of a kernel's device
    * @throws PvbusError `ERR_UNAVAILABLE` when there is no way to the daemon, `ERR_PERMISSION`, `ERR_NOT_SUPPORTED` on Windows
    */
-  async open(target: StoreTarget, call: Call): Promise<XenStore> {
+  async open(target: StoreTarget, call: Call): Promise<XenStore | OpenbsdXenStore> {
     const { encodeNames = false } = checkOptions(target.options);
+    if (this.#inKernel(target)) {
+      const { OpenbsdXenStore } = await import("./openbsd-store.js");
+      return new OpenbsdXenStore(keySyntax(encodeNames), this.#host.logger);
+    }
+    return this.#connect(target, encodeNames, call);
+  }
+
+  async #connect(target: StoreTarget, encodeNames: boolean, call: Call): Promise<XenStore> {
     const { platform, logger } = this.#host;
     if (target.channel === undefined && platform === "win32") {
       throw pvbusError(
@@ -63,12 +75,19 @@ export class XenProvider implements Provider {
 
   /** Checks whether the way to the daemon is there, whether it answers, and where this domain may write. */
   async diagnose(target: StoreTarget): Promise<readonly Diagnosis[]> {
-    const { diagnoseXen } = await import("./diagnose.js");
-    return diagnoseXen(this.#host, (call) => this.open(target, call), target.channel);
+    const { diagnoseKernel, diagnoseXen } = await import("./diagnose.js");
+    if (this.#inKernel(target)) return diagnoseKernel((call) => this.open(target, call));
+    return diagnoseXen(this.#host, (call) => this.#connect(target, false, call), target.channel);
   }
 
-  /** XenStore as OpenBSD's kernel serves it. */
+  /** XenStore as OpenBSD's kernel serves it; where it does so itself, hostctl uses its device. */
   kernelStore(store: ProviderStore): KernelStore {
     return new XenKernelStore((store as XenStore).client);
+  }
+
+  /** Whether the operating system's kernel is the only way. */
+  #inKernel({ channel }: StoreTarget): boolean {
+    const { platform, sysroot, env } = this.#host;
+    return platform === "openbsd" && channel === undefined && sysroot === undefined && !env["XENSTORED_PATH"];
   }
 }

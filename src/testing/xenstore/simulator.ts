@@ -125,6 +125,11 @@ export class XenStoreSimulator implements AsyncDisposable {
     return node && Buffer.from(node.value);
   }
 
+  /** Gives the names of a node's children; undefined when there is no such node. */
+  children(path: string): readonly string[] | undefined {
+    return this.#shared.get(path)?.children;
+  }
+
   /** Writes a value; its node gets the permissions of the one above. */
   write(path: string, value: string | Uint8Array): void {
     this.#operations.write(path, Buffer.from(value as string));

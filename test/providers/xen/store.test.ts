@@ -34,10 +34,8 @@ async function guest(
   const domain = options.domain ?? 7;
   const xen = await XenStoreSimulator.listen({ domain, ...options });
   xen.createDomain(domain, { name: "web-01", uuid: UUID, vmData: { role: "web", "app/tier": "2" } });
-  const store = await new XenProvider(host()).open(
-    { channel: `unix:${xen.path}`, options: settings },
-    new Call(SOON),
-  );
+  const target = { channel: `unix:${xen.path}`, options: settings };
+  const store = (await new XenProvider(host()).open(target, new Call(SOON))) as XenStore;
   return {
     xen,
     store,
