@@ -18,3 +18,12 @@ export const OPENBSD_CAPABILITIES: Capabilities = Object.freeze({
   list: true,
   watch: false,
 });
+
+/** What Windows' XENIFACE driver can do, which takes text too. */
+export const XENIFACE_CAPABILITIES: Capabilities = Object.freeze({
+  read: true,
+  write: true,
+  delete: true,
+  list: true,
+  watch: false,
+});

@@ -39,11 +39,11 @@ export async function diagnoseXen(
   return checks;
 }
 
-/** Checks whether XenStore can be read through OpenBSD's kernel. Never throws for a machine's state. */
-export async function diagnoseKernel(
+/** Checks whether XenStore can be read through a driver with an interface of its own. Never throws for a machine's state. */
+export async function diagnoseDriver(
   open: (call: Call) => Promise<ProviderStore>,
 ): Promise<readonly Diagnosis[]> {
-  const what = "the kernel's xen(4) answers";
+  const what = "the XenStore driver answers";
   const call = new Call({ timeoutMs: ANSWER_MS });
   let store: ProviderStore | undefined;
   try {

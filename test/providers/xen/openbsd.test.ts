@@ -2,8 +2,9 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
+import { DirectXenStore } from "../../../providers/xen/direct-store.js";
 import { keySyntax } from "../../../providers/xen/keys.js";
-import { OpenbsdXenStore } from "../../../providers/xen/openbsd-store.js";
+import { OpenbsdAccess } from "../../../providers/xen/openbsd-access.js";
 import { Call } from "../../../src/bus/call.js";
 import { KernelError } from "../../../src/bus/kernel-store.js";
 import { SILENT } from "../../../src/host/node-host.js";
@@ -53,7 +54,7 @@ const linuxOnly = process.platform === "linux" ? describe : describe.skip;
 /** A store whose kernel is simulated, with other devices in front of the right one. */
 async function onKernel(): Promise<{
   readonly xen: XenStoreSimulator;
-  readonly store: () => OpenbsdXenStore;
+  readonly store: () => DirectXenStore;
   readonly end: () => Promise<void>;
 }> {
   const xen = await XenStoreSimulator.listen();
@@ -68,7 +69,7 @@ async function onKernel(): Promise<{
   };
   return {
     xen,
-    store: () => new OpenbsdXenStore(keySyntax(false), SILENT, nodes),
+    store: () => new DirectXenStore(new OpenbsdAccess(nodes), keySyntax(false), SILENT),
     end: async () => {
       await xen.close();
       rmSync(directory, { recursive: true });
@@ -78,7 +79,7 @@ async function onKernel(): Promise<{
 
 linuxOnly("XenStore through OpenBSD's kernel", () => {
   let setting: Awaited<ReturnType<typeof onKernel>>;
-  let store: OpenbsdXenStore;
+  let store: DirectXenStore;
 
   beforeEach(async () => {
     setting = await onKernel();
@@ -138,7 +139,7 @@ linuxOnly("XenStore through OpenBSD's kernel", () => {
     await rejects(store.read("data/long", call), "ERR_VALUE_TOO_LONG");
   });
 
-  describeProviderConformance("OpenbsdXenStore on a simulated kernel", async () => {
+  describeProviderConformance("XenStore on a simulated kernel", async () => {
     const { store: open, end } = await onKernel();
     return {
       open: async () => open(),
