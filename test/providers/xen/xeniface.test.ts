@@ -7,6 +7,7 @@ import { SILENT } from "../../../src/host/node-host.js";
 import type { WindowsDevice } from "../../../src/native/windows-device.js";
 import { describeProviderConformance, XenStoreSimulator } from "../../../src/testing/index.js";
 import { rejects } from "../../support/rejects.js";
+import { Wine } from "../../support/wine.js";
 
 const HOME = "/local/domain/7";
 
@@ -92,5 +93,24 @@ describe("XenStore through Windows' XENIFACE driver", () => {
       },
       cleanup: () => xen.close(),
     };
+  });
+});
+
+describe("a driver's device of Windows, in wine", () => {
+  it("is found by its interface, asked and closed", async function () {
+    const why = Wine.whyNot();
+    if (why !== undefined) {
+      console.warn(`SKIPPED: devices of Windows: ${why}`);
+      this.skip();
+    }
+    this.timeout(300_000);
+    await using wine = await Wine.start();
+    const { output } = await wine.node("dist/test/windows/devices.js");
+    const seen = JSON.parse(output.trim().split("\n").at(-1) ?? "") as Record<string, unknown>;
+    expect(seen["opening"]).to.match(/^no XENIFACE device is here/);
+    // Not every wine has an input device.
+    if (seen["hid"] !== true) return;
+    expect(seen["control"]).to.equal("EIO: NtDeviceIoControlFile (0xc00000bb)");
+    expect(seen["closed"]).to.match(/^EBADF/);
   });
 });
