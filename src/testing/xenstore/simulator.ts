@@ -7,7 +7,8 @@ import type { Duplex } from "node:stream";
 import type { XenStoreFaults } from "./faults.js";
 import { type Permit, SharedNodes } from "./nodes.js";
 import { DEFAULT_QUOTAS, Operations, readPermit, type XenStoreQuotas } from "./operations.js";
-import { type Change, Session, type SessionSurroundings } from "./session.js";
+import { Session, type SessionSurroundings } from "./session.js";
+import type { Change } from "./watch-list.js";
 
 /** What may differ from one {@link XenStoreSimulator} to the next. */
 export interface XenStoreSimulatorOptions {
