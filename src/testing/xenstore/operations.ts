@@ -38,6 +38,7 @@ const PERMISSION_BYTES = 8;
 const PERMIT = /^([nrwb])(\d{1,5})$/;
 const READ = "rb";
 const WRITE = "wb";
+const OWN = "";
 
 /** Who asks, and what he may use. */
 export interface Asking {
@@ -101,14 +102,13 @@ export class Operations {
   remove(path: string): readonly string[] {
     const parent = parentOf(path);
     if (parent === undefined) throw new Refusal("EINVAL");
-    const node = this.#nodes.get(path);
-    if (node === undefined) {
-      const above = this.#nodes.get(parent);
-      if (above === undefined) throw new Refusal("ENOENT");
-      if (!this.#may(above, WRITE)) throw new Refusal("EACCES");
+    try {
+      this.#find(path, WRITE);
+    } catch (error) {
+      if (!(error instanceof Refusal) || error.message !== "ENOENT" || this.#nodes.get(parent) === undefined)
+        throw error;
       return [];
     }
-    if (!this.#may(node, WRITE)) throw new Refusal("EACCES");
     const above = this.#nodes.get(parent) as Node;
     const name = path.slice(path.lastIndexOf("/") + 1);
     this.#nodes.put(parent, { ...above, children: above.children.filter((each) => each !== name) });
@@ -123,10 +123,8 @@ export class Operations {
 
   setPermits(path: string, permits: readonly Permit[]): void {
     const { domain, quotas } = this.#asking;
-    const node = this.#find(path, "");
-    const owner = node.permits[0]?.domain;
-    if (domain !== 0 && owner !== domain) throw new Refusal("EACCES");
-    if (domain !== 0 && permits[0]?.domain !== owner) throw new Refusal("EPERM");
+    const node = this.#find(path, OWN);
+    if (domain !== 0 && permits[0]?.domain !== domain) throw new Refusal("EPERM");
     if (domain !== 0 && permits.length > quotas.permissions) throw new Refusal("ENOSPC");
     this.#put(path, { ...node, permits });
   }
@@ -153,15 +151,15 @@ export class Operations {
     this.#nodes.put(path, node);
   }
 
-  /** @param need letters of which the permission must be one; none: no permission is needed */
+  /** @param need letters of which the permission must be one; none: only the owner may */
   #find(path: string, need: string): Node {
     const node = this.#nodes.get(path);
-    if (node !== undefined && (need === "" || this.#may(node, need))) return node;
-    // Whether a node is there is told only to who may look into what is above it.
+    if (node !== undefined && this.#may(node, need)) return node;
+    // Whether a node is there is told only to who may do the same with what is above it.
     for (let above = parentOf(path); above !== undefined; above = parentOf(above)) {
       const there = this.#nodes.get(above);
       if (there === undefined) continue;
-      throw new Refusal(node === undefined && this.#may(there, READ) ? "ENOENT" : "EACCES");
+      throw new Refusal(node === undefined && this.#may(there, need) ? "ENOENT" : "EACCES");
     }
     throw new Refusal("EACCES");
   }

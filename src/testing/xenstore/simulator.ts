@@ -49,17 +49,15 @@ export class XenStoreSimulator implements AsyncDisposable {
   readonly path: string;
   /** What it does wrong. */
   readonly faults: XenStoreFaults = {};
-  readonly #server: Server;
+  readonly #servers: Server[] = [];
   readonly #directory: string | undefined;
   readonly #shared = new SharedNodes();
   readonly #sessions = new Set<Session>();
-  readonly #domain: number;
   readonly #surroundings: SessionSurroundings;
   readonly #operations: Operations;
 
   private constructor(options: XenStoreSimulatorOptions) {
-    const { domain = 0, quotas, features = 0 } = options;
-    this.#domain = domain;
+    const { quotas, features = 0 } = options;
     this.#directory = options.path === undefined ? mkdtempSync(join(tmpdir(), "pvbus-xenstore-")) : undefined;
     this.path = options.path ?? join(this.#directory as string, "socket");
     this.#surroundings = {
@@ -71,21 +69,29 @@ export class XenStoreSimulator implements AsyncDisposable {
       over: (session) => this.#sessions.delete(session),
     };
     this.#operations = new Operations(this.#shared, { domain: 0, quotas: DEFAULT_QUOTAS, owned: () => 0 });
-    this.#server = createServer((socket) => this.attach(socket, this.#domain));
     this.createDomain(0, { name: "Domain-0" });
   }
 
   /** Begins to listen. @throws the system's error when it cannot */
   static async listen(options: XenStoreSimulatorOptions = {}): Promise<XenStoreSimulator> {
     const simulator = new XenStoreSimulator(options);
-    const server = simulator.#server.listen(simulator.path);
     try {
-      await once(server, "listening");
+      await simulator.#listen(simulator.path, options.domain ?? 0);
       return simulator;
     } catch (error) {
       await simulator.close();
       throw error;
     }
+  }
+
+  /**
+   * Listens on one more socket, whose clients speak for a domain, on the same nodes.
+   * @returns its path
+   */
+  async listenFor(domain: number): Promise<string> {
+    const path = `${this.path}-${domain}`;
+    await this.#listen(path, domain);
+    return path;
   }
 
   /** Connections that are open. */
@@ -156,9 +162,9 @@ export class XenStoreSimulator implements AsyncDisposable {
   /** Ends it and removes the socket. May be called twice. */
   async close(): Promise<void> {
     this.disconnect();
-    if (this.#server.listening) {
-      const closed = once(this.#server, "close");
-      this.#server.close();
+    for (const server of this.#servers.splice(0)) {
+      const closed = once(server, "close");
+      server.close();
       await closed;
     }
     if (this.#directory !== undefined) rmSync(this.#directory, { recursive: true, force: true });
@@ -167,6 +173,12 @@ export class XenStoreSimulator implements AsyncDisposable {
   /** The same, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  async #listen(path: string, domain: number): Promise<void> {
+    const server = createServer((socket) => this.attach(socket, domain)).listen(path);
+    await once(server, "listening");
+    this.#servers.push(server);
   }
 
   #changed(changes: readonly Change[]): void {
