@@ -137,4 +137,45 @@ describe("XenStore simulator beside Debian's C xenstored", function () {
     }
     expect(differences.slice(0, 20)).to.deep.equal([]);
   });
+
+  it("fires the watches of a guest as the real one", async () => {
+    const abort = new AbortController();
+    const following: Promise<void>[] = [];
+    const followers = await Promise.all(
+      sides.map(async (side) => {
+        const seen = new Set<string>();
+        for (const top of ["data", "data/a/b", `/local/domain/${GUEST}/data/c`]) {
+          const watch = side.guest.watch(top, { signal: abort.signal });
+          await watch.next();
+          const follow = async (): Promise<void> => {
+            for await (const { path } of watch) seen.add(`${top}: ${path}`);
+          };
+          following.push(follow());
+        }
+        return { side, seen };
+      }),
+    );
+    const differences: string[] = [];
+    for (let step = 0; step < 1000; step++) {
+      const dice = (STEPS + step) * 7919;
+      const [real, simulated] = await Promise.all(
+        followers.map(async ({ side, seen }) => {
+          await outcome(randomStep(randomFrom(dice)).run(side));
+          // Whatever fired comes before a later answer.
+          await side.guest.read("domid", SOON);
+          await new Promise((resolve) => setImmediate(resolve));
+          const paths = [...seen].sort();
+          seen.clear();
+          return paths;
+        }),
+      );
+      if (JSON.stringify(real) !== JSON.stringify(simulated))
+        differences.push(
+          `${step} ${randomStep(randomFrom(dice)).text}: ${JSON.stringify(real)}, simulated ${JSON.stringify(simulated)}`,
+        );
+    }
+    abort.abort();
+    await Promise.all(following);
+    expect(differences.slice(0, 20)).to.deep.equal([]);
+  });
 });

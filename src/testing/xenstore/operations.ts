@@ -74,10 +74,15 @@ export class Operations {
     return this.#find(path, READ).permits;
   }
 
-  /** Whether events of a path may be told: to who may read the node or the one above. */
-  maySee(path: string): boolean {
-    const [node, parent] = [this.#nodes.get(path), this.#nodes.get(parentOf(path) ?? "/")];
-    return [node, parent].some((each) => each !== undefined && this.#may(each, READ));
+  /**
+   * Whether events of a path may be told: to who may read the node or the one above.
+   * @param gone nodes as they were before they were removed
+   */
+  maySee(path: string, gone: ReadonlyMap<string, Node>): boolean {
+    const paths = [path, parentOf(path) ?? "/"];
+    return paths
+      .map((each) => this.#nodes.get(each) ?? gone.get(each))
+      .some((each) => each !== undefined && this.#may(each, READ));
   }
 
   write(path: string, value: Buffer): void {
@@ -98,8 +103,8 @@ export class Operations {
     return true;
   }
 
-  /** Gives the paths that are gone, the named one last; none when it was not there and its parent was. */
-  remove(path: string): readonly string[] {
+  /** Gives the nodes that are gone; none when it was not there and its parent was. */
+  remove(path: string): ReadonlyMap<string, Node> {
     const parent = parentOf(path);
     if (parent === undefined) throw new Refusal("EINVAL");
     try {
@@ -107,18 +112,20 @@ export class Operations {
     } catch (error) {
       if (!(error instanceof Refusal) || error.message !== "ENOENT" || this.#nodes.get(parent) === undefined)
         throw error;
-      return [];
+      return new Map();
     }
     const above = this.#nodes.get(parent) as Node;
     const name = path.slice(path.lastIndexOf("/") + 1);
     this.#nodes.put(parent, { ...above, children: above.children.filter((each) => each !== name) });
-    const gone: string[] = [path];
-    for (let at = 0; at < gone.length; at++) {
-      const top = gone[at] as string;
-      for (const child of this.#nodes.get(top)?.children ?? []) gone.push(childOf(top, child));
+    const gone = new Map<string, Node>();
+    const waiting = [path];
+    for (let top = waiting.pop(); top !== undefined; top = waiting.pop()) {
+      const node = this.#nodes.get(top) as Node;
+      gone.set(top, node);
+      for (const child of node.children) waiting.push(childOf(top, child));
       this.#nodes.put(top, undefined);
     }
-    return gone.reverse();
+    return gone;
   }
 
   setPermits(path: string, permits: readonly Permit[]): void {

@@ -12,7 +12,7 @@ import {
 import type { XenStoreFaults } from "./faults.js";
 import { type Nodes, type Permit, type SharedNodes, TransactionNodes } from "./nodes.js";
 import { type Asking, Operations, Refusal, readPermit, type XenStoreQuotas } from "./operations.js";
-import { type Change, type Firing, toldPath, type Watch, WatchList } from "./watch-list.js";
+import { type Change, changed, type Firing, toldPath, type Watch, WatchList } from "./watch-list.js";
 
 /** What a session has of the simulator. */
 export interface SessionSurroundings {
@@ -86,10 +86,10 @@ export class Session {
   tell(changes: readonly Change[]): void {
     const operations = this.#operations(this.#surroundings.shared);
     for (const firing of this.#watches.firing(changes))
-      if (firing.path.startsWith("@") || operations.maySee(firing.path)) this.#event(firing);
+      if (firing.path.startsWith("@") || operations.maySee(firing.path, firing.gone)) this.#event(firing);
   }
 
-  #event(firing: Firing): void {
+  #event(firing: Pick<Firing, "watch" | "path">): void {
     const payload = encodeStrings(toldPath(firing), firing.watch.token);
     this.#send({ type: XS.WATCH_EVENT, requestId: 0, transactionId: 0, payload });
   }
@@ -171,17 +171,18 @@ export class Session {
       if (nul < 0) throw new Refusal("EINVAL");
       const path = this.#path(Buffer.from(payload).toString("latin1", 0, nul));
       operations.write(path, Buffer.from(payload.subarray(nul + 1)));
-      changes.push({ path, removed: false });
+      changes.push(changed(path));
     } else if (type === XS.SET_PERMS) {
       if (strings.length < 2) throw new Refusal("EINVAL");
       const path = this.#path(strings[0] ?? "");
       operations.setPermits(path, strings.slice(1).map(readPermit));
-      changes.push({ path, removed: false });
+      changes.push(changed(path));
     } else {
       const path = this.#only(strings);
       if (type === XS.RM) {
-        if (operations.remove(path).length > 0) changes.push({ path, removed: true });
-      } else if (operations.mkdir(path)) changes.push({ path, removed: false });
+        const gone = operations.remove(path);
+        if (gone.size > 0) changes.push({ path, gone });
+      } else if (operations.mkdir(path)) changes.push(changed(path));
     }
     const transaction = this.#transactions.get(request.transactionId);
     if (transaction === undefined) this.#surroundings.changed(changes);
@@ -244,13 +245,13 @@ export class Session {
     if (end !== "T" && end !== "F") throw new Refusal("EINVAL");
     this.#transactions.delete(transactionId);
     if (end === "F") return OK;
-    const { faults, changed } = this.#surroundings;
+    const { faults } = this.#surroundings;
     if ((faults.conflicts ?? 0) > 0) {
       faults.conflicts = (faults.conflicts ?? 0) - 1;
       throw new Refusal("EAGAIN");
     }
     if (!transaction.nodes.commit()) throw new Refusal("EAGAIN");
-    changed(transaction.changes);
+    this.#surroundings.changed(transaction.changes);
     return OK;
   }
 

@@ -8,7 +8,7 @@ import type { XenStoreFaults } from "./faults.js";
 import { type Permit, SharedNodes } from "./nodes.js";
 import { DEFAULT_QUOTAS, Operations, readPermit, type XenStoreQuotas } from "./operations.js";
 import { Session, type SessionSurroundings } from "./session.js";
-import type { Change } from "./watch-list.js";
+import { type Change, changed } from "./watch-list.js";
 
 /** What may differ from one {@link XenStoreSimulator} to the next. */
 export interface XenStoreSimulatorOptions {
@@ -140,18 +140,19 @@ export class XenStoreSimulator implements AsyncDisposable {
   /** Writes a value; its node gets the permissions of the one above. */
   write(path: string, value: string | Uint8Array): void {
     this.#operations.write(path, Buffer.from(value as string));
-    this.#changed([{ path, removed: false }]);
+    this.#changed([changed(path)]);
   }
 
   /** Replaces a node's permissions: `n7`, `r0`, … as on the wire, the owner's first. */
   setPermissions(path: string, ...permissions: readonly [string, ...string[]]): void {
     this.#operations.setPermits(path, permissions.map(readPermit));
-    this.#changed([{ path, removed: false }]);
+    this.#changed([changed(path)]);
   }
 
   /** Removes a node and all below it. */
   remove(path: string): void {
-    if (this.#operations.remove(path).length > 0) this.#changed([{ path, removed: true }]);
+    const gone = this.#operations.remove(path);
+    if (gone.size > 0) this.#changed([{ path, gone }]);
   }
 
   /** Ends all connections, as a daemon that is restarted: watches and transactions are gone, nodes stay. */

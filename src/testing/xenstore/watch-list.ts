@@ -1,11 +1,12 @@
+import type { Node } from "./nodes.js";
 import { Refusal } from "./operations.js";
 
 /** A path that changed. */
 export interface Change {
   /** Absolute. */
   readonly path: string;
-  /** Whether its node and all below it are gone. */
-  readonly removed: boolean;
+  /** Nodes that were removed, by path; none: it was changed. */
+  readonly gone: ReadonlyMap<string, Node>;
 }
 
 /** One watch of a connection. */
@@ -19,11 +20,17 @@ export interface Watch {
   readonly depth: number;
 }
 
-/** One event: the watch that fires, and the absolute path that it tells. */
-export interface Firing {
+/** One event: the watch that fires, and what it tells. */
+export interface Firing extends Change {
   readonly watch: Watch;
-  readonly path: string;
 }
+
+/** Gives a change that removes nothing. */
+export function changed(path: string): Change {
+  return { path, gone: NONE };
+}
+
+const NONE: ReadonlyMap<string, Node> = new Map();
 
 /** The watches of one connection. */
 export class WatchList {
@@ -55,11 +62,11 @@ export class WatchList {
 
   /** Gives what fires on changes. */
   *firing(changes: readonly Change[]): Generator<Firing, void, undefined> {
-    for (const { path, removed } of changes) {
+    for (const { path, gone } of changes) {
       for (const watch of this.#watches) {
-        // A removed tree is told by its top, and to who watches inside it by the watched path.
-        if (removed && watch.path.startsWith(below(path))) yield { watch, path: watch.path };
-        else if (covers(watch, path)) yield { watch, path };
+        // A removed tree is told by its top, and to who watches a node inside it by that node.
+        if (gone.has(watch.path)) yield { watch, path: watch.path, gone };
+        else if (covers(watch, path)) yield { watch, path, gone };
       }
     }
   }
@@ -70,7 +77,7 @@ export class WatchList {
 }
 
 /** Gives a path as its watch tells it. */
-export function toldPath({ watch: { given, path: top }, path }: Firing): string {
+export function toldPath({ watch: { given, path: top }, path }: Pick<Firing, "watch" | "path">): string {
   return given.startsWith("/") || given.startsWith("@") ? path : given + path.slice(top.length);
 }
 
