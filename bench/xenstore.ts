@@ -22,6 +22,8 @@ const ROUNDS = 9;
 const READS = 30_000;
 const SPAWNS = 40;
 const MILLION = 1_000_000;
+/** More than go out at a time: the others wait in the client. */
+const IN_FLIGHT = 512;
 
 /** Gives reads per second. */
 type Measure = () => number | Promise<number>;
@@ -101,9 +103,9 @@ async function memory(daemon: Daemon): Promise<void> {
     globalThis.gc?.();
     return `${(process.memoryUsage().heapUsed / 2 ** 20).toFixed(1)} MiB`;
   };
-  await readers(xs, 64, MILLION / 10)();
+  await readers(xs, IN_FLIGHT, MILLION / 10)();
   const before = used();
-  await readers(xs, 64, MILLION)();
+  await readers(xs, IN_FLIGHT, MILLION)();
   console.log(`\nheap after ${MILLION / 10} requests ${before}, after ${MILLION} more ${used()}`);
 }
 

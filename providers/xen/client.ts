@@ -58,7 +58,7 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
   readonly #transactions: Semaphore;
   #closed = false;
 
-  /** @param transport where the daemon is; nothing is connected yet */
+  /** @internal Opened by the provider. @param transport where the daemon is; nothing is connected yet */
   constructor(transport: Transport, logger: Logger = SILENT) {
     super();
     const { privileged } = transport;

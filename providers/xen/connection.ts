@@ -3,7 +3,9 @@ import { pvbusError } from "../../src/bus/errors.js";
 import { isSystemError } from "../../src/bus/system-error.js";
 import { MessageDecoder } from "./decoder.js";
 import type { Link, LinkEvents, LinkPurpose, Transport } from "./link.js";
+import { Outbox } from "./outbox.js";
 import type { Request } from "./request.js";
+import { WaitingLine } from "./waiting-line.js";
 import { HEADER_BYTES, typeName, XS } from "./wire.js";
 
 /** Requests ids are a serial number and, in these bits, the slot that the request waits in. */
@@ -39,19 +41,14 @@ export class Connection {
   readonly #transport: Transport;
   readonly #events: ConnectionEvents;
   readonly #decoder: MessageDecoder;
+  readonly #outbox: Outbox;
   readonly #slots: (Request | undefined)[];
   readonly #free: number[];
-  #queue: Request[] = [];
-  #queueHead = 0;
+  readonly #queue = new WaitingLine<Request>();
   #serial = 0;
   #link: Link | undefined;
   #down: Error | undefined;
 
-  #outbox: Buffer | undefined;
-  #spare: Buffer | undefined;
-  #used = 0;
-  #flushing = false;
-  readonly #flush = (): void => this.#send();
   readonly #over = (request: Request): void => this.#abandon(request);
 
   /** Requests and others that keep the process alive. */
@@ -65,6 +62,11 @@ export class Connection {
     this.#events = events;
     this.#slots = new Array(transport.window).fill(undefined);
     this.#free = Array.from({ length: transport.window }, (_, at) => transport.window - 1 - at);
+    const oneMessage = HEADER_BYTES + transport.maxRequest;
+    this.#outbox = new Outbox(transport.window === 1 ? oneMessage : OUTBOX_BYTES, {
+      link: () => (this.#down === undefined ? this.#link : undefined),
+      onRefused: (error) => this.#refusedByWrite(error),
+    });
     this.#decoder = new MessageDecoder(transport.maxReply, (type, id, _transaction, bytes, start, end) =>
       this.#receive(type, id, bytes, start, end),
     );
@@ -93,7 +95,7 @@ export class Connection {
 
   /** Requests that wait for a reply or for their turn. */
   get load(): number {
-    return this.#slots.length - this.#free.length + this.#queue.length - this.#queueHead;
+    return this.#slots.length - this.#free.length + this.#queue.length;
   }
 
   /** Sends a request and resolves with its reply. @throws PvbusError, see {@link refusalError} */
@@ -145,51 +147,7 @@ export class Connection {
     // The serial number keeps a late reply apart from the slot's next request.
     request.id = this.#serial * (SLOT_MASK + 1) + slot;
     this.#slots[slot] = request;
-    this.#encode(request);
-    if (this.#flushing) return;
-    this.#flushing = true;
-    process.nextTick(this.#flush);
-  }
-
-  #encode(request: Request): void {
-    const { operation, id, transactionId, text, value, size: length } = request;
-    const room = this.#transport.window === 1 ? HEADER_BYTES + this.#transport.maxRequest : OUTBOX_BYTES;
-    if (this.#used + HEADER_BYTES + length > room) this.#send();
-    this.#outbox ??= this.#takeSpare() ?? Buffer.allocUnsafeSlow(room);
-    const target = this.#outbox;
-    let at = this.#used;
-    target.writeUInt32LE(operation.type, at);
-    target.writeUInt32LE(id, at + 4);
-    target.writeUInt32LE(transactionId, at + 8);
-    target.writeUInt32LE(length, at + 12);
-    at += HEADER_BYTES;
-    at += target.write(text, at, "latin1");
-    if (operation.bare !== true) target[at++] = 0;
-    if (value.length > 0) target.set(value, at);
-    this.#used = at + value.length;
-  }
-
-  #takeSpare(): Buffer | undefined {
-    const spare = this.#spare;
-    this.#spare = undefined;
-    return spare;
-  }
-
-  #send(): void {
-    this.#flushing = false;
-    const bytes = this.#outbox;
-    const used = this.#used;
-    if (bytes === undefined || used === 0 || this.#down !== undefined) return;
-    this.#used = 0;
-    const writing = this.#link?.write(bytes.subarray(0, used));
-    if (writing === undefined) return;
-    this.#outbox = undefined;
-    writing.then(
-      () => {
-        this.#spare = bytes;
-      },
-      (error: unknown) => this.#refusedByWrite(error),
-    );
+    this.#outbox.add(request);
   }
 
   /** A driver that takes one message at a time refused it: nothing else comes for it. */
@@ -249,12 +207,7 @@ export class Connection {
     this.#free.push(slot);
     clearTimeout(this.#stuckTimer);
     if (held) this.release();
-    while (this.#queueHead < this.#queue.length) {
-      const next = this.#queue[this.#queueHead++] as Request;
-      if (this.#queueHead === this.#queue.length) {
-        this.#queue = [];
-        this.#queueHead = 0;
-      }
+    for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
       if (!next.live) continue;
       this.#place(next);
       return;
@@ -270,8 +223,7 @@ export class Connection {
       this.#watchStuck(request);
       return;
     }
-    const at = this.#queue.indexOf(request, this.#queueHead);
-    if (at >= 0) this.#queue.splice(at, 1);
+    this.#queue.remove(request);
   }
 
   /** A driver that never answers one request would take no other: then a new open file must do. */
@@ -297,7 +249,7 @@ export class Connection {
     this.#timerAt = Number.POSITIVE_INFINITY;
     const now = performance.now();
     let next = Number.POSITIVE_INFINITY;
-    for (const request of [...this.#slots, ...this.#queue.slice(this.#queueHead)]) {
+    for (const request of [...this.#slots, ...this.#queue.all()]) {
       if (request?.live !== true) continue;
       if (request.deadline <= now) this.#abandon(request);
       else next = Math.min(next, request.deadline);
@@ -331,10 +283,8 @@ export class Connection {
     this.#down = error;
     clearTimeout(this.#timer);
     clearTimeout(this.#stuckTimer);
-    const waiting = [...this.#slots, ...this.#queue.slice(this.#queueHead)];
+    const waiting = [...this.#slots, ...this.#queue.clear()];
     this.#slots.fill(undefined);
-    this.#queue = [];
-    this.#queueHead = 0;
     for (const request of waiting) if (request?.live === true) request.fail(error);
   }
 }

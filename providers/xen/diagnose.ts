@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { Call } from "../../src/bus/call.js";
 import type { Diagnosis } from "../../src/bus/diagnosis.js";
 import { PvbusError } from "../../src/bus/errors.js";
+import type { ProviderStore } from "../../src/bus/store.js";
 import type { Host } from "../../src/host/host.js";
 import { ownDomain } from "./home.js";
 import { candidates, place } from "./places.js";
@@ -36,6 +37,27 @@ export async function diagnoseXen(
     await store?.close();
   }
   return checks;
+}
+
+/** Checks whether XenStore can be read through a driver with an interface of its own. Never throws for a machine's state. */
+export async function diagnoseDriver(
+  open: (call: Call) => Promise<ProviderStore>,
+): Promise<readonly Diagnosis[]> {
+  const what = "the XenStore driver answers";
+  const call = new Call({ timeoutMs: ANSWER_MS });
+  let store: ProviderStore | undefined;
+  try {
+    store = await open(call);
+    const domain = await store.read?.("domid", call);
+    return [
+      { what, works: true, why: `this is domain ${domain === undefined ? "unknown" : Buffer.from(domain)}` },
+    ];
+  } catch (error) {
+    if (!PvbusError.is(error)) throw error;
+    return [{ what, works: false, why: error.message }];
+  } finally {
+    await store?.close();
+  }
 }
 
 function way(host: Host): Diagnosis {

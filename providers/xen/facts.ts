@@ -30,7 +30,20 @@ export async function machineFacts(
       if (value !== undefined && value.length > 0) other[key] = Buffer.from(value).toString("utf8");
   };
   await unlessRefused(collect());
-  const uuid = UUID.exec(vm ?? "")?.[1];
+  return factsOf({ name, vm, other });
+}
+
+/** Puts facts together from what the nodes `name` and `vm` hold. */
+export function factsOf({
+  name,
+  vm = "",
+  other,
+}: {
+  readonly name: string | undefined;
+  readonly vm: string | undefined;
+  readonly other: Readonly<Record<string, string>>;
+}): MachineFacts {
+  const uuid = UUID.exec(vm)?.[1];
   return {
     ...(name === undefined ? {} : { vmName: name }),
     ...(uuid === undefined ? {} : { vmId: uuid }),

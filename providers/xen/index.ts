@@ -1,5 +1,6 @@
 export { type CallLike, XenStoreAccess } from "./access.js";
 export { type TransactionOptions, XenStoreClient, type XenStoreWatchOptions } from "./client.js";
+export type { DirectXenStore } from "./direct-store.js";
 export { xenModule } from "./module.js";
 export { decodeName, decodePath, encodeName, encodePath } from "./names.js";
 export type { XenOptions } from "./options.js";

@@ -73,11 +73,11 @@ export function withoutSlash(prefix: string): string {
 const PORTABLE_VALUE_BYTES = 1900;
 
 /** Where portable keys live: hosts fill `vm-data`, guests may write to `data` on every toolstack. */
-export function portableLayout(syntax: KeySyntax): PortableLayout {
+export function portableLayout(syntax: KeySyntax, chunkBytes: number = PORTABLE_VALUE_BYTES): PortableLayout {
   return {
     hostKeys: (namespace, name) => [syntax.join("vm-data", namespace, name)],
     guestKey: (namespace, name) => syntax.join("data", namespace, name),
-    chunkBytes: PORTABLE_VALUE_BYTES,
+    chunkBytes,
   };
 }
 

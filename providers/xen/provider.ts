@@ -1,17 +1,18 @@
 import type { Call } from "../../src/bus/call.js";
-import { type Capabilities, NO_CAPABILITIES } from "../../src/bus/capabilities.js";
+import type { Capabilities } from "../../src/bus/capabilities.js";
 import type { Diagnosis } from "../../src/bus/diagnosis.js";
-import { pvbusError } from "../../src/bus/errors.js";
 import type { KernelStore } from "../../src/bus/kernel-store.js";
 import type { Provider, StoreTarget } from "../../src/bus/provider.js";
 import type { ProviderStore } from "../../src/bus/store.js";
 import type { Host } from "../../src/host/host.js";
+import { CAPABILITIES, OPENBSD_CAPABILITIES, XENIFACE_CAPABILITIES } from "./capabilities.js";
 import { XenStoreClient } from "./client.js";
+import type { DirectPlatform, DirectXenStore } from "./direct.js";
 import { XenKernelStore } from "./kernel-store.js";
 import { keySyntax } from "./keys.js";
 import { checkOptions } from "./options.js";
 import { place, transportOf } from "./places.js";
-import { CAPABILITIES, XenStore } from "./store.js";
+import { XenStore } from "./store.js";
 
 /** Serves Xen's XenStore, through a daemon's socket or a kernel's device. */
 export class XenProvider implements Provider {
@@ -29,7 +30,7 @@ export class XenProvider implements Provider {
   /** What XenStore can do on this operating system. @throws TypeError for unknown or malformed settings */
   capabilities(target: StoreTarget = {}): Capabilities {
     checkOptions(target.options);
-    return target.channel === undefined && this.#host.platform === "win32" ? NO_CAPABILITIES : CAPABILITIES;
+    return CAPABILITIES_OF[this.#way(target)];
   }
 
   /** Tells whether a daemon's socket or a kernel's device is at a usual place. */
@@ -38,19 +39,20 @@ export class XenProvider implements Provider {
   }
 
   /**
-   * Connects to the daemon.
+   * Connects to the daemon, or opens the driver where that has another interface.
    * @param target its channel may be `unix:PATH` of a daemon's socket or `device:PATH` of a kernel's device
-   * @throws PvbusError `ERR_UNAVAILABLE` when there is no way to the daemon, `ERR_PERMISSION`, `ERR_NOT_SUPPORTED` on Windows
+   * @throws PvbusError `ERR_UNAVAILABLE` when there is no way to the daemon, `ERR_PERMISSION`
    */
-  async open(target: StoreTarget, call: Call): Promise<XenStore> {
+  async open(target: StoreTarget, call: Call): Promise<XenStore | DirectXenStore> {
     const { encodeNames = false } = checkOptions(target.options);
-    const { platform, logger } = this.#host;
-    if (target.channel === undefined && platform === "win32") {
-      throw pvbusError(
-        "ERR_NOT_SUPPORTED",
-        "XenStore of Windows guests is not supported; name a daemon's socket with a channel unix:PATH",
-      );
-    }
+    const way = this.#way(target);
+    if (way === "daemon") return this.#connect(target, encodeNames, call);
+    const { directAccess, DirectXenStore } = await import("./direct.js");
+    return new DirectXenStore(await directAccess(way), keySyntax(encodeNames), this.#host.logger);
+  }
+
+  async #connect(target: StoreTarget, encodeNames: boolean, call: Call): Promise<XenStore> {
+    const { logger } = this.#host;
     const client = new XenStoreClient(transportOf(this.#host, target.channel), logger);
     try {
       await client.connect(call);
@@ -63,12 +65,28 @@ export class XenProvider implements Provider {
 
   /** Checks whether the way to the daemon is there, whether it answers, and where this domain may write. */
   async diagnose(target: StoreTarget): Promise<readonly Diagnosis[]> {
-    const { diagnoseXen } = await import("./diagnose.js");
-    return diagnoseXen(this.#host, (call) => this.open(target, call), target.channel);
+    const { diagnoseDriver, diagnoseXen } = await import("./diagnose.js");
+    if (this.#way(target) !== "daemon") return diagnoseDriver((call) => this.open(target, call));
+    return diagnoseXen(this.#host, (call) => this.#connect(target, false, call), target.channel);
   }
 
-  /** XenStore as OpenBSD's kernel serves it. */
+  /** XenStore as OpenBSD's kernel serves it; where it does so itself, hostctl uses its device. */
   kernelStore(store: ProviderStore): KernelStore {
     return new XenKernelStore((store as XenStore).client);
   }
+
+  /** What the store is reached through: a daemon, or at its usual place a driver that has an interface of its own. */
+  #way({ channel }: StoreTarget): Way {
+    const { platform, sysroot, env } = this.#host;
+    if (channel !== undefined || sysroot !== undefined || env["XENSTORED_PATH"]) return "daemon";
+    return platform === "openbsd" || platform === "win32" ? platform : "daemon";
+  }
 }
+
+type Way = "daemon" | DirectPlatform;
+
+const CAPABILITIES_OF: Readonly<Record<Way, Capabilities>> = {
+  daemon: CAPABILITIES,
+  openbsd: OPENBSD_CAPABILITIES,
+  win32: XENIFACE_CAPABILITIES,
+};

@@ -1,6 +1,6 @@
 import { connect, type Socket } from "node:net";
 import type { Call } from "../../src/bus/call.js";
-import { fromSystemError } from "../../src/bus/system-error.js";
+import { fromSystemError, isSystemError } from "../../src/bus/system-error.js";
 import type { Link, LinkEvents, Transport } from "./link.js";
 import { XENSTORE_PAYLOAD_MAX } from "./wire.js";
 
@@ -10,6 +10,9 @@ const READ_BYTES = 64 * 1024;
 const MAX_REPLY = 1 << 20;
 /** Requests under way; the others wait here, where they can still be taken back. */
 const WINDOW = 256;
+
+const FIRST_PAUSE_MS = 1;
+const LONGEST_PAUSE_MS = 20;
 
 const NOTHING = new Uint8Array(0);
 
@@ -36,13 +39,22 @@ export class SocketTransport implements Transport {
   }
 
   async connect(events: LinkEvents, call: Call): Promise<Link> {
-    const link = new SocketLink(this.name, events);
-    try {
-      await call.within(link.connected, `the connection to ${this.name}`);
-      return link;
-    } catch (error) {
-      await link.close();
-      throw fromSystemError(error, { doing: `cannot connect to XenStore at ${this.name}`, advice: ADVICE });
+    for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
+      const link = new SocketLink(this.name, events);
+      try {
+        await call.within(link.connected, `the connection to ${this.name}`);
+        return link;
+      } catch (error) {
+        await link.close();
+        if (!isSystemError(error) || error.code !== "EAGAIN") {
+          throw fromSystemError(error, {
+            doing: `cannot connect to XenStore at ${this.name}`,
+            advice: ADVICE,
+          });
+        }
+      }
+      // The daemons let one client wait at a time; a blocking connect(2) would wait for its turn.
+      await call.sleep(pause, `a turn to connect to ${this.name}`);
     }
   }
 }

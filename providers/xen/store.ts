@@ -9,22 +9,13 @@ import type {
   WatchHooks,
 } from "../../src/bus/store.js";
 import type { Logger } from "../../src/host/host.js";
+import { CAPABILITIES } from "./capabilities.js";
 import { isEnd, type XenStoreClient } from "./client.js";
 import { machineFacts } from "./facts.js";
 import { homePath } from "./home.js";
 import { checkKey, type KeySyntax, type Place, portableLayout, withoutSlash } from "./keys.js";
 import { StoreWatch, type WatchSurroundings } from "./store-watch.js";
 import { below } from "./tree.js";
-
-/** What XenStore can do through a daemon's socket or a kernel's device. */
-export const CAPABILITIES: Capabilities = Object.freeze({
-  read: true,
-  write: true,
-  delete: true,
-  list: true,
-  watch: true,
-  binary: true,
-});
 
 /**
  * XenStore behind the uniform verbs. Keys are XenStore paths, relative to the domain's own directory or absolute; every

@@ -60,7 +60,7 @@ export function typeName(type: number): string {
 
 /** One whole message. */
 export interface XsMessage {
-  /** What it is, {@link XS}. */
+  /** What it is, by the number of `enum xsd_sockmsg_type`. */
   readonly type: number;
   /** Id of the request; chosen by the client, without a meaning in an event. */
   readonly requestId: number;

@@ -52,7 +52,7 @@ describe("pvbus command line", () => {
       [["completion", "tcsh"], /no completion for tcsh/],
       [["ls", "--sysroot", "/nonexistent"], /--sysroot takes a directory that exists/],
       [["ls", "--sysroot="], /--sysroot takes a directory that exists/],
-      [["demo", "-t", "Xen"], /no simulator for Xen/],
+      [["demo", "-t", "bhyve"], /no simulator for bhyve/],
     ];
     for (const [args, message] of WRONG) {
       it(`pvbus ${args.join(" ")}: exit 2, message on standard error only`, () => {

@@ -20,6 +20,12 @@ const HOSTS: readonly { id: string; type: string; place: string; load: () => Pro
     place: "a metadata socket",
     load: async () => (await import("./demo/kvm.js")).kvmRoundTrip,
   },
+  {
+    id: "xen",
+    type: "Xen",
+    place: "a daemon's socket",
+    load: async () => (await import("./demo/xen.js")).xenRoundTrip,
+  },
 ];
 
 /** `pvbus demo`: what this machine is, then the whole round trip on an embedded simulator. */

@@ -38,6 +38,7 @@ const PERMISSION_BYTES = 8;
 const PERMIT = /^([nrwb])(\d{1,5})$/;
 const READ = "rb";
 const WRITE = "wb";
+const OWN = "";
 
 /** Who asks, and what he may use. */
 export interface Asking {
@@ -73,10 +74,15 @@ export class Operations {
     return this.#find(path, READ).permits;
   }
 
-  /** Whether events of a path may be told: to who may read the node or the one above. */
-  maySee(path: string): boolean {
-    const [node, parent] = [this.#nodes.get(path), this.#nodes.get(parentOf(path) ?? "/")];
-    return [node, parent].some((each) => each !== undefined && this.#may(each, READ));
+  /**
+   * Whether events of a path may be told: to who may read the node or the one above.
+   * @param gone nodes as they were before they were removed
+   */
+  maySee(path: string, gone: ReadonlyMap<string, Node>): boolean {
+    const paths = [path, parentOf(path) ?? "/"];
+    return paths
+      .map((each) => this.#nodes.get(each) ?? gone.get(each))
+      .some((each) => each !== undefined && this.#may(each, READ));
   }
 
   write(path: string, value: Buffer): void {
@@ -97,36 +103,35 @@ export class Operations {
     return true;
   }
 
-  /** Gives the paths that are gone, the named one last; none when it was not there and its parent was. */
-  remove(path: string): readonly string[] {
+  /** Gives the nodes that are gone; none when it was not there and its parent was. */
+  remove(path: string): ReadonlyMap<string, Node> {
     const parent = parentOf(path);
     if (parent === undefined) throw new Refusal("EINVAL");
-    const node = this.#nodes.get(path);
-    if (node === undefined) {
-      const above = this.#nodes.get(parent);
-      if (above === undefined) throw new Refusal("ENOENT");
-      if (!this.#may(above, WRITE)) throw new Refusal("EACCES");
-      return [];
+    try {
+      this.#find(path, WRITE);
+    } catch (error) {
+      if (!(error instanceof Refusal) || error.message !== "ENOENT" || this.#nodes.get(parent) === undefined)
+        throw error;
+      return new Map();
     }
-    if (!this.#may(node, WRITE)) throw new Refusal("EACCES");
     const above = this.#nodes.get(parent) as Node;
     const name = path.slice(path.lastIndexOf("/") + 1);
     this.#nodes.put(parent, { ...above, children: above.children.filter((each) => each !== name) });
-    const gone: string[] = [path];
-    for (let at = 0; at < gone.length; at++) {
-      const top = gone[at] as string;
-      for (const child of this.#nodes.get(top)?.children ?? []) gone.push(childOf(top, child));
+    const gone = new Map<string, Node>();
+    const waiting = [path];
+    for (let top = waiting.pop(); top !== undefined; top = waiting.pop()) {
+      const node = this.#nodes.get(top) as Node;
+      gone.set(top, node);
+      for (const child of node.children) waiting.push(childOf(top, child));
       this.#nodes.put(top, undefined);
     }
-    return gone.reverse();
+    return gone;
   }
 
   setPermits(path: string, permits: readonly Permit[]): void {
     const { domain, quotas } = this.#asking;
-    const node = this.#find(path, "");
-    const owner = node.permits[0]?.domain;
-    if (domain !== 0 && owner !== domain) throw new Refusal("EACCES");
-    if (domain !== 0 && permits[0]?.domain !== owner) throw new Refusal("EPERM");
+    const node = this.#find(path, OWN);
+    if (domain !== 0 && permits[0]?.domain !== domain) throw new Refusal("EPERM");
     if (domain !== 0 && permits.length > quotas.permissions) throw new Refusal("ENOSPC");
     this.#put(path, { ...node, permits });
   }
@@ -153,15 +158,15 @@ export class Operations {
     this.#nodes.put(path, node);
   }
 
-  /** @param need letters of which the permission must be one; none: no permission is needed */
+  /** @param need letters of which the permission must be one; none: only the owner may */
   #find(path: string, need: string): Node {
     const node = this.#nodes.get(path);
-    if (node !== undefined && (need === "" || this.#may(node, need))) return node;
-    // Whether a node is there is told only to who may look into what is above it.
+    if (node !== undefined && this.#may(node, need)) return node;
+    // Whether a node is there is told only to who may do the same with what is above it.
     for (let above = parentOf(path); above !== undefined; above = parentOf(above)) {
       const there = this.#nodes.get(above);
       if (there === undefined) continue;
-      throw new Refusal(node === undefined && this.#may(there, READ) ? "ENOENT" : "EACCES");
+      throw new Refusal(node === undefined && this.#may(there, need) ? "ENOENT" : "EACCES");
     }
     throw new Refusal("EACCES");
   }

@@ -12,6 +12,7 @@ import {
 import type { XenStoreFaults } from "./faults.js";
 import { type Nodes, type Permit, type SharedNodes, TransactionNodes } from "./nodes.js";
 import { type Asking, Operations, Refusal, readPermit, type XenStoreQuotas } from "./operations.js";
+import { type Change, changed, type Firing, toldPath, type Watch, WatchList } from "./watch-list.js";
 
 /** What a session has of the simulator. */
 export interface SessionSurroundings {
@@ -24,22 +25,6 @@ export interface SessionSurroundings {
   readonly changed: (changes: readonly Change[]) => void;
   /** Tells that the session is over. */
   readonly over: (session: Session) => void;
-}
-
-/** A path that changed. */
-export interface Change {
-  readonly path: string;
-  /** Whether its node and all below it are gone. */
-  readonly removed: boolean;
-}
-
-interface Watch {
-  /** As given. */
-  readonly given: string;
-  /** Absolute. */
-  readonly path: string;
-  readonly token: string;
-  readonly depth: number;
 }
 
 interface OpenTransaction {
@@ -60,10 +45,12 @@ export class Session {
   readonly #stream: Duplex;
   readonly #domain: number;
   readonly #surroundings: SessionSurroundings;
-  readonly #watches: Watch[] = [];
+  readonly #watches: WatchList;
   readonly #transactions = new Map<number, OpenTransaction>();
   readonly #decoder: MessageDecoder;
   #lastTransaction = 0;
+  /** Registered by the present request. */
+  #added: Watch | undefined;
   #sending: Promise<void> = Promise.resolve();
 
   /** @param stream the client's end, whoever made it */
@@ -71,6 +58,7 @@ export class Session {
     this.#stream = stream;
     this.#domain = domain;
     this.#surroundings = surroundings;
+    this.#watches = new WatchList(domain === 0 ? Infinity : surroundings.quotas.watches);
     this.#decoder = new MessageDecoder(
       XENSTORE_PAYLOAD_MAX,
       (type, requestId, transactionId, bytes, start, end) =>
@@ -96,27 +84,14 @@ export class Session {
 
   /** Tells the client what changed where it watches. */
   tell(changes: readonly Change[]): void {
-    for (const { path, removed } of changes) {
-      for (const watch of this.#watches) {
-        // A removed tree is told by its top, and to who watches inside it by the watched path.
-        const inside = removed && watch.path.startsWith(path === "/" ? path : `${path}/`);
-        const seen = inside ? watch.path : path;
-        if (!inside && !covers(watch, path)) continue;
-        if (watch.path.startsWith("@") || this.#operations(this.#surroundings.shared).maySee(seen))
-          this.#event(watch, seen);
-      }
-    }
+    const operations = this.#operations(this.#surroundings.shared);
+    for (const firing of this.#watches.firing(changes))
+      if (firing.path.startsWith("@") || operations.maySee(firing.path, firing.gone)) this.#event(firing);
   }
 
-  #event({ given, path: top, token }: Watch, path: string): void {
-    const relative = !given.startsWith("/") && !given.startsWith("@");
-    const shown = relative ? given + path.slice(top.length) : path;
-    this.#send({
-      type: XS.WATCH_EVENT,
-      requestId: 0,
-      transactionId: 0,
-      payload: encodeStrings(shown, token),
-    });
+  #event(firing: Pick<Firing, "watch" | "path">): void {
+    const payload = encodeStrings(toldPath(firing), firing.watch.token);
+    this.#send({ type: XS.WATCH_EVENT, requestId: 0, transactionId: 0, payload });
   }
 
   #receive(request: XsMessage): void {
@@ -132,10 +107,8 @@ export class Session {
     }
     this.#send(reply);
     // Unlike all other events, a watch's first one comes behind the answer.
-    if (type === XS.WATCH && reply.type === XS.WATCH) {
-      const watch = this.#watches.at(-1);
-      if (watch !== undefined) this.#event(watch, watch.path);
-    }
+    if (this.#added !== undefined) this.#event({ watch: this.#added, path: this.#added.path });
+    this.#added = undefined;
   }
 
   #checkFault({ type, payload }: XsMessage): void {
@@ -170,7 +143,7 @@ export class Session {
       case XS.TRANSACTION_END:
         return this.#finish(request, strings);
       case XS.RESET_WATCHES:
-        this.#watches.length = 0;
+        this.#watches.clear();
         this.#transactions.clear();
         return OK;
       case XS.GET_DOMAIN_PATH:
@@ -198,17 +171,18 @@ export class Session {
       if (nul < 0) throw new Refusal("EINVAL");
       const path = this.#path(Buffer.from(payload).toString("latin1", 0, nul));
       operations.write(path, Buffer.from(payload.subarray(nul + 1)));
-      changes.push({ path, removed: false });
+      changes.push(changed(path));
     } else if (type === XS.SET_PERMS) {
       if (strings.length < 2) throw new Refusal("EINVAL");
       const path = this.#path(strings[0] ?? "");
       operations.setPermits(path, strings.slice(1).map(readPermit));
-      changes.push({ path, removed: false });
+      changes.push(changed(path));
     } else {
       const path = this.#only(strings);
       if (type === XS.RM) {
-        if (operations.remove(path).length > 0) changes.push({ path, removed: true });
-      } else if (operations.mkdir(path)) changes.push({ path, removed: false });
+        const gone = operations.remove(path);
+        if (gone.size > 0) changes.push({ path, gone });
+      } else if (operations.mkdir(path)) changes.push(changed(path));
     }
     const transaction = this.#transactions.get(request.transactionId);
     if (transaction === undefined) this.#surroundings.changed(changes);
@@ -236,23 +210,24 @@ export class Session {
 
   #watch(strings: readonly string[]): Buffer {
     const [given = "", token = "", depth] = strings;
-    const { quotas, features } = this.#surroundings;
+    const { features } = this.#surroundings;
     if (strings.length < 2 || strings.length > 3) throw new Refusal("EINVAL");
     if (depth !== undefined && ((features & FEATURE_DEPTH) === 0 || !/^\d+$/.test(depth)))
       throw new Refusal("EINVAL");
-    const path = SPECIAL.test(given) ? given : this.#path(given);
-    if (this.#watches.some((each) => each.path === path && each.token === token)) throw new Refusal("EEXIST");
-    if (this.#domain !== 0 && this.#watches.length >= quotas.watches) throw new Refusal("E2BIG");
-    this.#watches.push({ given, path, token, depth: depth === undefined ? Infinity : Number(depth) });
+    const path = this.#watchPath(given);
+    const watch = { given, path, token, depth: depth === undefined ? Infinity : Number(depth) };
+    this.#watches.add(watch);
+    this.#added = watch;
     return OK;
   }
 
   #unwatch([given = "", token = ""]: readonly string[]): Buffer {
-    const path = SPECIAL.test(given) ? given : this.#path(given);
-    const at = this.#watches.findIndex((each) => each.path === path && each.token === token);
-    if (at < 0) throw new Refusal("ENOENT");
-    this.#watches.splice(at, 1);
+    this.#watches.remove({ path: this.#watchPath(given), token });
     return OK;
+  }
+
+  #watchPath(given: string): string {
+    return SPECIAL.test(given) ? given : this.#path(given);
   }
 
   #begin({ transactionId }: XsMessage): Buffer {
@@ -270,13 +245,13 @@ export class Session {
     if (end !== "T" && end !== "F") throw new Refusal("EINVAL");
     this.#transactions.delete(transactionId);
     if (end === "F") return OK;
-    const { faults, changed } = this.#surroundings;
+    const { faults } = this.#surroundings;
     if ((faults.conflicts ?? 0) > 0) {
       faults.conflicts = (faults.conflicts ?? 0) - 1;
       throw new Refusal("EAGAIN");
     }
     if (!transaction.nodes.commit()) throw new Refusal("EAGAIN");
-    changed(transaction.changes);
+    this.#surroundings.changed(transaction.changes);
     return OK;
   }
 
@@ -326,12 +301,6 @@ export class Session {
       await new Promise((resolve) => setImmediate(resolve));
     }
   }
-}
-
-function covers({ path: top, depth }: Watch, path: string): boolean {
-  if (path === top) return true;
-  const front = top === "/" ? "/" : `${top}/`;
-  return path.startsWith(front) && path.slice(front.length).split("/").length <= depth;
 }
 
 function shownPermit({ letter, domain }: Permit): string {

@@ -7,7 +7,8 @@ import type { Duplex } from "node:stream";
 import type { XenStoreFaults } from "./faults.js";
 import { type Permit, SharedNodes } from "./nodes.js";
 import { DEFAULT_QUOTAS, Operations, readPermit, type XenStoreQuotas } from "./operations.js";
-import { type Change, Session, type SessionSurroundings } from "./session.js";
+import { Session, type SessionSurroundings } from "./session.js";
+import { type Change, changed } from "./watch-list.js";
 
 /** What may differ from one {@link XenStoreSimulator} to the next. */
 export interface XenStoreSimulatorOptions {
@@ -48,17 +49,15 @@ export class XenStoreSimulator implements AsyncDisposable {
   readonly path: string;
   /** What it does wrong. */
   readonly faults: XenStoreFaults = {};
-  readonly #server: Server;
+  readonly #servers: Server[] = [];
   readonly #directory: string | undefined;
   readonly #shared = new SharedNodes();
   readonly #sessions = new Set<Session>();
-  readonly #domain: number;
   readonly #surroundings: SessionSurroundings;
   readonly #operations: Operations;
 
   private constructor(options: XenStoreSimulatorOptions) {
-    const { domain = 0, quotas, features = 0 } = options;
-    this.#domain = domain;
+    const { quotas, features = 0 } = options;
     this.#directory = options.path === undefined ? mkdtempSync(join(tmpdir(), "pvbus-xenstore-")) : undefined;
     this.path = options.path ?? join(this.#directory as string, "socket");
     this.#surroundings = {
@@ -70,21 +69,29 @@ export class XenStoreSimulator implements AsyncDisposable {
       over: (session) => this.#sessions.delete(session),
     };
     this.#operations = new Operations(this.#shared, { domain: 0, quotas: DEFAULT_QUOTAS, owned: () => 0 });
-    this.#server = createServer((socket) => this.attach(socket, this.#domain));
     this.createDomain(0, { name: "Domain-0" });
   }
 
   /** Begins to listen. @throws the system's error when it cannot */
   static async listen(options: XenStoreSimulatorOptions = {}): Promise<XenStoreSimulator> {
     const simulator = new XenStoreSimulator(options);
-    const server = simulator.#server.listen(simulator.path);
     try {
-      await once(server, "listening");
+      await simulator.#listen(simulator.path, options.domain ?? 0);
       return simulator;
     } catch (error) {
       await simulator.close();
       throw error;
     }
+  }
+
+  /**
+   * Listens on one more socket, whose clients speak for a domain, on the same nodes.
+   * @returns its path
+   */
+  async listenFor(domain: number): Promise<string> {
+    const path = `${this.path}-${domain}`;
+    await this.#listen(path, domain);
+    return path;
   }
 
   /** Connections that are open. */
@@ -125,21 +132,27 @@ export class XenStoreSimulator implements AsyncDisposable {
     return node && Buffer.from(node.value);
   }
 
+  /** Gives the names of a node's children; undefined when there is no such node. */
+  children(path: string): readonly string[] | undefined {
+    return this.#shared.get(path)?.children;
+  }
+
   /** Writes a value; its node gets the permissions of the one above. */
   write(path: string, value: string | Uint8Array): void {
     this.#operations.write(path, Buffer.from(value as string));
-    this.#changed([{ path, removed: false }]);
+    this.#changed([changed(path)]);
   }
 
   /** Replaces a node's permissions: `n7`, `r0`, … as on the wire, the owner's first. */
   setPermissions(path: string, ...permissions: readonly [string, ...string[]]): void {
     this.#operations.setPermits(path, permissions.map(readPermit));
-    this.#changed([{ path, removed: false }]);
+    this.#changed([changed(path)]);
   }
 
   /** Removes a node and all below it. */
   remove(path: string): void {
-    if (this.#operations.remove(path).length > 0) this.#changed([{ path, removed: true }]);
+    const gone = this.#operations.remove(path);
+    if (gone.size > 0) this.#changed([{ path, gone }]);
   }
 
   /** Ends all connections, as a daemon that is restarted: watches and transactions are gone, nodes stay. */
@@ -150,9 +163,9 @@ export class XenStoreSimulator implements AsyncDisposable {
   /** Ends it and removes the socket. May be called twice. */
   async close(): Promise<void> {
     this.disconnect();
-    if (this.#server.listening) {
-      const closed = once(this.#server, "close");
-      this.#server.close();
+    for (const server of this.#servers.splice(0)) {
+      const closed = once(server, "close");
+      server.close();
       await closed;
     }
     if (this.#directory !== undefined) rmSync(this.#directory, { recursive: true, force: true });
@@ -161,6 +174,12 @@ export class XenStoreSimulator implements AsyncDisposable {
   /** The same, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  async #listen(path: string, domain: number): Promise<void> {
+    const server = createServer((socket) => this.attach(socket, domain)).listen(path);
+    await once(server, "listening");
+    this.#servers.push(server);
   }
 
   #changed(changes: readonly Change[]): void {

@@ -262,6 +262,17 @@ function peers(title: string, why: string | undefined, start: () => Promise<Daem
       }
     });
 
+    it("connects many clients at the same time", async () => {
+      daemon.child.kill("SIGSTOP");
+      const clients = Array.from({ length: 40 }, () => client(daemon));
+      const connecting = Promise.all(clients.map((each) => each.write("/crowd", "here")));
+      // More than the daemon lets wait, whose connect(2) is refused with EAGAIN.
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      daemon.child.kill("SIGCONT");
+      await connecting;
+      await Promise.all(clients.map((each) => each.close()));
+    });
+
     it("tells the features, domains and the daemon's word", async () => {
       expect(await xs.features()).to.equal(0);
       expect(await xs.domainPath(7)).to.equal("/local/domain/7");

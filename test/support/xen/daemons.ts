@@ -39,12 +39,14 @@ export interface Daemon extends AsyncDisposable {
 export function whyNoOxenstored(): string | undefined {
   const packages = xenPackages();
   if ("why" in packages) return packages.why;
-  const { status } = spawnSync("unshare", [...unshareArguments(), "true"]);
-  return status === 0 ? undefined : "unshare(1) cannot make a mount namespace here";
+  return unshareArguments() === undefined ? "unshare(1) cannot make a mount namespace here" : undefined;
 }
 
-function unshareArguments(): string[] {
-  return process.geteuid?.() === 0 ? ["-m"] : ["-U", "-r", "-m"];
+/** Gives how a mount namespace can be had: as root, or as anybody in a user namespace. */
+function unshareArguments(): readonly string[] | undefined {
+  return [["-m"], ["-U", "-r", "-m"]].find(
+    (each) => spawnSync("unshare", [...each, "mount", "-t", "tmpfs", "none", "/mnt"]).status === 0,
+  );
 }
 
 /** Starts Debian's oxenstored, unmodified and without Xen; whoever connects is dom0. */
@@ -73,10 +75,14 @@ export async function startOxenstored(options: DaemonOptions = {}): Promise<Daem
     renameSync(made, path);
     const { fd } = (server as unknown as { _handle: { fd: number } })._handle;
     const program = join(packages, "usr/lib/xen-4.17/bin/oxenstored");
-    const child = spawn("unshare", [...unshareArguments(), "sh", SCRIPT, directory, program, configuration], {
-      stdio: ["ignore", "pipe", "pipe", fd, "pipe"],
-      env: xenEnvironment(packages),
-    });
+    const child = spawn(
+      "unshare",
+      [...(unshareArguments() ?? []), "sh", SCRIPT, directory, program, configuration],
+      {
+        stdio: ["ignore", "pipe", "pipe", fd, "pipe"],
+        env: xenEnvironment(packages),
+      },
+    );
     server.close();
     await said(child, /Xen Storage Daemon/);
     return child;

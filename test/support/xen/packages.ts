@@ -43,7 +43,10 @@ function fetched(): { readonly directory: string } | { readonly why: string } {
   mkdirSync(CACHE, { recursive: true });
   const work = mkdtempSync(join(CACHE, "xen-"));
   try {
-    const download = run("apt-get", ["download", "-qq", ...PACKAGES], work);
+    const fetch = (): string | undefined => run("apt-get", ["download", "-qq", ...PACKAGES], work);
+    let download = fetch();
+    // A fresh machine has no list of packages yet.
+    if (download !== undefined && run("apt-get", ["update", "-qq"], work) === undefined) download = fetch();
     if (download !== undefined)
       return { why: `apt-get download of ${PACKAGES[0]} and others failed: ${download}` };
     for (const file of readdirSync(work).filter((name) => name.endsWith(".deb"))) {

@@ -1,0 +1,164 @@
+import type { Call } from "../../src/bus/call.js";
+import type { Capabilities } from "../../src/bus/capabilities.js";
+import { PvbusError, pvbusError } from "../../src/bus/errors.js";
+import type { MachineFacts, PortableLayout, ProviderStore, RawEntry } from "../../src/bus/store.js";
+import type { Logger } from "../../src/host/host.js";
+import { factsOf } from "./facts.js";
+import { checkKey, childPlace, type KeySyntax, type Place, portableLayout, withoutSlash } from "./keys.js";
+import { checkNodePath, checkPath } from "./path.js";
+
+/** A node as a driver tells it. */
+export interface DirectNode {
+  /** Its value. */
+  readonly value: Buffer;
+  /** Names of its children, as far as they can be told. */
+  readonly names: readonly string[];
+}
+
+/** A driver that answers one question at a time and knows no transactions and no watches. */
+export interface DirectAccess {
+  /** What a store on it can do. */
+  readonly capabilities: Capabilities;
+  /** Bytes of a value that it surely takes under a portable key. */
+  readonly portableBytes: number;
+  /** Checks what it can pass on. @throws PvbusError `ERR_KEY_TOO_LONG`, `ERR_VALUE_TOO_LONG`, `ERR_VALUE_INVALID` */
+  check(path: string, value: Uint8Array): void;
+  /** Gives a node; undefined when there is none. @param children whether its children are asked for too */
+  look(path: string, children: boolean, call: Call): Promise<DirectNode | undefined>;
+  /** Writes a value. */
+  write(path: string, value: Uint8Array, call: Call): Promise<void>;
+  /** Removes a node with all below it. */
+  remove?(path: string, call: Call): Promise<void>;
+  /** Lets go of the driver. */
+  close(): Promise<void>;
+}
+
+/** XenStore through a driver of the operating system that has questions and answers of its own. */
+export class DirectXenStore implements ProviderStore {
+  readonly capabilities: Capabilities;
+  readonly portable: PortableLayout;
+  /** Removes a node with all below it; only where the driver can. Another program may come between its look and the removal. */
+  readonly delete?: (key: string, call: Call) => Promise<boolean>;
+  readonly #access: DirectAccess;
+  readonly #syntax: KeySyntax;
+  readonly #logger: Logger;
+  #closed = false;
+
+  /** @internal Opened by the provider. */
+  constructor(access: DirectAccess, syntax: KeySyntax, logger: Logger) {
+    this.#access = access;
+    this.#syntax = syntax;
+    this.#logger = logger;
+    this.capabilities = access.capabilities;
+    this.portable = portableLayout(syntax, access.portableBytes);
+    if (access.remove !== undefined) this.delete = (key, call) => this.#remove(key, call);
+  }
+
+  /** Reads a node's value. */
+  async read(key: string, call: Call): Promise<Uint8Array | undefined> {
+    return (await this.#look(this.#path(key), false, call))?.value;
+  }
+
+  /** Writes a value; creates the node, and its parents with empty values. */
+  async write(key: string, value: Uint8Array, call: Call): Promise<void> {
+    const path = this.#path(key);
+    checkNodePath(path);
+    this.#access.check(path, value);
+    this.#begin(call);
+    await this.#access.write(path, value, call);
+  }
+
+  /** Lists everything below a node, each node before what is below it; empty: below the domain's own directory. */
+  async *list(prefix: string, call: Call): AsyncGenerator<RawEntry, void, undefined> {
+    const key = withoutSlash(prefix);
+    const path = prefix === "" ? await this.#home(call) : this.#syntax.pathOf(key);
+    const top = await this.#look(path, true, call);
+    const waiting: Place[] = this.#children({ path, key }, top?.names ?? []);
+    for (let place = waiting.pop(); place !== undefined; place = waiting.pop()) {
+      const found = await this.#lookUnlessRefused(place.path, true, call);
+      if (found === undefined) continue;
+      yield { key: place.key, value: found.value };
+      waiting.push(...this.#children(place, found.names));
+    }
+  }
+
+  /** Gives the machine's name, UUID and domain id. */
+  async facts(call: Call): Promise<MachineFacts> {
+    const text = async (path: string): Promise<string | undefined> =>
+      (await this.#lookUnlessRefused(path, false, call))?.value?.toString("utf8");
+    const domid = await text("domid");
+    return factsOf({
+      name: await text("name"),
+      vm: await text("vm"),
+      other: domid === undefined ? {} : { domid },
+    });
+  }
+
+  /** Lets go of the driver. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#access.close();
+  }
+
+  async #remove(key: string, call: Call): Promise<boolean> {
+    const path = this.#path(key);
+    checkNodePath(path);
+    if (path === "/")
+      throw pvbusError("ERR_NOT_SUPPORTED", "the root of XenStore is never removed; name a node");
+    if ((await this.#look(path, false, call)) === undefined) return false;
+    this.#begin(call);
+    await this.#access.remove?.(path, call);
+    return true;
+  }
+
+  async #home(call: Call): Promise<string> {
+    const domain = (await this.#look("domid", false, call))?.value.toString("latin1") ?? "";
+    if (/^\d{1,5}$/.test(domain)) return `/local/domain/${domain}`;
+    throw pvbusError(
+      "ERR_UNAVAILABLE",
+      "nothing tells this domain's id; name a path in its directory, such as data",
+    );
+  }
+
+  /** Gives the children in the order of a stack. */
+  #children(parent: Place, names: readonly string[]): Place[] {
+    const places: Place[] = [];
+    for (const name of [...names].sort().reverse()) {
+      const place = childPlace(parent, name, this.#syntax);
+      if (place !== undefined) places.push(place);
+      else if (!name.startsWith("@"))
+        this.#logger.warn("a node is left out: no key can name it", { parent: parent.path, name });
+    }
+    return places;
+  }
+
+  #path(key: string): string {
+    checkKey(key);
+    return this.#syntax.pathOf(key);
+  }
+
+  async #look(path: string, children: boolean, call: Call): Promise<DirectNode | undefined> {
+    checkPath(path);
+    this.#begin(call);
+    return this.#access.look(path, children, call);
+  }
+
+  /** What may not be read is there, without a value. */
+  async #lookUnlessRefused(
+    path: string,
+    children: boolean,
+    call: Call,
+  ): Promise<(Omit<DirectNode, "value"> & { readonly value: Buffer | undefined }) | undefined> {
+    try {
+      return await this.#look(path, children, call);
+    } catch (error) {
+      if (PvbusError.is(error) && error.code === "ERR_PERMISSION") return { value: undefined, names: [] };
+      throw error;
+    }
+  }
+
+  #begin(call: Call): void {
+    if (this.#closed) throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
+    call.check("XenStore");
+  }
+}
