@@ -39,8 +39,8 @@ describe("importing pvbus", () => {
     const urls = await loadedBy(
       `const { openPvbus } = await import(${index});
        const bus = await openPvbus({ sysroot: ${JSON.stringify(folder)}, snapshot: {
-         os: "linux", arch: "arm64", cpuid: null, dmi: { sys_vendor: "QEMU" }, files: {} } });
-       if (bus.primary?.type !== "QEMU") throw new Error("not QEMU");
+         os: "linux", arch: "arm64", cpuid: null, dmi: { sys_vendor: "innotek GmbH", product_name: "VirtualBox" }, files: {} } });
+       if (bus.primary?.type !== "VirtualBox") throw new Error("not VirtualBox");
        await bus.close();`,
     );
     rmSync(folder, { recursive: true });

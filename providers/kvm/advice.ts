@@ -5,7 +5,7 @@ export function channelAdvice(portName: string): string {
     "-device virtio-serial -chardev socket,id=pvbus,path=SOCKET,server=on,wait=off " +
     `-device virtserialport,chardev=pvbus,name=${portName}; libvirt ` +
     `<channel type='unix'><source mode='bind' path='SOCKET'/><target type='virtio' name='${portName}'/></channel>; ` +
-    "or name the one there is with --channel"
+    "Firecracker and Cloud Hypervisor: a vsock device, named with --channel vsock:2:PORT"
   );
 }
 

@@ -17,6 +17,8 @@ export interface KvmOptions {
   readonly idleMs?: number;
   /** First pause in milliseconds between two looks of a watch where the host tells of no changes. Default 1000. */
   readonly pollMs?: number;
+  /** Milliseconds after which a watch makes sure that the host still tells of changes. Default 30 000. */
+  readonly confirmMs?: number;
 }
 
 /** Settings with every value in its place. */
@@ -30,6 +32,7 @@ const DEFAULTS: CompleteOptions = {
   connectTimeoutMs: 5_000,
   idleMs: 1_000,
   pollMs: 1_000,
+  confirmMs: 30_000,
 };
 /** Smallest and largest value of each number. */
 const RANGES: Readonly<Record<string, readonly [least: number, most: number]>> = {
@@ -38,6 +41,7 @@ const RANGES: Readonly<Record<string, readonly [least: number, most: number]>> =
   connectTimeoutMs: [1, 3_600_000],
   idleMs: [0, 3_600_000],
   pollMs: [10, 3_600_000],
+  confirmMs: [10, 3_600_000],
 };
 const NAMES: Readonly<Record<string, RegExp>> = {
   namespace: /^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$/,

@@ -3,11 +3,9 @@ import type { Diagnosis } from "../../src/bus/diagnosis.js";
 import type { Provider, StoreTarget } from "../../src/bus/provider.js";
 import type { Host } from "../../src/host/host.js";
 import { channelAdvice, staticAdvice } from "./advice.js";
-import { ChannelClient } from "./channel/client.js";
-import { MetadataChannel } from "./channel/metadata.js";
 import { completeOptions } from "./options.js";
 import { capabilitiesOf, findSources } from "./sources.js";
-import { KvmStore } from "./store.js";
+import type { KvmStore } from "./store.js";
 
 /**
  * Serves what a guest of QEMU, and of others with the same devices, has of its host: a metadata channel over virtio-serial, a
@@ -41,18 +39,8 @@ export class KvmProvider implements Provider {
    * @throws PvbusError `ERR_UNAVAILABLE` for a channel that cannot be; TypeError for unknown or malformed settings
    */
   async open(target: StoreTarget): Promise<KvmStore> {
-    const options = completeOptions(target.options);
-    const sources = findSources(this.#host, target, options);
-    const { endpoint, statics } = sources;
-    const { maxLineBytes, portName, pollMs } = options;
-    return new KvmStore({
-      channel: endpoint && new MetadataChannel(new ChannelClient(endpoint, options), maxLineBytes),
-      statics,
-      capabilities: capabilitiesOf(sources),
-      portName,
-      pollMs,
-      logger: this.#host.logger,
-    });
+    const { openKvmStore } = await import("./opening.js");
+    return openKvmStore(this.#host, target);
   }
 
   /** Says what the host would have to add for a verb that this machine does not have. */

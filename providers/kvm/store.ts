@@ -12,6 +12,7 @@ import type {
 import type { Logger } from "../../src/host/host.js";
 import { channelAdvice } from "./advice.js";
 import type { MetadataChannel } from "./channel/metadata.js";
+import type { WatchParts } from "./channel/watch.js";
 import { machineFacts } from "./facts.js";
 import { parseKey, parsePrefix, qualifiedKey, type SourceName } from "./keys.js";
 import type { StaticSource } from "./static/source.js";
@@ -26,8 +27,8 @@ export interface KvmParts {
   readonly capabilities: Capabilities;
   /** Name of the port that the host would have to add. */
   readonly portName: string;
-  /** First pause between two looks of a watch. */
-  readonly pollMs: number;
+  /** Times of watches. */
+  readonly watching: Pick<WatchParts, "pollMs" | "confirmMs">;
   /** Receives messages. */
   readonly logger: Logger;
 }
@@ -191,11 +192,8 @@ export class KvmStore implements ProviderStore {
       return;
     }
     const isPlain = source === undefined && name !== "";
-    const { pollMs } = this.#parts;
-    for await (const { key, value } of watchChannel(
-      { channel, prefix: name, pollMs, ready: hooks.ready, closing },
-      call,
-    )) {
+    const parts = { channel, prefix: name, ...this.#parts.watching, ready: hooks.ready, closing };
+    for await (const { key, value } of watchChannel(parts, call)) {
       if (!isPlain) yield { key: qualifiedKey("meta", key), value };
       // Behind a plain key that is gone from the channel there may be one that was there from the start.
       else yield { key, value: value ?? (await this.#staticValue(key, call)) };

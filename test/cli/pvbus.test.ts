@@ -344,6 +344,19 @@ COMP_WORDS=(pvbus get External/); COMP_CWORD=2; _pvbus; printf '%s\\n' "\${COMPR
         .filter((name) => name.startsWith("pvbus-demo-"));
       expect(after.filter((name) => !before.has(name))).to.deep.equal([]);
     });
+
+    it("demo -t KVM does it over a metadata channel", () => {
+      const { stdout, stderr, status } = pvbus(["demo", "-t", "kvm"]);
+      expect([stderr, status]).to.deep.equal(["", 0]);
+      for (const step of [
+        /guest: reads role: "web"/,
+        /host: {2}sees build = "1\.2\.3"/,
+        /its watch sees meta\/role become "db"/,
+        /sees build gone/,
+      ]) {
+        expect(stdout).to.match(step);
+      }
+    });
   });
 
   it("shows control characters as escapes and leaves other scripts alone", () => {

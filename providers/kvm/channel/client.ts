@@ -5,6 +5,7 @@ import type { Request } from "../mdata/request.js";
 import type { Endpoint } from "./link.js";
 import { nobodyAnswers } from "./negotiation.js";
 import { Session, SessionOver } from "./session.js";
+import type { SharedLine } from "./shared-line.js";
 import { Turns } from "./turns.js";
 
 /** Times and sizes of a {@link ChannelClient}. */
@@ -50,12 +51,19 @@ export class ChannelClient {
   #connecting: Promise<Connected> | undefined;
   #connected: Connected | undefined;
   #users = 0;
+  #longUsers = 0;
+  #shared: { readonly session: Session; readonly line: Promise<SharedLine> } | undefined;
   #idle: NodeJS.Timeout | undefined;
 
   constructor(endpoint: Endpoint, options: ClientOptions) {
     this.name = endpoint.name;
     this.#endpoint = endpoint;
     this.#options = options;
+  }
+
+  /** Whether others use the line before and after us, and its host may change without a sign. */
+  get isShared(): boolean {
+    return this.#endpoint.isShared;
   }
 
   /**
@@ -95,29 +103,36 @@ export class ChannelClient {
   async connect(call: Call): Promise<Connected> {
     this.#checkOpen();
     if (this.#connected?.session.isOpen) return this.#connected;
+    let busy: PvbusError | undefined;
     for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
-      this.#connecting ??= this.#connect();
       try {
+        if (busy !== undefined) await call.sleep(pause, `the metadata channel ${this.name}`);
+        this.#connecting ??= this.#connect();
         return await call.within(this.#connecting, `an answer on the metadata channel ${this.name}`);
       } catch (error) {
         this.#checkOpen();
-        if (!PvbusError.is(error) || error.code !== "ERR_BUSY") throw error;
-        await this.#waitForOthers(call, pause, error);
+        if (!PvbusError.is(error)) throw error;
+        // That the line is taken says more than that the time is over.
+        if (error.code === "ERR_TIMEOUT" && busy !== undefined) throw busy;
+        if (error.code !== "ERR_BUSY") throw error;
+        busy = error;
       }
     }
   }
 
-  /** Keeps the link until the lease is released. */
-  lease(): Lease {
-    this.#users++;
-    this.#rest();
+  /** Keeps the link until the lease is released. @param isLong let other programs have a part of it meanwhile */
+  lease(isLong = false): Lease {
+    const change = (by: 1 | -1): void => {
+      this.#users += by;
+      if (isLong) this.#longUsers += by;
+      this.#rest();
+    };
+    change(1);
     let isHeld = true;
     return {
       release: () => {
-        if (!isHeld) return;
+        if (isHeld) change(-1);
         isHeld = false;
-        this.#users--;
-        this.#rest();
       },
     };
   }
@@ -158,24 +173,33 @@ export class ChannelClient {
     }
   }
 
-  async #waitForOthers(call: Call, pause: number, busy: PvbusError): Promise<void> {
-    try {
-      await call.sleep(pause, `the metadata channel ${this.name}`);
-    } catch (error) {
-      // That it is taken says more than that the time is over.
-      throw PvbusError.is(error) && error.code === "ERR_TIMEOUT" ? busy : error;
-    }
-  }
-
   /** Keeps the process alive while somebody waits, and gives a line back that others may want. */
   #rest(): void {
     clearTimeout(this.#idle);
     const session = this.#connected?.session;
     if (session === undefined || !session.isOpen) return;
     session.hold(this.#users > 0);
+    this.#share(this.#connected);
     if (this.#users > 0 || !this.#endpoint.isShared) return;
     this.#idle = setTimeout(() => void session.close(), this.#options.idleMs);
     this.#idle.unref();
+  }
+
+  /** Begins or ends to let others in, as it is due. */
+  #share(connected: Connected | undefined): void {
+    const { sharing } = this.#endpoint;
+    const isDue = this.#longUsers > 0 && connected?.host !== undefined && !connected.session.isPart;
+    if (isDue && sharing !== undefined && this.#shared?.session !== connected.session) {
+      const { session } = connected;
+      const { maxLineBytes } = this.#options;
+      const line = import("./shared-line.js").then(
+        (loaded) => new loaded.SharedLine(sharing(), session, maxLineBytes),
+      );
+      this.#shared = { session, line };
+    } else if (!isDue && this.#shared !== undefined) {
+      void this.#shared.line.then((line) => line.close());
+      this.#shared = undefined;
+    }
   }
 
   #checkOpen(): void {

@@ -1,5 +1,5 @@
 import { closeSync, constants, openSync } from "node:fs";
-import type { Call } from "../../../src/bus/call.js";
+import { Call } from "../../../src/bus/call.js";
 import { PvbusError, type PvbusErrorCode, pvbusError } from "../../../src/bus/errors.js";
 import { fromSystemError } from "../../../src/bus/system-error.js";
 import { DeviceStream, type DeviceStreamOptions, openDevice } from "../../../src/native/device-stream.js";
@@ -11,12 +11,15 @@ import type { Link, LinkEvents } from "./link.js";
 /** Most bytes of one read: a virtio port gives 32 KiB at once. */
 const BUFFER_BYTES = 64 * 1024;
 
+/** So long a lock is waited for before the line counts as taken. */
+const LOCK_MS = 100;
+
 const PORT_CODES: Readonly<Record<string, PvbusErrorCode>> = {
   ENOENT: "ERR_UNAVAILABLE",
   ENXIO: "ERR_UNAVAILABLE",
 };
 const PORT_ADVICE = {
-  EBUSY: "another program has it open (a pvbus watch, for one); a port takes one at a time",
+  EBUSY: "another program has it open; a port takes one at a time",
   EACCES: "the port is root's; run as root or have a udev rule give it to a group",
   ENOENT: "the host gives this machine no such port",
   ENXIO: "it is a console, no port for programs; choose another one",
@@ -75,7 +78,9 @@ export async function openSerial(path: string, events: LinkEvents, call: Call): 
 }
 
 /** The lock is that of an open file, since one of the process would go with any descriptor of the device that is closed. */
-async function takeLock(fd: number, path: string, call: Call): Promise<FileLock> {
+async function takeLock(fd: number, path: string, { signal, remainingMs }: Call): Promise<FileLock> {
+  // Whoever opens the line tries again for as long as its own call lasts.
+  const call = new Call({ signal, timeoutMs: Math.min(LOCK_MS, remainingMs) });
   try {
     return await lockFile(fd, { mode: "exclusive", flock: false, call });
   } catch (error) {

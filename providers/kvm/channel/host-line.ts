@@ -3,6 +3,9 @@ import { type PvbusError, pvbusError } from "../../../src/bus/errors.js";
 import { type Line, LineReader } from "../mdata/line-reader.js";
 import type { Endpoint, Link } from "./link.js";
 
+/** So many times the longest line that is taken, a line counts as endless. */
+const ENDLESS = 4;
+
 /** A link cut into lines, until it ends. */
 export class HostLine {
   /** Receives every line; the bytes hold during the call only. */
@@ -12,6 +15,7 @@ export class HostLine {
   /** Resolves at the end. */
   readonly ended: Promise<void>;
   readonly #name: string;
+  readonly #maxLineBytes: number;
   readonly #reader: LineReader;
   #link: Link | undefined;
   #isOpen = true;
@@ -20,6 +24,7 @@ export class HostLine {
 
   private constructor(name: string, maxLineBytes: number) {
     this.#name = name;
+    this.#maxLineBytes = maxLineBytes;
     this.#reader = new LineReader(maxLineBytes);
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
@@ -38,6 +43,11 @@ export class HostLine {
   /** Whether the other end is there, as far as is known. */
   get isOpen(): boolean {
     return this.#isOpen;
+  }
+
+  /** Whether the line is another program's. */
+  get isPart(): boolean {
+    return this.#link?.isPart === true;
   }
 
   /** Writes bytes whole. A write that does not get through ends the line: the host may have a part of it. */
@@ -76,6 +86,9 @@ export class HostLine {
     this.#reader.push(data);
     for (let line = this.#reader.next(); line !== undefined; line = this.#reader.next())
       this.onLine(line, !this.#reader.isTooLong(line));
+    // One that is merely too long gets an error of its own.
+    if (this.#reader.pending > ENDLESS * this.#maxLineBytes)
+      this.#end(new Error(`it sends a line without an end (${this.#reader.pending} bytes so far)`));
   }
 
   #end(error: Error | undefined): void {

@@ -10,6 +10,8 @@ export interface LinkEvents {
 
 /** An open two-way stream of bytes to the host. */
 export interface Link {
+  /** Another program has the line and lets us have a part of it. */
+  readonly isPart?: boolean | undefined;
   /** Writes all bytes after those of earlier calls. A call that ends while it waits may leave the stream useless. */
   write(data: Uint8Array, call: Call): Promise<void>;
   /** Keeps the process alive, as at the beginning. */
@@ -29,6 +31,8 @@ export interface Endpoint {
    * back as soon as it is not needed. Otherwise every link is a fresh connection.
    */
   readonly isShared: boolean;
+  /** Socket at which a program that keeps such a line lets others in. */
+  readonly sharing?: (() => string) | undefined;
   /**
    * Opens a link; it does not wait for a host that is not there.
    * @throws PvbusError `ERR_BUSY` while another program has it, `ERR_UNAVAILABLE`, `ERR_PERMISSION`

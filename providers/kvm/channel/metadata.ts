@@ -8,6 +8,10 @@ import type { Request } from "../mdata/request.js";
 import { type ChannelClient, isDisconnected } from "./client.js";
 import { refusal } from "./refusal.js";
 
+/** No host has more keys for one guest. */
+export const MAX_KEYS = 1_000_000;
+const LF = 0x0a;
+
 /** Keys and values on the host's side of the metadata channel. */
 export class MetadataChannel {
   /** What carries the requests. */
@@ -27,9 +31,15 @@ export class MetadataChannel {
   /** Gives the keys; hosts leave some of their own out. */
   async keys(call: Call): Promise<string[]> {
     const listing = carried("KEYS", await this.client.request({ command: "KEYS" }, call));
-    const names = Buffer.from(listing ?? [])
-      .toString("utf8")
-      .split("\n");
+    const bytes = Buffer.from(listing ?? []);
+    let lines = 1;
+    for (const byte of bytes) if (byte === LF) lines++;
+    if (lines > MAX_KEYS)
+      throw pvbusError(
+        "ERR_PROTOCOL",
+        `the host lists ${lines} keys, ${MAX_KEYS} are taken; look at the host`,
+      );
+    const names = bytes.toString("utf8").split("\n");
     return [...new Set(names.filter(isChannelKey))];
   }
 

@@ -104,8 +104,12 @@ class Words {
   }
 }
 
-/** The error of a line on which nobody answers. */
-export function nobodyAnswers(name: string, cause: unknown): PvbusError {
-  const mend = "start the host side for this machine (pvbus host serve)";
-  return pvbusError("ERR_UNAVAILABLE", `nobody answers on the metadata channel ${name}; ${mend}`, { cause });
+/** The error of a line on which nobody answers, by what was seen there. */
+export function nobodyAnswers(name: string, seen: unknown): PvbusError {
+  const isSilent = PvbusError.is(seen) && seen.code === "ERR_TIMEOUT";
+  const what = isSilent
+    ? `nobody answers on the metadata channel ${name}`
+    : `nobody is at the other end of the metadata channel ${name}, or hangs up at once`;
+  const mend = "start the host side for this machine (pvbus host serve), or see its log";
+  return pvbusError("ERR_UNAVAILABLE", `${what}; ${mend}`, { cause: seen });
 }

@@ -1,9 +1,9 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { basename } from "node:path";
 import { pvbusError } from "../../../src/bus/errors.js";
 import { liesWithin } from "../../../src/host/confine.js";
 import type { Host } from "../../../src/host/host.js";
 import type { Endpoint } from "./link.js";
-import { unixEndpoint } from "./unix-link.js";
 
 /** Where Linux names the virtio-serial ports; udev's links in /dev/virtio-ports need not be there. */
 const PORT_NAMES = "/sys/class/virtio-ports";
@@ -35,8 +35,10 @@ export function parseChannel(host: Host, channel: string): Endpoint {
   if (at > 0 && rest !== "") {
     if (scheme === "unix") return unixEndpoint(channel, placeOf(host, rest));
     if (scheme === "port")
-      return portEndpoint(channel, () => (rest.includes("/") ? placeOf(host, rest) : named(host, rest)));
-    if (scheme === "serial") return serialEndpoint(channel, placeOf(host, rest));
+      return portEndpoint(host, channel, () =>
+        rest.includes("/") ? placeOf(host, rest) : named(host, rest),
+      );
+    if (scheme === "serial") return serialEndpoint(host, channel, placeOf(host, rest));
     const [, cid, port] = /^(\d{1,10}):(\d{1,10})$/.exec(rest) ?? [];
     if (scheme === "vsock" && Number(cid) <= MAX_U32 && Number(port) <= MAX_U32)
       return vsockEndpoint(channel, Number(cid), Number(port));
@@ -51,13 +53,13 @@ export function parseChannel(host: Host, channel: string): Endpoint {
  */
 export function findChannel(host: Host, portName: string): Endpoint | undefined {
   const port = portPath(host, portName);
-  if (port !== undefined) return portEndpoint(`port:${portName}`, () => port);
+  if (port !== undefined) return portEndpoint(host, `port:${portName}`, () => port);
   const socket = ZONE_SOCKETS.find((path) => existsSync(host.path(path)));
   if (socket !== undefined) return unixEndpoint(`unix:${socket}`, host.path(socket));
   const serial = SERIAL[host.platform];
   if (serial === undefined || !existsSync(host.path(serial))) return undefined;
   return shortText(host, PRODUCT).startsWith("SmartDC")
-    ? serialEndpoint(`serial:${serial}`, host.path(serial))
+    ? serialEndpoint(host, `serial:${serial}`, host.path(serial))
     : undefined;
 }
 
@@ -67,16 +69,44 @@ export function portNames(host: Host): string[] {
 }
 
 /** @param find gives the port's device, which may come and go */
-function portEndpoint(name: string, find: () => string): Endpoint {
-  const open: Endpoint["open"] = async (events) =>
-    (await import("./device-links.js")).openPort(find(), events);
-  return { name, isShared: true, open };
+function portEndpoint(host: Host, name: string, find: () => string): Endpoint {
+  return lineEndpoint(host, name, find, (path, links) => (events) => links.openPort(path, events));
 }
 
-function serialEndpoint(name: string, path: string): Endpoint {
+function serialEndpoint(host: Host, name: string, path: string): Endpoint {
+  return lineEndpoint(
+    host,
+    name,
+    () => path,
+    (at, links) => (events, call) => links.openSerial(at, events, call),
+  );
+}
+
+type DeviceLinks = typeof import("./device-links.js");
+
+function lineEndpoint(
+  host: Host,
+  name: string,
+  find: () => string,
+  opener: (path: string, links: DeviceLinks) => Endpoint["open"],
+): Endpoint {
+  const run = host.platform === "linux" ? "/run" : "/var/run";
+  const sharing = (): string => host.path(`${run}/pvbus/${basename(find())}.sock`);
+  const open: Endpoint["open"] = async (events, call) => {
+    const [links, { openOrJoin }] = await Promise.all([
+      import("./device-links.js"),
+      import("./shared-line.js"),
+    ]);
+    const openLine = opener(find(), links);
+    return openOrJoin(sharing(), () => openLine(events, call), events, call);
+  };
+  return { name, isShared: true, sharing, open };
+}
+
+function unixEndpoint(name: string, path: string): Endpoint {
   const open: Endpoint["open"] = async (events, call) =>
-    (await import("./device-links.js")).openSerial(path, events, call);
-  return { name, isShared: true, open };
+    (await import("./unix-link.js")).openUnix(name, path, events, call);
+  return { name, isShared: false, open };
 }
 
 function vsockEndpoint(name: string, cid: number, port: number): Endpoint {

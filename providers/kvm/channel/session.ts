@@ -86,6 +86,11 @@ export class Session {
     return this.#line.isOpen;
   }
 
+  /** Whether the line is another program's, who lets us have a part of it. */
+  get isPart(): boolean {
+    return this.#line.isPart;
+  }
+
   /** Resolves when the session is over. */
   get ended(): Promise<void> {
     return this.#line.ended;

@@ -2,7 +2,7 @@ import { createConnection, type Socket } from "node:net";
 import type { Call } from "../../../src/bus/call.js";
 import { type PvbusErrorCode, pvbusError } from "../../../src/bus/errors.js";
 import { fromSystemError } from "../../../src/bus/system-error.js";
-import type { Endpoint, Link, LinkEvents } from "./link.js";
+import type { Link, LinkEvents } from "./link.js";
 
 /** sun_path without its NUL: 108 bytes on Linux, 104 on the BSDs and macOS. Longer ones were cut silently in the past. */
 const MAX_PATH_BYTES = process.platform === "linux" ? 107 : 103;
@@ -17,27 +17,22 @@ const ADVICE = {
   ECONNREFUSED: "nobody serves there any more; start the host side",
 };
 
-/** A UNIX socket of a metadata service: of a zone, of a container, of a test. @param path where it is on this machine */
-export function unixEndpoint(name: string, path: string): Endpoint {
-  return {
-    name,
-    isShared: false,
-    open: async (events, call) => {
-      if (Buffer.byteLength(path) > MAX_PATH_BYTES)
-        throw pvbusError(
-          "ERR_UNAVAILABLE",
-          `the socket path of ${name} has more than ${MAX_PATH_BYTES} bytes; shorten it`,
-        );
-      const socket = createConnection({ path });
-      try {
-        await call.within(connected(socket), `the connection to ${name}`);
-      } catch (error) {
-        socket.destroy();
-        throw fromSystemError(error, { doing: `cannot connect to ${name}`, codes: CODES, advice: ADVICE });
-      }
-      return new SocketLink(socket, name, events);
-    },
-  };
+/** Connects to a UNIX socket: of a zone, of a container, of a test. @param path where it is on this machine */
+export async function openUnix(name: string, path: string, events: LinkEvents, call: Call): Promise<Link> {
+  if (Buffer.byteLength(path) > MAX_PATH_BYTES) {
+    throw pvbusError(
+      "ERR_UNAVAILABLE",
+      `the socket path of ${name} has more than ${MAX_PATH_BYTES} bytes; shorten it`,
+    );
+  }
+  const socket = createConnection({ path });
+  try {
+    await call.within(connected(socket), `the connection to ${name}`);
+  } catch (error) {
+    socket.destroy();
+    throw fromSystemError(error, { doing: `cannot connect to ${name}`, codes: CODES, advice: ADVICE });
+  }
+  return new SocketLink(socket, name, events);
 }
 
 function connected(socket: Socket): Promise<void> {

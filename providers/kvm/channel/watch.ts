@@ -4,7 +4,7 @@ import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
 import { isChannelKey } from "../keys.js";
 import type { Connected, Lease } from "./client.js";
 import { isDisconnected } from "./client.js";
-import type { MetadataChannel } from "./metadata.js";
+import { MAX_KEYS, type MetadataChannel } from "./metadata.js";
 import { SessionOver } from "./session.js";
 
 /** What a watch needs. */
@@ -15,6 +15,8 @@ export interface WatchParts {
   readonly prefix: string;
   /** First pause between two looks where the host tells of no changes. */
   readonly pollMs: number;
+  /** So often a host that tells of changes is asked whether it still does. */
+  readonly confirmMs: number;
   /** Called when every later change will be seen. */
   readonly ready: () => void;
   /** Aborts when the store closes. */
@@ -31,8 +33,6 @@ export interface ChannelChange {
 
 /** More keys than that are not noted one by one: all are looked through. */
 const MAX_NOTED = 1_000;
-/** So often a host that tells of changes is asked whether it still does. */
-const CONFIRM_MS = 30_000;
 const LONGEST_POLL_MS = 30_000;
 /** A look at everything takes no more than this part of the time. */
 const POLL_SHARE = 10;
@@ -128,7 +128,7 @@ class ChannelWatch {
   /** Has the host tell of changes. @returns false when it does not have that */
   async #follow(): Promise<boolean> {
     const { client } = this.#parts.channel;
-    this.#lease = client.lease();
+    this.#lease = client.lease(true);
     const connected = await client.connect(this.#call);
     if (!connected.host?.commands.includes("WATCH")) {
       this.#leave();
@@ -145,14 +145,21 @@ class ChannelWatch {
 
   /** Yields changes as they are told, until the link breaks. */
   async *#listen(): AsyncGenerator<ChannelChange, void, undefined> {
-    for (;;) {
+    for (let pause = this.#parts.confirmMs; ; ) {
       const { connected, id } = this.#current ?? {};
       if (connected === undefined || id === undefined) return;
       while (this.#isAllNoted || this.#noted.size > 0) yield* this.#news();
       if (this.#ending.signal.aborted || !connected.session.isOpen) return;
-      const isWoken = await this.#wait(CONFIRM_MS);
-      if (this.#ending.signal.aborted) return;
-      if (!isWoken && !(await connected.session.confirmWatch(id, this.#parts.prefix, this.#call))) return;
+      if (await this.#wait(pause)) {
+        if (this.#ending.signal.aborted) return;
+        continue;
+      }
+      const began = performance.now();
+      if (!(await connected.session.confirmWatch(id, this.#parts.prefix, this.#call))) return;
+      // On such a line a host may have been started anew without a sign: what it did not tell is found by looking.
+      this.#isAllNoted = this.#parts.channel.client.isShared;
+      while (this.#isAllNoted || this.#noted.size > 0) yield* this.#news();
+      pause = Math.max(this.#parts.confirmMs, (performance.now() - began) * POLL_SHARE);
     }
   }
 
@@ -184,6 +191,8 @@ class ChannelWatch {
       if (digest === this.#known.get(key)) continue;
       if (digest === undefined) this.#known.delete(key);
       else this.#known.set(key, digest);
+      if (this.#known.size > MAX_KEYS)
+        throw pvbusError("ERR_PROTOCOL", `the host tells of more than ${MAX_KEYS} keys; look at the host`);
       if (this.#isArmed) yield { key, value };
     }
   }

@@ -53,6 +53,11 @@ export class LineReader {
     return line;
   }
 
+  /** Length so far of the line that is not complete. */
+  get pending(): number {
+    return this.#length;
+  }
+
   /** Tells whether a line is longer than the limit. */
   isTooLong({ length }: Line): boolean {
     return length > this.#maxBytes;

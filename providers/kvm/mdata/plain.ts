@@ -15,6 +15,8 @@ export const NEGOTIATE = "NEGOTIATE V2\n";
 export const VERSION_2 = "V2_OK";
 
 const END = ".";
+const LF = 0x0a;
+const FIRST_BYTES = 256;
 
 /** Gives a request of version 1; it has GET and KEYS alone. */
 export function encodePlainRequest(command: "GET" | "KEYS", key = ""): Buffer {
@@ -30,7 +32,9 @@ export function encodePlainValue(value: Uint8Array): Buffer {
 /** Reads one answer of version 1, line by line. */
 export class PlainAnswerReader {
   readonly #maxBytes: number;
-  #lines: Buffer[] | undefined;
+  #isValue = false;
+  /** The value so far with a line end behind each line, as far as it is kept. */
+  #value: Buffer = Buffer.alloc(0);
   #bytes = 0;
 
   /** @param maxBytes longest value that is kept; a longer one counts as a failure */
@@ -40,31 +44,42 @@ export class PlainAnswerReader {
 
   /** Takes a line without its end; gives the answer when it is complete. The bytes are copied. */
   take(line: Buffer): Answer | undefined {
-    if (this.#lines === undefined) return this.#first(line.toString("latin1").trimEnd());
+    if (!this.#isValue) return this.#first(line.toString("latin1").trimEnd());
     const isDotted = line[0] === END.charCodeAt(0);
     // A carriage return may be the value's own, not so one behind the end.
-    if (isDotted && line.length <= 2 && line.toString("latin1").trimEnd() === END)
-      return this.#complete(this.#lines);
-    const content = isDotted ? line.subarray(1) : line;
-    this.#bytes += content.length + 1;
-    if (this.#bytes <= this.#maxBytes) this.#lines.push(Buffer.from(content));
+    if (isDotted && line.length <= 2 && line.toString("latin1").trimEnd() === END) return this.#complete();
+    this.#append(isDotted ? line.subarray(1) : line);
     return undefined;
+  }
+
+  #append(content: Buffer): void {
+    const at = this.#bytes;
+    this.#bytes += content.length + 1;
+    if (this.#bytes > this.#maxBytes + 1) return;
+    if (this.#bytes > this.#value.length) {
+      const grown = Buffer.alloc(Math.max(this.#bytes, 2 * this.#value.length, FIRST_BYTES));
+      this.#value.copy(grown, 0, 0, at);
+      this.#value = grown;
+    }
+    content.copy(this.#value, at);
+    this.#value[this.#bytes - 1] = LF;
   }
 
   #first(word: string): Answer | undefined {
     if (word === "SUCCESS") {
-      this.#lines = [];
+      this.#isValue = true;
       return undefined;
     }
     return word === "NOTFOUND" ? { kind: "missing" } : { kind: "failure", message: word };
   }
 
-  #complete(lines: readonly Buffer[]): Answer {
-    if (this.#bytes > this.#maxBytes) {
-      const message = `the value has ${this.#bytes} bytes, ${this.#maxBytes} are taken`;
+  #complete(): Answer {
+    // The last line's end is not the value's.
+    const bytes = Math.max(0, this.#bytes - 1);
+    if (bytes > this.#maxBytes) {
+      const message = `the value has ${bytes} bytes, ${this.#maxBytes} are taken`;
       return { kind: "failure", message };
     }
-    const ended = lines.flatMap((line, at) => (at === 0 ? [line] : [Buffer.from("\n"), line]));
-    return { kind: "success", value: Buffer.concat(ended) };
+    return { kind: "success", value: this.#value.subarray(0, bytes) };
   }
 }

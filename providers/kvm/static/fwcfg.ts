@@ -1,4 +1,4 @@
-import type { Call } from "../../../src/bus/call.js";
+import { Call } from "../../../src/bus/call.js";
 import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
 import type { Host } from "../../../src/host/host.js";
 import type { StaticEntry, StaticSource } from "./source.js";
@@ -16,7 +16,9 @@ const MAX_NUMBER_BYTES = 32;
 const MAX_ITEMS = 0x1_0000;
 /** A read costs the square of the size: so large a value is worth a warning. */
 const SLOW_BYTES = 64 * 1024;
-/** Values up to that size are part of a listing; of larger ones the name is. */
+/** Items of users have names that begin so; the others are of the firmware, often large, and always of its own format. */
+const USER_ITEMS = "opt/";
+/** Values of users' items up to that size are part of a listing; of others the name is. */
 const LISTED_BYTES = 16 * 1024;
 const MAX_DEPTH = 16;
 
@@ -74,7 +76,7 @@ export class FwCfgSource implements StaticSource {
     return this.#value(name, selector, bytes, call);
   }
 
-  /** Lists the items in the order of their selectors; those of QEMU itself are among them. */
+  /** Lists the items in the order of their selectors; those of the firmware by their names alone. */
   async *list(prefix: string, call: Call): AsyncGenerator<StaticEntry, void, undefined> {
     for (const [name, selector] of await this.#items(call)) {
       if (!name.startsWith(prefix)) continue;
@@ -83,7 +85,7 @@ export class FwCfgSource implements StaticSource {
   }
 
   async #listedValue(name: string, selector: string, call: Call): Promise<Uint8Array | undefined> {
-    if (selector === "") return undefined;
+    if (selector === "" || !name.startsWith(USER_ITEMS)) return undefined;
     const bytes = await this.#size(selector, call);
     return bytes > LISTED_BYTES ? undefined : this.#value(name, selector, bytes, call);
   }
@@ -124,7 +126,6 @@ export class FwCfgSource implements StaticSource {
 
   /** By key: the tree by name leaves out what its names make impossible (`opt/c` beside `opt/c/d`). */
   async #readItems(): Promise<ReadonlyMap<string, string>> {
-    const { Call } = await import("../../../src/bus/call.js");
     const call = new Call();
     const items = new Map<string, string>();
     const numbers = (await namesIn(this.#host, BY_KEY, call)).filter((name) => /^\d{1,5}$/.test(name));

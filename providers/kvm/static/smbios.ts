@@ -1,6 +1,8 @@
-import type { Call } from "../../../src/bus/call.js";
+import { Call } from "../../../src/bus/call.js";
 import { PvbusError } from "../../../src/bus/errors.js";
 import type { Host } from "../../../src/host/host.js";
+import { readFirmwareTable } from "../../../src/native/firmware-table.js";
+import { loadKoffi } from "../../../src/native/koffi.js";
 import { FIELDS, hasMixedUuids, listedNames, smbiosValues } from "./smbios-values.js";
 import type { StaticEntry, StaticSource } from "./source.js";
 import { isThere, readSourceFile } from "./source-files.js";
@@ -15,9 +17,9 @@ const MAX_TABLE_BYTES = 16 * 1024 * 1024;
 const MAX_ENTRY_POINT_BYTES = 256;
 const MAX_FIELD_BYTES = 4096;
 
-/** Tells whether the firmware describes the machine. */
+/** Tells whether the firmware describes the machine; Windows always has some table. */
 export function hasSmbios(host: Host): boolean {
-  return isThere(host, TABLE) || isThere(host, FIELD_FILES);
+  return isWindows(host) || isThere(host, TABLE) || isThere(host, FIELD_FILES);
 }
 
 /**
@@ -72,9 +74,13 @@ export class SmbiosSource implements StaticSource {
   }
 
   async #readValues(): Promise<Values> {
-    const { Call } = await import("../../../src/bus/call.js");
     const call = new Call();
     try {
+      if (isWindows(this.#host)) {
+        // It leaves the entry point out: no Windows that runs today is on firmware older than 2.6.
+        const table = readFirmwareTable(loadKoffi());
+        return { values: table === undefined ? new Map() : smbiosValues(table) };
+      }
       const table = await readSourceFile(this.#host, TABLE, { maxBytes: MAX_TABLE_BYTES }, call);
       if (table !== undefined) {
         const limits = { maxBytes: MAX_ENTRY_POINT_BYTES };
@@ -106,6 +112,11 @@ export class SmbiosSource implements StaticSource {
       throw error;
     }
   }
+}
+
+/** A captured tree has files, whatever runs here. */
+function isWindows({ platform, sysroot }: Host): boolean {
+  return platform === "win32" && sysroot === undefined;
 }
 
 /** What the table says, and why it could not be read where only the fields could. */

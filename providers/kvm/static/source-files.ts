@@ -47,7 +47,7 @@ export async function readSourceFile(
     await using handle = await fs.open(path, FLAGS);
     if (!(await handle.stat()).isFile())
       throw pvbusError("ERR_UNAVAILABLE", `${path} is no file; nothing was read`);
-    return readAll(handle, path, limits, call);
+    return await readAll(handle, path, limits, call);
   });
 }
 

@@ -94,7 +94,7 @@ export function printDetection(stdout: Sink, bus: Bus, paint: (text: string) => 
     const verbs = (["read", "write", "delete", "list", "watch"] as const).filter(
       (verb) => capabilities[verb],
     );
-    stdout.write(`  can: ${verbs.join(", ") || "nothing yet (no provider serves this type)"}\n`);
+    stdout.write(`  can: ${verbs.join(", ") || "nothing here (see pvbus doctor)"}\n`);
   }
   for (const { source, detail } of detection.unreadable)
     stdout.write(`not readable: ${source}: ${visible(detail)}\n`);

@@ -33,7 +33,7 @@ export class KvmHostSimulator implements AsyncDisposable {
   readonly commands: string[] = [];
   readonly #values = new Map<string, Buffer>();
   readonly #conversations = new Set<HostConversation>();
-  readonly #faults: KvmHostFault[] = [];
+  readonly #faults: (KvmHostFault | undefined)[] = [];
   #revision = 0;
   #server: Server | undefined;
   #path: string | undefined;
@@ -77,8 +77,8 @@ export class KvmHostSimulator implements AsyncDisposable {
     stream.once("close", () => this.#conversations.delete(conversation));
   }
 
-  /** Has the next answers go wrong, one fault each. */
-  fail(...faults: readonly KvmHostFault[]): void {
+  /** Has the next answers go wrong, one fault each; undefined for one that goes right. */
+  fail(...faults: readonly (KvmHostFault | undefined)[]): void {
     this.#faults.push(...faults);
   }
 

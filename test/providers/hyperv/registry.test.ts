@@ -8,7 +8,7 @@ interface Report {
   readonly failures: readonly { readonly fullTitle: string; readonly err: { readonly stack?: string } }[];
 }
 
-describe("Windows' registry as Hyper-V's store, in wine", () => {
+describe("Windows' registry as Hyper-V's store, and its SMBIOS, in wine", () => {
   it("passes the conformance suite and its own tests", async function () {
     const why = Wine.whyNot();
     if (why !== undefined) {
@@ -29,6 +29,7 @@ describe("Windows' registry as Hyper-V's store, in wine", () => {
         "output=report.json",
       ],
       "dist/test/windows/registry.js",
+      "dist/test/windows/smbios.js",
     );
     let report: Report;
     try {

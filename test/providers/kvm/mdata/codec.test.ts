@@ -343,3 +343,16 @@ describe("metadata lines", () => {
     expect(reader.next()?.bytes.toString()).to.equal("GET x");
   });
 });
+
+describe("plain answers of a hostile host", () => {
+  it("cost no more than their bytes, however many lines they have", () => {
+    const reader = new PlainAnswerReader(1_000_000);
+    reader.take(Buffer.from("SUCCESS"));
+    const empty = Buffer.alloc(0);
+    const before = process.memoryUsage().heapUsed;
+    for (let n = 0; n < 900_000; n++) reader.take(empty);
+    expect(process.memoryUsage().heapUsed - before).to.be.lessThan(50_000_000);
+    const answer = reader.take(Buffer.from("."));
+    expect(answer?.kind === "success" && answer.value.length).to.equal(899_999);
+  });
+});

@@ -1,0 +1,218 @@
+import { lstatSync, mkdirSync, rmSync } from "node:fs";
+import { createServer, type Server, type Socket } from "node:net";
+import { dirname } from "node:path";
+import { Call } from "../../../src/bus/call.js";
+import { PvbusError } from "../../../src/bus/errors.js";
+import { type Answer, encodeAnswer } from "../mdata/answer.js";
+import { decodeFrame, type Frame, isFrame } from "../mdata/frame.js";
+import { type Line, LineReader } from "../mdata/line-reader.js";
+import { INVALID_COMMAND, NEGOTIATE, VERSION_2 } from "../mdata/plain.js";
+import { decodeRequest, type Request } from "../mdata/request.js";
+import type { Link, LinkEvents } from "./link.js";
+import type { Session } from "./session.js";
+import { openUnix } from "./unix-link.js";
+
+/*
+ * A port or serial line has room for one program, and a watch keeps it for as long as it runs. Meanwhile it lets the other
+ * programs of the same user in: it speaks the host's side to them at a socket in a directory of that user's own, and hands
+ * their requests on.
+ */
+
+/** Programs that are let in at the same time. */
+const MAX_PROGRAMS = 32;
+/** Events that a program does not take pile up so far. */
+const MAX_WAITING_BYTES = 1024 * 1024;
+/** A request that is handed on waits no longer for the host; whoever asked gave up before. */
+const REQUEST_MS = 60_000;
+const OK: Answer = { kind: "success", value: Buffer.from("OK") };
+
+/** Opens a line; where another program has it and shares it, a part of it. @throws as the opening of the line */
+export async function openOrJoin(
+  socket: string,
+  open: () => Promise<Link>,
+  events: LinkEvents,
+  call: Call,
+): Promise<Link> {
+  try {
+    return await open();
+  } catch (error) {
+    if (!PvbusError.is(error) || error.code !== "ERR_BUSY" || !isSafe(dirname(socket))) throw error;
+    let link: Link;
+    try {
+      link = await openUnix(`unix:${socket}`, socket, events, call);
+    } catch {
+      // Nobody shares it, so it is taken.
+      throw error;
+    }
+    return {
+      isPart: true,
+      write: (data, during) => link.write(data, during),
+      ref: () => link.ref(),
+      unref: () => link.unref(),
+      close: () => link.close(),
+    };
+  }
+}
+
+/** Lets other programs have a part of a session. */
+export class SharedLine {
+  readonly #socket: string;
+  readonly #session: Session;
+  readonly #maxLineBytes: number;
+  readonly #programs = new Set<Socket>();
+  #server: Server | undefined;
+
+  /** Begins to let them in. Where the socket cannot be made nobody is, which is no failure: the line is theirs later. */
+  constructor(socket: string, session: Session, maxLineBytes: number) {
+    this.#socket = socket;
+    this.#session = session;
+    this.#maxLineBytes = maxLineBytes;
+    void session.ended.then(() => this.close());
+    if (!this.#clearPlace()) return;
+    this.#server = createServer((program) => this.#serve(program));
+    this.#server.maxConnections = MAX_PROGRAMS;
+    this.#server.on("error", () => this.close());
+    this.#server.listen(socket);
+    this.#server.unref();
+  }
+
+  /** Lets nobody in any more and ends what there is; they open the line themselves then. */
+  close(): void {
+    // It removes the socket too, before anybody else can have the line.
+    this.#server?.close();
+    this.#server = undefined;
+    for (const program of this.#programs) program.destroy();
+  }
+
+  /** Makes the directory, and removes what a program left that was killed: who has the line is the only one that listens. */
+  #clearPlace(): boolean {
+    try {
+      mkdirSync(dirname(this.#socket), { mode: 0o700, recursive: true });
+      if (!isSafe(dirname(this.#socket))) return false;
+      rmSync(this.#socket, { force: true });
+      return true;
+    } catch {
+      // Without rights to make it others have to wait.
+      return false;
+    }
+  }
+
+  #serve(program: Socket): void {
+    this.#programs.add(program);
+    const conversation = new ProgramConversation(program, this.#session, this.#maxLineBytes);
+    program.once("close", () => {
+      this.#programs.delete(program);
+      conversation.end();
+    });
+  }
+}
+
+/** One program that is let in: one request at a time, so that it costs one line and one answer. */
+class ProgramConversation {
+  readonly #program: Socket;
+  readonly #session: Session;
+  readonly #maxLineBytes: number;
+  readonly #reader: LineReader;
+  /** Ids of watches: the program's, ours. */
+  readonly #watches = new Map<string, string>();
+
+  constructor(program: Socket, session: Session, maxLineBytes: number) {
+    this.#program = program;
+    this.#session = session;
+    this.#maxLineBytes = maxLineBytes;
+    this.#reader = new LineReader(maxLineBytes);
+    program.on("error", () => program.destroy());
+    program.on("data", (chunk: Buffer) => {
+      program.pause();
+      this.#take(chunk).catch(() => program.destroy());
+    });
+  }
+
+  /** Ends its watches. */
+  end(): void {
+    for (const id of this.#watches.values()) this.#unwatch(id);
+    this.#watches.clear();
+  }
+
+  async #take(chunk: Buffer): Promise<void> {
+    this.#reader.push(chunk);
+    for (let line = this.#reader.next(); line !== undefined; line = this.#reader.next()) {
+      const answer = await this.#answer(line);
+      if (answer === undefined || this.#program.destroyed || this.#program.write(answer)) continue;
+      await new Promise<void>((resolve) => {
+        this.#program.once("drain", resolve);
+        this.#program.once("close", resolve);
+      });
+    }
+    if (this.#reader.pending > this.#maxLineBytes) throw new Error("a line without an end");
+    this.#program.resume();
+  }
+
+  async #answer(line: Line): Promise<Buffer | string | undefined> {
+    if (this.#reader.isTooLong(line)) throw new Error("a line that is too long");
+    if (!isFrame(line.bytes)) return this.#word(line.bytes.toString("latin1").trim());
+    const frame = decodeFrame(line.bytes);
+    return frame && encodeAnswer(frame.id, await this.#frameAnswer(frame));
+  }
+
+  #word(word: string): string {
+    this.end();
+    if (word === NEGOTIATE.trim()) return `${VERSION_2}\n`;
+    return word === "" ? `${INVALID_COMMAND}\n` : "FAILURE\n";
+  }
+
+  async #frameAnswer(frame: Frame): Promise<Answer> {
+    const request = decodeRequest(frame);
+    if (request === "unknown") return { kind: "failure", message: `Unknown command ${frame.word}` };
+    if (request === "invalid") return { kind: "failure", message: `Invalid ${frame.word} Request` };
+    const call = new Call({ timeoutMs: REQUEST_MS });
+    switch (request.command) {
+      case "WATCH":
+        return this.#watch(frame.id, request.prefix, call);
+      case "UNWATCH":
+        return this.#endWatch(request);
+      default:
+        return this.#session.request(request, call);
+    }
+  }
+
+  async #watch(id: string, prefix: string, call: Call): Promise<Answer> {
+    // It asks once more to see whether the host is alive.
+    const known = this.#watches.get(id);
+    if (known !== undefined)
+      return (await this.#session.confirmWatch(known, prefix, call)) ? OK : { kind: "missing" };
+    const own = await this.#session.watch(
+      prefix,
+      (event) => {
+        this.#program.write(encodeAnswer(id, { kind: "event", event }));
+        // It finds what it missed by comparing, when it is back.
+        if (this.#program.writableLength > MAX_WAITING_BYTES) this.#program.destroy();
+      },
+      call,
+    );
+    if (own === undefined) return { kind: "failure", message: "Too many watches" };
+    this.#watches.set(id, own);
+    if (this.#program.destroyed) this.end();
+    return OK;
+  }
+
+  #endWatch({ watch }: Extract<Request, { command: "UNWATCH" }>): Answer {
+    const own = this.#watches.get(watch);
+    if (own === undefined) return { kind: "missing" };
+    this.#watches.delete(watch);
+    this.#unwatch(own);
+    return OK;
+  }
+
+  #unwatch(id: string): void {
+    if (this.#session.isOpen)
+      this.#session.unwatch(id, new Call({ timeoutMs: REQUEST_MS })).catch(() => undefined);
+  }
+}
+
+/** Tells whether nobody but this user and root can put anything into a directory. */
+function isSafe(directory: string): boolean {
+  const stats = lstatSync(directory, { throwIfNoEntry: false });
+  if (stats === undefined || !stats.isDirectory() || (stats.mode & 0o022) !== 0) return false;
+  return stats.uid === 0 || stats.uid === process.geteuid?.();
+}

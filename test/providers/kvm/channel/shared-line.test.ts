@@ -1,0 +1,174 @@
+import { chmodSync, closeSync, existsSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { createConnection } from "node:net";
+import { join } from "node:path";
+import { expect } from "chai";
+import { KvmProvider, type KvmStore } from "../../../../providers/kvm/index.js";
+import { nodeHost } from "../../../../src/host/node-host.js";
+import { Call } from "../../../../src/index.js";
+import { DeviceStream } from "../../../../src/native/device-stream.js";
+import { KvmHostSimulator } from "../../../../src/testing/index.js";
+import { turn } from "../../../support/descriptors.js";
+import { DeviceDuplex, openPty } from "../../../support/device-duplex.js";
+import { rejects } from "../../../support/rejects.js";
+import { fileTree, removeTree } from "../../../support/trees.js";
+
+const isLinux = process.platform === "linux";
+const call = (timeoutMs = 5_000): Call => new Call({ timeoutMs });
+const text = (value: Uint8Array | undefined): string | undefined =>
+  value && Buffer.from(value).toString("utf8");
+
+/** A watch that runs until it is stopped. */
+class Watch {
+  readonly seen: string[] = [];
+  readonly #abort = new AbortController();
+  readonly ended: Promise<void>;
+  #news = (): void => undefined;
+
+  constructor(store: KvmStore, ready: () => void) {
+    this.ended = this.#run(store, ready);
+  }
+
+  async #run(store: KvmStore, ready: () => void): Promise<void> {
+    const during = new Call({ signal: this.#abort.signal, timeoutMs: Number.POSITIVE_INFINITY });
+    for await (const { key, value } of store.watch?.("meta/", during, { ready }) ?? []) {
+      this.seen.push(`${key}=${text(value)}`);
+      this.#news();
+    }
+  }
+
+  async until(change: string): Promise<void> {
+    while (!this.seen.includes(change)) await new Promise<void>((resolve) => (this.#news = resolve));
+  }
+
+  async stop(): Promise<void> {
+    this.#abort.abort();
+    await this.ended;
+  }
+}
+
+describe(`a line that a watch keeps${isLinux ? "" : " [pending: Linux only]"}`, () => {
+  let host: KvmHostSimulator;
+  let sysroot: string;
+  let socket: string;
+  let close: () => void;
+  const stores: KvmStore[] = [];
+
+  before(function () {
+    if (!isLinux) this.skip();
+  });
+  beforeEach(async () => {
+    host = new KvmHostSimulator();
+    host.set("k", "value");
+    const { fd, path, keeper } = openPty();
+    close = () => closeSync(keeper);
+    host.serve(await DeviceDuplex.over((options) => new DeviceStream(fd, options)));
+    sysroot = fileTree({ "dev/": "", "run/": "" });
+    symlinkSync(path, join(sysroot, "dev/ttyS1"));
+    socket = join(sysroot, "run/pvbus/ttyS1.sock");
+  });
+  afterEach(async () => {
+    for (const store of stores.splice(0)) await store.close();
+    host.disconnect();
+    close();
+    removeTree(sysroot);
+  });
+
+  /** What another program would do: nothing is common to the stores but the device. */
+  async function program(): Promise<KvmStore> {
+    const provider = new KvmProvider(nodeHost({ sysroot, platform: "linux" }));
+    const store = await provider.open({ channel: "serial:/dev/ttyS1", options: { idleMs: 5 } });
+    stores.push(store);
+    return store;
+  }
+  async function watching(): Promise<Watch> {
+    const store = await program();
+    let watch: Watch | undefined;
+    await new Promise<void>((resolve, reject) => {
+      watch = new Watch(store, resolve);
+      watch.ended.catch(reject);
+    });
+    while (!existsSync(socket)) await turn();
+    return watch as Watch;
+  }
+
+  it("is open to other programs of the same user meanwhile: they read, write, remove, list and watch", async () => {
+    const first = await watching();
+    const store = await program();
+    expect(text(await store.read("meta/k", call()))).to.equal("value");
+    await store.write?.("meta/from-second", Buffer.from([0xff, 0]), call());
+    expect(host.get("from-second")).to.deep.equal(Buffer.from([0xff, 0]));
+    expect(await store.delete?.("meta/from-second", call())).to.equal(true);
+    await rejects(store.write?.("meta/sdc:x", Buffer.from("v"), call()) as Promise<void>, "ERR_READ_ONLY");
+    const second = await watching();
+    const third = await watching();
+    host.set("live", "1");
+    for (const each of [first, second, third]) await each.until("meta/live=1");
+    await third.stop();
+    host.set("live", "2");
+    for (const each of [first, second]) await each.until("meta/live=2");
+    expect(third.seen).to.deep.equal(["meta/live=1"]);
+    for (const each of [first, second]) await each.stop();
+  });
+
+  it("goes to another program that watches when the first one ends", async () => {
+    const first = await watching();
+    const second = await watching();
+    await first.stop();
+    await stores[0]?.close();
+    host.set("after", "1");
+    await second.until("meta/after=1");
+    while (!existsSync(socket)) await turn();
+    expect(text(await (await program()).read("meta/k", call()))).to.equal("value");
+    await second.stop();
+  });
+
+  it("is no longer shared when the watch is over, and free when it is idle", async () => {
+    const watch = await watching();
+    await watch.stop();
+    while (existsSync(socket)) await turn();
+    expect(text(await (await program()).read("meta/k", call()))).to.equal("value");
+  });
+
+  it("has its socket where nobody else can reach it", async () => {
+    const watch = await watching();
+    expect(statSync(join(sysroot, "run/pvbus")).mode & 0o777).to.equal(0o700);
+    await watch.stop();
+  });
+
+  it("is taken when the directory of the socket is open to others: neither shared nor joined there", async () => {
+    const first = await watching();
+    chmodSync(join(sysroot, "run/pvbus"), 0o777);
+    await rejects((await program()).read("meta/k", call(300)), "ERR_BUSY");
+    await first.stop();
+    const store = await program();
+    const second = new Watch(store, () => undefined);
+    expect(text(await store.read("meta/k", call()))).to.equal("value");
+    expect(existsSync(socket)).to.equal(false);
+    await second.stop();
+  });
+
+  it("is shared though a program that was killed left its socket", async () => {
+    await (await watching()).stop();
+    while (existsSync(socket)) await turn();
+    await stores[0]?.close();
+    writeFileSync(socket, "");
+    const watch = await watching();
+    while (statSync(socket).isFile()) await turn();
+    expect(text(await (await program()).read("meta/k", call()))).to.equal("value");
+    await watch.stop();
+  });
+
+  it("costs the watch nothing when a program that was let in sends anything", async () => {
+    const watch = await watching();
+    const hostile = createConnection(socket);
+    hostile.on("error", () => undefined);
+    hostile.write(
+      Buffer.concat([Buffer.from("GET k\nV2 9 zz\n\n\xff\0\n", "latin1"), Buffer.alloc(20_000_000, 0x41)]),
+    );
+    await new Promise((resolve) => hostile.once("close", resolve));
+    expect(text(await (await program()).read("meta/k", call()))).to.equal("value");
+    host.set("live", "1");
+    await watch.until("meta/live=1");
+    await watch.stop();
+  });
+});
