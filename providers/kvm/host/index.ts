@@ -1,16 +1,20 @@
 export { type Administration, type GuestEntry, openAdministration } from "./administration.js";
 export { type HostConfiguration, parseConfiguration } from "./configuration.js";
 export {
+  type ConnectEndpoint,
   type Endpoint,
   endpointText,
+  type ListenEndpoint,
   parseEndpoint,
   type SocketOwner,
   type VsockMapping,
 } from "./endpoints.js";
 export { cloudHypervisorArguments } from "./launch/cloud-hypervisor.js";
 export {
+  type LaunchBytes,
   type LaunchChannel,
   type LaunchDescription,
+  type LaunchFile,
   type LaunchKey,
   type LaunchSource,
   type LaunchValue,
