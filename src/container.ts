@@ -11,6 +11,11 @@ const BUILT_IN = [
     type: "Hyper-V",
     load: async () => (await import("../providers/hyperv/module.js")).hypervModule,
   },
+  {
+    id: "vmware",
+    type: "VMware",
+    load: async () => (await import("../providers/vmware/module.js")).vmwareModule,
+  },
 ] as const;
 
 /** The bound providers, by id and by type. */

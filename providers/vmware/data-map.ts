@@ -169,7 +169,7 @@ class Entries {
 
 function wordsToBytes(words: readonly number[]): Buffer {
   const bytes = Buffer.alloc(words.length * WORD);
-  words.forEach((word, at) => bytes.writeUInt32BE(word, at * WORD));
+  for (const [at, word] of words.entries()) bytes.writeUInt32BE(word, at * WORD);
   return bytes;
 }
 

@@ -8,6 +8,11 @@ export interface RpcTransport {
   /** Whether it proves to the host that a privileged program speaks; undefined: not to be told from here. */
   readonly privileged: boolean | undefined;
   /**
+   * Connects where that is due: only then {@link RpcTransport.privileged} is known.
+   * @throws as {@link RpcTransport.exchange}
+   */
+  prepare(call: Call): Promise<void>;
+  /**
    * Sends a command and gives the reply. Calls do not overlap. Whatever it throws, the next call begins anew.
    * @throws ExchangeFailure for what a second try may mend; PvbusError `ERR_TIMEOUT`, `ERR_ABORTED`, `ERR_PROTOCOL`
    */
@@ -24,17 +29,25 @@ export class ExchangeFailure extends Error {
   readonly executed: boolean;
   /** It broke in a connection that was kept from before: that is no failure of the host, which drops idle ones. */
   readonly stale: boolean;
+  /** No connection came about. */
+  readonly connecting: boolean;
 
   /** @param message what broke, and what to do */
   constructor(
     code: PvbusErrorCode,
     message: string,
-    details: { readonly executed: boolean; readonly stale?: boolean; readonly cause?: unknown },
+    details: {
+      readonly executed: boolean;
+      readonly stale?: boolean;
+      readonly connecting?: boolean;
+      readonly cause?: unknown;
+    },
   ) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.name = "ExchangeFailure";
     this.code = code;
     this.executed = details.executed;
     this.stale = details.stale ?? false;
+    this.connecting = details.connecting ?? false;
   }
 }

@@ -85,7 +85,7 @@ function signatureOf(read: (leaf: number) => CpuidRegisters): string | undefined
   if ((read(1).ecx & HYPERVISOR_BIT) === 0) return undefined;
   const { ebx, ecx, edx } = read(BASE);
   const bytes = Buffer.alloc(12);
-  [ebx, ecx, edx].forEach((register, at) => bytes.writeUInt32LE(register >>> 0, at * 4));
+  for (const [at, register] of [ebx, ecx, edx].entries()) bytes.writeUInt32LE(register >>> 0, at * 4);
   return bytes.toString("latin1").replace(/\0+$/, "");
 }
 

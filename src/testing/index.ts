@@ -9,3 +9,14 @@ export { describeProviderConformance } from "./conformance/suite.js";
 export { HypervHostSimulator, KvpHostError, type KvpItem } from "./hyperv-host.js";
 export { MemoryProvider, type MemorySettings } from "./memory-provider.js";
 export { MemoryStore } from "./memory-store.js";
+export {
+  VmxBackdoor,
+  type VmxBackdoorOptions,
+  type VmxFault,
+  type VmxStep,
+  type VmxTrap,
+} from "./vmx/backdoor.js";
+export type { DataSetAccess, SimulatedDataSets } from "./vmx/data-sets.js";
+export { VmxHost, type VmxHostOptions, type VmxPeer } from "./vmx/host.js";
+export { VmxListener, type VmxListenerOptions, type VmxStreamFault } from "./vmx/listener.js";
+export type { SimulatedNamespaces } from "./vmx/namespaces.js";
