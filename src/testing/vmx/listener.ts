@@ -133,7 +133,7 @@ export class VmxListener implements AsyncDisposable {
       };
       try {
         stream = await listener.accept(
-          { bufferBytes: 65_536, onData: (data) => take(data), onEnd: end },
+          { bufferBytes: 65_536, onData: (data) => take(data), onEnd: end, onPeer },
           call,
         );
       } catch {
@@ -175,7 +175,7 @@ export class VmxListener implements AsyncDisposable {
     const reply = frame(this.#host.answer(request.payload, { privileged: peer.privileged }));
     if (fault === "silence") return;
     if (fault === "half") peer.write(reply.subarray(0, reply.length >> 1));
-    else if (fault !== "drop") this.#send(peer, fault ?? reply);
+    else if (typeof fault !== "string") this.#send(peer, fault ?? reply);
     if (request.fastClose || typeof fault === "string") peer.end();
   }
 
