@@ -64,7 +64,7 @@ export class BackdoorTransport implements RpcTransport {
       await this.#abandon();
       if (!(error instanceof ChannelFailure)) throw error;
       if (error.inBulk) this.#bulk = false;
-      throw this.#failure(error, stale);
+      throw this.#failure(error, { stale });
     }
   }
 
@@ -75,13 +75,16 @@ export class BackdoorTransport implements RpcTransport {
       } catch (error) {
         if (!(error instanceof ChannelFailure)) throw error;
         const pause = error.reason === "refused" ? OPEN_PAUSES_MS[attempt] : undefined;
-        if (pause === undefined) throw this.#failure(error, false);
+        if (pause === undefined) throw this.#failure(error, { connecting: true });
         await call.sleep(pause * (0.5 + Math.random()), "a free channel of VMware's backdoor");
       }
     }
   }
 
-  #failure(error: ChannelFailure, stale: boolean): unknown {
+  #failure(
+    error: ChannelFailure,
+    when: { readonly stale?: boolean; readonly connecting?: boolean },
+  ): unknown {
     const { message, executed } = error;
     switch (error.reason) {
       case "absent":
@@ -98,8 +101,8 @@ export class BackdoorTransport implements RpcTransport {
         return pvbusError("ERR_BUSY", `${message}; try again when the snapshot is done`, { cause: error });
       default:
         return new ExchangeFailure("ERR_DISCONNECTED", `${message}; try again`, {
+          ...when,
           executed,
-          stale,
           cause: error,
         });
     }
