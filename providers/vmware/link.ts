@@ -3,6 +3,7 @@ import type { Call } from "../../src/bus/call.js";
 import { PvbusError, type PvbusErrorCode } from "../../src/bus/errors.js";
 import { fromSystemError, isSystemError } from "../../src/bus/system-error.js";
 import type { DeviceStreamOptions } from "../../src/native/device-stream.js";
+import type { VsockOptions } from "../../src/native/vsock.js";
 
 /** What a stream tells its owner; nothing more behind `onEnd`. */
 export type LinkEvents = Pick<DeviceStreamOptions, "onData" | "onEnd">;
@@ -57,10 +58,15 @@ export class VsockSource implements LinkSource {
   readonly #cid: number;
   readonly #port: number;
   readonly #privilege: Privilege;
+  readonly #connect: (options: VsockOptions) => Promise<Link>;
   #privileged: boolean | undefined;
 
-  /** @param privilege `require` connects from a privileged port or not at all */
-  constructor(cid: number, port: number, privilege: Privilege) {
+  /**
+   * @param privilege `require` connects from a privileged port or not at all
+   * @param connect stands in for the kernel
+   */
+  constructor(cid: number, port: number, privilege: Privilege, connect = connectByKernel) {
+    this.#connect = connect;
     this.#cid = cid;
     this.#port = port;
     this.#privilege = privilege;
@@ -92,7 +98,6 @@ export class VsockSource implements LinkSource {
   }
 
   async #dial(events: LinkEvents, call: Call, privileged: boolean): Promise<Link> {
-    const { connectVsock } = await import("../../src/native/vsock.js");
     const { first, count } = PRIVILEGED_PORTS;
     let step = Math.floor(Math.random() * count);
     let resets = 0;
@@ -100,7 +105,7 @@ export class VsockSource implements LinkSource {
     for (let taken = 0; ; ) {
       call.check(`the connection to ${this.name}`);
       try {
-        return await connectVsock({
+        return await this.#connect({
           ...events,
           cid: this.#cid,
           port: this.#port,
@@ -120,6 +125,10 @@ export class VsockSource implements LinkSource {
       }
     }
   }
+}
+
+async function connectByKernel(options: VsockOptions): Promise<Link> {
+  return (await import("../../src/native/vsock.js")).connectVsock(options);
 }
 
 function failureOf(error: unknown): string | undefined {

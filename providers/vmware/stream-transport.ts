@@ -146,6 +146,7 @@ class Connection {
   #finish(error: unknown): void {
     this.#alive = false;
     this.#end = error;
+    void this.#link?.close();
     this.#settle({ error });
   }
 

@@ -166,7 +166,8 @@ export class VmxListener implements AsyncDisposable {
   }
 
   #answer(peer: Peer, body: Buffer): void {
-    const fault = this.#options.fault?.(this.commands++);
+    const count = this.commands++;
+    const fault = this.#options.fault?.(count);
     const request = fault === "drop-unread" ? undefined : parse(body);
     if (request === undefined) {
       peer.end();
