@@ -109,8 +109,7 @@ export class Tracer {
   /** A new program: its own file is mapped, its libraries come later. */
   #begun(tid: number): void {
     this.#ptrace.forget(tid);
-    this.#patched.clear();
-    this.#vsocks.clear();
+    if (tid === this.#main) this.#vsocks.clear();
     this.#patch(tid);
   }
 
@@ -121,7 +120,7 @@ export class Tracer {
       const offsets = name.startsWith("memfd:") ? this.#inPage(tid, start) : cpuidOffsets(path);
       for (const each of offsets) {
         const address = start + each - offset;
-        if (address < start || address >= end || this.#patched.has(address)) continue;
+        if (address < start || address >= end) continue;
         if (!this.#ptrace.read(tid, address, 2).equals(CPUID)) continue;
         this.#ptrace.write(tid, address, UD2);
         this.#patched.add(address);

@@ -26,7 +26,10 @@ export async function underVmware(
   const [specPath, reportPath] = [join(folder, "spec.json"), join(folder, "report.json")];
   try {
     const variables = Object.fromEntries(
-      Object.entries(spec.variables ?? {}).map(([key, value]) => [key, Buffer.from(value as string).toString("base64")]),
+      Object.entries(spec.variables ?? {}).map(([key, value]) => [
+        key,
+        Buffer.from(value as string).toString("base64"),
+      ]),
     );
     const whole: TrapSpec = { env: process.env, ...spec, variables, command };
     writeFileSync(specPath, JSON.stringify(whole));
@@ -51,8 +54,10 @@ export function whyNoTrapHost(): string | undefined {
 }
 
 function look(): { readonly why: string } | "possible" {
-  if (process.platform !== "linux" || process.arch !== "x64") return { why: "the trap host is for x86-64 Linux" };
-  if (spawnSync("objdump", ["--version"]).status !== 0) return { why: "no objdump (apt-get install binutils)" };
+  if (process.platform !== "linux" || process.arch !== "x64")
+    return { why: "the trap host is for x86-64 Linux" };
+  if (spawnSync("objdump", ["--version"]).status !== 0)
+    return { why: "no objdump (apt-get install binutils)" };
   const script = `
     const { Ptrace } = await import(${JSON.stringify(`${ROOT}/dist/test/support/trap-host/ptrace.js`)});
     const ptrace = new Ptrace();
@@ -63,5 +68,7 @@ function look(): { readonly why: string } | "possible" {
     encoding: "utf8",
     timeout: 10_000,
   });
-  return status === 0 ? "possible" : { why: `ptrace is not allowed here: ${stderr.trim().split("\n").at(-1)}` };
+  return status === 0
+    ? "possible"
+    : { why: `ptrace is not allowed here: ${stderr.trim().split("\n").at(-1)}` };
 }
