@@ -75,7 +75,7 @@ export class BackdoorTransport implements RpcTransport {
       } catch (error) {
         if (!(error instanceof ChannelFailure)) throw error;
         const pause = error.reason === "refused" ? OPEN_PAUSES_MS[attempt] : undefined;
-        if (pause === undefined) throw this.#failure(error, { connecting: true });
+        if (pause === undefined) throw this.#notOpened(error);
         await call.sleep(pause * (0.5 + Math.random()), "a free channel of VMware's backdoor");
       }
     }
@@ -83,7 +83,7 @@ export class BackdoorTransport implements RpcTransport {
 
   #failure(
     error: ChannelFailure,
-    when: { readonly stale?: boolean; readonly connecting?: boolean },
+    when: { readonly stale?: boolean },
   ): unknown {
     const { message, executed } = error;
     switch (error.reason) {

@@ -62,18 +62,16 @@ const ROWS: readonly Row[] = [
 ];
 
 /** Words for what a program printed and how it ended. */
-function ofTool({ report, stdout, stderr }: TrapRun, step: OwnStep, keysBefore: number): string {
-  const printed = shown(stdout);
-  const said = stderr.trim() === "" ? "" : ` ${code(stderr.trim())}`;
-  const ended = report.code === 0 ? "" : `exit ${report.code ?? `by signal ${report.signal}`}`;
-  if (step.verb === "get")
-    return [ended || printed, ended === "" ? "" : printed === "nothing" ? said : printed].join(" ").trim();
-  return `${ended || "exit 0"}${said}${effects(report.variables, keysBefore)}`;
+function ofTool({ report, stdout, stderr }: TrapRun, step: OwnStep): string {
+  const ended = report.signal === undefined ? `exit ${report.code}` : `signal ${report.signal}`;
+  const said = stderr.trim() === "" ? ended : `${ended} ${code(stderr.trim())}`;
+  if (step.verb === "get") return report.code === 0 ? shown(stdout) : said;
+  return said + effects(report.variables);
 }
 
-function effects(variables: Readonly<Record<string, string>>, before: number): string {
+function effects(variables: Readonly<Record<string, string>>): string {
   const pairs = Object.entries(variables);
-  if (pairs.length <= before) return ", nothing set";
+  if (pairs.length === 0) return ", nothing set";
   return pairs
     .map(([key, value]) => `, ${code(`${key}=${shortened(Buffer.from(value, "base64").toString())}`)}`)
     .join("");
@@ -85,7 +83,7 @@ function ofOurs(outcome: OwnOutcome, { report }: TrapRun, step: OwnStep): string
       report.commands.length === 0 && report.steps["SENDSIZE"] === undefined ? ", nothing sent" : "";
     return code(outcome.code) + sent;
   }
-  if (step.verb === "set") return `done${effects(report.variables, 0)}`;
+  if (step.verb === "set") return `done${effects(report.variables)}`;
   if (outcome.value === null) return "undefined";
   return shown(Buffer.from(outcome.value ?? "", "base64").toString());
 }
@@ -283,8 +281,12 @@ describe("VMware's own tools and ours under the trap host", function () {
     const lines = ["| command | `vmware-rpctool` | `vmtoolsd --cmd` | pvbus |", "| --- | --- | --- | --- |"];
     for (const { what, step, spec } of ROWS) {
       const text = step.verb === "get" ? `info-get ${step.key}` : `info-set ${step.key} ${step.value}`;
-      const theirs = [await rpctool(text, spec), await toolsd(text, spec)].map((run) => ofTool(run, step, 0));
-      const { run, outcomes } = await ours([step], spec);
+      const [tool, daemon, { run, outcomes }] = await Promise.all([
+        rpctool(text, spec),
+        toolsd(text, spec),
+        ours([step], spec),
+      ]);
+      const theirs = [tool, daemon].map((each) => ofTool(each, step));
       lines.push(`| ${[what, ...theirs, ofOurs(outcomes[0] as OwnOutcome, run, step)].join(" | ")} |`);
     }
     const cells = (line: string): string => line.replace(/ +\|/g, " |").replace(/-{3,}/g, "---").trim();
