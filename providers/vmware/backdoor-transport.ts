@@ -81,10 +81,16 @@ export class BackdoorTransport implements RpcTransport {
     }
   }
 
-  #failure(
-    error: ChannelFailure,
-    when: { readonly stale?: boolean },
-  ): unknown {
+  #notOpened(error: ChannelFailure): unknown {
+    if (error.reason !== "refused") return this.#failure(error, {});
+    return new ExchangeFailure("ERR_BUSY", `${error.message}: all of them may be in use; try again`, {
+      executed: false,
+      connecting: true,
+      cause: error,
+    });
+  }
+
+  #failure(error: ChannelFailure, when: { readonly stale?: boolean }): unknown {
     const { message, executed } = error;
     switch (error.reason) {
       case "absent":
