@@ -21,6 +21,7 @@ export interface TrapSpec {
     | undefined;
   readonly vsockPath?: string | undefined;
   readonly refusePrivilegedPorts?: boolean | undefined;
+  readonly lean?: boolean | undefined;
 }
 
 /** What a run showed. */
@@ -59,6 +60,7 @@ const tracer = new Tracer({
   backdoor: spec.backdoor === false ? undefined : machine,
   signature: spec.signature ?? "VMwareVMware",
   vsockPath: spec.vsockPath,
+  lean: spec.lean ?? false,
   refusePrivilegedPorts: spec.refusePrivilegedPorts ?? false,
 });
 const before = performance.now();

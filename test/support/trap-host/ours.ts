@@ -20,6 +20,7 @@ export interface OwnOutcome {
  * Our package as any program uses it, on the machine that it finds: `node ours.js '[{"verb":"get","key":"guestinfo.x"}]'`
  * prints the outcomes as JSON.
  */
+const TIME = { timeoutMs: 60_000 };
 const steps = JSON.parse(process.argv[2] ?? "[]") as readonly OwnStep[];
 const options = JSON.parse(process.argv[3] ?? "{}") as Record<string, unknown>;
 const bus = await openPvbus({ providerOptions: { vmware: options } });
@@ -38,10 +39,10 @@ async function act(
 ): Promise<Omit<OwnOutcome, "milliseconds">> {
   try {
     if (verb === "set") {
-      await target.write(key, value);
+      await target.write(key, value, TIME);
       return {};
     }
-    const found = await target.readBytes(key);
+    const found = await target.readBytes(key, TIME);
     return { value: found === undefined ? null : Buffer.from(found).toString("base64") };
   } catch (error) {
     if (!PvbusError.is(error)) throw error;

@@ -2,6 +2,7 @@ import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import { type Libc, openLibc } from "../../../src/native/libc.js";
 
 /* Linux sys/ptrace.h, for x86-64. */
+const PTRACE_CONT = 7;
 const PTRACE_GETREGS = 12;
 const PTRACE_SETREGS = 13;
 const PTRACE_SYSCALL = 24;
@@ -114,10 +115,10 @@ export class Ptrace {
       : { tid, kind: "signal", number: signal };
   }
 
-  /** Lets a thread run to its next stop, with a signal. A thread that is gone has nothing to do. */
-  resume(tid: number, signal = 0): void {
+  /** Lets a thread run to its next stop or system call, with a signal. A thread that is gone has nothing to do. */
+  resume(tid: number, signal = 0, atSyscalls = true): void {
     try {
-      this.request(PTRACE_SYSCALL, tid, BigInt(signal));
+      this.request(atSyscalls ? PTRACE_SYSCALL : PTRACE_CONT, tid, BigInt(signal));
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
     }

@@ -13,6 +13,8 @@ export interface TrapWorld {
   readonly signature: string;
   /** UNIX socket that stands in for the host's vsock; undefined: there is no vsock. */
   readonly vsockPath: string | undefined;
+  /** Looks at no system call behind the first patch: for measurements, of programs that map no more and have no vsock. */
+  readonly lean: boolean;
   /** Refuses privileged ports, as to a user without rights. */
   readonly refusePrivilegedPorts: boolean;
 }
@@ -95,15 +97,19 @@ export class Tracer {
       case "event":
         if (number === EVENT_EXEC) this.#begun(tid);
         else if (number === EVENT_STOP) this.#afterSyscall.delete(tid);
-        this.#ptrace.resume(tid);
+        this.#resume(tid);
         return;
       case "syscall":
         this.#syscall(tid);
-        this.#ptrace.resume(tid);
+        this.#resume(tid);
         return;
       default:
-        this.#ptrace.resume(tid, this.#emulated(tid, number) ? 0 : number);
+        this.#resume(tid, this.#emulated(tid, number) ? 0 : number);
     }
+  }
+
+  #resume(tid: number, signal = 0): void {
+    this.#ptrace.resume(tid, signal, !this.#world.lean || this.#patched.size === 0);
   }
 
   /** A new program: its own file is mapped, its libraries come later. */
