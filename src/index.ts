@@ -32,5 +32,6 @@ export { HOST, PROVIDER, type Token } from "./bus/tokens.js";
 export type { SnapshotDocument } from "./detect/capture.js";
 export type { DetectedInterface, DetectionReport, Evidence, EvidenceSource } from "./detect/report.js";
 export type { Clock, Host, Logger } from "./host/host.js";
+export { type NodeHostOptions, nodeHost } from "./host/node-host.js";
 export { type InterfaceRequest, type OpenOptions, openPvbus } from "./open.js";
 export { captureSnapshot, type SnapshotOptions } from "./snapshot.js";

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { expect } from "chai";
-import { HypervHostSimulator } from "../src/testing/index.js";
+import { HypervHostSimulator, HypervKernelSimulator } from "../src/testing/index.js";
 import { fixture, PoolTree, pairsOf, ROOT } from "./support/pools.js";
 import { start } from "./support/processes.js";
 
@@ -31,5 +31,19 @@ describe("examples", () => {
     const { stdout, stderr, code } = await done;
     expect([stderr, code]).to.deep.equal(["", 0]);
     expect(stdout).to.equal("waiting for External/role\nrole is db\n");
+  });
+
+  it("test-an-agent shows what the host of an agent sees", async function () {
+    const why = HypervKernelSimulator.whyNot();
+    if (why !== undefined) {
+      console.warn(`      NOT RUN: test-an-agent: ${why}`);
+      return this.skip();
+    }
+    const kvpd = [process.execPath, join(ROOT, "dist/bin/pvbus.cjs"), "kvpd", "-n"];
+    const { stdout, stderr, code } = await start(process.execPath, [
+      join(ROOT, "dist/examples/test-an-agent.js"),
+      ...kvpd,
+    ]).done;
+    expect([stdout, stderr, code]).to.deep.equal(["set: 0x0\nrole=db\n", "", 0]);
   });
 });

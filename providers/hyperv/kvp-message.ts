@@ -70,6 +70,17 @@ export interface KvpIpInfo {
   readonly dnsServers: string;
 }
 
+/** No adapter, no settings. */
+export const EMPTY_IP_INFO: KvpIpInfo = {
+  adapterId: "",
+  addressFamily: 0,
+  dhcpEnabled: 0,
+  ipAddresses: "",
+  subnets: "",
+  gateways: "",
+  dnsServers: "",
+};
+
 /** A request of the host as the kernel hands it over; byte fields are copies. */
 export type KvpRequest =
   | {
@@ -244,26 +255,17 @@ function putBytes(message: Buffer, at: number, size: number, bytes: Uint8Array):
   message.set(bytes, at);
 }
 
-/** Makes the reply to a request: the request itself with an error word. */
-export function encodeReply(request: Uint8Array, status: number): Buffer {
-  const reply = Buffer.from(request);
-  turnIntoReply(reply, status);
-  return reply;
-}
+/*
+ * A reply is its request with an error word and what was asked for: messages are turned in place, since a listing of a
+ * large pool is tens of thousands of them.
+ */
 
-/** Makes a request the reply to itself, in place. */
+/** Makes a request the reply to itself. */
 export function turnIntoReply(message: Buffer, status: number): void {
   message.writeUInt32LE(status >>> 0, 0);
 }
 
-/** Makes the reply to an ENUMERATE that found a record. @throws RangeError for a part that does not fit with its NUL */
-export function encodeEnumerateReply(request: Uint8Array, key: Uint8Array, value: Uint8Array): Buffer {
-  const reply = Buffer.from(request);
-  turnIntoEnumerateReply(reply, key, value);
-  return reply;
-}
-
-/** Makes an ENUMERATE the reply to itself, in place. @throws RangeError as {@link encodeEnumerateReply} */
+/** Makes an ENUMERATE the reply with a record. @throws RangeError for a part that does not fit with its NUL */
 export function turnIntoEnumerateReply(message: Buffer, key: Uint8Array, value: Uint8Array): void {
   turnIntoReply(message, 0);
   message.fill(0, ENUMERATE.keyAt);
@@ -271,19 +273,17 @@ export function turnIntoEnumerateReply(message: Buffer, key: Uint8Array, value: 
   putBytes(message, ENUMERATE.valueAt, HV_KVP_EXCHANGE_MAX_VALUE_SIZE, value);
 }
 
-/** Makes the reply to a GET that found a record: as many bytes of the value as the request asks for. */
-export function encodeGetReply(request: Uint8Array, value: Uint8Array, valueSize: number): Buffer {
-  const reply = encodeReply(request, 0);
-  reply.fill(0, EXCHANGE.valueAt, EXCHANGE.valueAt + valueSize);
-  reply.set(value.subarray(0, valueSize), EXCHANGE.valueAt);
-  return reply;
+/** Makes a GET the reply with a value: as many bytes of it as the request asks for. */
+export function turnIntoGetReply(message: Buffer, value: Uint8Array, valueSize: number): void {
+  turnIntoReply(message, 0);
+  message.fill(0, EXCHANGE.valueAt, EXCHANGE.valueAt + valueSize);
+  message.set(value.subarray(0, valueSize), EXCHANGE.valueAt);
 }
 
-/** Makes the reply to a GET_IP_INFO; the adapter's id stays as it came. @throws RangeError for a list longer than its field */
-export function encodeIpReply(request: Uint8Array, info: KvpIpInfo): Buffer {
-  const reply = encodeReply(request, 0);
-  putIpSettings(reply, info);
-  return reply;
+/** Makes a GET_IP_INFO the reply with settings; the adapter's id stays as it came. @throws RangeError for a list longer than its field */
+export function turnIntoIpReply(message: Buffer, info: KvpIpInfo): void {
+  turnIntoReply(message, 0);
+  putIpSettings(message, info);
 }
 
 /** Gives the error word of a reply. */

@@ -249,6 +249,28 @@ export class Pool implements StorePool {
   }
 
   /**
+   * Gives the value of the first record of a key's very bytes, a view that holds until the next call, without waiting.
+   * @returns "none" when there is no such record; undefined when the file is not known to be at rest, or not indexed yet
+   */
+  valueNow(key: Uint8Array): Uint8Array | "none" | undefined {
+    const stamp = this.#file.stamp();
+    if (!this.#file.holds(stamp) || !this.#isKnown(stamp)) return undefined;
+    const [offset] = (this.#known as Known).index.offsetsOfBytes(key);
+    if (offset === undefined) return "none";
+    const ahead = this.#ahead.record(stamp, offset);
+    if (ahead !== undefined) return decodeRecord(ahead).value;
+    if (this.#file.read(this.#record, offset) < RECORD_SIZE) return undefined;
+    return sameStamp(stamp, this.#file.stamp()) ? decodeRecord(this.#record).value : undefined;
+  }
+
+  /** Resolves with what a look at one consistent state of the file gives. */
+  examine<T>(call: Call, look: (index: PoolIndex, bytes: PoolBytes) => T): Promise<T> {
+    return this.#consistently(call, async (view) =>
+      look(await this.#indexOf(view, call), this.#file.bytes()),
+    );
+  }
+
+  /**
    * Runs an edit of the file's bytes under the exclusive locks. What it hands on must be one of pool-edit.ts's
    * changes, so that a kill at any instant leaves every record readable.
    */

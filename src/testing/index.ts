@@ -1,3 +1,4 @@
+export type { KvpIpInfo } from "../../providers/hyperv/kvp-message.js";
 export type { ConformanceRunner } from "./conformance/runner.js";
 export type {
   ConformanceKeys,
@@ -7,6 +8,14 @@ export type {
 } from "./conformance/subject.js";
 export { describeProviderConformance } from "./conformance/suite.js";
 export { HypervHostSimulator, KvpHostError, type KvpItem } from "./hyperv-host.js";
+export type { HostFailure } from "./kvp-device/driver.js";
+export {
+  type HostIpInfo,
+  type HostRecord,
+  HypervKernelSimulator,
+  type KernelSimulatorOptions,
+  KvpDriverAnswer,
+} from "./kvp-device/simulator.js";
 export { MemoryProvider, type MemorySettings } from "./memory-provider.js";
 export { MemoryStore } from "./memory-store.js";
 export {

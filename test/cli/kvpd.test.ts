@@ -3,9 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { encodeRequest, LINUX_KVP } from "../../providers/hyperv/kvp-message.js";
-import { HypervKernelSimulator, KvpDriverAnswer } from "../../src/testing/kvp-device/simulator.js";
+import { type HypervKernelSimulator, KvpDriverAnswer } from "../../src/testing/kvp-device/simulator.js";
 import { PROGRAM } from "../support/command-line.js";
-import { startAgent, whyNoAgent } from "../support/kvp-agents.js";
+import { startAgent, withSimulatedDevice } from "../support/kvp-agents.js";
 import { findPython, type Outcome, start } from "../support/processes.js";
 
 /** Runs pvbus where the simulated device is. */
@@ -63,22 +63,11 @@ describe("pvbus kvpd", function () {
   });
 
   describe("on the simulated device", () => {
-    let simulator: HypervKernelSimulator;
-
-    before(async function () {
-      const why = whyNoAgent("ours");
-      if (why === undefined) return;
-      console.warn(`      NOT RUN on a device: ${why}`);
-      this.skip();
-    });
-    beforeEach(async () => {
-      simulator = await HypervKernelSimulator.start();
-    });
-    afterEach(() => simulator.close());
+    const device = withSimulatedDevice();
 
     it("serves, says the two lines that the vendor's says, and ends with 0 on SIGTERM", async () => {
-      const { child, said, ended } = await startAgent(simulator, "ours");
-      expect(await simulator.set(0, "k", "v")).to.equal(0);
+      const { child, said, ended } = await startAgent(device(), "ours");
+      expect(await device().set(0, "k", "v")).to.equal(0);
       expect(readFileSync(`/proc/${child.pid}/comm`, "utf8").trim()).to.equal("pvbus-kvpd");
       child.kill("SIGTERM");
       expect(await ended).to.deep.equal({ code: 0, signal: null });
@@ -86,42 +75,44 @@ describe("pvbus kvpd", function () {
     });
 
     it("goes into the background when it serves; a second one is told that the device is taken", async () => {
-      const first = await runIn(simulator, ["kvpd"]);
+      const first = await runIn(device(), ["kvpd"]);
       expect(first).to.deep.include({ code: 0, stdout: "", stderr: "" });
-      expect(await simulator.set(0, "k", "v")).to.equal(0);
+      expect(await device().set(0, "k", "v")).to.equal(0);
       for (const args of [["kvpd"], ["kvpd", "-n"]]) {
-        const { code, stderr } = await runIn(simulator, args);
+        const { code, stderr } = await runIn(device(), args);
         expect(code).to.equal(1);
         expect(stderr).to.contain("another KVP daemon has it");
       }
-      const pid = (await simulator.agentPid()) as number;
+      const pid = (await device().agentPid()) as number;
       expect(readFileSync(`/proc/${pid}/stat`, "utf8").split(" ")[5], "session").to.equal(String(pid));
       process.kill(pid, "SIGTERM");
     });
 
     it("registers again after a reply that came too late", async () => {
-      await startAgent(simulator, "ours");
+      await startAgent(device(), "ours");
       const slow = encodeRequest({ operation: "enumerate", pool: 0, index: 0 }, LINUX_KVP);
-      const agent = (await simulator.agentPid()) as number;
+      const agent = (await device().agentPid()) as number;
       process.kill(agent, "SIGSTOP");
-      const failure = simulator.request(slow).catch((error: unknown) => error);
+      const failure = device()
+        .request(slow)
+        .catch((error: unknown) => error);
       await new Promise((resolve) => setTimeout(resolve, 50));
-      await simulator.expire();
+      await device().expire();
       expect(await failure)
         .to.be.instanceOf(KvpDriverAnswer)
         .with.property("why", "timeout");
       process.kill(agent, "SIGCONT");
-      await simulator.waitForRegistration(1, { timeoutMs: 10_000 });
-      expect(await simulator.set(0, "after", "it")).to.equal(0);
+      await device().waitForRegistration(1, { timeoutMs: 10_000 });
+      expect(await device().set(0, "after", "it")).to.equal(0);
     });
 
     it("registers again when the driver went away and came back", async () => {
-      const { said } = await startAgent(simulator, "ours");
-      await simulator.set(0, "k", "v");
-      await simulator.remove();
-      await simulator.restore();
-      await simulator.waitForRegistration(1, { timeoutMs: 10_000 });
-      expect(await simulator.list(0)).to.deep.equal([{ key: "k", value: "v" }]);
+      const { said } = await startAgent(device(), "ours");
+      await device().set(0, "k", "v");
+      await device().remove();
+      await device().restore();
+      await device().waitForRegistration(1, { timeoutMs: 10_000 });
+      expect(await device().list(0)).to.deep.equal([{ key: "k", value: "v" }]);
       expect(said()).to.contain("registering again");
     });
 
@@ -136,10 +127,10 @@ describe("pvbus kvpd", function () {
       const listener = start(python, ["-c", script, path]);
       await new Promise((resolve) => listener.child.stdout?.once("data", resolve));
       const env = { ...process.env, NOTIFY_SOCKET: path, WATCHDOG_USEC: "100000", JOURNAL_STREAM: "1:2" };
-      const running = runIn(simulator, ["kvpd", "-n"], env);
-      await simulator.waitForRegistration();
+      const running = runIn(device(), ["kvpd", "-n"], env);
+      await device().waitForRegistration();
       await new Promise((resolve) => setTimeout(resolve, 200));
-      process.kill((await simulator.agentPid()) as number, "SIGTERM");
+      process.kill((await device().agentPid()) as number, "SIGTERM");
       const { stdout } = await listener.done;
       expect(stdout.split("\n")[1]).to.equal("'READY=1\\nSTATUS=serving the host'");
       expect(stdout).to.contain("'WATCHDOG=1'").and.to.contain("'STOPPING=1'");
@@ -148,29 +139,18 @@ describe("pvbus kvpd", function () {
     });
 
     it("is what `pvbus doctor` looks for", async () => {
-      await startAgent(simulator, "ours");
-      const { stdout } = await runIn(simulator, ["doctor", "-t", "Hyper-V", "--json"]);
+      await startAgent(device(), "ours");
+      const { stdout } = await runIn(device(), ["doctor", "-t", "Hyper-V", "--json"]);
       const checks = JSON.stringify(JSON.parse(stdout));
       expect(checks).to.contain('"what":"the KVP daemon runs","works":true');
     });
   });
 
   describe("receive", () => {
-    let simulator: HypervKernelSimulator;
-
-    before(function () {
-      const why = whyNoAgent("ours");
-      if (why === undefined) return;
-      console.warn(`      NOT RUN on a device: ${why}`);
-      this.skip();
-    });
-    beforeEach(async () => {
-      simulator = await HypervKernelSimulator.start();
-    });
-    afterEach(() => simulator.close());
+    const device = withSimulatedDevice();
 
     it("prints the key that it waits for, and keeps all that the host sends with it", async () => {
-      const running = runIn(simulator, [
+      const running = runIn(device(), [
         "kvp",
         "receive",
         "--key",
@@ -180,25 +160,25 @@ describe("pvbus kvpd", function () {
         "--quiet",
         "0.3",
       ]);
-      await simulator.waitForRegistration();
-      expect(await simulator.set(3, "HostName", "HV-01")).to.equal(0);
-      expect(await simulator.set(0, "ignition.config", "{}\n")).to.equal(0);
-      expect(await simulator.set(0, "later", "too")).to.equal(0);
-      expect((await simulator.list(2)).length, "answers the host besides").to.equal(10);
+      await device().waitForRegistration();
+      expect(await device().set(3, "HostName", "HV-01")).to.equal(0);
+      expect(await device().set(0, "ignition.config", "{}\n")).to.equal(0);
+      expect(await device().set(0, "later", "too")).to.equal(0);
+      expect((await device().list(2)).length, "answers the host besides").to.equal(10);
       expect(await running).to.deep.include({ code: 0, stdout: "{}\n\n", stderr: "" });
-      await startAgent(simulator, "ours");
-      expect(await simulator.list(0)).to.deep.equal([
+      await startAgent(device(), "ours");
+      expect(await device().list(0)).to.deep.equal([
         { key: "ignition.config", value: "{}\n" },
         { key: "later", value: "too" },
       ]);
-      expect(await simulator.list(3)).to.deep.equal([{ key: "HostName", value: "HV-01" }]);
+      expect(await device().list(3)).to.deep.equal([{ key: "HostName", value: "HV-01" }]);
     });
 
     it("without a key prints what came until the host fell silent", async () => {
-      const running = runIn(simulator, ["kvp", "receive", "--quiet", "0.2", "--json"]);
-      await simulator.waitForRegistration();
-      await simulator.set(0, "a", "1");
-      await simulator.set(3, "b", "2");
+      const running = runIn(device(), ["kvp", "receive", "--quiet", "0.2", "--json"]);
+      await device().waitForRegistration();
+      await device().set(0, "a", "1");
+      await device().set(3, "b", "2");
       const { code, stdout } = await running;
       expect(code).to.equal(0);
       expect(JSON.parse(stdout)).to.deep.equal([
@@ -208,7 +188,7 @@ describe("pvbus kvpd", function () {
     });
 
     it("names the keys that did not come, and keeps what did", async () => {
-      const running = runIn(simulator, [
+      const running = runIn(device(), [
         "kvp",
         "receive",
         "--key",
@@ -218,31 +198,31 @@ describe("pvbus kvpd", function () {
         "--timeout",
         "1",
       ]);
-      await simulator.waitForRegistration();
-      await simulator.set(0, "a", "1");
+      await device().waitForRegistration();
+      await device().set(0, "a", "1");
       const { code, stderr } = await running;
       expect(code).to.equal(1);
       expect(stderr)
         .to.contain("External/b")
         .and.to.contain("[ERR_TIMEOUT]")
         .and.not.to.contain("External/a");
-      await startAgent(simulator, "ours");
-      expect(await simulator.list(0)).to.deep.equal([{ key: "a", value: "1" }]);
+      await startAgent(device(), "ours");
+      expect(await device().list(0)).to.deep.equal([{ key: "a", value: "1" }]);
     });
 
     it("beside a running daemon waits for its pools", async () => {
-      await startAgent(simulator, "ours");
-      await simulator.set(0, "there", "already");
-      const there = await runIn(simulator, ["kvp", "receive", "--key", "there", "--timeout", "20"]);
+      await startAgent(device(), "ours");
+      await device().set(0, "there", "already");
+      const there = await runIn(device(), ["kvp", "receive", "--key", "there", "--timeout", "20"]);
       expect(there).to.deep.include({ code: 0, stdout: "already\n" });
-      const waiting = runIn(simulator, ["kvp", "receive", "--key", "late", "--timeout", "20", "-v"]);
+      const waiting = runIn(device(), ["kvp", "receive", "--key", "late", "--timeout", "20", "-v"]);
       await new Promise((resolve) => setTimeout(resolve, 800));
-      await simulator.set(0, "late", "but here");
+      await device().set(0, "late", "but here");
       expect(await waiting).to.deep.include({ code: 0, stdout: "but here\n" });
     });
 
     it("refuses keys that no host sends", async () => {
-      const { code, stderr } = await runIn(simulator, ["kvp", "receive", "--key", "Guest/x"]);
+      const { code, stderr } = await runIn(device(), ["kvp", "receive", "--key", "Guest/x"]);
       expect(code).to.equal(1);
       expect(stderr).to.contain("[ERR_KEY_INVALID]");
     });

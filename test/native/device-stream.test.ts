@@ -13,10 +13,10 @@ import { join } from "node:path";
 import { expect } from "chai";
 import { Call, PvbusError } from "../../src/index.js";
 import { DeviceStream, type DeviceStreamOptions, openDevice } from "../../src/native/device-stream.js";
-import { type Koffi, loadKoffi } from "../../src/native/koffi.js";
 import { openLibc } from "../../src/native/libc.js";
 import { closeIfOpen, makeFifo, openDescriptors, socketPair, turn } from "../support/descriptors.js";
 import { rejects } from "../support/rejects.js";
+import { countingKoffi, watchedKoffi } from "../support/watched-koffi.js";
 
 const isLinux = process.platform === "linux";
 
@@ -225,26 +225,8 @@ describe(`device streams${isLinux ? "" : " [pending: Linux only]"}`, () => {
   });
 
   it("never write on this thread when told to use another", async () => {
-    const real = loadKoffi();
     let direct = 0;
-    const watched = {
-      ...real,
-      load: (name: string | null) => {
-        const library = real.load(name);
-        return {
-          ...library,
-          func: (declaration: string) => {
-            const declared = library.func(declaration);
-            if (!declaration.includes(" write(")) return declared;
-            const counted = (...args: unknown[]): unknown => {
-              direct++;
-              return declared(...args);
-            };
-            return Object.assign(counted, { async: declared.async });
-          },
-        };
-      },
-    } as unknown as Koffi;
+    const watched = countingKoffi(/ write\(/, () => direct++);
     const [stream, peer] = pair("stream", { writes: "thread", koffi: () => watched, mechanism: "handle" });
     await stream.write(Buffer.from("threaded"));
     expect([String(read(peer)), direct]).to.deep.equal(["threaded", 0]);
@@ -265,26 +247,16 @@ describe(`device streams${isLinux ? "" : " [pending: Linux only]"}`, () => {
 
   it("do not spin at a peer that is ready for nothing", async () => {
     // A virtio port whose host end is closed says so: ready by its hang-up, and EAGAIN.
-    const real = loadKoffi();
     let calls = 0;
-    const full = {
-      ...real,
-      load: (name: string | null) => {
-        const library = real.load(name);
-        return {
-          ...library,
-          func: (declaration: string) => {
-            if (!declaration.includes(" write(")) return library.func(declaration);
-            const close = library.func("int read(int, void *, size_t)");
-            // An empty non-blocking socket makes the same errno.
-            return (fd: number) => {
-              calls++;
-              return close(fd, Buffer.alloc(1), 1);
-            };
-          },
-        };
-      },
-    } as unknown as Koffi;
+    const full = watchedKoffi((declaration, declare) => {
+      if (!declaration.includes(" write(")) return declare(declaration);
+      const read = declare("int read(int, void *, size_t)");
+      // An empty non-blocking socket makes the same errno.
+      return (fd) => {
+        calls++;
+        return read(fd, Buffer.alloc(1), 1);
+      };
+    });
     const [stream] = pair("stream", { koffi: () => full });
     await rejects(stream.write(Buffer.from("x"), new Call({ timeoutMs: 300 })), "ERR_TIMEOUT");
     expect(calls).to.be.within(2, 20);

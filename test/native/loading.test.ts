@@ -1,8 +1,8 @@
 import { expect } from "chai";
 import { tryLockFile } from "../../src/native/file-lock.js";
-import { type Koffi, loadKoffi } from "../../src/native/koffi.js";
 import { PoolTree, ROOT } from "../support/pools.js";
 import { start } from "../support/processes.js";
+import { watchedKoffi } from "../support/watched-koffi.js";
 
 const native = (name: string): string => JSON.stringify(`${ROOT}/dist/src/native/${name}.js`);
 
@@ -68,21 +68,11 @@ describe("native layer", () => {
   });
 
   it("declares its functions once, however often it is called", () => {
-    const real = loadKoffi();
     let declared = 0;
-    const counting = {
-      ...real,
-      load: (name: string | null) => {
-        const library = real.load(name);
-        return {
-          ...library,
-          func: (...args: [string]) => {
-            declared++;
-            return library.func(...args);
-          },
-        };
-      },
-    } as unknown as Koffi;
+    const counting = watchedKoffi((declaration, declare) => {
+      declared++;
+      return declare(declaration);
+    });
     for (let i = 0; i < 100; i++) {
       expect(() => tryLockFile(1_000_000, { mode: "shared", koffi: () => counting })).to.throw();
     }

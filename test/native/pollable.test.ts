@@ -2,7 +2,6 @@ import { closeSync, constants, mkdtempSync, openSync, rmSync, writeSync } from "
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
-import { type Koffi, loadKoffi } from "../../src/native/koffi.js";
 import { openLibc } from "../../src/native/libc.js";
 import { openPollWaiter } from "../../src/native/poll-waiter.js";
 import { pollMechanism } from "../../src/native/pollability.js";
@@ -17,6 +16,7 @@ import {
 } from "../support/descriptors.js";
 import { ROOT } from "../support/pools.js";
 import { start } from "../support/processes.js";
+import { countingKoffi, watchedKoffi } from "../support/watched-koffi.js";
 
 const isLinux = process.platform === "linux";
 
@@ -254,7 +254,7 @@ describe(`pollable descriptors${isLinux ? "" : " [pending: Linux only]"}`, () =>
         const path = join(folder, "fifo");
         makeFifo(path);
         let calls = 0;
-        const counting = countPolls(() => calls++);
+        const counting = countingKoffi(/ (?:poll|read)\(/, () => calls++);
         const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
         fds.push(fd);
         const received = new Received();
@@ -360,25 +360,15 @@ describe(`pollable descriptors${isLinux ? "" : " [pending: Linux only]"}`, () =>
 
   it("end by the error of a poll(2) that cannot be made", async () => {
     const [mine] = pair("stream");
-    const real = loadKoffi();
-    const failing = {
-      ...real,
-      load: (name: string | null) => {
-        const library = real.load(name);
-        return {
-          ...library,
-          func: (declaration: string) => {
-            const declared = library.func(declaration);
-            if (!declaration.startsWith("int poll(")) return declared;
-            return Object.assign((...args: unknown[]) => declared(...args), {
-              async: () => {
-                throw new Error("Too many asynchronous calls are running");
-              },
-            });
-          },
-        };
-      },
-    } as unknown as Koffi;
+    const failing = watchedKoffi((declaration, declare) => {
+      const declared = declare(declaration);
+      if (!declaration.startsWith("int poll(")) return declared;
+      return Object.assign((...args: unknown[]) => declared(...args), {
+        async: () => {
+          throw new Error("Too many asynchronous calls are running");
+        },
+      });
+    });
     const received = new Received();
     open(mine, { ...received.options, mechanism: "call", koffi: () => failing });
     const [error] = await received.atLeast(1);
@@ -398,26 +388,3 @@ describe(`pollable descriptors${isLinux ? "" : " [pending: Linux only]"}`, () =>
     expect(numbers).to.deep.equal(pairs.map((_, index) => index));
   });
 });
-
-/** A koffi that counts the calls of read(2) and poll(2). */
-function countPolls(count: () => void): Koffi {
-  const real = loadKoffi();
-  return {
-    ...real,
-    load: (name: string | null) => {
-      const library = real.load(name);
-      return {
-        ...library,
-        func: (declaration: string) => {
-          const declared = library.func(declaration);
-          if (!/ (?:poll|read)\(/.test(declaration)) return declared;
-          const counted = (...args: unknown[]): unknown => {
-            count();
-            return declared(...args);
-          };
-          return Object.assign(counted, { async: declared.async });
-        },
-      };
-    },
-  } as unknown as Koffi;
-}

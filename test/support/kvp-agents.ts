@@ -66,3 +66,19 @@ export function someMac(): string | undefined {
     .map((name) => readFileSync(`/sys/class/net/${name}/address`, "utf8").trim().toUpperCase())
     .find((mac) => mac !== "" && mac !== "00:00:00:00:00:00");
 }
+
+/** Gives each test of a suite a simulated device of its own; without one here the suite is pending. */
+export function withSimulatedDevice(): () => HypervKernelSimulator {
+  let simulator: HypervKernelSimulator;
+  before(function () {
+    const why = whyNoAgent("ours");
+    if (why === undefined) return;
+    console.warn(`      NOT RUN on a device: ${why}`);
+    this.skip();
+  });
+  beforeEach(async () => {
+    simulator = await HypervKernelSimulator.start();
+  });
+  afterEach(() => simulator.close());
+  return () => simulator;
+}

@@ -1,4 +1,9 @@
-import { encodeRequest, type KvpRequest, LINUX_KVP } from "../../providers/hyperv/kvp-message.js";
+import {
+  EMPTY_IP_INFO,
+  encodeRequest,
+  type KvpRequest,
+  LINUX_KVP,
+} from "../../providers/hyperv/kvp-message.js";
 
 /** One request of the script. */
 export interface ScriptStep {
@@ -142,15 +147,7 @@ export function requestScript(mac: string): readonly ScriptStep[] {
     script.add(`operation ${number}`, { operation: "unknown", number }, { differs: "unknown operation" });
   }
 
-  const info = {
-    adapterId: mac,
-    addressFamily: 0,
-    dhcpEnabled: 0,
-    ipAddresses: "",
-    subnets: "",
-    gateways: "",
-    dnsServers: "",
-  };
+  const info = { ...EMPTY_IP_INFO, adapterId: mac };
   for (const adapterId of [mac, mac.toLowerCase(), "", "00:00:00:00:00:99", "eth0", "'; id #"]) {
     for (const addressFamily of [0, 1, 2, 3, 255])
       script.add(`GET_IP_INFO ${adapterId} ${addressFamily}`, {

@@ -29,11 +29,11 @@ export interface KvpDaemonOptions {
   readonly onSet?: ((pool: PoolInfo, key: string, value: string) => void) | undefined;
   /** Told of every registration with the driver's version text: the host is being served. */
   readonly onRegistered?: ((version: string) => void) | undefined;
-  /** Stands in for the kernel's device. */
+  /** Stands in for the kernel's device. @internal */
   readonly openDevice?: OpenKvpDevice | undefined;
-  /** Stands in for the computed Auto pool. */
+  /** Stands in for the computed Auto pool. @internal */
   readonly auto?: AutoValues | undefined;
-  /** Stands in for the network's settings. */
+  /** Stands in for the network's settings. @internal */
   readonly ip?: IpService | undefined;
 }
 
@@ -49,7 +49,8 @@ const PREPARE_MS = 1_000;
 /** A KVP daemon, ready to run. */
 export interface KvpService {
   /**
-   * Serves until the signal fires, see {@link KvpDaemon.run}; then the pool files are closed.
+   * Serves until the signal fires; a request at hand is finished, then the pool files are closed. A device that is lost
+   * later is opened again, with growing pauses.
    * @throws PvbusError when the pools or the device cannot be opened at the start
    */
   run(signal: AbortSignal): Promise<void>;

@@ -24,8 +24,8 @@ export interface KvpDaemonParts {
   readonly timeLimitMs: number;
   /** Makes a message the reply to itself if that takes no waiting, and tells whether it did. Never throws. */
   readonly answerNow?: ((message: Buffer) => boolean) | undefined;
-  /** Answers one message; never rejects. */
-  readonly answer: (message: Buffer, call: Call) => Promise<Buffer>;
+  /** Makes a message the reply to itself; never rejects. */
+  readonly answer: (message: Buffer, call: Call) => Promise<void>;
   /** Told of every registration, with the driver's version text. */
   readonly onRegistered?: ((version: string) => void) | undefined;
   /** Messages. */
@@ -84,6 +84,8 @@ class Session {
   readonly #parts: KvpDaemonParts;
   readonly #device: KvpDevice;
   readonly #waiting: Buffer[] = [];
+  /** The one request at hand, as the driver knows no second: a copy for each would be garbage of megabytes. */
+  readonly #request: Buffer;
   readonly #call = new AbortController();
   #busy = false;
   #registered: boolean;
@@ -92,6 +94,7 @@ class Session {
 
   constructor(parts: KvpDaemonParts, signal: AbortSignal) {
     this.#parts = parts;
+    this.#request = Buffer.alloc(parts.layout.messageBytes);
     this.#registered = !parts.layout.answersRegistration;
     const over = new Promise<Error | undefined>((resolve) => {
       this.#end = resolve;
@@ -137,11 +140,16 @@ class Session {
     if (!this.#registered || this.#busy || this.#over || message.length < this.#parts.layout.messageBytes) {
       return false;
     }
-    if (this.#parts.answerNow?.(message) !== true) return false;
+    if (this.#parts.answerNow?.(message) !== true) {
+      message.copy(this.#request);
+      this.#busy = true;
+      // Not from within the event, where no promise goes on.
+      setImmediate(() => void this.#serve(this.#request));
+      return true;
+    }
     try {
       this.#device.send(message);
     } catch (error) {
-      // Not from within the event, where no promise goes on.
       setImmediate(() => this.#fail(asError(error)));
     }
     return true;
@@ -167,21 +175,22 @@ class Session {
       );
       return;
     }
-    this.#waiting.push(message);
-    if (!this.#busy) void this.#serve();
+    if (this.#busy) this.#waiting.push(message);
+    else void this.#serve(message);
   }
 
-  /** Answers what waits, one after the other: the driver knows one request at a time. */
-  async #serve(): Promise<void> {
+  /** Answers a request and what comes meanwhile, one after the other. */
+  async #serve(first: Buffer): Promise<void> {
     this.#busy = true;
-    for (let message = this.#waiting.shift(); message !== undefined; message = this.#waiting.shift()) {
+    for (let message: Buffer | undefined = first; message !== undefined && !this.#call.signal.aborted; ) {
       const call = new Call({
         signal: this.#call.signal,
         timeoutMs: this.#parts.timeLimitMs * HEAD_START,
       });
-      const reply = await this.#parts.answer(message, call);
+      await this.#parts.answer(message, call);
       if (this.#call.signal.aborted) break;
-      this.#send(reply);
+      this.#send(message);
+      message = this.#waiting.shift();
     }
     this.#busy = false;
     if (this.#over) this.#end(undefined);

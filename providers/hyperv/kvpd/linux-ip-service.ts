@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { Call } from "../../../src/bus/call.js";
 import type { Host } from "../../../src/host/host.js";
 import { type InterfaceAddress, interfaceAddresses } from "../../../src/native/interface-addresses.js";
-import type { KvpIpInfo } from "../kvp-message.js";
+import { EMPTY_IP_INFO, type KvpIpInfo } from "../kvp-message.js";
 import { writeWhole } from "./atomic-file.js";
 import { type IpTarget, ifcfgText, keyfileText } from "./ip-files.js";
 import {
@@ -60,7 +60,7 @@ export class LinuxIpService implements IpService {
     // Of a virtual function and its synthetic twin, which share their MAC, one has the addresses.
     const own = named.map((name) => ({ name, list: all.filter((each) => belongsTo(each, name)) }));
     const chosen = own.find(({ list }) => list.length > 0);
-    if (chosen === undefined) return { ...EMPTY, adapterId };
+    if (chosen === undefined) return { ...EMPTY_IP_INFO, adapterId };
     const [dns, dhcp] = await Promise.all([this.#nameServers(call), this.#usesDhcp(chosen.name, call)]);
     return {
       adapterId,
@@ -147,16 +147,6 @@ export class LinuxIpService implements IpService {
     }
   }
 }
-
-const EMPTY: KvpIpInfo = {
-  adapterId: "",
-  addressFamily: 0,
-  dhcpEnabled: 0,
-  ipAddresses: "",
-  subnets: "",
-  gateways: "",
-  dnsServers: "",
-};
 
 function nameserverLines(text: string): string[] {
   return text

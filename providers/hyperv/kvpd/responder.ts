@@ -5,13 +5,11 @@ import type { Logger } from "../../../src/host/host.js";
 import { HV_KVP_EXCHANGE_MAX_KEY_SIZE, HV_KVP_EXCHANGE_MAX_VALUE_SIZE, type PoolRecord } from "../codec.js";
 import {
   decodeRequest,
-  encodeEnumerateReply,
-  encodeGetReply,
-  encodeIpReply,
-  encodeReply,
   type KvpLayout,
   type KvpRequest,
   turnIntoEnumerateReply,
+  turnIntoGetReply,
+  turnIntoIpReply,
   turnIntoReply,
 } from "../kvp-message.js";
 import type { ServedPool } from "./served-pool.js";
@@ -43,7 +41,7 @@ export interface ResponderParts {
   readonly onSet?: ((pool: number, key: Uint8Array, value: Uint8Array) => void) | undefined;
 }
 
-/** Answers the host's requests, one message for each; any bytes get a reply. */
+/** Answers the host's requests by making each message the reply to itself; any bytes get one. */
 export class KvpResponder {
   readonly #parts: ResponderParts;
 
@@ -52,11 +50,11 @@ export class KvpResponder {
     this.#parts = parts;
   }
 
-  /** Resolves with the reply to a message; never rejects. */
-  async answer(message: Buffer, call: Call): Promise<Buffer> {
+  /** Resolves when a message is its reply; never rejects. */
+  async answer(message: Buffer, call: Call): Promise<void> {
     const request = decodeRequest(message, this.#parts.layout);
     try {
-      return await this.#answer(request, message, call);
+      await this.#answer(request, message, call);
     } catch (error) {
       const status = statusOf(error);
       const { name = "", message: why = String(error) } = error as Partial<Error>;
@@ -66,16 +64,23 @@ export class KvpResponder {
         status: `0x${status.toString(16)}`,
         ...(name === "PvbusError" ? { code: (error as PvbusError).code } : {}),
       });
-      return encodeReply(message, status);
+      turnIntoReply(message, status);
     }
   }
 
   /**
-   * Makes a message the reply to itself if that takes no waiting: the enumeration of a pool at rest. Never throws.
+   * Answers if that takes no waiting: a record or a value of a pool at rest. Never throws.
    * @returns whether it did; otherwise the message is as it was
    */
   answerNow(message: Buffer): boolean {
     const request = decodeRequest(message, this.#parts.layout);
+    if (request.operation === "get") {
+      const value = this.#parts.pools[request.pool]?.getNow(request.key);
+      if (value === undefined) return false;
+      if (value === "none") turnIntoReply(message, KvpStatus.noMoreItems);
+      else turnIntoGetReply(message, value, request.valueSize);
+      return true;
+    }
     if (request.operation !== "enumerate" || request.pool === AUTO_POOL) return false;
     const record = this.#parts.pools[request.pool]?.enumerateNow(request.index);
     if (record === undefined) return false;
@@ -87,7 +92,7 @@ export class KvpResponder {
     return true;
   }
 
-  async #answer(request: KvpRequest, message: Buffer, call: Call): Promise<Buffer> {
+  async #answer(request: KvpRequest, message: Buffer, call: Call): Promise<void> {
     switch (request.operation) {
       case "enumerate":
         return this.#enumerate(request, message, call);
@@ -95,22 +100,22 @@ export class KvpResponder {
         const pool = this.#changeable(request.pool);
         await pool.set(request.key, request.value, call);
         this.#parts.onSet?.(request.pool, request.key, request.value ?? new Uint8Array());
-        return encodeReply(message, KvpStatus.ok);
+        return turnIntoReply(message, KvpStatus.ok);
       }
       case "delete": {
         const found = await this.#changeable(request.pool).delete(request.key, call);
-        return encodeReply(message, found ? KvpStatus.ok : KvpStatus.noMoreItems);
+        return turnIntoReply(message, found ? KvpStatus.ok : KvpStatus.noMoreItems);
       }
       case "get": {
         const value = await this.#pool(request.pool).get(request.key, call);
-        if (value === undefined) return encodeReply(message, KvpStatus.noMoreItems);
-        return encodeGetReply(message, value, request.valueSize);
+        if (value === undefined) return turnIntoReply(message, KvpStatus.noMoreItems);
+        return turnIntoGetReply(message, value, request.valueSize);
       }
       case "getIpInfo":
-        return encodeIpReply(message, await this.#parts.ip.getIpInfo(request.info, call));
+        return turnIntoIpReply(message, await this.#parts.ip.getIpInfo(request.info, call));
       case "setIpInfo":
         await this.#parts.ip.setIpInfo(request.info, call);
-        return encodeReply(message, KvpStatus.ok);
+        return turnIntoReply(message, KvpStatus.ok);
       case "malformed":
         throw new KvpStatusError(KvpStatus.noMoreItems, request.reason);
       case "unknown":
@@ -122,23 +127,23 @@ export class KvpResponder {
     { pool, index }: { pool: number; index: number },
     message: Buffer,
     call: Call,
-  ): Promise<Buffer> {
+  ): Promise<void> {
     if (pool !== AUTO_POOL) {
       const record = await this.#pool(pool).enumerate(index, call);
-      if (record === undefined) return encodeReply(message, KvpStatus.noMoreItems);
+      if (record === undefined) return turnIntoReply(message, KvpStatus.noMoreItems);
       const clean = pool === GUEST_POOL ? presentable : ended;
-      return encodeEnumerateReply(
+      return turnIntoEnumerateReply(
         message,
         clean(record.key, LONGEST_KEY),
         clean(record.value, LONGEST_VALUE),
       );
     }
     const entry = this.#parts.auto.entry(index);
-    if (entry === undefined) return encodeReply(message, KvpStatus.noMoreItems);
+    if (entry === undefined) return turnIntoReply(message, KvpStatus.noMoreItems);
     const key = Buffer.from(entry.key, "utf8");
     const overlay = this.#parts.overlayAuto ? await this.#pool(AUTO_POOL).get(key, call) : undefined;
     const value = overlay ?? ended(Buffer.from(entry.value, "utf8"), LONGEST_VALUE);
-    return encodeEnumerateReply(message, key, value);
+    return turnIntoEnumerateReply(message, key, value);
   }
 
   #pool(number: number): ServedPool {

@@ -1,4 +1,5 @@
-import { execFile } from "node:child_process";
+import { spawn } from "node:child_process";
+import type { Readable } from "node:stream";
 import type { Call } from "../../../src/bus/call.js";
 
 /** What a script left. */
@@ -54,34 +55,59 @@ export class ScriptAnswers {
   }
 }
 
-/** Runs a script of the distribution: no shell of ours, killed at the call's end with a clear word about it. */
+/**
+ * Runs a script of the distribution without a shell of ours, in a process group of its own; the group is killed at the
+ * call's end, and when the script prints without end.
+ */
 export const runScript: RunScript = (path, args, call) =>
   new Promise((resolve) => {
-    const timeout = Math.max(1, Math.ceil(Math.min(call.remainingMs, 2 ** 31 - 1)));
-    const options = {
-      encoding: "utf8",
-      timeout,
-      killSignal: "SIGKILL",
-      maxBuffer: LONGEST_OUTPUT,
+    const limit = Math.max(1, Math.ceil(Math.min(call.remainingMs, 2 ** 31 - 1)));
+    const child = spawn(path, args, {
       env: ENVIRONMENT,
       cwd: "/",
-      // In a process group of its own, which can be ended as a whole.
       detached: true,
-      ...(call.signal === undefined ? {} : { signal: call.signal }),
-    } as const;
-    const child = execFile(path, args, options, (error, stdout, stderr) => {
-      if (error === null) resolve({ ok: true, stdout, why: "" });
-      else {
-        endGroup(child.pid);
-        const said = stderr.trim().split("\n", 1)[0] ?? "";
-        const why = error.killed === true ? `did not end within ${timeout} ms` : said || error.message;
-        resolve({ ok: false, stdout, why });
-      }
+      stdio: ["ignore", "pipe", "pipe"],
     });
-    child.stdin?.end();
+    // Without file descriptors left there are no pipes, and "error" follows.
+    const [output, errors] = [child.stdout, child.stderr] as (Readable | undefined)[];
+    let ended: string | undefined;
+    const stop = (why: string): void => {
+      ended ??= why;
+      endGroup(child.pid);
+      // A process that left the group may still hold the pipes.
+      output?.destroy();
+      errors?.destroy();
+    };
+    const timer = setTimeout(() => stop(`did not end within ${limit} ms`), limit);
+    const abort = (): void => stop("was given up");
+    call.signal?.addEventListener("abort", abort, { once: true });
+    const stdout = collect(output, stop);
+    const stderr = collect(errors, stop);
+    const settle = (failure: string | undefined): void => {
+      clearTimeout(timer);
+      call.signal?.removeEventListener("abort", abort);
+      resolve({ ok: failure === undefined, stdout: stdout(), why: failure ?? "" });
+    };
+    child.once("error", (error) => settle(error.message));
+    child.once("close", (code, signal) => {
+      if (ended !== undefined) settle(ended);
+      else if (code === 0) settle(undefined);
+      else settle(stderr().trim().split("\n", 1)[0] || `ended with ${code ?? signal}`);
+    });
+    if (call.signal?.aborted === true) abort();
   });
 
-/** Ends what the script has started: without it its children would live on. */
+/** Gathers the text of a stream, up to the longest that is of use. */
+function collect(stream: Readable | undefined, stop: (why: string) => void): () => string {
+  let text = "";
+  stream?.setEncoding("utf8").on("data", (part: string) => {
+    text = (text + part).slice(0, LONGEST_OUTPUT);
+    if (text.length === LONGEST_OUTPUT) stop(`printed more than ${LONGEST_OUTPUT} characters`);
+  });
+  return () => text;
+}
+
+/** Ends a script and what it has started. */
 function endGroup(pid: number | undefined): void {
   if (pid === undefined) return;
   try {

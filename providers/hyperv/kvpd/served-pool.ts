@@ -63,15 +63,28 @@ export class ServedPool {
     }
   }
 
-  /** Resolves with the value of the first record of a key. */
+  /** Resolves with the value of the first record of a key; undefined when there is none, or no file. */
   async get(key: Uint8Array, call: Call): Promise<Uint8Array | undefined> {
-    let value: Uint8Array | undefined;
-    await this.#pool.edit(call, (index, bytes) => {
-      const [first] = offsetsOf(key, index, bytes);
-      if (first !== undefined) value = valueAt(bytes, first);
-      return { changed: false };
-    });
-    return value;
+    try {
+      return await this.#pool.examine(call, (index, bytes) => {
+        const [first] = offsetsOf(key, index, bytes);
+        return first === undefined ? undefined : valueAt(bytes, first);
+      });
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  }
+
+  /** Gives the value of a key if the file is at rest: "none" when there is no such record, undefined when it cannot be told now. */
+  getNow(key: Uint8Array): Uint8Array | "none" | undefined {
+    try {
+      // No index holds the empty key.
+      return key.length === 0 ? undefined : this.#pool.valueNow(key);
+    } catch {
+      // Missing, or not to be read: get() says so properly.
+      return undefined;
+    }
   }
 
   /** Gives the first record of a key the value, or appends one; without a value an existing record stays as it is. */

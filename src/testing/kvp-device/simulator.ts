@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import {
   decodeEnumerateReply,
   decodeIpInfo,
+  EMPTY_IP_INFO,
   encodeRequest,
   type KvpIpInfo,
   type KvpRequest,
@@ -15,6 +16,7 @@ import {
 } from "../../../providers/hyperv/kvp-message.js";
 import { Call, type CallOptions } from "../../bus/call.js";
 import { pvbusError } from "../../bus/errors.js";
+import { fromSystemError } from "../../bus/system-error.js";
 import { Answer, Command, command } from "./control.js";
 import type { HostFailure, HostResult } from "./driver.js";
 
@@ -26,6 +28,22 @@ export interface KernelSimulatorOptions {
   readonly version?: string;
   /** How long the driver waits for a reply, in milliseconds; the real one 30 s. */
   readonly timeLimitMs?: number;
+}
+
+/** A record as the host sees it. */
+export interface HostRecord {
+  /** Key. */
+  readonly key: string;
+  /** Value. */
+  readonly value: string;
+}
+
+/** An agent's answer to GET_IP_INFO. */
+export interface HostIpInfo {
+  /** The error word; 0 is success. */
+  readonly status: number;
+  /** The settings. */
+  readonly info: KvpIpInfo;
 }
 
 /** The driver answered the host by itself. */
@@ -179,10 +197,14 @@ export class HypervKernelSimulator implements AsyncDisposable {
   }
 
   /**
-   * Sends one message to the agent, any bytes, and resolves with its reply of 7432 bytes.
+   * Sends one message to the agent, any bytes, and resolves with its reply of 7432 bytes. The real driver's have 7432 bytes
+   * too; a shorter one shows what an agent makes of it.
    * @throws KvpDriverAnswer when the driver answered the host by itself: nobody registered, time limit, closed, removed
+   * @throws RangeError for a longer message; PvbusError `ERR_UNAVAILABLE` when the simulator's process has ended
    */
   async request(message: Uint8Array): Promise<Buffer> {
+    if (message.length > LINUX_KVP.messageBytes)
+      throw new RangeError(`a message has at most ${LINUX_KVP.messageBytes} bytes, not ${message.length}`);
     let limit: NodeJS.Timeout | undefined;
     const begin = (): void => {
       limit = setTimeout(() => this.expire(), this.#timeLimitMs);
@@ -206,7 +228,7 @@ export class HypervKernelSimulator implements AsyncDisposable {
   }
 
   /** The host asks for one record. @returns undefined when the agent answers with an error, as at the end */
-  async enumerate(pool: number, index: number): Promise<{ key: string; value: string } | undefined> {
+  async enumerate(pool: number, index: number): Promise<HostRecord | undefined> {
     const reply = await this.request(encodeRequest({ operation: "enumerate", pool, index }, LINUX_KVP));
     if (replyStatus(reply) !== 0) return undefined;
     const { key, value } = decodeEnumerateReply(reply);
@@ -214,7 +236,7 @@ export class HypervKernelSimulator implements AsyncDisposable {
   }
 
   /** The host lists a pool: from index 0 to the first error, as it does. */
-  async list(pool: number): Promise<{ key: string; value: string }[]> {
+  async list(pool: number): Promise<HostRecord[]> {
     const all: { key: string; value: string }[] = [];
     for (;;) {
       const record = await this.enumerate(pool, all.length);
@@ -224,16 +246,8 @@ export class HypervKernelSimulator implements AsyncDisposable {
   }
 
   /** The host asks for the settings of the adapter with a MAC address. @returns the error word and the settings */
-  async getIpInfo(mac: string): Promise<{ status: number; info: KvpIpInfo }> {
-    const info: KvpIpInfo = {
-      adapterId: mac,
-      addressFamily: 0,
-      dhcpEnabled: 0,
-      ipAddresses: "",
-      subnets: "",
-      gateways: "",
-      dnsServers: "",
-    };
+  async getIpInfo(mac: string): Promise<HostIpInfo> {
+    const info = { ...EMPTY_IP_INFO, adapterId: mac };
     const reply = await this.request(encodeRequest({ operation: "getIpInfo", info }, LINUX_KVP));
     return { status: replyStatus(reply), info: decodeIpInfo(reply) };
   }
@@ -264,6 +278,7 @@ export class HypervKernelSimulator implements AsyncDisposable {
     return this.#closing;
   }
 
+  /** Same as {@link close}. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
@@ -283,21 +298,29 @@ export class HypervKernelSimulator implements AsyncDisposable {
   }
 
   async #send(bytes: Buffer): Promise<void> {
-    await this.#control.write(bytes);
+    try {
+      await this.#control.write(bytes);
+    } catch (error) {
+      throw fromSystemError(error, { doing: "the simulated device's process has ended" });
+    }
+  }
+
+  async #receive(): Promise<Buffer> {
+    try {
+      const answer = Buffer.alloc(ANSWER_BYTES);
+      const { bytesRead } = await this.#control.read(answer, 0, ANSWER_BYTES, null);
+      return answer.subarray(0, bytesRead);
+    } catch (error) {
+      throw fromSystemError(error, { doing: "the simulated device's process has ended" });
+    }
   }
 
   /** One command with an answer at a time. */
   #exchange(bytes: Buffer, begin?: () => void): Promise<Buffer> {
     const turn = this.#queue.then(async () => {
       begin?.();
-      await this.#control.write(bytes);
-      const { buffer, bytesRead } = await this.#control.read(
-        Buffer.alloc(ANSWER_BYTES),
-        0,
-        ANSWER_BYTES,
-        null,
-      );
-      return buffer.subarray(0, bytesRead);
+      await this.#send(bytes);
+      return this.#receive();
     });
     this.#queue = turn.catch(() => undefined);
     return turn;

@@ -5,20 +5,27 @@ import {
   decodeIpInfo,
   decodeRegistrationReply,
   decodeRequest,
-  encodeEnumerateReply,
-  encodeGetReply,
-  encodeIpReply,
   encodeRegistration,
-  encodeReply,
   encodeRequest,
   FREEBSD_KVP,
   type KvpRequest,
   LINUX_KVP,
   replyStatus,
+  turnIntoEnumerateReply,
+  turnIntoGetReply,
+  turnIntoIpReply,
+  turnIntoReply,
 } from "../../../providers/hyperv/kvp-message.js";
 import { fixture } from "../../support/pools.js";
 
 const bytes = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text));
+
+/** Gives a copy of a request that has been made a reply. */
+function replyTo(request: Buffer, turn: (message: Buffer) => void): Buffer {
+  const reply = Buffer.from(request);
+  turn(reply);
+  return reply;
+}
 
 describe("KVP messages of the kernel's driver", () => {
   describe("genuine messages", () => {
@@ -46,15 +53,21 @@ describe("KVP messages of the kernel's driver", () => {
 
     it("replies", () => {
       const set = fixture("msg_set_request.bin");
-      expect(encodeReply(set, 0)).to.deep.equal(fixture("msg_set_reply.bin"));
+      expect(replyTo(set, (m) => turnIntoReply(m, 0))).to.deep.equal(fixture("msg_set_reply.bin"));
       const remove = fixture("msg_delete_request.bin");
-      expect(encodeReply(remove, 0)).to.deep.equal(fixture("msg_delete_reply.bin"));
-      expect(encodeReply(remove, 0x80070103)).to.deep.equal(fixture("msg_delete_missing_reply.bin"));
+      expect(replyTo(remove, (m) => turnIntoReply(m, 0))).to.deep.equal(fixture("msg_delete_reply.bin"));
+      expect(replyTo(remove, (m) => turnIntoReply(m, 0x80070103))).to.deep.equal(
+        fixture("msg_delete_missing_reply.bin"),
+      );
       const get = fixture("msg_get_request.bin");
-      expect(encodeGetReply(get, bytes("one"), 0)).to.deep.equal(fixture("msg_get_reply.bin"));
+      expect(replyTo(get, (m) => turnIntoGetReply(m, bytes("one"), 0))).to.deep.equal(
+        fixture("msg_get_reply.bin"),
+      );
       const enumerate = fixture("msg_enumerate_pool0_index1_request.bin");
       const reply = fixture("msg_enumerate_pool0_index1_reply.bin");
-      expect(encodeEnumerateReply(enumerate, bytes("beta"), bytes("two"))).to.deep.equal(reply);
+      expect(replyTo(enumerate, (m) => turnIntoEnumerateReply(m, bytes("beta"), bytes("two")))).to.deep.equal(
+        reply,
+      );
       expect(decodeEnumerateReply(reply)).to.deep.equal({
         key: Buffer.from("beta"),
         value: Buffer.from("two"),
@@ -64,7 +77,7 @@ describe("KVP messages of the kernel's driver", () => {
     it("the end of an enumeration", () => {
       const past = encodeRequest({ operation: "enumerate", pool: 0, index: 99 }, LINUX_KVP);
       const reply = fixture("msg_enumerate_pool0_index99_reply.bin");
-      expect(encodeReply(past, 0x80070103)).to.deep.equal(reply);
+      expect(replyTo(past, (m) => turnIntoReply(m, 0x80070103))).to.deep.equal(reply);
       expect(replyStatus(reply)).to.equal(0x80070103);
     });
 
@@ -83,7 +96,7 @@ describe("KVP messages of the kernel's driver", () => {
         gateways: "",
         dnsServers: "192.0.2.53;2001:db8::53;",
       });
-      expect(encodeIpReply(request, info)).to.deep.equal(reply);
+      expect(replyTo(request, (m) => turnIntoIpReply(m, info))).to.deep.equal(reply);
     });
   });
 
@@ -170,9 +183,11 @@ describe("KVP messages of the kernel's driver", () => {
   it("strings too long for their fields are refused, never cut", () => {
     const request = fixture("msg_get_ip_info_request.bin");
     const info = { ...decodeIpInfo(request), gateways: "x".repeat(1024) };
-    expect(() => encodeIpReply(request, info)).to.throw(RangeError);
-    expect(encodeIpReply(request, { ...info, gateways: "x".repeat(1023) })).to.have.length(7432);
-    expect(() => encodeEnumerateReply(request, bytes("k".repeat(512)), bytes(""))).to.throw(RangeError);
+    expect(() => replyTo(request, (m) => turnIntoIpReply(m, info))).to.throw(RangeError);
+    expect(
+      replyTo(request, (m) => turnIntoIpReply(m, { ...info, gateways: "x".repeat(1023) })),
+    ).to.have.length(7432);
+    expect(() => turnIntoEnumerateReply(request, bytes("k".repeat(512)), bytes(""))).to.throw(RangeError);
     expect(() =>
       encodeRequest({ operation: "delete", pool: 0, key: bytes("k".repeat(512)) }, LINUX_KVP),
     ).to.throw(RangeError);

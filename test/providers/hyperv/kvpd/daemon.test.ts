@@ -70,7 +70,7 @@ describe("KVP daemon: life", () => {
       openDevice: driver.open,
       layout: LINUX_KVP,
       timeLimitMs: 1000,
-      answer: async (message) => message,
+      answer: async () => undefined,
       logger: SILENT,
     });
     await rejects(daemon.run(new AbortController().signal), "ERR_BUSY");
@@ -87,10 +87,7 @@ describe("KVP daemon: life", () => {
       openDevice: driver.open,
       layout: LINUX_KVP,
       timeLimitMs: 10_000,
-      answer: async (message) => {
-        await answered;
-        return message;
-      },
+      answer: () => answered,
       logger: SILENT,
     });
     const registered = driver.registration();
@@ -111,10 +108,9 @@ describe("KVP daemon: life", () => {
       openDevice: driver.open,
       layout: LINUX_KVP,
       timeLimitMs: 100,
-      answer: async (message, call) => {
+      answer: async (_, call) => {
         limits.push(call.remainingMs);
         await call.sleep(Infinity).catch(() => undefined);
-        return message;
       },
       logger: SILENT,
     });
@@ -136,7 +132,7 @@ describe("KVP daemon: life", () => {
       openDevice: driver.open,
       layout: LINUX_KVP,
       timeLimitMs: 100,
-      answer: async (message) => message,
+      answer: async () => undefined,
       logger: keepingLogger(lines),
     });
     const running = daemon.run(stop.signal);

@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import type { KvpIpInfo } from "../../../../providers/hyperv/kvp-message.js";
+import { EMPTY_IP_INFO, type KvpIpInfo } from "../../../../providers/hyperv/kvp-message.js";
 import {
   addressLists,
   belongsTo,
@@ -12,13 +12,7 @@ import { KvpStatus, KvpStatusError } from "../../../../providers/hyperv/kvpd/sta
 import type { InterfaceAddress } from "../../../../src/native/interface-addresses.js";
 
 const info = (fields: Partial<KvpIpInfo>): KvpIpInfo => ({
-  adapterId: "",
-  addressFamily: 0,
-  dhcpEnabled: 0,
-  ipAddresses: "",
-  subnets: "",
-  gateways: "",
-  dnsServers: "",
+  ...EMPTY_IP_INFO,
   ...fields,
 });
 const at = (

@@ -12,7 +12,7 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { expect } from "chai";
-import type { KvpIpInfo } from "../../../../providers/hyperv/kvp-message.js";
+import { EMPTY_IP_INFO, type KvpIpInfo } from "../../../../providers/hyperv/kvp-message.js";
 import { FreebsdIpService } from "../../../../providers/hyperv/kvpd/freebsd-ip-service.js";
 import { LinuxIpService } from "../../../../providers/hyperv/kvpd/linux-ip-service.js";
 import { type RunScript, runScript } from "../../../../providers/hyperv/kvpd/scripts.js";
@@ -26,13 +26,8 @@ const GUID = "{c3e1e5c0-0000-0000-0000-000000000001}";
 const SCRIPTS = "/usr/libexec/hypervkvpd";
 
 const request = (fields: Partial<KvpIpInfo>): KvpIpInfo => ({
+  ...EMPTY_IP_INFO,
   adapterId: MAC,
-  addressFamily: 0,
-  dhcpEnabled: 0,
-  ipAddresses: "",
-  subnets: "",
-  gateways: "",
-  dnsServers: "",
   ...fields,
 });
 const address = (name: string, family: 4 | 6, text: string, prefix: number): InterfaceAddress => ({

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { expect } from "chai";
 import { fieldEnd } from "../../../../providers/hyperv/codec.js";
 import {
+  EMPTY_IP_INFO,
   encodeRequest,
   KvpOperation,
   LINUX_KVP,
@@ -60,11 +61,11 @@ describe("KVP daemon beside the vendor's own", function () {
         expect(mine.equals(clean), `${at}: ${name}`).to.equal(true);
       } else {
         expect(mine.equals(clean), `${at}: ${name}`).to.equal(false);
-        expect(table, differs).to.contain(`| ${differs} |`);
+        expect(table, differs).to.match(new RegExp(`^\\| ${differs} +\\|`, "m"));
       }
     }
     expect(tails, "replies of the vendor's with tails").to.be.greaterThan(10);
-    expect(table).to.contain("| tails |");
+    expect(table).to.match(/^\| tails +\|/m);
   });
 
   it("leaves the same records in the pools", async () => {
@@ -88,14 +89,8 @@ describe("KVP daemon beside the vendor's own", function () {
       return message;
     };
     const longAddress = (id: string): Buffer => {
-      const lists = { subnets: "255.0.0.0", gateways: "", dnsServers: "" };
-      const info = {
-        adapterId: id,
-        addressFamily: 1,
-        dhcpEnabled: 0,
-        ipAddresses: "A".repeat(300),
-        ...lists,
-      };
+      const ipAddresses = "A".repeat(300);
+      const info = { ...EMPTY_IP_INFO, adapterId: id, addressFamily: 1, ipAddresses, subnets: "255.0.0.0" };
       return encodeRequest({ operation: "setIpInfo", info }, LINUX_KVP);
     };
     for (const [what, message] of [
