@@ -29,10 +29,24 @@ export interface RpciRequest {
   readonly privileged: boolean;
 }
 
-/** What the host said: the rest of a `1 ` reply, or its words of refusal. */
-export type RpciReply =
-  | { readonly accepted: true; readonly value: Uint8Array }
-  | { readonly accepted: false; readonly words: string };
+/** The host carried a command out. */
+export interface RpciAcceptance {
+  /** Always true. */
+  readonly accepted: true;
+  /** What follows `1 ` in the reply. */
+  readonly value: Uint8Array;
+}
+
+/** The host did not carry a command out. */
+export interface RpciRefusal {
+  /** Always false. */
+  readonly accepted: false;
+  /** What follows `0 ` in the reply. */
+  readonly words: string;
+}
+
+/** What the host said. */
+export type RpciReply = RpciAcceptance | RpciRefusal;
 
 /** A refusal in the host's own words; the cause of the error that tells of it. */
 export class HostRefusal extends Error {

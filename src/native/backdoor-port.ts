@@ -16,12 +16,20 @@ export interface Registers {
   readonly ebp: number;
 }
 
+/** Memory that one string instruction moves. */
+export interface OperationMemory {
+  /** Whether the hypervisor takes the bytes or fills them. */
+  readonly direction: "send" | "fill";
+  /** The bytes themselves. */
+  readonly bytes: Uint8Array;
+}
+
 /** One operation: registers in, registers out, and memory that moves with it. */
 export interface Operation {
   /** What goes in. */
   readonly registers: Registers;
-  /** Memory that one string instruction sends or fills (high bandwidth); ECX is its length. */
-  readonly memory?: { readonly direction: "send" | "fill"; readonly bytes: Uint8Array } | undefined;
+  /** Memory of a string instruction (high bandwidth); ECX is its length. */
+  readonly memory?: OperationMemory | undefined;
   /** The hypervisor may take its time over it: it is not for the event loop. */
   readonly mayWait: boolean;
 }

@@ -8,7 +8,7 @@ import {
   probeCode,
   type Trap,
 } from "./backdoor-code.js";
-import type { BackdoorPort, Operation, Registers } from "./backdoor-port.js";
+import type { BackdoorPort, Operation, OperationMemory, Registers } from "./backdoor-port.js";
 import { createExecutablePage } from "./executable-page.js";
 import { type Koffi, type KoffiLoader, loadKoffi } from "./koffi.js";
 import { type Libc, type NativeFunction, openLibc } from "./libc.js";
@@ -207,10 +207,7 @@ class MachinePort implements BackdoorPort {
     return this.#results(operations.length, Number(rc));
   }
 
-  async #move(
-    operation: Operation,
-    { direction, bytes }: NonNullable<Operation["memory"]>,
-  ): Promise<Registers> {
+  async #move(operation: Operation, { direction, bytes }: OperationMemory): Promise<Registers> {
     const memory = this.#room(bytes.length);
     // Written in either direction: the hypervisor needs the pages present.
     memory.bytes.set(bytes);

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import type { BackdoorPort, Operation, Registers } from "../../native/backdoor-port.js";
+import type { BackdoorPort, Operation, OperationMemory, Registers } from "../../native/backdoor-port.js";
 import type { VmxHost } from "./host.js";
 
 /** Steps of a message channel. */
@@ -193,7 +193,7 @@ export class VmxBackdoor implements BackdoorPort {
     }
   }
 
-  #bulk(registers: Registers, { direction, bytes }: NonNullable<Operation["memory"]>): Registers {
+  #bulk(registers: Registers, { direction, bytes }: OperationMemory): Registers {
     const step: VmxStep = direction === "send" ? "HB OUT" : "HB IN";
     const fault = this.#fault(step, registers);
     if (typeof fault === "object") return this.#record(step, 0, registers, { ...registers, ...fault });
