@@ -18,6 +18,11 @@ const BUILT_IN = [
     load: async () => (await import("../providers/xen/module.js")).xenModule,
   },
   { id: "kvm", type: "KVM", load: async () => (await import("../providers/kvm/module.js")).kvmModule },
+  {
+    id: "vmware",
+    type: "VMware",
+    load: async () => (await import("../providers/vmware/module.js")).vmwareModule,
+  },
 ] as const;
 
 /** Interfaces with the devices of another type, whose provider serves them too unless there is one of their own. */

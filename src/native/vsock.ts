@@ -31,6 +31,12 @@ export interface VsockOptions extends DeviceStreamOptions, CallOptions {
   readonly localPort?: "privileged" | number | undefined;
 }
 
+/** Options of {@link VsockListener.accept}. */
+export interface VsockAcceptOptions extends DeviceStreamOptions {
+  /** Hears who the peer is, before any of its bytes. */
+  readonly onPeer?: ((peer: { readonly cid: number; readonly port: number }) => void) | undefined;
+}
+
 /** A vsock that listens. */
 export interface VsockListener {
   /** Port that it listens on. */
@@ -39,7 +45,7 @@ export interface VsockListener {
    * Waits for a peer and gives its stream.
    * @throws PvbusError `ERR_TIMEOUT`, `ERR_ABORTED`, `ERR_DISCONNECTED` after {@link VsockListener.close}
    */
-  accept(options: DeviceStreamOptions, call?: Call): Promise<DeviceStream>;
+  accept(options: VsockAcceptOptions, call?: Call): Promise<DeviceStream>;
   /** Stops listening; may be called twice. */
   close(): void;
 }
@@ -47,6 +53,7 @@ export interface VsockListener {
 /* Linux: bits/socket.h, linux/vm_sockets.h, asm-generic/socket.h. */
 const AF_VSOCK = 40;
 const SOCK_STREAM = 1;
+const SOCK_DGRAM = 2;
 const SOCK_FLAGS = 0x800 | 0x8_0000;
 const SOL_SOCKET = 1;
 const SO_ERROR = 4;
@@ -152,6 +159,18 @@ export function localCid(loader: KoffiLoader = loadKoffi, path = "/dev/vsock"): 
   }
 }
 
+/**
+ * Tells whether the kernel has vsock datagrams, which only VMware's own transport offers: a sign that the module
+ * vmw_vsock_vmci_transport is there. VMware's library asks in the same way.
+ */
+export function hasVmciTransport(koffi: KoffiLoader = loadKoffi): boolean {
+  if (process.platform !== "linux") return false;
+  const libc = openLibc(koffi);
+  const { rc } = libc.call(libc.function("int socket(int, int, int)"), AF_VSOCK, SOCK_DGRAM | SOCK_FLAGS, 0);
+  if (rc >= 0) closeDescriptor(libc, rc);
+  return rc >= 0;
+}
+
 class Listener implements VsockListener {
   readonly port: number;
   readonly #libc: Libc;
@@ -164,14 +183,18 @@ class Listener implements VsockListener {
     this.port = port;
   }
 
-  async accept(options: DeviceStreamOptions, call: Call = new Call()): Promise<DeviceStream> {
+  async accept(options: VsockAcceptOptions, call: Call = new Call()): Promise<DeviceStream> {
     const waitingFor = `a peer on vsock port ${this.port}`;
     const accept = this.#libc.function("int accept4(int, void *, void *, int)");
     for (;;) {
       call.check(waitingFor);
       if (this.#ending.signal.aborted)
         throw pvbusError("ERR_DISCONNECTED", `${waitingFor} is not awaited any more: it was closed`);
-      const { rc, errno } = this.#libc.call(accept, this.#fd, null, null, SOCK_FLAGS);
+      const peer = Buffer.alloc(ADDRESS_SIZE);
+      const length = Buffer.alloc(4);
+      length.writeUInt32LE(peer.length);
+      const { rc, errno } = this.#libc.call(accept, this.#fd, peer, length, SOCK_FLAGS);
+      if (rc >= 0) options.onPeer?.({ port: peer.readUInt32LE(4), cid: peer.readUInt32LE(8) });
       if (rc >= 0) return new DeviceStream(rc, { name: `a peer of vsock port ${this.port}`, ...options });
       const code = this.#libc.errnoName(errno);
       if (code !== "EAGAIN" && code !== "EINTR" && code !== "ECONNABORTED")

@@ -20,6 +20,17 @@ export {
 } from "./kvp-device/simulator.js";
 export { MemoryProvider, type MemorySettings } from "./memory-provider.js";
 export { MemoryStore } from "./memory-store.js";
+export {
+  VmxBackdoor,
+  type VmxBackdoorOptions,
+  type VmxFault,
+  type VmxStep,
+  type VmxTrap,
+} from "./vmx/backdoor.js";
+export type { DataSetAccess, SimulatedDataSets } from "./vmx/data-sets.js";
+export { VmxHost, type VmxHostOptions, type VmxPeer } from "./vmx/host.js";
+export { VmxListener, type VmxListenerOptions, type VmxStreamFault } from "./vmx/listener.js";
+export type { SimulatedNamespaces } from "./vmx/namespaces.js";
 export type { XenStoreFaults, XsMessage } from "./xenstore/faults.js";
 export type { XenStoreQuotas } from "./xenstore/operations.js";
 export {

@@ -1,0 +1,142 @@
+import type { Call } from "../../src/bus/call.js";
+import { pvbusError } from "../../src/bus/errors.js";
+import type { BackdoorPort } from "../../src/native/backdoor-port.js";
+import { Channel, ChannelFailure, type Steps } from "./backdoor-channel.js";
+import { MAX_REPLY_BYTES } from "./rpci.js";
+import { ExchangeFailure, type RpcTransport } from "./transport.js";
+
+/** Hosts close channels that stay idle, and old ones have eight: ours goes back when it was not used for so long. */
+const IDLE_MS = 5_000;
+/** Pauses before an OPEN that found no free channel is tried again, half a second in all. */
+const OPEN_PAUSES_MS = [10, 20, 40, 80, 160];
+
+const WAITING = "the reply over VMware's backdoor";
+
+/** The backdoor: one channel that stays open from command to command. It is never privileged. */
+export class BackdoorTransport implements RpcTransport {
+  readonly privileged = false;
+  readonly #port: BackdoorPort;
+  #channel: Channel | undefined;
+  #bulk: boolean;
+  #idle: NodeJS.Timeout | undefined;
+  #working: Promise<unknown> | undefined;
+  #closed = false;
+
+  /** @param port takes over the port: it is closed with this */
+  constructor(port: BackdoorPort) {
+    this.#port = port;
+    this.#bulk = port.seesMemory;
+  }
+
+  get name(): string {
+    return this.#port.name;
+  }
+
+  async prepare(): Promise<void> {
+    // There is nothing to find out: a channel is opened with the command.
+  }
+
+  exchange(request: Uint8Array, call: Call): Promise<Uint8Array> {
+    clearTimeout(this.#idle);
+    const work = this.#exchange(request, call);
+    this.#working = work;
+    return work;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#idle);
+    await this.#working?.catch(() => undefined);
+    await this.#abandon();
+    this.#port.close();
+  }
+
+  async #exchange(request: Uint8Array, call: Call): Promise<Uint8Array> {
+    if (this.#closed) throw pvbusError("ERR_DISCONNECTED", "the backdoor is closed; open the bus again");
+    const stale = this.#channel !== undefined;
+    this.#channel ??= await this.#open(call);
+    const options = { bulk: this.#bulk, maxReply: MAX_REPLY_BYTES };
+    try {
+      const reply = await this.#drive(this.#channel.exchange(request, options), call);
+      this.#rest();
+      return reply;
+    } catch (error) {
+      await this.#abandon();
+      if (!(error instanceof ChannelFailure)) throw error;
+      if (error.inBulk) this.#bulk = false;
+      throw this.#failure(error, { stale });
+    }
+  }
+
+  async #open(call: Call): Promise<Channel> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await this.#drive(Channel.open(), call);
+      } catch (error) {
+        if (!(error instanceof ChannelFailure)) throw error;
+        const pause = error.reason === "refused" ? OPEN_PAUSES_MS[attempt] : undefined;
+        if (pause === undefined) throw this.#notOpened(error);
+        await call.sleep(pause * (0.5 + Math.random()), "a free channel of VMware's backdoor");
+      }
+    }
+  }
+
+  #notOpened(error: ChannelFailure): unknown {
+    if (error.reason !== "refused") return this.#failure(error, {});
+    return new ExchangeFailure("ERR_BUSY", `${error.message}: all of them may be in use; try again`, {
+      executed: false,
+      connecting: true,
+      cause: error,
+    });
+  }
+
+  #failure(error: ChannelFailure, when: { readonly stale?: boolean }): unknown {
+    const { message, executed } = error;
+    switch (error.reason) {
+      case "absent":
+        return pvbusError(
+          "ERR_UNAVAILABLE",
+          `${message}: this is an imitation of VMware's hardware, without a store`,
+        );
+      case "too-long":
+      case "malformed":
+        return pvbusError("ERR_PROTOCOL", `${message}; see the virtual machine's vmware.log`, {
+          cause: error,
+        });
+      case "checkpoint":
+        return pvbusError("ERR_BUSY", `${message}; try again when the snapshot is done`, { cause: error });
+      default:
+        return new ExchangeFailure("ERR_DISCONNECTED", `${message}; try again`, {
+          ...when,
+          executed,
+          cause: error,
+        });
+    }
+  }
+
+  /** Runs steps; between them the call may end. */
+  async #drive<T>(steps: Steps<T>, call: Call | undefined): Promise<T> {
+    let next = steps.next();
+    while (next.done !== true) {
+      call?.check(WAITING);
+      const results = this.#port.operate(next.value);
+      next = steps.next(results instanceof Promise ? await results : results);
+    }
+    return next.value;
+  }
+
+  /** Closes the channel whatever state it is in; a host that fails here has closed it already. */
+  async #abandon(): Promise<void> {
+    const channel = this.#channel;
+    this.#channel = undefined;
+    if (channel !== undefined) await this.#drive(channel.abandon(), undefined);
+  }
+
+  #rest(): void {
+    if (this.#closed) return;
+    this.#idle = setTimeout(() => {
+      this.#working = this.#abandon();
+    }, IDLE_MS);
+    this.#idle.unref();
+  }
+}

@@ -1,0 +1,30 @@
+import { pvbusError } from "../../src/bus/errors.js";
+import type { Host } from "../../src/host/host.js";
+import { type LinkSource, type Privilege, SocketSource, VsockSource } from "./link.js";
+
+/** What sun_path holds without its NUL: 108 bytes on Linux, 104 elsewhere. */
+const MAX_SOCKET_PATH = process.platform === "linux" ? 107 : 103;
+const MAX_NUMBER = 0xffff_ffff;
+
+/**
+ * Gives the place of a channel that the caller named: `vsock:CID:PORT` or `unix:PATH`, the path below the host's sysroot.
+ * @throws PvbusError `ERR_NOT_SUPPORTED` for anything else; the machine-code port is never opened by a name
+ */
+export function namedSource(channel: string, host: Host, privilege: Privilege): LinkSource {
+  const [, cid, port] = /^vsock:(\d{1,10}):(\d{1,10})$/.exec(channel) ?? [];
+  if (cid !== undefined && Number(cid) <= MAX_NUMBER && Number(port) <= MAX_NUMBER)
+    return new VsockSource(Number(cid), Number(port), privilege);
+  const [, path] = /^unix:(.+)$/s.exec(channel) ?? [];
+  if (path !== undefined && !path.includes("\0")) {
+    const place = host.path(path);
+    if (Buffer.byteLength(place) <= MAX_SOCKET_PATH) return new SocketSource(channel, place);
+    throw pvbusError(
+      "ERR_UNAVAILABLE",
+      `the path of the socket has more than ${MAX_SOCKET_PATH} bytes; shorten it`,
+    );
+  }
+  throw pvbusError(
+    "ERR_NOT_SUPPORTED",
+    `VMware has no channel "${channel}"; name vsock:CID:PORT or unix:PATH`,
+  );
+}

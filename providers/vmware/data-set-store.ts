@@ -1,0 +1,112 @@
+import { setMaxListeners } from "node:events";
+import { Call } from "../../src/bus/call.js";
+import type { Capabilities } from "../../src/bus/capabilities.js";
+import { pvbusError } from "../../src/bus/errors.js";
+import type { PortableLayout, ProviderStore, RawEntry, WatchHooks } from "../../src/bus/store.js";
+import { VmwareDataSets } from "./data-sets.js";
+import { DATASET_KEY_BYTES, DATASET_VALUE_BYTES, dataSetCapabilities, dataSetLayout } from "./limits.js";
+import type { VmwareOptions } from "./options.js";
+import { watchByPolling } from "./poll-watch.js";
+import type { RpciSession } from "./session.js";
+
+const DEFAULT_POLL_MS = 1_000;
+const DEFAULT_LONGEST_POLL_MS = 10_000;
+const LOOK_MS = 30_000;
+
+/** One DataSet as a store with every verb. Its keys are its own, without a prefix. */
+export class VmwareDataSetStore implements ProviderStore {
+  /** What can be done. */
+  readonly capabilities: Capabilities = dataSetCapabilities();
+  /** Where portable keys live. */
+  readonly portable: PortableLayout = dataSetLayout();
+  readonly #session: RpciSession;
+  readonly #sets: VmwareDataSets;
+  readonly #options: VmwareOptions;
+  readonly #name: string;
+  readonly #closing = new AbortController();
+
+  /** @internal Opened by the provider. */
+  constructor(session: RpciSession, name: string, options: VmwareOptions = {}) {
+    this.#session = session;
+    this.#sets = new VmwareDataSets(session);
+    this.#name = name;
+    this.#options = options;
+    setMaxListeners(0, this.#closing.signal);
+  }
+
+  /** Reads a value. @throws PvbusError as {@link VmwareDataSets.get} */
+  async read(key: string, call: Call): Promise<Uint8Array | undefined> {
+    this.#checkKey(key);
+    const value = await this.#sets.get(this.#name, key, call);
+    return value === undefined ? undefined : new Uint8Array(Buffer.from(value));
+  }
+
+  /** Sets a value; one beyond 63 KiB goes in pieces, which readers may see meanwhile. @throws as {@link VmwareDataSets.set} */
+  async write(key: string, value: Uint8Array, call: Call): Promise<void> {
+    this.#checkKey(key);
+    if (value.length > DATASET_VALUE_BYTES)
+      throw pvbusError(
+        "ERR_VALUE_TOO_LONG",
+        `the value has ${value.length} bytes, a DataSet takes ${DATASET_VALUE_BYTES}`,
+      );
+    await this.#sets.set(this.#name, key, Buffer.from(value).toString("utf8"), call);
+  }
+
+  /** Removes a key. @throws as {@link VmwareDataSets.delete} */
+  async delete(key: string, call: Call): Promise<boolean> {
+    this.#checkKey(key);
+    return this.#sets.delete(this.#name, key, call);
+  }
+
+  /** Lists pairs page by page; a key that goes meanwhile is left out. */
+  async *list(prefix: string, call: Call): AsyncGenerator<RawEntry, void, undefined> {
+    this.#checkOpen();
+    for await (const key of this.#sets.keys(this.#name, call)) {
+      if (!isBelow(key, prefix)) continue;
+      const value = await this.read(key, call);
+      if (value !== undefined) yield { key, value };
+    }
+  }
+
+  /** Follows changes by listing again and again. */
+  async *watch(prefix: string, call: Call, hooks: WatchHooks): AsyncGenerator<RawEntry, void, undefined> {
+    const { pollMs = DEFAULT_POLL_MS, longestPollMs = DEFAULT_LONGEST_POLL_MS } = this.#options;
+    const look = async (): Promise<ReadonlyMap<string, Uint8Array>> => {
+      const found = new Map<string, Uint8Array>();
+      const one = new Call({ signal: call.signal, timeoutMs: Math.min(call.remainingMs, LOOK_MS) });
+      for await (const { key, value } of this.list(prefix, one))
+        if (value !== undefined) found.set(key, value);
+      return found;
+    };
+    yield* watchByPolling(
+      { look, pollMs, longestPollMs, ready: hooks.ready, closing: this.#closing.signal },
+      call,
+    );
+  }
+
+  /** Ends watches and the connection. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#session.close();
+  }
+
+  #checkKey(key: string): void {
+    this.#checkOpen();
+    if (Buffer.byteLength(key) > DATASET_KEY_BYTES)
+      throw pvbusError(
+        "ERR_KEY_TOO_LONG",
+        `a key of a DataSet has at most ${DATASET_KEY_BYTES} bytes; shorten it`,
+      );
+  }
+
+  #checkOpen(): void {
+    if (this.#closing.signal.aborted)
+      throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
+  }
+}
+
+/** Whether a key is the prefix or lies below it; the prefix's last slash may be left out. */
+function isBelow(key: string, prefix: string): boolean {
+  const front = prefix.endsWith("/") ? prefix : `${prefix}/`;
+  return prefix === "" || key.startsWith(front) || key === prefix;
+}

@@ -1,0 +1,85 @@
+import { Call } from "../../src/bus/call.js";
+import type { Diagnosis } from "../../src/bus/diagnosis.js";
+import { PvbusError } from "../../src/bus/errors.js";
+import type { StoreTarget } from "../../src/bus/provider.js";
+import type { Host } from "../../src/host/host.js";
+import { VmwareProof } from "../../src/native/vmware-proof.js";
+import { namedSource } from "./channel-name.js";
+import { GUESTRPC_RPCI_VSOCK_LISTEN_PORT, type LinkSource, VMX_CID, VsockSource } from "./link.js";
+import { lookForVmware } from "./presence.js";
+import { infoGet } from "./rpci.js";
+import { StreamTransport } from "./stream-transport.js";
+import { ExchangeFailure, type RpcTransport } from "./transport.js";
+
+const LOAD_VSOCK = "modprobe vmw_vsock_vmci_transport";
+
+/** Checks each way to the host by asking for a key that need not be there. Never throws for a machine's state. */
+export async function diagnoseVmware(host: Host, { channel }: StoreTarget): Promise<readonly Diagnosis[]> {
+  if (channel !== undefined)
+    return [await way(`${channel} answers`, () => stream(namedSource(channel, host, "prefer")))];
+  if (host.platform === "openbsd" && host.sysroot === undefined)
+    return [
+      await way(
+        "OpenBSD's kernel answers",
+        async () => new (await import("./kernel-transport.js")).KernelTransport(),
+      ),
+    ];
+  const proof = await lookForVmware(host);
+  const what = "this is VMware's hardware";
+  if (!VmwareProof.is(proof)) return [{ what, works: false, why: proof.refused }];
+  return [
+    { what, works: true, why: proof.evidence },
+    ...(host.platform === "linux" ? await vsock() : []),
+    await way("the backdoor answers", async () => {
+      const { openBackdoor } = await import("../../src/native/backdoor.js");
+      const { BackdoorTransport } = await import("./backdoor-transport.js");
+      return new BackdoorTransport(openBackdoor(proof));
+    }),
+  ];
+}
+
+async function vsock(): Promise<Diagnosis[]> {
+  const { hasVmciTransport } = await import("../../src/native/vsock.js");
+  const what = "VMware's vsock driver is loaded";
+  try {
+    if (!hasVmciTransport()) return [{ what, works: false, mend: LOAD_VSOCK }];
+  } catch (error) {
+    return [{ what, works: false, why: reason(error), mend: "npm install --include=optional" }];
+  }
+  const source = new VsockSource(VMX_CID, GUESTRPC_RPCI_VSOCK_LISTEN_PORT, "prefer");
+  const answers = await way("the host answers on vsock", () => stream(source));
+  if (!answers.works) return [{ what, works: true }, answers];
+  const privileged = source.privileged === true;
+  return [
+    { what, works: true },
+    answers,
+    {
+      what: "the host takes this program for a privileged one",
+      works: privileged,
+      ...(privileged ? {} : { why: "a port below 1024 is not for this user", mend: "sudo pvbus …" }),
+    },
+  ];
+}
+
+async function stream(source: LinkSource): Promise<RpcTransport> {
+  return new StreamTransport(source);
+}
+
+async function way(what: string, open: () => Promise<RpcTransport>): Promise<Diagnosis> {
+  let transport: RpcTransport | undefined;
+  try {
+    transport = await open();
+    await transport.prepare(new Call());
+    await transport.exchange(infoGet("guestinfo.pvbus").bytes, new Call());
+    return { what, works: true, why: transport.name };
+  } catch (error) {
+    return { what, works: false, why: reason(error) };
+  } finally {
+    await transport?.close();
+  }
+}
+
+function reason(error: unknown): string {
+  if (PvbusError.is(error) || error instanceof ExchangeFailure) return error.message;
+  throw error;
+}

@@ -1,0 +1,41 @@
+import type { Call } from "../../src/bus/call.js";
+import { KernelError, type KernelStore } from "../../src/bus/kernel-store.js";
+import type { VmwareStore } from "./store.js";
+
+/** Bytes of a whole command with its NUL (VMT_RPC_BUFLEN). */
+const COMMAND_BYTES = 4096;
+
+/**
+ * guestinfo as OpenBSD's kernel serves it: the key goes to the host as it is, every refusal of the host is EINVAL, and a
+ * reply counts with the two bytes in front of it. Unlike there, the command goes out without padding. Source: OpenBSD
+ * sys/dev/pv/vmt.c, vmt_kvop.
+ */
+export class VmwareKernelStore implements KernelStore {
+  readonly #store: VmwareStore;
+
+  /** @param store guestinfo */
+  constructor(store: VmwareStore) {
+    this.#store = store;
+  }
+
+  /** Reads a value. */
+  async read(key: Uint8Array, valueLength: number, call: Call): Promise<Uint8Array> {
+    return this.#ask("info-get", Buffer.from(key), valueLength, call);
+  }
+
+  /** Sets a value; what is left in the buffer is empty. */
+  async write(key: Uint8Array, value: Uint8Array, call: Call): Promise<Uint8Array> {
+    const args = Buffer.concat([key, Buffer.from(" "), value]);
+    return this.#ask("info-set", args, COMMAND_BYTES, call);
+  }
+
+  async #ask(name: string, args: Buffer, room: number, call: Call): Promise<Uint8Array> {
+    if (name.length + 1 + args.length >= COMMAND_BYTES) throw new KernelError("EINVAL");
+    const reply = await this.#store.rpc(name, args, call);
+    const length = reply.accepted ? reply.value.length : Buffer.byteLength(reply.words);
+    if (length + 3 > room) throw new KernelError("ERANGE");
+    if (!reply.accepted) throw new KernelError("EINVAL");
+    const end = reply.value.indexOf(0);
+    return end < 0 ? reply.value : reply.value.subarray(0, end);
+  }
+}

@@ -1,0 +1,32 @@
+import { readFileSync } from "node:fs";
+import type { Host } from "../../src/host/host.js";
+import { openCpuid } from "../../src/native/cpuid.js";
+import { loadKoffi } from "../../src/native/koffi.js";
+import { type NotVmware, proveVmware, type VmwareProof } from "../../src/native/vmware-proof.js";
+
+const VENDOR_FILE = "/sys/class/dmi/id/sys_vendor";
+const MAX_VENDOR_LENGTH = 256;
+
+/**
+ * Looks whether this very process runs on VMware's hardware. A captured tree or a machine that a test makes up never does:
+ * its port is this machine's.
+ */
+export async function lookForVmware(host: Host): Promise<VmwareProof | NotVmware> {
+  if (host.sysroot !== undefined) return { refused: "a captured tree has no hypervisor" };
+  if (host.platform !== process.platform || host.arch !== process.arch)
+    return { refused: "the host stands for another machine than the one that this runs on" };
+  return proveVmware({ arch: host.arch, cpuid: openCpuid(), systemVendor: await systemVendor(host) });
+}
+
+async function systemVendor(host: Host): Promise<string | undefined> {
+  try {
+    if (host.platform === "freebsd")
+      return (await import("../../src/native/kenv.js")).readKenv(loadKoffi(), "smbios.system.maker");
+    return host.platform === "linux"
+      ? readFileSync(host.path(VENDOR_FILE), "utf8").slice(0, MAX_VENDOR_LENGTH).trim()
+      : undefined;
+  } catch {
+    // No such file, or no native calls: then DMI says nothing, and CPUID alone decides.
+    return undefined;
+  }
+}

@@ -1,0 +1,223 @@
+import type { Call } from "../../src/bus/call.js";
+import { PvbusError, pvbusError } from "../../src/bus/errors.js";
+import type { Logger } from "../../src/host/host.js";
+import { decodeReply, type RpciReply, type RpciRequest, refusal } from "./rpci.js";
+import { ExchangeFailure, type RpcTransport } from "./transport.js";
+
+/** What a session goes over. */
+export interface SessionParts {
+  /** The way that is taken while it works: vsock, or what the caller named. */
+  readonly first?: RpcTransport | undefined;
+  /** Opens the way that is taken when the first one is not there; it is opened once. */
+  readonly second?: ((call: Call) => Promise<RpcTransport>) | undefined;
+  /** No command goes over a way that is not privileged. */
+  readonly requirePrivilege?: boolean | undefined;
+  /** Receives what was worked around. */
+  readonly logger: Logger;
+  /** Monotonic milliseconds. */
+  readonly now?: (() => number) | undefined;
+}
+
+/** Behind a failed start the first way is left alone for so long, and twice as long each time. */
+const FIRST_REST_MS = 4_000;
+const LONGEST_REST_MS = 300_000;
+/** A way that worked before is started two more times at once. */
+const RESTARTS = 2;
+const RESTART_PAUSE_MS = 100;
+
+/**
+ * Commands to the host in the order of the calls: chooses the way, repeats what may be repeated, and takes replies apart. A
+ * command that needs privilege never goes over a way that has none.
+ */
+export class RpciSession {
+  readonly #parts: SessionParts;
+  readonly #now: () => number;
+  #second: RpcTransport | undefined;
+  #over = "";
+  #firstWorked = false;
+  #firstFailure: ExchangeFailure | undefined;
+  #restUntil = 0;
+  #restMs = FIRST_REST_MS;
+  #tail: Promise<unknown> | undefined;
+  #closed = false;
+
+  /** @param parts one way at least */
+  constructor(parts: SessionParts) {
+    this.#parts = parts;
+    this.#now = parts.now ?? (() => performance.now());
+  }
+
+  /** Names the way of the last command. */
+  get over(): string {
+    return this.#over;
+  }
+
+  /**
+   * Gives the host a command.
+   * @returns what it answers, also where it refuses
+   * @throws PvbusError `ERR_PERMISSION` where privilege is needed and cannot be had, `ERR_UNAVAILABLE`, `ERR_DISCONNECTED`,
+   *   `ERR_PROTOCOL`, `ERR_BUSY`, `ERR_TIMEOUT`, `ERR_ABORTED`
+   */
+  async ask(request: RpciRequest, call: Call): Promise<RpciReply> {
+    return decodeReply(await this.#inTurn(request, call));
+  }
+
+  /** Gives the host a command and its value. @throws PvbusError as {@link RpciSession.ask}, and the refusal's own code */
+  async value(request: RpciRequest, call: Call): Promise<Uint8Array> {
+    const reply = await this.ask(request, call);
+    if (reply.accepted) return reply.value;
+    throw this.refusal(request, reply.words);
+  }
+
+  /** Makes the error of a refusal. */
+  refusal(request: RpciRequest, words: string): PvbusError {
+    const failed = this.#firstFailure === undefined ? "" : `, since ${this.#firstFailure.message}`;
+    return refusal(request, words, `${this.#over}${failed}`);
+  }
+
+  /** Closes every way behind the command that is under way. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#parts.first?.close();
+    await this.#tail;
+    await this.#second?.close();
+  }
+
+  /** One command at a time; one whose call ends early still holds the others until its way is free. */
+  async #inTurn(request: RpciRequest, call: Call): Promise<Uint8Array> {
+    const before = this.#tail;
+    let free = (): void => undefined;
+    const turn = new Promise<void>((resolve) => {
+      free = resolve;
+    });
+    const tail = Promise.all([before, turn]).then(() => {
+      if (this.#tail === tail) this.#tail = undefined;
+    });
+    this.#tail = tail;
+    let work: Promise<Uint8Array>;
+    try {
+      if (before !== undefined) await call.within(before, `the turn of ${request.name}`);
+      call.check(request.name);
+      if (this.#closed) throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
+      work = this.#exchange(request, call);
+    } catch (error) {
+      free();
+      throw error;
+    }
+    work.then(free, free);
+    return call.within(work, `the reply to ${request.name}`);
+  }
+
+  async #exchange(request: RpciRequest, call: Call): Promise<Uint8Array> {
+    const needsPrivilege = request.privileged || this.#parts.requirePrivilege === true;
+    const first = this.#usableFirst(needsPrivilege);
+    if (first !== undefined) {
+      try {
+        const reply = await this.#insist(first, request, call, needsPrivilege);
+        this.#firstWorked = true;
+        this.#firstFailure = undefined;
+        this.#restMs = FIRST_REST_MS;
+        return reply;
+      } catch (error) {
+        if (!(error instanceof ExchangeFailure)) throw error;
+        if (!error.connecting) throw plain(error);
+        this.#rest(error);
+        if (this.#parts.second === undefined) throw plain(error);
+      }
+    }
+    if (needsPrivilege) throw this.#noPrivilege(request);
+    const second = await this.#openSecond(call);
+    try {
+      return await this.#repeated(second, request, call);
+    } catch (error) {
+      throw error instanceof ExchangeFailure ? plain(error) : error;
+    }
+  }
+
+  /** The first way, unless it rests; a command that needs it does not wait for the end of that. */
+  #usableFirst(needed: boolean): RpcTransport | undefined {
+    const { first, second } = this.#parts;
+    return needed || second === undefined || this.#now() >= this.#restUntil ? first : undefined;
+  }
+
+  async #insist(
+    first: RpcTransport,
+    request: RpciRequest,
+    call: Call,
+    needsPrivilege: boolean,
+  ): Promise<Uint8Array> {
+    for (let restarts = 0; ; restarts++) {
+      try {
+        return await this.#repeated(first, request, call, needsPrivilege);
+      } catch (error) {
+        const again =
+          error instanceof ExchangeFailure && error.connecting && this.#firstWorked && restarts < RESTARTS;
+        if (!again) throw error;
+        await call.sleep(RESTART_PAUSE_MS, `the connection to ${first.name}`);
+      }
+    }
+  }
+
+  /** Once more behind a failure, where the host cannot have carried it out or may do so twice. */
+  async #repeated(
+    transport: RpcTransport,
+    request: RpciRequest,
+    call: Call,
+    needsPrivilege = false,
+  ): Promise<Uint8Array> {
+    for (let fresh = 0; ; ) {
+      call.check(request.name);
+      try {
+        await transport.prepare(call);
+        if (needsPrivilege && transport.privileged === false) throw this.#noPrivilege(request);
+        const reply = await transport.exchange(request.bytes, call);
+        this.#over = transport.name;
+        return reply;
+      } catch (error) {
+        this.#over = transport.name;
+        if (!(error instanceof ExchangeFailure) || error.connecting) throw error;
+        // A kept connection that the host had dropped is no failure: only fresh ones count.
+        if (!error.stale) fresh++;
+        if (fresh > 1 || (error.executed && !request.repeatable)) throw error;
+      }
+    }
+  }
+
+  async #openSecond(call: Call): Promise<RpcTransport> {
+    if (this.#second !== undefined) return this.#second;
+    if (this.#parts.second === undefined) throw pvbusError("ERR_UNAVAILABLE", "there is no way to the host");
+    try {
+      this.#second = await this.#parts.second(call);
+    } catch (error) {
+      if (!PvbusError.is(error) || this.#firstFailure === undefined) throw error;
+      throw pvbusError(error.code, `${error.message}; and before that ${this.#firstFailure.message}`, {
+        cause: error,
+      });
+    }
+    return this.#second;
+  }
+
+  #rest(failure: ExchangeFailure): void {
+    this.#firstFailure = failure;
+    this.#restUntil = this.#now() + this.#restMs;
+    if (this.#parts.second !== undefined)
+      this.#parts.logger.warn("vsock cannot be used; commands go over the backdoor, without privilege", {
+        why: failure.message,
+        again: `in ${this.#restMs / 1000} s`,
+      });
+    this.#restMs = Math.min(this.#restMs * 2, LONGEST_REST_MS);
+  }
+
+  #noPrivilege(request: RpciRequest): PvbusError {
+    const why = this.#firstFailure?.message ?? "this program may not have a vsock port below 1024";
+    return pvbusError(
+      "ERR_PERMISSION",
+      `${request.name} needs a privileged channel and nothing was sent: ${why}; run as root on a machine with VMware's vsock`,
+    );
+  }
+}
+
+function plain({ code, message, executed, cause }: ExchangeFailure): PvbusError {
+  const done = executed ? "; the host may have carried it out" : "";
+  return pvbusError(code, `${message}${done}`, { cause });
+}

@@ -1,0 +1,39 @@
+import type { Call } from "../../src/bus/call.js";
+import type { Vmtools } from "../../src/native/vmtools.js";
+import { ExchangeFailure, type RpcTransport } from "./transport.js";
+
+/** The library's own words of failure (open-vm-tools lib/rpcOut, lib/rpcChannel): the host did not speak. */
+const FAILURE = /^(RpcOut|RpcChannel|VSockOut): (?<what>Unable to (open|send|receive)|Invalid format).*/;
+
+/** VMware's own library: it chooses vsock or the backdoor by itself, and opens and closes it for each command. */
+export class VmtoolsTransport implements RpcTransport {
+  readonly name = "VMware's library";
+  readonly privileged = undefined;
+  readonly #tools: Vmtools;
+
+  /** @param tools the library */
+  constructor(tools: Vmtools) {
+    this.#tools = tools;
+  }
+
+  async prepare(): Promise<void> {
+    // The library connects with each command.
+  }
+
+  async exchange(request: Uint8Array, call: Call): Promise<Uint8Array> {
+    call.check("VMware's library");
+    const { accepted, bytes } = await this.#tools.send(request);
+    if (accepted) return Buffer.concat([Buffer.from("1 "), bytes]);
+    const words = bytes.toString("latin1");
+    const what = words === "" ? "no reply" : FAILURE.exec(words)?.groups?.["what"];
+    if (what === undefined) return Buffer.concat([Buffer.from("0 "), bytes]);
+    const executed = !what.endsWith("open");
+    throw new ExchangeFailure("ERR_DISCONNECTED", `VMware's library failed: ${words || what}; try again`, {
+      executed,
+    });
+  }
+
+  async close(): Promise<void> {
+    // The library keeps nothing open.
+  }
+}
