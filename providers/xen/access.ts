@@ -15,7 +15,7 @@ import { checkNodePath, checkPath } from "./path.js";
 import { formatPermission, type Permission } from "./permissions.js";
 import { XenStoreRefusal } from "./refusal.js";
 import type { Operation } from "./request.js";
-import { decodeDirectoryPart } from "./wire.js";
+import { decodeDirectoryPart, XENSTORE_PAYLOAD_MAX } from "./wire.js";
 
 /** What each operation accepts: a running call, or the options of one. */
 export type CallLike = Call | CallOptions;
@@ -70,7 +70,9 @@ export abstract class XenStoreAccess {
    */
   async write(path: string, value: string | Uint8Array, call?: CallLike): Promise<void> {
     checkNodePath(path);
-    const bytes = typeof value === "string" ? Buffer.from(value) : value;
+    // The caller may use its array again while the request waits for its turn; what is too long is never sent.
+    const bytes =
+      value.length > XENSTORE_PAYLOAD_MAX && typeof value !== "string" ? value : Buffer.from(value as string);
     await this.ask({ operation: WRITE, text: path, value: bytes }, callOf(call));
   }
 

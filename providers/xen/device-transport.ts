@@ -52,6 +52,8 @@ export class DeviceTransport implements Transport {
   readonly overdueMs: number;
   readonly privileged = false;
   readonly #open: OpenDevice | undefined;
+  readonly #linux: boolean;
+  /** Whether write(2) leaves the waiting to the kernel. */
   readonly #queues: boolean;
 
   /** @param path the device's */
@@ -59,7 +61,8 @@ export class DeviceTransport implements Transport {
     this.name = path;
     this.overdueMs = options.overdueMs ?? OVERDUE_MS;
     this.#open = options.open;
-    this.#queues = platform === "linux" && atLeast(options.release ?? release(), QUEUING_LINUX);
+    this.#linux = platform === "linux";
+    this.#queues = this.#linux && atLeast(options.release ?? release(), QUEUING_LINUX);
   }
 
   async connect({ onData, onDown }: LinkEvents, call: Call, purpose: LinkPurpose): Promise<Link> {
@@ -70,6 +73,8 @@ export class DeviceTransport implements Transport {
       bufferBytes: HEADER_BYTES + XENSTORE_PAYLOAD_MAX,
       writes: this.#queues && purpose === "requests" ? "direct" : "thread",
       framing: "message",
+      // FreeBSD's read(2) waits in spite of O_NONBLOCK: it must be asked for first.
+      soleReader: this.#linux,
       onData,
       onEnd: onDown,
       advice: ADVICE,

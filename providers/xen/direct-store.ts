@@ -4,6 +4,7 @@ import { PvbusError, pvbusError } from "../../src/bus/errors.js";
 import type { MachineFacts, PortableLayout, ProviderStore, RawEntry } from "../../src/bus/store.js";
 import type { Logger } from "../../src/host/host.js";
 import { factsOf } from "./facts.js";
+import type { KernelNodes } from "./kernel-store.js";
 import { checkKey, childPlace, type KeySyntax, type Place, portableLayout, withoutSlash } from "./keys.js";
 import { checkNodePath, checkPath } from "./path.js";
 
@@ -54,6 +55,15 @@ export class DirectXenStore implements ProviderStore {
     if (access.remove !== undefined) this.delete = (key, call) => this.#remove(key, call);
   }
 
+  /** @internal The nodes by their paths, whatever the syntax of keys. */
+  get nodes(): KernelNodes {
+    return {
+      read: async (path, call) => (await this.#look(path, false, call))?.value,
+      write: (path, value, call) => this.#write(path, value, call),
+      directory: async (path, call) => (await this.#look(path, true, call))?.names,
+    };
+  }
+
   /** Reads a node's value. */
   async read(key: string, call: Call): Promise<Uint8Array | undefined> {
     return (await this.#look(this.#path(key), false, call))?.value;
@@ -61,11 +71,7 @@ export class DirectXenStore implements ProviderStore {
 
   /** Writes a value; creates the node, and its parents with empty values. */
   async write(key: string, value: Uint8Array, call: Call): Promise<void> {
-    const path = this.#path(key);
-    checkNodePath(path);
-    this.#access.check(path, value);
-    this.#begin(call);
-    await this.#access.write(path, value, call);
+    await this.#write(this.#path(key), value, call);
   }
 
   /** Lists everything below a node, each node before what is below it; empty: below the domain's own directory. */
@@ -98,6 +104,13 @@ export class DirectXenStore implements ProviderStore {
   async close(): Promise<void> {
     this.#closed = true;
     await this.#access.close();
+  }
+
+  async #write(path: string, value: Uint8Array, call: Call): Promise<void> {
+    checkNodePath(path);
+    this.#access.check(path, value);
+    this.#begin(call);
+    await this.#access.write(path, value, call);
   }
 
   async #remove(key: string, call: Call): Promise<boolean> {

@@ -1,8 +1,17 @@
 import type { Call } from "../../src/bus/call.js";
 import { PvbusError } from "../../src/bus/errors.js";
 import { type KernelErrno, KernelError, type KernelStore } from "../../src/bus/kernel-store.js";
-import type { XenStoreClient } from "./client.js";
 import { XenStoreRefusal } from "./refusal.js";
+
+/** What the kernel's calls need of a store; paths are XenStore's own. */
+export interface KernelNodes {
+  /** Reads a value; undefined when there is no such node. */
+  read(path: string, call: Call): Promise<Uint8Array | undefined>;
+  /** Writes a value. */
+  write(path: string, value: Uint8Array, call: Call): Promise<void>;
+  /** Gives the names of a node's children; undefined when there is no such node. */
+  directory(path: string, call: Call): Promise<readonly string[] | undefined>;
+}
 
 /** Largest payload of a request or reply (OpenBSD sys/dev/pv/xenstore.c); a larger one is EIO or EMSGSIZE. */
 const MOST = 1024;
@@ -30,17 +39,17 @@ const KNOWN: readonly KernelErrno[] = [
  * given whole. Source: OpenBSD sys/dev/pv/xenstore.c.
  */
 export class XenKernelStore implements KernelStore {
-  readonly #client: XenStoreClient;
+  readonly #nodes: KernelNodes;
 
-  /** @param client the way to the daemon */
-  constructor(client: XenStoreClient) {
-    this.#client = client;
+  /** @param nodes the way to the daemon */
+  constructor(nodes: KernelNodes) {
+    this.#nodes = nodes;
   }
 
   /** Reads a value, or the names of the children joined by line ends where it is empty. */
   async read(key: Uint8Array, valueLength: number, call: Call): Promise<Uint8Array> {
     const path = text(key);
-    const value = await answer(this.#client.read(path, call));
+    const value = await answer(this.#nodes.read(path, call));
     if (value === undefined) throw new KernelError("ENOENT");
     if (value.length > MOST) throw new KernelError("EMSGSIZE");
     const found = value.length > 0 ? value : await this.#names(path, call);
@@ -51,12 +60,12 @@ export class XenKernelStore implements KernelStore {
   /** Writes a value; nothing stays in the buffer. */
   async write(key: Uint8Array, value: Uint8Array, call: Call): Promise<Uint8Array> {
     if (key.length + 1 + value.length > MOST) throw new KernelError("EIO");
-    await answer(this.#client.write(text(key), value, call));
+    await answer(this.#nodes.write(text(key), value, call));
     return new Uint8Array(0);
   }
 
   async #names(path: string, call: Call): Promise<Uint8Array> {
-    const names = await answer(this.#client.directory(path, call));
+    const names = await answer(this.#nodes.directory(path, call));
     if (names === undefined) throw new KernelError("ENOENT");
     const joined = Buffer.from(names.join("\n"));
     // On the wire each name has a NUL.

@@ -1,6 +1,7 @@
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { pvbusError } from "../../src/bus/errors.js";
+import { liesWithin } from "../../src/host/confine.js";
 import type { Host } from "../../src/host/host.js";
 import { DeviceTransport } from "./device-transport.js";
 import type { Transport } from "./link.js";
@@ -48,7 +49,17 @@ export function transportOf(host: Host, channel: string | undefined): Transport 
       `no way to XenStore: none of ${candidates(host).join(", ")} is there; ${adviceFor(host)}`,
     );
   }
+  checkWithin(host, path);
   return statSync(path).isSocket() ? new SocketTransport(path) : new DeviceTransport(path, host.platform);
+}
+
+/** A link in a captured tree must not lead to the live machine's daemon. */
+function checkWithin({ sysroot }: Host, path: string): void {
+  if (sysroot === undefined || !existsSync(path) || liesWithin(sysroot, path)) return;
+  throw pvbusError(
+    "ERR_PERMISSION",
+    `${path} leads out of ${sysroot}; name the socket with a channel unix:PATH`,
+  );
 }
 
 function named(host: Host, channel: string): Transport {
@@ -59,9 +70,9 @@ function named(host: Host, channel: string): Transport {
       `"${channel}" is no channel of XenStore; it takes unix:PATH of a daemon's socket and device:PATH of a kernel's device`,
     );
   }
-  return kind === "unix"
-    ? new SocketTransport(host.path(path))
-    : new DeviceTransport(host.path(path), host.platform);
+  const place = host.path(path);
+  checkWithin(host, place);
+  return kind === "unix" ? new SocketTransport(place) : new DeviceTransport(place, host.platform);
 }
 
 function adviceFor({ platform }: Host): string {

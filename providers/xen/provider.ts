@@ -70,9 +70,11 @@ export class XenProvider implements Provider {
     return diagnoseXen(this.#host, (call) => this.#connect(target, false, call), target.channel);
   }
 
-  /** XenStore as OpenBSD's kernel serves it; where it does so itself, hostctl uses its device. */
+  /** XenStore as OpenBSD's kernel serves it. */
   kernelStore(store: ProviderStore): KernelStore {
-    return new XenKernelStore((store as XenStore).client);
+    return new XenKernelStore(
+      "client" in store ? (store as XenStore).client : (store as DirectXenStore).nodes,
+    );
   }
 
   /** What the store is reached through: a daemon, or at its usual place a driver that has an interface of its own. */

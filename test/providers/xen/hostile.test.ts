@@ -201,6 +201,16 @@ describe("XenStore client and a hostile daemon", function () {
     );
   });
 
+  it("sends what it was given though the caller's array changes while it connects", async () => {
+    await using peer = await rawPeer((request, socket) => socket.write(replyTo(request, "OK\0")));
+    await using xs = new XenStoreClient(new SocketTransport(peer.path));
+    const value = Buffer.from("mine");
+    const writing = xs.write("data/k", value, SOON);
+    value.fill("x");
+    await writing;
+    expect(Buffer.from(peer.requests[0]?.payload ?? []).toString()).to.equal("data/k\0mine");
+  });
+
   it("drops events that belong to no watch, however many", async () => {
     const event = encodeMessage({
       type: XS.WATCH_EVENT,

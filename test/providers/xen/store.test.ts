@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -288,7 +288,7 @@ describe("XenStore store's watch", () => {
 });
 
 describe("Xen provider", () => {
-  it("finds the daemon where libxenstore does", () => {
+  it("finds the daemon where libxenstore does", async () => {
     const sysroot = mkdtempSync(join(tmpdir(), "pvbus-xen-places-"));
     const put = (path: string): void => {
       mkdirSync(join(sysroot, path, ".."), { recursive: true });
@@ -303,6 +303,11 @@ describe("Xen provider", () => {
       expect(place(host({ sysroot }))).to.equal(join(sysroot, "/dev/xen/xenbus"));
       expect(place(host({ sysroot, platform: "freebsd" }))).to.equal(undefined);
       put("/var/run/xenstored/socket");
+      mkdirSync(join(sysroot, "out"));
+      symlinkSync("/dev/null", join(sysroot, "out/socket"));
+      const leading = new XenProvider(host({ sysroot, env: { XENSTORED_PATH: "/out/socket" } }));
+      await rejects(leading.open({}, new Call()), "ERR_PERMISSION");
+      await rejects(leading.open({ channel: "unix:/out/socket" }, new Call()), "ERR_PERMISSION");
       put("/run/xenstored/socket");
       expect(place(host({ sysroot }))).to.equal(join(sysroot, "/run/xenstored/socket"));
       put("/other/socket");

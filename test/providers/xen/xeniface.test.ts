@@ -1,9 +1,10 @@
 import { expect } from "chai";
 import { DirectXenStore } from "../../../providers/xen/direct-store.js";
+import { XenProvider } from "../../../providers/xen/index.js";
 import { keySyntax } from "../../../providers/xen/keys.js";
 import { XENIFACE, XenifaceAccess } from "../../../providers/xen/xeniface-access.js";
 import { Call } from "../../../src/bus/call.js";
-import { SILENT } from "../../../src/host/node-host.js";
+import { nodeHost, SILENT } from "../../../src/host/node-host.js";
 import type { WindowsDevice } from "../../../src/native/windows-device.js";
 import { describeProviderConformance, XenStoreSimulator } from "../../../src/testing/index.js";
 import { rejects } from "../../support/rejects.js";
@@ -76,6 +77,13 @@ describe("XenStore through Windows' XENIFACE driver", () => {
     expect((await store.read("data/k", call))?.length).to.equal(4088);
     xen.write(`${HOME}/data/nul`, "ab\0cd");
     expect(Buffer.from((await store.read("data/nul", call)) ?? []).toString()).to.equal("ab");
+    const kernel = new XenProvider(nodeHost()).kernelStore(store);
+    const read = async (key: string): Promise<string> =>
+      Buffer.from(await kernel.read(Buffer.from(key), 4096, call)).toString();
+    expect(await read("name")).to.equal("winnie");
+    expect(await read("data")).to.equal("k\nnul");
+    await kernel.write(Buffer.from("data/k"), Buffer.from("by hostctl"), call);
+    expect(await read("data/k")).to.equal("by hostctl");
     await rejects(store.delete?.("/", call) ?? Promise.resolve(), "ERR_NOT_SUPPORTED");
     await store.close();
     await xen.close();

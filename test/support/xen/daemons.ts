@@ -227,6 +227,12 @@ export async function managed(
   start: () => Promise<ChildProcess>,
 ): Promise<Daemon> {
   let child = await start();
+  // A run that breaks off must leave no daemon behind.
+  const leave = (): void => {
+    child.kill("SIGKILL");
+    rmSync(directory, { recursive: true, force: true });
+  };
+  process.once("exit", leave);
   const end = async (signal: NodeJS.Signals): Promise<void> => {
     if (child.exitCode !== null || child.signalCode !== null) return;
     const closed = once(child, "close");
@@ -235,6 +241,7 @@ export async function managed(
   };
   const stop = async (): Promise<void> => {
     await end("SIGKILL");
+    process.removeListener("exit", leave);
     rmSync(directory, { recursive: true, force: true });
   };
   return {
