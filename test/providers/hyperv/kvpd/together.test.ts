@@ -59,6 +59,8 @@ describe("the vendor's daemon and ours on one pool directory", function () {
       while (reading) {
         const pairs = await collect(external.list("External/"));
         readings++;
+        // A writer waits for the readers' locks: without a pause it would starve.
+        await new Promise((resolve) => setTimeout(resolve, 2));
         if (!holdsFilling(pairs.map(({ key, value }) => [key.slice("External/".length), value ?? ""])))
           incomplete++;
       }
