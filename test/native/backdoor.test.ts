@@ -4,18 +4,19 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { openBackdoor } from "../../src/native/backdoor.js";
-import { bulkCode, callsCode, probeCode } from "../../src/native/backdoor-code.js";
+import { backdoorCode, backdoorTarget, trapsOf } from "../../src/native/backdoor-code.js";
 import { openCpuid } from "../../src/native/cpuid.js";
-import { createExecutablePage } from "../../src/native/executable-page.js";
 import { type Koffi, loadKoffi } from "../../src/native/koffi.js";
 import { openVmtools } from "../../src/native/vmtools.js";
 import { proveVmware, VmwareProof } from "../../src/native/vmware-proof.js";
+import { describeMachineCode } from "../support/machine-code.js";
+import { openVmTools } from "../support/open-vm-tools.js";
 import { ROOT } from "../support/pools.js";
 import { start } from "../support/processes.js";
 import { cpuidOf } from "../support/vmware.js";
+import { Wine } from "../support/wine.js";
 
 const isX64Linux = process.platform === "linux" && process.arch === "x64";
-const REGISTERS = 7;
 
 function proofOf(...args: Parameters<typeof cpuidOf>): VmwareProof {
   const proof = proveVmware({ arch: "x64", cpuid: cpuidOf(...args), systemVendor: undefined });
@@ -23,115 +24,134 @@ function proofOf(...args: Parameters<typeof cpuidOf>): VmwareProof {
   return proof;
 }
 
-/** Makes machine code callable, one instruction in it replaced by a harmless one of the same length. */
-function runnable(code: Buffer, from: string, to: string): (block: Buffer, count: number) => number {
-  const changed = Buffer.from(code.toString("hex").replace(from, to), "hex");
-  expect(changed.equals(code)).to.equal(false);
-  const koffi = loadKoffi();
-  const page = createExecutablePage(changed, process.platform, koffi);
-  return koffi.decode(page, koffi.proto("int64_t (void *block, int64_t count)"));
-}
-
 describe("VMware machine code", () => {
-  it("is what the assembly says, byte for byte", function () {
-    const folder = mkdtempSync(join(tmpdir(), "pvbus-as-"));
-    try {
-      const tool = (name: string, ...args: readonly string[]): string => {
-        const { status, stdout, stderr, error } = spawnSync(name, args, { cwd: folder, encoding: "utf8" });
-        if (error !== undefined) throw error;
-        expect(status, stderr).to.equal(0);
-        return stdout;
-      };
-      try {
-        tool("as", "--64", "-o", "o", join(ROOT, "test/support/backdoor.s"));
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-        console.warn("      pending: no assembler (apt-get install binutils)");
+  for (const [processor, source, prefix, ours] of [
+    [
+      "x86-64",
+      "backdoor.s",
+      "",
+      {
+        calls_sysv_in: backdoorCode("linux-x64", "in").calls,
+        calls_sysv_vmcall: backdoorCode("linux-x64", "vmcall").calls,
+        calls_sysv_vmmcall: backdoorCode("linux-x64", "vmmcall").calls,
+        calls_win64_in: backdoorCode("win32-x64", "in").calls,
+        bulk_sysv_in: backdoorCode("linux-x64", "in").fill,
+        bulk_sysv_out: backdoorCode("linux-x64", "in").send,
+        bulk_win64_in: backdoorCode("win32-x64", "in").fill,
+        bulk_win64_out: backdoorCode("win32-x64", "in").send,
+        probe_linux_in: backdoorCode("linux-x64", "in").probe,
+        probe_linux_vmcall: backdoorCode("linux-x64", "vmcall").probe,
+        probe_linux_vmmcall: backdoorCode("linux-x64", "vmmcall").probe,
+        probe_win64: backdoorCode("win32-x64", "in").probe.subarray(
+          0,
+          backdoorCode("win32-x64", "in").handlerAt,
+        ),
+        handler_win64: backdoorCode("win32-x64", "in").probe.subarray(
+          backdoorCode("win32-x64", "in").handlerAt,
+        ),
+      },
+    ],
+    [
+      "arm64",
+      "backdoor-arm64.s",
+      "aarch64-linux-gnu-",
+      {
+        calls_arm64: backdoorCode("linux-arm64", "mrs").calls,
+        bulk_arm64_in: backdoorCode("linux-arm64", "mrs").fill,
+        bulk_arm64_out: backdoorCode("linux-arm64", "mrs").send,
+        probe_arm64: backdoorCode("linux-arm64", "mrs").probe,
+      },
+    ],
+  ] as const) {
+    it(`is what the assembly for ${processor} says, byte for byte`, function () {
+      const assembled = assemble(prefix, join(ROOT, "test/support", source));
+      if (assembled === undefined) {
+        console.warn(
+          `      pending: no ${prefix}as (apt-get install binutils${prefix && "-aarch64-linux-gnu"})`,
+        );
         return this.skip();
       }
-      tool("objcopy", "-O", "binary", "-j", ".text", "o", "bin");
-      const bytes = readFileSync(join(folder, "bin"));
-      const labels = tool("nm", "-n", "o")
-        .trim()
-        .split("\n")
-        .map((line) => [line.split(" ")[2] ?? "", Number.parseInt(line, 16)] as const);
-      const assembled = new Map(
-        labels
-          .slice(0, -1)
-          .map(([name, from], at) => [name, bytes.subarray(from, labels[at + 1]?.[1]).toString("hex")]),
-      );
-      const ours = {
-        calls_sysv_in: callsCode("in", "linux"),
-        calls_sysv_vmcall: callsCode("vmcall", "linux"),
-        calls_sysv_vmmcall: callsCode("vmmcall", "linux"),
-        calls_win64_in: callsCode("in", "win32"),
-        bulk_sysv_in: bulkCode("fill", "linux"),
-        bulk_sysv_out: bulkCode("send", "linux"),
-        bulk_win64_in: bulkCode("fill", "win32"),
-        bulk_win64_out: bulkCode("send", "win32"),
-        probe_linux_in: probeCode("in"),
-        probe_linux_vmcall: probeCode("vmcall"),
-        probe_linux_vmmcall: probeCode("vmmcall"),
-      };
       expect(Object.keys(ours)).to.have.members([...assembled.keys()]);
       for (const [name, code] of Object.entries(ours))
         expect(code.toString("hex"), name).to.equal(assembled.get(name));
-    } finally {
-      rmSync(folder, { recursive: true });
-    }
+    });
+  }
+
+  it("is there for what the reference has facts of", () => {
+    const all = [
+      ["linux", "x64"],
+      ["linux", "arm64"],
+      ["win32", "x64"],
+      ["freebsd", "x64"],
+      ["openbsd", "x64"],
+      ["darwin", "arm64"],
+      ["win32", "arm64"],
+    ] as const;
+    const targets = all.map(([platform, arch]) => backdoorTarget(platform, arch));
+    expect(targets).to.deep.equal([
+      "linux-x64",
+      "linux-arm64",
+      "win32-x64",
+      undefined,
+      undefined,
+      undefined,
+      undefined,
+    ]);
+    expect(trapsOf("linux-x64", ["vmcall", "vmmcall"])).to.deep.equal(["in", "vmcall", "vmmcall"]);
+    expect(trapsOf("win32-x64", ["vmcall"])).to.deep.equal(["in"]);
+    expect(trapsOf("linux-arm64", [])).to.deep.equal(["mrs"]);
   });
 
-  describe("with a harmless instruction in place of the one that traps", () => {
-    before(function () {
-      if (!isX64Linux) this.skip();
-    });
+  describeMachineCode();
+});
 
-    it("hands over and takes back all seven registers", () => {
-      const calls = runnable(callsCode("in", "linux"), "6830ed", "683090");
-      const block = Buffer.alloc(REGISTERS * 8);
-      for (let at = 0; at < REGISTERS; at++)
-        block.writeBigUInt64LE(0x1111_1111_1111_1111n * BigInt(at + 1), at * 8);
-      const before = Buffer.from(block);
-      expect(Number(calls(block, 1))).to.equal(0);
-      expect(block.equals(before)).to.equal(true);
+/** Gives the bytes behind each label; undefined without an assembler. */
+function assemble(prefix: string, source: string): ReadonlyMap<string, string> | undefined {
+  const folder = mkdtempSync(join(tmpdir(), "pvbus-as-"));
+  const tool = (name: string, ...args: readonly string[]): string => {
+    const { status, stdout, stderr, error } = spawnSync(prefix + name, args, {
+      cwd: folder,
+      encoding: "utf8",
     });
+    if (error !== undefined) throw error;
+    expect(status, stderr).to.equal(0);
+    return stdout;
+  };
+  try {
+    tool("as", "-o", "o", source);
+    tool("objcopy", "-O", "binary", "-j", ".text", "o", "bin");
+    const bytes = readFileSync(join(folder, "bin"));
+    const labels = tool("nm", "-n", "o")
+      .trim()
+      .split("\n")
+      .map((line) => [line.split(" ")[2] ?? "", Number.parseInt(line, 16)] as const)
+      .filter(([name]) => !name.startsWith("$"));
+    return new Map(
+      labels
+        .slice(0, -1)
+        .map(([name, from], at) => [name, bytes.subarray(from, labels[at + 1]?.[1]).toString("hex")]),
+    );
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
 
-    it("executes one after the other until one fails, and tells how many it left out", () => {
-      const calls = runnable(callsCode("in", "linux"), "6830ed", "683090");
-      const block = Buffer.alloc(5 * REGISTERS * 8);
-      const run = (successes: readonly number[]): number => {
-        for (const [at, success] of successes.entries())
-          block.writeBigUInt64LE(BigInt(success) << 16n, (at * REGISTERS + 2) * 8);
-        return Number(calls(block, successes.length));
-      };
-      expect(run([1, 1, 1, 1, 1])).to.equal(0);
-      expect(run([1, 1, 0, 1, 1])).to.equal(2);
-      expect(run([0, 1, 1, 1, 1])).to.equal(4);
-      expect(run([1, 1, 1, 1, 0])).to.equal(0);
-      expect(run([0x80])).to.equal(0);
-      expect(run([0x80, 1])).to.equal(1);
-    });
-
-    it("moves memory by the right registers", () => {
-      // rep stosb in place of rep insb, rep lodsb in place of rep outsb: the same registers, and AL tells the bytes.
-      const koffi = loadKoffi();
-      const memory = Buffer.alloc(64);
-      const block = Buffer.alloc(REGISTERS * 8);
-      block.writeBigUInt64LE(0x41n, 0);
-      block.writeBigUInt64LE(40n, 2 * 8);
-      block.writeBigUInt64LE(BigInt(koffi.address(memory)), 5 * 8);
-      runnable(bulkCode("fill", "linux"), "f36c", "f3aa")(block, 1);
-      expect(memory.toString("latin1")).to.equal("A".repeat(40) + "\0".repeat(24));
-      expect([
-        block.readBigUInt64LE(2 * 8),
-        block.readBigUInt64LE(5 * 8) - BigInt(koffi.address(memory)),
-      ]).to.deep.equal([0n, 40n]);
-      memory.write("xyz");
-      block.writeBigUInt64LE(3n, 2 * 8);
-      block.writeBigUInt64LE(BigInt(koffi.address(memory)), 4 * 8);
-      runnable(bulkCode("send", "linux"), "f36e", "f3ac")(block, 1);
-      expect(block.readUInt8(0)).to.equal("z".charCodeAt(0));
-    });
+describe("VMware machine code on Windows, in wine", () => {
+  it("keeps registers, moves memory, and survives the look at a port that faults", async function () {
+    const why = Wine.whyNot();
+    if (why !== undefined) {
+      console.warn(`      pending: ${why}`);
+      return this.skip();
+    }
+    this.timeout(300_000);
+    await using wine = await Wine.start();
+    const mocha = ["node_modules/mocha/bin/mocha.js", "--no-config", "--timeout", "60000"];
+    const { code, output } = await wine.node(...mocha, "dist/test/windows/backdoor.js");
+    expect(output).to.match(/\b6 passing/);
+    expect(code, output).to.equal(0);
   });
 });
 
@@ -299,14 +319,12 @@ describe("VMware backdoor of this process", () => {
     }
   });
 
-  it("needs native calls, and a system that it is made for", () => {
+  it("needs native calls", () => {
     const proof = proofOf("VMwareVMware");
     const missing = (): Koffi => {
       throw Object.assign(new Error("no koffi"), { code: "ERR_UNAVAILABLE" });
     };
-    expect(() => openBackdoor(proof, { koffi: missing })).to.throw("no koffi");
-    for (const other of [{ platform: "freebsd" }, { arch: "arm64" }, { platform: "openbsd" }] as const)
-      expect(() => openBackdoor(proof, other)).to.throw(/libvmtools|open-vm-tools/);
+    expect(() => openBackdoor(proof, missing)).to.throw("no koffi");
   });
 });
 
@@ -315,17 +333,18 @@ describe("VMware's own library", () => {
     expect(() => openVmtools(loadKoffi, ["libnotthere.so.0"])).to.throw(/install open-vm-tools/);
   });
 
-  it("finds no VMware here, and ends nothing", function () {
-    try {
-      openVmtools();
-      expect.fail("it found VMware");
-    } catch (error) {
-      const { message } = error as Error;
-      if (message.includes("cannot be loaded")) {
-        console.warn("      pending: no libvmtools (apt-get install open-vm-tools)");
-        return this.skip();
-      }
-      expect(message).to.include("finds no VMware here");
+  it("finds no VMware here, and ends nothing", async function () {
+    const tools = openVmTools();
+    if ("why" in tools) {
+      console.warn(`      pending: ${tools.why}`);
+      return this.skip();
     }
+    const script = `
+      const { openVmtools } = await import(${JSON.stringify(`${ROOT}/dist/src/native/vmtools.js`)});
+      try { openVmtools(); } catch ({ code, message }) { console.log(code, message); }`;
+    const args = ["--input-type=module", "-e", script];
+    const { code, signal, stdout, stderr } = await start(process.execPath, args, tools.env).done;
+    expect([code, signal], stderr).to.deep.equal([0, null]);
+    expect(stdout).to.include("ERR_UNAVAILABLE").and.include("finds no VMware here");
   });
 });

@@ -167,6 +167,41 @@
     syscall
 .endm
 
+# int64 probe(struct { u64 registers[7]; u64 survived; }) on Windows, which has no children that share memory: a vectored
+# exception handler, installed around the call, sends a fault of this very instruction to the end.
+.macro probe_win64
+    endbr64
+    mov r8, rcx
+    mov r9, rbx
+    mov r10, rbp
+    mov r11, rsi
+    mov [rsp+8], rdi
+    mov qword ptr [r8+56], 0
+    load
+7:  in eax, dx
+    store
+    mov qword ptr [r8+56], 1
+8:  xor eax, eax
+    mov rbx, r9
+    mov rbp, r10
+    mov rsi, r11
+    mov rdi, [rsp+8]
+    ret
+# int32 handler(EXCEPTION_POINTERS *): the context's RIP is at 0xf8.
+handler_win64:
+    endbr64
+    mov rdx, [rcx+8]
+    lea rax, [rip+7b]
+    cmp [rdx+0xf8], rax
+    jne 9f
+    lea rax, [rip+8b]
+    mov [rdx+0xf8], rax
+    mov eax, -1
+    ret
+9:  xor eax, eax
+    ret
+.endm
+
 calls_sysv_in:        calls_sysv 0
 calls_sysv_vmcall:    calls_sysv 1
 calls_sysv_vmmcall:   calls_sysv 2
@@ -178,4 +213,5 @@ bulk_win64_out:       bulk_win64 0
 probe_linux_in:       probe_linux 0
 probe_linux_vmcall:   probe_linux 1
 probe_linux_vmmcall:  probe_linux 2
+probe_win64:          probe_win64
 end:
