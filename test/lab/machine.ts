@@ -77,12 +77,12 @@ export function runMachine({ name, args, limitSeconds, onSaid }: MachineOptions)
     });
     const end = (code: number | null, error?: Error): void => {
       clearTimeout(watchdog);
-      file.end();
       if (error !== undefined) failure = error.message;
       else if (exitCode === undefined) failure ??= `ended (${code}) before its tests did`;
       else if (exitCode !== 0 || code !== SUCCESS) failure ??= `its commands ended with ${exitCode}`;
       else if (tests.length === 0) failure ??= "ran no test";
-      resolve({ tests, failure, facts, seconds: (performance.now() - began) / 1000, log });
+      const seconds = (performance.now() - began) / 1000;
+      file.end(() => resolve({ tests, failure, facts, seconds, log }));
     };
     child.once("error", (error) => end(null, error));
     child.once("close", (code) => end(code));

@@ -7,11 +7,12 @@ import { guestKernel } from "./debian.js";
 import type { Environment, Lab } from "./environment.js";
 import { devices } from "./environments/devices.js";
 import { guest } from "./environments/guest.js";
+import { wine } from "./environments/wine.js";
 import { xen } from "./environments/xen.js";
 import type { MachineOutcome } from "./machine.js";
 import { ROOT, run } from "./tools.js";
 
-const ENVIRONMENTS: readonly Environment[] = [guest, devices, xen];
+const ENVIRONMENTS: readonly Environment[] = [guest, devices, xen, wine];
 
 interface Row {
   readonly environment: Environment;

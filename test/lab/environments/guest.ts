@@ -35,7 +35,7 @@ export const guest: Environment = {
       image,
       machineImage(kernel, app, {
         modules: ["qemu_fw_cfg", "virtio_pci", "virtio_console", "vsock_loopback"],
-        commands: `cd ${APP}/node_modules/pvbus/dist/test/lab/guest && node main.js kvm.suite.js ../../native/vsock.test.js\n`,
+        commands: `cd ${APP}/node_modules/pvbus/dist/test/lab/guest && node main.js kvm.suite.js vmware.suite.js ../../native/vsock.test.js\n`,
       }),
     );
     host("set", "role", "web");
