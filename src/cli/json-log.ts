@@ -2,14 +2,22 @@ import type { Clock, Logger } from "../host/host.js";
 import { type Level, plainFields } from "./log.js";
 import { jsonText, type Sink } from "./output.js";
 
-/** Gives a logger that writes one JSON object a line: time, level, event and what belongs to it. */
+/**
+ * Gives a logger that writes one JSON object a line: time, level, event and what belongs to it. A line that cannot be written, on a
+ * full disk for instance, is lost: the service goes on.
+ */
 export function jsonLogger(sink: Sink, clock: Clock, debug: boolean): Logger {
   const log =
     (level: Level) =>
     (event: string, fields: Readonly<Record<string, unknown>> = {}): void => {
       if (level === "debug" && !debug) return;
       const time = new Date(clock.now()).toISOString();
-      sink.write(`${jsonText({ time, level, event, ...plainFields(fields) })}\n`);
+      const line = `${jsonText({ time, level, event, ...plainFields(fields) })}\n`;
+      try {
+        sink.write(line);
+      } catch {
+        // There is nobody to tell.
+      }
     };
   return { debug: log("debug"), info: log("info"), warn: log("warn"), error: log("error") };
 }

@@ -179,6 +179,55 @@ describe("pvbus host", () => {
     expect((await served).code, messages.join("")).to.equal(0);
   });
 
+  it("reads its configuration again on SIGHUP: guests come, go and change, the others notice nothing", async () => {
+    await using folder = new HostFolder();
+    const config = join(folder.path, "host.json");
+    const write = (guests: Record<string, object>): void => {
+      const entries = Object.entries(guests).map(([name, more]) => [
+        name,
+        { endpoints: [`unix:${folder.socket(name)}`], ...more },
+      ]);
+      writeFileSync(config, JSON.stringify({ guests: Object.fromEntries(entries) }));
+    };
+    write({ a: {}, b: {}, c: {} });
+    const args = ["host", "serve", "--state", folder.state, "--config", config];
+    const serving = await startUntil(args, '"serving"');
+    const reload = async (event: string): Promise<void> => {
+      const said = new Promise<void>((resolve) => {
+        serving.child.stderr?.on("data", (text: string) => text.includes(event) && resolve());
+      });
+      serving.child.kill("SIGHUP");
+      await said;
+    };
+    await using a = await TestGuest.connect(folder.socket("a"));
+    await using b = await TestGuest.connect(folder.socket("b"));
+    await using c = await TestGuest.connect(folder.socket("c"));
+    for (const guest of [a, b, c]) expect(await guest.put("x", "1")).to.equal("OK");
+    writeFileSync(config, "{");
+    await reload("configuration not taken");
+    for (const guest of [a, b, c]) expect(await guest.get("x")).to.equal("1");
+    write({ a: {}, b: { limits: { maxKeys: 1 } }, d: {}, e: { endpoints: [`unix:${config}`] } });
+    await reload("configuration read again");
+    expect(await a.get("x")).to.equal("1");
+    expect([await b.line(), await c.line()]).to.deep.equal([undefined, undefined]);
+    await using changed = await TestGuest.connect(folder.socket("b"));
+    expect(await changed.put("y", "1")).to.match(/^ERR_NO_SPACE/);
+    await using added = await TestGuest.connect(folder.socket("d"));
+    expect(await added.put("x", "1")).to.equal("OK");
+    serving.child.kill("SIGTERM");
+    const { code, stderr } = await serving.done;
+    expect(code).to.equal(0);
+    const refused = stderr.split("\n").find((line) => line.includes("guest not served")) ?? "{}";
+    expect(JSON.parse(refused)).to.include({ level: "error", guest: "e", code: "ERR_UNAVAILABLE" });
+
+    write({ e: { endpoints: [`unix:${config}`] } });
+    const none = await run(args);
+    expect(none.code).to.equal(1);
+    expect(none.stderr).to.include("it is no socket");
+    write({ "../a": {} });
+    expect((await run(args)).code).to.equal(2);
+  });
+
   it("prints arguments a line each or as JSON, and how their channel is served", async () => {
     await using folder = new HostFolder();
     const file = join(folder.path, "keys.json");

@@ -3,6 +3,7 @@ import { parseEndpoint, type SocketOwner } from "./endpoints.js";
 import { completeLimits, DEFAULT_LIMITS, type GuestLimits } from "./limits.js";
 import type { Namespaces } from "./namespaces.js";
 import type { ServedGuest } from "./server.js";
+import { checkGuestName } from "./state-directory.js";
 
 /** What a configuration file says. */
 export interface HostConfiguration {
@@ -32,7 +33,7 @@ export function parseConfiguration(document: unknown): HostConfiguration {
 }
 
 function guestOf(name: string, document: unknown): ServedGuest {
-  const where = `guests.${name}`;
+  const where = `guests.${checkGuestName(name)}`;
   const fields = objectOf(document, where, GUEST_FIELDS);
   const endpoints = stringsOf(fields["endpoints"] ?? [], `${where}.endpoints`).map(parseEndpoint);
   return {

@@ -11,12 +11,26 @@ export interface VsockMapping {
   readonly port: number;
 }
 
+/** We listen at a UNIX socket: QEMU with `server=off,reconnect=…`, the vsock of a light hypervisor, any local client. */
+export interface ListenEndpoint {
+  /** Tells it from the other. */
+  readonly kind: "listen";
+  /** Path of the socket. */
+  readonly path: string;
+  /** The vsock that stands behind it. */
+  readonly vsock?: VsockMapping;
+}
+
+/** The hypervisor listens: QEMU with `server=on,wait=off`, libvirt's `mode='bind'`, bhyve. */
+export interface ConnectEndpoint {
+  /** Tells it from the other. */
+  readonly kind: "connect";
+  /** Path of the socket. */
+  readonly path: string;
+}
+
 /** Where one guest is met. */
-export type Endpoint =
-  /** We listen at a UNIX socket: QEMU with `server=off,reconnect=…`, or any local client; `vsock` is what stands behind it. */
-  | { readonly kind: "listen"; readonly path: string; readonly vsock?: VsockMapping }
-  /** The hypervisor listens: QEMU with `server=on,wait=off`, libvirt's `mode='bind'`, bhyve. */
-  | { readonly kind: "connect"; readonly path: string };
+export type Endpoint = ListenEndpoint | ConnectEndpoint;
 
 /** Whose a listening socket becomes: the user that the hypervisor runs as. */
 export interface SocketOwner {

@@ -41,8 +41,9 @@ const SPARE_LOG_BYTES = 64 * 1024;
  * anybody sees it; writes that wait at the same time share one.
  */
 export class GuestState {
+  /** What this guest may store. */
+  limits: GuestLimits;
   readonly #log: LogFile;
-  readonly #limits: GuestLimits;
   readonly #keys = new Map<string, Held>();
   readonly #listeners = new Set<StateListener>();
   #queue: Pending[] = [];
@@ -56,7 +57,7 @@ export class GuestState {
 
   private constructor(log: LogFile, limits: GuestLimits, revision: number) {
     this.#log = log;
-    this.#limits = limits;
+    this.limits = limits;
     this.#revision = revision;
   }
 
@@ -73,11 +74,6 @@ export class GuestState {
     for (const [key, { value, revision: at }] of state.#keys)
       state.#keys.set(key, { value: Uint8Array.from(value), revision: at });
     return state;
-  }
-
-  /** What this guest may store. */
-  get limits(): GuestLimits {
-    return this.#limits;
   }
 
   /** The highest revision given so far. */
@@ -112,7 +108,7 @@ export class GuestState {
    * @param limits the guest's own where nothing is said; the host's administrator has wider ones
    * @throws PvbusError `ERR_KEY_INVALID`, `ERR_KEY_TOO_LONG`, `ERR_VALUE_TOO_LONG`; `ERR_NO_SPACE` over a quota or on a full disk
    */
-  async put(key: string, value: Uint8Array, limits: GuestLimits = this.#limits): Promise<void> {
+  async put(key: string, value: Uint8Array, limits: GuestLimits = this.limits): Promise<void> {
     checkKey(key, limits);
     checkValue(key, value, limits);
     await this.#enqueue(key, value, limits);
@@ -120,7 +116,7 @@ export class GuestState {
 
   /** Removes a key; tells whether it was there. */
   async delete(key: string): Promise<boolean> {
-    return this.#enqueue(key, undefined, this.#limits);
+    return this.#enqueue(key, undefined, this.limits);
   }
 
   /** Calls `listener` for every change from now on, until the returned function is called. */

@@ -1,16 +1,20 @@
 export { type Administration, type GuestEntry, openAdministration } from "./administration.js";
 export { type HostConfiguration, parseConfiguration } from "./configuration.js";
 export {
+  type ConnectEndpoint,
   type Endpoint,
   endpointText,
+  type ListenEndpoint,
   parseEndpoint,
   type SocketOwner,
   type VsockMapping,
 } from "./endpoints.js";
 export { cloudHypervisorArguments } from "./launch/cloud-hypervisor.js";
 export {
+  type LaunchBytes,
   type LaunchChannel,
   type LaunchDescription,
+  type LaunchFile,
   type LaunchKey,
   type LaunchSource,
   type LaunchValue,
@@ -22,3 +26,4 @@ export { qemuArguments } from "./launch/qemu.js";
 export { DEFAULT_LIMITS, type GuestLimits } from "./limits.js";
 export { DEFAULT_NAMESPACES, type Namespaces } from "./namespaces.js";
 export { MetadataHost, type MetadataHostOptions, type ServedGuest } from "./server.js";
+export { checkGuestName } from "./state-directory.js";

@@ -10,7 +10,7 @@ export interface GuestLimits {
   readonly maxKeys: number;
   /** Most bytes of keys and values together. */
   readonly maxTotalBytes: number;
-  /** Most connections at the same time on one listening socket; QEMU's channel is one. */
+  /** Most connections at the same time; QEMU's channel is one. */
   readonly maxConnections: number;
   /** Most watches of one connection. */
   readonly maxWatches: number;

@@ -44,7 +44,8 @@ export function answerFrame(
   if (request === "unknown") return encodeAnswer(id, failure(`Unknown command ${word}`));
   if (request === "invalid") return encodeAnswer(id, failure(`Invalid ${word} Request`));
   const refuse = (error: unknown): Buffer => {
-    if (!PvbusError.is(error) || error.code === "ERR_UNAVAILABLE") onFault(error);
+    // What has a cause came from the system, and is no matter of the request.
+    if (!PvbusError.is(error) || error.cause !== undefined) onFault(error);
     return encodeAnswer(id, failure(wordsFor(error)));
   };
   try {

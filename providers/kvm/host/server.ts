@@ -1,14 +1,12 @@
-import type { Socket } from "node:net";
-import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
+import { pvbusError } from "../../../src/bus/errors.js";
 import type { Clock, Logger } from "../../../src/host/host.js";
 import { openControl } from "./control-server.js";
-import { type Endpoint, type OpenEndpoint, openEndpoint, type SocketOwner } from "./endpoints.js";
+import type { Endpoint, OpenEndpoint, SocketOwner } from "./endpoints.js";
 import { GuestLog } from "./guest-log.js";
-import { GuestSession } from "./guest-session.js";
-import type { GuestState } from "./guest-state.js";
+import { GuestService } from "./guest-service.js";
 import { completeLimits, type GuestLimits } from "./limits.js";
 import { DEFAULT_NAMESPACES, type Namespaces } from "./namespaces.js";
-import { checkGuestName, StateDirectory } from "./state-directory.js";
+import { StateDirectory } from "./state-directory.js";
 
 /** One guest to serve. */
 export interface ServedGuest {
@@ -28,8 +26,8 @@ export interface ServedGuest {
 export interface MetadataHostOptions {
   /** Directory of the keys; made where there is none. */
   readonly directory: string;
-  /** The guests. */
-  readonly guests: readonly ServedGuest[];
+  /** The guests to begin with; further ones come by {@link MetadataHost.add}. */
+  readonly guests?: readonly ServedGuest[] | undefined;
   /** What a guest may store; default {@link DEFAULT_LIMITS}. */
   readonly limits?: Partial<GuestLimits> | undefined;
   /** What a guest may change; default {@link DEFAULT_NAMESPACES}. */
@@ -52,55 +50,92 @@ function nothing(): undefined {
  */
 export class MetadataHost {
   readonly #state: StateDirectory;
-  readonly #logger: Logger;
-  readonly #endpoints: OpenEndpoint[] = [];
-  readonly #sessions = new Set<GuestSession>();
+  readonly #options: MetadataHostOptions;
+  readonly #guests = new Map<string, Promise<GuestService>>();
+  readonly #open = new Set<GuestService>();
+  readonly #control: OpenEndpoint;
   #closed: Promise<void> | undefined;
 
-  private constructor(state: StateDirectory, logger: Logger) {
+  private constructor(state: StateDirectory, control: OpenEndpoint, options: MetadataHostOptions) {
     this.#state = state;
-    this.#logger = logger;
+    this.#control = control;
+    this.#options = options;
   }
 
   /**
-   * Starts serving; resolves when every endpoint is open.
-   * @throws PvbusError `ERR_BUSY` when another process works in the directory or serves at a socket; `ERR_PERMISSION`, …
-   * @throws TypeError, RangeError for settings that make no sense
+   * Starts serving; resolves when every endpoint is open. Fails as a whole; where one guest's failure shall not concern the
+   * others, start without guests and add them.
+   * @throws PvbusError `ERR_BUSY` when another process works in the directory; those of {@link MetadataHost.add}
    */
   static async start(options: MetadataHostOptions): Promise<MetadataHost> {
-    const { guests, logger = SILENT } = options;
-    checkNames(guests);
-    const settings = guests.map((guest) => completeLimits({ ...options.limits, ...guest.limits }));
-    const state = await StateDirectory.tryOpen(options.directory);
+    completeLimits(options.limits);
+    const { directory, guests = [] } = options;
+    const state = await StateDirectory.tryOpen(directory);
     if (state === undefined) {
       throw pvbusError(
         "ERR_BUSY",
-        `another process works in the state directory ${options.directory}; a host runs there already, or wait and try again`,
+        `another process works in the state directory ${directory}; a host runs there already, or wait and try again`,
       );
     }
-    const host = new MetadataHost(state, logger);
+    const host = new MetadataHost(state, await controlOf(state, options), options);
     try {
-      host.#endpoints.push(await openControl(state, logger));
-      for (const [index, guest] of guests.entries())
-        await host.#serve(guest, settings[index] as GuestLimits, options);
+      for (const guest of guests) await host.add(guest);
+      return host;
     } catch (error) {
       await host.close();
       throw error;
     }
-    return host;
+  }
+
+  /** Gives the names of the guests that are served. */
+  get guests(): string[] {
+    return [...this.#guests.keys()];
   }
 
   /** Gives how many connections there are. */
   get connections(): number {
-    return this.#sessions.size;
+    let sum = 0;
+    for (const { connections } of this.#open) sum += connections;
+    return sum;
+  }
+
+  /**
+   * Serves one more guest; resolves when its endpoints are open.
+   * @throws PvbusError `ERR_CORRUPT` for a damaged log; `ERR_BUSY` when another program serves at its socket; `ERR_PERMISSION`,
+   *   `ERR_UNAVAILABLE`, `ERR_DISCONNECTED` when the host is closed
+   * @throws TypeError, RangeError for settings that make no sense, and for a guest that is served already
+   */
+  async add(guest: ServedGuest): Promise<void> {
+    const { name } = guest;
+    if (this.#closed !== undefined) throw pvbusError("ERR_DISCONNECTED", "the host is closed; start one");
+    if (this.#guests.has(name))
+      throw new TypeError(`the guest '${name}' is served already; give all its endpoints at once`);
+    const opening = this.#openService(guest);
+    this.#guests.set(name, opening);
+    try {
+      this.#open.add(await opening);
+    } catch (error) {
+      this.#guests.delete(name);
+      throw error;
+    }
+  }
+
+  /** Serves a guest no longer: its connections end, its keys stay. Tells whether it was served. */
+  async remove(name: string): Promise<boolean> {
+    const service = await this.#guests.get(name);
+    if (service === undefined) return false;
+    await service.close();
+    this.#open.delete(service);
+    return this.#guests.delete(name);
   }
 
   /** Ends every connection, waits for the writes under way and gives the directory back. May be called twice. */
   close(): Promise<void> {
     this.#closed ??= (async () => {
-      const endings = this.#endpoints.map((endpoint) => endpoint.close());
-      for (const session of this.#sessions) session.close();
-      await Promise.all(endings);
+      const services = await Promise.allSettled(this.#guests.values());
+      const endings = services.map((each) => (each.status === "fulfilled" ? each.value.close() : undefined));
+      await Promise.all([this.#control.close(), ...endings]);
+      this.#guests.clear();
       await this.#state.close();
     })();
     return this.#closed;
@@ -111,64 +146,29 @@ export class MetadataHost {
     return this.close();
   }
 
-  async #serve(guest: ServedGuest, limits: GuestLimits, options: MetadataHostOptions): Promise<void> {
-    const log = new GuestLog(this.#logger, options.clock ?? Date, guest.name);
-    let state: GuestState;
-    try {
-      state = await this.#state.guest(guest.name, { limits, create: true });
-    } catch (error) {
-      if (!PvbusError.is(error) || error.code !== "ERR_CORRUPT") throw error;
-      log.error("guest not served", { code: error.code, reason: error.message });
-      return;
-    }
-    const namespaces = guest.namespaces ?? options.namespaces ?? DEFAULT_NAMESPACES;
-    let open = 0;
-    for (const endpoint of guest.endpoints) {
-      const opened = await openEndpoint(endpoint, {
-        owner: guest.socketOwner,
-        onWaiting: (reason) =>
-          log.info("waiting for the hypervisor's socket", { path: endpoint.path, reason }),
-        onConnection: async (socket) => {
-          if (open >= limits.maxConnections) {
-            log.warn("connection refused: the guest has too many", { limit: limits.maxConnections });
-            socket.destroy();
-            return;
-          }
-          open++;
-          log.info("guest connected", { path: endpoint.path });
-          await this.#converse(socket, state, namespaces, log);
-          open--;
-          log.info("guest disconnected", { path: endpoint.path });
-        },
-      });
-      this.#endpoints.push(opened);
-    }
-  }
-
-  async #converse(socket: Socket, state: GuestState, namespaces: Namespaces, log: GuestLog): Promise<void> {
-    const session = new GuestSession(
-      socket,
-      { state, namespaces },
-      {
-        onBroken: () => log.warn("broken frame dropped"),
-        onOversize: (bytes) => log.warn("request too long", { bytes }),
-        onOverrun: () => log.warn("connection dropped: the guest does not take its events"),
-        onFault: (error) => log.error("request failed", { reason: (error as Error).message }),
-      },
-    );
-    this.#sessions.add(session);
-    if (this.#closed !== undefined) session.close();
-    await session.ended;
-    this.#sessions.delete(session);
+  async #openService({ name, endpoints, socketOwner, ...own }: ServedGuest): Promise<GuestService> {
+    const { limits, namespaces, logger = SILENT, clock = Date } = this.#options;
+    const complete = completeLimits({ ...limits, ...own.limits });
+    const state = await this.#state.guest(name, { create: true });
+    state.limits = complete;
+    return GuestService.open({
+      state,
+      namespaces: own.namespaces ?? namespaces ?? DEFAULT_NAMESPACES,
+      endpoints,
+      socketOwner,
+      log: new GuestLog(logger, clock, name),
+    });
   }
 }
 
-function checkNames(guests: readonly ServedGuest[]): void {
-  const seen = new Set<string>();
-  for (const { name } of guests) {
-    checkGuestName(name);
-    if (seen.has(name))
-      throw new TypeError(`the guest '${name}' is named twice; give all its endpoints at once`);
-    seen.add(name);
+async function controlOf(
+  state: StateDirectory,
+  { logger = SILENT }: MetadataHostOptions,
+): Promise<OpenEndpoint> {
+  try {
+    return await openControl(state, logger);
+  } catch (error) {
+    await state.close();
+    throw error;
   }
 }

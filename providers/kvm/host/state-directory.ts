@@ -5,7 +5,7 @@ import { pvbusError } from "../../../src/bus/errors.js";
 import { fromSystemError, isSystemError } from "../../../src/bus/system-error.js";
 import { type FileLock, tryLockFile } from "../../../src/native/file-lock.js";
 import { GuestState } from "./guest-state.js";
-import { ADMINISTRATOR_LIMITS, type GuestLimits } from "./limits.js";
+import { ADMINISTRATOR_LIMITS } from "./limits.js";
 import { syncDirectory } from "./log-file.js";
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
@@ -80,18 +80,15 @@ export class StateDirectory {
 
   /**
    * Gives a guest's state, opened once.
-   * @param limits what the guest may store; those of the first call hold
    * @param create whether a guest without a state gets one
    * @throws PvbusError `ERR_UNAVAILABLE` when there is none and none is to be made, `ERR_CORRUPT` for a damaged log
+   * @throws TypeError for a name that is none
    */
-  async guest(
-    name: string,
-    { limits = ADMINISTRATOR_LIMITS, create }: { readonly limits?: GuestLimits; readonly create: boolean },
-  ): Promise<GuestState> {
+  async guest(name: string, { create }: { readonly create: boolean }): Promise<GuestState> {
     checkGuestName(name);
     let state = this.#guests.get(name);
     if (state === undefined) {
-      const opening = this.#open(name, limits, create);
+      const opening = this.#open(name, create);
       state = opening;
       this.#guests.set(name, opening);
       // A failure is not for ever: the administrator may mend the file while the others are served.
@@ -108,14 +105,14 @@ export class StateDirectory {
     await this.#file.close();
   }
 
-  async #open(name: string, limits: GuestLimits, create: boolean): Promise<GuestState> {
+  async #open(name: string, create: boolean): Promise<GuestState> {
     const directory = join(this.path, "guests", name);
     if (create) await makeDirectory(directory);
     else if (!(await exists(directory))) {
       const known = (await this.guests()).join(", ") || "none";
       throw pvbusError("ERR_UNAVAILABLE", `there is no guest '${name}' in ${this.path}; guests: ${known}`);
     }
-    return GuestState.open(join(directory, "log"), limits);
+    return GuestState.open(join(directory, "log"), ADMINISTRATOR_LIMITS);
   }
 }
 

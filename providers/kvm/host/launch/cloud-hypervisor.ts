@@ -11,7 +11,7 @@ export const CLOUD_HYPERVISOR: LaunchAbilities = { items: false, unfit: /[,"[\]\
 
 /**
  * Gives Cloud Hypervisor's arguments for a machine.
- * @throws PvbusError those of {@link planLaunch}
+ * @throws PvbusError `ERR_KEY_TOO_LONG`, `ERR_KEY_INVALID`, `ERR_VALUE_TOO_LONG`, `ERR_VALUE_INVALID`, `ERR_NO_SPACE`, `ERR_NOT_SUPPORTED`
  */
 export function cloudHypervisorArguments(description: LaunchDescription, sizeOf: SizeOf): string[] {
   const { strings } = planLaunch(description, CLOUD_HYPERVISOR, sizeOf);

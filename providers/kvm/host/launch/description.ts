@@ -2,11 +2,24 @@ import { decodeBase64 } from "../../mdata/base64.js";
 import { objectOf } from "../documents.js";
 import { type Endpoint, parseEndpoint } from "../endpoints.js";
 
+/** Bytes that go with the arguments. */
+export interface LaunchBytes {
+  /** Tells it from the other. */
+  readonly kind: "bytes";
+  /** The value. */
+  readonly bytes: Uint8Array;
+}
+
+/** A file that the hypervisor reads: nobody sees its content among the arguments of processes. */
+export interface LaunchFile {
+  /** Tells it from the other. */
+  readonly kind: "file";
+  /** Absolute path. */
+  readonly path: string;
+}
+
 /** A value that a machine gets at its start. */
-export type LaunchValue =
-  | { readonly kind: "bytes"; readonly bytes: Uint8Array }
-  /** The hypervisor reads it from a file: nobody sees it among the arguments of processes. */
-  | { readonly kind: "file"; readonly path: string };
+export type LaunchValue = LaunchBytes | LaunchFile;
 
 /** The static source that carries a key. */
 export type LaunchSource = "smbios" | "fwcfg";

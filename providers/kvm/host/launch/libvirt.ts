@@ -16,7 +16,7 @@ export interface DomainPart {
 
 /**
  * Gives the parts of libvirt's domain XML for a machine.
- * @throws PvbusError those of {@link planLaunch}; `ERR_NO_SPACE` for more fw_cfg items than QEMU takes without further settings
+ * @throws PvbusError `ERR_KEY_TOO_LONG`, `ERR_KEY_INVALID`, `ERR_VALUE_TOO_LONG`, `ERR_VALUE_INVALID`, `ERR_NO_SPACE`, `ERR_NOT_SUPPORTED`
  */
 export function libvirtParts(description: LaunchDescription, sizeOf: SizeOf): DomainPart[] {
   const { items, strings } = planLaunch(description, LIBVIRT, sizeOf);

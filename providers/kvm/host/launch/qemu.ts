@@ -8,7 +8,7 @@ export const QEMU: LaunchAbilities = { items: true, unfit: /\0/ };
 
 /**
  * Gives QEMU's arguments for a machine.
- * @throws PvbusError those of {@link planLaunch}
+ * @throws PvbusError `ERR_KEY_TOO_LONG`, `ERR_KEY_INVALID`, `ERR_VALUE_TOO_LONG`, `ERR_VALUE_INVALID`, `ERR_NO_SPACE`, `ERR_NOT_SUPPORTED`
  */
 export function qemuArguments(description: LaunchDescription, sizeOf: SizeOf): string[] {
   const { items, strings } = planLaunch(description, QEMU, sizeOf);

@@ -1,5 +1,14 @@
 import { once } from "node:events";
-import { chmodSync, lstatSync, mkdirSync, readdirSync, renameSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { expect } from "chai";
@@ -131,12 +140,50 @@ describe("MetadataHost", () => {
       join(folder.state, "guests/bad/log"),
       "no log at all, but something that somebody put here",
     );
-    await folder.serve(["bad", "good"]);
+    const host = await folder.serve(["good"]);
+    const bad = { name: "bad", endpoints: [parseEndpoint(`unix:${folder.socket("bad")}`)] };
+    await rejects(host.add(bad), "ERR_CORRUPT");
     await using good = await TestGuest.connect(folder.socket("good"));
     expect(await good.put("a", "1")).to.equal("OK");
-    const said = folder.events.find(({ event }) => event === "guest not served");
-    expect(said).to.include({ level: "error" });
-    expect(said?.fields).to.include({ guest: "bad", code: "ERR_CORRUPT" });
+    expect(host.guests).to.deep.equal(["good"]);
+    // The file was put away: it begins anew.
+    rmSync(join(folder.state, "guests/bad/log"));
+    await host.add(bad);
+    await using again = await TestGuest.connect(folder.socket("bad"));
+    expect(await again.put("a", "1")).to.equal("OK");
+  });
+
+  it("takes guests in and lets them go while it serves the others", async () => {
+    await using folder = new HostFolder();
+    const host = await folder.serve(["a"]);
+    await using a = await TestGuest.connect(folder.socket("a"));
+    await using administration = await openAdministration(folder.state);
+    // Known to the administrator before it is served: its own limits hold all the same.
+    await administration.set("b", "hostname", Buffer.from("b"));
+    const b = {
+      name: "b",
+      endpoints: [parseEndpoint(`unix:${folder.socket("b")}`)],
+      limits: { maxKeys: 1 },
+    };
+    await host.add(b);
+    const again = await host.add(b).then(
+      () => "added",
+      (error) => error.constructor.name,
+    );
+    expect(again).to.equal("TypeError");
+    await using first = await TestGuest.connect(folder.socket("b"));
+    expect(await first.get("hostname")).to.equal("b");
+    expect(await first.put("x", "1")).to.match(/^ERR_NO_SPACE/);
+    expect([host.guests, host.connections]).to.deep.equal([["a", "b"], 2]);
+    expect(await host.remove("b")).to.equal(true);
+    expect(await host.remove("b")).to.equal(false);
+    expect(await first.line()).to.equal(undefined);
+    expect(await a.put("x", "1")).to.equal("OK");
+    await host.add({ ...b, limits: { maxKeys: 2 } });
+    await using second = await TestGuest.connect(folder.socket("b"));
+    expect(await second.put("x", "1")).to.equal("OK");
+    await host.close();
+    await rejects(host.add({ ...b, name: "c" }), "ERR_DISCONNECTED");
   });
 
   it("says no key and no value in its log", async () => {

@@ -1,0 +1,91 @@
+import type { Socket } from "node:net";
+import { type Endpoint, type OpenEndpoint, openEndpoint, type SocketOwner } from "./endpoints.js";
+import type { GuestLog } from "./guest-log.js";
+import { GuestSession, type SessionReports } from "./guest-session.js";
+import type { GuestState } from "./guest-state.js";
+import type { Namespaces } from "./namespaces.js";
+
+/** What one guest's service works with. */
+export interface GuestServiceParts {
+  /** Its keys. */
+  readonly state: GuestState;
+  /** What it may change. */
+  readonly namespaces: Namespaces;
+  /** Where it is met. */
+  readonly endpoints: readonly Endpoint[];
+  /** Whose its listening sockets become. */
+  readonly socketOwner: SocketOwner | undefined;
+  /** Hears what it does. */
+  readonly log: GuestLog;
+}
+
+/** Serves one guest at its endpoints. */
+export class GuestService {
+  readonly #parts: GuestServiceParts;
+  readonly #reports: SessionReports;
+  readonly #opened: OpenEndpoint[] = [];
+  readonly #sessions = new Set<GuestSession>();
+  #isClosed = false;
+
+  private constructor(parts: GuestServiceParts) {
+    const { log } = parts;
+    this.#parts = parts;
+    this.#reports = {
+      onBroken: () => log.warn("broken frame dropped"),
+      onOversize: (bytes) => log.warn("request too long", { bytes }),
+      onOverrun: () => log.warn("connection dropped: the guest does not take its events"),
+      onFault: (error) => log.error("request failed", { reason: (error as Error).message }),
+    };
+  }
+
+  /** Opens every endpoint. @throws PvbusError `ERR_BUSY`, `ERR_PERMISSION`, `ERR_UNAVAILABLE`; none stays open then */
+  static async open(parts: GuestServiceParts): Promise<GuestService> {
+    const service = new GuestService(parts);
+    try {
+      for (const endpoint of parts.endpoints) service.#opened.push(await service.#open(endpoint));
+      return service;
+    } catch (error) {
+      await service.close();
+      throw error;
+    }
+  }
+
+  /** Gives how many connections there are. */
+  get connections(): number {
+    return this.#sessions.size;
+  }
+
+  /** Ends its connections and endpoints; its keys stay. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    const endings = this.#opened.map((endpoint) => endpoint.close());
+    for (const session of this.#sessions) session.close();
+    await Promise.all(endings);
+  }
+
+  #open(endpoint: Endpoint): Promise<OpenEndpoint> {
+    const { log, socketOwner } = this.#parts;
+    const { path } = endpoint;
+    return openEndpoint(endpoint, {
+      owner: socketOwner,
+      onWaiting: (reason) => log.info("waiting for the hypervisor's socket", { path, reason }),
+      onConnection: (socket) => this.#converse(socket, path),
+    });
+  }
+
+  async #converse(socket: Socket, path: string): Promise<void> {
+    const { state, namespaces, log } = this.#parts;
+    const { maxConnections } = state.limits;
+    if (this.#isClosed || this.#sessions.size >= maxConnections) {
+      if (!this.#isClosed) log.warn("connection refused: the guest has too many", { limit: maxConnections });
+      socket.destroy();
+      return;
+    }
+    const session = new GuestSession(socket, { state, namespaces }, this.#reports);
+    this.#sessions.add(session);
+    log.info("guest connected", { path });
+    await session.ended;
+    this.#sessions.delete(session);
+    log.info("guest disconnected", { path });
+  }
+}

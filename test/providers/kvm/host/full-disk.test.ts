@@ -1,0 +1,53 @@
+import { spawnSync } from "node:child_process";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { expect } from "chai";
+import { HostFolder, TestGuest } from "../../../support/kvm-guest.js";
+
+const DISK_BYTES = 256 * 1024;
+
+/** Gives a guest's directory a small file system of its own; false without the right to. */
+function mountSmall(path: string): boolean {
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  const args = ["-t", "tmpfs", "-o", `size=${DISK_BYTES},mode=700`, "tmpfs", path];
+  return spawnSync("mount", args).status === 0;
+}
+
+describe("KVM host on a full disk [needs the right to mount a tmpfs; pending otherwise]", () => {
+  it("refuses what does not fit, loses nothing, serves the other guests and goes on when there is space", async function () {
+    await using folder = new HostFolder();
+    const place = join(folder.state, "guests/full");
+    if (!mountSmall(place)) return this.skip();
+    try {
+      const host = await folder.serve(["full", "good"]);
+      const kept = new Map<string, string>();
+      let refused = 0;
+      await using full = await TestGuest.connect(folder.socket("full"));
+      await using good = await TestGuest.connect(folder.socket("good"));
+      for (let i = 0; i < 60; i++) {
+        const key = `key-${i % 25}`;
+        const value = `${i}:`.padEnd(15_000, "x");
+        const answer = await full.put(key, value);
+        if (answer === "OK") kept.set(key, value);
+        else {
+          refused++;
+          expect(answer).to.equal("ERR_NO_SPACE: the host cannot keep it; see the host's log");
+        }
+        for (const [known, held] of kept) expect((await full.get(known)) === held, known).to.equal(true);
+      }
+      expect(refused).to.be.greaterThan(10);
+      expect(await good.put("a", "1")).to.equal("OK");
+      expect(folder.events.map(({ event }) => event)).to.include("request failed");
+      await host.close();
+
+      await folder.serve(["full", "good"]);
+      await using again = await TestGuest.connect(folder.socket("full"));
+      for (const [known, held] of kept) expect((await again.get(known)) === held, known).to.equal(true);
+      spawnSync("mount", ["-o", `remount,size=${4 * DISK_BYTES}`, place]);
+      for (let i = 0; i < 25; i++) expect(await again.put(`key-${i}`, "short")).to.equal("OK");
+      expect(await again.get("key-3")).to.equal("short");
+    } finally {
+      spawnSync("umount", ["-l", place]);
+    }
+  });
+});
