@@ -18,6 +18,9 @@ import { openUnix } from "./unix-link.js";
  * their requests on.
  */
 
+/** Rights of group and others: to put something into a directory, and any. */
+const OTHERS_WRITE = 0o022;
+const PRIVATE = 0o077;
 /** Programs that are let in at the same time. */
 const MAX_PROGRAMS = 32;
 /** Events that a program does not take pile up so far. */
@@ -88,7 +91,7 @@ export class SharedLine {
   #clearPlace(): boolean {
     try {
       mkdirSync(dirname(this.#socket), { mode: 0o700, recursive: true });
-      if (!isSafe(dirname(this.#socket))) return false;
+      if (!isSafe(dirname(this.#socket), PRIVATE)) return false;
       rmSync(this.#socket, { force: true });
       return true;
     } catch {
@@ -210,9 +213,9 @@ class ProgramConversation {
   }
 }
 
-/** Tells whether nobody but this user and root can put anything into a directory. */
-function isSafe(directory: string): boolean {
+/** Tells whether a directory is this user's or root's, and whether others have none of these rights to it. */
+function isSafe(directory: string, rights = OTHERS_WRITE): boolean {
   const stats = lstatSync(directory, { throwIfNoEntry: false });
-  if (stats === undefined || !stats.isDirectory() || (stats.mode & 0o022) !== 0) return false;
+  if (stats === undefined || !stats.isDirectory() || (stats.mode & rights) !== 0) return false;
   return stats.uid === 0 || stats.uid === process.geteuid?.();
 }

@@ -64,7 +64,7 @@ describe(`a line that a watch keeps${isLinux ? "" : " [pending: Linux only]"}`, 
     host.serve(await DeviceDuplex.over((options) => new DeviceStream(fd, options)));
     sysroot = fileTree({ "dev/": "", "run/": "" });
     symlinkSync(path, join(sysroot, "dev/ttyS1"));
-    socket = join(sysroot, "run/pvbus/ttyS1.sock");
+    socket = join(sysroot, "run/pvbus/lines/ttyS1.sock");
   });
   afterEach(async () => {
     for (const store of stores.splice(0)) await store.close();
@@ -131,13 +131,13 @@ describe(`a line that a watch keeps${isLinux ? "" : " [pending: Linux only]"}`, 
 
   it("has its socket where nobody else can reach it", async () => {
     const watch = await watching();
-    expect(statSync(join(sysroot, "run/pvbus")).mode & 0o777).to.equal(0o700);
+    expect(statSync(join(sysroot, "run/pvbus/lines")).mode & 0o777).to.equal(0o700);
     await watch.stop();
   });
 
   it("is taken when the directory of the socket is open to others: neither shared nor joined there", async () => {
     const first = await watching();
-    chmodSync(join(sysroot, "run/pvbus"), 0o777);
+    chmodSync(join(sysroot, "run/pvbus/lines"), 0o777);
     await rejects((await program()).read("meta/k", call(300)), "ERR_BUSY");
     await first.stop();
     const store = await program();
