@@ -1,4 +1,4 @@
-import { lstatSync, mkdirSync, rmSync } from "node:fs";
+import { lstatSync, mkdirSync, rmSync, type Stats } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { dirname } from "node:path";
 import { Call } from "../../../src/bus/call.js";
@@ -90,8 +90,11 @@ export class SharedLine {
   /** Makes the directory, and removes what a program left that was killed: who has the line is the only one that listens. */
   #clearPlace(): boolean {
     try {
-      mkdirSync(dirname(this.#socket), { mode: 0o700, recursive: true });
-      if (!isSafe(dirname(this.#socket), PRIVATE)) return false;
+      const directory = dirname(this.#socket);
+      // What is above it is everybody's to pass through.
+      mkdirSync(dirname(directory), { mode: 0o755, recursive: true });
+      mkdirSync(directory, { mode: 0o700, recursive: true });
+      if (!isSafe(directory, PRIVATE)) return false;
       rmSync(this.#socket, { force: true });
       return true;
     } catch {
@@ -215,7 +218,13 @@ class ProgramConversation {
 
 /** Tells whether a directory is this user's or root's, and whether others have none of these rights to it. */
 function isSafe(directory: string, rights = OTHERS_WRITE): boolean {
-  const stats = lstatSync(directory, { throwIfNoEntry: false });
-  if (stats === undefined || !stats.isDirectory() || (stats.mode & rights) !== 0) return false;
+  let stats: Stats;
+  try {
+    stats = lstatSync(directory);
+  } catch {
+    // It is not there, or not ours to look at.
+    return false;
+  }
+  if (!stats.isDirectory() || (stats.mode & rights) !== 0) return false;
   return stats.uid === 0 || stats.uid === process.geteuid?.();
 }
