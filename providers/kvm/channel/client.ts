@@ -33,7 +33,10 @@ export interface Lease {
 }
 
 const FIRST_PAUSE_MS = 10;
-const LONGEST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 100;
+/** A line that others want too is used for so long without a break, and then left to them for a moment. */
+const TENURE_MS = 2_000;
+const AWAY_MS = 2 * LONGEST_PAUSE_MS;
 /** So often a request is begun on a new link. */
 const ATTEMPTS = 4;
 
@@ -54,6 +57,9 @@ export class ChannelClient {
   #longUsers = 0;
   #shared: { readonly session: Session; readonly line: Promise<SharedLine> } | undefined;
   #idle: NodeJS.Timeout | undefined;
+  #openedAt = 0;
+  #leaving: Promise<void> | undefined;
+  #onUse = (): void => undefined;
 
   constructor(endpoint: Endpoint, options: ClientOptions) {
     this.name = endpoint.name;
@@ -78,6 +84,7 @@ export class ChannelClient {
 
   /** Works with the open session; done again on a new one when the link was gone before anything was sent, or may be repeated. */
   async use<T>(call: Call, mayRepeat: boolean, work: (connected: Connected) => Promise<T>): Promise<T> {
+    await this.#giveWay(call);
     const lease = this.lease();
     try {
       for (let attempt = 1, pause = FIRST_PAUSE_MS; ; attempt++, pause *= 4) {
@@ -126,6 +133,7 @@ export class ChannelClient {
       this.#users += by;
       if (isLong) this.#longUsers += by;
       this.#rest();
+      this.#onUse();
     };
     change(1);
     let isHeld = true;
@@ -145,11 +153,37 @@ export class ChannelClient {
     await this.#connected?.session.close();
   }
 
+  /** Leaves a line that was used for long, so that a busy program does not keep others out for ever. */
+  async #giveWay(call: Call): Promise<void> {
+    if (this.#leaving === undefined) {
+      const session = this.#connected?.session;
+      if (!this.#endpoint.isShared || session === undefined || !session.isOpen || session.isPart) return;
+      if (performance.now() - this.#openedAt < TENURE_MS || this.#longUsers > 0) return;
+      this.#leaving = this.#leave(session);
+    }
+    await call.within(this.#leaving, "other programs on the metadata channel");
+  }
+
+  async #leave(session: Session): Promise<void> {
+    while (this.#users > 0 && this.#longUsers === 0) {
+      await new Promise<void>((resolve) => {
+        this.#onUse = resolve;
+      });
+    }
+    // A watch that began meanwhile lets others in.
+    if (this.#longUsers === 0) {
+      await session.close();
+      await new Promise((resolve) => setTimeout(resolve, AWAY_MS));
+    }
+    this.#leaving = undefined;
+  }
+
   async #connect(): Promise<Connected> {
     const call = new Call({ timeoutMs: this.#options.connectTimeoutMs, signal: this.#closing.signal });
     try {
       const connected = await this.#open(call);
       this.#connected = connected;
+      this.#openedAt = performance.now();
       this.#rest();
       return connected;
     } finally {

@@ -28,9 +28,14 @@ interface Waiting {
 
 /** A host that says nothing at all for so long while somebody waits is taken for gone. */
 const SILENT_MS = 1_000;
-/** On a shared line a frame may get lost; what changes nothing is asked again after that time, under the same id. */
-const REPEAT_MS = 5_000;
-const REPEATABLE: readonly Request["command"][] = ["GET", "KEYS", "CAPS", "WATCH"];
+/**
+ * On a shared line a frame may get lost: other programs throw away what is in it when they open it, before they look for its
+ * lock. What is asked for is asked again after that time, and then after twice as long each time, under the same id; to do
+ * it twice changes nothing.
+ */
+const REPEAT_MS = 1_000;
+/** So long a repetition may wait for room. */
+const LONGEST_WRITE_MS = 60_000;
 
 const IDS = 2 ** 32;
 const HEX_DIGITS = 8;
@@ -147,8 +152,7 @@ export class Session {
     answer.catch(() => undefined);
     const frame = encodeRequest(id, request);
     const sentAt = performance.now();
-    const repeat = this.#isShared && REPEATABLE.includes(request.command);
-    const repetition = repeat ? setInterval(() => this.#repeat(frame), REPEAT_MS).unref() : undefined;
+    const repetition = this.#isShared ? this.#repeat(frame) : undefined;
     try {
       await this.#line.write(frame, call);
       return await call.within(answer, ANSWER);
@@ -157,15 +161,26 @@ export class Session {
       if (performance.now() - Math.max(sentAt, this.#heardAt) > SILENT_MS) await this.close();
       throw error;
     } finally {
-      clearInterval(repetition);
+      repetition?.abort();
       this.#waiting.delete(id);
     }
   }
 
-  #repeat(frame: Buffer): void {
-    const call = new Call({ timeoutMs: REPEAT_MS });
-    // Whoever waits for the answer hears of a line that is gone.
-    this.#line.write(frame, call).catch(() => undefined);
+  /** Writes a frame again and again until that is aborted. */
+  #repeat(frame: Buffer): AbortController {
+    const ending = new AbortController();
+    const { signal } = ending;
+    const again = (pause: number): void => {
+      if (signal.aborted) return;
+      const timer = setTimeout(() => {
+        // Not cut off by the answer, which would leave half a frame. Whoever waits hears of a line that is gone.
+        this.#line.write(frame, new Call({ timeoutMs: LONGEST_WRITE_MS })).catch(() => undefined);
+        again(2 * pause);
+      }, pause).unref();
+      signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
+    };
+    again(REPEAT_MS);
+    return ending;
   }
 
   async #sendPlain(request: Request, call: Call): Promise<Answer> {
