@@ -81,6 +81,16 @@ describe(`arguments for QEMU${isThere ? "" : " [pending: Debian's qemu-system-x8
     }
   });
 
+  it("give a virtio-serial port that is wired to our host", async () => {
+    await using folder = new HostFolder();
+    const endpoint = `connect:${join(folder.path, "qemu.sock")}`;
+    const host = await folder.serve([{ name: "vm", endpoints: [parseEndpoint(endpoint)] }]);
+    const description = parseDescription({ keys: { a: "b" }, channel: { endpoint } });
+    await using machine = new QemuPorts(qemuArguments(description, () => 1));
+    // QEMU answers as long as it runs, so it took every argument.
+    while (host.connections === 0) await machine.items((name) => name === TABLES);
+  });
+
   for (const form of ["connect", "unix"]) {
     it(`give a serial channel on which our host answers (${form}:)`, async () => {
       await using folder = new HostFolder();
