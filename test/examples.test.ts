@@ -33,6 +33,14 @@ describe("examples", () => {
     expect(stdout).to.equal("waiting for External/role\nrole is db\n");
   });
 
+  it("host-and-guest talks both ways", async () => {
+    const { stdout, stderr, code } = await start(process.execPath, [
+      join(ROOT, "dist/examples/host-and-guest.js"),
+    ]).done;
+    expect([stderr, code]).to.deep.equal(["", 0]);
+    expect(stdout).to.equal("guest: meta/role is db\nhost: web-1 is ready\n");
+  });
+
   it("test-an-agent shows what the host of an agent sees", async function () {
     const why = HypervKernelSimulator.whyNot();
     if (why !== undefined) {

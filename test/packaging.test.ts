@@ -8,18 +8,17 @@ import { start } from "./support/processes.js";
 const file = (name: string): string => join(ROOT, "packaging", name);
 
 describe("packaging", () => {
-  it("systemd takes the unit as it is", function () {
-    const { status, stderr, error } = spawnSync(
-      "systemd-analyze",
-      ["verify", "--man=no", file("systemd/pvbus-kvpd.service")],
-      { encoding: "utf8" },
-    );
-    if (error !== undefined) {
-      console.warn("      NOT VERIFIED: systemd-analyze is missing; apt-get install systemd");
-      return this.skip();
-    }
-    expect([stderr, status]).to.deep.equal(["", 0]);
-  });
+  for (const unit of ["pvbus-kvpd.service", "pvbus-host.service"]) {
+    it(`systemd takes ${unit} as it is`, function () {
+      const args = ["verify", "--man=no", file(`systemd/${unit}`)];
+      const { status, stderr, error } = spawnSync("systemd-analyze", args, { encoding: "utf8" });
+      if (error !== undefined) {
+        console.warn("      NOT VERIFIED: systemd-analyze is missing; apt-get install systemd");
+        return this.skip();
+      }
+      expect([stderr, status]).to.deep.equal(["", 0]);
+    });
+  }
 
   it("the udev rule starts that unit and no other", () => {
     const rule = readFileSync(file("systemd/61-pvbus-kvpd.rules"), "utf8");

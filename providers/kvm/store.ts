@@ -1,7 +1,7 @@
 import { setMaxListeners } from "node:events";
 import type { Call } from "../../src/bus/call.js";
 import type { Capabilities } from "../../src/bus/capabilities.js";
-import { PvbusError, pvbusError } from "../../src/bus/errors.js";
+import { pvbusError } from "../../src/bus/errors.js";
 import type {
   MachineFacts,
   PortableLayout,
@@ -9,47 +9,22 @@ import type {
   RawEntry,
   WatchHooks,
 } from "../../src/bus/store.js";
-import type { Logger } from "../../src/host/host.js";
-import { channelAdvice } from "./advice.js";
 import type { MetadataChannel } from "./channel/metadata.js";
 import type { WatchParts } from "./channel/watch.js";
 import { machineFacts } from "./facts.js";
-import { parseKey, parsePrefix, qualifiedKey, type SourceName } from "./keys.js";
-import type { StaticSource } from "./static/source.js";
+import { parseKey, parsePrefix, qualifiedKey } from "./keys.js";
+import { type FoundValue, Lookup, type LookupParts } from "./lookup.js";
 
 /** What a store works on. */
-export interface KvmParts {
-  /** The metadata channel; undefined where there is none. */
-  readonly channel: MetadataChannel | undefined;
-  /** The sources that do not change, in the order in which they are asked. */
-  readonly statics: readonly StaticSource[];
+export interface KvmParts extends LookupParts {
   /** What can be done. */
   readonly capabilities: Capabilities;
-  /** Name of the port that the host would have to add. */
-  readonly portName: string;
   /** Times of watches. */
   readonly watching: Pick<WatchParts, "pollMs" | "confirmMs">;
-  /** Receives messages. */
-  readonly logger: Logger;
-}
-
-/** A value and where it was found. */
-export interface FoundValue {
-  /** The source that answered. */
-  readonly source: SourceName;
-  /** The qualified key: it reaches this value alone. */
-  readonly key: string;
-  /** The value's bytes. */
-  readonly value: Uint8Array;
 }
 
 /** What every metadata channel surely carries in one value. */
 const CHUNK_BYTES = 16 * 1024;
-/** Values of a listing that are asked for ahead. */
-const READ_AHEAD = 8;
-/** A source that cannot be asked; the next one may still answer. */
-const NOT_ASKED: readonly string[] = ["ERR_UNAVAILABLE", "ERR_PERMISSION"];
-
 /**
  * What a KVM guest (or another one with the same devices) has of its host: the metadata channel, fw_cfg, SMBIOS. Qualified keys
  * `meta/…`, `fwcfg/…` and `smbios/…` reach one source; a plain key is looked for in this order, and what is written under it
@@ -70,12 +45,14 @@ export class KvmStore implements ProviderStore {
     hooks: WatchHooks,
   ) => AsyncGenerator<RawEntry, void, undefined>;
   readonly #parts: KvmParts;
+  readonly #lookup: Lookup;
   readonly #closing = new AbortController();
 
   /** @internal Opened by the provider. */
   constructor(parts: KvmParts) {
     const { channel } = parts;
     this.#parts = parts;
+    this.#lookup = new Lookup(parts);
     this.capabilities = parts.capabilities;
     this.channel = channel?.client.name;
     this.portable = portableLayout(parts);
@@ -101,21 +78,7 @@ export class KvmStore implements ProviderStore {
    */
   async find(key: string, call: Call): Promise<FoundValue | undefined> {
     this.#check(call);
-    const { source, name } = parseKey(key);
-    if (source !== undefined) return this.#findIn(source, name, call);
-    let notAsked: PvbusError | undefined;
-    for (const [each, inside] of this.#places(name)) {
-      try {
-        const found = await this.#findIn(each, inside, call);
-        if (found !== undefined) return found;
-      } catch (error) {
-        if (!PvbusError.is(error) || !NOT_ASKED.includes(error.code)) throw error;
-        this.#parts.logger.warn("a source cannot be asked", { source: each, why: error.message });
-        notAsked ??= error;
-      }
-    }
-    if (notAsked !== undefined) throw notAsked;
-    return undefined;
+    return this.#lookup.find(parseKey(key), call);
   }
 
   /**
@@ -124,39 +87,16 @@ export class KvmStore implements ProviderStore {
    */
   async *list(prefix: string, call: Call): AsyncGenerator<RawEntry, void, undefined> {
     this.#check(call);
-    const { source, name } = parsePrefix(prefix);
-    const isPlain = source === undefined && name !== "";
-    const seen = new Set<string>();
-    let failure: PvbusError | undefined;
-    for (const each of source === undefined ? this.#sources() : [source]) {
-      try {
-        for await (const entry of isPlain
-          ? this.#plainEntries(each, name, call)
-          : this.#entries(each, name, call)) {
-          if (!isPlain || !seen.has(entry.key)) yield entry;
-          if (isPlain) seen.add(entry.key);
-          this.#check(call);
-        }
-      } catch (error) {
-        if (!PvbusError.is(error) || !NOT_ASKED.includes(error.code)) throw error;
-        failure ??= error;
-      }
+    for await (const entry of this.#lookup.list(parsePrefix(prefix), call)) {
+      yield entry;
+      this.#check(call);
     }
-    if (failure !== undefined) throw failure;
   }
 
   /** Gives the machine's id and name, and what its firmware says. A host that does not answer tells nothing. */
   async facts(call: Call): Promise<MachineFacts> {
     this.#check(call);
-    return machineFacts(async (key) => {
-      const { source, name } = parseKey(key);
-      try {
-        return source && (await this.#findIn(source, name, call))?.value;
-      } catch (error) {
-        if (PvbusError.is(error) && NOT_ASKED.includes(error.code)) return undefined;
-        throw error;
-      }
-    });
+    return machineFacts(async (key) => (await this.#lookup.tryFind(parseKey(key), call))?.value);
   }
 
   /** Closes the channel and ends watches. */
@@ -196,79 +136,8 @@ export class KvmStore implements ProviderStore {
     for await (const { key, value } of watchChannel(parts, call)) {
       if (!isPlain) yield { key: qualifiedKey("meta", key), value };
       // Behind a plain key that is gone from the channel there may be one that was there from the start.
-      else yield { key, value: value ?? (await this.#staticValue(key, call)) };
+      else yield { key, value: value ?? (await this.#lookup.staticValue(key, call)) };
     }
-  }
-
-  async #staticValue(key: string, call: Call): Promise<Uint8Array | undefined> {
-    for (const source of this.#parts.statics) {
-      const value = await source.read(source.nameOf(key), call);
-      if (value !== undefined) return value;
-    }
-    return undefined;
-  }
-
-  async #findIn(source: SourceName, name: string, call: Call): Promise<FoundValue | undefined> {
-    const value =
-      source === "meta"
-        ? await this.#channel().get(name, call)
-        : await this.#static(source)?.read(name, call);
-    return value && { source, key: qualifiedKey(source, name), value };
-  }
-
-  async *#entries(source: SourceName, prefix: string, call: Call): AsyncGenerator<RawEntry> {
-    if (source === "meta") {
-      for await (const { key, value } of this.#channelEntries(prefix, call))
-        yield { key: qualifiedKey(source, key), value };
-      return;
-    }
-    for await (const { name, value } of this.#static(source)?.list(prefix, call) ?? [])
-      yield { key: qualifiedKey(source, name), value };
-  }
-
-  async *#plainEntries(source: SourceName, prefix: string, call: Call): AsyncGenerator<RawEntry> {
-    if (source === "meta") {
-      yield* this.#channelEntries(prefix, call);
-      return;
-    }
-    const statics = this.#static(source);
-    for await (const { name, value } of statics?.list(statics.nameOf(prefix), call) ?? []) {
-      const key = statics?.keyOf(name);
-      if (key !== undefined) yield { key, value };
-    }
-  }
-
-  /** Keys that vanish while they are listed are left out. */
-  async *#channelEntries(prefix: string, call: Call): AsyncGenerator<RawEntry> {
-    const channel = this.#channel();
-    const keys = (await channel.keys(call)).filter((key) => key.startsWith(prefix));
-    for (let at = 0; at < keys.length; at += READ_AHEAD) {
-      const some = keys.slice(at, at + READ_AHEAD);
-      const values = await Promise.all(some.map((key) => channel.get(key, call)));
-      for (const [index, key] of some.entries())
-        if (values[index] !== undefined) yield { key, value: values[index] };
-    }
-  }
-
-  /** The places of a plain key, the strongest first. */
-  #places(key: string): [SourceName, string][] {
-    const statics = this.#parts.statics.map((each): [SourceName, string] => [each.name, each.nameOf(key)]);
-    return this.#parts.channel === undefined ? statics : [["meta", key], ...statics];
-  }
-
-  #sources(): SourceName[] {
-    const statics = this.#parts.statics.map(({ name }) => name);
-    return this.#parts.channel === undefined ? statics : ["meta", ...statics];
-  }
-
-  #static(name: SourceName): StaticSource | undefined {
-    return this.#parts.statics.find((each) => each.name === name);
-  }
-
-  #channel(): MetadataChannel {
-    const { channel, portName } = this.#parts;
-    if (channel !== undefined) return channel;
-    throw pvbusError("ERR_UNAVAILABLE", `this machine has no metadata channel; ${channelAdvice(portName)}`);
   }
 
   /** Gives the channel's key of a key to be changed. */

@@ -253,7 +253,8 @@ export const COMMANDS: readonly CommandEntry[] = [
   {
     name: "host",
     args: ["<action>", "[key]", "[value]"],
-    description: "KVM's metadata channel from the host: serve, get, set, rm, ls, qemu-args, …",
+    description:
+      "KVM's metadata channel from the host: serve, get, set, rm, ls, qemu-args, libvirt-xml, cloud-hypervisor-args",
     interruptible: "serve",
     load: async () => (await import("./commands/host/host.js")).hostCommand,
   },

@@ -42,11 +42,6 @@ export class QemuPorts implements AsyncDisposable {
     });
   }
 
-  /** Waits for something outside as long as the machine is there. @throws Error with QEMU's words when it ended */
-  async until(isSo: () => boolean): Promise<void> {
-    while (!isSo()) await this.#do(`inb ${STATUS_PORT}`);
-  }
-
   /** Gives those items of its fw_cfg device whose names are wanted: reading goes byte by byte. */
   async items(isWanted: (name: string) => boolean): Promise<Map<string, Buffer>> {
     const count = (await this.#read(DIRECTORY_ITEM, 4)).readUInt32BE();
@@ -65,15 +60,19 @@ export class QemuPorts implements AsyncDisposable {
     await Promise.all([...Buffer.from(text)].map((byte) => this.#do(`outb ${SERIAL_PORT} ${byte}`)));
   }
 
-  /** Gives the next line that comes in over the serial port. */
-  async line(): Promise<string> {
-    for (let text = ""; ; ) {
+  /** Gives the next line that comes in over the serial port; undefined when none begins within so many looks. */
+  async line(looks = Number.POSITIVE_INFINITY): Promise<string | undefined> {
+    for (let text = "", left = looks; left > 0; ) {
       const status = Number((await this.#do(`inb ${STATUS_PORT}`)).slice(3));
-      if ((status & 1) === 0) continue;
+      if ((status & 1) === 0) {
+        if (text === "") left--;
+        continue;
+      }
       const byte = Number((await this.#do(`inb ${SERIAL_PORT}`)).slice(3));
       if (byte === 0x0a) return text;
       text += String.fromCharCode(byte);
     }
+    return undefined;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -91,7 +91,7 @@ function lineEndpoint(
   opener: (path: string, links: DeviceLinks) => Endpoint["open"],
 ): Endpoint {
   const run = host.platform === "linux" ? "/run" : "/var/run";
-  const sharing = (): string => host.path(`${run}/pvbus/${basename(find())}.sock`);
+  const sharing = (): string => host.path(`${run}/pvbus/lines/${basename(find())}.sock`);
   const open: Endpoint["open"] = async (events, call) => {
     const [links, { openOrJoin }] = await Promise.all([
       import("./device-links.js"),

@@ -1,4 +1,4 @@
-import { lstatSync, mkdirSync, rmSync } from "node:fs";
+import { lstatSync, mkdirSync, rmSync, type Stats } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { dirname } from "node:path";
 import { Call } from "../../../src/bus/call.js";
@@ -18,6 +18,9 @@ import { openUnix } from "./unix-link.js";
  * their requests on.
  */
 
+/** Rights of group and others: to put something into a directory, and any. */
+const OTHERS_WRITE = 0o022;
+const PRIVATE = 0o077;
 /** Programs that are let in at the same time. */
 const MAX_PROGRAMS = 32;
 /** Events that a program does not take pile up so far. */
@@ -87,8 +90,11 @@ export class SharedLine {
   /** Makes the directory, and removes what a program left that was killed: who has the line is the only one that listens. */
   #clearPlace(): boolean {
     try {
-      mkdirSync(dirname(this.#socket), { mode: 0o700, recursive: true });
-      if (!isSafe(dirname(this.#socket))) return false;
+      const directory = dirname(this.#socket);
+      // What is above it is everybody's to pass through.
+      mkdirSync(dirname(directory), { mode: 0o755, recursive: true });
+      mkdirSync(directory, { mode: 0o700, recursive: true });
+      if (!isSafe(directory, PRIVATE)) return false;
       rmSync(this.#socket, { force: true });
       return true;
     } catch {
@@ -210,9 +216,15 @@ class ProgramConversation {
   }
 }
 
-/** Tells whether nobody but this user and root can put anything into a directory. */
-function isSafe(directory: string): boolean {
-  const stats = lstatSync(directory, { throwIfNoEntry: false });
-  if (stats === undefined || !stats.isDirectory() || (stats.mode & 0o022) !== 0) return false;
+/** Tells whether a directory is this user's or root's, and whether others have none of these rights to it. */
+function isSafe(directory: string, rights = OTHERS_WRITE): boolean {
+  let stats: Stats;
+  try {
+    stats = lstatSync(directory);
+  } catch {
+    // It is not there, or not ours to look at.
+    return false;
+  }
+  if (!stats.isDirectory() || (stats.mode & rights) !== 0) return false;
   return stats.uid === 0 || stats.uid === process.geteuid?.();
 }

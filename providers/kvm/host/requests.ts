@@ -26,20 +26,24 @@ export interface Served {
 }
 
 const COMMANDS: readonly Request["command"][] = ["GET", "KEYS", "PUT", "DELETE", "CAPS", "WATCH", "UNWATCH"];
+/** What only hosts say. A terminal in the guest that nobody has set up sends it back, and to answer that would never end. */
+const OUR_FRAMES = ["SUCCESS", "NOTFOUND", "FAILURE", "EVENT"];
+const OUR_LINES = ["SUCCESS", "NOTFOUND", "FAILURE", INVALID_COMMAND, VERSION_2, "."];
 const OK: Answer = { kind: "success", value: Buffer.from("OK") };
 const MISSING: Answer = { kind: "missing" };
 
 /**
  * Serves a frame. Every failure becomes an answer: the reference server's words where it has some, else the stable code and the
- * message.
+ * message. Undefined for what is no request but our own words come back.
  * @param onFault hears of a failure that is the host's own
  */
 export function answerFrame(
   served: Served,
   frame: Frame,
   onFault: (error: unknown) => void,
-): Buffer | Promise<Buffer> {
+): Buffer | Promise<Buffer> | undefined {
   const { id, word } = frame;
+  if (OUR_FRAMES.includes(word)) return undefined;
   const request = decodeRequest(frame);
   if (request === "unknown") return encodeAnswer(id, failure(`Unknown command ${word}`));
   if (request === "invalid") return encodeAnswer(id, failure(`Invalid ${word} Request`));
@@ -85,8 +89,9 @@ function serve(
   }
 }
 
-/** Serves a line of the first version of the protocol, which reads and lists only. */
-export function answerLine(state: GuestState, line: string): string | Buffer {
+/** Serves a line of the first version of the protocol, which reads and lists only; undefined as for {@link answerFrame}. */
+export function answerLine(state: GuestState, line: string): string | Buffer | undefined {
+  if (OUR_LINES.includes(line.trim())) return undefined;
   const [, command, argument] = /^(\S*)\s*(.*)$/s.exec(line.trim()) as unknown as [string, string, string];
   if (command === "GET" && argument !== "") {
     const answer = answerOf(state, argument);

@@ -1,4 +1,13 @@
-import { chmodSync, closeSync, existsSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  existsSync,
+  realpathSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { createConnection } from "node:net";
 import { join } from "node:path";
 import { expect } from "chai";
@@ -10,7 +19,7 @@ import { KvmHostSimulator } from "../../../../src/testing/index.js";
 import { turn } from "../../../support/descriptors.js";
 import { DeviceDuplex, openPty } from "../../../support/device-duplex.js";
 import { rejects } from "../../../support/rejects.js";
-import { fileTree, removeTree } from "../../../support/trees.js";
+import { asNobody, fileTree, removeTree } from "../../../support/trees.js";
 
 const isLinux = process.platform === "linux";
 const call = (timeoutMs = 5_000): Call => new Call({ timeoutMs });
@@ -64,7 +73,7 @@ describe(`a line that a watch keeps${isLinux ? "" : " [pending: Linux only]"}`, 
     host.serve(await DeviceDuplex.over((options) => new DeviceStream(fd, options)));
     sysroot = fileTree({ "dev/": "", "run/": "" });
     symlinkSync(path, join(sysroot, "dev/ttyS1"));
-    socket = join(sysroot, "run/pvbus/ttyS1.sock");
+    socket = join(sysroot, "run/pvbus/lines/ttyS1.sock");
   });
   afterEach(async () => {
     for (const store of stores.splice(0)) await store.close();
@@ -131,13 +140,14 @@ describe(`a line that a watch keeps${isLinux ? "" : " [pending: Linux only]"}`, 
 
   it("has its socket where nobody else can reach it", async () => {
     const watch = await watching();
-    expect(statSync(join(sysroot, "run/pvbus")).mode & 0o777).to.equal(0o700);
+    expect(statSync(join(sysroot, "run/pvbus/lines")).mode & 0o777).to.equal(0o700);
+    expect(statSync(join(sysroot, "run/pvbus")).mode & 0o777).to.equal(0o755);
     await watch.stop();
   });
 
   it("is taken when the directory of the socket is open to others: neither shared nor joined there", async () => {
     const first = await watching();
-    chmodSync(join(sysroot, "run/pvbus"), 0o777);
+    chmodSync(join(sysroot, "run/pvbus/lines"), 0o777);
     await rejects((await program()).read("meta/k", call(300)), "ERR_BUSY");
     await first.stop();
     const store = await program();
@@ -145,6 +155,19 @@ describe(`a line that a watch keeps${isLinux ? "" : " [pending: Linux only]"}`, 
     expect(text(await store.read("meta/k", call()))).to.equal("value");
     expect(existsSync(socket)).to.equal(false);
     await second.stop();
+  });
+
+  it("is taken for another user, who cannot even look at the directory", async function () {
+    if (process.geteuid?.() !== 0) {
+      console.warn("      NOT TESTED for another user: needs root");
+      return this.skip();
+    }
+    const first = await watching();
+    chmodSync(join(sysroot, "run/pvbus"), 0o700);
+    chmodSync(sysroot, 0o755);
+    chownSync(realpathSync(join(sysroot, "dev/ttyS1")), 65534, 65534);
+    await asNobody(async () => rejects((await program()).read("meta/k", call(300)), "ERR_BUSY"));
+    await first.stop();
   });
 
   it("is shared though a program that was killed left its socket", async () => {

@@ -1,3 +1,5 @@
+import { chmodSync } from "node:fs";
+import { join } from "node:path";
 import { expect } from "chai";
 import type { KvmStore } from "../../../../providers/kvm/index.js";
 import { Call } from "../../../../src/index.js";
@@ -5,6 +7,7 @@ import type { KvmHostDialect } from "../../../../src/testing/index.js";
 import { turn } from "../../../support/descriptors.js";
 import { KvmMachine } from "../../../support/kvm-store.js";
 import { rejects } from "../../../support/rejects.js";
+import { addFiles, asNobody } from "../../../support/trees.js";
 
 /** A running watch and what it told. */
 class Watching {
@@ -136,6 +139,21 @@ describe("watch of a metadata channel", () => {
     machine.host.set("app/other", "1");
     expect((await watch.seen(2)).toSorted()).to.deep.equal(["app/k=static", "app/other=1"]);
     await watch.stop();
+  });
+
+  it("goes on when it may not look behind a key that is gone", async () => {
+    machine = await KvmMachine.start();
+    addFiles(machine.sysroot, { "sys/firmware/dmi/tables/DMI": "" });
+    chmodSync(join(machine.sysroot, "sys/firmware/dmi/tables/DMI"), process.geteuid?.() === 0 ? 0o400 : 0);
+    chmodSync(machine.sysroot, 0o755);
+    chmodSync(join(machine.sysroot, "meta.sock"), 0o777);
+    machine.host.set("app/k", "live");
+    await asNobody(async () => {
+      const watch = await Watching.start(await machine.open(), "app/");
+      machine.host.delete("app/k");
+      expect(await watch.seen(1)).to.deep.equal(["-app/k"]);
+      await watch.stop();
+    });
   });
 
   it("waits on what never changes until it is over", async () => {

@@ -79,6 +79,23 @@ describe("KVM host's protocol", () => {
     });
   });
 
+  it("does not answer its own words that a terminal sends back: that would never end", async () => {
+    await withKeys({ hostname: "guest1" }, async (guest) => {
+      // A guest whose terminal echoes, as it does until somebody sets it up.
+      let echoed = 0;
+      guest.socket.on("data", (text: string) => {
+        echoed += text.length;
+        guest.socket.write(text.replaceAll("\n", "\r\n"), "latin1");
+      });
+      guest.socket.write("login:\n\nGET hostname\nGET nope\nKEYS\nNEGOTIATE V2\n");
+      guest.socket.write("V2 25 1ab652aa 70d3da1f GET aG9zdG5hbWU=\nV2 21 67666d76 01eaf614 GET bm9wZQ==\n");
+      await guest.ask({ command: "WATCH", prefix: "" });
+      await guest.put("a", "1");
+      for (let round = 0; round < 5; round++) expect(await guest.get("a")).to.equal("1");
+      expect(echoed, "bytes to and fro").to.be.lessThan(2_000);
+    });
+  });
+
   it("keeps any bytes and empty values, and tells so", async () => {
     await withKeys({}, async (guest) => {
       const bytes = Buffer.from([0, 0xff, 0x0a, 0xc3, 0x28, 0x2e]);
