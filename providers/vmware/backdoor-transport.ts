@@ -125,11 +125,16 @@ export class BackdoorTransport implements RpcTransport {
     return next.value;
   }
 
-  /** Closes the channel whatever state it is in; a host that fails here has closed it already. */
+  /** Closes the channel whatever state it is in. One whose closing fails is the host's to clear away, as after a crash. */
   async #abandon(): Promise<void> {
     const channel = this.#channel;
     this.#channel = undefined;
-    if (channel !== undefined) await this.#drive(channel.abandon(), undefined);
+    if (channel === undefined) return;
+    try {
+      await this.#drive(channel.abandon(), undefined);
+    } catch (error) {
+      if (!(error instanceof ChannelFailure)) throw error;
+    }
   }
 
   #rest(): void {

@@ -196,7 +196,11 @@ describe("VMware proof", () => {
   });
 
   it("is refused without a processor to ask", () => {
-    expect(refused(judge({ unreadable: "no CPUID here" }, "VMware, Inc."))).to.equal("no CPUID here");
+    expect(judge({ unreadable: "no CPUID here" }, "VMware, Inc.")).to.deep.equal({
+      refused: "no CPUID here",
+      isLikely: true,
+    });
+    expect(judge({ unreadable: "no CPUID here" }, "QEMU")).to.include({ isLikely: false });
     expect(refused(judge(cpuidOf("VMwareVMware"), undefined, "arm64"))).to.be.a("string");
     expect(VmwareProof.is(judge({ unreadable: "arm64" }, "VMware, Inc.", "arm64"))).to.equal(true);
   });
