@@ -16,14 +16,19 @@ const WAITING = "the reply over VMware's backdoor";
 export class BackdoorTransport implements RpcTransport {
   readonly privileged = false;
   readonly #port: BackdoorPort;
+  readonly #idleMs: number;
   #channel: Channel | undefined;
   #bulk: boolean;
   #idle: NodeJS.Timeout | undefined;
   #working: Promise<unknown> | undefined;
   #closed = false;
 
-  /** @param port takes over the port: it is closed with this */
-  constructor(port: BackdoorPort) {
+  /**
+   * @param port takes over the port: it is closed with this
+   * @param idleMs how long an unused channel is kept
+   */
+  constructor(port: BackdoorPort, idleMs: number = IDLE_MS) {
+    this.#idleMs = idleMs;
     this.#port = port;
     this.#bulk = port.seesMemory;
   }
@@ -141,7 +146,7 @@ export class BackdoorTransport implements RpcTransport {
     if (this.#closed) return;
     this.#idle = setTimeout(() => {
       this.#working = this.#abandon();
-    }, IDLE_MS);
+    }, this.#idleMs);
     this.#idle.unref();
   }
 }
