@@ -1,10 +1,5 @@
 import { expect } from "chai";
-import {
-  RpciSession,
-  type VmwareDataSets,
-  type VmwareNamespace,
-  VmwareStore,
-} from "../../../providers/vmware/index.js";
+import { RpciSession, type VmwareNamespace, VmwareStore } from "../../../providers/vmware/index.js";
 import { ExchangeFailure, type RpcTransport } from "../../../providers/vmware/transport.js";
 import { SILENT } from "../../../src/host/node-host.js";
 import { Call } from "../../../src/index.js";
