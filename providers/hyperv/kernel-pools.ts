@@ -1,13 +1,31 @@
+import { readdirSync } from "node:fs";
 import type { Call } from "../../src/bus/call.js";
 import { pvbusError } from "../../src/bus/errors.js";
 import { fromSystemError, isSystemError } from "../../src/bus/system-error.js";
 import type { Host, Logger } from "../../src/host/host.js";
-import { PVBUS_KVOP_MAXSIZE } from "../../src/native/pvbus-device.js";
-import { type PvbusNode, PvbusNodeOfType, type PvbusNodes } from "../../src/native/pvbus-nodes.js";
+import {
+  openPvbusDevice,
+  PVBUS_KVOP_MAXSIZE,
+  type PvbusDeviceOptions,
+  type PvbusKernelDevice,
+} from "../../src/native/pvbus-device.js";
 import { checkKernelPair, isLatin1, kernelCapabilities } from "./kernel-limits.js";
 import type { PoolInfo } from "./keys.js";
 import type { HypervOptions } from "./options.js";
 import type { PoolPair, PoolSystem, StorePool } from "./store-pool.js";
+
+/** The kernel's devices; stands in for them in tests. */
+export interface PvbusNodes {
+  /** Gives the devices' paths. */
+  paths(): readonly string[];
+  /** Opens one. */
+  open(
+    path: string,
+    options: PvbusDeviceOptions,
+  ): Pick<PvbusKernelDevice, "type" | "read" | "write" | "close">;
+}
+
+type Device = ReturnType<PvbusNodes["open"]>;
 
 /** The kernel tells of no change: how often it is looked for one. */
 const POLL_MS = 1_000;
@@ -15,12 +33,21 @@ const POLL_MS = 1_000;
 const FIRST_ROOM = 4_096;
 const LONGEST_NAME_BYTES = 512;
 
+const NODES: PvbusNodes = {
+  paths: () =>
+    readdirSync("/dev")
+      .filter((name) => /^pvbus\d+$/.test(name))
+      .sort()
+      .map((name) => `/dev/${name}`),
+  open: openPvbusDevice,
+};
+
 /**
  * The pools as OpenBSD's kernel keeps them in memory, through the `/dev/pvbusN` whose type is Hyper-V: Guest takes each
  * name once and keeps it until the next boot, Auto takes new values for its own names. Not verified by a run on OpenBSD.
  * @throws PvbusError `ERR_NOT_SUPPORTED` for settings that only files have
  */
-export function kernelPools(host: Host, options: HypervOptions, nodes?: PvbusNodes): PoolSystem {
+export function kernelPools(host: Host, options: HypervOptions, nodes: PvbusNodes = NODES): PoolSystem {
   const given = Object.entries(options).find(([, value]) => value !== undefined && value !== false)?.[0];
   if (given !== undefined) {
     throw pvbusError(
@@ -28,7 +55,7 @@ export function kernelPools(host: Host, options: HypervOptions, nodes?: PvbusNod
       `the pools of OpenBSD are in its kernel; the option ${given} has no meaning there, leave it out`,
     );
   }
-  const bus = new PvbusNodeOfType("Hyper-V", nodes);
+  const bus = new KernelDevice(nodes);
   return {
     place: "/dev/pvbusN",
     capabilities: kernelCapabilities(),
@@ -44,12 +71,57 @@ export function kernelPools(host: Host, options: HypervOptions, nodes?: PvbusNod
   };
 }
 
+/** The device of the interface, opened for writing when something is written first. */
+class KernelDevice {
+  readonly #nodes: PvbusNodes;
+  #path: string | undefined;
+  readonly #open = new Map<boolean, Device>();
+
+  constructor(nodes: PvbusNodes) {
+    this.#nodes = nodes;
+  }
+
+  get(writable: boolean): Device {
+    const known = this.#open.get(writable);
+    if (known !== undefined) return known;
+    this.#path ??= this.#find();
+    const device = this.#nodes.open(this.#path, { writable });
+    this.#open.set(writable, device);
+    return device;
+  }
+
+  close(): void {
+    for (const device of this.#open.values()) device.close();
+    this.#open.clear();
+  }
+
+  #find(): string {
+    for (const path of this.#nodes.paths()) {
+      try {
+        const device = this.#nodes.open(path, {});
+        try {
+          if (device.type() === "Hyper-V") return path;
+        } finally {
+          device.close();
+        }
+      } catch (error) {
+        // A node without an interface; one that may not be opened is what the caller has to know.
+        if (!isSystemError(error) || error.code === "EACCES" || error.code === "EPERM") throw error;
+      }
+    }
+    throw pvbusError(
+      "ERR_UNAVAILABLE",
+      "no /dev/pvbusN is of type Hyper-V; the kernel attaches hyperv(4) on such machines only, see dmesg",
+    );
+  }
+}
+
 class KernelPool implements StorePool {
   readonly info: PoolInfo;
-  readonly #bus: PvbusNodeOfType;
+  readonly #bus: KernelDevice;
   readonly #logger: Logger;
 
-  constructor(info: PoolInfo, bus: PvbusNodeOfType, logger: Logger) {
+  constructor(info: PoolInfo, bus: KernelDevice, logger: Logger) {
     this.info = info;
     this.#bus = bus;
     this.#logger = logger;
@@ -127,12 +199,12 @@ class KernelPool implements StorePool {
     // The device belongs to all pools.
   }
 
-  #names(device: PvbusNode): string[] {
+  #names(device: Device): string[] {
     const text = device.read(this.#native(""), PVBUS_KVOP_MAXSIZE).toString("latin1");
     return text === "" ? [] : text.split("\n");
   }
 
-  #value(device: PvbusNode, key: string): Buffer | undefined {
+  #value(device: Device, key: string): Buffer | undefined {
     for (let room = FIRST_ROOM; ; room *= 2) {
       try {
         return device.read(this.#native(key), room);
@@ -147,7 +219,7 @@ class KernelPool implements StorePool {
     return Buffer.from(`${this.info.name}/${key}`, "latin1");
   }
 
-  #do<T>(doing: "read" | "write", call: Call, action: (device: PvbusNode) => T): T {
+  #do<T>(doing: "read" | "write", call: Call, action: (device: Device) => T): T {
     call.check(`pool ${this.info.name}`);
     try {
       return action(this.#bus.get(doing === "write"));

@@ -1,11 +1,10 @@
 import { expect } from "chai";
 import { HypervStore } from "../../../providers/hyperv/index.js";
-import { kernelPools } from "../../../providers/hyperv/kernel-pools.js";
+import { kernelPools, type PvbusNodes } from "../../../providers/hyperv/kernel-pools.js";
 import { KernelError } from "../../../src/bus/kernel-store.js";
 import { nodeHost } from "../../../src/host/node-host.js";
 import { Call, openPvbus, type PvInterface } from "../../../src/index.js";
 import { openPvbusDevice } from "../../../src/native/pvbus-device.js";
-import type { PvbusNodes } from "../../../src/native/pvbus-nodes.js";
 import { collect } from "../../support/pools.js";
 import { type SimulatedDriver, simulatedPvbusKernel } from "../../support/pvbus-kernel.js";
 import { rejects } from "../../support/rejects.js";
