@@ -16,14 +16,19 @@ const WAITING = "the reply over VMware's backdoor";
 export class BackdoorTransport implements RpcTransport {
   readonly privileged = false;
   readonly #port: BackdoorPort;
+  readonly #idleMs: number;
   #channel: Channel | undefined;
   #bulk: boolean;
   #idle: NodeJS.Timeout | undefined;
   #working: Promise<unknown> | undefined;
   #closed = false;
 
-  /** @param port takes over the port: it is closed with this */
-  constructor(port: BackdoorPort) {
+  /**
+   * @param port takes over the port: it is closed with this
+   * @param idleMs how long an unused channel is kept
+   */
+  constructor(port: BackdoorPort, idleMs: number = IDLE_MS) {
+    this.#idleMs = idleMs;
     this.#port = port;
     this.#bulk = port.seesMemory;
   }
@@ -125,18 +130,23 @@ export class BackdoorTransport implements RpcTransport {
     return next.value;
   }
 
-  /** Closes the channel whatever state it is in; a host that fails here has closed it already. */
+  /** Closes the channel whatever state it is in. One whose closing fails is the host's to clear away, as after a crash. */
   async #abandon(): Promise<void> {
     const channel = this.#channel;
     this.#channel = undefined;
-    if (channel !== undefined) await this.#drive(channel.abandon(), undefined);
+    if (channel === undefined) return;
+    try {
+      await this.#drive(channel.abandon(), undefined);
+    } catch (error) {
+      if (!(error instanceof ChannelFailure)) throw error;
+    }
   }
 
   #rest(): void {
     if (this.#closed) return;
     this.#idle = setTimeout(() => {
       this.#working = this.#abandon();
-    }, IDLE_MS);
+    }, this.#idleMs);
     this.#idle.unref();
   }
 }

@@ -1,6 +1,6 @@
 import type { Call } from "../../src/bus/call.js";
 import { type PvbusErrorCode, pvbusError } from "../../src/bus/errors.js";
-import { command, HostRefusal } from "./rpci.js";
+import { command, HostRefusal, UNKNOWN_COMMAND, wordsOf } from "./rpci.js";
 import type { RpciSession } from "./session.js";
 
 /** A DataSet as the host lists it. */
@@ -42,6 +42,7 @@ const CODE_OF_ID: readonly (readonly [RegExp, PvbusErrorCode])[] = [
  */
 export class VmwareDataSets {
   readonly #session: RpciSession;
+  #isPlural = false;
 
   /** @internal Use `VmwareStore.dataSets`. */
   constructor(session: RpciSession) {
@@ -127,6 +128,21 @@ export class VmwareDataSets {
     return there;
   }
 
+  /** The vendor's pages write `…-entry` and `…-entries`: a host that does not know the one is asked for the other. */
+  async #spelled<T>(name: string, send: (as: string) => Promise<T>): Promise<T> {
+    if (!name.endsWith("-entry")) return send(name);
+    const plural = name.replace(/entry$/, "entries");
+    if (this.#isPlural) return send(plural);
+    try {
+      return await send(name);
+    } catch (error) {
+      if (wordsOf(error) !== UNKNOWN_COMMAND) throw error;
+      const reply = await send(plural);
+      this.#isPlural = true;
+      return reply;
+    }
+  }
+
   async #ask(name: string, args: object | undefined, call: Call): Promise<Reply> {
     const reply = await this.#reply(name, args, call);
     const failure = failureOf(reply);
@@ -135,12 +151,11 @@ export class VmwareDataSets {
   }
 
   async #reply(name: string, args: object | undefined, call: Call): Promise<Reply> {
-    const appends = args !== undefined && "append" in args;
-    const request = command(name, args === undefined ? "" : JSON.stringify(args), {
-      repeatable: !appends,
-      privileged: true,
-    });
-    const text = Buffer.from(await this.#session.value(request, call)).toString("utf8");
+    const json = args === undefined ? "" : JSON.stringify(args);
+    const repeatable = args === undefined || !("append" in args);
+    const send = (as: string): Promise<Uint8Array> =>
+      this.#session.value(command(as, json, { repeatable, privileged: true }), call);
+    const text = Buffer.from(await this.#spelled(name, send)).toString("utf8");
     try {
       const reply: unknown = JSON.parse(text);
       if (typeof reply === "object" && reply !== null && "result" in reply) return reply as Reply;

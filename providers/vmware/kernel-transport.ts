@@ -1,35 +1,12 @@
-import { readdirSync } from "node:fs";
 import type { Call } from "../../src/bus/call.js";
 import { pvbusError } from "../../src/bus/errors.js";
 import { fromSystemError, isSystemError } from "../../src/bus/system-error.js";
-import {
-  openPvbusDevice,
-  PVBUS_KVOP_MAXSIZE,
-  type PvbusKernelDevice,
-} from "../../src/native/pvbus-device.js";
+import { PVBUS_KVOP_MAXSIZE } from "../../src/native/pvbus-device.js";
+import { PvbusNodeOfType, type PvbusNodes } from "../../src/native/pvbus-nodes.js";
 import type { RpcTransport } from "./transport.js";
 
-/** The kernel's devices; stands in for them in tests. */
-export interface KernelNodes {
-  /** Gives the devices' paths. */
-  paths(): readonly string[];
-  /** Opens one. */
-  open(
-    path: string,
-    options: { readonly writable?: boolean },
-  ): Pick<PvbusKernelDevice, "type" | "read" | "write" | "close">;
-}
-
-const NODES: KernelNodes = {
-  paths: () =>
-    readdirSync("/dev")
-      .filter((name) => /^pvbus\d+$/.test(name))
-      .sort()
-      .map((name) => `/dev/${name}`),
-  open: openPvbusDevice,
-};
-
 const FIRST_ROOM = 4096;
+const NOTHING = Buffer.alloc(0);
 const ADVICE = { EACCES: "reading needs group wheel, writing root", EPERM: "writing needs root" };
 
 /**
@@ -37,22 +14,20 @@ const ADVICE = { EACCES: "reading needs group wheel, writing root", EPERM: "writ
  * refusal: on a read it counts as a key that is not there. Not verified by a run on OpenBSD.
  */
 export class KernelTransport implements RpcTransport {
+  readonly name = "OpenBSD's kernel";
   readonly privileged = false;
-  readonly #nodes: KernelNodes;
-  #path: string | undefined;
-  readonly #open = new Map<boolean, ReturnType<KernelNodes["open"]>>();
+  readonly #node: PvbusNodeOfType;
 
   /** @param nodes stands in for the kernel's devices */
-  constructor(nodes: KernelNodes = NODES) {
-    this.#nodes = nodes;
-  }
-
-  get name(): string {
-    return this.#path ?? "/dev/pvbusN";
+  constructor(nodes?: PvbusNodes) {
+    this.#node = new PvbusNodeOfType("VMware", nodes);
   }
 
   async prepare(): Promise<void> {
-    this.#path ??= this.#find();
+    this.#run("read", () => {
+      this.#node.get(false);
+      return NOTHING;
+    });
   }
 
   async exchange(request: Uint8Array, call: Call): Promise<Uint8Array> {
@@ -65,10 +40,10 @@ export class KernelTransport implements RpcTransport {
   }
 
   async close(): Promise<void> {
-    for (const device of this.#open.values()) device.close();
-    this.#open.clear();
+    this.#node.close();
   }
 
+  /** The driver's EINVAL is any refusal of the host. */
   #run(what: "read" | "write", action: () => Buffer): Buffer {
     try {
       return action();
@@ -76,13 +51,13 @@ export class KernelTransport implements RpcTransport {
       if (!isSystemError(error)) throw error;
       if (error.code === "EINVAL")
         return Buffer.from(what === "read" ? "0 No value found" : "0 Permission denied");
-      throw fromSystemError(error, { doing: `cannot ${what} through ${this.name}`, advice: ADVICE });
+      throw fromSystemError(error, { doing: `cannot ${what} guestinfo through the kernel`, advice: ADVICE });
     }
   }
 
   /** The buffer grows until the reply fits; what is larger than the largest cannot be read here. */
   #read(key: Buffer): Buffer {
-    const device = this.#device(false);
+    const device = this.#node.get(false);
     for (let room = FIRST_ROOM; ; room *= 2) {
       try {
         return Buffer.concat([Buffer.from("1 "), device.read(key, Math.min(room, PVBUS_KVOP_MAXSIZE))]);
@@ -100,34 +75,8 @@ export class KernelTransport implements RpcTransport {
 
   /** The kernel answers in the value's buffer: one that is too short fails behind the write. */
   #write(key: Buffer, value: Buffer): Buffer {
-    this.#device(true).write(key, value, Math.max(64, value.length + 1));
+    this.#node.get(true).write(key, value, Math.max(64, value.length + 1));
     return Buffer.from("1 ");
-  }
-
-  #device(writable: boolean): ReturnType<KernelNodes["open"]> {
-    const known = this.#open.get(writable);
-    if (known !== undefined) return known;
-    this.#path ??= this.#find();
-    const device = this.#nodes.open(this.#path, { writable });
-    this.#open.set(writable, device);
-    return device;
-  }
-
-  #find(): string {
-    for (const path of this.#nodes.paths()) {
-      try {
-        const device = this.#nodes.open(path, {});
-        const type = device.type();
-        device.close();
-        if (type === "VMware") return path;
-      } catch (error) {
-        if (!isSystemError(error)) throw error;
-        if (error.code === "EACCES" || error.code === "EPERM")
-          throw fromSystemError(error, { doing: `cannot open ${path}`, advice: ADVICE });
-        // A node without an interface behind it.
-      }
-    }
-    throw pvbusError("ERR_NO_INTERFACE", "no /dev/pvbusN is of type VMware; see dmesg for vmt(4)");
   }
 }
 

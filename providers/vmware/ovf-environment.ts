@@ -27,6 +27,8 @@ export interface OvfEnvironment {
   readonly entities: ReadonlyMap<string, ReadonlyMap<string, string>>;
 }
 
+/** Hosts send some kilobytes; the parser runs on this thread. */
+const MAX_CHARACTERS = 1024 * 1024;
 const OVF = "http://schemas.dmtf.org/ovf/environment/1";
 const VMWARE = "http://www.vmware.com/schema/ovfenv";
 
@@ -40,10 +42,11 @@ export async function parseOvfEnvironment(xml: string): Promise<OvfEnvironment> 
   if (root?.namespaceURI !== OVF || root.localName !== "Environment")
     throw corrupt("its outermost element is no Environment of OVF");
   const properties = propertiesOf(root);
-  const platform: Record<string, string> = {};
-  for (const section of childrenOf(root, OVF, "PlatformSection"))
-    for (const each of childrenOf(section, OVF))
-      platform[(each.localName ?? "").toLowerCase()] = each.textContent ?? "";
+  const platform = childrenOf(root, OVF, "PlatformSection").flatMap((section) =>
+    childrenOf(section, OVF).map(
+      (each) => [(each.localName ?? "").toLowerCase(), each.textContent ?? ""] as const,
+    ),
+  );
   const adapters = childrenOf(root, VMWARE, "EthernetAdapterSection").flatMap((section) =>
     childrenOf(section, VMWARE, "Adapter").map((each) => ({
       mac: attribute(each, VMWARE, "mac") ?? "",
@@ -57,7 +60,7 @@ export async function parseOvfEnvironment(xml: string): Promise<OvfEnvironment> 
   return {
     id: attribute(root, OVF, "id"),
     vCenterId: attribute(root, VMWARE, "vCenterId"),
-    platform,
+    platform: Object.fromEntries(platform),
     properties,
     adapters,
     entities: new Map(entities),
@@ -66,6 +69,7 @@ export async function parseOvfEnvironment(xml: string): Promise<OvfEnvironment> 
 
 /** The parser expands no entities of the document's own; without a document type there are none to expand. */
 async function parse(xml: string): Promise<Document> {
+  if (xml.length > MAX_CHARACTERS) throw corrupt(`it has more than ${MAX_CHARACTERS} characters`);
   const { DOMParser } = await import("@xmldom/xmldom");
   const fail = (_level: string, message: unknown): never => {
     throw new Error(String(message));

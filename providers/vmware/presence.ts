@@ -5,6 +5,7 @@ import { loadKoffi } from "../../src/native/koffi.js";
 import { type NotVmware, proveVmware, type VmwareProof } from "../../src/native/vmware-proof.js";
 
 const VENDOR_FILE = "/sys/class/dmi/id/sys_vendor";
+const WINDOWS_BIOS = "HKLM\\HARDWARE\\DESCRIPTION\\System\\BIOS";
 const MAX_VENDOR_LENGTH = 256;
 
 /**
@@ -22,6 +23,12 @@ async function systemVendor(host: Host): Promise<string | undefined> {
   try {
     if (host.platform === "freebsd")
       return (await import("../../src/native/kenv.js")).readKenv(loadKoffi(), "smbios.system.maker");
+    if (host.platform === "win32")
+      return (await import("../../src/native/registry.js")).readRegistry(
+        loadKoffi(),
+        WINDOWS_BIOS,
+        "SystemManufacturer",
+      );
     return host.platform === "linux"
       ? readFileSync(host.path(VENDOR_FILE), "utf8").slice(0, MAX_VENDOR_LENGTH).trim()
       : undefined;

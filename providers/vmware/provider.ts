@@ -46,8 +46,8 @@ export class VmwareProvider implements Provider {
 
   /**
    * Opens guestinfo, or the DataSet that the options name. Ways are opened on first use.
-   * @throws PvbusError `ERR_NO_INTERFACE` where this is not VMware's hardware and no channel is named; `ERR_NOT_SUPPORTED`
-   *   for a channel that is none
+   * @throws PvbusError `ERR_NO_INTERFACE` where this is not VMware's hardware and no channel is named, `ERR_UNAVAILABLE` where
+   *   that cannot be proved; `ERR_NOT_SUPPORTED` for a channel that is none
    */
   async open(target: StoreTarget, call: Call): Promise<VmwareStore | VmwareDataSetStore> {
     const options = checkVmwareOptions(target.options);
@@ -63,9 +63,13 @@ export class VmwareProvider implements Provider {
     return diagnoseVmware(this.#host, target);
   }
 
-  /** guestinfo as OpenBSD's kernel serves it. */
+  /** guestinfo as OpenBSD's kernel serves it. @throws PvbusError `ERR_NOT_SUPPORTED` for a DataSet */
   kernelStore(store: ProviderStore): KernelStore {
-    return new VmwareKernelStore(store as VmwareStore);
+    if (store instanceof VmwareStore) return new VmwareKernelStore(store);
+    throw pvbusError(
+      "ERR_NOT_SUPPORTED",
+      "OpenBSD's kernel has no call for DataSets; leave the option dataset out",
+    );
   }
 
   #maxValueBytes({ channel }: StoreTarget): number {
@@ -91,7 +95,7 @@ export class VmwareProvider implements Provider {
     const proof = await lookForVmware(this.#host);
     if (!VmwareProof.is(proof)) {
       throw pvbusError(
-        "ERR_NO_INTERFACE",
+        proof.isLikely === true ? "ERR_UNAVAILABLE" : "ERR_NO_INTERFACE",
         `this machine shows no VMware interface: ${proof.refused}; see \`pvbus detect\`, or name a transport with ` +
           "--channel vsock:CID:PORT or unix:PATH",
       );

@@ -143,12 +143,15 @@ export function decodeReply(reply: Uint8Array): RpciReply {
   );
 }
 
+/** The host's words for a command that it does not have. */
+export const UNKNOWN_COMMAND = "Unknown command";
+
 const CODE_OF_WORDS: Readonly<Record<string, readonly [PvbusErrorCode, string]>> = {
   "Permission denied": [
     "ERR_PERMISSION",
     "run as root where vsock is there: the host's administrator reserved this for privileged programs",
   ],
-  "Unknown command": [
+  [UNKNOWN_COMMAND]: [
     "ERR_NOT_SUPPORTED",
     "this host is too old for it, or its administrator switched it off",
   ],

@@ -59,6 +59,8 @@ export class VmwareStore implements ProviderStore {
   readonly capabilities: Capabilities;
   /** Where portable keys live. */
   readonly portable: PortableLayout;
+  /** The machine's DataSets (vSphere 8 and later), which list and remove. */
+  readonly dataSets: VmwareDataSets;
   readonly #session: RpciSession;
   readonly #options: VmwareOptions;
   readonly #closing = new AbortController();
@@ -67,6 +69,7 @@ export class VmwareStore implements ProviderStore {
   constructor(session: RpciSession, options: VmwareOptions = {}, maxValueBytes: number = MAX_VALUE_BYTES) {
     this.#session = session;
     this.#options = options;
+    this.dataSets = new VmwareDataSets(session);
     this.capabilities = guestinfoCapabilities(maxValueBytes);
     this.portable = guestinfoLayout(Math.min(CHUNK_BYTES, maxValueBytes));
     setMaxListeners(0, this.#closing.signal);
@@ -208,11 +211,6 @@ export class VmwareStore implements ProviderStore {
   /** Gives a namespace of the host's namespace database, which compares and swaps. @throws PvbusError `ERR_KEY_INVALID` */
   namespace(name: string): VmwareNamespace {
     return new VmwareNamespace(this.#session, name);
-  }
-
-  /** The machine's DataSets (vSphere 8 and later), which list and remove. */
-  get dataSets(): VmwareDataSets {
-    return new VmwareDataSets(this.#session);
   }
 
   /**

@@ -60,6 +60,7 @@ export class StreamTransport implements RpcTransport {
 
   /** Gives the connection; one that the host closed in the meantime is replaced. */
   async #connected(call: Call): Promise<Connection> {
+    if (this.#closed) throw pvbusError("ERR_DISCONNECTED", `${this.name} is closed; open the bus again`);
     if (this.#connection?.alive === true) return this.#connection;
     await this.#connection?.close();
     this.#connection = undefined;
@@ -125,9 +126,11 @@ class Connection {
     return result.reply;
   }
 
+  /** Ends a command that is under way, too. */
   async close(): Promise<void> {
     this.#alive = false;
     await this.#link?.close();
+    this.#settle({ error: new Error("it was closed here") });
   }
 
   #take(chunk: Buffer): void {

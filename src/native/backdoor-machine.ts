@@ -36,11 +36,13 @@ const NOT_THE_MAGIC = ~BDOOR_MAGIC >>> 0;
 const NO_SUCH_DEVICE = 0xffff_ffff;
 
 const WALL = 0x4000_0000;
+/** What a system says that has too many processes or too little memory at this moment. */
+const PASSING = ["EAGAIN", "ENOMEM"];
 const FIRST_HANDLER = 1;
 
 /**
  * Makes the code of the first trap that answers: each is tried once where a fault ends nothing.
- * @throws PvbusError `ERR_UNAVAILABLE` when none answers, or no code can be made
+ * @throws PvbusError `ERR_UNAVAILABLE` when none answers, or no code can be made; `ERR_BUSY` when no child can be made now
  */
 export function makeBackdoorMachine(libc: Libc, proof: VmwareProof, target: BackdoorTarget): BackdoorMachine {
   const seen: string[] = [];
@@ -88,7 +90,14 @@ function tryOnce(libc: Libc, trap: Trap, { probe, handlerAt }: BackdoorCode): st
 /** Linux: the code makes the child, and goes on when that has ended. */
 function runInChild(libc: Libc, run: NativeFunction, block: bigint): string | undefined {
   const pid = Number(run(block, 0));
-  if (pid < 0) return libc.errnoName(-pid);
+  if (pid < 0) {
+    const name = libc.errnoName(-pid);
+    if (!PASSING.includes(name)) return name;
+    throw pvbusError(
+      "ERR_BUSY",
+      `VMware's backdoor was not looked for: no child could be made (${name}); try again`,
+    );
+  }
   const waitpid = libc.function("int waitpid(int, void *, int)");
   for (;;) {
     const { rc, errno } = libc.call(waitpid, pid, Buffer.alloc(4), WALL);

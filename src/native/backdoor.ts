@@ -1,4 +1,4 @@
-import { pvbusError } from "../bus/errors.js";
+import { PvbusError, pvbusError } from "../bus/errors.js";
 import { callAsync } from "./async-call.js";
 import { backdoorTarget } from "./backdoor-code.js";
 import { type BackdoorMachine, makeBackdoorMachine } from "./backdoor-machine.js";
@@ -36,7 +36,7 @@ let known: { readonly koffi: Koffi; readonly outcome: Outcome } | undefined;
  * one operation where a fault ends nothing, since the host's owner can have closed the port.
  * @param proof that this is VMware's hardware; elsewhere the instruction ends the process
  * @param loader stands in for the native library
- * @throws PvbusError `ERR_UNAVAILABLE` when the port faults or is not answered as VMware does, without native calls, or where
+ * @throws PvbusError `ERR_BUSY` when no child can be made now; `ERR_UNAVAILABLE` when the port faults or is not answered as VMware does, without native calls, or where
  *   no code can be made; `ERR_NOT_SUPPORTED` for a system or processor that this is not made for; TypeError without a proof
  */
 export function openBackdoor(proof: VmwareProof, loader: KoffiLoader = loadKoffi): BackdoorPort {
@@ -58,6 +58,8 @@ function look(libc: Libc, proof: VmwareProof): Outcome {
     );
     return { error };
   } catch (error) {
+    // What passes is looked for again.
+    if (PvbusError.is(error) && error.code === "ERR_BUSY") throw error;
     return { error };
   }
 }

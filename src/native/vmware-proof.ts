@@ -26,6 +26,8 @@ const WINDOWS_OWN = "Microsoft Hv";
 export interface NotVmware {
   /** In words. */
   readonly refused: string;
+  /** DMI names VMware all the same, and the processor cannot be asked: it may well be one. */
+  readonly isLikely?: boolean;
 }
 
 /**
@@ -57,7 +59,7 @@ export class VmwareProof {
     const dmi = systemVendor?.startsWith("VMware") === true ? `DMI sys_vendor: ${systemVendor}` : undefined;
     if (arch === "arm64")
       return dmi === undefined ? { refused: "DMI does not name VMware" } : new VmwareProof(dmi, [], false);
-    if (!("read" in cpuid)) return { refused: cpuid.unreadable };
+    if (!("read" in cpuid)) return { refused: cpuid.unreadable, isLikely: dmi !== undefined };
     const signature = signatureOf(cpuid.read);
     if (signature === SIGNATURE) {
       const flags = cpuid.read(BASE).eax >= HYPERCALLS ? cpuid.read(HYPERCALLS).ecx : 0;

@@ -196,7 +196,11 @@ describe("VMware proof", () => {
   });
 
   it("is refused without a processor to ask", () => {
-    expect(refused(judge({ unreadable: "no CPUID here" }, "VMware, Inc."))).to.equal("no CPUID here");
+    expect(judge({ unreadable: "no CPUID here" }, "VMware, Inc.")).to.deep.equal({
+      refused: "no CPUID here",
+      isLikely: true,
+    });
+    expect(judge({ unreadable: "no CPUID here" }, "QEMU")).to.include({ isLikely: false });
     expect(refused(judge(cpuidOf("VMwareVMware"), undefined, "arm64"))).to.be.a("string");
     expect(VmwareProof.is(judge({ unreadable: "arm64" }, "VMware, Inc.", "arm64"))).to.equal(true);
   });
@@ -262,6 +266,28 @@ describe("VMware backdoor of this process", () => {
     ]).done;
     expect([code, signal], stderr).to.deep.equal([0, null]);
     expect(JSON.parse(stdout)).to.deep.equal([["ERR_UNAVAILABLE"], true, "well\n"]);
+  });
+
+  it("looks again when the system had no room for a child", async () => {
+    const native = (name: string): string => JSON.stringify(`${ROOT}/dist/src/native/${name}.js`);
+    const script = `
+      const { openBackdoor } = await import(${native("backdoor")});
+      const { proveVmware } = await import(${native("vmware-proof")});
+      const { loadKoffi } = await import(${native("koffi")});
+      const leaves = { 1: [0, 0, 0x80000000, 0], 0x40000000: [0x40000010, 0x61774d56, 0x4d566572, 0x65726177] };
+      const read = (leaf) => { const [eax = 0, ebx = 0, ecx = 0, edx = 0] = leaves[leaf] ?? []; return { eax, ebx, ecx, edx }; };
+      const proof = proveVmware({ arch: "x64", cpuid: { read } });
+      const real = loadKoffi();
+      let children = 0;
+      // The first look gets the kernel's EAGAIN in place of a child.
+      const decode = (at, type) => { const run = real.decode(at, type); return (...args) => (children++ === 0 ? -11 : run(...args)); };
+      const koffi = { ...real, decode };
+      for (let round = 0; round < 3; round++)
+        try { openBackdoor(proof, () => koffi); } catch ({ code }) { console.log(code); }
+      console.log(children);`;
+    const { code, stdout, stderr } = await start(process.execPath, ["--input-type=module", "-e", script])
+      .done;
+    expect([code, stdout], stderr).to.deep.equal([0, "ERR_BUSY\nERR_UNAVAILABLE\nERR_UNAVAILABLE\n2\n"]);
   });
 
   it("makes no machine code without a proof: the provider's own way never comes there", async () => {

@@ -147,6 +147,20 @@ describe("VMware backdoor channel", () => {
     expect(host.commands.filter((each) => each === "log once")).to.have.length(1);
   });
 
+  it("gives an idle channel back, so that programs that stay do not use them up", async () => {
+    const { machine } = backdoorStore(bar());
+    const transport = new BackdoorTransport(machine, 1);
+    const request = Buffer.from("info-get guestinfo.foo");
+    for (let round = 0; round < 3; round++) {
+      expect(Buffer.from(await transport.exchange(request, call())).toString()).to.equal("1 bar");
+      while (machine.open > 0) await new Promise((done) => setTimeout(done, 1));
+    }
+    expect(machine.traps.filter(({ step }) => step === "CLOSE")).to.have.length(3);
+    await transport.close();
+    await transport.close();
+    expect(machine.traps.filter(({ step }) => step === "CLOSE")).to.have.length(3);
+  });
+
   it("moves a reply of 200000 bytes in as many operations as there are words", async () => {
     const host = new VmxHost({ variables: { "guestinfo.foo": "x".repeat(200_000) } });
     for (const [highBandwidth, traps] of [

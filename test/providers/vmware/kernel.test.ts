@@ -1,10 +1,11 @@
 import { expect } from "chai";
 import { RpciSession, VmwareStore } from "../../../providers/vmware/index.js";
 import { VmwareKernelStore } from "../../../providers/vmware/kernel-store.js";
-import { type KernelNodes, KernelTransport } from "../../../providers/vmware/kernel-transport.js";
+import { KernelTransport } from "../../../providers/vmware/kernel-transport.js";
 import { KERNEL_VALUE_BYTES } from "../../../providers/vmware/limits.js";
 import { SILENT } from "../../../src/host/node-host.js";
 import { Call, KernelError } from "../../../src/index.js";
+import type { PvbusNode, PvbusNodes } from "../../../src/native/pvbus-nodes.js";
 import { describeProviderConformance, VmxHost } from "../../../src/testing/index.js";
 import { rejects } from "../../support/rejects.js";
 import { backdoorStore } from "../../support/vmware.js";
@@ -73,7 +74,7 @@ function failure(code: string): Error {
 }
 
 /** /dev/pvbus0 is KVM's, /dev/pvbus1 VMware's, with the driver's own limits in front of a host. */
-class SimulatedNodes implements KernelNodes {
+class SimulatedNodes implements PvbusNodes {
   readonly host: VmxHost;
   readonly #log: string[] = [];
   isRoot = true;
@@ -91,7 +92,7 @@ class SimulatedNodes implements KernelNodes {
     return this.types.map((_, at) => `/dev/pvbus${at}`);
   }
 
-  open(path: string, { writable = false }: { readonly writable?: boolean }): ReturnType<KernelNodes["open"]> {
+  open(path: string, { writable = false }: { readonly writable?: boolean }): PvbusNode {
     if (writable && !this.isRoot) throw failure("EACCES");
     this.#log.push(`${path} ${writable ? "rw" : "r"}`);
     const ask = (command: Buffer, room: number): Buffer => {
@@ -172,7 +173,7 @@ describe("VMware through OpenBSD's kernel", () => {
   it("says that there is none where no device is VMware's", async () => {
     const nodes = new SimulatedNodes();
     nodes.types = ["KVM", ""];
-    await rejects(kernelStore(nodes).read("guestinfo.a", call()), "ERR_NO_INTERFACE");
+    await rejects(kernelStore(nodes).read("guestinfo.a", call()), "ERR_UNAVAILABLE");
   });
 
   describeProviderConformance("VmwareStore through OpenBSD's kernel", () => {

@@ -60,6 +60,15 @@ describe("VMware provider", () => {
     }
   });
 
+  it("has a kernel's call for guestinfo alone", async () => {
+    const provider = new VmwareProvider(nodeHost());
+    const open = (options: Record<string, unknown>) =>
+      provider.open({ channel: "unix:/none", options }, call());
+    expect(provider.kernelStore(await open({}))).to.have.property("read");
+    const sets = await open({ dataset: "app" });
+    expect(() => provider.kernelStore(sets)).to.throw(/DataSets/);
+  });
+
   it("is not opened by a call that is over", async () => {
     const over = new Call({ signal: AbortSignal.abort() });
     await rejects(new VmwareProvider(nodeHost()).open({}, over), "ERR_ABORTED");

@@ -129,6 +129,21 @@ describe("VMware stream transport", () => {
     });
   });
 
+  it("ends the command that is under way when it is closed, and sends nothing more", async () => {
+    await using vmx = await SimulatedVmx.start(bar(), { fault: () => "silence" });
+    const transport = new StreamTransport(new SocketSource(vmx.channel, vmx.path));
+    const session = new RpciSession({ first: transport, logger: SILENT });
+    const running = [
+      session.value(infoGet("guestinfo.foo"), call()),
+      session.value(infoGet("guestinfo.a"), call()),
+    ];
+    const outcomes = Promise.all(running.map((each) => rejects(each, "ERR_DISCONNECTED")));
+    while (vmx.listener.commands === 0) await new Promise((done) => setImmediate(done));
+    await session.close();
+    await outcomes;
+    expect([vmx.listener.commands, vmx.listener.connections]).to.deep.equal([1, 1]);
+  });
+
   it("takes bytes that nobody asked for as the end of the connection", async () => {
     const server = createServer();
     await using vmx = await SimulatedVmx.start();

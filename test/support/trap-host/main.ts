@@ -22,6 +22,7 @@ export interface TrapSpec {
   readonly vsockPath?: string | undefined;
   readonly refusePrivilegedPorts?: boolean | undefined;
   readonly lean?: boolean | undefined;
+  readonly vmcall?: boolean | undefined;
 }
 
 /** What a run showed. */
@@ -61,6 +62,7 @@ const tracer = new Tracer({
   signature: spec.signature ?? "VMwareVMware",
   vsockPath: spec.vsockPath,
   lean: spec.lean ?? false,
+  vmcall: spec.vmcall ?? false,
   refusePrivilegedPorts: spec.refusePrivilegedPorts ?? false,
 });
 const before = performance.now();

@@ -9,6 +9,8 @@ import { Ptrace, type RegisterName, type Stop, ThreadRegisters } from "./ptrace.
 export interface TrapWorld {
   /** The backdoor behind the port instructions; undefined: they fault as on hardware. */
   readonly backdoor: VmxBackdoor | undefined;
+  /** `vmcall` is offered in place of the port, which then faults. */
+  readonly vmcall: boolean;
   /** Name that CPUID gives. */
   readonly signature: string;
   /** UNIX socket that stands in for the host's vsock; undefined: there is no vsock. */
@@ -46,6 +48,10 @@ const RED_ZONE = 128;
 const SUN_SIZE = 110;
 
 const CPUID = Buffer.from("0fa2", "hex");
+const VMCALL = Buffer.from("0f01c1", "hex");
+const HAS_VMCALL = 2;
+const LB_PORT = 0x5658;
+const HB_PORT = 0x5659;
 const UD2 = Buffer.from("0f0b", "hex");
 /** Files whose CPUID instructions are the machine's to answer: VMware's programs and our page of code. */
 const OURS = /^(vmware-|vmtoolsd|libvmtools|memfd:pvbus)/;
@@ -144,7 +150,8 @@ export class Tracer {
     if (signal !== SIGILL && signal !== SIGSEGV) return false;
     const registers = new ThreadRegisters(this.#ptrace, tid);
     const rip = registers.get("rip");
-    if (signal === SIGILL) return this.#patched.has(rip) && this.#answerCpuid(registers, rip);
+    if (signal === SIGILL && this.#patched.has(rip)) return this.#answerCpuid(registers, rip);
+    if (this.#world.vmcall) return this.#answerVmcall(tid, registers, rip);
     const code = this.#ptrace.read(tid, rip, 2);
     const string = code[0] === 0xf3 && (code[1] === 0x6c || code[1] === 0x6e);
     if (this.#world.backdoor === undefined || (code[0] !== 0xed && !string)) return false;
@@ -165,7 +172,8 @@ export class Tracer {
       const name = Buffer.from(this.#world.signature, "latin1");
       [eax, ebx, ecx, edx] = [0x4000_0010, name.readUInt32LE(0), name.readUInt32LE(4), name.readUInt32LE(8)];
     }
-    if (leaf === 0x4000_0010) [eax, ebx, ecx, edx] = [2_000_000, 66_000, 0, 0];
+    if (leaf === 0x4000_0010)
+      [eax, ebx, ecx, edx] = [2_000_000, 66_000, this.#world.vmcall ? HAS_VMCALL : 0, 0];
     for (const [name, value] of [
       ["rax", eax],
       ["rbx", ebx],
@@ -174,6 +182,20 @@ export class Tracer {
     ] as const)
       registers.set(name, BigInt(value >>> 0));
     registers.set("rip", rip + 2n);
+    registers.store();
+    return true;
+  }
+
+  /** The port of a hypercall is flags: bit 0 for memory, bit 1 for the guest's direction. */
+  #answerVmcall(tid: number, registers: ThreadRegisters, rip: bigint): boolean {
+    const { backdoor } = this.#world;
+    if (backdoor === undefined || !this.#ptrace.read(tid, rip, 3).equals(VMCALL)) return false;
+    const flags = registers.low("rdx") & 0xffff;
+    const channel = registers.get("rdx") - BigInt(flags);
+    registers.set("rdx", channel | BigInt(flags === 0 ? LB_PORT : HB_PORT));
+    if (flags === 0) this.#answerPort(registers, backdoor);
+    else this.#answerString(tid, registers, backdoor, flags === 3 ? "send" : "fill");
+    registers.set("rip", rip + 3n);
     registers.store();
     return true;
   }

@@ -1,0 +1,37 @@
+import { join } from "node:path";
+import type { PvInterface } from "../../../bus/interface.js";
+import { nextChange, type RoundTrip } from "./steps.js";
+
+/** The round trip with a simulated VMware host, whose guest RPC speaks over a UNIX socket in place of vsock. */
+export const vmwareRoundTrip: RoundTrip = async ({ open, signal }, directory, tell) => {
+  const { VmxHost } = await import("../../../testing/vmx/host.js");
+  const { VmxListener } = await import("../../../testing/vmx/listener.js");
+  const host = new VmxHost({ variables: { "guestinfo.hostname": "web-01", "guestinfo.role": "web" } });
+  const seen = (key: string): string => Buffer.from(host.get(key) ?? []).toString();
+  await using listener = new VmxListener(host);
+  const path = join(directory, "vmx.sock");
+  await listener.listen(path);
+  tell("host", 'tells the machine\'s name and sets guestinfo.role = "web"');
+
+  const options = { pollMs: 20 };
+  await using bus = await open({
+    interfaces: [{ type: "VMware", channel: `unix:${path}`, options }],
+    signal,
+  });
+  const guest = bus.primary as PvInterface;
+  const { other = {} } = await guest.facts({ signal });
+  tell("guest", `is ${other["guestinfo.hostname"]}`);
+  tell("guest", `reads guestinfo.role: "${await guest.read("guestinfo.role", { signal })}"`);
+
+  await guest.write("guestinfo.build", "1.2.3", { signal });
+  tell("guest", 'writes guestinfo.build = "1.2.3"');
+  tell("host", `sees guestinfo.build = "${seen("guestinfo.build")}"`);
+
+  const change = (): void => host.set("guestinfo.role", "db");
+  const { key, value } = await nextChange(guest, "guestinfo.role", signal, change);
+  tell("guest", `its watch sees ${key} become "${value}"`);
+
+  await guest.write("guestinfo.build", "", { signal });
+  tell("guest", "empties guestinfo.build, since this host removes nothing");
+  tell("host", `sees guestinfo.build = "${seen("guestinfo.build")}"`);
+};
