@@ -71,7 +71,7 @@ async function onSimulator(): Promise<void> {
 
 async function underTrapHost(rpctool: string, env: NodeJS.ProcessEnv): Promise<void> {
   console.log("\nUnder the trap host: traps per get (bytes per trap)");
-  row("", "vmware-rpctool", "ours, first", "ours, following", "ratio");
+  row("", "vmware-rpctool", "ours: first", "following", "ratio");
   const shownAs = ({ traps, bytes }: Pick<TrapReport, "traps" | "bytes">): string =>
     `${traps} (${perTrap(bytes, traps)})`;
   for (const highBandwidth of [true, false]) {

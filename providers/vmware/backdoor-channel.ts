@@ -44,6 +44,19 @@ const MAX_CHECKPOINTS = 8;
 /** Most words that are under way as one run of operations. */
 const RUN_WORDS = 256;
 const WORD = 4;
+/** What one operation, or a short run of them, moves in a few microseconds. */
+const SHORT_BYTES = 4096;
+const SHORT_WORDS = 16;
+
+/** How a command is exchanged. */
+export interface ExchangeOptions {
+  /** Move payloads by string instructions where the host offers it. */
+  readonly bulk: boolean;
+  /** Longest reply in bytes that is taken. */
+  readonly maxReply: number;
+  /** The host carries the command out at once: then a short one does not wait. */
+  readonly quick: boolean;
+}
 
 /** A sequence of operations that ends in a value. */
 export type Steps<T> = Generator<readonly Operation[], T, readonly Registers[]>;
@@ -101,16 +114,11 @@ export class Channel {
 
   /**
    * Sends a command and receives its reply; the channel stays open.
-   * @param bulk move payloads by string instructions where the host offers it
-   * @param maxReply longest reply in bytes that is taken
    * @throws ChannelFailure; then {@link Channel.abandon} is due
    */
-  *exchange(
-    request: Uint8Array,
-    { bulk, maxReply }: { readonly bulk: boolean; readonly maxReply: number },
-  ): Steps<Uint8Array> {
+  *exchange(request: Uint8Array, { bulk, maxReply, quick }: ExchangeOptions): Steps<Uint8Array> {
     const checkpoints = new Checkpoints();
-    while (!(yield* this.#send(request, bulk))) checkpoints.count(false);
+    while (!(yield* this.#send(request, bulk, quick))) checkpoints.count(false);
     for (;;) {
       const reply = yield* this.#receive(bulk, maxReply);
       if (reply !== undefined) return reply;
@@ -129,19 +137,21 @@ export class Channel {
   }
 
   /** Gives false when a checkpoint cut it: then the whole request is due again. */
-  *#send(request: Uint8Array, bulk: boolean): Steps<boolean> {
+  *#send(request: Uint8Array, bulk: boolean, quick: boolean): Steps<boolean> {
     const size = yield* one(this.#message(MESSAGE_TYPE.SENDSIZE, request.length));
     if (!hasSucceeded(size.ecx))
       throw new ChannelFailure("the host did not take the length of the command", "refused");
     if (request.length === 0) return true;
     if (bulk && hasStatus(size.ecx, MESSAGE_STATUS.HB)) {
-      const out = yield* one(this.#bulk("send", request));
+      const out = yield* one(this.#bulk("send", request, !quick || request.length > SHORT_BYTES));
       if (hasSucceeded(out.ebx)) return true;
       if (hasStatus(out.ebx, MESSAGE_STATUS.CPT)) return false;
       throw new ChannelFailure("the host did not take the command at once", "refused", { inBulk: true });
     }
     for (let at = 0; at < request.length; at += RUN_WORDS * WORD) {
-      const run = wordsOf(request, at).map((word) => this.#message(MESSAGE_TYPE.SENDPAYLOAD, word, true));
+      const words = wordsOf(request, at);
+      const mayWait = !quick || words.length > SHORT_WORDS;
+      const run = words.map((word) => this.#message(MESSAGE_TYPE.SENDPAYLOAD, word, mayWait));
       const last = (yield run).at(-1) ?? BLANK;
       if (hasSucceeded(last.ecx)) continue;
       if (hasStatus(last.ecx, MESSAGE_STATUS.CPT)) return false;
@@ -182,14 +192,15 @@ export class Channel {
   }
 
   *#fill(reply: Uint8Array): Steps<boolean> {
-    const out = yield* one(this.#bulk("fill", reply));
+    const out = yield* one(this.#bulk("fill", reply, reply.length > SHORT_BYTES));
     if (hasSucceeded(out.ebx)) return true;
     if (hasStatus(out.ebx, MESSAGE_STATUS.CPT)) return false;
     throw failed("the host did not give the reply at once", "refused", true);
   }
 
   *#readWords(reply: Buffer): Steps<boolean> {
-    const step = this.#message(MESSAGE_TYPE.RECVPAYLOAD, MESSAGE_STATUS.SUCCESS, true);
+    const mayWait = reply.length > SHORT_WORDS * WORD;
+    const step = this.#message(MESSAGE_TYPE.RECVPAYLOAD, MESSAGE_STATUS.SUCCESS, mayWait);
     for (let at = 0; at < reply.length; ) {
       const results = yield new Array(Math.min(RUN_WORDS, Math.ceil((reply.length - at) / WORD))).fill(step);
       for (const { ebx, ecx, edx } of results) {
@@ -222,7 +233,7 @@ export class Channel {
   }
 
   /** The cookies change their places with the direction, because one register holds the address. */
-  #bulk(direction: "send" | "fill", bytes: Uint8Array): Operation {
+  #bulk(direction: "send" | "fill", bytes: Uint8Array, mayWait: boolean): Operation {
     const cookies =
       direction === "send"
         ? { esi: 0, edi: this.#cookieLow, ebp: this.#cookieHigh }
@@ -234,7 +245,7 @@ export class Channel {
       edx: ((this.#id << 16) | BDOORHB_PORT) >>> 0,
       ...cookies,
     };
-    return { registers, memory: { direction, bytes }, mayWait: true };
+    return { registers, memory: { direction, bytes }, mayWait };
   }
 }
 

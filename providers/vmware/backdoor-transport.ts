@@ -3,7 +3,7 @@ import { pvbusError } from "../../src/bus/errors.js";
 import type { BackdoorPort } from "../../src/native/backdoor-port.js";
 import { Channel, ChannelFailure, type Steps } from "./backdoor-channel.js";
 import { MAX_REPLY_BYTES } from "./rpci.js";
-import { ExchangeFailure, type RpcTransport } from "./transport.js";
+import { ExchangeFailure, type ExchangeHints, type RpcTransport } from "./transport.js";
 
 /** Hosts close channels that stay idle, and old ones have eight: ours goes back when it was not used for so long. */
 const IDLE_MS = 5_000;
@@ -41,9 +41,9 @@ export class BackdoorTransport implements RpcTransport {
     // There is nothing to find out: a channel is opened with the command.
   }
 
-  exchange(request: Uint8Array, call: Call): Promise<Uint8Array> {
+  exchange(request: Uint8Array, call: Call, hints: ExchangeHints = {}): Promise<Uint8Array> {
     clearTimeout(this.#idle);
-    const work = this.#exchange(request, call);
+    const work = this.#exchange(request, call, hints);
     this.#working = work;
     return work;
   }
@@ -56,11 +56,11 @@ export class BackdoorTransport implements RpcTransport {
     this.#port.close();
   }
 
-  async #exchange(request: Uint8Array, call: Call): Promise<Uint8Array> {
+  async #exchange(request: Uint8Array, call: Call, { quick = false }: ExchangeHints): Promise<Uint8Array> {
     if (this.#closed) throw pvbusError("ERR_DISCONNECTED", "the backdoor is closed; open the bus again");
     const stale = this.#channel !== undefined;
     this.#channel ??= await this.#open(call);
-    const options = { bulk: this.#bulk, maxReply: MAX_REPLY_BYTES };
+    const options = { bulk: this.#bulk, maxReply: MAX_REPLY_BYTES, quick };
     try {
       const reply = await this.#drive(this.#channel.exchange(request, options), call);
       this.#rest();

@@ -17,5 +17,5 @@ export {
 } from "./rpci.js";
 export { RpciSession, type SessionParts } from "./session.js";
 export { type ClearOutcome, type CloudInitData, VmwareStore } from "./store.js";
-export { ExchangeFailure, type RpcTransport } from "./transport.js";
+export { ExchangeFailure, type ExchangeHints, type RpcTransport } from "./transport.js";
 export { WELL_KNOWN_KEYS } from "./well-known.js";

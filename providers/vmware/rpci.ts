@@ -25,6 +25,8 @@ export interface RpciRequest {
   readonly bytes: Uint8Array;
   /** The host may be given it twice: it says the same, or sets the same. */
   readonly repeatable: boolean;
+  /** The host answers it from memory at once. */
+  readonly quick?: boolean;
   /** It needs a channel that proves a privileged program: never to be sent over another one. */
   readonly privileged: boolean;
 }
@@ -88,7 +90,7 @@ export function command(
 /** Asks for a value. @throws PvbusError as {@link checkKey} */
 export function infoGet(key: string): RpciRequest {
   checkKey(key);
-  return command("info-get", key, { repeatable: true });
+  return { ...command("info-get", key, { repeatable: true }), quick: true };
 }
 
 /**

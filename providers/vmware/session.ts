@@ -170,7 +170,7 @@ export class RpciSession {
       try {
         await transport.prepare(call);
         if (needsPrivilege && transport.privileged === false) throw this.#noPrivilege(request);
-        const reply = await transport.exchange(request.bytes, call);
+        const reply = await transport.exchange(request.bytes, call, request);
         this.#over = transport.name;
         return reply;
       } catch (error) {

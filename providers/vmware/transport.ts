@@ -1,6 +1,12 @@
 import type { Call } from "../../src/bus/call.js";
 import type { PvbusErrorCode } from "../../src/bus/errors.js";
 
+/** What is known of a command beside its bytes. */
+export interface ExchangeHints {
+  /** The host answers it from memory, so that a way without threads of its own may wait for it on this one. */
+  readonly quick?: boolean;
+}
+
 /** A way to the host that moves one command and one reply at a time and knows no meaning. */
 export interface RpcTransport {
   /** Names it in messages: `vsock:0:976 from a privileged port`. */
@@ -16,7 +22,7 @@ export interface RpcTransport {
    * Sends a command and gives the reply. Calls do not overlap. Whatever it throws, the next call begins anew.
    * @throws ExchangeFailure for what a second try may mend; PvbusError `ERR_TIMEOUT`, `ERR_ABORTED`, `ERR_PROTOCOL`
    */
-  exchange(request: Uint8Array, call: Call): Promise<Uint8Array>;
+  exchange(request: Uint8Array, call: Call, hints?: ExchangeHints): Promise<Uint8Array>;
   /** Gives everything back; nothing is under way then. May be called twice. */
   close(): Promise<void>;
 }

@@ -30,7 +30,7 @@ export interface Operation {
   readonly registers: Registers;
   /** Memory of a string instruction (high bandwidth); ECX is its length. */
   readonly memory?: OperationMemory | undefined;
-  /** The hypervisor may take its time over it: it is not for the event loop. */
+  /** The hypervisor may take its time over it, or there is much to move: it is not for the event loop. */
   readonly mayWait: boolean;
 }
 

@@ -85,9 +85,16 @@ class MachinePort implements BackdoorPort {
   operate(operations: readonly Operation[]): readonly Registers[] | Promise<readonly Registers[]> {
     const [first] = operations;
     if (first === undefined) return [];
-    if (operations.length === 1 && !first.mayWait && first.memory === undefined)
-      return this.#results(1, Number(this.#machine.calls(this.#fill(operations), 1)));
-    return this.#inTurn(operations);
+    if (operations.length > BATCH || operations.some(({ mayWait }) => mayWait))
+      return this.#inTurn(operations);
+    if (operations.length === 1 && first.memory !== undefined) {
+      const address = this.#stage(first, first.memory);
+      this.#machine[first.memory.direction](address, 1);
+      return [this.#moved(first.memory)];
+    }
+    if (operations.some(({ memory }) => memory !== undefined)) return this.#inTurn(operations);
+    const count = operations.length;
+    return this.#results(count, Number(this.#machine.calls(this.#fill(operations), count)));
   }
 
   close(): void {
@@ -118,7 +125,13 @@ class MachinePort implements BackdoorPort {
     return this.#results(operations.length, Number(rc));
   }
 
-  async #move(operation: Operation, { direction, bytes }: OperationMemory): Promise<Registers> {
+  async #move(operation: Operation, memory: OperationMemory): Promise<Registers> {
+    await callAsync(this.#libc, this.#machine[memory.direction], this.#stage(operation, memory), 1);
+    return this.#moved(memory);
+  }
+
+  /** Puts registers and bytes where the code takes them. */
+  #stage(operation: Operation, { direction, bytes }: OperationMemory): bigint {
     const memory = this.#room(bytes.length);
     // Written in either direction: the hypervisor needs the pages present.
     memory.bytes.set(bytes);
@@ -127,13 +140,18 @@ class MachinePort implements BackdoorPort {
     block.writeBigUInt64LE(memory.address, direction === "send" ? ESI_AT : EDI_AT);
     if (this.#isHypercall)
       block.writeUInt16LE(direction === "send" ? HYPERCALL_HB | HYPERCALL_OUT : HYPERCALL_HB, EDX_AT);
-    await callAsync(this.#libc, this.#machine[direction], address, 1);
+    return address;
+  }
+
+  /** Gives the registers, and to the caller the bytes that came. */
+  #moved({ direction, bytes }: OperationMemory): Registers {
+    const memory = this.#memory as NativeBlock;
     if (direction === "fill") bytes.set(memory.bytes.subarray(0, bytes.length));
     if (memory.bytes.length > KEEP_BYTES) {
       memory.free();
       this.#memory = undefined;
     }
-    return readRegisters(block, 0);
+    return readRegisters((this.#block as NativeBlock).bytes, 0);
   }
 
   #fill(operations: readonly Operation[]): bigint {
