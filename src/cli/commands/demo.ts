@@ -26,6 +26,12 @@ const HOSTS: readonly { id: string; type: string; place: string; load: () => Pro
     place: "a daemon's socket",
     load: async () => (await import("./demo/xen.js")).xenRoundTrip,
   },
+  {
+    id: "vmware",
+    type: "VMware",
+    place: "a guest RPC socket",
+    load: async () => (await import("./demo/vmware.js")).vmwareRoundTrip,
+  },
 ];
 
 /** `pvbus demo`: what this machine is, then the whole round trip on an embedded simulator. */

@@ -1,3 +1,4 @@
+import { utimesSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "chai";
 import { encodeRecord, RECORD_SIZE } from "../../../providers/hyperv/codec.js";
@@ -81,6 +82,9 @@ describe("Hyper-V pools under many writers", function () {
     if (python === undefined) return this.skip();
     await using tree = new PoolTree();
     tree.put(1, encodeRecord({ key: Buffer.from("k"), value: Buffer.from("v") }));
+    // Never at rest, so that reading needs the lock too.
+    const soon = new Date(Date.now() + 600_000);
+    utimesSync(tree.path(1), soon, soon);
     const script = `import fcntl,sys,time
 f=open(sys.argv[1],"r+b"); fcntl.lockf(f,fcntl.LOCK_EX); print("held",flush=True); time.sleep(60)`;
     const holder = start(python, ["-c", script, tree.path(1)]);
