@@ -75,12 +75,7 @@ function table(all: readonly Row[]): string {
     environment.real,
     String(count(outcome, "pass")),
     String(count(outcome, "fail") + (outcome.failure === undefined ? 0 : 1)),
-    count(outcome, "pending") === 0
-      ? "0"
-      : `${count(outcome, "pending")}: ${outcome.tests
-          .filter(({ event }) => event === "pending")
-          .map(({ title }) => title)
-          .join("; ")}`,
+    String(count(outcome, "pending")),
     `${outcome.seconds.toFixed(0)} s`,
   ]);
   const heads = ["environment", "kernel", "what is real", "passed", "failed", "skipped", "time"];
@@ -89,7 +84,13 @@ function table(all: readonly Row[]): string {
   );
   const row = (cells: readonly string[]): string =>
     `| ${cells.map((cell, at) => cell.padEnd(widths[at] ?? 0)).join(" | ")} |`;
-  return [row(heads), row(widths.map((width) => "-".repeat(width))), ...lines.map(row)].join("\n");
+  const skipped = all.flatMap(({ environment, outcome }) =>
+    outcome.tests
+      .filter(({ event }) => event === "pending")
+      .map(({ title }) => `- skipped in "${environment.title}": ${title}`),
+  );
+  const rows = [row(heads), row(widths.map((width) => "-".repeat(width))), ...lines.map(row)];
+  return [...rows, ...(skipped.length > 0 ? ["", ...skipped] : [])].join("\n");
 }
 
 /** Writes docs/tested-on.md. */
