@@ -92,9 +92,10 @@ describe("simulated KVP device", function () {
     };
     expect(await why(simulator.request(enumerate))).to.equal("not registered");
     const leaving = agent("open(); register(); fs.readSync(fd, Buffer.alloc(7432));");
+    const left = output(leaving);
     await simulator.waitForRegistration();
     expect(await why(simulator.request(enumerate))).to.equal("closed");
-    await output(leaving);
+    await left;
 
     const idle = agent(`open(); register();
       setInterval(() => {}, 1000);
