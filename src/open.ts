@@ -95,7 +95,12 @@ async function chooseInterfaces(
     name(id, { channel, options: { ...options.providerOptions?.[id], ...own } });
   }
   if (host.sysroot !== undefined && wanted.length === 0) {
-    for (const id of registry.ids) if ((await registry.provider(id)).locate()) name(id, settings(id));
+    // A bare copy of a store is one provider's: the others need not even be loaded.
+    for (const id of registry.ids) {
+      if (!(await registry.provider(id)).locate()) continue;
+      name(id, settings(id));
+      break;
+    }
   }
   return { wanted, primary: chosen ?? report.primaryName };
 }

@@ -37,6 +37,7 @@ export async function kvpdCommand(context: Context, own: KvpdOptions): Promise<n
   const tell = serviceManager(env);
   // ps(1) and `pvbus doctor` look for it.
   process.title = "pvbus-kvpd";
+  let stopWatchdog = (): void => undefined;
   try {
     const daemon = await createKvpDaemon(nodeHost({ sysroot: options.sysroot, logger, env }), {
       device: own.device,
@@ -47,11 +48,13 @@ export async function kvpdCommand(context: Context, own: KvpdOptions): Promise<n
       onRegistered: (version) => {
         logger.info(`KVP LIC Version: ${version}`);
         tell("READY=1\nSTATUS=serving the host");
+        // Not earlier: until then systemd's limit for the start holds.
+        stopWatchdog();
+        stopWatchdog = startWatchdog(env, tell);
         if (detached) tellParent();
       },
     });
     logger.info(`KVP starting; pid is:${process.pid}`);
-    const stopWatchdog = startWatchdog(env, tell);
     try {
       await daemon.run(signal);
     } finally {
