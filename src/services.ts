@@ -8,6 +8,16 @@ import type { Host } from "./host/host.js";
  * place outside the providers that knows them, and loads them when they are called.
  */
 
+export type {
+  Administration,
+  GuestEntry,
+  HostConfiguration,
+  LaunchDescription,
+  MetadataHost,
+  ServedGuest,
+  SizeOf,
+} from "../providers/kvm/host/index.js";
+
 /** Makes Hyper-V's KVP daemon for a host. */
 export async function createKvpDaemon(host: Host, options?: KvpDaemonOptions): Promise<KvpService> {
   return (await import("../providers/hyperv/kvpd/create.js")).createKvpDaemon(host, options);

@@ -1,4 +1,4 @@
-import type { GuestKernel } from "./debian.js";
+import type { GuestKernel } from "./kernel.js";
 import type { MachineOutcome } from "./machine.js";
 
 /** What the environments share. */

@@ -1,8 +1,10 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { debianPackage } from "../support/debian-packages.js";
 import { APP } from "./app.js";
 import { CpioArchive } from "./cpio.js";
-import { debianPackage, type GuestKernel } from "./debian.js";
+import { MARK } from "./guest/say.js";
+import type { GuestKernel } from "./kernel.js";
 import { modulesInOrder } from "./modules.js";
 import { run } from "./tools.js";
 
@@ -13,9 +15,6 @@ export interface Job {
   /** Shell commands; their exit code is the machine's. */
   readonly commands: string;
 }
-
-/** Line that brings what follows, as JSON, out of a machine. */
-export const MARK = "@@LAB ";
 
 /** The first process of a machine: busybox's shell. Port 0x501 is QEMU's way out with a code. */
 const INIT = `#!/bin/busybox sh

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { createWriteStream, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { MARK } from "./image.js";
+import { MARK } from "./guest/say.js";
 import { CACHE } from "./tools.js";
 
 /** One test inside a machine. */

@@ -3,12 +3,12 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { installedPackage } from "./app.js";
-import { guestKernel } from "./debian.js";
 import type { Environment, Lab } from "./environment.js";
 import { devices } from "./environments/devices.js";
 import { guest } from "./environments/guest.js";
 import { wine } from "./environments/wine.js";
 import { xen } from "./environments/xen.js";
+import { guestKernel } from "./kernel.js";
 import type { MachineOutcome } from "./machine.js";
 import { ROOT, run } from "./tools.js";
 

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import type { GuestKernel } from "./debian.js";
+import type { GuestKernel } from "./kernel.js";
 
 /** A kernel module. */
 export interface KernelModule {

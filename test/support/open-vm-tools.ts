@@ -1,15 +1,12 @@
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { ROOT } from "./pools.js";
+import { debianTree } from "./debian-packages.js";
 
 /*
  * VMware's own tools as Debian packs them, unpacked without being installed. They need libglib2.0-0 and, where it is not
  * there, bring libtirpc3 along.
  */
 const PACKAGES = ["open-vm-tools", "libtirpc3"];
-const CACHE = join(ROOT, ".lab-cache");
-const FETCH_MS = 180_000;
 
 /** The unpacked tools. */
 export interface OpenVmTools {
@@ -32,9 +29,12 @@ export function openVmTools(): OpenVmTools | { readonly why: string } {
 function find(): OpenVmTools | { readonly why: string } {
   if (process.platform !== "linux" || process.arch !== "x64")
     return { why: "they are for x86-64 Linux here" };
-  const directory = join(CACHE, "open-vm-tools");
-  const why = existsSync(directory) ? undefined : fetchInto(directory);
-  if (why !== undefined) return { why };
+  let directory: string;
+  try {
+    directory = debianTree("open-vm-tools", PACKAGES).directory;
+  } catch (error) {
+    return { why: (error as Error).message };
+  }
   const libraries = join(directory, "usr/lib/x86_64-linux-gnu");
   const tools: OpenVmTools = {
     program: (name) => join(directory, "usr/bin", name),
@@ -45,27 +45,4 @@ function find(): OpenVmTools | { readonly why: string } {
     spawnSync("ldd", [tools.program("vmtoolsd")], { encoding: "utf8", env: tools.env }).stdout ?? "";
   const missing = /^\s*(\S+) => not found/m.exec(linked)?.[1];
   return missing === undefined ? tools : { why: `${missing} is missing (apt-get install libglib2.0-0)` };
-}
-
-function fetchInto(directory: string): string | undefined {
-  mkdirSync(CACHE, { recursive: true });
-  const work = mkdtempSync(join(CACHE, "open-vm-tools-"));
-  try {
-    const download = run("apt-get", ["download", "-qq", ...PACKAGES], work);
-    if (download !== undefined) return `apt-get download open-vm-tools failed: ${download}`;
-    for (const file of readdirSync(work).filter((name) => name.endsWith(".deb"))) {
-      const unpacked = run("dpkg-deb", ["-x", file, "root"], work);
-      if (unpacked !== undefined) return `dpkg-deb -x ${file} failed: ${unpacked}`;
-    }
-    // Another run may have been faster.
-    if (!existsSync(directory)) renameSync(join(work, "root"), directory);
-    return undefined;
-  } finally {
-    rmSync(work, { recursive: true, force: true });
-  }
-}
-
-function run(command: string, args: readonly string[], cwd: string): string | undefined {
-  const { status, error, stderr } = spawnSync(command, args, { cwd, encoding: "utf8", timeout: FETCH_MS });
-  return status === 0 ? undefined : (error?.message ?? stderr.trim().split("\n").at(-1) ?? "");
 }

@@ -1,7 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { debianPackage } from "../../support/debian-packages.js";
 import { APP } from "../app.js";
-import { debianPackage } from "../debian.js";
 import type { Environment } from "../environment.js";
 import { addProgram, machineImage } from "../image.js";
 import { runMachine } from "../machine.js";

@@ -1,29 +1,14 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
+import { debianPackage, debianTree } from "../../support/debian-packages.js";
+import { XEN_PACKAGES } from "../../support/xen/packages.js";
 import { APP } from "../app.js";
-import { debianPackage, debianTree } from "../debian.js";
 import type { Environment } from "../environment.js";
 import { addProgram, machineImage } from "../image.js";
 import { runMachine } from "../machine.js";
 import { CACHE } from "../tools.js";
 
-const USERLAND = [
-  "xen-utils-4.17",
-  "xen-utils-common",
-  "xenstore-utils",
-  "libxenstore4",
-  "libxenmisc4.17",
-  "libxentoollog1",
-  "libxentoolcore1",
-  "libxenevtchn1",
-  "libxengnttab1",
-  "libxencall1",
-  "libxenforeignmemory1",
-  "libxendevicemodel1",
-  "libxenhypfs1",
-  "libyajl2",
-];
 const TOOLS = "usr/lib/xen-4.17/bin";
 const LIBRARIES = "usr/lib/x86_64-linux-gnu";
 const GUEST_SECONDS = 120;
@@ -70,7 +55,7 @@ export const xen: Environment = {
   inCi: true,
   run: async ({ kernel, app }) => {
     const hypervisor = debianPackage("xen-hypervisor-4.17-amd64").directory;
-    const { directory } = debianTree("xen-userland", USERLAND);
+    const { directory } = debianTree("xen", XEN_PACKAGES);
     const libraries = join(directory, LIBRARIES);
     const guest = machineImage(kernel, app, {
       modules: [],

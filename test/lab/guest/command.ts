@@ -11,11 +11,11 @@ export interface CommandOutcome {
 }
 
 /** Under emulation and beside other machines a start takes its time. */
-const SLOW = ["--timeout", "120"];
+export const SLOW_MS = 120_000;
 
 /** Runs the package's `pvbus` in the machine. */
 export function pvbus(command: string, ...args: readonly string[]): Promise<CommandOutcome> {
-  const child = spawn(process.execPath, [PROGRAM, command, ...SLOW, ...args], {
+  const child = spawn(process.execPath, [PROGRAM, command, "--timeout", String(SLOW_MS / 1000), ...args], {
     stdio: ["ignore", "pipe", "pipe"],
   });
   let [stdout, stderr] = ["", ""];

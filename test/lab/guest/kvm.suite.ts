@@ -5,11 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { type Bus, type DetectionReport, openPvbus, type PvInterface } from "pvbus";
-import { pvbus } from "./command.js";
+import { pvbus, SLOW_MS } from "./command.js";
 import { say } from "./say.js";
-
-/** Under emulation and beside other machines a start takes its time. */
-const SLOW_MS = 120_000;
 
 describe("a guest of QEMU", () => {
   let bus: Bus;

@@ -1,4 +1,5 @@
-const MARK = "@@LAB ";
+/** Line that brings what follows, as JSON, out of a machine. */
+export const MARK = "@@LAB ";
 
 /** Says something to the lab outside. */
 export function say(what: Readonly<Record<string, unknown>>): void {

@@ -2,10 +2,7 @@
 import { expect } from "chai";
 import type { DetectionReport } from "pvbus";
 import { openPvbus } from "pvbus";
-import { pvbus } from "./command.js";
-
-/** Under emulation and beside other machines a start takes its time. */
-const SLOW_MS = 120_000;
+import { pvbus, SLOW_MS } from "./command.js";
 
 describe("Xen's dom0", () => {
   it("is seen as the host's side of Xen", async () => {

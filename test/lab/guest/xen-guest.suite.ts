@@ -1,10 +1,7 @@
 /** In a guest of Xen: the real device, the real daemon's permissions and quotas. */
 import { expect } from "chai";
 import { type Bus, type DetectionReport, openPvbus, type PvInterface } from "pvbus";
-import { pvbus } from "./command.js";
-
-/** Under emulation and beside other machines a start takes its time. */
-const SLOW_MS = 120_000;
+import { pvbus, SLOW_MS } from "./command.js";
 
 describe("a guest of Xen", () => {
   let bus: Bus;

@@ -1,16 +1,16 @@
-import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { ROOT } from "../pools.js";
+import { debianTree } from "../debian-packages.js";
 
 /*
  * Debian's Xen 4.17 userland, unpacked without being installed: installing it would pull in udev. As a program,
  * `node dist/test/support/xen/packages.js` fetches it and prints its directory.
  */
 
-const PACKAGES = [
+/** Xen's daemons and tools with their libraries; the lab's machines have them too. */
+export const XEN_PACKAGES = [
   "xen-utils-4.17",
+  "xen-utils-common",
   "xenstore-utils",
   "libxen-dev",
   "libxenstore4",
@@ -23,9 +23,8 @@ const PACKAGES = [
   "libxenforeignmemory1",
   "libxendevicemodel1",
   "libxenhypfs1",
+  "libyajl2",
 ];
-const CACHE = join(ROOT, ".lab-cache");
-const FETCH_MS = 180_000;
 
 let outcome: { readonly directory: string } | { readonly why: string } | undefined;
 
@@ -36,35 +35,13 @@ export function xenPackages(): { readonly directory: string } | { readonly why: 
 }
 
 function fetched(): { readonly directory: string } | { readonly why: string } {
-  const directory = join(CACHE, "xen-4.17");
-  if (existsSync(directory)) return { directory };
   if (process.platform !== "linux" || process.arch !== "x64")
     return { why: "Debian's Xen is for x86-64 Linux" };
-  mkdirSync(CACHE, { recursive: true });
-  const work = mkdtempSync(join(CACHE, "xen-"));
   try {
-    const fetch = (): string | undefined => run("apt-get", ["download", "-qq", ...PACKAGES], work);
-    let download = fetch();
-    // A fresh machine has no list of packages yet.
-    if (download !== undefined && run("apt-get", ["update", "-qq"], work) === undefined) download = fetch();
-    if (download !== undefined)
-      return { why: `apt-get download of ${PACKAGES[0]} and others failed: ${download}` };
-    for (const file of readdirSync(work).filter((name) => name.endsWith(".deb"))) {
-      const unpacked = run("dpkg-deb", ["-x", file, "root"], work);
-      if (unpacked !== undefined) return { why: `dpkg-deb -x ${file} failed: ${unpacked}` };
-    }
-    // Another run may have been faster.
-    if (!existsSync(directory)) renameSync(join(work, "root"), directory);
-    return { directory };
-  } finally {
-    rmSync(work, { recursive: true, force: true });
+    return { directory: debianTree("xen", XEN_PACKAGES).directory };
+  } catch (error) {
+    return { why: (error as Error).message };
   }
-}
-
-/** Runs a program; gives what went wrong. */
-function run(command: string, args: readonly string[], cwd: string): string | undefined {
-  const { status, error, stderr } = spawnSync(command, args, { cwd, encoding: "utf8", timeout: FETCH_MS });
-  return status === 0 ? undefined : (error?.message ?? stderr.trim().split("\n").at(-1) ?? "");
 }
 
 /** Gives the environment in which the unpacked programs find their libraries. */

@@ -1,7 +1,6 @@
 import { isUtf8 } from "node:buffer";
-import type { Administration, GuestEntry } from "../../../../providers/kvm/host/index.js";
 import type { StoreEntry } from "../../../bus/store.js";
-import { loadKvmHost } from "../../../services.js";
+import { type Administration, type GuestEntry, loadKvmHost } from "../../../services.js";
 import { callOptions, UsageError } from "../../context.js";
 import { entryJson, jsonText, onTerminal, visible, visibleKey, writeError, writeJson } from "../../output.js";
 import { type HostAction, stateOf } from "./host.js";

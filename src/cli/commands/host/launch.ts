@@ -1,6 +1,5 @@
 import { statSync } from "node:fs";
-import type { LaunchDescription, SizeOf } from "../../../../providers/kvm/host/index.js";
-import { loadKvmHost } from "../../../services.js";
+import { type LaunchDescription, loadKvmHost, type SizeOf } from "../../../services.js";
 import { UsageError } from "../../context.js";
 import { visible, writeJson } from "../../output.js";
 import { readDocument, usage } from "./documents.js";

@@ -1,5 +1,4 @@
-import type { HostConfiguration, ServedGuest } from "../../../../providers/kvm/host/index.js";
-import { loadKvmHost } from "../../../services.js";
+import { type HostConfiguration, loadKvmHost, type ServedGuest } from "../../../services.js";
 import { UsageError } from "../../context.js";
 import { jsonLogger } from "../../json-log.js";
 import { serviceManager, startWatchdog } from "../../service-manager.js";

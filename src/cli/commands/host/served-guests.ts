@@ -1,6 +1,6 @@
-import type { HostConfiguration, MetadataHost, ServedGuest } from "../../../../providers/kvm/host/index.js";
 import { PvbusError } from "../../../bus/errors.js";
 import type { Logger } from "../../../host/host.js";
+import type { HostConfiguration, MetadataHost, ServedGuest } from "../../../services.js";
 
 /** The guests of a host as a configuration has them, which may change. */
 export class ServedGuests {

@@ -1,0 +1,88 @@
+import { spawnSync } from "node:child_process";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { ROOT } from "./pools.js";
+
+/** What is downloaded once; git ignores it. */
+const CACHE = join(ROOT, ".lab-cache/debian");
+const STAMP = ".version";
+const FETCH_MS = 180_000;
+
+/** Packages of Debian, unpacked but not installed. */
+export interface DebianPackage {
+  /** Where their files are. */
+  readonly directory: string;
+  /** Version of the first one, as Debian writes it. */
+  readonly version: string;
+}
+
+/** Gives a package unpacked, from the cache or from Debian's archive. @throws Error when it cannot be had */
+export function debianPackage(name: string): DebianPackage {
+  return debianTree(name, [name]);
+}
+
+/**
+ * Gives packages unpacked into one tree.
+ * @param name of the tree
+ * @throws Error when one cannot be had
+ */
+export function debianTree(name: string, packages: readonly string[]): DebianPackage {
+  const directory = join(CACHE, name);
+  if (!existsSync(join(directory, STAMP))) fetchTree(packages, directory);
+  return { directory, version: readFileSync(join(directory, STAMP), "utf8") };
+}
+
+/** Gives the names of the trees in the cache. */
+export function cachedTrees(): readonly string[] {
+  return existsSync(CACHE) ? readdirSync(CACHE) : [];
+}
+
+function fetchTree(packages: readonly string[], directory: string): void {
+  mkdirSync(CACHE, { recursive: true });
+  const work = mkdtempSync(join(CACHE, ".fetch-"));
+  try {
+    download(packages, work);
+    const archives = readdirSync(work).filter((file) => file.endsWith(".deb"));
+    if (archives.length !== packages.length)
+      throw new Error(`apt-get downloaded ${archives.length} of ${packages.length} packages`);
+    for (const archive of archives) run("dpkg-deb", ["-x", archive, "root"], work);
+    const first = archives.find((file) => file.startsWith(`${packages[0]}_`)) ?? "";
+    writeFileSync(join(work, "root", STAMP), run("dpkg-deb", ["-f", first, "Version"], work).trim());
+    // Another run may have been faster.
+    if (!existsSync(directory)) renameSync(join(work, "root"), directory);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+}
+
+function download(packages: readonly string[], work: string): void {
+  const fetch = (): string => run("apt-get", ["download", "-qq", ...packages], work);
+  try {
+    fetch();
+  } catch {
+    // A fresh machine has no list of packages yet.
+    run("apt-get", ["update", "-qq"], work);
+    fetch();
+  }
+}
+
+/** Runs a program and gives its standard output. @throws Error with its last words when it fails */
+function run(command: string, args: readonly string[], cwd: string): string {
+  const { status, error, stdout, stderr } = spawnSync(command, args, {
+    cwd,
+    encoding: "utf8",
+    timeout: FETCH_MS,
+  });
+  if (status === 0) return stdout;
+  const why = error?.message ?? stderr.trim().split("\n").at(-1) ?? "";
+  throw new Error(`${command} ${args.slice(0, 3).join(" ")} failed: ${why}`);
+}
