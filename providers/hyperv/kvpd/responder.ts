@@ -131,12 +131,8 @@ export class KvpResponder {
     if (pool !== AUTO_POOL) {
       const record = await this.#pool(pool).enumerate(index, call);
       if (record === undefined) return turnIntoReply(message, KvpStatus.noMoreItems);
-      const clean = pool === GUEST_POOL ? presentable : ended;
-      return turnIntoEnumerateReply(
-        message,
-        clean(record.key, LONGEST_KEY),
-        clean(record.value, LONGEST_VALUE),
-      );
+      const { key, value } = forHost(pool, record);
+      return turnIntoEnumerateReply(message, key, value);
     }
     const entry = this.#parts.auto.entry(index);
     if (entry === undefined) return turnIntoReply(message, KvpStatus.noMoreItems);

@@ -1,7 +1,6 @@
 /** In Xen's control domain, beside the real xenstored. */
 import { expect } from "chai";
-import type { DetectionReport } from "pvbus";
-import { openPvbus } from "pvbus";
+import { type DetectionReport, openPvbus } from "pvbus";
 import { pvbus, SLOW_MS } from "./command.js";
 
 describe("Xen's dom0", () => {
