@@ -1,4 +1,6 @@
+import { onAbort } from "./abort.js";
 import { pvbusError } from "./errors.js";
+import { fairTurn } from "./turn.js";
 
 /** What every call of the API accepts. */
 export interface CallOptions {
@@ -24,7 +26,7 @@ export class Call {
   /** The caller's signal. */
   readonly signal: AbortSignal | undefined;
   readonly #timeoutMs: number;
-  readonly #expiresAt: number;
+  #expiresAt: number;
 
   /**
    * @param options the caller's options, already complete
@@ -45,6 +47,22 @@ export class Call {
   /** Milliseconds left, zero or more; `Infinity` without a deadline. */
   get remainingMs(): number {
     return Math.max(0, this.#expiresAt - performance.now());
+  }
+
+  /** Lets the time limit begin again: for listings, whose consumer may take as long as it likes between two pages. */
+  renew(): void {
+    this.#expiresAt = performance.now() + this.#timeoutMs;
+  }
+
+  /**
+   * To be asked before each step of synchronous work: checks the call, and gives the event loop its turn where this
+   * process's calls have kept it for too long, so that timers fire and a signal is honoured within 10 ms.
+   * @returns undefined when there is time left; else a promise to wait for before going on
+   * @throws PvbusError as {@link Call.check}, at once or through the promise
+   */
+  turn(waitingFor?: string): Promise<void> | undefined {
+    this.check(waitingFor);
+    return fairTurn()?.then(() => this.check(waitingFor));
   }
 
   /**
@@ -74,11 +92,11 @@ export class Call {
     await new Promise<void>((resolve) => {
       const done = (): void => {
         clearTimeout(timer);
-        this.signal?.removeEventListener("abort", done);
+        forget();
         resolve();
       };
       const timer = setTimeout(done, Math.min(ms, this.remainingMs, MAX_TIMER_MS));
-      this.signal?.addEventListener("abort", done, { once: true });
+      const forget = onAbort(this.signal, done);
     });
     this.check(waitingFor);
   }
@@ -105,14 +123,14 @@ export class Call {
     const end = new Promise<undefined>((resolve) => {
       over = () => resolve(undefined);
     });
-    this.signal?.addEventListener("abort", over, { once: true });
+    const forget = onAbort(this.signal, over);
     const ms = this.remainingMs;
     const timer = ms <= MAX_TIMER_MS ? setTimeout(over, Math.ceil(ms)) : undefined;
     try {
       return await Promise.race([outcome, end]);
     } finally {
       clearTimeout(timer);
-      this.signal?.removeEventListener("abort", over);
+      forget();
     }
   }
 }

@@ -1,0 +1,63 @@
+import type { Call } from "./call.js";
+
+/** Runs one piece of work after the other, in the order in which they came; remembers nothing of what is done. */
+export class SerialQueue {
+  readonly #waiting = new Set<() => void>();
+  #busy = false;
+
+  /** Whether anything runs. */
+  get busy(): boolean {
+    return this.#busy;
+  }
+
+  /**
+   * Runs the work when its turn has come.
+   * @param waitingFor what it waits for, in words
+   * @throws PvbusError `ERR_TIMEOUT` or `ERR_ABORTED` while waiting (the work is not begun), and what the work throws
+   */
+  async run<T>(call: Call, waitingFor: string, work: () => T | Promise<T>): Promise<T> {
+    if (this.#busy) await this.#turn(call, waitingFor);
+    this.#busy = true;
+    try {
+      return await work();
+    } finally {
+      this.#next();
+    }
+  }
+
+  /** Resolves when what was asked for so far is done. */
+  async idle(): Promise<void> {
+    if (!this.#busy) return;
+    await new Promise<void>((resolve) => this.#waiting.add(resolve));
+    this.#next();
+  }
+
+  async #turn(call: Call, waitingFor: string): Promise<void> {
+    let granted = false;
+    let grant = (): void => undefined;
+    const mine = new Promise<void>((resolve) => {
+      grant = () => {
+        granted = true;
+        resolve();
+      };
+    });
+    this.#waiting.add(grant);
+    try {
+      await call.within(mine, waitingFor);
+    } catch (error) {
+      this.#waiting.delete(grant);
+      if (granted) this.#next();
+      throw error;
+    }
+  }
+
+  /** The queue stays busy while it is handed on, so that nobody slips in between. */
+  #next(): void {
+    const [first] = this.#waiting;
+    if (first === undefined) this.#busy = false;
+    else {
+      this.#waiting.delete(first);
+      first();
+    }
+  }
+}
