@@ -17,6 +17,8 @@ export const HV_KVP_EXCHANGE_MAX_VALUE_SIZE = 2048;
 /** Bytes of one record. */
 export const RECORD_SIZE = HV_KVP_EXCHANGE_MAX_KEY_SIZE + HV_KVP_EXCHANGE_MAX_VALUE_SIZE;
 
+const ZEROS = Buffer.alloc(HV_KVP_EXCHANGE_MAX_VALUE_SIZE);
+
 /** One record: the bytes before each field's first NUL. */
 export interface PoolRecord {
   /** Key bytes; empty: the slot is not in use. */
@@ -77,10 +79,9 @@ export function scrubRecord(bytes: Uint8Array, offset = 0): boolean {
     [valueAt, HV_KVP_EXCHANGE_MAX_VALUE_SIZE],
   ] as const) {
     const tail = bytes.subarray(fieldEnd(bytes, start, size), start + size);
-    if (tail.some((byte) => byte !== 0)) {
-      found = true;
-      tail.fill(0);
-    }
+    if (Buffer.compare(tail, ZEROS.subarray(0, tail.length)) === 0) continue;
+    found = true;
+    tail.fill(0);
   }
   return found;
 }

@@ -53,7 +53,8 @@ export function isMissing(error: unknown): boolean {
   return PvbusError.is(error) && isSystemError(error.cause) && error.cause.code === "ENOENT";
 }
 
-function notAFile({ pool, path }: NamedPool): PvbusError {
+/** The error of a pool whose place something else has taken. */
+export function notAFile({ pool, path }: NamedPool): PvbusError {
   return pvbusError(
     "ERR_CORRUPT",
     `pool ${pool}: ${path} is not a regular file; remove it and restart the KVP daemon`,

@@ -1,10 +1,12 @@
 import nodeFs from "node:fs";
+import { dirname } from "node:path";
 import type { Call } from "../../src/bus/call.js";
 import { pvbusError } from "../../src/bus/errors.js";
 import { isSystemError } from "../../src/bus/system-error.js";
 import type { LockMode } from "../../src/native/file-lock.js";
 import type { PoolBytes } from "./pool-edit.js";
-import { checkPoolFile, isMissing, poolError } from "./pool-errors.js";
+import { checkPoolFile, isMissing, notAFile, poolError } from "./pool-errors.js";
+import { joinQueue } from "./pool-queue.js";
 
 /** What this module needs of the file system; a test hands in one with faults. */
 export type PoolFs = Pick<
@@ -17,7 +19,6 @@ export type PoolFs = Pick<
   | "writeSync"
   | "ftruncateSync"
   | "fchmodSync"
-  | "futimesSync"
   | "fsync"
 >;
 
@@ -42,7 +43,7 @@ export interface PoolFileOptions {
   readonly fs?: PoolFs;
 }
 
-/** What the file tells of its state: equal stamps of a settled file mean equal content. */
+/** What the file system tells of a file's state: equal stamps of a settled file mean equal content. */
 export interface Stamp {
   /** Device and inode. */
   readonly id: string;
@@ -71,13 +72,16 @@ export class PoolFile {
   readonly #options: PoolFileOptions;
   readonly #fs: PoolFs;
   #open: { readonly fd: number; readonly id: string; readonly writable: boolean } | undefined;
-  #queue: Promise<unknown> = Promise.resolve();
-  #running = false;
+  readonly #place: ReturnType<typeof joinQueue>;
+  /** The locked action at hand; never rejects. */
+  #running: Promise<unknown> | undefined;
   #closed = false;
+  #directorySynced = false;
 
   constructor(options: PoolFileOptions) {
     this.#options = options;
     this.#fs = options.fs ?? nodeFs;
+    this.#place = joinQueue(options.path);
   }
 
   /** Where it is. */
@@ -93,7 +97,7 @@ export class PoolFile {
   stamp(): Stamp {
     const stats = this.#attempt("stat", () => this.#fs.lstatSync(this.path, { bigint: true }));
     const id = `${stats.dev}:${stats.ino}`;
-    if (this.#open?.id !== id && !this.#running) this.#reopen(this.#open?.writable ?? false);
+    if (this.#open?.id !== id && this.#running === undefined) this.#reopen(this.#open?.writable ?? false);
     return { id, size: Number(stats.size), mtimeNs: stats.mtimeNs, ctimeNs: stats.ctimeNs };
   }
 
@@ -122,18 +126,19 @@ export class PoolFile {
    * @throws PvbusError `ERR_TIMEOUT` or `ERR_ABORTED` while waiting, `ERR_UNAVAILABLE` without native calls
    */
   async locked<T>(mode: LockMode, call: Call, action: (stamp: Stamp) => T | Promise<T>): Promise<T> {
-    const previous = this.#queue;
-    const turn = (async () => {
-      await call.within(previous, `other work on pool ${this.#options.pool}`);
-      this.#running = true;
+    return this.#place.queue.run(call, `other work on pool ${this.#options.pool}`, async () => {
+      this.#checkOpen();
+      const work = this.#lockedOnce(mode, call, action);
+      this.#running = work.then(
+        () => undefined,
+        () => undefined,
+      );
       try {
-        return await this.#lockedOnce(mode, call, action);
+        return await work;
       } finally {
-        this.#running = false;
+        this.#running = undefined;
       }
-    })();
-    this.#queue = Promise.allSettled([previous, turn]);
-    return turn;
+    });
   }
 
   async #lockedOnce<T>(mode: LockMode, call: Call, action: (stamp: Stamp) => T | Promise<T>): Promise<T> {
@@ -181,33 +186,26 @@ export class PoolFile {
           }
         });
       },
-      truncate: (size) => this.#attempt("shorten", () => fs.ftruncateSync(fd, size)),
+      resize: (size) => this.#attempt("resize", () => fs.ftruncateSync(fd, size)),
     };
   }
 
-  /**
-   * Marks the file as changed by us: gives it a modification time between two ticks of the clock that the file
-   * system stamps with, so that any later change shows even within the same tick.
-   * @returns whether the mark holds
-   */
-  mark(nowMs: number): boolean {
-    const fd = this.#descriptor();
+  /** Resolves when the data is on the disk, and the file's name in its directory. */
+  async sync(): Promise<void> {
+    await this.#syncDescriptor(this.#descriptor());
+    if (this.#directorySynced) return;
+    const directory = this.#attempt("open the directory of", () =>
+      this.#fs.openSync(dirname(this.path), O_RDONLY),
+    );
     try {
-      const before = Number(this.#fs.fstatSync(fd, { bigint: true }).mtimeNs) / 1e9;
-      const mark = Math.max(nowMs / 1000, before) + (1 + Math.random()) * 1e-6;
-      this.#fs.futimesSync(fd, mark, mark);
-      const after = Number(this.#fs.fstatSync(fd, { bigint: true }).mtimeNs) / 1e9;
-      return after !== before && Math.abs(after - mark) < 1e-6;
-    } catch (error) {
-      // Only the owner may set times. Without the mark the file counts as unsettled for a moment, which is correct too.
-      if (isSystemError(error)) return false;
-      throw error;
+      await this.#syncDescriptor(directory);
+      this.#directorySynced = true;
+    } finally {
+      this.#fs.closeSync(directory);
     }
   }
 
-  /** Resolves when the data is on the disk. */
-  async sync(): Promise<void> {
-    const fd = this.#descriptor();
+  async #syncDescriptor(fd: number): Promise<void> {
     try {
       await new Promise<void>((resolve, reject) => {
         this.#fs.fsync(fd, (error) => (error === null ? resolve() : reject(error)));
@@ -217,11 +215,13 @@ export class PoolFile {
     }
   }
 
-  /** Closes the descriptor after the running action. */
+  /** Closes the descriptor after the action at hand; what waits for its turn is refused. May be called twice. */
   async close(): Promise<void> {
+    const wasClosed = this.#closed;
     this.#closed = true;
-    await this.#queue;
+    await this.#running;
     this.#closeDescriptor();
+    if (!wasClosed) this.#place.leave();
   }
 
   #descriptor(): number {
@@ -229,8 +229,11 @@ export class PoolFile {
     return (this.#open as { fd: number }).fd;
   }
 
-  #ensure(writable: boolean): void {
+  #checkOpen(): void {
     if (this.#closed) throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
+  }
+
+  #ensure(writable: boolean): void {
     if (this.#open === undefined || (writable && !this.#open.writable)) this.#reopen(writable);
   }
 
@@ -240,13 +243,13 @@ export class PoolFile {
   }
 
   #reopen(writable: boolean): void {
-    if (this.#closed) throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
+    this.#checkOpen();
     this.#closeDescriptor();
     const fd = this.#openDescriptor(writable);
     try {
       const stats = this.#fs.fstatSync(fd, { bigint: true });
       checkPoolFile(stats, this.#options, writable);
-      if (this.#options.makePrivate && (Number(stats.mode) & 0o077) !== 0) {
+      if (writable && this.#options.makePrivate && (Number(stats.mode) & 0o077) !== 0) {
         this.#attempt("make private", () => this.#fs.fchmodSync(fd, 0o600));
       }
       this.#open = { fd, id: `${stats.dev}:${stats.ino}`, writable };
@@ -260,6 +263,9 @@ export class PoolFile {
     const flags = (writable ? O_RDWR : O_RDONLY) | SAFE_FLAGS;
     const mode = this.#options.makePrivate ? 0o600 : 0o644;
     return this.#attempt(writable ? "open for writing" : "open", () => {
+      // Before it is opened: opening alone sets some devices going.
+      const there = this.#fs.lstatSync(this.path, { throwIfNoEntry: false });
+      if (there !== undefined && !there.isFile() && !there.isSymbolicLink()) throw notAFile(this.#options);
       try {
         return this.#fs.openSync(this.path, flags);
       } catch (error) {

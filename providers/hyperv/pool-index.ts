@@ -1,12 +1,22 @@
 import { isUtf8 } from "node:buffer";
+import type { Call } from "../../src/bus/call.js";
 import { fieldEnd, HV_KVP_EXCHANGE_MAX_KEY_SIZE, RECORD_SIZE } from "./codec.js";
-import { wholeRecords } from "./pool-edit.js";
+import { isEmptyPair, wholeRecords } from "./pool-layout.js";
+import { decodeNote } from "./pool-note.js";
 
 /** Records read in one step: fastest between 64 and 100 (160 to 250 KiB). */
 const RECORDS_PER_READ = 96;
 
 /** Fills a buffer from an offset, as far as there are bytes; returns how many. */
 export type ReadAt = (into: Buffer, offset: number) => number;
+
+/** A slot with an empty key. */
+export interface UnusedSlot {
+  /** Its number. */
+  readonly slot: number;
+  /** `note`: somebody's unfinished change; `empty`: its value is empty too. */
+  readonly kind: "note" | "empty" | "other";
+}
 
 /** Where each key of a pool stands. Keys are held as their bytes in Latin-1, so that no two byte strings meet. */
 export class PoolIndex {
@@ -16,13 +26,14 @@ export class PoolIndex {
   readonly earlier: Map<string, number[]>;
   /** Keys that are not valid UTF-8, by the text as which they are listed. */
   readonly aliases: Map<string, string>;
-  /** Offset of the last slot when it is not in use. */
-  unusedTail: number | undefined;
+  /** The slots with an empty key, ascending. */
+  readonly unused: UnusedSlot[];
 
   constructor() {
     this.last = new Map();
     this.earlier = new Map();
     this.aliases = new Map();
+    this.unused = [];
   }
 
   /** Takes in the keys of a chunk of whole records that begins at an offset of the file. */
@@ -32,8 +43,13 @@ export class PoolIndex {
 
   #add(chunk: Buffer, at: number, offset: number): void {
     const end = fieldEnd(chunk, at, HV_KVP_EXCHANGE_MAX_KEY_SIZE);
-    this.unusedTail = end === at ? offset : undefined;
-    if (end === at) return;
+    if (end === at) {
+      const slot = offset / RECORD_SIZE;
+      const empty = isEmptyPair(chunk, at);
+      const note = empty && decodeNote(chunk.subarray(at, at + RECORD_SIZE)) !== undefined;
+      this.unused.push({ slot, kind: note ? "note" : empty ? "empty" : "other" });
+      return;
+    }
     const key = chunk.toString("latin1", at, end);
     const previous = this.last.get(key);
     if (previous !== undefined) {
@@ -43,6 +59,39 @@ export class PoolIndex {
     }
     this.last.set(key, offset);
     if (!isUtf8(chunk.subarray(at, end))) this.aliases.set(chunk.toString("utf8", at, end), key);
+  }
+
+  /**
+   * Takes in that records were removed and the later ones have moved down.
+   * @param offsets ascending
+   * @returns false when it cannot: the index is to be made again
+   */
+  remove(offsets: readonly number[]): boolean {
+    if (this.unused.length > 0 || this.aliases.size > 0) return false;
+    const moved = (offset: number): number => {
+      let before = 0;
+      while (before < offsets.length && (offsets[before] as number) < offset) before++;
+      return offset - before * RECORD_SIZE;
+    };
+    const first = offsets[0] ?? Infinity;
+    for (const [key, list] of this.earlier) {
+      const left = list.filter((offset) => !offsets.includes(offset)).map(moved);
+      if (left.length === 0) this.earlier.delete(key);
+      else this.earlier.set(key, left);
+    }
+    for (const [key, offset] of this.last) {
+      if (offset < first) continue;
+      if (!offsets.includes(offset)) {
+        this.last.set(key, moved(offset));
+        continue;
+      }
+      const list = this.earlier.get(key);
+      const previous = list?.pop();
+      if (previous === undefined) this.last.delete(key);
+      else this.last.set(key, previous);
+      if (list?.length === 0) this.earlier.delete(key);
+    }
+    return true;
   }
 
   /** Gives the offset of the record that a key means: its last one; undefined when there is none. */
@@ -58,10 +107,11 @@ export class PoolIndex {
     return this.#offsets(Buffer.from(key.buffer, key.byteOffset, key.length).toString("latin1"));
   }
 
-  /** Gives all offsets of a key, ascending; with `exact` only of the very bytes that the key encodes to. */
-  offsetsOf(key: string, exact: boolean): readonly number[] {
+  /** Finds all records of a key, ascending, and its bytes in Latin-1; with `exact` only of the very bytes that the key encodes to. */
+  find(key: string, exact: boolean): { readonly name: string; readonly offsets: readonly number[] } {
     const own = indexKey(key);
-    return this.#offsets(exact || this.last.has(own) ? own : (this.aliases.get(key) ?? own));
+    const name = exact || this.last.has(own) ? own : (this.aliases.get(key) ?? own);
+    return { name, offsets: this.#offsets(name) };
   }
 
   #offsets(name: string): readonly number[] {
@@ -96,13 +146,20 @@ export function canScanFor(key: string): boolean {
   return !key.includes("\ufffd");
 }
 
-/** Gives the offset of the last record of a key, looking from the end; undefined when there is none. */
-export function findLast(key: string, size: number, read: ReadAt): number | undefined {
+/** Resolves with the offset of the last record of a key, looking from the end; undefined when there is none. */
+export async function findLast(
+  key: string,
+  size: number,
+  read: ReadAt,
+  call: Call,
+): Promise<number | undefined> {
   const bytes = Buffer.from(key, "utf8");
   const wanted =
     bytes.length < HV_KVP_EXCHANGE_MAX_KEY_SIZE ? Buffer.concat([bytes, Buffer.alloc(1)]) : bytes;
   const buffer = Buffer.allocUnsafe(Math.min(RECORDS_PER_READ * RECORD_SIZE, size));
   for (let end = size; end > 0; ) {
+    const wait = call.turn();
+    if (wait !== undefined) await wait;
     const start = Math.max(0, end - buffer.length);
     const chunk = buffer.subarray(0, end - start);
     if (read(chunk, start) < chunk.length) return undefined;

@@ -1,7 +1,7 @@
 import { RECORD_SIZE } from "./codec.js";
-import { wholeRecords } from "./pool-edit.js";
 import { type Stamp, sameStamp } from "./pool-file.js";
 import type { ReadAt } from "./pool-index.js";
+import { wholeRecords } from "./pool-layout.js";
 
 const RECORDS = 32;
 

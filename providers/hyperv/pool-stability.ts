@@ -3,15 +3,19 @@ import type { Stamp } from "./pool-file.js";
 
 /** A file changed less than this ago may change again without a new time stamp (kernel clock ticks: at most 10 ms). */
 const TICK_MS = 50;
-/** The same for file systems that stamp in whole or two seconds. */
+/** The same for file systems with coarser stamps; the coarsest stamp every two seconds. */
 const COARSE_TICK_MS = 2_100;
+/** Stamps that are whole multiples of so many nanoseconds come from such a file system. */
+const COARSE_UNIT_NS = 10_000_000n;
+/** Ticks of the clocks that file systems stamp with are longer: two stamps closer together come from a finer clock. */
+const SHORTEST_TICK_NS = 500_000n;
 /** The daemon's C library writes a whole number of these before the rest of a file (Linux tools/hv, fwrite, fclose). */
 const DAEMON_WRITE_UNIT = 4096;
 
 /** Tells whether a file has been at rest for so long that its next change must show in its stamp. */
 export function isSettled(stamp: Stamp, nowMs: number): boolean {
   const newestMs = Math.max(Number(stamp.mtimeNs / 1_000_000n), Number(stamp.ctimeNs / 1_000_000n));
-  const coarse = stamp.mtimeNs % 1_000_000_000n === 0n && stamp.ctimeNs % 1_000_000_000n === 0n;
+  const coarse = stamp.mtimeNs % COARSE_UNIT_NS === 0n && stamp.ctimeNs % COARSE_UNIT_NS === 0n;
   return nowMs - newestMs > (coarse ? COARSE_TICK_MS : TICK_MS);
 }
 
@@ -22,4 +26,14 @@ export function isSettled(stamp: Stamp, nowMs: number): boolean {
  */
 export function isSurelyWhole({ size }: Stamp): boolean {
   return size % RECORD_SIZE === 0 && size % DAEMON_WRITE_UNIT !== 0;
+}
+
+/**
+ * Tells from the stamps before, between and after two changes in a row whether every change shows in the stamp (Linux 6.13
+ * and later: a change after a look gets a finer time); undefined when they were too far apart to tell.
+ */
+export function stampsEveryChange(stamps: readonly Stamp[]): boolean | undefined {
+  const times = stamps.map(({ ctimeNs }) => ctimeNs);
+  if (times.some((time, i) => time === times[i + 1])) return false;
+  return (times.at(-1) as bigint) - (times[0] as bigint) < SHORTEST_TICK_NS ? true : undefined;
 }

@@ -1,33 +1,37 @@
 import type { Call } from "../../src/bus/call.js";
 import { pvbusError } from "../../src/bus/errors.js";
+import { fairTurn } from "../../src/bus/turn.js";
 import type { Clock } from "../../src/host/host.js";
 import { decodeRecord, type PoolRecord, RECORD_SIZE } from "./codec.js";
 import type { PoolInfo } from "./keys.js";
 import {
   appendRecord,
-  fillSlot,
+  type Edit,
   type PoolBytes,
   removeRecords,
   scrubTails,
   updateRecord,
-  wholeRecords,
 } from "./pool-edit.js";
 import { type PoolFile, type Stamp, sameStamp } from "./pool-file.js";
-import { canScanFor, chunks, findLast, indexKey, PoolIndex, type ReadAt } from "./pool-index.js";
+import { canScanFor, chunks, findLast, PoolIndex, type ReadAt } from "./pool-index.js";
+import { wholeRecords } from "./pool-layout.js";
 import { ReadAhead } from "./pool-read-ahead.js";
-import { isSettled, isSurelyWhole } from "./pool-stability.js";
+import { needsRepair, repairPool } from "./pool-repair.js";
+import { isSettled, isSurelyWhole, stampsEveryChange } from "./pool-stability.js";
 import type { PoolPair, StorePool } from "./store-pool.js";
 
 /** Largest pool file that is read, about 400,000 records; the vendor's daemon is slow beyond 50,000. */
 export const MAX_POOL_BYTES = 1024 ** 3;
-/** Largest file that one key is looked for in at a stretch, without letting others run. */
+/** Largest file that one key is looked for in without an index. */
 const LARGEST_SCAN = 64 * 1024 ** 2;
-/** Bytes read before other work of the process gets its turn. */
-const BYTES_PER_TURN = 8 * 1024 ** 2;
 /** Pause before a file is looked at again where no lock can be taken. */
 const REST_MS = 50;
 /** Attempts to read without a lock before one is taken. */
 const FREE_ATTEMPTS = 3;
+/** Attempts under the shared lock, which the daemon passes over when somebody holds it for long. */
+const LOCKED_ATTEMPTS = 16;
+/** Attempts to find out whether every change shows in the stamps. */
+const PROBES = 4;
 
 /** What a pool works with. */
 export interface PoolOptions {
@@ -53,16 +57,11 @@ interface FilePair extends PoolPair {
   readonly name: string;
 }
 
-/** Lets other work of the process have its turn. */
-export function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
-}
-
 interface Known {
   readonly index: PoolIndex;
   readonly stamp: Stamp;
   /** An equal stamp proves equal content. */
-  readonly settled: boolean;
+  readonly proven: boolean;
 }
 
 /** One state of the file while it is read. */
@@ -74,13 +73,28 @@ interface View {
   readonly index: PoolIndex | undefined;
 }
 
-/** What an edit did. */
-export interface PoolChange {
-  /** Whether anything changed. */
-  readonly changed: boolean;
-  /** The index as it is now; none when positions moved. */
-  readonly index?: PoolIndex;
+/** A pool file under the exclusive locks, for an edit. */
+export interface Editing {
+  /** Where its keys are; what the edit does is taken in there. */
+  readonly index: PoolIndex;
+  /** Its bytes. */
+  readonly bytes: PoolBytes;
+  /**
+   * Tells whether the index holds for these records, from the records themselves; an edit begins with it.
+   * @throws StaleIndex when it does not
+   */
+  verify(name: string, offsets: readonly number[]): void;
+  /** Runs a change. */
+  run<T>(edit: Edit<T>): Promise<T>;
+  /** Removes records, ascending. @returns whether the index still holds */
+  remove(offsets: readonly number[]): Promise<boolean>;
 }
+
+/** What an edit did: nothing, a change after which the index holds, or one that moved what the index knows. */
+export type Edited = "unchanged" | "indexed" | "moved";
+
+/** Thrown before anything is changed: the index was of another state of the file. */
+class StaleIndex extends Error {}
 
 /**
  * The records of one pool file: reading by key, listing, and changes that others see whole or not at all.
@@ -98,7 +112,12 @@ export class Pool implements StorePool {
   /** Stamp of a settled state that was read under a lock: it is whole. */
   #whole: Stamp | undefined;
   #looked: Stamp | undefined;
+  /** State that we have brought to the disk. */
+  #synced: Stamp | undefined;
   #scrubbed = false;
+  /** Whether every change of the file shows in its stamp; undefined: not found out yet. */
+  #stampsAll: boolean | undefined;
+  #probes = 0;
 
   constructor(options: PoolOptions) {
     this.#options = options;
@@ -114,17 +133,26 @@ export class Pool implements StorePool {
 
   /** Resolves with the bytes of the last record of a key. */
   read(key: string, call: Call): Promise<Uint8Array | undefined> {
-    return this.#consistently(call, (view) => {
-      if (view.index !== undefined) return this.#valueAt(view.index.offsetOf(key));
-      if (this.#isFirstLook(view) && canScanFor(key))
-        return this.#valueAt(findLast(key, view.size, this.#readAt));
-      return this.#indexOf(view, call).then((index) => this.#valueAt(index.offsetOf(key)));
+    return this.#consistently(call, async (view) => {
+      if (view.index !== undefined) {
+        const offset = view.index.offsetOf(key);
+        const found = this.#valueAt(offset, key);
+        if (offset === undefined || found !== undefined) return found;
+        // The stamps were the same and the file was not.
+        this.#known = undefined;
+      } else if (this.#isFirstLook(view) && canScanFor(key)) {
+        return this.#valueAt(await findLast(key, view.size, this.#readAt, call), key);
+      }
+      const { index } = await this.#know(view.stamp, call);
+      return this.#valueAt(index.offsetOf(key), key);
     });
   }
 
-  #valueAt(offset: number | undefined): Uint8Array | undefined {
+  #valueAt(offset: number | undefined, key: string): Uint8Array | undefined {
     if (offset === undefined || this.#file.read(this.#record, offset) < RECORD_SIZE) return undefined;
-    return Uint8Array.from(decodeRecord(this.#record).value);
+    const record = decodeRecord(this.#record);
+    if (Buffer.from(record.key).toString("utf8") !== key) return undefined;
+    return Uint8Array.from(record.value);
   }
 
   /** The first reading of a state looks for its one key; who comes again gets an index, which takes longer to make. */
@@ -158,46 +186,28 @@ export class Pool implements StorePool {
 
   /** Writes a pair: the key's last record gets the value, other records of the key are removed. */
   async write(key: string, value: Uint8Array, call: Call): Promise<void> {
-    await this.#change(call, (index) => this.#put(index, key, value));
+    await this.edit(call, (editing) => put(editing, key, value));
   }
 
   /** Writes a pair if the key is new; resolves with whether it was. */
   async insert(key: string, value: Uint8Array, call: Call): Promise<boolean> {
     let isNew = false;
-    await this.#change(call, async (index) => {
-      isNew = index.offsetOf(key) === undefined;
-      return isNew ? this.#put(index, key, value) : { changed: false };
+    await this.edit(call, async (editing) => {
+      isNew = editing.index.offsetOf(key) === undefined;
+      return isNew ? put(editing, key, value) : "unchanged";
     });
     return isNew;
-  }
-
-  async #put(index: PoolIndex, key: string, value: Uint8Array): Promise<PoolChange> {
-    const keyBytes = Buffer.from(key, "utf8");
-    const bytes = this.#file.bytes();
-    const offsets = index.offsetsOf(key, true);
-    const last = offsets.at(-1);
-    if (last === undefined) {
-      const unused = this.info.guestWritable ? index.unusedTail : undefined;
-      if (unused !== undefined) fillSlot(bytes, unused, keyBytes, value);
-      index.last.set(indexKey(key), unused ?? appendRecord(bytes, keyBytes, value));
-      index.unusedTail = undefined;
-      return { changed: true, index };
-    }
-    updateRecord(bytes, last, keyBytes, value);
-    if (offsets.length === 1) return { changed: true, index };
-    await this.#run(removeRecords(bytes, offsets.slice(0, -1)));
-    return { changed: true };
   }
 
   /** Removes all records of a key; resolves with whether there were any. */
   async delete(key: string, call: Call): Promise<boolean> {
     let found = false;
-    await this.#change(call, async (index) => {
-      const offsets = index.offsetsOf(key, false);
+    await this.edit(call, async ({ index, verify, remove }) => {
+      const { name, offsets } = index.find(key, false);
+      verify(name, offsets);
       found = offsets.length > 0;
-      if (!found) return { changed: false };
-      await this.#run(removeRecords(this.#file.bytes(), offsets));
-      return { changed: true };
+      if (!found) return "unchanged";
+      return (await remove(offsets)) ? "indexed" : "moved";
     });
     return found;
   }
@@ -212,7 +222,7 @@ export class Pool implements StorePool {
         const { pairs, next } = this.#page(index, at, size, prefix);
         for (const pair of pairs) all.set(pair.name, pair);
         at = next;
-        if (at < size) await turn();
+        await call.turn(`pool ${this.info.name}`);
       }
       return all;
     });
@@ -248,6 +258,14 @@ export class Pool implements StorePool {
     return record && decodeRecord(record);
   }
 
+  /** Tells whether the last slot is not in use: some writer is at work, or was killed. */
+  endsUnused(): boolean {
+    const { size } = this.#file.stamp();
+    const end = wholeRecords(size);
+    const byte = this.#record.subarray(0, 1);
+    return end > 0 && this.#file.read(byte, end - RECORD_SIZE) === 1 && byte[0] === 0;
+  }
+
   /**
    * Gives the value of the first record of a key's very bytes, a view that holds until the next call, without waiting.
    * @returns "none" when there is no such record; undefined when the file is not known to be at rest, or not indexed yet
@@ -271,21 +289,116 @@ export class Pool implements StorePool {
   }
 
   /**
-   * Runs an edit of the file's bytes under the exclusive locks. What it hands on must be one of pool-edit.ts's
-   * changes, so that a kill at any instant leaves every record readable.
+   * Runs an edit under the exclusive locks, after what a killed writer left unfinished is settled. Once begun it is run to
+   * its end, whatever becomes of the call; closing the pool waits for it.
    */
-  edit(
+  async edit(call: Call, action: (editing: Editing) => Promise<Edited> | Edited): Promise<void> {
+    const what = `pool ${this.info.name}`;
+    const wait = call.turn(what);
+    if (wait !== undefined) await wait;
+    await call.within(
+      this.#file.locked("exclusive", call, (stamp) => this.#edit(stamp, call, action)),
+      what,
+    );
+  }
+
+  async #edit(
+    stamp: Stamp,
     call: Call,
-    action: (index: PoolIndex, bytes: PoolBytes) => Promise<PoolChange> | PoolChange,
+    action: (editing: Editing) => Promise<Edited> | Edited,
   ): Promise<void> {
-    return this.#change(call, async (index) => action(index, this.#file.bytes()));
+    const bytes = this.#file.bytes();
+    let { index } = await this.#know(stamp, call);
+    // What somebody else has left unsynced must not meet with our first steps on the disk.
+    if (this.#options.durable && !(this.#synced && sameStamp(stamp, this.#synced))) await this.#file.sync();
+    if (needsRepair(bytes.size, this.#findings(index))) {
+      this.#known = undefined;
+      await this.#run(repairPool(bytes, this.#findings(index), this.#options.durable));
+      if (this.#options.durable) await this.#file.sync();
+      index = (await this.#know(this.#file.stamp(), call)).index;
+    }
+    call.check(`pool ${this.info.name}`);
+    const known = this.#known;
+    this.#known = undefined;
+    let edited: Edited;
+    try {
+      edited = await action(this.#editing(index, bytes));
+    } catch (error) {
+      if (!(error instanceof StaleIndex)) throw error;
+      index = (await this.#know(this.#file.stamp(), call)).index;
+      this.#known = undefined;
+      edited = await action(this.#editing(index, bytes));
+    }
+    if (edited === "unchanged") {
+      this.#known = known;
+      return;
+    }
+    if (this.#options.scrub && !this.#scrubbed) await this.#run(scrubTails(bytes));
+    this.#scrubbed = true;
+    if (edited === "indexed") this.#learn(index, bytes);
+    if (this.#options.durable) {
+      await this.#file.sync();
+      this.#synced = this.#file.stamp();
+    }
+  }
+
+  #findings({ unused }: PoolIndex): Parameters<typeof needsRepair>[1] {
+    return { unused, closeStrays: this.info.guestWritable };
+  }
+
+  #editing(index: PoolIndex, bytes: PoolBytes): Editing {
+    const run = <T>(edit: Edit<T>): Promise<T> => this.#run(edit);
+    return {
+      index,
+      bytes,
+      run,
+      verify: (name, offsets) => {
+        for (const offset of offsets) {
+          if (this.#file.read(this.#record, offset) < RECORD_SIZE) throw new StaleIndex();
+          if (Buffer.from(decodeRecord(this.#record).key).toString("latin1") !== name) throw new StaleIndex();
+        }
+      },
+      remove: async (offsets) => {
+        await run(removeRecords(bytes, offsets, this.#options.durable));
+        return index.remove(offsets);
+      },
+    };
+  }
+
+  /** Runs a change to its end. */
+  async #run<T>(edit: Edit<T>): Promise<T> {
+    for (;;) {
+      const step = edit.next();
+      if (step.done === true) return step.value;
+      if (step.value === "turn") await fairTurn();
+      else if (this.#options.durable) await this.#file.sync();
+    }
+  }
+
+  /** Keeps an index that is of the file's state after a change of ours, under the lock. */
+  #learn(index: PoolIndex, bytes: PoolBytes): void {
+    let stamp = this.#file.stamp();
+    if (this.#stampsAll === undefined && this.#probes < PROBES && stamp.size > 0) {
+      this.#probes++;
+      const stamps = [stamp];
+      const byte = Buffer.alloc(1);
+      bytes.read(byte, 0);
+      // The same byte again: a change for the file system alone.
+      for (let i = 0; i < 2; i++) {
+        bytes.write(byte, 0);
+        stamp = this.#file.stamp();
+        stamps.push(stamp);
+      }
+      this.#stampsAll = stampsEveryChange(stamps);
+    }
+    this.#known = { index, stamp, proven: this.#stampsAll === true };
   }
 
   /** Zeroes what deleted and overwritten records left in the file. */
   async scrub(call: Call): Promise<void> {
-    await this.#change(call, async (index) => {
-      await this.#run(scrubTails(this.#file.bytes()));
-      return { changed: true, index };
+    await this.edit(call, async ({ bytes, run }): Promise<Edited> => {
+      await run(scrubTails(bytes));
+      return "indexed";
     });
   }
 
@@ -295,48 +408,37 @@ export class Pool implements StorePool {
   }
 
   /**
-   * Runs a change under the exclusive locks. The action tells whether anything changed and gives the index as it is
-   * afterwards, none when positions moved.
+   * Runs a read so that all it saw is one state of the file.
+   * @throws PvbusError `ERR_CONFLICT` when the file changes all the time
    */
-  #change(call: Call, action: (index: PoolIndex) => Promise<PoolChange>): Promise<void> {
-    return this.#file.locked("exclusive", call, async (stamp) => {
-      const known = await this.#know(stamp, call);
-      call.check(`pool ${this.info.name}`);
-      this.#known = undefined;
-      const { changed, index } = await action(known.index);
-      if (!changed) {
-        this.#known = known;
-        return;
-      }
-      if (this.#options.scrub && !this.#scrubbed) await this.#run(scrubTails(this.#file.bytes()));
-      this.#scrubbed = true;
-      if (this.#options.durable) await this.#file.sync();
-      const settled = this.#file.mark(this.#options.clock.now());
-      if (index !== undefined) this.#known = { index, stamp: this.#file.stamp(), settled };
-    });
-  }
-
-  /** Runs a read so that all it saw is one state of the file. */
   async #consistently<T>(call: Call, read: (view: View) => T | Promise<T>): Promise<T> {
-    call.check(`pool ${this.info.name}`);
+    const what = `pool ${this.info.name}`;
+    const wait = call.turn(what);
+    if (wait !== undefined) await wait;
     for (let attempt = 0; attempt < FREE_ATTEMPTS; attempt++) {
       const stamp = this.#file.stamp();
       if (!this.#file.holds(stamp)) break;
       const known = this.#isKnown(stamp) ? (this.#known as Known) : undefined;
       if (known === undefined && !this.#mayReadFreely(stamp)) break;
-      const pending = read({ stamp, size: wholeRecords(stamp.size), index: known?.index });
-      const result = pending instanceof Promise ? await pending : pending;
+      const result = await read({ stamp, size: wholeRecords(stamp.size), index: known?.index });
       if (sameStamp(stamp, this.#file.stamp())) return result;
     }
     if (!this.#options.canLock()) {
-      await call.sleep(REST_MS, `pool ${this.info.name} to come to rest`);
+      await call.sleep(REST_MS, `${what} to come to rest`);
       return this.#consistently(call, read);
     }
-    return this.#file.locked("shared", call, (stamp) => {
-      if (this.#isSettled(stamp)) this.#whole = stamp;
-      const index = this.#isKnown(stamp) ? this.#known?.index : undefined;
-      return read({ stamp, size: wholeRecords(stamp.size), index });
-    });
+    for (let attempt = 0; attempt < LOCKED_ATTEMPTS; attempt++) {
+      const outcome = await this.#file.locked("shared", call, async (stamp) => {
+        if (this.#isSettled(stamp)) this.#whole = stamp;
+        const index = this.#isKnown(stamp) ? this.#known?.index : undefined;
+        const result = await read({ stamp, size: wholeRecords(stamp.size), index });
+        // Not everybody keeps to the lock: the daemon passes over readers who are slow.
+        return sameStamp(stamp, this.#file.stamp()) ? { result } : undefined;
+      });
+      if (outcome !== undefined) return outcome.result;
+      call.check(what);
+    }
+    throw pvbusError("ERR_CONFLICT", `${what} changes faster than it can be read; try again`);
   }
 
   async #indexOf({ index, stamp }: View, call: Call): Promise<PoolIndex> {
@@ -354,8 +456,9 @@ export class Pool implements StorePool {
     return isSettled(stamp, this.#options.clock.now());
   }
 
+  /** An index of ours is trusted no sooner than anybody's: where an equal stamp proves that nothing has changed. */
   #isKnown(stamp: Stamp): boolean {
-    return this.#known?.settled === true && sameStamp(this.#known.stamp, stamp);
+    return this.#known?.proven === true && sameStamp(this.#known.stamp, stamp);
   }
 
   async #know(stamp: Stamp, call: Call): Promise<Known> {
@@ -366,18 +469,14 @@ export class Pool implements StorePool {
         `pool ${this.info.name}: ${this.#file.path} has ${stamp.size} bytes, more than any real pool; look what wrote it`,
       );
     }
-    const settled = this.#isSettled(stamp);
+    const proven = this.#stampsAll === true || this.#isSettled(stamp);
     const index = new PoolIndex();
-    let sinceTurn = 0;
     for (const { chunk, offset } of chunks(0, wholeRecords(stamp.size), this.#readAt)) {
       index.addChunk(chunk, offset);
-      sinceTurn += chunk.length;
-      if (sinceTurn < BYTES_PER_TURN) continue;
-      sinceTurn = 0;
-      await turn();
-      call.check(`pool ${this.info.name}`);
+      const wait = call.turn(`pool ${this.info.name}`);
+      if (wait !== undefined) await wait;
     }
-    const known = { index, stamp, settled };
+    const known = { index, stamp, proven };
     if (sameStamp(stamp, this.#file.stamp())) this.#known = known;
     return known;
   }
@@ -397,8 +496,21 @@ export class Pool implements StorePool {
     }
     return { pairs, next: size };
   }
+}
 
-  async #run(steps: Iterable<void>): Promise<void> {
-    for (const _ of steps) await turn();
+async function put(
+  { index, bytes, verify, run, remove }: Editing,
+  key: string,
+  value: Uint8Array,
+): Promise<Edited> {
+  const keyBytes = Buffer.from(key, "utf8");
+  const { name, offsets } = index.find(key, true);
+  verify(name, offsets);
+  const last = offsets.at(-1);
+  if (last === undefined) {
+    index.last.set(name, await run(appendRecord(bytes, keyBytes, value)));
+    return "indexed";
   }
+  await run(updateRecord(bytes, last, keyBytes, value));
+  return offsets.length === 1 || (await remove(offsets.slice(0, -1))) ? "indexed" : "moved";
 }

@@ -1,4 +1,5 @@
-import { type PvbusError, type PvbusErrorCode, type PvbusErrorDetails, pvbusError } from "./errors.js";
+import { constants } from "node:os";
+import { PvbusError, type PvbusErrorCode, type PvbusErrorDetails, pvbusError } from "./errors.js";
 
 /** An error of the operating system as Node reports it. */
 export interface SystemErrorLike {
@@ -6,6 +7,8 @@ export interface SystemErrorLike {
   readonly code?: string | undefined;
   /** What failed, `open`. */
   readonly syscall?: string | undefined;
+  /** Negative error number. */
+  readonly errno?: number | undefined;
   /** Human text. */
   readonly message: string;
 }
@@ -55,7 +58,7 @@ export function isSystemError(error: unknown): error is SystemErrorLike {
 /** Maps an error of the operating system to ours, keeping it as the cause; any other value is returned as it came. */
 export function fromSystemError(error: unknown, context: SystemErrorContext): PvbusError | unknown {
   if (!isSystemError(error)) return error;
-  const errno = error.code ?? "unknown";
+  const errno = errnoName(error);
   const code = context.codes?.[errno] ?? CODE_OF_ERRNO[errno] ?? "ERR_UNAVAILABLE";
   const advice = context.advice?.[errno] ?? context.advice?.["default"] ?? ADVICE_OF_CODE[code];
   return pvbusError(code, `${context.doing} (${errno})${advice ? `; ${advice}` : ""}`, {
@@ -63,4 +66,17 @@ export function fromSystemError(error: unknown, context: SystemErrorContext): Pv
     key: context.key,
     cause: error,
   });
+}
+
+/** libuv has no name for some numbers that the system has one for, EDQUOT among them. */
+function errnoName({ code = "unknown", errno }: SystemErrorLike): string {
+  if (errno === undefined || code in constants.errno) return code;
+  for (const [name, number] of Object.entries(constants.errno)) if (number === -errno) return name;
+  return code;
+}
+
+/** Tells whether an error, ours or the operating system's, says that there is no room: disk full, quota, file too large. */
+export function isNoSpace(error: unknown): boolean {
+  if (PvbusError.is(error)) return error.code === "ERR_NO_SPACE";
+  return isSystemError(error) && CODE_OF_ERRNO[errnoName(error)] === "ERR_NO_SPACE";
 }

@@ -6,22 +6,15 @@ import {
   type PoolRecord,
   RECORD_SIZE,
 } from "../codec.js";
-import { type Pool, type PoolChange, turn } from "../pool.js";
-import {
-  appendRecord,
-  finishUpdate,
-  type PoolBytes,
-  removeRecords,
-  updateRecord,
-  wholeRecords,
-} from "../pool-edit.js";
+import type { Pool } from "../pool.js";
+import { appendRecord, type PoolBytes, readSlot, updateRecord } from "../pool-edit.js";
 import { isMissing } from "../pool-errors.js";
 import { chunks, type PoolIndex } from "../pool-index.js";
+import { wholeRecords } from "../pool-layout.js";
 
 /**
  * One pool as the host works on it, position by position as with the vendor's daemon: of duplicates the first is the
- * one that counts, changes are made in place, new records go to the end. Exact copies of that first one, which a
- * killed change may leave behind, share its fate.
+ * one that counts, changes are made in place, new records go to the end.
  */
 export class ServedPool {
   readonly #pool: Pool;
@@ -31,21 +24,17 @@ export class ServedPool {
     this.#pool = pool;
   }
 
-  /** Makes the file if need be, and finishes an update that a killed daemon began. */
+  /** Makes the file if need be, and settles what a killed writer left unfinished. */
   recover(call: Call): Promise<void> {
-    return this.#pool.edit(call, (index, bytes) => {
-      const last = wholeRecords(bytes.size) - RECORD_SIZE;
-      for (const [name, [first]] of index.earlier) {
-        if (index.last.get(name) !== last || first === undefined) continue;
-        return finishUpdate(bytes, first, last) ? { changed: true } : { changed: false };
-      }
-      return { changed: false };
-    });
+    return this.#pool.edit(call, () => "unchanged");
   }
 
   /** Resolves with the record at a position, a slot not in use included; undefined past the end. */
   async enumerate(position: number, call: Call): Promise<PoolRecord | undefined> {
     try {
+      const record = await this.#pool.recordAt(position, call);
+      if (!this.#mayBeUnfinished(position, record)) return record;
+      await this.recover(call);
       return await this.#pool.recordAt(position, call);
     } catch (error) {
       if (isMissing(error)) return undefined;
@@ -53,10 +42,18 @@ export class ServedPool {
     }
   }
 
+  /** A killed writer leaves a slot without a key, mostly at the end, where the host looks last: a listing begins with that one. */
+  #mayBeUnfinished(position: number, record: PoolRecord | undefined): boolean {
+    if (record === undefined) return false;
+    return record.key.length === 0 || (position === 0 && this.#pool.endsUnused());
+  }
+
   /** Gives the record at a position if the file is at rest: "end" past its end, undefined when it cannot be told now. */
   enumerateNow(position: number): PoolRecord | "end" | undefined {
     try {
-      return this.#pool.recordNow(position);
+      if (position === 0 && this.#pool.endsUnused()) return undefined;
+      const record = this.#pool.recordNow(position);
+      return record === undefined || record === "end" || record.key.length > 0 ? record : undefined;
     } catch {
       // Missing, or not to be read: enumerate() says so properly.
       return undefined;
@@ -89,31 +86,29 @@ export class ServedPool {
 
   /** Gives the first record of a key the value, or appends one; without a value an existing record stays as it is. */
   set(key: Uint8Array, value: Uint8Array | undefined, call: Call): Promise<void> {
-    return this.#pool.edit(call, async (index, bytes) => {
-      const offsets = offsetsOf(key, index, bytes);
-      const first = offsets[0];
+    return this.#pool.edit(call, async ({ index, bytes, verify, run }) => {
+      const [first] = offsetsOf(key, index, bytes);
       if (first === undefined) {
-        const offset = appendRecord(bytes, key, value ?? new Uint8Array());
+        const offset = await run(appendRecord(bytes, key, value ?? new Uint8Array()));
         index.addChunk(recordOf(bytes, offset), offset);
-        return { changed: true, index };
+        return "indexed";
       }
-      if (value === undefined) return { changed: false };
-      // Before the update: killed in between, copies of one value remain and the next change finds them again.
-      const moved = await removeAll(bytes, copiesOf(bytes, offsets));
-      updateRecord(bytes, first, key, value);
-      return moved ? { changed: true } : { changed: true, index };
+      if (value === undefined) return "unchanged";
+      verify(latin1(key), [first]);
+      await run(updateRecord(bytes, first, key, value));
+      return "indexed";
     });
   }
 
   /** Removes the first record of a key; resolves with whether there was one. */
   async delete(key: Uint8Array, call: Call): Promise<boolean> {
     let found = false;
-    await this.#pool.edit(call, async (index, bytes): Promise<PoolChange> => {
-      const offsets = offsetsOf(key, index, bytes);
-      found = offsets[0] !== undefined;
-      if (!found) return { changed: false };
-      await removeAll(bytes, [offsets[0] as number, ...copiesOf(bytes, offsets)]);
-      return { changed: true };
+    await this.#pool.edit(call, async ({ index, bytes, verify, remove }) => {
+      const [first] = offsetsOf(key, index, bytes);
+      found = first !== undefined;
+      if (first === undefined) return "unchanged";
+      verify(latin1(key), [first]);
+      return (await remove([first])) ? "indexed" : "moved";
     });
     return found;
   }
@@ -140,16 +135,8 @@ function offsetsOf(key: Uint8Array, index: PoolIndex, bytes: PoolBytes): readonl
   return [];
 }
 
-function copiesOf(bytes: PoolBytes, [first, ...others]: readonly number[]): number[] {
-  if (first === undefined || others.length === 0) return [];
-  const value = valueAt(bytes, first);
-  return others.filter((offset) => Buffer.compare(valueAt(bytes, offset), value) === 0);
-}
-
-async function removeAll(bytes: PoolBytes, offsets: readonly number[]): Promise<boolean> {
-  if (offsets.length === 0) return false;
-  for (const _ of removeRecords(bytes, offsets)) await turn();
-  return true;
+function latin1(key: Uint8Array): string {
+  return Buffer.from(key).toString("latin1");
 }
 
 function valueAt(bytes: PoolBytes, offset: number): Uint8Array {
@@ -157,7 +144,5 @@ function valueAt(bytes: PoolBytes, offset: number): Uint8Array {
 }
 
 function recordOf(bytes: PoolBytes, offset: number): Buffer {
-  const record = Buffer.alloc(RECORD_SIZE);
-  bytes.read(record, offset);
-  return record;
+  return readSlot(bytes, offset / RECORD_SIZE);
 }

@@ -2,10 +2,9 @@ import nodeFs, { mkdirSync, mkdtempSync, rmSync, statSync, utimesSync, writeFile
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
-import { encodeRecord, RECORD_SIZE } from "../../../providers/hyperv/codec.js";
+import { encodeRecord } from "../../../providers/hyperv/codec.js";
 import { POOLS, type PoolInfo } from "../../../providers/hyperv/keys.js";
 import { Pool } from "../../../providers/hyperv/pool.js";
-import { removeRecords } from "../../../providers/hyperv/pool-edit.js";
 import {
   type Locker,
   PoolFile,
@@ -175,28 +174,6 @@ describe("Hyper-V pool file", () => {
     await pool.write("k", Buffer.from("v".repeat(900)), new Call());
     expect(pairsOf(nodeFs.readFileSync(path))).to.deep.equal([["k", "v".repeat(900)]]);
     await pool.close();
-  });
-
-  it("moves many records in several steps when it removes one", () => {
-    const records = Array.from({ length: 500 }, (_, i) => pair(`k${i}`, `v${i}`));
-    let image = Buffer.concat(records);
-    let steps = 0;
-    const bytes = {
-      get size() {
-        return image.length;
-      },
-      read: (into: Buffer, offset: number) => void image.copy(into, 0, offset),
-      write: (data: Uint8Array, offset: number) => image.set(data, offset),
-      truncate: (size: number) => {
-        image = image.subarray(0, size);
-      },
-    };
-    for (const _ of removeRecords(bytes, [0, 3 * RECORD_SIZE, 499 * RECORD_SIZE])) steps++;
-    const expected = Array.from({ length: 500 }, (_, i) => `k${i}`).filter(
-      (key) => !["k0", "k3", "k499"].includes(key),
-    );
-    expect(pairsOf(image).map(([key]) => key)).to.deep.equal(expected);
-    expect(steps).to.be.greaterThan(4);
   });
 
   describe("with record locks of the POSIX kind, as on FreeBSD", () => {

@@ -1,0 +1,183 @@
+import { decodeRecord, RECORD_SIZE } from "./codec.js";
+import {
+  type Edit,
+  installRecords,
+  NO_KEY,
+  type PoolBytes,
+  readSlot,
+  removeRecords,
+  slotCount,
+} from "./pool-edit.js";
+import type { UnusedSlot } from "./pool-index.js";
+import { isUnused, pairSums, sequenceSum, wholeRecords } from "./pool-layout.js";
+import { decodeNote, type Note } from "./pool-note.js";
+
+/** Unused slots that no note explains are closed so many at a time: another program may have left any number. */
+const MOST_STRAYS = 1_000;
+/** Slots at which a page border separates key and value, of eight: an unfinished append can show a value there. */
+const SLOTS_PER_CYCLE = 8;
+const WITNESSED_SLOT = 3;
+
+/** What a repair has to know of a pool. */
+export interface Findings {
+  /** The slots with an empty key, ascending. */
+  readonly unused: readonly UnusedSlot[];
+  /** Whether the pool has no use for an empty key; the host may set one in its pools. */
+  readonly closeStrays: boolean;
+}
+
+/** Tells whether anything is to be repaired: a torn tail, a note, an unfinished append, a slot that nobody uses. */
+export function needsRepair(size: number, findings: Findings): boolean {
+  if (size !== wholeRecords(size)) return true;
+  const { unused, closeStrays } = findings;
+  if (unused.length === 0) return false;
+  if (closeStrays || unused.some(({ kind }) => kind === "note")) return true;
+  return unfinishedAppend(unused, size / RECORD_SIZE).length > 0;
+}
+
+/**
+ * Returns the slots at the end of the file that were made and not filled: from the first empty one on, since nobody else
+ * leaves such slots, and the one before where an append has put its value there first.
+ */
+function unfinishedAppend(unused: readonly UnusedSlot[], slots: number): number[] {
+  const found: number[] = [];
+  let empty = slots;
+  for (let at = unused.length - 1, slot = slots - 1; unused[at]?.slot === slot; at--, slot--) {
+    const kind = unused[at]?.kind;
+    if (kind === "note") break;
+    if (kind === "empty") empty = slot;
+    else if (empty === slot + 1 && slot % SLOTS_PER_CYCLE === WITNESSED_SLOT) empty = slot;
+  }
+  for (let slot = empty; slot < slots; slot++) found.push(slot);
+  return found;
+}
+
+/**
+ * Ends or takes back the change that a killed writer, or a power cut, left unfinished, so that the pool holds what its
+ * readers saw last. May be interrupted and begun again at any point. What other programs wrote since stays.
+ * @param durable so that a power cut during the repair loses nothing either
+ */
+export function* repairPool(pool: PoolBytes, { unused, closeStrays }: Findings, durable: boolean): Edit {
+  const whole = wholeRecords(pool.size);
+  if (pool.size !== whole) pool.resize(whole);
+  const doomed = new Set(unfinishedAppend(unused, slotCount(pool)));
+  const notes = unused.filter(({ kind }) => kind === "note").map(({ slot }) => slot);
+  if (notes.length === 0) {
+    // The end of a file goes at once, however long it is.
+    let end = slotCount(pool);
+    while (doomed.delete(end - 1)) end--;
+    if (end < slotCount(pool)) pool.resize(end * RECORD_SIZE);
+  }
+  for (const slot of notes) doomed.add(slot);
+  // An older note was being removed under the last one.
+  const noteSlot = notes.at(-1);
+  const note = noteSlot === undefined ? undefined : decodeNote(readSlot(pool, noteSlot));
+  if (noteSlot !== undefined && note !== undefined) {
+    for (const slot of yield* settle(pool, noteSlot, note)) doomed.add(slot);
+    // Copies that have no keys yet, or none any more.
+    for (const { slot } of unused) {
+      if (slot > noteSlot && slot < slotCount(pool) && isUnused(readSlot(pool, slot))) doomed.add(slot);
+    }
+    // The last step before the file is shortened empties what is left above.
+    const empty = new Set(unused.filter(({ kind }) => kind === "empty").map(({ slot }) => slot));
+    for (let slot = noteSlot - 1; empty.has(slot) && isUnused(readSlot(pool, slot)); slot--) doomed.add(slot);
+  }
+  if (closeStrays) {
+    const slots = unused.map(({ slot }) => slot).filter((slot) => slot < slotCount(pool));
+    // Settling has filled some.
+    for (const slot of slots.slice(0, MOST_STRAYS)) if (isUnused(readSlot(pool, slot))) doomed.add(slot);
+  }
+  const slots = [...doomed].sort((a, b) => a - b);
+  // Under the note that is there: the next one takes only empty slots for its own.
+  for (const slot of slots) {
+    if (!isUnused(readSlot(pool, slot))) pool.write(NO_KEY, slot * RECORD_SIZE);
+  }
+  yield "barrier";
+  yield* removeRecords(
+    pool,
+    slots.map((slot) => slot * RECORD_SIZE),
+    durable,
+  );
+}
+
+/** Settles what a note tells of; returns the slots that are left over. */
+function* settle(pool: PoolBytes, noteSlot: number, note: Note): Edit<number[]> {
+  const dead = note.gaps
+    .flatMap(({ slot, count }) => (slot + count <= noteSlot ? range(slot, count) : []))
+    .filter((slot) => isUnused(readSlot(pool, slot)));
+  const { at, count, width } = note;
+  if (count === 0 || at + count + width > noteSlot) return dead;
+  const place = readSlot(pool, at, count + width);
+  const places = pairSums(place);
+  if (!note.copies) {
+    const moved = positionOf(places, note);
+    return moved === undefined ? dead : [...dead, ...leftOver(pool, at + moved, width, noteSlot)];
+  }
+  const copiesAt = noteSlot + 1;
+  const present = Math.max(0, Math.min(count, slotCount(pool) - copiesAt));
+  const copies = readSlot(pool, copiesAt, present);
+  const sums = pairSums(copies);
+  const complete = present === count && sequenceSum(sums) === note.sum;
+  if (complete && (hasUnused(place) || sequenceSum(places) === note.before)) {
+    if (width > 0) takeOver(copies, place, width);
+    yield* installRecords(pool, copies, at, place);
+    return [...dead, ...range(at + count, width), ...range(copiesAt, count)];
+  }
+  // The copies were never complete, or have been cut off, or somebody has written to the records since.
+  for (const [index, sum] of sums.entries()) {
+    const isCopy = sum === places[index] || sum === places[index + width];
+    if (complete || isCopy || isUnused(copies, index * RECORD_SIZE)) dead.push(copiesAt + index);
+  }
+  const moved = positionOf(places, note);
+  if (moved !== undefined) return [...dead, ...leftOver(pool, at + moved, width, noteSlot)];
+  return [...dead, ...range(at, count + width).filter((slot) => isUnused(readSlot(pool, slot)))];
+}
+
+/**
+ * Returns how many of a note's records have moved: they stand at the beginning of their place, the others at its end, and
+ * between them are as many dead slots as the note says.
+ */
+function positionOf(places: readonly number[], { count, width, sum }: Note): number | undefined {
+  // Of equal records any position fits; what is dead by the last one surely stands further down.
+  for (let moved = count; moved >= 0; moved--) {
+    if (sequenceSum([...places.slice(0, moved), ...places.slice(moved + width)]) === sum) return moved;
+  }
+  return undefined;
+}
+
+/**
+ * Returns which slots are left over of those that are dead by the note: what stands there also stands further down. Where
+ * another program has changed one of a record's two copies, that one stays and the other is left over.
+ */
+function leftOver(pool: PoolBytes, first: number, width: number, end: number): number[] {
+  return range(first, width).flatMap((slot) => {
+    const record = readSlot(pool, slot);
+    if (isUnused(record)) return [slot];
+    const [sum] = pairSums(record);
+    const below = range(Math.max(0, slot - width), Math.min(slot, width));
+    if (below.some((other) => pairSums(readSlot(pool, other))[0] === sum)) return [slot];
+    const above = slot + width;
+    return above < end && keyOf(readSlot(pool, above), 0) === keyOf(record, 0) ? [above] : [];
+  });
+}
+
+/** Gives copies the values that another program has given to the records themselves since. */
+function takeOver(copies: Buffer, place: Buffer, width: number): void {
+  for (let i = 0; i * RECORD_SIZE < copies.length; i++) {
+    if (keyOf(place, i + width) !== keyOf(copies, i)) continue;
+    place.copy(copies, i * RECORD_SIZE, (i + width) * RECORD_SIZE, (i + width + 1) * RECORD_SIZE);
+  }
+}
+
+function keyOf(records: Buffer, index: number): string {
+  return Buffer.from(decodeRecord(records, index * RECORD_SIZE).key).toString("latin1");
+}
+
+function hasUnused(records: Buffer): boolean {
+  for (let at = 0; at < records.length; at += RECORD_SIZE) if (isUnused(records, at)) return true;
+  return false;
+}
+
+function range(first: number, count: number): number[] {
+  return Array.from({ length: count }, (_, i) => first + i);
+}
