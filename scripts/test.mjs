@@ -7,7 +7,7 @@
 // test that keeps the event loop busy, waits in a system call, or leaves something open that keeps the process alive hangs
 // it for ever, and the workers of --parallel are watched by nobody. node:test has the same limits within, and the tests are
 // mocha's. So what watches has to be outside, and does little else.
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
@@ -18,18 +18,17 @@ import { parseArgs } from "node:util";
 const ROOT = resolve(fileURLToPath(new URL("..", import.meta.url)));
 const TESTS = "dist/test";
 const MOCHA = "node_modules/mocha/bin/mocha.js";
+const FETCH = "dist/test/support/fetch-peers.js";
 const REPORTER = "scripts/test-reporter.mjs";
 
 /** Seconds that a file may take: many times what the slowest one needs, so that a busy machine is no failure. */
-const LIMIT = { short: 240, long: 1200 };
+const LIMIT = { short: 300, long: 1200 };
+
+/** Fetching takes seconds, or never ends. */
+const FETCH_MS = 200_000;
 
 /** What a file's process leaves behind has this time to end by itself. */
 const LEAVE_MS = 500;
-
-/** Files that share something of which the machine has one, by what it is: one of each at a time. */
-const ONE_AT_A_TIME = [
-  ["npm's cache, and the time of a registry", [/\/package\.test\.js$/, /\/import\.test\.js$/]],
-];
 
 /** Files that take long begin first, so that none of them is left alone at the end. */
 const FIRST = [
@@ -68,6 +67,8 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"])
 
 const files = selected();
 const isLive = files.length === 1;
+if (!isLive)
+  spawnSync(process.execPath, [FETCH], { stdio: "inherit", timeout: FETCH_MS, killSignal: "SIGKILL" });
 const results = await runAll(files);
 summarise(results);
 
@@ -104,18 +105,9 @@ function isCampaign(path) {
 async function runAll(waiting) {
   const results = [];
   const queue = [...waiting];
-  const busy = new Set();
-  const sharedBy = (path) => ONE_AT_A_TIME.find(([, each]) => each.some((one) => one.test(path)))?.[0];
   const worker = async () => {
     while (queue.length > 0) {
-      const at = queue.findIndex((path) => !busy.has(sharedBy(path)));
-      // What all the others wait for is being run; whoever runs it takes the next one too.
-      if (at < 0) return;
-      const [path] = queue.splice(at, 1);
-      const shared = sharedBy(path);
-      if (shared !== undefined) busy.add(shared);
-      const result = await run(path);
-      busy.delete(shared);
+      const result = await run(queue.shift());
       results.push(result);
       if (!isLive) print(result, results.length, waiting.length);
     }

@@ -89,14 +89,20 @@ export function patience(seconds: number): number {
 }
 
 /**
- * Repeats a step until the campaign's seconds are over, or the count that `PVBUS_COUNT` asks for by hand is reached,
- * and returns how often it ran: at least once.
+ * Repeats a step until the campaign's seconds are over, or the count that `PVBUS_COUNT` asks for by hand is reached, and
+ * returns how often it ran. A step that gives true is the last.
+ * @param atLeast how often it runs on a machine too busy to do so in time; default once
  */
-export async function repeat(seconds: number, step: (round: number) => Promise<void>): Promise<number> {
+export async function repeat(
+  seconds: number,
+  // biome-ignore lint/suspicious/noConfusingVoidType: most steps give nothing
+  step: (round: number) => Promise<boolean | void>,
+  atLeast = 1,
+): Promise<number> {
   const wanted = given("PVBUS_COUNT");
   const end = performance.now() + seconds * 1000;
   let round = 0;
-  do await step(round++);
-  while (wanted === undefined ? performance.now() < end : round < wanted);
+  while (wanted === undefined ? round < atLeast || performance.now() < end : round < wanted)
+    if ((await step(round++)) === true) break;
   return round;
 }

@@ -194,9 +194,9 @@ describe("VMware's own tools and ours under the trap host", function () {
     const vendor = await rpctool("info-get guestinfo.foo", spec);
     const { run } = await ours([{ verb: "get", key: "guestinfo.foo" }], spec);
     // These two steps take nothing in EBX, and the vendor's library sets it for neither (see Message_Receive and
-    // Message_CloseAllocated): it is what the stack holds there. That is 0 after most lazy bindings of a symbol, which save
-    // the vector registers over it, but not when the processor has left out a register that was unused, as after a switch
-    // to another process: hence a failure now and then on a busy machine, and in every run with LD_BIND_NOW.
+    // Message_CloseAllocated): it is what the stack holds there. Lazy binding of a symbol saves the vector registers over
+    // it, 0 as a rule; but the processor leaves out those that are in their initial state, so that an old address shows now
+    // and then on a busy machine. With LD_BIND_NOW it shows in every run.
     const messages = ({ report }: TrapRun): string[] =>
       report.trace
         .filter((each) => !each.startsWith("GETVERSION"))
