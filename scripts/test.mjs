@@ -34,8 +34,9 @@ const LEAVE_MS = 500;
 const FIRST = [
   /\/campaigns\//,
   /\/kill\.test\.js$/,
+  /\/package\.test\.js$/,
+  /\/registry\.test\.js$/,
   /\/vmware\/vendor\.test\.js$/,
-  /\/xen\/peers\.test\.js$/,
 ];
 
 const { values: options, positionals } = parseArgs({
