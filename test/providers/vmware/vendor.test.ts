@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "chai";
 import { VmxHost } from "../../../src/testing/index.js";
+import { isLong } from "../../support/campaign.js";
 import { type OpenVmTools, openVmTools } from "../../support/open-vm-tools.js";
 import { pending } from "../../support/pending.js";
 import { ROOT } from "../../support/pools.js";
@@ -211,7 +212,8 @@ describe("VMware's own tools and ours under the trap host", function () {
   for (const highBandwidth of [true, false]) {
     it(`need no more traps than the tool ${highBandwidth ? "in high" : "in low"} bandwidth, and fewer when the channel is kept`, async () => {
       const step: OwnStep = { verb: "get", key: "guestinfo.k" };
-      for (const size of [10, 1024, 65_536]) {
+      // In low bandwidth the last one takes 16,384 traps a run.
+      for (const size of isLong || highBandwidth ? [10, 1024, 65_536] : [10, 1024]) {
         const spec = { highBandwidth, variables: { "guestinfo.k": "x".repeat(size) } };
         const [vendor, first, four] = await Promise.all([
           rpctool("info-get guestinfo.k", spec).then(({ report }) => report),
