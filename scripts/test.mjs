@@ -244,7 +244,7 @@ function judged({ path, code, signal, isLate, events, seconds, left, output }) {
   const pending = of("pending");
   const silent = pending.filter(({ why }) => why === undefined);
   if (silent.length > 0)
-    broken(`${silent.length} pending tests do not say what is missing, the first is "${silent[0].title}"`);
+    broken(`${silent.length} pending without a word of what is missing, the first is "${silent[0].title}"`);
   const passed = of("pass");
   if (isOver && passed.length + pending.length + failures.length === 0 && options.grep === undefined)
     broken("holds no test");

@@ -43,20 +43,23 @@ describe("scripts/test.mjs", function () {
 
   it("fails by its name each file that does not do what it should, and runs the others", async () => {
     const bad: Readonly<Record<string, readonly [text: string, why: string]>> = {
-      blocks: [`it("b", () => { ${BLOCK} });`, 'did not end within 10 s: killed in "b"'],
-      loads: [BLOCK, "did not end within 10 s: killed while loading"],
+      blocks: [`it("b", () => { ${BLOCK} });`, 'did not end within 20 s: killed in "b"'],
+      loads: [BLOCK, "did not end within 20 s: killed while loading"],
       leaves: [
         `it("l", () => { setInterval(() => {}, 1000); });`,
-        "did not end within 10 s: its tests were over",
+        "did not end within 20 s: its tests were over",
       ],
       dies: [`it("d", () => process.kill(process.pid, "SIGSEGV"));`, 'ended by SIGSEGV in "d"'],
       ends: [`it("e", () => process.exit(0));`, 'ended with 0 in "e"'],
       imports: ["import './nothing.js';", "ended with 1 while loading"],
       empty: ["describe('nothing', () => {});", "holds no test"],
-      hides: [`it("h", function () { this.skip(); });`, "is pending, and does not say what is missing"],
+      hides: [
+        `it("h", function () { this.skip(); });`,
+        '1 pending without a word of what is missing, the first is "h"',
+      ],
     };
     const texts = Object.entries(bad).map(([name, [text]]) => [name, text]);
-    const outcome = await run({ ...Object.fromEntries(texts), fine: FINE }, "--limit", "10", "--jobs", "9");
+    const outcome = await run({ ...Object.fromEntries(texts), fine: FINE }, "--limit", "20", "--jobs", "9");
     const list = outcome.stdout.slice(outcome.stdout.indexOf("\nFAILED, 8:"));
     for (const [name, [, why]] of Object.entries(bad))
       expect(list).to.match(new RegExp(`/${name}\\.test\\.js(: .)?\n +${why}\n`));
