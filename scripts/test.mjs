@@ -8,6 +8,7 @@
 // it for ever, and the workers of --parallel are watched by nobody. node:test has the same limits within, and the tests are
 // mocha's. So what watches has to be outside, and does little else.
 import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
@@ -29,6 +30,13 @@ const FETCH_MS = 200_000;
 
 /** What a file's process leaves behind has this time to end by itself. */
 const LEAVE_MS = 500;
+
+/** Within this time what was killed is gone, or never will be. */
+const GONE_MS = 10_000;
+const UNREF = { ref: false };
+
+/** What is kept of a file's output, for one that prints without end. */
+const OUTPUT_CHARACTERS = 1 << 20;
 
 /** Files that take long begin first, so that none of them is left alone at the end. */
 const FIRST = [
@@ -118,7 +126,7 @@ async function runAll(waiting) {
 }
 
 /** Runs one file's mocha; resolves when its process and what it started are gone. */
-function run(path) {
+async function run(path) {
   const events = join(place, `${path.replaceAll("/", "_")}.jsonl`);
   writeFileSync(events, "");
   // A runner that is itself under test leaves its own mark in front.
@@ -152,34 +160,29 @@ function run(path) {
   let output = "";
   for (const stream of [child.stdout, child.stderr])
     stream?.setEncoding("utf8").on("data", (text) => {
-      output += text;
+      output = (output + text).slice(-OUTPUT_CHARACTERS);
     });
   const started = performance.now();
-  return new Promise((resolvePromise) => {
-    const timer = setTimeout(() => {
-      one.isLate = true;
-      end(one);
-    }, limit * 1000);
-    child.once("error", (error) => {
-      output += `${error.message}\n`;
-    });
-    // Not "close": what a test left behind may hold the streams open.
-    child.once("exit", async (code, signal) => {
-      clearTimeout(timer);
-      if (marked(mark).length > 0) await sleep(LEAVE_MS);
-      const left = one.isLate ? [] : marked(mark);
-      end(one);
-      running.delete(path);
-      const seconds = (performance.now() - started) / 1000;
-      const done = () =>
-        resolvePromise(judged({ path, code, signal, isLate: one.isLate, events, seconds, left, output }));
-      if (child.stdout === null) return done();
-      let open = 2;
-      const closed = () => --open === 0 && done();
-      for (const stream of [child.stdout, child.stderr])
-        stream.closed ? closed() : stream.once("close", closed);
-    });
-  });
+  const exit = once(child, "exit").catch((error) => [error.message, null]);
+  const timer = setTimeout(() => {
+    one.isLate = true;
+    end(one);
+  }, limit * 1000);
+  // A process that hangs in the kernel outlives its killing.
+  const [code, signal] = await Promise.race([exit, sleep(limit * 1000 + GONE_MS, [null, null], UNREF)]);
+  clearTimeout(timer);
+  if (marked(mark).length > 0) await sleep(LEAVE_MS);
+  const left = one.isLate ? [] : marked(mark);
+  end(one);
+  running.delete(path);
+  const seconds = (performance.now() - started) / 1000;
+  // Somebody without the mark may still hold the other ends of the streams.
+  const streams = [child.stdout, child.stderr].filter((each) => each !== null);
+  const ends = streams.map((each) => each.closed || once(each, "close"));
+  await Promise.race([Promise.all(ends), sleep(GONE_MS, undefined, UNREF)]);
+  for (const stream of streams) stream.destroy();
+  child.unref();
+  return judged({ path, code, signal, isLate: one.isLate, events, seconds, left, output });
 }
 
 /** Kills a run's process group, and what left it: daemons and what runs in sessions of its own still have the mark. */
@@ -220,12 +223,18 @@ function marked(mark) {
   });
 }
 
+/** Returns a line's event; none where the line is empty, or cut off with its writer. */
+function parsed(line) {
+  try {
+    return [JSON.parse(line)];
+  } catch {
+    return [];
+  }
+}
+
 /** Returns what a run's events and its end say together. */
 function judged({ path, code, signal, isLate, events, seconds, left, output }) {
-  const all = readFileSync(events, "utf8")
-    .split("\n")
-    .filter((line) => line !== "")
-    .map((line) => JSON.parse(line));
+  const all = readFileSync(events, "utf8").split("\n").flatMap(parsed);
   const of = (kind) => all.filter(({ event }) => event === kind);
   const failures = of("fail").map(({ title, why }) => ({ title, why }));
   const isOver = of("end").length > 0;

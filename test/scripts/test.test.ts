@@ -84,6 +84,23 @@ describe("scripts/test.mjs", function () {
     expect(existsSync(`/proc/${pid}`) ? readFileSync(`/proc/${pid}/cmdline`, "utf8") : "").to.equal("");
   });
 
+  it("does not wait for one that hides and holds a file's output open", async function () {
+    if (process.platform !== "linux") return pending(this, "/proc, which is Linux's");
+    const outcome = await run({
+      leaves: `import { spawn } from "node:child_process";
+        import { writeFileSync } from "node:fs";
+        it("leaves", () => {
+          const child = spawn("sleep", ["1000"], { detached: true, stdio: "inherit", env: {} });
+          child.unref();
+          writeFileSync(${JSON.stringify(join(place, "pid"))}, String(child.pid));
+        });`,
+      fine: FINE,
+    });
+    expect([outcome.code, last(outcome)]).to.deep.equal([0, "2 passed, 0 failed, 0 skipped"]);
+    // It throws when that one is gone: then the runner waited for it.
+    process.kill(Number(readFileSync(join(place, "pid"), "utf8")), "SIGKILL");
+  });
+
   it("says so when there is no such file", async () => {
     const { code, stderr } = await start(process.execPath, [join(ROOT, "scripts/test.mjs"), "nowhere"]).done;
     expect([code, stderr]).to.deep.equal([2, "there is no nowhere\n"]);
