@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { expect } from "chai";
 import { HypervHostSimulator, HypervKernelSimulator } from "../src/testing/index.js";
+import { pending } from "./support/pending.js";
 import { fixture, PoolTree, pairsOf, ROOT } from "./support/pools.js";
 import { start } from "./support/processes.js";
 
@@ -43,10 +44,7 @@ describe("examples", () => {
 
   it("test-an-agent shows what the host of an agent sees", async function () {
     const why = HypervKernelSimulator.whyNot();
-    if (why !== undefined) {
-      console.warn(`      NOT RUN: test-an-agent: ${why}`);
-      return this.skip();
-    }
+    if (why !== undefined) return pending(this, why);
     const kvpd = [process.execPath, join(ROOT, "dist/bin/pvbus.cjs"), "kvpd", "-n"];
     const { stdout, stderr, code } = await start(process.execPath, [
       join(ROOT, "dist/examples/test-an-agent.js"),

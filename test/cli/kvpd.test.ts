@@ -6,6 +6,7 @@ import { encodeRequest, LINUX_KVP } from "../../providers/hyperv/kvp-message.js"
 import { type HypervKernelSimulator, KvpDriverAnswer } from "../../src/testing/kvp-device/simulator.js";
 import { PROGRAM } from "../support/command-line.js";
 import { startAgent, withSimulatedDevice } from "../support/kvp-agents.js";
+import { pending } from "../support/pending.js";
 import { findPython, type Outcome, start } from "../support/processes.js";
 
 /** Runs pvbus where the simulated device is. */
@@ -118,7 +119,7 @@ describe("pvbus kvpd", function () {
 
     it("tells systemd when it serves and when it ends", async function () {
       const python = findPython("import socket");
-      if (python === undefined) return this.skip();
+      if (python === undefined) return pending(this, "no python3");
       const directory = mkdtempSync(join(tmpdir(), "pvbus-notify-"));
       const path = join(directory, "socket");
       const script =

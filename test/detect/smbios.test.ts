@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { expect } from "chai";
 import fc from "fast-check";
 import { parseSmbios } from "../../src/detect/smbios.js";
+import { pending } from "../support/pending.js";
 
 /** A structure: type, formatted bytes behind the header, strings. */
 function structure(type: number, fields: readonly number[], strings: readonly string[]): Buffer {
@@ -53,15 +54,13 @@ describe("SMBIOS table", () => {
   it("agrees with the kernel's own reading where this machine has a table", function () {
     const table = "/sys/firmware/dmi/tables/DMI";
     if (!existsSync(table)) {
-      console.log("      pending: this machine has no SMBIOS table");
-      return this.skip();
+      return pending(this, "this machine has no SMBIOS table");
     }
     let bytes: Buffer;
     try {
       bytes = readFileSync(table);
     } catch {
-      console.log("      pending: the table is readable by root only");
-      return this.skip();
+      return pending(this, "the table is readable by root only");
     }
     const { texts } = parseSmbios(bytes);
     for (const name of ["sys_vendor", "product_name", "bios_vendor"]) {

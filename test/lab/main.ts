@@ -55,6 +55,8 @@ for (const environment of chosen) {
   rows.push({ environment, outcome });
 }
 console.log(`\n${table(rows)}`);
+const [passed, failed, skipped] = sums(rows);
+console.log(`\n${passed} passed, ${failed} failed, ${skipped} skipped`);
 if (values.record === true) record(rows);
 process.exitCode = rows.length > 0 && rows.every(isGreen) ? 0 : 1;
 
@@ -66,16 +68,23 @@ function tail(path: string): string {
   return readFileSync(path, "utf8").split(/\r?\n/).slice(-40).join("\n").replace(/^/gm, "    | ");
 }
 
+/** Passed, failed and skipped tests of a machine; one that failed as a whole is a failure more. */
+function counts({ tests, failure }: MachineOutcome): readonly [number, number, number] {
+  const of = (wanted: string): number => tests.filter(({ event }) => event === wanted).length;
+  return [of("pass"), of("fail") + (failure === undefined ? 0 : 1), of("pending")];
+}
+
+function sums(all: readonly Row[]): readonly number[] {
+  const columns = all.map(({ outcome }) => counts(outcome));
+  return [0, 1, 2].map((at) => columns.reduce((sum, each) => sum + (each[at] ?? 0), 0));
+}
+
 function table(all: readonly Row[]): string {
-  const count = ({ tests }: MachineOutcome, wanted: string): number =>
-    tests.filter(({ event }) => event === wanted).length;
   const lines = all.map(({ environment, outcome }) => [
     environment.title,
     outcome.facts["kernel"] ?? "?",
     environment.real,
-    String(count(outcome, "pass")),
-    String(count(outcome, "fail") + (outcome.failure === undefined ? 0 : 1)),
-    String(count(outcome, "pending")),
+    ...counts(outcome).map(String),
     `${outcome.seconds.toFixed(0)} s`,
   ]);
   const heads = ["environment", "kernel", "what is real", "passed", "failed", "skipped", "time"];

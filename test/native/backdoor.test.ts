@@ -11,6 +11,7 @@ import { openVmtools } from "../../src/native/vmtools.js";
 import { proveVmware, VmwareProof } from "../../src/native/vmware-proof.js";
 import { describeMachineCode } from "../support/machine-code.js";
 import { openVmTools } from "../support/open-vm-tools.js";
+import { pending } from "../support/pending.js";
 import { ROOT } from "../support/pools.js";
 import { start } from "../support/processes.js";
 import { cpuidOf } from "../support/vmware.js";
@@ -66,10 +67,7 @@ describe("VMware machine code", () => {
     it(`is what the assembly for ${processor} says, byte for byte`, function () {
       const assembled = assemble(prefix, join(ROOT, "test/support", source));
       if (assembled === undefined) {
-        console.warn(
-          `      pending: no ${prefix}as (apt-get install binutils${prefix && "-aarch64-linux-gnu"})`,
-        );
-        return this.skip();
+        return pending(this, `no ${prefix}as (apt-get install binutils${prefix && "-aarch64-linux-gnu"})`);
       }
       expect(Object.keys(ours)).to.have.members([...assembled.keys()]);
       for (const [name, code] of Object.entries(ours))
@@ -142,10 +140,7 @@ function assemble(prefix: string, source: string): ReadonlyMap<string, string> |
 describe("VMware machine code on Windows, in wine", () => {
   it("keeps registers, moves memory, and survives the look at a port that faults", async function () {
     const why = Wine.whyNot();
-    if (why !== undefined) {
-      console.warn(`      pending: ${why}`);
-      return this.skip();
-    }
+    if (why !== undefined) return pending(this, why);
     this.timeout(300_000);
     await using wine = await Wine.start();
     const mocha = ["node_modules/mocha/bin/mocha.js", "--no-config", "--timeout", "60000"];
@@ -236,8 +231,7 @@ describe("VMware backdoor of this process", () => {
 
   before(function () {
     if (!isX64Linux || isVmware) {
-      console.warn("      pending: needs x86-64 Linux on anything but VMware");
-      this.skip();
+      return pending(this, "needs x86-64 Linux on anything but VMware");
     }
   });
 
@@ -362,8 +356,7 @@ describe("VMware's own library", () => {
   it("finds no VMware here, and ends nothing", async function () {
     const tools = openVmTools();
     if ("why" in tools) {
-      console.warn(`      pending: ${tools.why}`);
-      return this.skip();
+      return pending(this, tools.why);
     }
     const script = `
       const { openVmtools } = await import(${JSON.stringify(`${ROOT}/dist/src/native/vmtools.js`)});

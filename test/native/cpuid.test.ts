@@ -1,6 +1,7 @@
 import { closeSync, openSync, readFileSync, readSync } from "node:fs";
 import { expect } from "chai";
 import { openCpuid } from "../../src/native/cpuid.js";
+import { pending } from "../support/pending.js";
 import { ROOT } from "../support/pools.js";
 import { start } from "../support/processes.js";
 
@@ -18,10 +19,10 @@ describe(`CPUID in process${isX64Linux ? "" : " [pending: x86-64 Linux only]"}`,
     try {
       fd = openSync("/dev/cpu/0/cpuid", "r");
     } catch (error) {
-      console.log(
-        `      pending: /dev/cpu/0/cpuid: ${(error as NodeJS.ErrnoException).code} (needs root and the cpuid module)`,
+      return pending(
+        this,
+        `/dev/cpu/0/cpuid: ${(error as NodeJS.ErrnoException).code} (needs root and the cpuid module)`,
       );
-      return this.skip();
     }
     try {
       for (const [leaf, subleaf] of [
@@ -85,8 +86,7 @@ describe(`CPUID in process${isX64Linux ? "" : " [pending: x86-64 Linux only]"}`,
       expect(code, stderr).to.equal(0);
       const { set, read, why } = JSON.parse(stdout);
       if (set !== 0) {
-        console.log("      pending: this kernel has no PR_SET_MDWE (Linux 6.3)");
-        return this.skip();
+        return pending(this, "this kernel has no PR_SET_MDWE (Linux 6.3)");
       }
       expect(read, why).to.equal(true);
     });

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { expect } from "chai";
 import { Call } from "../../src/index.js";
 import { lockFile, type RecordLockKind, tryLockFile } from "../../src/native/file-lock.js";
+import { pending } from "../support/pending.js";
 import { ROOT } from "../support/pools.js";
 import { findPython, start } from "../support/processes.js";
 import { rejects } from "../support/rejects.js";
@@ -62,8 +63,7 @@ describe(`file locks${isLinux ? "" : " [pending: Linux only]"}`, () => {
     describe(`of the ${kind} kind and a foreign program`, () => {
       before(function () {
         if (python !== undefined) return;
-        console.log("      pending: no python3");
-        this.skip();
+        return pending(this, "no python3");
       });
 
       for (const take of [RECORD, FLOCK]) {

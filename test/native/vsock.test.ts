@@ -12,6 +12,7 @@ import {
   type VsockListener,
 } from "../../src/native/vsock.js";
 import { openDescriptors } from "../support/descriptors.js";
+import { pending } from "../support/pending.js";
 import { rejects } from "../support/rejects.js";
 
 const isLinux = process.platform === "linux";
@@ -175,9 +176,4 @@ function catching<T>(call: () => T): unknown {
   } catch (error) {
     return error;
   }
-}
-
-function pending(test: Mocha.Context, why: string): void {
-  console.log(`      pending: ${why}`);
-  test.skip();
 }

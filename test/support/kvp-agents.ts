@@ -2,6 +2,7 @@ import type { ChildProcess } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { HypervKernelSimulator } from "../../src/testing/kvp-device/simulator.js";
 import { PROGRAM } from "./command-line.js";
+import { pending } from "./pending.js";
 
 /** Who serves the simulated device. */
 export type Who = "vendor" | "ours";
@@ -73,8 +74,7 @@ export function withSimulatedDevice(): () => HypervKernelSimulator {
   before(function () {
     const why = whyNoAgent("ours");
     if (why === undefined) return;
-    console.warn(`      NOT RUN on a device: ${why}`);
-    this.skip();
+    return pending(this, why);
   });
   beforeEach(async () => {
     simulator = await HypervKernelSimulator.start();

@@ -2,6 +2,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { encodeRecord, RECORD_SIZE } from "../../providers/hyperv/codec.js";
 import { HypervKernelSimulator, KvpDriverAnswer } from "../../src/testing/kvp-device/simulator.js";
+import { random, repeat } from "./campaign.js";
 import { startAgent, type Who } from "./kvp-agents.js";
 import { pairsOf } from "./pools.js";
 
@@ -25,12 +26,27 @@ function loadValue(key: number, round: number): string {
   return `${key}.${round}.`.padEnd(length, String.fromCharCode(97 + (round % 26)));
 }
 
+/** How long daemons are killed. */
+export interface KillOptions {
+  /** Time for it. */
+  readonly seconds: number;
+  /** Kills on a machine too busy to do so many in time. */
+  readonly atLeast: number;
+  /** Records that fill the pool before and must stay. */
+  readonly records: number;
+  /** Ends with the first loss. */
+  readonly untilDamaged?: boolean;
+}
+
 /**
  * Kills a daemon under the host's load at random moments and looks at the pool each time, as a reader does: the last of
  * duplicates counts.
- * @param records that fill the pool before and must stay
  */
-export async function killUnderLoad(who: Who, kills: number, records: number): Promise<KillResult> {
+export async function killUnderLoad(
+  who: Who,
+  { seconds, atLeast, records, untilDamaged = false }: KillOptions,
+): Promise<KillResult> {
+  const chance = random();
   await using simulator = await HypervKernelSimulator.start();
   const path = join(simulator.directory, ".kvp_pool_0");
   const filling = Array.from({ length: records }, (_, at) =>
@@ -40,16 +56,15 @@ export async function killUnderLoad(who: Who, kills: number, records: number): P
   let [inFlight, damaged, round] = [0, 0, 0];
   let known = new Map<string, string | undefined>();
   writeFileSync(path, Buffer.concat(filling));
-  for (let kill = 0; kill < kills; kill++) {
+  const step = async (kill: number): Promise<boolean> => {
     const agent = await startAgent(simulator, who);
-    const timer = setTimeout(() => agent.child.kill("SIGKILL"), 5 + Math.random() * 60);
+    const timer = setTimeout(() => agent.child.kill("SIGKILL"), 5 + chance() * 60);
     let pending: [string, string | undefined] | undefined;
     try {
       for (;;) {
-        const at = Math.floor(Math.random() * KEYS);
+        const at = chance.below(KEYS);
         const key = `key ${at}`;
-        const value =
-          known.get(key) !== undefined && Math.random() < 0.2 ? undefined : loadValue(at, ++round);
+        const value = known.get(key) !== undefined && chance() < 0.2 ? undefined : loadValue(at, ++round);
         pending = [key, value];
         const status = await (value === undefined ? simulator.delete(0, key) : simulator.set(0, key, value));
         if (status !== 0) throw new Error(`${who} refused ${key}: 0x${status.toString(16)}`);
@@ -74,7 +89,9 @@ export async function killUnderLoad(who: Who, kills: number, records: number): P
       writeFileSync(path, Buffer.concat(filling));
       known = new Map();
     } else if (pending !== undefined) known.set(pending[0], found.get(pending[0]));
-  }
+    return untilDamaged && damaged > 0;
+  };
+  const kills = await repeat(seconds, step, atLeast);
   return { kills, inFlight, damaged, how };
 }
 

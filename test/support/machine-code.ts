@@ -2,6 +2,7 @@ import { expect } from "chai";
 import { backdoorCode, backdoorTarget } from "../../src/native/backdoor-code.js";
 import { createExecutablePage } from "../../src/native/executable-page.js";
 import { loadKoffi } from "../../src/native/koffi.js";
+import { pending } from "./pending.js";
 
 const REGISTERS = 7;
 const [ECX, ESI, EDI] = [2, 4, 5];
@@ -29,8 +30,7 @@ export function describeMachineCode(): void {
   describe(`with a harmless instruction in place of the one that traps, on ${target}`, () => {
     before(function () {
       if (target === undefined) {
-        console.warn("      pending: there is no machine code for this system");
-        this.skip();
+        return pending(this, "there is no machine code for this system");
       }
     });
     const code = () => backdoorCode(target ?? "linux-x64", trap);
@@ -69,8 +69,9 @@ export function describeMachineCode(): void {
       expect(sum).to.equal(899_991);
     });
 
-    it("moves memory by the right registers", function () {
-      if (trap !== "in") return this.skip();
+    // ARM has no string instructions: there it moves no memory.
+    if (trap !== "in") return;
+    it("moves memory by the right registers", () => {
       // rep stosb in place of rep insb, rep lodsb in place of rep outsb: the same registers, and AL tells the bytes.
       const koffi = loadKoffi();
       const memory = Buffer.alloc(64);

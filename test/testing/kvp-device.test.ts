@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { expect } from "chai";
 import { encodeRequest, LINUX_KVP, replyStatus } from "../../providers/hyperv/kvp-message.js";
 import { HypervKernelSimulator, KvpDriverAnswer } from "../../src/testing/index.js";
+import { pending } from "../support/pending.js";
 import { rejects } from "../support/rejects.js";
 
 /** An agent of the test's own, a line of JavaScript each: `reg` registers, `fs` and `fd` are at hand. */
@@ -33,8 +34,7 @@ describe("simulated KVP device", function () {
   before(function () {
     const why = HypervKernelSimulator.whyNot();
     if (why === undefined) return;
-    console.warn(`      NOT TESTED: the simulated device: ${why}`);
-    this.skip();
+    return pending(this, `the simulated device: ${why}`);
   });
   beforeEach(async () => {
     simulator = await HypervKernelSimulator.start();

@@ -3,6 +3,7 @@ import { type Access, XenStoreClient, XenStoreRefusal } from "../../providers/xe
 import { SocketTransport } from "../../providers/xen/socket-transport.js";
 import { PvbusError } from "../../src/index.js";
 import { XenStoreSimulator } from "../../src/testing/index.js";
+import { pending } from "../support/pending.js";
 import { type CDaemon, startXenstored, whyNoXenstored } from "../support/xen/daemons.js";
 
 const GUEST = 7;
@@ -102,10 +103,7 @@ describe("XenStore simulator beside Debian's C xenstored", function () {
 
   before(async function () {
     const why = whyNoXenstored();
-    if (why !== undefined) {
-      console.warn(`SKIPPED: the simulator beside the C xenstored: ${why}`);
-      return this.skip();
-    }
+    if (why !== undefined) return pending(this, why);
     daemon = await startXenstored();
     simulator = await XenStoreSimulator.listen();
     simulator.createDomain(GUEST, { name: `guest-${GUEST}` });

@@ -1,5 +1,5 @@
 import { Call, type CallOptions } from "../../../src/bus/call.js";
-import { pvbusError } from "../../../src/bus/errors.js";
+import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
 import { connectControl } from "./control-client.js";
 import { ADMINISTRATOR_LIMITS } from "./limits.js";
 import { controlPath, StateDirectory } from "./state-directory.js";
@@ -36,16 +36,22 @@ const RETRY_MS = 20;
  */
 export async function openAdministration(directory: string, options?: CallOptions): Promise<Administration> {
   const call = new Call(options);
-  for (;;) {
-    const remote = await connectControl(controlPath(directory), call);
-    if (remote !== undefined) return remote;
-    const state = await StateDirectory.tryOpen(directory);
-    if (state !== undefined) return new LocalAdministration(state);
-    if (call.remainingMs <= RETRY_MS) {
-      throw pvbusError("ERR_BUSY", `another process works in the state directory ${directory}; try again`);
+  let isBusy = false;
+  try {
+    for (;;) {
+      const remote = await connectControl(controlPath(directory), call);
+      if (remote !== undefined) return remote;
+      const state = await StateDirectory.tryOpen(directory);
+      if (state !== undefined) return new LocalAdministration(state);
+      isBusy = true;
+      // Another administrator is at it for a moment, or a host is just starting.
+      await call.sleep(RETRY_MS, "the state directory");
     }
-    // Another administrator is at it for a moment, or a host is just starting.
-    await call.sleep(RETRY_MS, "the state directory");
+  } catch (error) {
+    // Wherever the time ends, the caller is told why it did not suffice.
+    if (!isBusy || !PvbusError.is(error) || error.code !== "ERR_TIMEOUT") throw error;
+    const message = `another process works in the state directory ${directory}; try again`;
+    throw pvbusError("ERR_BUSY", message, { cause: error });
   }
 }
 

@@ -15,6 +15,7 @@ import { sharePoolFile } from "../../../providers/hyperv/pool-sharing.js";
 import { nodeHost } from "../../../src/host/node-host.js";
 import { Call, openPvbus, type PvInterface } from "../../../src/index.js";
 import { lockFile } from "../../../src/native/file-lock.js";
+import { pending } from "../../support/pending.js";
 import { collect, fixture, pairsOf } from "../../support/pools.js";
 import { findPython, start } from "../../support/processes.js";
 import { rejects } from "../../support/rejects.js";
@@ -180,8 +181,7 @@ describe("Hyper-V pool file", () => {
     it("is one descriptor for all users in the process, whose closing drops nobody's lock", async function () {
       const python = findPython("import fcntl");
       if (python === undefined) {
-        console.log("      pending: no python3");
-        return this.skip();
+        return pending(this, "no python3");
       }
       const first = sharePoolFile(fileOptions(posix));
       const second = sharePoolFile(fileOptions(posix));

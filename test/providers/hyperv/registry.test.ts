@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "chai";
+import { pending } from "../../support/pending.js";
 import { Wine } from "../../support/wine.js";
 
 interface Report {
@@ -11,10 +12,7 @@ interface Report {
 describe("Windows' registry as Hyper-V's store, and its SMBIOS, in wine", () => {
   it("passes the conformance suite and its own tests", async function () {
     const why = Wine.whyNot();
-    if (why !== undefined) {
-      console.warn(`      pending: ${why}`);
-      this.skip();
-    }
+    if (why !== undefined) return pending(this, why);
     this.timeout(300_000);
     await using wine = await Wine.start();
     const { code, output } = await wine.node(

@@ -2,7 +2,9 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "chai";
 import { VmxHost } from "../../../src/testing/index.js";
+import { isLong } from "../../support/campaign.js";
 import { type OpenVmTools, openVmTools } from "../../support/open-vm-tools.js";
+import { pending } from "../../support/pending.js";
 import { ROOT } from "../../support/pools.js";
 import type { TrapSpec } from "../../support/trap-host/main.js";
 import type { OwnOutcome, OwnStep } from "../../support/trap-host/ours.js";
@@ -100,11 +102,9 @@ describe("VMware's own tools and ours under the trap host", function () {
 
   before(function () {
     const found = openVmTools();
-    const why = "why" in found ? found.why : whyNoTrapHost();
-    if (why !== undefined || "why" in found) {
-      console.warn(`      pending: ${why}`);
-      return this.skip();
-    }
+    if ("why" in found) return pending(this, found.why);
+    const why = whyNoTrapHost();
+    if (why !== undefined) return pending(this, why);
     tools = found;
     // Where it could, the instructions would fault by themselves; in their place stand illegal ones, in memory alone.
     if (!/\bcpuid_fault\b/.test(readFileSync("/proc/cpuinfo", "latin1")))
@@ -114,7 +114,10 @@ describe("VMware's own tools and ours under the trap host", function () {
   });
 
   const rpctool = (text: string, spec: Spec = {}): Promise<TrapRun> =>
-    underVmware([tools.program("vmware-rpctool"), text], { ...spec, env: { ...tools.env, LC_ALL: "C" } });
+    underVmware([tools.program("vmware-rpctool"), text], {
+      ...spec,
+      env: { ...tools.env, LC_ALL: "C", ...spec.env },
+    });
   const toolsd = (text: string, spec: Spec = {}): Promise<TrapRun> =>
     underVmware([tools.program("vmtoolsd"), "--cmd", text], { ...spec, env: { ...tools.env, LC_ALL: "C" } });
   const ours = async (
@@ -177,10 +180,7 @@ describe("VMware's own tools and ours under the trap host", function () {
     ] as const;
     const { run, outcomes } = await ours(steps, spec);
     if (outcomes[0]?.message?.includes("vmcall: nobody answers")) {
-      console.warn(
-        "      pending: vmcall does not fault on this processor, so that nobody can stand in for it",
-      );
-      return this.skip();
+      return pending(this, "vmcall does not fault on this processor, so that nobody can stand in for it");
     }
     expect(Buffer.from(outcomes[0]?.value ?? "", "base64")).to.have.length(1000);
     expect(run.report.variables["guestinfo.bar"]).to.equal(Buffer.from("b c").toString("base64"));
@@ -194,11 +194,17 @@ describe("VMware's own tools and ours under the trap host", function () {
     const spec = { variables: { "guestinfo.foo": "bar" } };
     const vendor = await rpctool("info-get guestinfo.foo", spec);
     const { run } = await ours([{ verb: "get", key: "guestinfo.foo" }], spec);
+    // These two steps take nothing in EBX, and the vendor's library sets it for neither (see Message_Receive and
+    // Message_CloseAllocated): it is what the stack holds there. Lazy binding of a symbol saves the vector registers over
+    // it, 0 as a rule; but the processor leaves out those that are in their initial state, so that an old address shows now
+    // and then on a busy machine. With LD_BIND_NOW it shows in every run.
     const messages = ({ report }: TrapRun): string[] =>
       report.trace
         .filter((each) => !each.startsWith("GETVERSION"))
-        .map((each) => each.replace(/(RECVSIZE) .*/, "$1"));
+        .map((each) => each.replace(/^(RECVSIZE|CLOSE) .*/, "$1"));
     expect(messages(run)).to.deep.equal(messages(vendor));
+    const bound = await rpctool("info-get guestinfo.foo", { ...spec, env: { LD_BIND_NOW: "1" } });
+    expect(messages(run)).to.deep.equal(messages(bound));
     expect(run.report.commands).to.deep.equal(vendor.report.commands);
     expect(run.report.traps).to.be.below(vendor.report.traps);
   });
@@ -206,7 +212,8 @@ describe("VMware's own tools and ours under the trap host", function () {
   for (const highBandwidth of [true, false]) {
     it(`need no more traps than the tool ${highBandwidth ? "in high" : "in low"} bandwidth, and fewer when the channel is kept`, async () => {
       const step: OwnStep = { verb: "get", key: "guestinfo.k" };
-      for (const size of [10, 1024, 65_536]) {
+      // In low bandwidth the last one takes 16,384 traps a run.
+      for (const size of isLong || highBandwidth ? [10, 1024, 65_536] : [10, 1024]) {
         const spec = { highBandwidth, variables: { "guestinfo.k": "x".repeat(size) } };
         const [vendor, first, four] = await Promise.all([
           rpctool("info-get guestinfo.k", spec).then(({ report }) => report),

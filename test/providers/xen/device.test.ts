@@ -9,6 +9,7 @@ import { encodeMessage, XS } from "../../../providers/xen/wire.js";
 import { DeviceStream } from "../../../src/native/device-stream.js";
 import { XenStoreSimulator } from "../../../src/testing/index.js";
 import { openDescriptors, socketPair } from "../../support/descriptors.js";
+import { pending } from "../../support/pending.js";
 import { ROOT } from "../../support/pools.js";
 import { rejects } from "../../support/rejects.js";
 import { type CDaemon, startXenstored, whyNoXenstored } from "../../support/xen/daemons.js";
@@ -26,10 +27,7 @@ for (const kernel of ["linux", "linux-4.4", "freebsd"] as const) {
 
     before(async function () {
       const why = whyNoXenstored();
-      if (why !== undefined) {
-        console.warn(`SKIPPED: devices on the C xenstored: ${why}`);
-        return this.skip();
-      }
+      if (why !== undefined) return pending(this, why);
       daemon = await startXenstored();
       driver = await KernelDriver.on(await daemon.guest(9), kernel);
       xs = new XenStoreClient(deviceOn(driver, kernel));

@@ -4,6 +4,7 @@ import { expect } from "chai";
 import { DeviceTransport } from "../../../providers/xen/device-transport.js";
 import { XenStoreClient } from "../../../providers/xen/index.js";
 import { SocketTransport } from "../../../providers/xen/socket-transport.js";
+import { pending } from "../../support/pending.js";
 import { ROOT } from "../../support/pools.js";
 import { rejects } from "../../support/rejects.js";
 import {
@@ -65,10 +66,7 @@ function peers(title: string, why: string | undefined, start: () => Promise<Daem
     let xs: XenStoreClient;
 
     before(async function () {
-      if (why !== undefined) {
-        console.warn(`SKIPPED: ${title}: ${why}`);
-        return this.skip();
-      }
+      if (why !== undefined) return pending(this, why);
       daemon = await start();
     });
     after(() => daemon?.stop());
@@ -165,8 +163,7 @@ function peers(title: string, why: string | undefined, start: () => Promise<Daem
     it("loses no update of concurrent transactions, the C library's among them", async function () {
       const counter = compiled(daemon.packages, join(ROOT, "test/support/xen/counter.c"));
       if (counter === undefined) {
-        console.warn("SKIPPED: transactions of libxenstore: no C compiler");
-        return this.skip();
+        return pending(this, "no C compiler");
       }
       await xs.write("/counter", "0");
       const other = client(daemon);
@@ -316,10 +313,7 @@ describe("XenStore client on an oxenstored whose commits fail at random", functi
 
   it("repeats the transactions", async function () {
     const why = whyNoOxenstored();
-    if (why !== undefined) {
-      console.warn(`SKIPPED: oxenstored: ${why}`);
-      return this.skip();
-    }
+    if (why !== undefined) return pending(this, why);
     await using daemon = await startOxenstored({ configuration: ["test-eagain = true"] });
     await using xs = client(daemon);
     await xs.write("/counter", "0");
@@ -346,10 +340,7 @@ describe("XenStore client as a guest of the C xenstored", function () {
 
   before(async function () {
     const why = whyNoXenstored();
-    if (why !== undefined) {
-      console.warn(`SKIPPED: guests of the C xenstored: ${why}`);
-      return this.skip();
-    }
+    if (why !== undefined) return pending(this, why);
     daemon = await startXenstored();
     driver = await KernelDriver.on(await daemon.guest(7), "linux");
     xs = new XenStoreClient(

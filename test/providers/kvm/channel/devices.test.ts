@@ -11,6 +11,7 @@ import { makeRaw } from "../../../../src/native/terminal.js";
 import { listenVsock, VMADDR_CID_LOCAL, VMADDR_PORT_ANY } from "../../../../src/native/vsock.js";
 import { KvmHostSimulator } from "../../../../src/testing/index.js";
 import { DeviceDuplex, openPty } from "../../../support/device-duplex.js";
+import { pending } from "../../../support/pending.js";
 import { findPython, start } from "../../../support/processes.js";
 import { rejects } from "../../../support/rejects.js";
 import { addFiles, asNobody, fileTree, removeTree } from "../../../support/trees.js";
@@ -80,8 +81,7 @@ describe(`channel over devices${isLinux ? "" : " [pending: Linux only]"}`, () =>
     it("is shared in turns with programs that lock it as the metadata tools do", async function () {
       const python = findPython("import fcntl");
       if (python === undefined) {
-        console.warn("      NOT TESTED beside another program's lock: no Python 3");
-        return this.skip();
+        return pending(this, "no Python 3");
       }
       const path = await terminal();
       const hold = `import fcntl,os,sys; fd=os.open(sys.argv[1], os.O_RDWR|os.O_NOCTTY|os.O_NONBLOCK)
@@ -183,8 +183,7 @@ except OSError: print("taken")`;
   describe("vsock", () => {
     it("carries the channel", async function () {
       if (!existsSync("/sys/module/vsock_loopback")) {
-        console.warn("      NOT TESTED over vsock: modprobe vsock_loopback");
-        return this.skip();
+        return pending(this, "no vsock loopback (modprobe vsock_loopback)");
       }
       const listener = listenVsock({ port: VMADDR_PORT_ANY });
       cleanups.push(() => listener.close());
