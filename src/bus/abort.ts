@@ -2,8 +2,9 @@ const listeners = new WeakMap<AbortSignal, Set<() => void>>();
 
 /**
  * Calls `action` when the signal fires; at once when it has. However many calls share a signal, it has one listener of
- * ours, so that Node has no leak to warn of and an end costs nothing.
- * @returns what takes the action back
+ * ours, so that Node has no leak to warn of and an end costs nothing. Actions are called in the order in which they were
+ * given, and one that throws keeps no other from its call.
+ * @returns what takes the action back, also while others are being called
  */
 export function onAbort(signal: AbortSignal | undefined, action: () => void): () => void {
   if (signal === undefined) return () => undefined;
@@ -29,7 +30,15 @@ export function onAbort(signal: AbortSignal | undefined, action: () => void): ()
 function fire(this: AbortSignal): void {
   const actions = listeners.get(this);
   if (actions === undefined) return;
-  const now = [...actions];
-  actions.clear();
-  for (const action of now) action();
+  for (const action of actions) {
+    actions.delete(action);
+    try {
+      action();
+    } catch (error) {
+      // As the listeners of an event: the process hears of it, the others are called.
+      process.nextTick(() => {
+        throw error;
+      });
+    }
+  }
 }

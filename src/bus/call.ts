@@ -1,6 +1,6 @@
 import { onAbort } from "./abort.js";
 import { pvbusError } from "./errors.js";
-import { fairTurn } from "./turn.js";
+import { mayGoOn, waitTurn } from "./turn.js";
 
 /** What every call of the API accepts. */
 export interface CallOptions {
@@ -56,13 +56,14 @@ export class Call {
 
   /**
    * To be asked before each step of synchronous work: checks the call, and gives the event loop its turn where this
-   * process's calls have kept it for too long, so that timers fire and a signal is honoured within 10 ms.
+   * process's calls have kept it for too long, so that timers fire and a signal is honoured within 10 ms, also while
+   * the call waits for its turn.
    * @returns undefined when there is time left; else a promise to wait for before going on
    * @throws PvbusError as {@link Call.check}, at once or through the promise
    */
   turn(waitingFor?: string): Promise<void> | undefined {
     this.check(waitingFor);
-    return fairTurn()?.then(() => this.check(waitingFor));
+    return mayGoOn() ? undefined : this.#takeTurn(waitingFor);
   }
 
   /**
@@ -102,7 +103,8 @@ export class Call {
   }
 
   /**
-   * Waits for a promise that knows nothing of this call; it goes on by itself when the call is over first.
+   * Waits for a promise that knows nothing of this call; it goes on by itself when the call is over first. A promise
+   * that lives long keeps what waited for it: give each waiting one of its own.
    * @throws PvbusError `ERR_ABORTED` as soon as the signal fires, `ERR_TIMEOUT` at the deadline
    */
   async within<T>(promise: Promise<T>, waitingFor?: string): Promise<T> {
@@ -115,6 +117,27 @@ export class Call {
       if (first !== undefined) return first.value;
       this.check(waitingFor);
     }
+  }
+
+  /** By hand, since thousands of calls may wait here at a time. */
+  #takeTurn(waitingFor: string | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const goOn = (): void => {
+        clearTimeout(timer);
+        forget();
+        leave();
+        try {
+          this.check(waitingFor);
+          resolve();
+        } catch (error) {
+          reject(error);
+        }
+      };
+      const leave = waitTurn(goOn);
+      const ms = this.remainingMs;
+      const timer = ms <= MAX_TIMER_MS ? setTimeout(goOn, Math.ceil(ms)) : undefined;
+      const forget = onAbort(this.signal, goOn);
+    });
   }
 
   /** Gives what came first; undefined for the end of the call, which a timer may report a fraction too early. */

@@ -1,6 +1,9 @@
 import type { Call } from "./call.js";
 
-/** Runs one piece of work after the other, in the order in which they came; remembers nothing of what is done. */
+/**
+ * Runs one piece of work after the other, in the order in which they came; remembers nothing of what is done. Work that
+ * waits for other work of the same queue waits for itself.
+ */
 export class SerialQueue {
   readonly #waiting = new Set<() => void>();
   #busy = false;
@@ -13,10 +16,11 @@ export class SerialQueue {
   /**
    * Runs the work when its turn has come.
    * @param waitingFor what it waits for, in words
-   * @throws PvbusError `ERR_TIMEOUT` or `ERR_ABORTED` while waiting (the work is not begun), and what the work throws
+   * @throws PvbusError `ERR_TIMEOUT` or `ERR_ABORTED` before its turn (the work is not begun), and what the work throws
    */
   async run<T>(call: Call, waitingFor: string, work: () => T | Promise<T>): Promise<T> {
     if (this.#busy) await this.#turn(call, waitingFor);
+    else call.check(waitingFor);
     this.#busy = true;
     try {
       return await work();
