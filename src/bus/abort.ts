@@ -1,3 +1,6 @@
+/** Longest delay that Node's timers take. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
 const listeners = new WeakMap<AbortSignal, Set<() => void>>();
 
 /**
@@ -25,6 +28,18 @@ export function onAbort(signal: AbortSignal | undefined, action: () => void): ()
   return () => {
     if (all.delete(entry) && all.size === 0) signal.removeEventListener("abort", fire);
   };
+}
+
+/** Resolves after `ms` milliseconds, or as soon as one of the signals fires. */
+export async function pause(ms: number, ...signals: readonly (AbortSignal | undefined)[]): Promise<void> {
+  const forget: (() => void)[] = [];
+  let timer: NodeJS.Timeout | undefined;
+  await new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, Math.min(ms, MAX_TIMER_MS));
+    for (const signal of signals) forget.push(onAbort(signal, resolve));
+  });
+  clearTimeout(timer);
+  for (const each of forget) each();
 }
 
 function fire(this: AbortSignal): void {

@@ -1,3 +1,5 @@
+import { WaitingLine } from "./waiting-line.js";
+
 /** Longest stretch of our own work between two turns of the event loop; the rule is 10 ms, the rest is one step's room. */
 const BUDGET_MS = 4;
 /** What one caller gets of that at a time while others wait: so no call stands still for long beside many busy loops. */
@@ -8,7 +10,7 @@ let turnEnd: number | undefined;
 /** When the next one who waits goes on. */
 let sliceEnd = 0;
 /** Who waits to go on, in the order of coming. */
-const waiting = new Set<() => void>();
+const waiting = new WaitingLine<() => void>();
 let passing: Promise<void> | undefined;
 
 /**
@@ -29,8 +31,8 @@ export function mayGoOn(): boolean {
 export function waitTurn(go: () => void): () => void {
   if (turnEnd === undefined) begin();
   const place = (): void => go();
-  waiting.add(place);
-  return () => void waiting.delete(place);
+  waiting.push(place);
+  return () => waiting.remove(place);
 }
 
 /**
@@ -76,18 +78,18 @@ function begin(): void {
 /** Timers, sockets and whoever is no business of ours have had their turn. */
 function afterTurn(): void {
   turnEnd = undefined;
-  if (waiting.size === 0) return;
+  if (waiting.length === 0) return;
   begin();
   release();
 }
 
 /** Lets the first of those who wait go on, and the next one as soon as it waits again. */
 function release(): void {
-  const [first] = waiting;
   const now = performance.now();
-  if (first === undefined || turnEnd === undefined || now >= turnEnd) return;
-  waiting.delete(first);
-  sliceEnd = waiting.size === 0 ? turnEnd : Math.min(turnEnd, now + SLICE_MS);
+  if (turnEnd === undefined || now >= turnEnd) return;
+  const first = waiting.shift();
+  if (first === undefined) return;
+  sliceEnd = waiting.length === 0 ? turnEnd : Math.min(turnEnd, now + SLICE_MS);
   first();
   // A tick that is asked for by a microtask runs when no microtask is left: when the first one waits again.
   queueMicrotask(() => process.nextTick(release));

@@ -1,5 +1,6 @@
 import type { Call } from "../../../src/bus/call.js";
 import { type PvbusError, pvbusError } from "../../../src/bus/errors.js";
+import { fairTurn } from "../../../src/bus/turn.js";
 import { type Line, LineReader } from "../mdata/line-reader.js";
 import type { Endpoint, Link } from "./link.js";
 
@@ -17,6 +18,9 @@ export class HostLine {
   readonly #name: string;
   readonly #maxLineBytes: number;
   readonly #reader: LineReader;
+  readonly #arrived: Buffer[] = [];
+  #isReading = false;
+  #afterReading: (() => void) | undefined;
   #link: Link | undefined;
   #isOpen = true;
   #failure: Error | undefined;
@@ -34,7 +38,10 @@ export class HostLine {
   /** Opens a link. @throws as {@link Endpoint.open} */
   static async open(endpoint: Endpoint, maxLineBytes: number, call: Call): Promise<HostLine> {
     const line = new HostLine(endpoint.name, maxLineBytes);
-    const events = { onData: (data: Buffer) => line.#take(data), onEnd: (error?: Error) => line.#end(error) };
+    const events = {
+      onData: (data: Buffer) => line.#take(data),
+      onEnd: (error?: Error) => line.#hungUp(error),
+    };
     line.#link = await endpoint.open(events, call);
     if (!line.#isOpen) await line.#link.close();
     return line;
@@ -83,12 +90,36 @@ export class HostLine {
   }
 
   #take(data: Buffer): void {
-    this.#reader.push(data);
-    for (let line = this.#reader.next(); line !== undefined; line = this.#reader.next())
-      this.onLine(line, !this.#reader.isTooLong(line));
-    // One that is merely too long gets an error of its own.
-    if (this.#reader.pending > ENDLESS * this.#maxLineBytes)
-      this.#end(new Error(`it sends a line without an end (${this.#reader.pending} bytes so far)`));
+    this.#arrived.push(data);
+    if (!this.#isReading) void this.#read();
+  }
+
+  /** Hands over what arrived, line by line: a flood of them must not keep other work of the process waiting. */
+  async #read(): Promise<void> {
+    this.#isReading = true;
+    for (let data = this.#arrived.shift(); data !== undefined && this.#isOpen; data = this.#arrived.shift()) {
+      this.#reader.push(data);
+      for (let line = this.#reader.next(); line !== undefined; line = this.#reader.next()) {
+        this.onLine(line, !this.#reader.isTooLong(line));
+        const turn = fairTurn();
+        if (turn === undefined) continue;
+        this.#link?.pause?.();
+        await turn;
+        if (!this.#isOpen) return;
+        this.#link?.resume?.();
+      }
+      // One that is merely too long gets an error of its own.
+      if (this.#reader.pending > ENDLESS * this.#maxLineBytes)
+        this.#end(new Error(`it sends a line without an end (${this.#reader.pending} bytes so far)`));
+    }
+    this.#isReading = false;
+    this.#afterReading?.();
+  }
+
+  /** What the host sent before its end counts: the end is told behind it. */
+  #hungUp(error: Error | undefined): void {
+    if (!this.#isReading) this.#end(error);
+    else this.#afterReading = () => this.#end(error);
   }
 
   #end(error: Error | undefined): void {

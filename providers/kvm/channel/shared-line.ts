@@ -50,6 +50,8 @@ export async function openOrJoin(
     return {
       isPart: true,
       write: (data, during) => link.write(data, during),
+      pause: () => link.pause?.(),
+      resume: () => link.resume?.(),
       ref: () => link.ref(),
       unref: () => link.unref(),
       close: () => link.close(),
