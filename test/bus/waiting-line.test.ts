@@ -46,4 +46,20 @@ describe("WaitingLine", () => {
     expect(process.memoryUsage().heapUsed - before).to.be.lessThan(1 << 20);
     expect(line.length).to.equal(100);
   });
+
+  it("keeps nothing of those who leave before their turn", () => {
+    const line = new WaitingLine<Buffer>();
+    const round = (): void => {
+      const items = Array.from({ length: 100 }, () => Buffer.alloc(100));
+      for (const item of items) line.push(item);
+      for (const item of items) line.remove(item);
+    };
+    for (let at = 0; at < 100; at++) round();
+    collectGarbage();
+    const before = process.memoryUsage().heapUsed;
+    for (let at = 0; at < 2_000; at++) round();
+    collectGarbage();
+    expect(process.memoryUsage().heapUsed - before).to.be.lessThan(1 << 20);
+    expect(line.shift()).to.equal(undefined);
+  });
 });
