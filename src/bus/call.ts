@@ -1,4 +1,4 @@
-import { onAbort } from "./abort.js";
+import { onAbort, pause } from "./abort.js";
 import { pvbusError } from "./errors.js";
 import { mayGoOn, waitTurn } from "./turn.js";
 
@@ -89,17 +89,14 @@ export class Call {
    * @throws PvbusError `ERR_ABORTED` as soon as the signal fires, `ERR_TIMEOUT` at the deadline
    */
   async sleep(ms: number, waitingFor?: string): Promise<void> {
-    this.check(waitingFor);
-    await new Promise<void>((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        forget();
-        resolve();
-      };
-      const timer = setTimeout(done, Math.min(ms, this.remainingMs, MAX_TIMER_MS));
-      const forget = onAbort(this.signal, done);
-    });
-    this.check(waitingFor);
+    const until = performance.now() + ms;
+    do {
+      this.check(waitingFor);
+      const left = Math.min(until - performance.now(), this.remainingMs, MAX_TIMER_MS);
+      // Rounded up, and looked at again: a timer may fire a fraction too early, which must not count as slept.
+      await pause(Math.ceil(left), this.signal);
+      this.check(waitingFor);
+    } while (performance.now() < until);
   }
 
   /**

@@ -181,12 +181,12 @@ describe("PvInterface", () => {
 
   it("counts the store's time against the limit of a listing, not its consumer's", async () => {
     const face = await memoryInterface();
-    const keys = ["guest/a", "guest/b", "guest/c", "guest/d"];
+    const keys = ["guest/a", "guest/b", "guest/c"];
     for (const key of keys) await face.write(key, "v");
     const listed: string[] = [];
-    for await (const { key } of face.list("guest/", { timeoutMs: 100 })) {
+    for await (const { key } of face.list("guest/", { timeoutMs: 500 })) {
       listed.push(key);
-      await new Promise((resolve) => setTimeout(resolve, 60));
+      await new Promise((resolve) => setTimeout(resolve, 300));
     }
     expect(listed).to.deep.equal(keys);
   });
@@ -202,7 +202,7 @@ describe("PvInterface", () => {
     }));
     await face.write("guest/a", "v");
     await face.write("guest/b", "v");
-    const entries = face.list("guest/", { timeoutMs: 50 });
+    const entries = face.list("guest/", { timeoutMs: 300 });
     expect((await entries.next()).value).to.include({ key: "guest/a" });
     expect(await codeOf(entries.next())).to.equal("ERR_TIMEOUT");
   });
@@ -257,9 +257,9 @@ describe("PvInterface", () => {
       const { user, system } = process.cpuUsage(began);
       return (user + system) / count;
     };
-    await took(20_000);
-    const few = Math.min(await took(20_000), await took(20_000));
-    const many = Math.min(await took(160_000), await took(160_000));
+    await took(4_000);
+    const few = Math.min(await took(4_000), await took(4_000));
+    const many = await took(32_000);
     // A square would make it eight times as much for each.
     expect(many).to.be.lessThan(4 * few);
   });
