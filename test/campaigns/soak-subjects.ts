@@ -22,6 +22,8 @@ import { backdoorStore, SimulatedVmx } from "../support/vmware.js";
 export interface Soaked {
   /** One operation each; each is done as often as the others. */
   readonly verbs: Readonly<Record<string, (round: number) => Promise<unknown>>>;
+  /** Forgets what simulators note of what they are asked, for tests to look at. */
+  readonly tidy?: (() => void) | undefined;
   /** Gives all back; then no descriptor may be left. */
   readonly close: () => Promise<void>;
 }
@@ -102,13 +104,19 @@ async function following(face: PvInterface, prefix: string): Promise<{ end: () =
   };
 }
 
-async function storeOf(face: PvInterface, front: string, prefix: string, end: () => Promise<void> | void) {
+async function storeOf(
+  face: PvInterface,
+  front: string,
+  prefix: string,
+  end: () => Promise<void> | void,
+  tidy?: () => void,
+): Promise<Soaked> {
   await fill(face, front);
   const close = async (): Promise<void> => {
     await face.close();
     await end();
   };
-  return { verbs: verbsOf(face, front, prefix), close };
+  return { verbs: verbsOf(face, front, prefix), close, tidy };
 }
 
 /** The verbs of a store, and watches of it: one that stays and others that come and go. */
@@ -120,6 +128,7 @@ async function watchedStore(
 ): Promise<Soaked> {
   const staying = await following(face, prefix);
   return {
+    ...soaked,
     verbs: {
       "change that is watched": (round) => face.write(`${front}${round % RECORDS}`, `${round}`),
       "watch that comes and goes": async () => (await following(face, `${front}1`)).end(),
@@ -159,7 +168,8 @@ const kvm = async (): Promise<{ soaked: Soaked; face: PvInterface }> => {
   await folder.serve(["vm"]);
   const provider = new KvmProvider(nodeHost({ platform: "linux", sysroot: folder.path }));
   const face = await faceOf(provider, { channel: "unix:/vm.sock" });
-  const soaked = await storeOf(face, "meta/k", "meta/", () => folder[Symbol.asyncDispose]());
+  const end = (): Promise<void> => folder[Symbol.asyncDispose]();
+  const soaked = await storeOf(face, "meta/k", "meta/", end, () => void folder.events.splice(0));
   return { soaked, face };
 };
 
@@ -187,6 +197,7 @@ export const SUBJECTS: Readonly<Record<string, () => Promise<Soaked>>> = {
         },
         "delete of nothing": () => daemon.delete(0, "none"),
       },
+      tidy: () => void daemon.lines.splice(0),
       close: async () => {
         await daemon.stop();
         rmSync(sysroot, { recursive: true });
@@ -233,17 +244,24 @@ export const SUBJECTS: Readonly<Record<string, () => Promise<Soaked>>> = {
   "VMware session": async () => {
     const vmx = await SimulatedVmx.start(new VmxHost());
     const face = await faceOf(new VmwareProvider(nodeHost()), { channel: vmx.channel });
-    return storeOf(face, "guestinfo.k", "guestinfo.", () => vmx[Symbol.asyncDispose]());
+    const end = (): Promise<void> => vmx[Symbol.asyncDispose]();
+    return storeOf(face, "guestinfo.k", "guestinfo.", end, () => void vmx.host.commands.splice(0));
   },
   "VMware DataSet": async () => {
     const vmx = await SimulatedVmx.start(new VmxHost());
     vmx.host.createDataSet("soak");
     const target = { channel: vmx.channel, options: { dataset: "soak" } };
     const face = await faceOf(new VmwareProvider(nodeHost()), target);
-    return storeOf(face, "k", "", () => vmx[Symbol.asyncDispose]());
+    const end = (): Promise<void> => vmx[Symbol.asyncDispose]();
+    return storeOf(face, "k", "", end, () => void vmx.host.commands.splice(0));
   },
   "VMware backdoor": async () => {
-    const { face } = sessionOf(backdoorStore(new VmxHost()).store);
-    return storeOf(face, "guestinfo.k", "guestinfo.", () => undefined);
+    const host = new VmxHost();
+    const { machine, store } = backdoorStore(host);
+    const tidy = (): void => {
+      host.commands.splice(0);
+      machine.traps.splice(0);
+    };
+    return storeOf(sessionOf(store).face, "guestinfo.k", "guestinfo.", () => undefined, tidy);
   },
 };

@@ -13,8 +13,8 @@ export class HostLine {
   onLine: (line: Line, isWhole: boolean) => void = () => undefined;
   /** Hears of the end, once. */
   onEnd: () => void = () => undefined;
-  /** Resolves at the end. */
-  readonly ended: Promise<void>;
+  /** A signal, no promise: that would keep all who ever waited for it. */
+  readonly #ending = new AbortController();
   readonly #name: string;
   readonly #maxLineBytes: number;
   readonly #reader: LineReader;
@@ -24,15 +24,11 @@ export class HostLine {
   #link: Link | undefined;
   #isOpen = true;
   #failure: Error | undefined;
-  #resolveEnded = (): void => undefined;
 
   private constructor(name: string, maxLineBytes: number) {
     this.#name = name;
     this.#maxLineBytes = maxLineBytes;
     this.#reader = new LineReader(maxLineBytes);
-    this.ended = new Promise((resolve) => {
-      this.#resolveEnded = resolve;
-    });
   }
 
   /** Opens a link. @throws as {@link Endpoint.open} */
@@ -45,6 +41,11 @@ export class HostLine {
     line.#link = await endpoint.open(events, call);
     if (!line.#isOpen) await line.#link.close();
     return line;
+  }
+
+  /** Fires at the end. */
+  get ended(): AbortSignal {
+    return this.#ending.signal;
   }
 
   /** Whether the other end is there, as far as is known. */
@@ -128,7 +129,7 @@ export class HostLine {
     this.#failure = error;
     // A write that waits for room would go on waiting.
     void this.#link?.close();
-    this.#resolveEnded();
+    this.#ending.abort();
     this.onEnd();
   }
 }

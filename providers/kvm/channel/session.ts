@@ -96,8 +96,8 @@ export class Session {
     return this.#line.isPart;
   }
 
-  /** Resolves when the session is over. */
-  get ended(): Promise<void> {
+  /** Fires when the session is over. */
+  get ended(): AbortSignal {
     return this.#line.ended;
   }
 

@@ -82,6 +82,7 @@ class ChannelWatch {
   #lease: Lease | undefined;
   #current: { readonly connected: Connected; readonly id: string } | undefined;
   #wake = (): void => undefined;
+  #forgetLink = (): void => undefined;
 
   constructor(parts: WatchParts, call: Call) {
     this.#parts = parts;
@@ -139,7 +140,7 @@ class ChannelWatch {
       throw pvbusError("ERR_BUSY", "the host allows no further watch on this channel; end one first");
     }
     this.#current = { connected, id };
-    void connected.session.ended.then(() => this.#wake());
+    this.#forgetLink = onAbort(connected.session.ended, () => this.#wake());
     return true;
   }
 
@@ -238,6 +239,7 @@ class ChannelWatch {
   }
 
   #leave(): void {
+    this.#forgetLink();
     const { connected, id } = this.#current ?? {};
     this.#current = undefined;
     this.#lease?.release();
