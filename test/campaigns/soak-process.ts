@@ -23,7 +23,7 @@ const WARM_UP = 0.3;
 
 async function figures(): Promise<Figures> {
   // What is freed by one turn of the event loop shows in the next.
-  for (let time = 0; time < 5; time++) {
+  for (let time = 0; time < 3; time++) {
     globalThis.gc?.();
     await new Promise((resolve) => setTimeout(resolve, 20));
   }

@@ -523,6 +523,16 @@ export const FAULTS: readonly SeededFault[] = [
       }
     },
   })),
+  row(
+    "each call listens to the signal for itself",
+    "lets many calls share a signal, without a warning of Node's",
+    (sound) => ({
+      read: async (key, call) => {
+        call.signal?.addEventListener("abort", () => undefined);
+        return sound.read(key, call);
+      },
+    }),
+  ),
   row("chunks collide", "publishes short and split values", (sound) => ({
     portable: sound.portable && {
       ...sound.portable,
