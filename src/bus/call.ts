@@ -19,8 +19,9 @@ export const DEFAULT_TIMEOUT_MS = 10_000;
 /**
  * One running call as a provider sees it: its deadline and its signal.
  *
- * Duties of whoever receives one: call {@link Call.check} before each step that changes something, and wait only
- * through {@link Call.sleep} or with {@link Call.remainingMs} and {@link Call.signal}.
+ * Duties of whoever receives one: call {@link Call.check} before each step that changes something, ask
+ * {@link Call.turn} before each step of work that does not wait, and wait only through {@link Call.sleep},
+ * {@link Call.within} or with {@link Call.remainingMs}.
  */
 export class Call {
   /** The caller's signal. */
