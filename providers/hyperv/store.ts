@@ -1,4 +1,3 @@
-import { setMaxListeners } from "node:events";
 import type { Call } from "../../src/bus/call.js";
 import type { Capabilities } from "../../src/bus/capabilities.js";
 import { pvbusError } from "../../src/bus/errors.js";
@@ -49,7 +48,6 @@ export class HypervStore implements ProviderStore {
       guestKey: (namespace, name) => `Guest/${namespace}${separator}${name}`,
       chunkBytes: Math.min(HOST_LIMITS.valueUnits, system.capabilities.limits?.maxValueUnits ?? Infinity),
     };
-    setMaxListeners(0, this.#closing.signal);
   }
 
   /** Reads the bytes of a record up to its first NUL; of duplicates the last, which is what the host sees. */

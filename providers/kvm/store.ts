@@ -1,4 +1,3 @@
-import { setMaxListeners } from "node:events";
 import type { Call } from "../../src/bus/call.js";
 import type { Capabilities } from "../../src/bus/capabilities.js";
 import { pvbusError } from "../../src/bus/errors.js";
@@ -56,7 +55,6 @@ export class KvmStore implements ProviderStore {
     this.capabilities = parts.capabilities;
     this.channel = channel?.client.name;
     this.portable = portableLayout(parts);
-    setMaxListeners(0, this.#closing.signal);
     if (channel === undefined) return;
     // Only a channel changes anything, and only there anything changes.
     this.write = (key, value, call) => this.#write(channel, key, value, call);

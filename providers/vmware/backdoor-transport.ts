@@ -1,5 +1,6 @@
 import type { Call } from "../../src/bus/call.js";
 import { pvbusError } from "../../src/bus/errors.js";
+import { fairTurn } from "../../src/bus/turn.js";
 import type { BackdoorPort } from "../../src/native/backdoor-port.js";
 import { Channel, ChannelFailure, type Steps } from "./backdoor-channel.js";
 import { MAX_REPLY_BYTES } from "./rpci.js";
@@ -123,7 +124,9 @@ export class BackdoorTransport implements RpcTransport {
   async #drive<T>(steps: Steps<T>, call: Call | undefined): Promise<T> {
     let next = steps.next();
     while (next.done !== true) {
-      call?.check(WAITING);
+      // Port operations that do not wait for the host are executed at once, as many as there are.
+      const turn = call === undefined ? fairTurn() : call.turn(WAITING);
+      if (turn !== undefined) await turn;
       const results = this.#port.operate(next.value);
       next = steps.next(results instanceof Promise ? await results : results);
     }

@@ -1,4 +1,3 @@
-import { setMaxListeners } from "node:events";
 import { Call } from "../../src/bus/call.js";
 import type { Capabilities } from "../../src/bus/capabilities.js";
 import { pvbusError } from "../../src/bus/errors.js";
@@ -31,7 +30,6 @@ export class VmwareDataSetStore implements ProviderStore {
     this.#sets = new VmwareDataSets(session);
     this.#name = name;
     this.#options = options;
-    setMaxListeners(0, this.#closing.signal);
   }
 
   /** Reads a value. @throws PvbusError as {@link VmwareDataSets.get} */

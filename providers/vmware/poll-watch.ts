@@ -1,3 +1,4 @@
+import { pause } from "../../src/bus/abort.js";
 import type { Call } from "../../src/bus/call.js";
 import { PvbusError, type PvbusErrorCode, pvbusError } from "../../src/bus/errors.js";
 import type { RawEntry } from "../../src/bus/store.js";
@@ -36,7 +37,7 @@ export async function* watchByPolling(
     let before = await look();
     parts.ready();
     for (let wait = pollMs; ; wait = Math.min(wait * BACK_OFF, longestPollMs)) {
-      await pause(wait, call, closing);
+      await pause(Math.min(wait, call.remainingMs), call.signal, closing);
       if (closing.aborted) throw pvbusError("ERR_DISCONNECTED", "the store was closed; open the bus again");
       if (isOver()) return;
       const after = await lookAgain(look, closing);
@@ -64,22 +65,6 @@ async function lookAgain(
     if (!closing.aborted && PvbusError.is(error) && PASSING.includes(error.code)) return undefined;
     throw error;
   }
-}
-
-/** Waits for the time, the end of the call or the closing, whichever comes first. */
-function pause(ms: number, call: Call, closing: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      call.signal?.removeEventListener("abort", done);
-      closing.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, Math.min(ms, call.remainingMs));
-    call.signal?.addEventListener("abort", done);
-    closing.addEventListener("abort", done);
-    if (closing.aborted || call.signal?.aborted === true) done();
-  });
 }
 
 function* differences(

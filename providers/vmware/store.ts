@@ -1,4 +1,3 @@
-import { setMaxListeners } from "node:events";
 import { Call } from "../../src/bus/call.js";
 import type { Capabilities } from "../../src/bus/capabilities.js";
 import { pvbusError } from "../../src/bus/errors.js";
@@ -72,7 +71,6 @@ export class VmwareStore implements ProviderStore {
     this.dataSets = new VmwareDataSets(session);
     this.capabilities = guestinfoCapabilities(maxValueBytes);
     this.portable = guestinfoLayout(Math.min(CHUNK_BYTES, maxValueBytes));
-    setMaxListeners(0, this.#closing.signal);
   }
 
   /** Names the way of the last command: `vsock:0:976 from a privileged port`. */

@@ -1,11 +1,11 @@
 import { Call } from "../../src/bus/call.js";
 import { pvbusError } from "../../src/bus/errors.js";
 import { isSystemError } from "../../src/bus/system-error.js";
+import { WaitingLine } from "../../src/bus/waiting-line.js";
 import { MessageDecoder } from "./decoder.js";
 import type { Link, LinkEvents, LinkPurpose, Transport } from "./link.js";
 import { Outbox } from "./outbox.js";
 import type { Request } from "./request.js";
-import { WaitingLine } from "./waiting-line.js";
 import { HEADER_BYTES, typeName, XS } from "./wire.js";
 
 /** Requests ids are a serial number and, in these bits, the slot that the request waits in. */

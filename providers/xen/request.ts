@@ -1,3 +1,4 @@
+import { onAbort } from "../../src/bus/abort.js";
 import type { Call } from "../../src/bus/call.js";
 import { PvbusError, pvbusError } from "../../src/bus/errors.js";
 import { refusalError } from "./refusal.js";
@@ -37,7 +38,7 @@ export class Request<T = unknown> {
   #resolve!: (value: unknown) => void;
   #reject!: (error: unknown) => void;
   #call: Call | undefined;
-  #aborted: (() => void) | undefined;
+  #forget = (): void => undefined;
 
   /** @param text ASCII; strings are separated by NULs, the last one is added */
   constructor(operation: Operation<T>, text: string, value: Uint8Array = NOTHING, transactionId = 0) {
@@ -63,10 +64,7 @@ export class Request<T = unknown> {
     });
     this.#call = call;
     this.deadline = performance.now() + call.remainingMs;
-    if (call.signal !== undefined) {
-      this.#aborted = () => over(this);
-      call.signal.addEventListener("abort", this.#aborted, { once: true });
-    }
+    this.#forget = onAbort(call.signal, () => over(this));
     return promise;
   }
 
@@ -113,6 +111,6 @@ export class Request<T = unknown> {
 
   #end(): void {
     this.live = false;
-    if (this.#aborted !== undefined) this.#call?.signal?.removeEventListener("abort", this.#aborted);
+    this.#forget();
   }
 }

@@ -1,9 +1,10 @@
 import type { Call } from "../../src/bus/call.js";
+import { WaitingLine } from "../../src/bus/waiting-line.js";
 
 /** Lets so many in at a time, the others in the order in which they came. */
 export class Semaphore {
   #free: number;
-  readonly #waiting: (() => void)[] = [];
+  readonly #waiting = new WaitingLine<() => void>();
 
   /** @param places how many may be in */
   constructor(places: number) {
@@ -19,17 +20,20 @@ export class Semaphore {
       this.#free--;
       return;
     }
+    let isIn = false;
     let enter = (): void => undefined;
     const turn = new Promise<void>((resolve) => {
-      enter = resolve;
+      enter = () => {
+        isIn = true;
+        resolve();
+      };
     });
     this.#waiting.push(enter);
     try {
       await call.within(turn, waitingFor);
     } catch (error) {
-      const at = this.#waiting.indexOf(enter);
-      if (at >= 0) this.#waiting.splice(at, 1);
-      else this.leave();
+      this.#waiting.remove(enter);
+      if (isIn) this.leave();
       throw error;
     }
   }

@@ -11,6 +11,8 @@ export interface WatchSurroundings extends Surroundings {
   readonly access: XenStoreClient;
 }
 
+const A_CHANGE = "a change";
+
 /**
  * Turns the events of one watch, which say "look here again", into changes of keys. It knows which nodes there were: the
  * daemon tells of a removed tree by its top alone, of nodes made on the way to another one not at all.
@@ -104,11 +106,17 @@ export class StoreWatch {
   ): AsyncGenerator<RawEntry, void, undefined> {
     const now = new KnownTree();
     if ((await unlessRefused(this.#addTo(now, place))) === REFUSED) return;
-    for (const gone of [...before.paths()].filter((path) => now.at(path) === undefined)) {
-      this.#known.remove([...names, ...gone]);
-      yield* this.#tell([...names, ...gone], undefined);
+    const gone: string[][] = [];
+    for (const path of before.paths()) {
+      await this.#call.turn(A_CHANGE);
+      if (now.at(path) === undefined) gone.push(path);
+    }
+    for (const path of gone) {
+      this.#known.remove([...names, ...path]);
+      yield* this.#tell([...names, ...path], undefined);
     }
     for (const path of now.paths()) {
+      await this.#call.turn(A_CHANGE);
       const isNew = before.at(path) === undefined;
       if (isNew) this.#known.add([...names, ...path]);
       if (isNew || all) yield* this.#current([...names, ...path]);

@@ -1,5 +1,6 @@
 import type { Call } from "../../src/bus/call.js";
 import { PvbusError } from "../../src/bus/errors.js";
+import { fairSort } from "../../src/bus/fair-sort.js";
 import type { Logger } from "../../src/host/host.js";
 import type { XenStoreAccess } from "./access.js";
 import { childPlace, type KeySyntax, type Place } from "./keys.js";
@@ -61,7 +62,7 @@ async function* pages(
   { access, syntax, logger }: Surroundings,
   call: Call,
 ): AsyncGenerator<Found, void, undefined> {
-  const sorted = [...names].sort();
+  const sorted = await fairSort(names, call);
   for (let from = 0; from < sorted.length; from += PAGE) {
     const looks: Promise<Found | undefined>[] = [];
     for (const name of sorted.slice(from, from + PAGE)) {

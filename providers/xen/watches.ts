@@ -1,4 +1,3 @@
-import { setMaxListeners } from "node:events";
 import { Call } from "../../src/bus/call.js";
 import { PvbusError, pvbusError } from "../../src/bus/errors.js";
 import type { Logger } from "../../src/host/host.js";
@@ -115,7 +114,6 @@ export class Watches {
     this.#line = line;
     this.#most = most;
     this.#logger = logger;
-    setMaxListeners(0, this.#closing.signal);
   }
 
   /** Follows a path until the call is over: then it throws `ERR_ABORTED` or `ERR_TIMEOUT`. */

@@ -1,6 +1,6 @@
-import { onAbort } from "./abort.js";
+import { onAbort, pause } from "./abort.js";
 import { pvbusError } from "./errors.js";
-import { fairTurn } from "./turn.js";
+import { mayGoOn, waitTurn } from "./turn.js";
 
 /** What every call of the API accepts. */
 export interface CallOptions {
@@ -19,8 +19,9 @@ export const DEFAULT_TIMEOUT_MS = 10_000;
 /**
  * One running call as a provider sees it: its deadline and its signal.
  *
- * Duties of whoever receives one: call {@link Call.check} before each step that changes something, and wait only
- * through {@link Call.sleep} or with {@link Call.remainingMs} and {@link Call.signal}.
+ * Duties of whoever receives one: call {@link Call.check} before each step that changes something, ask
+ * {@link Call.turn} before each step of work that does not wait, and wait only through {@link Call.sleep},
+ * {@link Call.within} or with {@link Call.remainingMs}.
  */
 export class Call {
   /** The caller's signal. */
@@ -56,13 +57,14 @@ export class Call {
 
   /**
    * To be asked before each step of synchronous work: checks the call, and gives the event loop its turn where this
-   * process's calls have kept it for too long, so that timers fire and a signal is honoured within 10 ms.
+   * process's calls have kept it for too long, so that timers fire and a signal is honoured within 10 ms, also while
+   * the call waits for its turn.
    * @returns undefined when there is time left; else a promise to wait for before going on
    * @throws PvbusError as {@link Call.check}, at once or through the promise
    */
   turn(waitingFor?: string): Promise<void> | undefined {
     this.check(waitingFor);
-    return fairTurn()?.then(() => this.check(waitingFor));
+    return mayGoOn() ? undefined : this.#takeTurn(waitingFor);
   }
 
   /**
@@ -88,21 +90,19 @@ export class Call {
    * @throws PvbusError `ERR_ABORTED` as soon as the signal fires, `ERR_TIMEOUT` at the deadline
    */
   async sleep(ms: number, waitingFor?: string): Promise<void> {
-    this.check(waitingFor);
-    await new Promise<void>((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        forget();
-        resolve();
-      };
-      const timer = setTimeout(done, Math.min(ms, this.remainingMs, MAX_TIMER_MS));
-      const forget = onAbort(this.signal, done);
-    });
-    this.check(waitingFor);
+    const until = performance.now() + ms;
+    do {
+      this.check(waitingFor);
+      const left = Math.min(until - performance.now(), this.remainingMs, MAX_TIMER_MS);
+      // Rounded up, and looked at again: a timer may fire a fraction too early, which must not count as slept.
+      await pause(Math.ceil(left), this.signal);
+      this.check(waitingFor);
+    } while (performance.now() < until);
   }
 
   /**
-   * Waits for a promise that knows nothing of this call; it goes on by itself when the call is over first.
+   * Waits for a promise that knows nothing of this call; it goes on by itself when the call is over first. A promise
+   * that lives long keeps what waited for it: give each waiting one of its own.
    * @throws PvbusError `ERR_ABORTED` as soon as the signal fires, `ERR_TIMEOUT` at the deadline
    */
   async within<T>(promise: Promise<T>, waitingFor?: string): Promise<T> {
@@ -115,6 +115,27 @@ export class Call {
       if (first !== undefined) return first.value;
       this.check(waitingFor);
     }
+  }
+
+  /** By hand, since thousands of calls may wait here at a time. */
+  #takeTurn(waitingFor: string | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const goOn = (): void => {
+        clearTimeout(timer);
+        forget();
+        leave();
+        try {
+          this.check(waitingFor);
+          resolve();
+        } catch (error) {
+          reject(error);
+        }
+      };
+      const leave = waitTurn(goOn);
+      const ms = this.remainingMs;
+      const timer = ms <= MAX_TIMER_MS ? setTimeout(goOn, Math.ceil(ms)) : undefined;
+      const forget = onAbort(this.signal, goOn);
+    });
   }
 
   /** Gives what came first; undefined for the end of the call, which a timer may report a fraction too early. */

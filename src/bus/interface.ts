@@ -7,6 +7,7 @@ import { PvbusError, pvbusError } from "./errors.js";
 import type { KernelStore } from "./kernel-store.js";
 import type { Provider, StoreTarget } from "./provider.js";
 import type { MachineFacts, ProviderStore, StoreChange, StoreEntry } from "./store.js";
+import { fairTurn, loopTurnIfDue } from "./turn.js";
 
 /** Options of {@link PvInterface.watch}. */
 export interface WatchOptions extends CallOptions {
@@ -33,6 +34,9 @@ export interface InterfaceParts {
  * hypervisor does not have reject with `ERR_NOT_SUPPORTED`.
  *
  * Every call accepts {@link CallOptions}; every failure is a {@link PvbusError} that names this interface and the key.
+ * No call, and no loop of awaited calls, keeps other work of the process waiting for more than 10 ms, and a signal is
+ * honoured within that time: each call, each entry of a listing and each change of a watch gives the event loop its turn
+ * when it is due.
  */
 export class PvInterface implements AsyncDisposable {
   /** Number in probe order, the n of `/dev/pvbus<n>`. */
@@ -126,24 +130,28 @@ export class PvInterface implements AsyncDisposable {
   }
 
   /**
-   * Lists the pairs below a prefix, page by page.
+   * Lists the pairs below a prefix, page by page. `timeoutMs` is for the store's time until the next entry: it begins
+   * again whenever the loop asks for one, and the time that the loop's body takes does not count.
    * @param prefix a pool or path with or without its final slash; empty: everything
    * @throws PvbusError as {@link PvInterface.read}, while iterating
    */
   async *list(prefix = "", options?: CallOptions): AsyncGenerator<StoreEntry, void, undefined> {
-    const call = new Call(options);
     try {
+      const call = new Call(options);
+      await this.#begin(call);
       const store = await this.#ready("list", call);
       checkText(prefix);
       const entries = store.list?.(prefix, call);
       if (entries === undefined) throw this.#missing("list");
       for await (const entry of entries) {
         yield withText(entry);
+        call.renew();
         this.#checkOpen();
-        call.check("the listing");
+        const turn = call.turn("the listing");
+        if (turn !== undefined) await turn;
       }
     } catch (error) {
-      throw this.#decorate(error, prefix);
+      throw await this.#failed(error, prefix);
     }
   }
 
@@ -153,11 +161,12 @@ export class PvInterface implements AsyncDisposable {
    * @throws PvbusError as {@link PvInterface.read}, while iterating
    */
   async *watch(prefix = "", options: WatchOptions = {}): AsyncGenerator<StoreChange, void, undefined> {
-    const { ready, ...callOptions } = options;
-    if (ready !== undefined && typeof ready !== "function") throw new TypeError("ready must be a function");
-    const call = new Call(callOptions, Number.POSITIVE_INFINITY);
+    let call: Call | undefined;
     try {
-      if (call.signal?.aborted) return;
+      const { ready, ...callOptions } = options;
+      if (ready !== undefined && typeof ready !== "function") throw new TypeError("ready must be a function");
+      call = new Call(callOptions, Number.POSITIVE_INFINITY);
+      await this.#begin(call);
       const store = await this.#ready("watch", call);
       checkText(prefix);
       const hooks = { ready: ready ?? (() => undefined) };
@@ -167,27 +176,25 @@ export class PvInterface implements AsyncDisposable {
         const { key, value, ...rest } = withText(entry);
         yield { key, value, ...rest };
         this.#checkOpen();
+        const turn = call.turn("a change");
+        if (turn !== undefined) await turn;
       }
       if (!isOver(call)) this.#checkOpen();
     } catch (error) {
-      if (
-        PvbusError.is(error) &&
-        (error.code === "ERR_ABORTED" || error.code === "ERR_TIMEOUT") &&
-        isOver(call)
-      )
-        return;
-      throw this.#decorate(error, prefix);
+      const failure = await this.#failed(error, prefix);
+      if (call === undefined || !isEnd(error, call)) throw failure;
     }
   }
 
   /** Resolves with what the host tells about this machine; an empty object where it tells nothing. */
   async facts(options?: CallOptions): Promise<MachineFacts> {
-    const call = new Call(options);
     try {
+      const call = new Call(options);
+      await this.#begin(call);
       const store = await this.#open(call);
       return (await store.facts?.(call)) ?? {};
     } catch (error) {
-      throw this.#decorate(error);
+      throw await this.#failed(error);
     }
   }
 
@@ -197,14 +204,17 @@ export class PvInterface implements AsyncDisposable {
    */
   async store<T extends ProviderStore = ProviderStore>(options?: CallOptions): Promise<T> {
     try {
-      return (await this.#open(new Call(options))) as T;
+      const call = new Call(options);
+      await this.#begin(call);
+      return (await this.#open(call)) as T;
     } catch (error) {
-      throw this.#decorate(error);
+      throw await this.#failed(error);
     }
   }
 
   /** Checks what the store needs on this machine; undefined where no provider can tell. */
   async diagnose(): Promise<readonly Diagnosis[] | undefined> {
+    await fairTurn();
     return this.#provider?.diagnose?.(this.#target);
   }
 
@@ -221,9 +231,10 @@ export class PvInterface implements AsyncDisposable {
     this.#store = undefined;
     this.#opened = undefined;
     try {
+      await fairTurn();
       if (store !== undefined) await (await store.catch(() => undefined))?.close();
     } catch (error) {
-      throw this.#decorate(error);
+      throw await this.#failed(error);
     }
   }
 
@@ -238,8 +249,10 @@ export class PvInterface implements AsyncDisposable {
     options: CallOptions | undefined,
     operation: (store: ProviderStore, call: Call) => Promise<T> | undefined,
   ): Promise<T | undefined> {
-    const call = new Call(options);
     try {
+      const call = new Call(options);
+      const turn = this.#begin(call);
+      if (turn !== undefined) await turn;
       checkText(key);
       if (key === "") throw pvbusError("ERR_KEY_INVALID", "the key is empty; give a full native key");
       const store = this.#ready(verb, call);
@@ -248,14 +261,18 @@ export class PvInterface implements AsyncDisposable {
       if (result === undefined) throw this.#missing(verb);
       return await result;
     } catch (error) {
-      throw this.#decorate(error, key);
+      throw await this.#failed(error, key);
     }
+  }
+
+  /** The gate of every call: whatever a loop calls, the event loop has its turn in time. */
+  #begin(call: Call): Promise<void> | undefined {
+    return call.turn("the start of the call");
   }
 
   /** Gives the open store when it has the verb; synchronously once it is open, so that a read costs no extra turn. */
   #ready(verb: keyof Verbs, call: Call): ProviderStore | Promise<ProviderStore> {
     this.#checkOpen();
-    call.check("the start of the call");
     if (!this.capabilities[verb]) {
       const why =
         this.#provider === undefined
@@ -311,12 +328,20 @@ export class PvInterface implements AsyncDisposable {
     }
   }
 
-  #decorate(error: unknown, key?: string): unknown {
+  /** Gives the error to be thrown. A call that fails at once passes the gate too: its caller may try for ever. */
+  async #failed(error: unknown, key?: string): Promise<unknown> {
+    await loopTurnIfDue();
     if (!PvbusError.is(error)) return error;
     error.interface ??= this.name;
     if (key !== undefined && key !== "") error.key ??= key;
     return error;
   }
+}
+
+/** Tells whether an error is only the end of the call. */
+function isEnd(error: unknown, call: Call): boolean {
+  if (!PvbusError.is(error)) return false;
+  return (error.code === "ERR_ABORTED" || error.code === "ERR_TIMEOUT") && isOver(call);
 }
 
 function isOver(call: Call): boolean {

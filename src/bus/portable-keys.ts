@@ -5,6 +5,7 @@ import { checkName, checkNamespace, MAX_PORTABLE_BYTES, MIN_CHUNK_BYTES } from "
 import { PortablePlace } from "./portable-place.js";
 import { inTurn, publishValue, removeValue } from "./portable-publisher.js";
 import type { MachineFacts, PortableLayout } from "./store.js";
+import { fairly } from "./turn.js";
 
 /** A place that cannot hold such a key holds no such value. */
 const NOT_THERE: readonly PvbusErrorCode[] = ["ERR_KEY_INVALID", "ERR_KEY_TOO_LONG"];
@@ -55,23 +56,25 @@ export class PortableView {
 
   /** Gives the same as {@link PortableView.get} as bytes, for hosts that give files. */
   async getBytes(name: string, options?: CallOptions): Promise<Uint8Array | undefined> {
-    checkName(name);
-    const call = new Call(options);
-    const layout = await this.#layout(call);
-    let notAsked: unknown;
-    for (const at of layout.hostKeys(this.namespace, name).keys()) {
-      const keyOf = (each: string): string => layout.hostKeys(this.namespace, each)[at] ?? "";
-      try {
-        const value = await new PortablePlace(this.#target, call, name, keyOf).readWhole();
-        if (value !== undefined) return value;
-      } catch (error) {
-        if (!PvbusError.is(error)) throw error;
-        if (NOT_ASKED.includes(error.code)) notAsked ??= error;
-        else if (!NOT_THERE.includes(error.code)) throw error;
+    return fairly(async () => {
+      checkName(name);
+      const call = new Call(options);
+      const layout = await this.#layout(call);
+      let notAsked: unknown;
+      for (const at of layout.hostKeys(this.namespace, name).keys()) {
+        const keyOf = (each: string): string => layout.hostKeys(this.namespace, each)[at] ?? "";
+        try {
+          const value = await new PortablePlace(this.#target, call, name, keyOf).readWhole();
+          if (value !== undefined) return value;
+        } catch (error) {
+          if (!PvbusError.is(error)) throw error;
+          if (NOT_ASKED.includes(error.code)) notAsked ??= error;
+          else if (!NOT_THERE.includes(error.code)) throw error;
+        }
       }
-    }
-    if (notAsked !== undefined) throw notAsked;
-    return undefined;
+      if (notAsked !== undefined) throw notAsked;
+      return undefined;
+    });
   }
 
   /**
@@ -82,19 +85,23 @@ export class PortableView {
    * the value of before stays readable
    */
   async publish(name: string, value: string, options?: CallOptions): Promise<void> {
-    checkName(name);
-    const bytes = textBytes(value);
-    const call = new Call(options);
-    const { chunkBytes, place } = await this.#guestPlace(name, call);
-    await inTurn(this.#target, place.key, call, () => publishValue(place, bytes, chunkBytes));
+    return fairly(async () => {
+      checkName(name);
+      const bytes = textBytes(value);
+      const call = new Call(options);
+      const { chunkBytes, place } = await this.#guestPlace(name, call);
+      await inTurn(this.#target, place.key, call, () => publishValue(place, bytes, chunkBytes));
+    });
   }
 
   /** Gives back what the guest published under a name; undefined when nothing. Errors are those of {@link PortableView.get}. */
   async published(name: string, options?: CallOptions): Promise<string | undefined> {
-    checkName(name);
-    const { place } = await this.#guestPlace(name, new Call(options));
-    const bytes = await place.readWhole();
-    return bytes === undefined ? undefined : decoder.decode(bytes);
+    return fairly(async () => {
+      checkName(name);
+      const { place } = await this.#guestPlace(name, new Call(options));
+      const bytes = await place.readWhole();
+      return bytes === undefined ? undefined : decoder.decode(bytes);
+    });
   }
 
   /**
@@ -102,10 +109,12 @@ export class PortableView {
    * @returns whether there was one
    */
   async unpublish(name: string, options?: CallOptions): Promise<boolean> {
-    checkName(name);
-    const call = new Call(options);
-    const { place } = await this.#guestPlace(name, call);
-    return inTurn(this.#target, place.key, call, () => removeValue(place));
+    return fairly(async () => {
+      checkName(name);
+      const call = new Call(options);
+      const { place } = await this.#guestPlace(name, call);
+      return inTurn(this.#target, place.key, call, () => removeValue(place));
+    });
   }
 
   /** Gives what the host tells about this machine: VM name, VM id, host name, where known. */
@@ -141,15 +150,19 @@ export class PortableView {
 
 function textBytes(value: string): Uint8Array {
   if (typeof value !== "string") throw new TypeError("a portable value must be a string");
+  // A character is one byte at least: what is far too long is not even looked through.
+  if (value.length > MAX_PORTABLE_BYTES) throw tooLong(`${value.length} characters`);
   if (!value.isWellFormed() || value.includes("\0")) {
     throw pvbusError("ERR_VALUE_INVALID", "the value holds a NUL or a lone surrogate; encode it (base64)");
   }
   const bytes = new TextEncoder().encode(value);
-  if (bytes.length > MAX_PORTABLE_BYTES) {
-    throw pvbusError(
-      "ERR_VALUE_TOO_LONG",
-      `the value has ${bytes.length} bytes, portable values have ${MAX_PORTABLE_BYTES} at most; publish a link to it`,
-    );
-  }
+  if (bytes.length > MAX_PORTABLE_BYTES) throw tooLong(`${bytes.length} bytes`);
   return bytes;
+}
+
+function tooLong(size: string): PvbusError {
+  return pvbusError(
+    "ERR_VALUE_TOO_LONG",
+    `the value has ${size}, portable values have ${MAX_PORTABLE_BYTES} bytes at most; publish a link to it`,
+  );
 }

@@ -13,6 +13,8 @@ const ALPHABET = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 export const MAX_PORTABLE_BYTES = 1024 * 1024;
 /** Most chunks of one set. */
 const MAX_CHUNKS = 9999;
+/** What is hashed without a pause. */
+const HASHED_BYTES = 128 * 1024;
 /** A native key must take a head record. */
 export const MIN_CHUNK_BYTES = 64;
 
@@ -99,8 +101,16 @@ export function splitText(bytes: Uint8Array, chunkBytes: number): Uint8Array[] {
   return chunks;
 }
 
-/** Gives the checksum of a whole value. node:crypto loads on first use: most programs split nothing. */
-export async function checksum(bytes: Uint8Array): Promise<string> {
+/**
+ * Gives the checksum of a whole value. node:crypto loads on first use: most programs split nothing.
+ * @param turn asked before each piece; a slow machine needs milliseconds for one
+ */
+export async function checksum(bytes: Uint8Array, turn: () => Promise<void> | undefined): Promise<string> {
   const { createHash } = await import("node:crypto");
-  return createHash("sha256").update(bytes).digest("hex").slice(0, 32);
+  const hash = createHash("sha256");
+  for (let at = 0; at < bytes.length; at += HASHED_BYTES) {
+    await turn();
+    hash.update(bytes.subarray(at, at + HASHED_BYTES));
+  }
+  return hash.digest("hex").slice(0, 32);
 }

@@ -1,15 +1,8 @@
 import type { Call } from "./call.js";
 import type { PvInterface } from "./interface.js";
-import {
-  checksum,
-  decodeHead,
-  encodeHead,
-  isMarked,
-  type SetHead,
-  type Slot,
-  splitText,
-} from "./portable-layout.js";
+import { decodeHead, encodeHead, isMarked, type SetHead, type Slot, splitText } from "./portable-layout.js";
 import type { PortablePlace } from "./portable-place.js";
+import { SerialQueue } from "./serial-queue.js";
 
 /** How often a set is published again when another process published the same name at the same time. */
 const ATTEMPTS = 8;
@@ -26,7 +19,7 @@ export async function publishValue(
 ): Promise<void> {
   if (isPlain(value, chunkBytes)) return publishPlain(place, value);
   const chunks = splitText(value, chunkBytes);
-  const sum = await checksum(value);
+  const sum = await place.checksum(value);
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
     const old = await headOf(place);
     const slot = old?.slot === "a" ? "b" : "a";
@@ -112,16 +105,22 @@ function other(slot: Slot): Slot {
 }
 
 /** Publishers of this process by interface and native key: they take turns, the last called wins. */
-const TURNS = new WeakMap<PvInterface, Map<string, Promise<unknown>>>();
+const QUEUES = new WeakMap<PvInterface, Map<string, SerialQueue>>();
 
 /** Runs `work` after whatever was asked for the same key before; the call's end ends the waiting. */
-export function inTurn<T>(target: PvInterface, key: string, call: Call, work: () => Promise<T>): Promise<T> {
-  const turns = TURNS.get(target) ?? new Map<string, Promise<unknown>>();
-  TURNS.set(target, turns);
-  const before = turns.get(key) ?? Promise.resolve();
-  const mine = call.within(before, `the turn to publish "${key}"`).then(work);
-  const both = Promise.allSettled([before, mine]);
-  turns.set(key, both);
-  void both.then(() => turns.get(key) === both && turns.delete(key));
-  return mine;
+export async function inTurn<T>(
+  target: PvInterface,
+  key: string,
+  call: Call,
+  work: () => Promise<T>,
+): Promise<T> {
+  const queues = QUEUES.get(target) ?? new Map<string, SerialQueue>();
+  QUEUES.set(target, queues);
+  const queue = queues.get(key) ?? new SerialQueue();
+  queues.set(key, queue);
+  try {
+    return await queue.run(call, `the turn to publish "${key}"`, work);
+  } finally {
+    if (!queue.busy) queues.delete(key);
+  }
 }

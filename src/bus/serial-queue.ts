@@ -1,8 +1,12 @@
 import type { Call } from "./call.js";
+import { WaitingLine } from "./waiting-line.js";
 
-/** Runs one piece of work after the other, in the order in which they came; remembers nothing of what is done. */
+/**
+ * Runs one piece of work after the other, in the order in which they came; remembers nothing of what is done. Work that
+ * waits for other work of the same queue waits for itself.
+ */
 export class SerialQueue {
-  readonly #waiting = new Set<() => void>();
+  readonly #waiting = new WaitingLine<() => void>();
   #busy = false;
 
   /** Whether anything runs. */
@@ -13,10 +17,11 @@ export class SerialQueue {
   /**
    * Runs the work when its turn has come.
    * @param waitingFor what it waits for, in words
-   * @throws PvbusError `ERR_TIMEOUT` or `ERR_ABORTED` while waiting (the work is not begun), and what the work throws
+   * @throws PvbusError `ERR_TIMEOUT` or `ERR_ABORTED` before its turn (the work is not begun), and what the work throws
    */
   async run<T>(call: Call, waitingFor: string, work: () => T | Promise<T>): Promise<T> {
     if (this.#busy) await this.#turn(call, waitingFor);
+    else call.check(waitingFor);
     this.#busy = true;
     try {
       return await work();
@@ -28,7 +33,7 @@ export class SerialQueue {
   /** Resolves when what was asked for so far is done. */
   async idle(): Promise<void> {
     if (!this.#busy) return;
-    await new Promise<void>((resolve) => this.#waiting.add(resolve));
+    await new Promise<void>((resolve) => this.#waiting.push(resolve));
     this.#next();
   }
 
@@ -41,11 +46,11 @@ export class SerialQueue {
         resolve();
       };
     });
-    this.#waiting.add(grant);
+    this.#waiting.push(grant);
     try {
       await call.within(mine, waitingFor);
     } catch (error) {
-      this.#waiting.delete(grant);
+      this.#waiting.remove(grant);
       if (granted) this.#next();
       throw error;
     }
@@ -53,11 +58,8 @@ export class SerialQueue {
 
   /** The queue stays busy while it is handed on, so that nobody slips in between. */
   #next(): void {
-    const [first] = this.#waiting;
-    if (first === undefined) this.#busy = false;
-    else {
-      this.#waiting.delete(first);
-      first();
-    }
+    const next = this.#waiting.shift();
+    if (next === undefined) this.#busy = false;
+    else next();
   }
 }

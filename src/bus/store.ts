@@ -52,7 +52,8 @@ export interface WatchHooks {
  * already checked types, empty keys, NULs and lone surrogates, so hooks see complete arguments only.
  *
  * Duties: a verb exists exactly where {@link Capabilities} says so; values are the stored bytes; every wait goes
- * through the {@link Call}; sizes are checked before anything is written; after `close` every verb rejects with
+ * through the {@link Call}, and work of more than a few milliseconds without a wait asks {@link Call.turn} before each
+ * step; sizes are checked before anything is written; after `close` every verb rejects with
  * `ERR_DISCONNECTED`; errors are PvbusErrors (interface and key are filled in by the caller).
  */
 export interface ProviderStore {
@@ -64,7 +65,10 @@ export interface ProviderStore {
   write?(key: string, value: Uint8Array, call: Call): Promise<void>;
   /** Resolves with whether the key was there. */
   delete?(key: string, call: Call): Promise<boolean>;
-  /** Yields the pairs whose native key lies below the prefix (empty: all), in the store's own order. */
+  /**
+   * Yields the pairs whose native key lies below the prefix (empty: all), in the store's own order. The call's limit begins
+   * again whenever the consumer comes back: use this call for every page, none that is derived from it at the start.
+   */
   list?(prefix: string, call: Call): AsyncIterable<RawEntry>;
   /** Yields changes below the prefix until the call is aborted or times out; then it returns without an error. */
   watch?(prefix: string, call: Call, hooks: WatchHooks): AsyncIterable<RawEntry>;

@@ -1,3 +1,4 @@
+import { onAbort } from "../bus/abort.js";
 import type { Call } from "../bus/call.js";
 import { closeDescriptor, duplicate } from "./descriptor.js";
 import type { Libc } from "./libc.js";
@@ -48,6 +49,7 @@ export async function whenReady(
   const own = duplicate(libc, fd);
   let source: PollSource | undefined;
   let over = (): void => undefined;
+  let forget = (): void => undefined;
   try {
     const best = pollMechanism(libc, own);
     const ready = new Promise<void>((resolve) => {
@@ -58,10 +60,10 @@ export async function whenReady(
         setImmediate(resolve);
       });
     });
-    until?.addEventListener("abort", over, { once: true });
+    forget = onAbort(until, over);
     await call.within(ready, waitingFor);
   } finally {
-    until?.removeEventListener("abort", over);
+    forget();
     await source?.close();
     closeDescriptor(libc, own);
   }

@@ -7,6 +7,7 @@ export type {
   MakeConformanceSubject,
 } from "./conformance/subject.js";
 export { describeProviderConformance } from "./conformance/suite.js";
+export type { ConformanceTrait } from "./conformance/trait.js";
 export { HypervHostSimulator, KvpHostError, type KvpItem } from "./hyperv-host.js";
 export type { KvmHostFault } from "./kvm-host/faults.js";
 export { type KvmHostDialect, type KvmHostSettings, KvmHostSimulator } from "./kvm-host/simulator.js";

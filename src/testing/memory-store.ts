@@ -1,3 +1,4 @@
+import { onAbort } from "../bus/abort.js";
 import type { Call } from "../bus/call.js";
 import type { Capabilities } from "../bus/capabilities.js";
 import { PvbusError, pvbusError } from "../bus/errors.js";
@@ -62,8 +63,7 @@ export class MemoryStore implements ProviderStore {
       if (isBelow(change.key, prefix)) changes.push(change);
       wake();
     });
-    const closed = (): void => wake();
-    this.#closing.signal.addEventListener("abort", closed);
+    const forget = onAbort(this.#closing.signal, () => wake());
     try {
       this.#check(call);
       hooks.ready();
@@ -79,7 +79,7 @@ export class MemoryStore implements ProviderStore {
       const over = PvbusError.is(error) && (error.code === "ERR_ABORTED" || error.code === "ERR_TIMEOUT");
       if (!over) throw error;
     } finally {
-      this.#closing.signal.removeEventListener("abort", closed);
+      forget();
       unfollow();
     }
   }

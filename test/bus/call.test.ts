@@ -41,6 +41,30 @@ describe("Call", () => {
     expect(new Set(await Promise.all(waits))).to.deep.equal(new Set(["ERR_TIMEOUT"]));
   });
 
+  it("always ends a sleep beyond the deadline there, and never sleeps less than it was asked to", async () => {
+    const sleeps = Array.from({ length: 300 }, (_, at) =>
+      codeOf(new Call({ timeoutMs: 1 + at / 60 }).sleep(60_000)),
+    );
+    expect(new Set(await Promise.all(sleeps))).to.deep.equal(new Set(["ERR_TIMEOUT"]));
+    const slept = await Promise.all(
+      Array.from({ length: 300 }, async (_, at) => {
+        const ms = at / 60;
+        const began = performance.now();
+        await new Call().sleep(ms);
+        return performance.now() - began - ms;
+      }),
+    );
+    expect(Math.min(...slept)).to.be.at.least(0);
+  });
+
+  it("counts from the beginning again when it is renewed, also while it waits", async () => {
+    const call = new Call({ timeoutMs: 40 });
+    setTimeout(() => call.renew(), 25);
+    const began = performance.now();
+    expect(await codeOf(call.within(never))).to.equal("ERR_TIMEOUT");
+    expect(performance.now() - began).to.be.at.least(60);
+  });
+
   it("gives what comes in time and leaves no listener behind", async () => {
     const { signal } = new AbortController();
     const call = new Call({ signal });

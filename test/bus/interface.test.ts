@@ -1,6 +1,8 @@
+import { getEventListeners } from "node:events";
 import { expect } from "chai";
 import { Call } from "../../src/bus/call.js";
 import { PvInterface } from "../../src/bus/interface.js";
+import { PortableView } from "../../src/bus/portable-keys.js";
 import type { Provider } from "../../src/bus/provider.js";
 import type { ProviderStore } from "../../src/bus/store.js";
 import { MemoryProvider, MemoryStore } from "../../src/testing/index.js";
@@ -175,5 +177,90 @@ describe("PvInterface", () => {
     for (const call of [face.read("a"), face.facts(), face.store()]) {
       expect(await codeOf(call)).to.equal("ERR_NOT_SUPPORTED");
     }
+  });
+
+  it("counts the store's time against the limit of a listing, not its consumer's", async () => {
+    const face = await memoryInterface();
+    const keys = ["guest/a", "guest/b", "guest/c"];
+    for (const key of keys) await face.write(key, "v");
+    const listed: string[] = [];
+    for await (const { key } of face.list("guest/", { timeoutMs: 500 })) {
+      listed.push(key);
+      await new Promise((resolve) => setTimeout(resolve, 300));
+    }
+    expect(listed).to.deep.equal(keys);
+  });
+
+  it("ends a listing whose store takes too long for one entry, also a later one", async () => {
+    const face = await memoryInterface(undefined, (store) => ({
+      async *list(prefix, call) {
+        for await (const entry of store.list?.(prefix, call) ?? []) {
+          yield entry;
+          await call.sleep(60_000, "the next entry");
+        }
+      },
+    }));
+    await face.write("guest/a", "v");
+    await face.write("guest/b", "v");
+    const entries = face.list("guest/", { timeoutMs: 300 });
+    expect((await entries.next()).value).to.include({ key: "guest/a" });
+    expect(await codeOf(entries.next())).to.equal("ERR_TIMEOUT");
+  });
+
+  it("lets timers fire and honours signals beside endless loops, also of calls that fail at once", async () => {
+    const face = await memoryInterface();
+    await face.write("guest/a", "v");
+    const closed = await memoryInterface();
+    await closed.close();
+    const aborted = { signal: AbortSignal.abort() };
+    const view = new PortableView(face, "com.example.agent");
+    const loops: Readonly<Record<string, (signal?: AbortSignal) => Promise<unknown>>> = {
+      read: (signal) => face.read("guest/a", { signal }),
+      write: (signal) => face.write("guest/a", "v", { signal }),
+      delete: (signal) => face.delete("guest/none", { signal }),
+      list: (signal) => face.list("", { signal }).next(),
+      facts: (signal) => face.facts({ signal }),
+      store: (signal) => face.store({ signal }),
+      "portable get": (signal) => view.get("name", { signal }),
+      "a bad key": () => codeOf(face.read("")),
+      "a closed interface": () => codeOf(closed.read("guest/a")),
+      "a signal that has fired": () => codeOf(face.read("guest/a", aborted)),
+      "no string": () => codeOf(face.read(7 as never)),
+      "a bad option": () => codeOf(face.read("guest/a", { timeoutMs: -1 })),
+      "a closed listing": () => codeOf(closed.list().next()),
+      "a bad name": () => codeOf(view.get("__")),
+      diagnose: () => face.diagnose(),
+      "closing twice": () => closed.close(),
+    };
+    for (const [name, call] of Object.entries(loops)) {
+      const abort = new AbortController();
+      const until = performance.now() + 2_000;
+      setTimeout(() => abort.abort(), 1);
+      while (!abort.signal.aborted && performance.now() < until)
+        await call(abort.signal).catch(() => undefined);
+      expect(abort.signal.aborted, `${name}: the timer fired`).to.equal(true);
+    }
+  });
+
+  it("ends thousands of calls under one signal in a time that grows as they do", async () => {
+    const face = await memoryInterface();
+    const took = async (count: number): Promise<number> => {
+      const abort = new AbortController();
+      const began = process.cpuUsage();
+      const calls = Array.from({ length: count }, () =>
+        codeOf(face.read("guest/a", { signal: abort.signal })),
+      );
+      expect(getEventListeners(abort.signal, "abort").length).to.be.at.most(1);
+      abort.abort();
+      const codes = await Promise.all(calls);
+      expect(codes.at(-1)).to.equal("ERR_ABORTED");
+      const { user, system } = process.cpuUsage(began);
+      return (user + system) / count;
+    };
+    await took(4_000);
+    const few = Math.min(await took(4_000), await took(4_000));
+    const many = await took(32_000);
+    // A square would make it eight times as much for each.
+    expect(many).to.be.lessThan(4 * few);
   });
 });

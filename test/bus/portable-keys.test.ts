@@ -1,9 +1,12 @@
 import { expect } from "chai";
 import fc from "fast-check";
+import { Call } from "../../src/bus/call.js";
+import type { PvbusError } from "../../src/bus/errors.js";
 import type { PvInterface } from "../../src/bus/interface.js";
 import { PortableView } from "../../src/bus/portable-keys.js";
 import type { ProviderStore } from "../../src/bus/store.js";
 import { MemoryProvider } from "../../src/testing/index.js";
+import { work } from "../support/event-loop.js";
 import { codeOf, memoryInterface } from "../support/memory-interface.js";
 
 const SPACE = "com.example.agent";
@@ -135,8 +138,11 @@ describe("PortableView", () => {
       ),
     );
     expect(outcomes.some(({ status }) => status === "fulfilled")).to.equal(true);
-    expect(values).to.include(await new PortableView(faces[0] as PvInterface, SPACE).published("value"));
     const own = new PortableView(faces[0] as PvInterface, SPACE);
+    const left = await own.published("value").catch((error: unknown) => (error as PvbusError).code);
+    expect([...values, "ERR_CONFLICT"]).to.include(left);
+    await own.publish("value", values[0] as string);
+    expect(await own.published("value")).to.equal(values[0]);
     await Promise.all(values.map((value) => own.publish("turns", value)));
     expect(await own.published("turns")).to.equal(values.at(-1));
   });
@@ -260,5 +266,38 @@ describe("PortableView", () => {
     expect(await face.read(KEY)).to.equal("pvbus-set-1 a 2 66 98c33edaa0ba4676552770291ccef9ea");
     expect(await face.read(`${KEY}__a_1`)).to.equal(`${"0123456789".repeat(6)}12`);
     expect(await face.read(`${KEY}__a_2`)).to.equal("\u20ac!");
+  });
+
+  it("lets timers fire while it publishes a mebibyte, and stops at its signal", async () => {
+    const provider = new MemoryProvider(undefined, { limits: { maxKeyBytes: 300, maxValueBytes: 1024 } });
+    // Stores that work in the process itself take about so long for a write.
+    const face = await memoryInterface(provider, (store) => ({
+      write: async (key, value, call) => {
+        work(0.5);
+        await store.write?.(key, value, call);
+      },
+    }));
+    const abort = new AbortController();
+    const publishing = codeOf(
+      new PortableView(face, SPACE).publish("value", "x".repeat(1 << 20), { signal: abort.signal }),
+    );
+    let fired = 0;
+    const timer = setInterval(() => {
+      if (++fired === 3) abort.abort();
+    }, 5);
+    expect(await publishing).to.equal("ERR_ABORTED");
+    clearInterval(timer);
+    const written = (await face.store()).list?.("", new Call());
+    let pieces = 0;
+    for await (const _ of written ?? []) pieces++;
+    // All 1024 pieces take half a second.
+    expect(pieces).to.be.lessThan(700);
+  });
+
+  it("refuses what is far too long without looking through it", async () => {
+    const view = new PortableView(await memoryInterface(), SPACE);
+    const began = performance.now();
+    expect(await codeOf(view.publish("value", "\u20ac".repeat(1 << 28)))).to.equal("ERR_VALUE_TOO_LONG");
+    expect(performance.now() - began).to.be.lessThan(100);
   });
 });

@@ -2,6 +2,7 @@ import type { Capabilities } from "../../src/bus/capabilities.js";
 import { PvbusError, pvbusError } from "../../src/bus/errors.js";
 import type { RawEntry } from "../../src/bus/store.js";
 import { HOSTILE_TEXTS } from "../../src/testing/conformance/hostile.js";
+import { work } from "./event-loop.js";
 import { busy, type Fault, HEEDLESS, heedless } from "./faulty-provider.js";
 
 const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -85,6 +86,53 @@ const hostileValue = (name: string, text: string): SeededFault =>
   row(`a value with ${name} is altered`, `survives ${name} as a value`, (sound) => ({
     write: (key, value, call) => sound.write(key, decode(value) === text ? encode("mended") : value, call),
   }));
+
+/** Longer than any timer may wait for its turn. */
+const TOO_LONG_MS = 80;
+
+/** A verb that does all of its work at once, and one that heeds no signal while it waits. */
+const starving = (
+  [
+    ["reads", "read"],
+    ["reads that find nothing", "read"],
+    ["writes", "write"],
+    ["insertions", "write"],
+    ["deletions that find nothing", "delete"],
+    ["listings", "list"],
+    ["refused writes", "write"],
+  ] as const
+).flatMap(([loop, verb]) => {
+  const before =
+    (act: () => void | Promise<void>): Fault =>
+    (sound) => ({
+      [verb]:
+        verb === "list"
+          ? async function* (...args: Parameters<typeof sound.list>) {
+              await act();
+              yield* sound.list(...args);
+            }
+          : async (...args: never[]) => {
+              await act();
+              return (sound[verb] as (...given: unknown[]) => unknown)(...args);
+            },
+    });
+  const rows = [
+    row(
+      `${loop} keep the event loop`,
+      `fairness › lets timers fire beside an endless loop of ${loop}`,
+      before(() => work(TOO_LONG_MS)),
+    ),
+  ];
+  if (loop !== "refused writes")
+    rows.push(
+      row(
+        `${loop} wait in spite of their signal`,
+        `fairness › ends an endless loop of ${loop} at its signal`,
+        before(() => new Promise((resolve) => setTimeout(resolve, TOO_LONG_MS))),
+      ),
+    );
+  return rows;
+});
 
 /** One fault for each clause of the suite that a store can break by itself. */
 export const FAULTS: readonly SeededFault[] = [
@@ -458,6 +506,33 @@ export const FAULTS: readonly SeededFault[] = [
       await sound.write(key, value, call);
     },
   })),
+  ...starving,
+  row("a watch keeps the event loop", "lets timers fire beside a watch of endless changes", (sound) => ({
+    watch: (prefix, call, hooks) =>
+      where(sound.watch(prefix, call, hooks), (entry) => {
+        work(TOO_LONG_MS);
+        return [entry];
+      }),
+  })),
+  row("a watch ends long after its signal", "ends a watch of endless changes at its signal", (sound) => ({
+    async *watch(prefix, call, hooks) {
+      try {
+        yield* sound.watch(prefix, call, hooks);
+      } finally {
+        await new Promise((resolve) => setTimeout(resolve, TOO_LONG_MS));
+      }
+    },
+  })),
+  row(
+    "each call listens to the signal for itself",
+    "lets many calls share a signal, without a warning of Node's",
+    (sound) => ({
+      read: async (key, call) => {
+        call.signal?.addEventListener("abort", () => undefined);
+        return sound.read(key, call);
+      },
+    }),
+  ),
   row("chunks collide", "publishes short and split values", (sound) => ({
     portable: sound.portable && {
       ...sound.portable,

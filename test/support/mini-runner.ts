@@ -32,13 +32,14 @@ export class MiniRunner implements ConformanceRunner {
     for (const { title, body } of this.#tests.filter((each) => only(each.title))) {
       let skipped = false;
       const context = {
+        test: { title },
         skip: () => {
           skipped = true;
         },
       };
       try {
         await body.call(context);
-        results.push({ title, outcome: skipped ? "skipped" : "passed" });
+        results.push({ title: context.test.title, outcome: skipped ? "skipped" : "passed" });
       } catch (error) {
         results.push({ title, outcome: "failed", error });
       }

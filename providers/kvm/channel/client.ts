@@ -1,12 +1,12 @@
 import { Call } from "../../../src/bus/call.js";
 import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
+import { SerialQueue } from "../../../src/bus/serial-queue.js";
 import { type Answer, decodeCapabilities, type HostCapabilities } from "../mdata/answer.js";
 import type { Request } from "../mdata/request.js";
 import type { Endpoint } from "./link.js";
 import { nobodyAnswers } from "./negotiation.js";
 import { Session, SessionOver } from "./session.js";
 import type { SharedLine } from "./shared-line.js";
-import { Turns } from "./turns.js";
 
 /** Times and sizes of a {@link ChannelClient}. */
 export interface ClientOptions {
@@ -50,7 +50,7 @@ export class ChannelClient {
   readonly #endpoint: Endpoint;
   readonly #options: ClientOptions;
   readonly #closing = new AbortController();
-  readonly #turns = new Turns();
+  readonly #turns = new SerialQueue();
   #connecting: Promise<Connected> | undefined;
   #connected: Connected | undefined;
   #users = 0;
@@ -92,7 +92,7 @@ export class ChannelClient {
         try {
           const what = "the turn on the metadata channel";
           return await (connected.host === undefined
-            ? this.#turns.take(call, what, () => work(connected))
+            ? this.#turns.run(call, what, () => work(connected))
             : work(connected));
         } catch (error) {
           const isUnsent = error instanceof SessionOver;

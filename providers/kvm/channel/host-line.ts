@@ -1,5 +1,6 @@
 import type { Call } from "../../../src/bus/call.js";
 import { type PvbusError, pvbusError } from "../../../src/bus/errors.js";
+import { fairTurn } from "../../../src/bus/turn.js";
 import { type Line, LineReader } from "../mdata/line-reader.js";
 import type { Endpoint, Link } from "./link.js";
 
@@ -12,32 +13,39 @@ export class HostLine {
   onLine: (line: Line, isWhole: boolean) => void = () => undefined;
   /** Hears of the end, once. */
   onEnd: () => void = () => undefined;
-  /** Resolves at the end. */
-  readonly ended: Promise<void>;
+  /** A signal, no promise: that would keep all who ever waited for it. */
+  readonly #ending = new AbortController();
   readonly #name: string;
   readonly #maxLineBytes: number;
   readonly #reader: LineReader;
+  readonly #arrived: Buffer[] = [];
+  #isReading = false;
+  #afterReading: (() => void) | undefined;
   #link: Link | undefined;
   #isOpen = true;
   #failure: Error | undefined;
-  #resolveEnded = (): void => undefined;
 
   private constructor(name: string, maxLineBytes: number) {
     this.#name = name;
     this.#maxLineBytes = maxLineBytes;
     this.#reader = new LineReader(maxLineBytes);
-    this.ended = new Promise((resolve) => {
-      this.#resolveEnded = resolve;
-    });
   }
 
   /** Opens a link. @throws as {@link Endpoint.open} */
   static async open(endpoint: Endpoint, maxLineBytes: number, call: Call): Promise<HostLine> {
     const line = new HostLine(endpoint.name, maxLineBytes);
-    const events = { onData: (data: Buffer) => line.#take(data), onEnd: (error?: Error) => line.#end(error) };
+    const events = {
+      onData: (data: Buffer) => line.#take(data),
+      onEnd: (error?: Error) => line.#hungUp(error),
+    };
     line.#link = await endpoint.open(events, call);
     if (!line.#isOpen) await line.#link.close();
     return line;
+  }
+
+  /** Fires at the end. */
+  get ended(): AbortSignal {
+    return this.#ending.signal;
   }
 
   /** Whether the other end is there, as far as is known. */
@@ -83,12 +91,36 @@ export class HostLine {
   }
 
   #take(data: Buffer): void {
-    this.#reader.push(data);
-    for (let line = this.#reader.next(); line !== undefined; line = this.#reader.next())
-      this.onLine(line, !this.#reader.isTooLong(line));
-    // One that is merely too long gets an error of its own.
-    if (this.#reader.pending > ENDLESS * this.#maxLineBytes)
-      this.#end(new Error(`it sends a line without an end (${this.#reader.pending} bytes so far)`));
+    this.#arrived.push(data);
+    if (!this.#isReading) void this.#read();
+  }
+
+  /** Hands over what arrived, line by line: a flood of them must not keep other work of the process waiting. */
+  async #read(): Promise<void> {
+    this.#isReading = true;
+    for (let data = this.#arrived.shift(); data !== undefined && this.#isOpen; data = this.#arrived.shift()) {
+      this.#reader.push(data);
+      for (let line = this.#reader.next(); line !== undefined; line = this.#reader.next()) {
+        this.onLine(line, !this.#reader.isTooLong(line));
+        const turn = fairTurn();
+        if (turn === undefined) continue;
+        this.#link?.pause?.();
+        await turn;
+        if (!this.#isOpen) return;
+        this.#link?.resume?.();
+      }
+      // One that is merely too long gets an error of its own.
+      if (this.#reader.pending > ENDLESS * this.#maxLineBytes)
+        this.#end(new Error(`it sends a line without an end (${this.#reader.pending} bytes so far)`));
+    }
+    this.#isReading = false;
+    this.#afterReading?.();
+  }
+
+  /** What the host sent before its end counts: the end is told behind it. */
+  #hungUp(error: Error | undefined): void {
+    if (!this.#isReading) this.#end(error);
+    else this.#afterReading = () => this.#end(error);
   }
 
   #end(error: Error | undefined): void {
@@ -97,7 +129,7 @@ export class HostLine {
     this.#failure = error;
     // A write that waits for room would go on waiting.
     void this.#link?.close();
-    this.#resolveEnded();
+    this.#ending.abort();
     this.onEnd();
   }
 }

@@ -14,6 +14,10 @@ export interface Link {
   readonly isPart?: boolean | undefined;
   /** Writes all bytes after those of earlier calls. A call that ends while it waits may leave the stream useless. */
   write(data: Uint8Array, call: Call): Promise<void>;
+  /** Asks for no more bytes for the moment, where the link can; some may come all the same. */
+  pause?(): void;
+  /** Takes that back. */
+  resume?(): void;
   /** Keeps the process alive, as at the beginning. */
   ref(): void;
   /** Lets the process end. */

@@ -11,6 +11,8 @@ import { refusal } from "./refusal.js";
 /** No host has more keys for one guest. */
 export const MAX_KEYS = 1_000_000;
 const LF = 0x0a;
+/** Keys of a listing that are looked at in a row. */
+const KEYS_A_TURN = 256;
 
 /** Keys and values on the host's side of the metadata channel. */
 export class MetadataChannel {
@@ -31,16 +33,22 @@ export class MetadataChannel {
   /** Gives the keys; hosts leave some of their own out. */
   async keys(call: Call): Promise<string[]> {
     const listing = carried("KEYS", await this.client.request({ command: "KEYS" }, call));
-    const bytes = Buffer.from(listing ?? []);
-    let lines = 1;
-    for (const byte of bytes) if (byte === LF) lines++;
-    if (lines > MAX_KEYS)
-      throw pvbusError(
-        "ERR_PROTOCOL",
-        `the host lists ${lines} keys, ${MAX_KEYS} are taken; look at the host`,
-      );
-    const names = bytes.toString("utf8").split("\n");
-    return [...new Set(names.filter(isChannelKey))];
+    const { buffer, byteOffset, length } = listing ?? new Uint8Array();
+    const bytes = Buffer.from(buffer, byteOffset, length);
+    const names = new Set<string>();
+    let lines = 0;
+    for (let at = 0; at < length; ) {
+      if (++lines > MAX_KEYS)
+        throw pvbusError("ERR_PROTOCOL", `the host lists more than ${MAX_KEYS} keys; look at the host`);
+      const found = bytes.indexOf(LF, at);
+      const end = found === -1 ? length : found;
+      const name = bytes.toString("utf8", at, end);
+      if (isChannelKey(name)) names.add(name);
+      at = end + 1;
+      // A turn costs more than a line.
+      if (lines % KEYS_A_TURN === 0) await call.turn("the list of keys");
+    }
+    return [...names];
   }
 
   /**

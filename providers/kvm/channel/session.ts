@@ -96,8 +96,8 @@ export class Session {
     return this.#line.isPart;
   }
 
-  /** Resolves when the session is over. */
-  get ended(): Promise<void> {
+  /** Fires when the session is over. */
+  get ended(): AbortSignal {
     return this.#line.ended;
   }
 
@@ -152,7 +152,7 @@ export class Session {
     answer.catch(() => undefined);
     const frame = encodeRequest(id, request);
     const sentAt = performance.now();
-    const repetition = this.#isShared ? this.#repeat(frame) : undefined;
+    const endRepetition = this.#isShared ? this.#repeat(frame) : undefined;
     try {
       await this.#line.write(frame, call);
       return await call.within(answer, ANSWER);
@@ -161,26 +161,23 @@ export class Session {
       if (performance.now() - Math.max(sentAt, this.#heardAt) > SILENT_MS) await this.close();
       throw error;
     } finally {
-      repetition?.abort();
+      endRepetition?.();
       this.#waiting.delete(id);
     }
   }
 
-  /** Writes a frame again and again until that is aborted. */
-  #repeat(frame: Buffer): AbortController {
-    const ending = new AbortController();
-    const { signal } = ending;
+  /** Writes a frame again and again. @returns what ends that */
+  #repeat(frame: Buffer): () => void {
+    let timer: NodeJS.Timeout | undefined;
     const again = (pause: number): void => {
-      if (signal.aborted) return;
-      const timer = setTimeout(() => {
+      timer = setTimeout(() => {
         // Not cut off by the answer, which would leave half a frame. Whoever waits hears of a line that is gone.
         this.#line.write(frame, new Call({ timeoutMs: LONGEST_WRITE_MS })).catch(() => undefined);
         again(2 * pause);
       }, pause).unref();
-      signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
     };
     again(REPEAT_MS);
-    return ending;
+    return () => clearTimeout(timer);
   }
 
   async #sendPlain(request: Request, call: Call): Promise<Answer> {

@@ -1,6 +1,7 @@
 import { lstatSync, mkdirSync, rmSync, type Stats } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { dirname } from "node:path";
+import { onAbort } from "../../../src/bus/abort.js";
 import { Call } from "../../../src/bus/call.js";
 import { PvbusError } from "../../../src/bus/errors.js";
 import { type Answer, encodeAnswer } from "../mdata/answer.js";
@@ -50,6 +51,8 @@ export async function openOrJoin(
     return {
       isPart: true,
       write: (data, during) => link.write(data, during),
+      pause: () => link.pause?.(),
+      resume: () => link.resume?.(),
       ref: () => link.ref(),
       unref: () => link.unref(),
       close: () => link.close(),
@@ -70,13 +73,13 @@ export class SharedLine {
     this.#socket = socket;
     this.#session = session;
     this.#maxLineBytes = maxLineBytes;
-    void session.ended.then(() => this.close());
     if (!this.#clearPlace()) return;
     this.#server = createServer((program) => this.#serve(program));
     this.#server.maxConnections = MAX_PROGRAMS;
     this.#server.on("error", () => this.close());
     this.#server.listen(socket);
     this.#server.unref();
+    onAbort(session.ended, () => this.close());
   }
 
   /** Lets nobody in any more and ends what there is; they open the line themselves then. */

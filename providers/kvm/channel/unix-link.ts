@@ -73,6 +73,14 @@ class SocketLink implements Link {
     }
   }
 
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#socket.resume();
+  }
+
   ref(): void {
     this.#socket.ref();
   }

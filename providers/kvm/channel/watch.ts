@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { onAbort, pause } from "../../../src/bus/abort.js";
 import { Call } from "../../../src/bus/call.js";
 import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
 import { isChannelKey } from "../keys.js";
@@ -72,6 +73,7 @@ class ChannelWatch {
   /** Ends the waiting of the watch: its call is over, or the store closes. */
   readonly #ending = new AbortController();
   readonly #deadline: NodeJS.Timeout | undefined;
+  #forget: readonly (() => void)[] = [];
   /** What is known of each key: a digest, so that large values cost nothing. */
   readonly #known = new Map<string, string>();
   readonly #noted = new Set<string>();
@@ -80,6 +82,7 @@ class ChannelWatch {
   #lease: Lease | undefined;
   #current: { readonly connected: Connected; readonly id: string } | undefined;
   #wake = (): void => undefined;
+  #forgetLink = (): void => undefined;
 
   constructor(parts: WatchParts, call: Call) {
     this.#parts = parts;
@@ -87,15 +90,13 @@ class ChannelWatch {
     // The consumer may never come back for more, so the end lets go by itself.
     const { remainingMs, signal } = call;
     this.#deadline = remainingMs < 2 ** 31 ? setTimeout(() => this.end(), remainingMs) : undefined;
-    signal?.addEventListener("abort", this.end);
-    parts.closing.addEventListener("abort", this.end);
+    this.#forget = [onAbort(signal, this.end), onAbort(parts.closing, this.end)];
   }
 
   /** Lets go of everything. */
   readonly end = (): void => {
     clearTimeout(this.#deadline);
-    this.#call.signal?.removeEventListener("abort", this.end);
-    this.#parts.closing.removeEventListener("abort", this.end);
+    for (const forget of this.#forget) forget();
     this.#ending.abort();
     this.#leave();
     this.#wake();
@@ -139,7 +140,7 @@ class ChannelWatch {
       throw pvbusError("ERR_BUSY", "the host allows no further watch on this channel; end one first");
     }
     this.#current = { connected, id };
-    void connected.session.ended.then(() => this.#wake());
+    this.#forgetLink = onAbort(connected.session.ended, () => this.#wake());
     return true;
   }
 
@@ -238,6 +239,7 @@ class ChannelWatch {
   }
 
   #leave(): void {
+    this.#forgetLink();
     const { connected, id } = this.#current ?? {};
     this.#current = undefined;
     this.#lease?.release();
@@ -273,17 +275,6 @@ function isOver(call: Call): boolean {
 export async function waitForEnd(call: Call, closing: AbortSignal, ready: () => void): Promise<void> {
   if (isOver(call)) return;
   ready();
-  await new Promise<void>((resolve) => {
-    const { remainingMs, signal } = call;
-    const done = (): void => {
-      clearInterval(timer);
-      signal?.removeEventListener("abort", done);
-      closing.removeEventListener("abort", done);
-      resolve();
-    };
-    // A timer keeps the process alive for whoever waits.
-    const timer = setInterval(done, Math.min(remainingMs, 2 ** 31 - 1));
-    signal?.addEventListener("abort", done);
-    closing.addEventListener("abort", done);
-  });
+  // Its timer keeps the process alive for whoever waits.
+  await pause(call.remainingMs, call.signal, closing);
 }

@@ -1,5 +1,6 @@
 import { chmod, chown, lstat, unlink } from "node:fs/promises";
 import { createConnection, createServer, type Server, type Socket } from "node:net";
+import { onAbort, pause } from "../../../src/bus/abort.js";
 import { pvbusError } from "../../../src/bus/errors.js";
 import { fromSystemError, isSystemError } from "../../../src/bus/system-error.js";
 
@@ -188,7 +189,7 @@ function answers(path: string): Promise<boolean> {
 function connect(path: string, { onConnection, onWaiting }: EndpointEvents): OpenEndpoint {
   const stop = new AbortController();
   const attempts = (async () => {
-    let pause = FIRST_WAIT_MS;
+    let waitMs = FIRST_WAIT_MS;
     let said = "";
     while (!stop.signal.aborted) {
       const outcome = await dial(path, stop.signal);
@@ -199,10 +200,10 @@ function connect(path: string, { onConnection, onWaiting }: EndpointEvents): Ope
         said = "";
         const began = performance.now();
         await onConnection(outcome);
-        if (performance.now() - began > GOOD_CONNECTION_MS) pause = FIRST_WAIT_MS;
+        if (performance.now() - began > GOOD_CONNECTION_MS) waitMs = FIRST_WAIT_MS;
       }
-      await wait(pause, stop.signal);
-      pause = Math.min(pause * 2, LONGEST_WAIT_MS);
+      await pause(waitMs, stop.signal);
+      waitMs = Math.min(waitMs * 2, LONGEST_WAIT_MS);
     }
   })();
   return {
@@ -221,28 +222,15 @@ function dial(path: string, signal: AbortSignal): Promise<Socket | string> {
       socket.destroy();
       resolve("aborted");
     };
-    signal.addEventListener("abort", abort, { once: true });
+    const forget = onAbort(signal, abort);
     socket.once("connect", () => {
-      signal.removeEventListener("abort", abort);
+      forget();
       socket.removeAllListeners("error");
       resolve(socket);
     });
     socket.once("error", (error: NodeJS.ErrnoException) => {
-      signal.removeEventListener("abort", abort);
+      forget();
       resolve(error.code ?? error.message);
     });
-  });
-}
-
-function wait(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done, { once: true });
-    if (signal.aborted) done();
   });
 }

@@ -1,4 +1,5 @@
 import type { Duplex } from "node:stream";
+import { fairTurn } from "../../../src/bus/turn.js";
 import { type Answer, encodeAnswer } from "../mdata/answer.js";
 import { base64Length } from "../mdata/base64.js";
 import { decodeFrame, decodeFrameHead, isFrame } from "../mdata/frame.js";
@@ -19,8 +20,6 @@ export interface SessionReports {
   onFault(error: unknown): void;
 }
 
-/** One connection may work that long before the others get their turn. */
-const TURN_MS = 1;
 /** Most keys whose changes wait for a guest that does not read. */
 const MAX_WAITING_CHANGES = 1024;
 /** Text around the payload of the longest frame. */
@@ -90,15 +89,11 @@ export class GuestSession {
 
   async #serve(chunk: Buffer): Promise<void> {
     this.#reader.push(chunk);
-    let turnEnds = performance.now() + TURN_MS;
     for (let line = this.#reader.next(); line !== undefined && !this.#ended; line = this.#reader.next()) {
       const answer = this.#answer(line);
       const bytes = answer instanceof Promise ? await answer : answer;
       if (bytes !== undefined && !this.#ended && !this.#stream.write(bytes)) await this.#drained();
-      if (performance.now() > turnEnds) {
-        await new Promise(setImmediate);
-        turnEnds = performance.now() + TURN_MS;
-      }
+      await fairTurn();
     }
     if (!this.#ended) this.#stream.resume();
   }
@@ -154,17 +149,21 @@ export class GuestSession {
   #flushLater(): void {
     if (this.#flushing || this.#changes.size === 0) return;
     this.#flushing = true;
-    setImmediate(() => {
-      this.#flushing = false;
-      if (this.#ended || this.#stream.writableNeedDrain) return;
-      for (const [key, { operation, revision }] of this.#changes) {
-        if (this.#stream.writableNeedDrain) return;
-        this.#changes.delete(key);
-        const event: Answer = { kind: "event", event: { key, op: operation, rev: revision } };
-        for (const [id, prefix] of this.#watches)
-          if (key.startsWith(prefix)) this.#stream.write(encodeAnswer(id, event));
-      }
-    });
+    setImmediate(() => void this.#flush());
+  }
+
+  async #flush(): Promise<void> {
+    for (const [key, { operation, revision }] of this.#changes) {
+      if (this.#ended || this.#stream.writableNeedDrain) break;
+      this.#changes.delete(key);
+      const event: Answer = { kind: "event", event: { key, op: operation, rev: revision } };
+      for (const [id, prefix] of this.#watches)
+        if (key.startsWith(prefix)) this.#stream.write(encodeAnswer(id, event));
+      await fairTurn();
+    }
+    this.#flushing = false;
+    // What came while the last of them waited for its turn.
+    if (!this.#ended && !this.#stream.writableNeedDrain) this.#flushLater();
   }
 
   /** Waits until the guest has taken what it was sent, or is gone. */

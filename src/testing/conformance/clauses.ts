@@ -1,19 +1,21 @@
-import type { Verbs } from "../../bus/capabilities.js";
 import { type ConformanceRunner, skip } from "./runner.js";
 import { type Running, Scope } from "./scope.js";
+import { type ConformanceTrait, TRAITS } from "./trait.js";
 
-/** When a clause applies: the verbs that it needs, or a look at what the store declares. */
-export type Need = readonly (keyof Verbs)[] | ((scope: Scope) => boolean);
-
-/** Adds groups and clauses to the runner; a clause that the declared capabilities exclude is skipped. */
+/** Adds groups and clauses to the runner: those that need what the author says to be lacking are not there at all. */
 export class Clauses {
   readonly #runner: ConformanceRunner;
   readonly #running: Running;
+  readonly #without: ReadonlySet<ConformanceTrait>;
 
-  /** @param running what is known of the subject once the tests run */
-  constructor(runner: ConformanceRunner, running: Running) {
+  /**
+   * @param running what is known of the subject once the tests run
+   * @param without what the author says that the subject lacks
+   */
+  constructor(runner: ConformanceRunner, running: Running, without: ReadonlySet<ConformanceTrait>) {
     this.#runner = runner;
     this.#running = running;
+    this.#without = without;
   }
 
   /** Adds a group. */
@@ -21,14 +23,18 @@ export class Clauses {
     this.#runner.describe(title, body);
   }
 
-  /** Adds a clause. */
-  clause(title: string, need: Need, body: (scope: Scope) => Promise<void>): void {
+  /** Adds a clause. @param need what it is about: it is no test of a store without that */
+  clause(title: string, need: readonly ConformanceTrait[], body: (scope: Scope) => Promise<void>): void {
+    if (need.some((each) => this.#without.has(each))) return;
     const running = this.#running;
     // No named parameter: mocha would take one for its done callback.
     this.#runner.it(title, async function (this: unknown, ...context: unknown[]) {
+      const lacking = need.find((each) => !running.traits.has(each));
+      if (lacking !== undefined) {
+        const reason = `${TRAITS[lacking][1]}; say so with without: ["${lacking}"]`;
+        return skip(this, context[0], reason);
+      }
       const scope = new Scope(running);
-      const applies = typeof need === "function" ? need(scope) : scope.has(...need);
-      if (!applies) return skip(this, context[0]);
       try {
         await body(scope);
       } finally {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import type { Clauses } from "./clauses.js";
+import { drained } from "./session.js";
 
 /** Clauses on operations at the same time. */
 export function concurrencyClauses(clauses: Clauses): void {
@@ -34,6 +35,32 @@ export function concurrencyClauses(clauses: Clauses): void {
         await scope.holds(key, found, "parallel writes");
       },
     );
+
+    clauses.clause("lets many calls share a signal, without a warning of Node's", ["read"], async (scope) => {
+      const { face } = await scope.session();
+      const key = scope.anyKey();
+      const { signal } = new AbortController();
+      const warnings: string[] = [];
+      const note = ({ name, message }: Error): void => {
+        if (name === "MaxListenersExceededWarning") warnings.push(message);
+      };
+      process.on("warning", note);
+      try {
+        const reads = Array.from({ length: 30 }, () => face.read(key, { signal }));
+        await scope.soon(Promise.all(reads), "reads under one signal");
+        if (scope.has("list")) {
+          const listings = Array.from({ length: 15 }, () =>
+            drained(face.list(scope.keys.prefix, { signal })),
+          );
+          await scope.soon(Promise.all(listings), "listings under one signal");
+        }
+        // Warnings come behind the present turn.
+        await new Promise(setImmediate);
+      } finally {
+        process.off("warning", note);
+      }
+      assert.deepEqual(warnings, []);
+    });
 
     clauses.clause("gives whole values to readers during writes", ["read", "write"], async (scope) => {
       const writer = await scope.session();

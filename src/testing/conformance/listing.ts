@@ -28,7 +28,7 @@ export function listingClauses(clauses: Clauses): void {
       assert.deepEqual([...expected], [], "keys that are not listed");
     });
 
-    clauses.clause("keeps to the prefix", hasPrefix, async (scope) => {
+    clauses.clause("keeps to the prefix", ["list", "prefix"], async (scope) => {
       const session = await scope.session();
       const prefix = scope.keys.prefix ?? "";
       if (scope.has("write")) await filled(scope, session, 3);
@@ -97,8 +97,4 @@ async function filled(scope: Scope, { face }: Session, count: number): Promise<s
 
 function listedBy(scope: Scope, { face }: Session, prefix = scope.keys.prefix ?? ""): Promise<StoreEntry[]> {
   return scope.soon(drained(face.list(prefix)), "list");
-}
-
-function hasPrefix(scope: Scope): boolean {
-  return scope.has("list") && scope.keys.prefix !== undefined;
 }

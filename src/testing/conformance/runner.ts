@@ -31,10 +31,13 @@ export function globalRunner(): ConformanceRunner {
   };
 }
 
-/** Marks the running test as skipped in the runner's own way; without one it counts as passed. */
-export function skip(self: unknown, context: unknown): void {
+/** Marks the running test as skipped, with the reason, in the runner's own way; without one it counts as passed. */
+export function skip(self: unknown, context: unknown, reason: string): void {
+  // Mocha has no place for a reason but the title.
+  const test = (self as { test?: { title?: unknown } } | undefined)?.test;
+  if (typeof test?.title === "string") test.title += ` [${reason}]`;
   const skippable = [self, context].find(
     (each) => typeof (each as { skip?: unknown } | undefined)?.skip === "function",
   );
-  (skippable as { skip(): void } | undefined)?.skip();
+  (skippable as { skip(reason: string): void } | undefined)?.skip(reason);
 }

@@ -5,6 +5,7 @@ import type { ProviderStore } from "../../bus/store.js";
 import { assertFailure, type FailureShape, type Outcome, settle, soon } from "./expect.js";
 import { type Session, sessionOf } from "./session.js";
 import type { ConformanceKeys, ConformanceSubject } from "./subject.js";
+import type { ConformanceTrait } from "./trait.js";
 
 /** What the suite knows while it runs. */
 export interface Running {
@@ -12,6 +13,8 @@ export interface Running {
   subject: ConformanceSubject;
   /** What its store declares. */
   capabilities: Capabilities;
+  /** What the store and its subject have. */
+  traits: ReadonlySet<ConformanceTrait>;
   /** Longest wait for anything. */
   readonly patienceMs: number;
   /** Number of parallel writes. */

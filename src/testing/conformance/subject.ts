@@ -1,6 +1,7 @@
 import type { Provider, StoreTarget } from "../../bus/provider.js";
 import type { ProviderStore } from "../../bus/store.js";
 import type { ConformanceRunner } from "./runner.js";
+import type { ConformanceTrait } from "./trait.js";
 
 /** Sample native keys of a subject: all that the suite cannot know by itself. */
 export interface ConformanceKeys {
@@ -45,6 +46,11 @@ export type MakeConformanceSubject = () => Promise<ConformanceSubject> | Conform
 
 /** Options of `describeProviderConformance`. */
 export interface ConformanceOptions {
+  /**
+   * What the store does not have: clauses that need it are no test of it and are not there. Default: nothing; then such
+   * clauses show as skipped and say what is missing. A trait that is there after all fails the suite.
+   */
+  readonly without?: readonly ConformanceTrait[] | undefined;
   /** The test runner; default: the global `describe`, `it`, `before` and `after`. */
   readonly runner?: ConformanceRunner | undefined;
   /** Longest wait in milliseconds for anything that the store must do; default 5000. */

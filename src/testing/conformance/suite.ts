@@ -1,8 +1,10 @@
+import assert from "node:assert/strict";
 import { NO_CAPABILITIES } from "../../bus/capabilities.js";
 import { Clauses } from "./clauses.js";
 import { concurrencyClauses } from "./concurrency.js";
 import { contractClauses } from "./contract.js";
 import { deletingClauses } from "./deleting.js";
+import { fairnessClauses } from "./fairness.js";
 import { hostileClauses } from "./hostile.js";
 import { listingClauses } from "./listing.js";
 import { portableClauses } from "./portable.js";
@@ -10,6 +12,7 @@ import { readingClauses } from "./reading.js";
 import { globalRunner } from "./runner.js";
 import { openStore, type Running } from "./scope.js";
 import type { ConformanceOptions, ConformanceSubject, MakeConformanceSubject } from "./subject.js";
+import { traitsOf } from "./trait.js";
 import { traitClauses } from "./traits.js";
 import { watchingClauses } from "./watching.js";
 import { writingClauses } from "./writing.js";
@@ -18,8 +21,8 @@ const NOT_MADE: ConformanceSubject = { keys: {} };
 
 /**
  * Describes, to the test runner, all that a provider must do. Call it once for each provider and each transport at
- * hand, at the top level of a test file or inside a `describe`. Clauses for verbs that the store does not declare show
- * as skipped.
+ * hand, at the top level of a test file or inside a `describe`. What the store does not have is named in `without`;
+ * clauses about it are then not there.
  * @param make creates the subject before the first test; its `cleanup` runs after the last
  * @example
  * describeProviderConformance("AcmeProvider", () => ({
@@ -46,9 +49,11 @@ export function describeProviderConformance(
   const options = (typeof first === "string" ? third : (second as ConformanceOptions | undefined)) ?? {};
   if (typeof make !== "function") throw new TypeError("describeProviderConformance needs a function");
   const runner = options.runner ?? globalRunner();
+  const without = new Set(options.without);
   const running: Running = {
     subject: NOT_MADE,
     capabilities: NO_CAPABILITIES,
+    traits: new Set(),
     patienceMs: options.patienceMs ?? 5000,
     parallel: options.parallel ?? 50,
     labels: 0,
@@ -58,10 +63,13 @@ export function describeProviderConformance(
       running.subject = await make();
       const store = await openStore(running);
       running.capabilities = store.capabilities;
+      running.traits = traitsOf(store, running.subject);
       await store.close();
+      const there = [...without].filter((each) => running.traits.has(each));
+      assert.deepEqual(there, [], "said to be lacking, but there");
     });
     runner.after(async () => running.subject.cleanup?.());
-    const clauses = new Clauses(runner, running);
+    const clauses = new Clauses(runner, running, without);
     contractClauses(clauses);
     readingClauses(clauses);
     writingClauses(clauses);
@@ -72,5 +80,6 @@ export function describeProviderConformance(
     hostileClauses(clauses);
     concurrencyClauses(clauses);
     portableClauses(clauses);
+    fairnessClauses(clauses);
   });
 }

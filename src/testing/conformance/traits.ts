@@ -43,61 +43,69 @@ export function traitClauses(clauses: Clauses): void {
   }
 
   clauses.group("oversized", () => {
-    clauses.clause("refuses a value over the limit and keeps the old one", sizedValue, async (scope) => {
-      const { store, face } = await scope.session();
-      const key = scope.key();
-      await scope.soon(face.write(key, "old"), "write");
-      const values = [`${"v".repeat(longestAscii(scope) ?? 0)}v`, `${longestNonAscii(scope) ?? ""}\u20ac`];
-      for (const value of values) {
-        const shape = { codes: ["ERR_VALUE_TOO_LONG"], key, named: true } as const;
-        await scope.refused("a value over the limit", () => face.write(key, value), shape);
-        await scope.holds(key, "old", "the refused write");
-      }
-      await scope.soon(face.write(key, "new"), `write after a refusal to ${store.constructor.name}`);
-    });
-
-    clauses.clause("refuses a key over the limit and writes nothing", sizedKey, async (scope) => {
-      const { face } = await scope.session();
-      const most = longestKey(scope) ?? 0;
-      const key = `${keyOfLength(scope, most)}k`;
-      const shape = { codes: ["ERR_KEY_TOO_LONG"], key, named: true } as const;
-      await scope.refused("a key over the limit", () => face.write(key, "v"), shape);
-      await scope.holds(key.slice(0, -1), undefined, "the refused write, under the shortened key");
-    });
-
-    clauses.clause("finds nothing under a key over the limit, or refuses it", sizedKey, async (scope) => {
-      const { face } = await scope.session();
-      const fits = keyOfLength(scope, longestKey(scope) ?? 0);
-      await scope.soon(face.write(fits, "fits"), "write");
-      const verbs = (["read", "delete"] as const).filter((each) => scope.has(each));
-      for (const verb of verbs) {
-        const outcome = await scope.outcome(() => faceVerb(verb, face, `${fits}k`), verb);
-        if ("value" in outcome) assert.ok(!outcome.value, `${verb} found a shorter key`);
-        else {
-          const refusal = (): Promise<never> => Promise.reject(outcome.error);
-          await scope.refused(verb, refusal, { codes: ["ERR_KEY_TOO_LONG", "ERR_KEY_INVALID"] });
+    clauses.clause(
+      "refuses a value over the limit and keeps the old one",
+      ["write", "valueLimit"],
+      async (scope) => {
+        const { store, face } = await scope.session();
+        const key = scope.key();
+        await scope.soon(face.write(key, "old"), "write");
+        const values = [`${"v".repeat(longestAscii(scope) ?? 0)}v`, `${longestNonAscii(scope) ?? ""}\u20ac`];
+        for (const value of values) {
+          const shape = { codes: ["ERR_VALUE_TOO_LONG"], key, named: true } as const;
+          await scope.refused("a value over the limit", () => face.write(key, value), shape);
+          await scope.holds(key, "old", "the refused write");
         }
-      }
-      await scope.holds(fits, "fits", "verbs on a longer key");
-      if (scope.has("delete")) await scope.soon(face.delete(fits), "delete");
-    });
+        await scope.soon(face.write(key, "new"), `write after a refusal to ${store.constructor.name}`);
+      },
+    );
+
+    clauses.clause(
+      "refuses a key over the limit and writes nothing",
+      ["write", "keyLimit"],
+      async (scope) => {
+        const { face } = await scope.session();
+        const most = longestKey(scope) ?? 0;
+        const key = `${keyOfLength(scope, most)}k`;
+        const shape = { codes: ["ERR_KEY_TOO_LONG"], key, named: true } as const;
+        await scope.refused("a key over the limit", () => face.write(key, "v"), shape);
+        await scope.holds(key.slice(0, -1), undefined, "the refused write, under the shortened key");
+      },
+    );
+
+    clauses.clause(
+      "finds nothing under a key over the limit, or refuses it",
+      ["write", "keyLimit"],
+      async (scope) => {
+        const { face } = await scope.session();
+        const fits = keyOfLength(scope, longestKey(scope) ?? 0);
+        await scope.soon(face.write(fits, "fits"), "write");
+        const verbs = (["read", "delete"] as const).filter((each) => scope.has(each));
+        for (const verb of verbs) {
+          const outcome = await scope.outcome(() => faceVerb(verb, face, `${fits}k`), verb);
+          if ("value" in outcome) assert.ok(!outcome.value, `${verb} found a shorter key`);
+          else {
+            const refusal = (): Promise<never> => Promise.reject(outcome.error);
+            await scope.refused(verb, refusal, { codes: ["ERR_KEY_TOO_LONG", "ERR_KEY_INVALID"] });
+          }
+        }
+        await scope.holds(fits, "fits", "verbs on a longer key");
+        if (scope.has("delete")) await scope.soon(face.delete(fits), "delete");
+      },
+    );
   });
 
   clauses.group("read-only keys", () => {
     for (const verb of ["write", "delete"] as const) {
-      clauses.clause(
-        `rejects ${verb} with ERR_READ_ONLY`,
-        (s) => s.has(verb) && hasReadOnly(s),
-        async (scope) => {
-          const { face } = await scope.session();
-          for (const key of scope.keys.readOnly ?? []) {
-            const before = scope.has("read") ? await scope.soon(face.read(key), "read") : undefined;
-            const shape = { codes: ["ERR_READ_ONLY"], key, named: true } as const;
-            await scope.refused(`${verb} of ${key}`, () => faceVerb(verb, face, key), shape);
-            await scope.holds(key, before, `the refused ${verb}`);
-          }
-        },
-      );
+      clauses.clause(`rejects ${verb} with ERR_READ_ONLY`, [verb, "readOnly"], async (scope) => {
+        const { face } = await scope.session();
+        for (const key of scope.keys.readOnly ?? []) {
+          const before = scope.has("read") ? await scope.soon(face.read(key), "read") : undefined;
+          const shape = { codes: ["ERR_READ_ONLY"], key, named: true } as const;
+          await scope.refused(`${verb} of ${key}`, () => faceVerb(verb, face, key), shape);
+          await scope.holds(key, before, `the refused ${verb}`);
+        }
+      });
     }
   });
 }
@@ -130,16 +138,4 @@ async function over(
     await scope.refused(what, () => hook(verb, store, key, options), shape);
   }
   if (prepare) await scope.holds(key, "before", what);
-}
-
-function sizedValue(scope: Scope): boolean {
-  return scope.has("write") && longestAscii(scope) !== undefined;
-}
-
-function sizedKey(scope: Scope): boolean {
-  return scope.has("write") && longestKey(scope) !== undefined;
-}
-
-function hasReadOnly(scope: Scope): boolean {
-  return (scope.keys.readOnly ?? []).length > 0;
 }

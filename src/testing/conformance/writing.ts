@@ -64,33 +64,25 @@ export function writingClauses(clauses: Clauses): void {
       await scope.holds(key, "mine", "the caller changed its array");
     });
 
-    clauses.clause(
-      "stores the longest value unaltered",
-      (s) => s.has("write") && longestAscii(s) !== undefined,
-      async (scope) => {
-        const { face } = await scope.session();
-        const key = scope.key();
-        const ascii = "0123456789abcdef"
-          .repeat((longestAscii(scope) ?? 0) / 16 + 1)
-          .slice(0, longestAscii(scope));
-        for (const value of [ascii, longestNonAscii(scope) ?? ""]) {
-          await scope.soon(face.write(key, value), "write of the longest value");
-          await scope.holds(key, value, "the longest value");
-        }
-      },
-    );
+    clauses.clause("stores the longest value unaltered", ["write", "valueLimit"], async (scope) => {
+      const { face } = await scope.session();
+      const key = scope.key();
+      const ascii = "0123456789abcdef"
+        .repeat((longestAscii(scope) ?? 0) / 16 + 1)
+        .slice(0, longestAscii(scope));
+      for (const value of [ascii, longestNonAscii(scope) ?? ""]) {
+        await scope.soon(face.write(key, value), "write of the longest value");
+        await scope.holds(key, value, "the longest value");
+      }
+    });
 
-    clauses.clause(
-      "stores a value under the longest key",
-      (s) => s.has("write") && longestKey(s) !== undefined,
-      async (scope) => {
-        const { face } = await scope.session();
-        const key = keyOfLength(scope, longestKey(scope) ?? 0);
-        await scope.soon(face.write(key, "v"), "write under the longest key");
-        await scope.holds(key, "v", "writing under the longest key");
-        if (scope.has("delete")) await scope.soon(face.delete(key), "delete");
-      },
-    );
+    clauses.clause("stores a value under the longest key", ["write", "keyLimit"], async (scope) => {
+      const { face } = await scope.session();
+      const key = keyOfLength(scope, longestKey(scope) ?? 0);
+      await scope.soon(face.write(key, "v"), "write under the longest key");
+      await scope.holds(key, "v", "writing under the longest key");
+      if (scope.has("delete")) await scope.soon(face.delete(key), "delete");
+    });
 
     clauses.clause("keeps spaces, letters of all scripts and emoji", ["read", "write"], async (scope) => {
       const { face } = await scope.session();

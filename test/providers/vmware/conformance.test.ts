@@ -9,37 +9,51 @@ const KEYS: ConformanceKeys = {
   given: { "guestinfo.metadata": "instance-id: grüß€", "guestinfo./host": "theirs" },
   readOnly: ["guestinfo./host", "guestinfo./absent"],
 };
+/** guestinfo is text in one heap; it can neither be listed nor deleted from. */
+const WITHOUT = ["delete", "list", "binary", "pools"] as const;
 const FAST = { pollMs: 5, longestPollMs: 20 };
 
-describeProviderConformance("VmwareProvider on a socket", async () => {
-  const vmx = await SimulatedVmx.start(new VmxHost({ variables: KEYS.given }), { pieceBytes: 7 });
-  return {
-    provider: new VmwareProvider(nodeHost()),
-    target: { channel: vmx.channel, options: FAST },
-    keys: KEYS,
-    cleanup: () => vmx[Symbol.asyncDispose](),
-  };
-});
+describeProviderConformance(
+  "VmwareProvider on a socket",
+  async () => {
+    const vmx = await SimulatedVmx.start(new VmxHost({ variables: KEYS.given }), { pieceBytes: 7 });
+    return {
+      provider: new VmwareProvider(nodeHost()),
+      target: { channel: vmx.channel, options: FAST },
+      keys: KEYS,
+      cleanup: () => vmx[Symbol.asyncDispose](),
+    };
+  },
+  { without: WITHOUT },
+);
 
 for (const highBandwidth of [true, false]) {
   const how = highBandwidth ? "in high bandwidth" : "in low bandwidth";
-  describeProviderConformance(`VmwareStore on a simulated backdoor ${how}`, () => {
-    const host = new VmxHost({ variables: KEYS.given });
-    return { open: async () => backdoorStore(host, { highBandwidth }, FAST).store, keys: KEYS };
-  });
+  describeProviderConformance(
+    `VmwareStore on a simulated backdoor ${how}`,
+    () => {
+      const host = new VmxHost({ variables: KEYS.given });
+      return { open: async () => backdoorStore(host, { highBandwidth }, FAST).store, keys: KEYS };
+    },
+    { without: [...WITHOUT, "provider"] },
+  );
 }
 
-describeProviderConformance("VmwareProvider on a DataSet", async () => {
-  const vmx = await SimulatedVmx.start();
-  vmx.host.createDataSet("conformance").set("given/one", "ein Wert: grüß€");
-  return {
-    provider: new VmwareProvider(nodeHost()),
-    target: { channel: vmx.channel, options: { ...FAST, dataset: "conformance" } },
-    keys: {
-      writable: (label) => `own/${label}`,
-      prefix: "own/",
-      given: { "given/one": "ein Wert: grüß€" },
-    },
-    cleanup: () => vmx[Symbol.asyncDispose](),
-  };
-});
+describeProviderConformance(
+  "VmwareProvider on a DataSet",
+  async () => {
+    const vmx = await SimulatedVmx.start();
+    vmx.host.createDataSet("conformance").set("given/one", "ein Wert: grüß€");
+    return {
+      provider: new VmwareProvider(nodeHost()),
+      target: { channel: vmx.channel, options: { ...FAST, dataset: "conformance" } },
+      keys: {
+        writable: (label) => `own/${label}`,
+        prefix: "own/",
+        given: { "given/one": "ein Wert: grüß€" },
+      },
+      cleanup: () => vmx[Symbol.asyncDispose](),
+    };
+  },
+  { without: ["binary", "pools", "facts", "readOnly"] },
+);

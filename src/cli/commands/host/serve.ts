@@ -1,3 +1,4 @@
+import { onAbort } from "../../../bus/abort.js";
 import { type HostConfiguration, loadKvmHost, type ServedGuest } from "../../../services.js";
 import { UsageError } from "../../context.js";
 import { jsonLogger } from "../../json-log.js";
@@ -70,7 +71,6 @@ async function configurationOf({ own }: HostAction): Promise<HostConfiguration> 
 
 function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener("abort", () => resolve(), { once: true });
+    onAbort(signal, resolve);
   });
 }

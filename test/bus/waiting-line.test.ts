@@ -1,9 +1,9 @@
 import { expect } from "chai";
 import fc from "fast-check";
-import { WaitingLine } from "../../../providers/xen/waiting-line.js";
-import { collectGarbage } from "../../support/descriptors.js";
+import { WaitingLine } from "../../src/bus/waiting-line.js";
+import { collectGarbage } from "../support/descriptors.js";
 
-describe("waiting line of requests", () => {
+describe("WaitingLine", () => {
   it("behaves as an array does", () => {
     const step = fc.oneof(fc.constant("shift" as const), fc.nat(50), fc.record({ remove: fc.nat(50) }));
     fc.assert(
@@ -13,6 +13,8 @@ describe("waiting line of requests", () => {
         for (const each of steps) {
           if (each === "shift") expect(line.shift()).to.equal(model.shift());
           else if (typeof each === "number") {
+            // Nobody stands in it twice.
+            if (model.includes(each)) continue;
             line.push(each);
             model.push(each);
           } else {
@@ -43,5 +45,21 @@ describe("waiting line of requests", () => {
     collectGarbage();
     expect(process.memoryUsage().heapUsed - before).to.be.lessThan(1 << 20);
     expect(line.length).to.equal(100);
+  });
+
+  it("keeps nothing of those who leave before their turn", () => {
+    const line = new WaitingLine<Buffer>();
+    const round = (): void => {
+      const items = Array.from({ length: 100 }, () => Buffer.alloc(100));
+      for (const item of items) line.push(item);
+      for (const item of items) line.remove(item);
+    };
+    for (let at = 0; at < 100; at++) round();
+    collectGarbage();
+    const before = process.memoryUsage().heapUsed;
+    for (let at = 0; at < 2_000; at++) round();
+    collectGarbage();
+    expect(process.memoryUsage().heapUsed - before).to.be.lessThan(1 << 20);
+    expect(line.shift()).to.equal(undefined);
   });
 });
