@@ -1,3 +1,5 @@
+import { isatty } from "node:tty";
+import type { Logger } from "../../host/host.js";
 import { nodeHost } from "../../host/node-host.js";
 import { createKvpDaemon } from "../../services.js";
 import type { Context } from "../context.js";
@@ -55,9 +57,11 @@ export async function kvpdCommand(context: Context, own: KvpdOptions): Promise<n
       },
     });
     logger.info(`KVP starting; pid is:${process.pid}`);
+    const hangup = onHangup(logger);
     try {
-      await daemon.run(signal);
+      await daemon.run(AbortSignal.any([signal, hangup.signal]));
     } finally {
+      hangup.forget();
       stopWatchdog();
       tell("STOPPING=1");
     }
@@ -70,4 +74,20 @@ export async function kvpdCommand(context: Context, own: KvpdOptions): Promise<n
     }
     throw error;
   }
+}
+
+/**
+ * Takes SIGHUP: without a terminal there is nothing to read again, and the default would end the service; with one its user
+ * has gone.
+ */
+function onHangup(logger: Logger): { signal: AbortSignal; forget: () => void } {
+  const controller = new AbortController();
+  // To be asked now: a terminal that was hung up is none any more.
+  const hasTerminal = isatty(0);
+  const hear = (): void => {
+    if (hasTerminal) controller.abort();
+    else logger.info("SIGHUP is ignored: there is nothing to read again");
+  };
+  process.on("SIGHUP", hear);
+  return { signal: controller.signal, forget: () => process.off("SIGHUP", hear) };
 }
