@@ -1,3 +1,4 @@
+import { closeSync, openSync } from "node:fs";
 import { isatty } from "node:tty";
 import type { Logger } from "../../host/host.js";
 import { nodeHost } from "../../host/node-host.js";
@@ -57,11 +58,9 @@ export async function kvpdCommand(context: Context, own: KvpdOptions): Promise<n
       },
     });
     logger.info(`KVP starting; pid is:${process.pid}`);
-    const hangup = onHangup(logger);
     try {
-      await daemon.run(AbortSignal.any([signal, hangup.signal]));
+      await daemon.run(AbortSignal.any([signal, onHangup(logger)]));
     } finally {
-      hangup.forget();
       stopWatchdog();
       tell("STOPPING=1");
     }
@@ -80,14 +79,21 @@ export async function kvpdCommand(context: Context, own: KvpdOptions): Promise<n
  * Takes SIGHUP: without a terminal there is nothing to read again, and the default would end the service; with one its user
  * has gone.
  */
-function onHangup(logger: Logger): { signal: AbortSignal; forget: () => void } {
+function onHangup(logger: Logger): AbortSignal {
   const controller = new AbortController();
-  // To be asked now: a terminal that was hung up is none any more.
-  const hasTerminal = isatty(0);
+  const terminals = [0, 1, 2].filter((fd) => isatty(fd));
   const hear = (): void => {
-    if (hasTerminal) controller.abort();
+    for (const fd of terminals) if (!isatty(fd)) replaceByNothing(fd);
+    if (terminals.includes(0)) controller.abort();
     else logger.info("SIGHUP is ignored: there is nothing to read again");
   };
   process.on("SIGHUP", hear);
-  return { signal: controller.signal, forget: () => process.off("SIGHUP", hear) };
+  return controller.signal;
+}
+
+/** Node restores its terminals when it ends, and aborts where one was hung up and does not let it. */
+function replaceByNothing(fd: number): void {
+  closeSync(fd);
+  // Takes the lowest number that is free: this one.
+  openSync("/dev/null", "r+");
 }
