@@ -6,6 +6,8 @@ import { encodeRequest, LINUX_KVP } from "../../providers/hyperv/kvp-message.js"
 import { type HypervKernelSimulator, KvpDriverAnswer } from "../../src/testing/kvp-device/simulator.js";
 import { PROGRAM } from "../support/command-line.js";
 import { startAgent, withSimulatedDevice } from "../support/kvp-agents.js";
+import { childrenOf, eventually, helperOf, isWaiting } from "../support/lock-helpers.js";
+import { LockHolder } from "../support/lock-holder.js";
 import { findPython, type Outcome, start } from "../support/processes.js";
 
 /** Runs pvbus where the simulated device is. */
@@ -156,6 +158,24 @@ print("code", os.waitstatus_to_exitcode(status))
       expect(await device().set(0, "k", "v")).to.equal(0);
       child.kill("SIGUSR1");
       expect(await done).to.deep.include({ code: 0, stdout: "code 0\n", stderr: "" });
+    });
+
+    it("has a helper wait for a pool's lock, from the bundled program too, and stores the pair", async function () {
+      const why = LockHolder.whyNot();
+      if (why !== undefined) {
+        console.warn(`      NOT TESTED: ${why}`);
+        return this.skip();
+      }
+      const { child } = await startAgent(device(), "ours");
+      const holder = await LockHolder.start(join(device().directory, ".kvp_pool_0"), "record", "exclusive");
+      const setting = device().set(0, "k", "v");
+      const agent = child.pid as number;
+      const helper = await eventually(() => helperOf(agent, "/var/lib/hyperv/.kvp_pool_0"));
+      await eventually(() => isWaiting(helper));
+      await holder.release();
+      expect(await setting).to.equal(0);
+      expect(childrenOf(agent)).not.to.include(helper);
+      expect(await device().list(0)).to.deep.equal([{ key: "k", value: "v" }]);
     });
 
     it("registers again after a reply that came too late", async () => {
