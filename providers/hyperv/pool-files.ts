@@ -1,4 +1,3 @@
-import { type FSWatcher, watch } from "node:fs";
 import type { Capabilities, Verbs } from "../../src/bus/capabilities.js";
 import { PvbusError } from "../../src/bus/errors.js";
 import type { Host } from "../../src/host/host.js";
@@ -7,12 +6,10 @@ import { HV_KVP_EXCHANGE_MAX_KEY_SIZE } from "./codec.js";
 import { checkPair, FILE_LIMITS, HOST_LIMITS, POOLS, type PoolInfo, type WriteLimits } from "./keys.js";
 import type { HypervOptions } from "./options.js";
 import type { Locker } from "./pool-file.js";
+import { notifyFiles } from "./pool-notify.js";
 import { openPool } from "./pool-opening.js";
 import { poolDirectory, poolFileName } from "./pool-places.js";
-import type { PoolSystem, StorePool } from "./store-pool.js";
-
-/** How often the files are looked at where the file system gives no notifications. */
-const POLL_MS = 1_000;
+import type { PoolSystem } from "./store-pool.js";
 
 /** Tells whether a guest may write a pool under these settings. */
 export function isWritable(pool: PoolInfo, options: HypervOptions): boolean {
@@ -78,7 +75,13 @@ export function filePools(host: Host, options: HypervOptions): PoolSystem {
         canLock,
       }),
     check: (key, value) => checkPair(key, value, limitsOf(options)),
-    notify: (pools, ring) => notify(host, directory, pools, ring),
+    notify: (pools, ring) =>
+      notifyFiles({
+        directory,
+        files: pools.map((pool) => poolFileName(pool.info.number)),
+        ring,
+        logger: host.logger,
+      }),
   };
 }
 
@@ -95,28 +98,4 @@ function canLock(): boolean {
     if (PvbusError.is(error)) return false;
     throw error;
   }
-}
-
-/** Arms the file system's notification for the directory, polling where there is none; gives what ends it. */
-function notify(host: Host, directory: string, pools: readonly StorePool[], ring: () => void): () => void {
-  const files = new Set(pools.map((pool) => poolFileName(pool.info.number)));
-  let watcher: FSWatcher | undefined;
-  let timer: NodeJS.Timeout | undefined;
-  const poll = (error: unknown): void => {
-    watcher?.close();
-    host.logger.warn("no file notifications, looking once a second", { directory, error });
-    timer ??= setInterval(ring, POLL_MS);
-  };
-  try {
-    watcher = watch(directory, (_event, name) => {
-      if (name === null || files.has(name)) ring();
-    });
-    watcher.on("error", poll);
-  } catch (error) {
-    poll(error);
-  }
-  return () => {
-    watcher?.close();
-    clearInterval(timer);
-  };
 }

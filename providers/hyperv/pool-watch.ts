@@ -1,3 +1,4 @@
+import { onAbort } from "../../src/bus/abort.js";
 import type { Call } from "../../src/bus/call.js";
 import { PvbusError, pvbusError } from "../../src/bus/errors.js";
 import { isMissing } from "./pool-errors.js";
@@ -59,17 +60,19 @@ export async function* watchPools(
   const stop = parts.system.notify(parts.pools, () => bell.ring());
   // The consumer may never come back for more, so the end releases the handles by itself.
   let ended = false;
+  let forget = (): void => undefined;
   const end = (): void => {
     ended = true;
     stop();
     clearTimeout(deadline);
-    call.signal?.removeEventListener("abort", end);
-    parts.closing.removeEventListener("abort", end);
+    forget();
     bell.ring();
   };
   const deadline = call.remainingMs < 2 ** 31 ? setTimeout(end, call.remainingMs) : undefined;
-  call.signal?.addEventListener("abort", end);
-  parts.closing.addEventListener("abort", end);
+  const listening = [onAbort(call.signal, end), onAbort(parts.closing, end)];
+  forget = () => {
+    for (const each of listening) each();
+  };
   try {
     const states = new Map<StorePool, ReadonlyMap<string, PoolPair>>();
     for (const pool of parts.pools)
@@ -84,7 +87,7 @@ export async function* watchPools(
         const after = await stateOf(pool, parts.keyPrefix, call);
         if (after === undefined) continue;
         states.set(pool, after);
-        yield* differences(pool, before, after);
+        yield* differences(pool, before, after, call);
       }
     }
   } catch (error) {
@@ -111,13 +114,25 @@ async function stateOf(
   }
 }
 
-function* differences(
+/** Pairs that are compared at a stretch. */
+const PAIRS_PER_STEP = 256;
+
+async function* differences(
   pool: StorePool,
   before: ReadonlyMap<string, PoolPair>,
   after: ReadonlyMap<string, PoolPair>,
-): Generator<PoolChange> {
-  for (const [name, { key }] of before) if (!after.has(name)) yield { pool, key, value: undefined };
+  call: Call,
+): AsyncGenerator<PoolChange, void, undefined> {
+  let done = 0;
+  const step = (): Promise<void> | undefined => (++done % PAIRS_PER_STEP === 0 ? call.turn() : undefined);
+  for (const [name, { key }] of before) {
+    const turn = step();
+    if (turn !== undefined) await turn;
+    if (!after.has(name)) yield { pool, key, value: undefined };
+  }
   for (const [name, { key, value }] of after) {
+    const turn = step();
+    if (turn !== undefined) await turn;
     const old = before.get(name)?.value;
     if (old === undefined || Buffer.compare(old, value) !== 0) yield { pool, key, value };
   }

@@ -109,7 +109,12 @@ export const OPTIONS: readonly OptionEntry[] = [
     description: "stay in the foreground, log to standard error",
   },
   { name: "device", value: "PATH", commands: ["kvpd", "kvp"], description: "the driver's device" },
-  { name: "pools", value: "DIR", commands: ["kvpd", "kvp"], description: "directory of the pool files" },
+  {
+    name: "pools",
+    value: "DIR",
+    commands: ["kvpd", "kvp"],
+    description: "directory of the pool files and of the network settings that the host sets",
+  },
   {
     name: "private-pools",
     commands: ["kvpd", "kvp"],

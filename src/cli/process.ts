@@ -26,7 +26,8 @@ export function descriptorSink(fd: number): Sink {
           done += writeSync(fd, bytes, done);
         } catch (error) {
           const { code } = error as NodeJS.ErrnoException;
-          if (code === "EPIPE" && fd === 2) return;
+          // A terminal that was hung up says EIO.
+          if ((code === "EPIPE" || code === "EIO") && fd === 2) return;
           if (code === "EPIPE") throw new OutputClosed();
           if (code !== "EAGAIN") throw error;
           Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS);

@@ -41,6 +41,13 @@ export interface TryLockOptions {
 export interface LockOptions extends TryLockOptions {
   /** Ends the waiting. */
   readonly call: Call;
+  /**
+   * Have another process wait in the kernel when the locks are not free soon (Linux, record locks of the open file): beside
+   * lockers that hardly pause it gets its turn where a poller would not. Default false: a process is dear.
+   */
+  readonly helper?: boolean;
+  /** Program that the helper is run with. @internal */
+  readonly helperProgram?: string;
 }
 
 const LOCK_SH = 1;
@@ -48,9 +55,11 @@ const LOCK_EX = 2;
 const LOCK_NB = 4;
 const LOCK_UN = 8;
 
-const FIRST_WAIT_MS = 0.5;
-const WAIT_GROWTH = 1.6;
-const LONGEST_WAIT_MS = 20;
+/** How long the locks are asked for often: most holders are done by then. */
+const SOON_MS = 100;
+/** Pauses meanwhile, and afterwards, at random, so that two who poll do not keep in step. */
+const SOON_PAUSES_MS = [1, 2] as const;
+const LATER_PAUSES_MS = [5, 20] as const;
 
 /** The calls, errno read in the same breath; `try*` give false when somebody else is in the way. */
 class LockCalls {
@@ -174,20 +183,56 @@ export function tryLockFile(fd: number, options: TryLockOptions): FileLock | und
 }
 
 /**
- * Takes the locks on a whole file, trying again with growing pauses: a blocking lock would hold a thread of the pool
- * and could not be cancelled. The event loop stays free: pauses of 0.5 ms growing to 20 ms by timers.
+ * Takes the locks on a whole file, trying again and again: a blocking lock would hold a thread of the pool and could not be
+ * cancelled. The event loop stays free: pauses of 1 to 2 ms for 100 ms, then of 5 to 20 ms, or a helper waits in the kernel.
  * @throws PvbusError `ERR_TIMEOUT` (naming the holder's process where known), `ERR_ABORTED` while waiting, `ERR_UNAVAILABLE` without native calls
  */
 export async function lockFile(fd: number, options: LockOptions): Promise<FileLock> {
   const { call } = options;
-  let pause = FIRST_WAIT_MS;
   call.check("a file lock");
+  const since = performance.now();
+  let helper = options.helper === true && canHelp(options);
   for (;;) {
     const lock = tryLockFile(fd, options);
     if (lock !== undefined) return lock;
-    await call.sleep(pause, `a file lock held by ${holderOf(fd, options)}`);
-    pause = Math.min(pause * WAIT_GROWTH, LONGEST_WAIT_MS);
+    const isSoon = performance.now() - since < SOON_MS;
+    if (helper && !isSoon) {
+      const got = await lockByHelper(fd, options);
+      if (got !== undefined) return got;
+      // Where it ended without the locks there may be no helper to be had.
+      helper = false;
+    }
+    const [shortest, longest] = isSoon ? SOON_PAUSES_MS : LATER_PAUSES_MS;
+    const pause = shortest + Math.random() * (longest - shortest);
+    // Who is in the way is asked once, when it is to be said.
+    await call.sleep(pause).catch(() => call.check(`a file lock held by ${holderOf(fd, options)}`));
   }
+}
+
+/** Only locks of the open file stay when the process that took them ends. */
+function canHelp({ platform = process.platform, kind = recordLockKind(platform) }: LockOptions): boolean {
+  return platform === "linux" && kind === "ofd";
+}
+
+/** Gives the locks that a helper got; undefined when it got none, and then none are held. */
+async function lockByHelper(fd: number, options: LockOptions): Promise<FileLock | undefined> {
+  const { waitInHelper } = await import("./lock-helper.js");
+  const layout = layoutOf("linux", "ofd");
+  const withFlock = options.flock ?? true;
+  const exclusive = options.mode === "exclusive";
+  const requests = requestsOf(layout);
+  const got = await waitInHelper(fd, {
+    flock: withFlock ? (exclusive ? LOCK_EX : LOCK_SH) : undefined,
+    command: layout.waitLock,
+    block: exclusive ? requests.exclusive : requests.shared,
+    call: options.call,
+    program: options.helperProgram,
+  });
+  const lock = new HeldLock(lockCalls(options.koffi ?? loadKoffi), fd, layout, withFlock);
+  if (got) return lock;
+  // One of the two may be there.
+  lock.release();
+  return undefined;
 }
 
 /** Says who is in the way. Only record locks can be asked for: otherwise it is a flock(2), or just gone. */

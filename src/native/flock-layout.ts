@@ -15,6 +15,8 @@ export interface FlockLayout {
   readonly unlock: number;
   readonly getLock: number;
   readonly setLock: number;
+  /** The same, waiting. */
+  readonly waitLock: number;
 }
 
 const LINUX_POSIX: FlockLayout = {
@@ -27,8 +29,9 @@ const LINUX_POSIX: FlockLayout = {
   unlock: 2,
   getLock: 5,
   setLock: 6,
+  waitLock: 7,
 };
-const LINUX_OFD: FlockLayout = { ...LINUX_POSIX, getLock: 36, setLock: 37 };
+const LINUX_OFD: FlockLayout = { ...LINUX_POSIX, getLock: 36, setLock: 37, waitLock: 38 };
 const FREEBSD: FlockLayout = {
   size: 32,
   type: 20,
@@ -39,8 +42,9 @@ const FREEBSD: FlockLayout = {
   unlock: 2,
   getLock: 11,
   setLock: 12,
+  waitLock: 13,
 };
-const OPENBSD: FlockLayout = { ...FREEBSD, size: 24, getLock: 7, setLock: 8 };
+const OPENBSD: FlockLayout = { ...FREEBSD, size: 24, getLock: 7, setLock: 8, waitLock: 9 };
 
 /** Gives the kind of record lock that a system has. */
 export function recordLockKind(platform: NodeJS.Platform): RecordLockKind {

@@ -31,3 +31,8 @@ function tryLoad(): { readonly koffi: Koffi } | { readonly error: unknown } {
     return { error };
   }
 }
+
+/** Gives the file that another process loads koffi from. */
+export function koffiPath(): string {
+  return createRequire(import.meta.url).resolve("koffi");
+}

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
@@ -7,6 +7,8 @@ import { type HypervKernelSimulator, KvpDriverAnswer } from "../../src/testing/k
 import { PROGRAM } from "../support/command-line.js";
 import { startAgent, withSimulatedDevice } from "../support/kvp-agents.js";
 import { pending } from "../support/pending.js";
+import { childrenOf, eventually, helperOf, isWaiting } from "../support/lock-helpers.js";
+import { LockHolder } from "../support/lock-holder.js";
 import { findPython, type Outcome, start } from "../support/processes.js";
 
 /** Runs pvbus where the simulated device is. */
@@ -32,21 +34,23 @@ describe("pvbus kvpd", function () {
   this.timeout(60_000);
 
   describe("without a device", () => {
-    it("says what is missing and ends with 1, in the foreground and in the background", async () => {
-      for (const args of [["-n"], []]) {
+    it("says what is missing, makes nothing and ends with 1, in the foreground and in the background", async () => {
+      const parent = mkdtempSync(join(tmpdir(), "pvbus-kvpd-test-"));
+      const pools = join(parent, "pools");
+      for (const args of [["kvpd", "-n"], ["kvpd"], ["kvp", "receive"]]) {
         const { code, stdout, stderr } = await start(process.execPath, [
           PROGRAM,
-          "kvpd",
           ...args,
           "--device",
           "/dev/vmbus/none",
           "--pools",
-          join(tmpdir(), "pvbus-kvpd-test"),
+          pools,
         ]).done;
         expect([code, stdout]).to.deep.equal([1, ""]);
         expect(stderr).to.contain("/dev/vmbus/none").and.to.contain("modprobe hv_utils");
+        expect(existsSync(pools), args.join(" ")).to.equal(false);
       }
-      rmSync(join(tmpdir(), "pvbus-kvpd-test"), { recursive: true, force: true });
+      rmSync(parent, { recursive: true });
     });
 
     it("takes no arguments and no unknown options: wrong usage is 2", async () => {
@@ -87,6 +91,92 @@ describe("pvbus kvpd", function () {
       const pid = (await device().agentPid()) as number;
       expect(readFileSync(`/proc/${pid}/stat`, "utf8").split(" ")[5], "session").to.equal(String(pid));
       process.kill(pid, "SIGTERM");
+    });
+
+    it("makes nothing while another daemon has the device", async () => {
+      await startAgent(device(), "ours");
+      const parent = mkdtempSync(join(tmpdir(), "pvbus-kvpd-test-"));
+      const pools = join(parent, "pools");
+      for (const args of [
+        ["kvpd", "-n"],
+        ["kvp", "receive"],
+      ]) {
+        const { code, stderr } = await runIn(device(), [...args, "--pools", pools]);
+        expect([code, existsSync(pools)], stderr).to.deep.equal([1, false]);
+        expect(stderr).to.contain("another KVP daemon has it");
+      }
+      expect(await device().set(0, "k", "v"), "the first one goes on").to.equal(0);
+      rmSync(parent, { recursive: true });
+    });
+
+    it("goes on at SIGHUP where it has no terminal, in the foreground and in the background", async () => {
+      const { child, said, ended } = await startAgent(device(), "ours");
+      child.kill("SIGHUP");
+      expect(await device().set(0, "k", "v")).to.equal(0);
+      expect(said()).to.contain("SIGHUP is ignored");
+      child.kill("SIGTERM");
+      expect(await ended).to.deep.equal({ code: 0, signal: null });
+
+      expect((await runIn(device(), ["kvpd"])).code).to.equal(0);
+      const pid = (await device().agentPid()) as number;
+      process.kill(pid, "SIGHUP");
+      expect(await device().list(0)).to.deep.equal([{ key: "k", value: "v" }]);
+      process.kill(pid, "SIGTERM");
+    });
+
+    it("ends in order when its terminal is hung up", async function () {
+      const python = findPython("import pty");
+      if (python === undefined) {
+        console.warn("      NOT HUNG UP: there is no Python 3");
+        return this.skip();
+      }
+      const script = `
+import os, pty, signal, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+said = b""
+while b"KVP LIC Version" not in said:
+    said += os.read(terminal, 4096)
+signal.sigwait({signal.SIGUSR1})
+os.close(terminal)
+_, status = os.waitpid(pid, 0)
+print("code", os.waitstatus_to_exitcode(status))
+`;
+      // Outside of the device's mount namespace, which has no terminals.
+      const place = ["--device", device().devicePath, "--pools", device().directory];
+      const { child, done } = start(python, [
+        "-c",
+        script,
+        process.execPath,
+        PROGRAM,
+        "kvpd",
+        "-n",
+        ...place,
+      ]);
+      await device().waitForRegistration();
+      expect(await device().set(0, "k", "v")).to.equal(0);
+      child.kill("SIGUSR1");
+      expect(await done).to.deep.include({ code: 0, stdout: "code 0\n", stderr: "" });
+    });
+
+    it("has a helper wait for a pool's lock, from the bundled program too, and stores the pair", async function () {
+      const why = LockHolder.whyNot();
+      if (why !== undefined) {
+        console.warn(`      NOT TESTED: ${why}`);
+        return this.skip();
+      }
+      const { child } = await startAgent(device(), "ours");
+      const holder = await LockHolder.start(join(device().directory, ".kvp_pool_0"), "record", "exclusive");
+      const setting = device().set(0, "k", "v");
+      const agent = child.pid as number;
+      const helper = await eventually(() => helperOf(agent, "/var/lib/hyperv/.kvp_pool_0"));
+      await eventually(() => isWaiting(helper));
+      await holder.release();
+      expect(await setting).to.equal(0);
+      expect(childrenOf(agent)).not.to.include(helper);
+      expect(await device().list(0)).to.deep.equal([{ key: "k", value: "v" }]);
     });
 
     it("registers again after a reply that came too late", async () => {

@@ -8,7 +8,8 @@ import { openPool } from "../pool-opening.js";
 import { daemonDirectory } from "../pool-places.js";
 import { KvpDaemon } from "./daemon.js";
 import { type KvpDevicePlace, kvpDevicePlace, type OpenKvpDevice, openKvpDevice } from "./device.js";
-import { patientLocker } from "./patient-lock.js";
+import { GuardedPool } from "./guarded-pool.js";
+import { PATIENCE_MS, patientLocker } from "./patient-lock.js";
 import { KvpResponder } from "./responder.js";
 import { ServedPool } from "./served-pool.js";
 import type { AutoValues, IpService } from "./services.js";
@@ -31,6 +32,8 @@ export interface KvpDaemonOptions {
   readonly onRegistered?: ((version: string) => void) | undefined;
   /** Stands in for the kernel's device. @internal */
   readonly openDevice?: OpenKvpDevice | undefined;
+  /** How long the driver waits for a reply; default: as the system's own. @internal */
+  readonly timeLimitMs?: number | undefined;
   /** Stands in for the computed Auto pool. @internal */
   readonly auto?: AutoValues | undefined;
   /** Stands in for the network's settings. @internal */
@@ -44,14 +47,17 @@ const SERVED_POOLS: readonly PoolInfo[] = [
 ];
 const DIRECTORY_MODE = 0o755;
 /** How long the registration waits for the name service. */
-const PREPARE_MS = 1_000;
+const NAME_SERVICE_MS = 1_000;
+/** How long it waits for the pools: longer than for readers who overstay. Whoever locks one longer is met again by its requests. */
+const POOLS_MS = PATIENCE_MS + 1_000;
 
 /** A KVP daemon, ready to run. */
 export interface KvpService {
   /**
    * Serves until the signal fires; a request at hand is finished, then the pool files are closed. A device that is lost
-   * later is opened again, with growing pauses.
-   * @throws PvbusError when the pools or the device cannot be opened at the start
+   * later is opened again, with growing pauses. A pool that cannot be used is logged and its requests are refused, each of
+   * which tries again; the others are served.
+   * @throws PvbusError when the device cannot be opened at the start (nothing is made then), or the pool directory not be made
    */
   run(signal: AbortSignal): Promise<void>;
 }
@@ -64,48 +70,56 @@ export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}
   const place = devicePlace(host, options.device);
   const directory = daemonDirectory(host, options.directory);
   const auto = options.auto ?? (await import("./auto-pool.js")).createAutoPool(host);
-  const ip = options.ip ?? (await import("./ip-service.js")).createIpService(host);
+  const own = options.directory === undefined ? undefined : directory;
+  const ip = options.ip ?? (await import("./ip-service.js")).createIpService(host, own);
   return {
     run: async (signal) => {
-      makeDirectory(directory);
       const pools = SERVED_POOLS.map((info) => servedPool(host, info, directory, options));
+      const responder = new KvpResponder({
+        layout: place.layout,
+        pools,
+        auto,
+        ip,
+        overlayAuto: options.overlayAuto === true,
+        logger: host.logger,
+        onSet: (pool, key, value) =>
+          options.onSet?.(
+            SERVED_POOLS[pool] as PoolInfo,
+            Buffer.from(key).toString("utf8"),
+            Buffer.from(value).toString("utf8"),
+          ),
+      });
+      const daemon = new KvpDaemon({
+        openDevice: options.openDevice ?? ((events) => openKvpDevice(place, events)),
+        layout: place.layout,
+        timeLimitMs: options.timeLimitMs ?? place.timeLimitMs,
+        prepare: async (signal) => {
+          makeDirectory(directory);
+          await Promise.all([
+            // The host asks right after the registration: what is quick to know should be known then.
+            Promise.race([auto.prepare?.(signal), soon(NAME_SERVICE_MS)]),
+            ...pools.map((pool) => pool.start(new Call({ signal, timeoutMs: POOLS_MS }))),
+          ]);
+        },
+        answerNow: (message) => responder.answerNow(message),
+        answer: (message, call) => responder.answer(message, call),
+        onRegistered: (version) => {
+          auto.setIntegrationServicesVersion(version);
+          options.onRegistered?.(version);
+        },
+        logger: host.logger,
+      });
       try {
-        const prepared = auto.prepare?.(signal);
-        for (const pool of pools) await pool.recover(new Call({ signal }));
-        // The host asks right after the registration: what is quick to know should be known then.
-        await Promise.race([prepared, new Promise((resolve) => setTimeout(resolve, PREPARE_MS).unref())]);
-        const responder = new KvpResponder({
-          layout: place.layout,
-          pools,
-          auto,
-          ip,
-          overlayAuto: options.overlayAuto === true,
-          logger: host.logger,
-          onSet: (pool, key, value) =>
-            options.onSet?.(
-              SERVED_POOLS[pool] as PoolInfo,
-              Buffer.from(key).toString("utf8"),
-              Buffer.from(value).toString("utf8"),
-            ),
-        });
-        const daemon = new KvpDaemon({
-          openDevice: options.openDevice ?? ((events) => openKvpDevice(place, events)),
-          layout: place.layout,
-          timeLimitMs: place.timeLimitMs,
-          answerNow: (message) => responder.answerNow(message),
-          answer: (message, call) => responder.answer(message, call),
-          onRegistered: (version) => {
-            auto.setIntegrationServicesVersion(version);
-            options.onRegistered?.(version);
-          },
-          logger: host.logger,
-        });
         await daemon.run(signal);
       } finally {
         for (const pool of pools) await pool.close();
       }
     },
   };
+}
+
+function soon(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms).unref());
 }
 
 function devicePlace(host: Host, device: string | undefined): KvpDevicePlace {
@@ -132,7 +146,7 @@ function servedPool(
   info: PoolInfo,
   directory: string,
   { privatePools, durable }: KvpDaemonOptions,
-): ServedPool {
+): GuardedPool {
   const pool = openPool(host, {
     info,
     directory,
@@ -143,5 +157,5 @@ function servedPool(
     lock: patientLocker(),
     canLock: () => true,
   });
-  return new ServedPool(pool);
+  return new GuardedPool(new ServedPool(pool), info.name, host.logger);
 }

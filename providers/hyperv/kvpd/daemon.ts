@@ -1,3 +1,4 @@
+import { onAbort } from "../../../src/bus/abort.js";
 import { Call } from "../../../src/bus/call.js";
 import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
 import type { Logger } from "../../../src/host/host.js";
@@ -11,8 +12,14 @@ const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 10_000;
 /** Serving for so long counts as success: the next pause is the first one again. */
 const SOUND_MS = 60_000;
-/** How much earlier than the driver the daemon gives up on a request, as a part of the driver's limit. */
-const HEAD_START = 0.8;
+/** How much earlier than the driver the daemon gives up on a request: at most so long, and no more than that part of its limit. */
+const HEAD_START_MS = 2_000;
+const HEAD_START_PART = 0.2;
+
+/** Gives how long a request may take: the driver must have the refusal before it answers the host by itself. */
+export function requestLimitMs(driverLimitMs: number): number {
+  return driverLimitMs - Math.min(HEAD_START_MS, driverLimitMs * HEAD_START_PART);
+}
 
 /** What the daemon works with. */
 export interface KvpDaemonParts {
@@ -22,6 +29,11 @@ export interface KvpDaemonParts {
   readonly layout: KvpLayout;
   /** How long the driver waits for a reply, in milliseconds. */
   readonly timeLimitMs: number;
+  /**
+   * Gets ready to serve, once: the device is there and nobody else has it, and the driver does not know of us yet. Rejects
+   * when there can be no service.
+   */
+  readonly prepare?: ((signal: AbortSignal) => Promise<void>) | undefined;
   /** Makes a message the reply to itself if that takes no waiting, and tells whether it did. Never throws. */
   readonly answerNow?: ((message: Buffer) => boolean) | undefined;
   /** Makes a message the reply to itself; never rejects. */
@@ -46,8 +58,8 @@ export class KvpDaemon {
 
   /**
    * Serves until the signal fires; a request at hand is finished first.
-   * @throws PvbusError when the device cannot be opened the first time: `ERR_UNAVAILABLE`, `ERR_BUSY`, `ERR_PERMISSION`.
-   *   Later failures are logged and tried again.
+   * @throws PvbusError when the device cannot be opened the first time: `ERR_UNAVAILABLE`, `ERR_BUSY`, `ERR_PERMISSION`; and
+   *   what the preparation throws. Later failures are logged and tried again.
    */
   async run(signal: AbortSignal): Promise<void> {
     let pause = FIRST_PAUSE_MS;
@@ -62,11 +74,23 @@ export class KvpDaemon {
         pause = await rest(pause, signal);
         continue;
       }
+      if (first) await this.#prepare(session, signal);
+      session.register();
       const failure = await session.ended;
       if (signal.aborted) return;
       this.#parts.logger.warn(`registering again: ${failure?.message ?? "the device is at its end"}`);
       if (performance.now() - began > SOUND_MS) pause = FIRST_PAUSE_MS;
       pause = await rest(pause, signal);
+    }
+  }
+
+  async #prepare(session: Session, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#parts.prepare?.(signal);
+    } catch (error) {
+      session.stop();
+      await session.ended;
+      throw error;
     }
   }
 }
@@ -77,7 +101,7 @@ async function rest(pause: number, signal: AbortSignal): Promise<number> {
   return Math.min(pause * 2, LONGEST_PAUSE_MS);
 }
 
-/** One registration: from opening the device to losing it. */
+/** One opening of the device: from there over the registration to losing it. */
 class Session {
   /** Resolves when it is over and the device is closed; with the failure, if it was one. */
   readonly ended: Promise<Error | undefined>;
@@ -88,14 +112,13 @@ class Session {
   readonly #request: Buffer;
   readonly #call = new AbortController();
   #busy = false;
-  #registered: boolean;
+  #registered = false;
   #over = false;
   #end: (failure: Error | undefined) => void = () => undefined;
 
   constructor(parts: KvpDaemonParts, signal: AbortSignal) {
     this.#parts = parts;
     this.#request = Buffer.alloc(parts.layout.messageBytes);
-    this.#registered = !parts.layout.answersRegistration;
     const over = new Promise<Error | undefined>((resolve) => {
       this.#end = resolve;
     });
@@ -104,20 +127,23 @@ class Session {
       onMessage: (message) => this.#receive(message),
       onEnd: (error) => this.#fail(error),
     });
-    const stop = (): void => this.#stop();
-    signal.addEventListener("abort", stop, { once: true });
+    const forget = onAbort(signal, () => this.stop());
     this.ended = over.finally(async () => {
-      signal.removeEventListener("abort", stop);
+      forget();
       this.#call.abort();
       await this.#device.close();
     });
-    this.#send(encodeRegistration(parts.layout));
-    if (this.#registered) this.#welcome(FREEBSD_VERSION);
-    if (signal.aborted) stop();
+  }
+
+  /** Tells the driver of us: requests may come. */
+  register(): void {
+    if (this.#over) return;
+    this.#send(encodeRegistration(this.#parts.layout));
+    if (!this.#parts.layout.answersRegistration) this.#welcome(FREEBSD_VERSION);
   }
 
   /** Ends after the request at hand. */
-  #stop(): void {
+  stop(): void {
     this.#over = true;
     this.#waiting.length = 0;
     if (!this.#busy) this.#end(undefined);
@@ -185,7 +211,7 @@ class Session {
     for (let message: Buffer | undefined = first; message !== undefined && !this.#call.signal.aborted; ) {
       const call = new Call({
         signal: this.#call.signal,
-        timeoutMs: this.#parts.timeLimitMs * HEAD_START,
+        timeoutMs: requestLimitMs(this.#parts.timeLimitMs),
       });
       await this.#parts.answer(message, call);
       if (this.#call.signal.aborted) break;

@@ -3,7 +3,9 @@ import { FreebsdIpService } from "./freebsd-ip-service.js";
 import { LinuxIpService } from "./linux-ip-service.js";
 import type { IpService } from "./services.js";
 
-/** Gives the IP service of a host. */
-export function createIpService(host: Host): IpService {
-  return host.platform === "freebsd" ? new FreebsdIpService(host) : new LinuxIpService(host);
+/** Gives the IP service of a host. @param directory for the files of settings, below the sysroot already; default: the usual one */
+export function createIpService(host: Host, directory?: string): IpService {
+  return host.platform === "freebsd"
+    ? new FreebsdIpService(host, { directory })
+    : new LinuxIpService(host, { directory });
 }

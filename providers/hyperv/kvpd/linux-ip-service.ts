@@ -19,12 +19,14 @@ import { outputLines, type RunScript, runScript, ScriptAnswers } from "./scripts
 import type { IpService } from "./services.js";
 import { KvpStatus, KvpStatusError } from "./status.js";
 
-/** What the settings are read from beside files. */
+/** What the settings are read from beside files, and where they go. */
 export interface IpSources {
-  /** Addresses of the interfaces. */
-  readonly addresses: () => readonly InterfaceAddress[];
+  /** Addresses of the interfaces; default: the system's. */
+  readonly addresses?: (() => readonly InterfaceAddress[]) | undefined;
   /** Runs the distribution's scripts. */
-  readonly run: RunScript;
+  readonly run?: RunScript | undefined;
+  /** Where the settings' files go, below the sysroot already; default: the usual pool directory. */
+  readonly directory?: string | undefined;
 }
 
 /** Where the distribution puts its scripts (Debian hyperv-daemons). */
@@ -39,14 +41,18 @@ const STOCK_DNS_SCRIPT =
 /** IP settings of a Linux guest: kernel files and the distribution's scripts. */
 export class LinuxIpService implements IpService {
   readonly #host: Host;
-  readonly #sources: IpSources;
+  readonly #addresses: () => readonly InterfaceAddress[];
+  readonly #run: RunScript;
+  readonly #directory: string;
   readonly #answers: ScriptAnswers;
 
   /** @param host below whose root all files are */
-  constructor(host: Host, sources: IpSources = { addresses: () => interfaceAddresses(), run: runScript }) {
+  constructor(host: Host, sources: IpSources = {}) {
     this.#host = host;
-    this.#sources = sources;
-    this.#answers = new ScriptAnswers(sources.run);
+    this.#addresses = sources.addresses ?? (() => interfaceAddresses());
+    this.#run = sources.run ?? runScript;
+    this.#directory = sources.directory ?? host.path(FILES);
+    this.#answers = new ScriptAnswers(this.#run);
   }
 
   async getIpInfo({ adapterId }: KvpIpInfo, call: Call): Promise<KvpIpInfo> {
@@ -56,7 +62,7 @@ export class LinuxIpService implements IpService {
         KvpStatus.fail,
         `no interface has the MAC address ${JSON.stringify(adapterId)}`,
       );
-    const all = this.#sources.addresses();
+    const all = this.#addresses();
     // Of a virtual function and its synthetic twin, which share their MAC, one has the addresses.
     const own = named.map((name) => ({ name, list: all.filter((each) => belongsTo(each, name)) }));
     const chosen = own.find(({ list }) => list.length > 0);
@@ -86,14 +92,14 @@ export class LinuxIpService implements IpService {
     const settings = parseIpSettings(info);
     const target: IpTarget = { name, mac: this.#mac(name) ?? "" };
     const files = [
-      [join(FILES, `ifcfg-${name}`), ifcfgText(target, settings)],
-      [join(FILES, `${name}.nmconnection`), keyfileText(target, settings)],
+      [join(this.#directory, `ifcfg-${name}`), ifcfgText(target, settings)],
+      [join(this.#directory, `${name}.nmconnection`), keyfileText(target, settings)],
     ] as const;
-    for (const [path, text] of files) await writeWhole(this.#host.path(path), text);
+    for (const [path, text] of files) await writeWhole(path, text);
     const script = join(SCRIPTS, "hv_set_ifconfig");
-    const { ok, why } = await this.#sources.run(
+    const { ok, why } = await this.#run(
       this.#host.path(script),
-      files.map(([path]) => this.#host.path(path)),
+      files.map(([path]) => path),
       call,
     );
     this.#answers.clear();

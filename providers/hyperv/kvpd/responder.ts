@@ -12,7 +12,7 @@ import {
   turnIntoIpReply,
   turnIntoReply,
 } from "../kvp-message.js";
-import type { ServedPool } from "./served-pool.js";
+import type { GuardedPool } from "./guarded-pool.js";
 import type { AutoValues, IpService } from "./services.js";
 import { KvpStatus, KvpStatusError } from "./status.js";
 
@@ -28,7 +28,7 @@ export interface ResponderParts {
   /** Layout of the messages. */
   readonly layout: KvpLayout;
   /** The pools by their numbers; the Auto pool's file serves overlays only. */
-  readonly pools: readonly ServedPool[];
+  readonly pools: readonly GuardedPool[];
   /** The Auto pool's values. */
   readonly auto: AutoValues;
   /** IP settings. */
@@ -58,8 +58,8 @@ export class KvpResponder {
     } catch (error) {
       const status = statusOf(error);
       const { name = "", message: why = String(error) } = error as Partial<Error>;
-      // What the host asked for wrongly is its affair; what failed here is ours.
-      const level = error instanceof KvpStatusError ? "debug" : "error";
+      // What the host asked for wrongly is its affair, and what is wrong with a pool the pool tells, once.
+      const level = error instanceof KvpStatusError || PvbusError.is(error) ? "debug" : "error";
       this.#parts.logger[level](`${request.operation} refused: ${why}`, {
         status: `0x${status.toString(16)}`,
         ...(name === "PvbusError" ? { code: (error as PvbusError).code } : {}),
@@ -142,14 +142,14 @@ export class KvpResponder {
     return turnIntoEnumerateReply(message, key, value);
   }
 
-  #pool(number: number): ServedPool {
+  #pool(number: number): GuardedPool {
     const pool = this.#parts.pools[number];
     if (pool === undefined) throw new KvpStatusError(KvpStatus.noMoreItems, `there is no pool ${number}`);
     return pool;
   }
 
   /** Gives a pool that the host may change; the Auto pool is computed here, a change would have no effect. */
-  #changeable(number: number): ServedPool {
+  #changeable(number: number): GuardedPool {
     if (number === AUTO_POOL)
       throw new KvpStatusError(KvpStatus.noMoreItems, "the Auto pool cannot be changed");
     return this.#pool(number);

@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import type { Readable } from "node:stream";
+import { onAbort } from "../../../src/bus/abort.js";
 import type { Call } from "../../../src/bus/call.js";
 
 /** What a script left. */
@@ -79,13 +80,12 @@ export const runScript: RunScript = (path, args, call) =>
       errors?.destroy();
     };
     const timer = setTimeout(() => stop(`did not end within ${limit} ms`), limit);
-    const abort = (): void => stop("was given up");
-    call.signal?.addEventListener("abort", abort, { once: true });
+    const forget = onAbort(call.signal, () => stop("was given up"));
     const stdout = collect(output, stop);
     const stderr = collect(errors, stop);
     const settle = (failure: string | undefined): void => {
       clearTimeout(timer);
-      call.signal?.removeEventListener("abort", abort);
+      forget();
       resolve({ ok: failure === undefined, stdout: stdout(), why: failure ?? "" });
     };
     child.once("error", (error) => settle(error.message));
@@ -94,7 +94,6 @@ export const runScript: RunScript = (path, args, call) =>
       else if (code === 0) settle(undefined);
       else settle(stderr().trim().split("\n", 1)[0] || `ended with ${code ?? signal}`);
     });
-    if (call.signal?.aborted === true) abort();
   });
 
 /** Gathers the text of a stream, up to the longest that is of use. */

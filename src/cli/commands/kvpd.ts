@@ -1,3 +1,6 @@
+import { closeSync, openSync } from "node:fs";
+import { isatty } from "node:tty";
+import type { Logger } from "../../host/host.js";
 import { nodeHost } from "../../host/node-host.js";
 import { createKvpDaemon } from "../../services.js";
 import type { Context } from "../context.js";
@@ -56,7 +59,7 @@ export async function kvpdCommand(context: Context, own: KvpdOptions): Promise<n
     });
     logger.info(`KVP starting; pid is:${process.pid}`);
     try {
-      await daemon.run(signal);
+      await daemon.run(AbortSignal.any([signal, onHangup(logger)]));
     } finally {
       stopWatchdog();
       tell("STOPPING=1");
@@ -70,4 +73,27 @@ export async function kvpdCommand(context: Context, own: KvpdOptions): Promise<n
     }
     throw error;
   }
+}
+
+/**
+ * Takes SIGHUP: without a terminal there is nothing to read again, and the default would end the service; with one its user
+ * has gone.
+ */
+function onHangup(logger: Logger): AbortSignal {
+  const controller = new AbortController();
+  const terminals = [0, 1, 2].filter((fd) => isatty(fd));
+  const hear = (): void => {
+    for (const fd of terminals) if (!isatty(fd)) replaceByNothing(fd);
+    if (terminals.includes(0)) controller.abort();
+    else logger.info("SIGHUP is ignored: there is nothing to read again");
+  };
+  process.on("SIGHUP", hear);
+  return controller.signal;
+}
+
+/** Node restores its terminals when it ends, and aborts where one was hung up and does not let it. */
+function replaceByNothing(fd: number): void {
+  closeSync(fd);
+  // Takes the lowest number that is free: this one.
+  openSync("/dev/null", "r+");
 }

@@ -1,8 +1,21 @@
-import { renameSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import {
+  mkdirSync,
+  mkdtempSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { expect } from "chai";
 import { encodeRecord } from "../../../providers/hyperv/codec.js";
-import type { PvInterface, StoreChange } from "../../../src/index.js";
+import { notifyFiles } from "../../../providers/hyperv/pool-notify.js";
+import { watchPools } from "../../../providers/hyperv/pool-watch.js";
+import type { PoolPair, StorePool } from "../../../providers/hyperv/store-pool.js";
+import { SILENT } from "../../../src/host/node-host.js";
+import { Call, type PvInterface, type StoreChange } from "../../../src/index.js";
 import { HypervHostSimulator } from "../../../src/testing/index.js";
 import { PoolTree } from "../../support/pools.js";
 import { rejects } from "../../support/rejects.js";
@@ -120,6 +133,172 @@ describe("HypervStore watch", () => {
     await new Promise((resolve) => setTimeout(resolve, 50));
     writeFileSync(tree.path(0), Buffer.concat([pair("k", "2"), pair("l", "3")]));
     expect(await watch.take(1)).to.deep.equal([{ key: "External/l", value: "3" }]);
+  });
+
+  describe("while the directory comes and goes", () => {
+    /** Makes the directory and External with these pairs. */
+    const make = (...pairs: [string, string][]): void => {
+      mkdirSync(tree.directory, { recursive: true });
+      tree.put(0, Buffer.concat(pairs.map(([key, value]) => pair(key, value))));
+    };
+    /** Changes External and expects that alone to be told. */
+    const expectLive = async (
+      watch: Awaited<ReturnType<typeof startWatch>>,
+      value: string,
+    ): Promise<void> => {
+      make(["k", "1"], ["live", value]);
+      expect(await watch.take(1)).to.deep.equal([{ key: "External/live", value }]);
+    };
+
+    it("comes back when it was removed and made again, and tells what changed meanwhile", async () => {
+      make(["k", "1"], ["gone", "x"]);
+      const watch = await startWatch(await tree.open(), "External");
+      for (const round of ["1", "2", "3"]) {
+        rmSync(tree.directory, { recursive: true });
+        make(["k", "1"], ["meanwhile", round]);
+        const expected = [{ key: "External/meanwhile", value: round }];
+        const before = round === "1" ? "gone" : "live";
+        expect(await watch.take(2)).to.have.deep.members([
+          ...expected,
+          { key: `External/${before}`, value: undefined },
+        ]);
+        make(["k", "1"], ["meanwhile", round], ["live", round]);
+        expect(await watch.take(1)).to.deep.equal([{ key: "External/live", value: round }]);
+      }
+    });
+
+    it("comes back when another one was renamed into its place", async () => {
+      make(["k", "1"]);
+      const watch = await startWatch(await tree.open(), "External");
+      const other = `${tree.directory}.new`;
+      mkdirSync(other);
+      writeFileSync(join(other, ".kvp_pool_0"), pair("k", "2"));
+      renameSync(tree.directory, `${tree.directory}.old`);
+      renameSync(other, tree.directory);
+      expect(await watch.take(1)).to.deep.equal([{ key: "External/k", value: "2" }]);
+      make(["k", "1"]);
+      expect(await watch.take(1)).to.deep.equal([{ key: "External/k", value: "1" }]);
+    });
+
+    it("begins with one that does not exist yet, nor its parents", async () => {
+      const hv = await tree.open({ directory: "/var/lib/hyperv" });
+      rmSync(join(tree.sysroot, "var"), { recursive: true });
+      const watch = await startWatch(hv, "External");
+      make(["k", "1"]);
+      expect(await watch.take(1)).to.deep.equal([{ key: "External/k", value: "1" }]);
+      await expectLive(watch, "1");
+    });
+
+    it("comes back when its parent was removed and made again", async () => {
+      make(["k", "1"]);
+      const watch = await startWatch(await tree.open(), "External");
+      rmSync(dirname(dirname(tree.directory)), { recursive: true });
+      await new Promise((resolve) => setImmediate(resolve));
+      make(["k", "2"]);
+      expect(await watch.take(1)).to.deep.equal([{ key: "External/k", value: "2" }]);
+      make(["k", "1"]);
+      expect(await watch.take(1)).to.deep.equal([{ key: "External/k", value: "1" }]);
+      await expectLive(watch, "1");
+    });
+
+    it("follows a link to it that is led elsewhere, and what lies behind the link", async () => {
+      const place = mkdtempSync(join(realpathSync(tmpdir()), "pvbus-behind-"));
+      const bells: (() => void)[] = [];
+      const rung = (): Promise<void> => new Promise((resolve) => bells.push(resolve));
+      const link = join(place, "link");
+      for (const name of ["a/pool", "b/pool"]) mkdirSync(join(place, name), { recursive: true });
+      symlinkSync(join(place, "a/pool"), link);
+      const stop = notifyFiles({
+        directory: link,
+        files: ["file"],
+        ring: () => {
+          for (const each of bells.splice(0)) each();
+        },
+        logger: SILENT,
+      });
+      try {
+        let bell = rung();
+        writeFileSync(join(place, "a/pool/file"), "1");
+        await bell;
+        bell = rung();
+        renameSync(join(place, "a"), join(place, "c"));
+        await bell;
+        bell = rung();
+        mkdirSync(join(place, "a/pool"), { recursive: true });
+        await bell;
+        bell = rung();
+        symlinkSync(join(place, "b/pool"), `${link}.new`);
+        renameSync(`${link}.new`, link);
+        await bell;
+        bell = rung();
+        writeFileSync(join(place, "b/pool/file"), "1");
+        await bell;
+      } finally {
+        stop();
+        rmSync(place, { recursive: true });
+      }
+    });
+
+    it("looks once a second where changes inside files are not notified", async () => {
+      let ring = (): void => undefined;
+      const rung = new Promise<void>((resolve) => {
+        ring = resolve;
+      });
+      make(["k", "1"]);
+      const stop = notifyFiles({
+        directory: tree.directory,
+        files: [".kvp_pool_0"],
+        ring,
+        logger: SILENT,
+        tellsOfContent: false,
+      });
+      make(["k", "2"]);
+      await rung;
+      stop();
+    });
+  });
+
+  it("compares 100,000 pairs in several turns of the event loop", async () => {
+    const many = (last: string): Map<string, PoolPair> => {
+      const value = Buffer.alloc(2_000, "v");
+      const pairs = Array.from({ length: 100_000 }, (_, at): [string, PoolPair] => [
+        `k${at}`,
+        { key: `k${at}`, value },
+      ]);
+      return new Map(pairs).set("last", { key: "last", value: Buffer.from(last) });
+    };
+    const states = [many("a"), many("b")];
+    let ring = (): void => undefined;
+    let turns = 0;
+    let counting = setImmediate(() => undefined);
+    const count = (): void => {
+      turns++;
+      counting = setImmediate(count);
+    };
+    const changes = watchPools(
+      {
+        system: {
+          notify: (_pools, given) => {
+            ring = given;
+            return () => undefined;
+          },
+        },
+        pools: [{ snapshot: async () => states.shift() } as unknown as StorePool],
+        keyPrefix: "",
+        ready: () =>
+          setImmediate(() => {
+            ring();
+            counting = setImmediate(count);
+          }),
+        closing: new AbortController().signal,
+      },
+      new Call({ timeoutMs: 30_000 }),
+    );
+    const first = await changes.next();
+    clearImmediate(counting);
+    await changes.return();
+    expect((first.value as PoolPair).key).to.equal("last");
+    expect(turns).to.be.greaterThan(2);
   });
 
   it("says of a prefix outside every pool that it is invalid", async () => {

@@ -20,6 +20,7 @@ import { KvpStatus, KvpStatusError } from "../../../../providers/hyperv/kvpd/sta
 import { nodeHost } from "../../../../src/host/node-host.js";
 import { Call } from "../../../../src/index.js";
 import type { InterfaceAddress } from "../../../../src/native/interface-addresses.js";
+import { RunningDaemon } from "../../../support/kvp-daemon.js";
 
 const MAC = "02:FC:00:00:00:01";
 const GUID = "{c3e1e5c0-0000-0000-0000-000000000001}";
@@ -185,6 +186,20 @@ describe("IP service", () => {
       ]);
     });
 
+    for (const [directory, place] of [
+      [undefined, "/var/lib/hyperv"],
+      ["/srv/pools", "/srv/pools"],
+    ] as const) {
+      it(`puts the files beside the daemon's pools: ${directory ?? "usual"}`, async () => {
+        script("hv_set_ifconfig", 'echo "$1" "$2" > "$(dirname "$1")/seen"');
+        await using daemon = await RunningDaemon.start(root, { directory, platform: "linux" });
+        expect(await daemon.status({ operation: "setIpInfo", info: settings })).to.equal(0);
+        const paths = ["ifcfg-eth1", "eth1.nmconnection"].map((name) => join(root, place, name));
+        expect(readFileSync(join(root, place, "seen"), "utf8")).to.equal(`${paths.join(" ")}\n`);
+        for (const path of paths) expect(statSync(path).mode & 0o777).to.equal(0o600);
+      });
+    }
+
     it("takes the adapter's GUID in any case", async () => {
       script("hv_set_ifconfig", "exit 0");
       expect(
@@ -250,10 +265,14 @@ describe("IP service", () => {
   });
 
   describe("on FreeBSD", () => {
-    const freebsd = (macs: Record<string, string> = { hn0: "02:fc:00:00:00:01" }): FreebsdIpService =>
+    const freebsd = (
+      macs: Record<string, string> = { hn0: "02:fc:00:00:00:01" },
+      directory?: string,
+    ): FreebsdIpService =>
       new FreebsdIpService(nodeHost({ sysroot: root, platform: "freebsd", env: {} }), {
         addresses: () => [address("hn0", 6, "fd00::5", 64), address("hn0", 4, "10.0.0.5", 24)],
         macs: () => new Map(Object.entries(macs)),
+        directory,
         run: async (path, args, call) => {
           runs.push([path, ...args.map((arg) => arg.replace(root, ""))]);
           if (!path.endsWith("netstat")) return runScript(path, args, call);
@@ -274,6 +293,16 @@ describe("IP service", () => {
         dnsServers: "10.0.0.53;",
       });
       expect(await statusOf(freebsd({}).getIpInfo(request({}), new Call()))).to.equal(KvpStatus.fail);
+    });
+
+    it("puts the settings into a pool directory of the user's own", async () => {
+      put("/usr/libexec/hyperv/hv_set_ifconfig", "exit 0\n");
+      mkdirSync(join(root, "srv/pools"), { recursive: true });
+      const service = freebsd(undefined, join(root, "srv/pools"));
+      const settings = request({ adapterId: "hn0", ipAddresses: "10.0.0.7", subnets: "255.0.0.0" });
+      await service.setIpInfo(settings, new Call());
+      expect(runs.at(-1)?.at(-1)).to.equal("/srv/pools/hv_set_ip_data");
+      expect(existsSync(join(root, "var/db/hyperv/hv_set_ip_data"))).to.equal(false);
     });
 
     it("sets what the kernel named by its interface", async () => {

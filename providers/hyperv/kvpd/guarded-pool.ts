@@ -1,0 +1,141 @@
+import { Call } from "../../../src/bus/call.js";
+import { PvbusError } from "../../../src/bus/errors.js";
+import type { Logger } from "../../../src/host/host.js";
+import type { PoolRecord } from "../codec.js";
+import type { ServedPool } from "./served-pool.js";
+
+/** How long a request that only reads waits for the repair that a writer is in the way of. */
+const GLANCE_MS = 100;
+/** How long it is left alone afterwards: each record of a listing is such a request. */
+const GLANCE_PAUSE_MS = 1_000;
+
+/** What a request does to a pool. */
+type Verb = "read" | "change";
+
+/**
+ * One pool among several that the daemon serves: what is wrong with it is its own affair. Each request tries again, and a
+ * failure is logged when it begins and when it is over, not for every request that it costs.
+ */
+export class GuardedPool {
+  readonly #pool: ServedPool;
+  readonly #name: string;
+  readonly #logger: Logger;
+  readonly #failures = new Map<Verb, string>();
+  #recovered = false;
+  #leaveUntil = 0;
+
+  /** @param pool what is served @param name of the pool, for messages */
+  constructor(pool: ServedPool, name: string, logger: Logger) {
+    this.#pool = pool;
+    this.#name = name;
+    this.#logger = logger;
+  }
+
+  /** Makes the file if need be, and repairs what a killed writer left. What stands in the way is logged. Never rejects. */
+  async start(call: Call): Promise<void> {
+    await this.#tell("change", () => this.#recover(call)).catch((error: unknown) => {
+      if (!PvbusError.is(error)) throw error;
+    });
+  }
+
+  /** As {@link ServedPool.enumerate}. */
+  enumerate(position: number, call: Call): Promise<PoolRecord | undefined> {
+    return this.#read(call, () => this.#pool.enumerate(position, call));
+  }
+
+  /** As {@link ServedPool.enumerateNow}. */
+  enumerateNow(position: number): PoolRecord | "end" | undefined {
+    return this.#isSound() ? this.#pool.enumerateNow(position) : undefined;
+  }
+
+  /** As {@link ServedPool.get}. */
+  get(key: Uint8Array, call: Call): Promise<Uint8Array | undefined> {
+    return this.#read(call, () => this.#pool.get(key, call));
+  }
+
+  /** As {@link ServedPool.getNow}. */
+  getNow(key: Uint8Array): Uint8Array | "none" | undefined {
+    return this.#isSound() ? this.#pool.getNow(key) : undefined;
+  }
+
+  /** As {@link ServedPool.set}. */
+  set(key: Uint8Array, value: Uint8Array | undefined, call: Call): Promise<void> {
+    return this.#change(call, () => this.#pool.set(key, value, call));
+  }
+
+  /** As {@link ServedPool.delete}. */
+  delete(key: Uint8Array, call: Call): Promise<boolean> {
+    return this.#change(call, () => this.#pool.delete(key, call));
+  }
+
+  /** Closes the file. */
+  close(): Promise<void> {
+    return this.#pool.close();
+  }
+
+  /** The quick answers go round the failures, so that a pool that is served again is told of by a slow one. */
+  #isSound(): boolean {
+    return this.#recovered && !this.#failures.has("read");
+  }
+
+  #change<T>(call: Call, action: () => Promise<T>): Promise<T> {
+    return this.#tell("change", async () => {
+      await this.#recover(call);
+      return action();
+    });
+  }
+
+  #read<T>(call: Call, action: () => Promise<T>): Promise<T> {
+    return this.#tell("read", async () => {
+      await this.#glance(call);
+      return action();
+    });
+  }
+
+  async #recover(call: Call): Promise<void> {
+    if (this.#recovered) return;
+    await this.#pool.recover(call);
+    this.#recovered = true;
+  }
+
+  /** Whoever keeps the pool locked keeps it from being repaired, not from being read. */
+  async #glance(call: Call): Promise<void> {
+    if (this.#recovered || performance.now() < this.#leaveUntil) return;
+    const timeoutMs = Math.min(GLANCE_MS, call.remainingMs);
+    try {
+      await this.#recover(new Call({ signal: call.signal, timeoutMs }));
+    } catch (error) {
+      if (!(PvbusError.is(error) && error.code === "ERR_TIMEOUT")) throw error;
+      this.#leaveUntil = performance.now() + GLANCE_PAUSE_MS;
+    }
+  }
+
+  /** Logs the beginning and the end of a failure. */
+  async #tell<T>(verb: Verb, action: () => Promise<T>): Promise<T> {
+    let result: T;
+    try {
+      result = await action();
+    } catch (error) {
+      if (PvbusError.is(error) && error.code !== "ERR_ABORTED") this.#failed(verb, error);
+      throw error;
+    }
+    this.#succeeded(verb);
+    return result;
+  }
+
+  #failed(verb: Verb, { code, message }: PvbusError): void {
+    // The same state may be told with another length, time or process.
+    const state = `${code} ${message.replace(/\d+/g, "")}`;
+    const isKnown = [...this.#failures.values()].includes(state);
+    this.#failures.set(verb, state);
+    if (!isKnown)
+      this.#logger.error(`pool ${this.#name} fails, each request tries again: ${message}`, { code });
+  }
+
+  #succeeded(verb: Verb): void {
+    const state = this.#failures.get(verb);
+    if (state === undefined) return;
+    for (const [each, its] of this.#failures) if (its === state) this.#failures.delete(each);
+    if (this.#failures.size === 0) this.#logger.info(`pool ${this.#name} is served again`);
+  }
+}
