@@ -1,0 +1,86 @@
+import { randomInt } from "node:crypto";
+
+/** Whether this is `npm run test:long` or `npm run campaign`, where campaigns take their full time. */
+export const isLong = process.env["PVBUS_LONG"] === "1";
+
+const given = (name: string): number | undefined => {
+  const text = process.env[name];
+  if (text === undefined || text === "") return undefined;
+  const value = Number(text);
+  if (!Number.isFinite(value) || value < 0) throw new Error(`${name} must be a number, not "${text}"`);
+  return value;
+};
+
+/** Returns a campaign's time in seconds: its short form, its long form, or what `PVBUS_SECONDS` asks for. */
+export function budget(short: number, long: number): number {
+  return given("PVBUS_SECONDS") ?? (isLong ? long : short);
+}
+
+/** Returns how often a campaign repeats: as `budget` does for seconds, with `PVBUS_COUNT` by hand. */
+export function count(short: number, long: number): number {
+  return given("PVBUS_COUNT") ?? (isLong ? long : short);
+}
+
+let chosen: number | undefined;
+
+/**
+ * Returns this process's seed, from `PVBUS_SEED` or by chance. It is printed when first asked for, so that a failed
+ * campaign's output says how to repeat it.
+ */
+export function seed(): number {
+  if (chosen !== undefined) return chosen;
+  chosen = (given("PVBUS_SEED") ?? randomInt(2 ** 32)) >>> 0;
+  console.log(`    PVBUS_SEED=${chosen} repeats this run`);
+  return chosen;
+}
+
+/** Numbers that follow from a seed alone. */
+export interface Random {
+  /** Returns a fraction from 0 up to, and without, 1. */
+  (): number;
+  /** Returns a whole number from 0 up to, and without, `end`. */
+  below(end: number): number;
+  /** Returns one of the given. */
+  pick<T>(choices: readonly T[]): T;
+  /** Returns that many bytes. */
+  bytes(length: number): Uint8Array;
+}
+
+/** Returns a generator whose numbers follow from the seed alone: a Weyl sequence, each step mixed. */
+export function random(from: number = seed()): Random {
+  let state = from >>> 0;
+  const next = () => {
+    state = (state + 0x9e3779b9) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 16), 0x21f0aaad);
+    mixed = Math.imul(mixed ^ (mixed >>> 15), 0x735a2d97);
+    return ((mixed ^ (mixed >>> 15)) >>> 0) / 2 ** 32;
+  };
+  const below = (end: number) => Math.floor(next() * end);
+  return Object.assign(next, {
+    below,
+    pick: <T>(choices: readonly T[]): T => {
+      if (choices.length === 0) throw new Error("there is nothing to choose from");
+      return choices[below(choices.length)] as T;
+    },
+    bytes: (length: number) => Uint8Array.from({ length }, () => below(256)),
+  });
+}
+
+/** Prints how much a campaign did, as every campaign does at its end. */
+export function report(name: string, done: Readonly<Record<string, number | string>>): void {
+  const figures = Object.entries(done).map(([what, figure]) => `${figure} ${what}`);
+  console.log(`    ${name}: ${figures.join(", ")}`);
+}
+
+/**
+ * Repeats a step until the campaign's seconds are over, or the count that `PVBUS_COUNT` asks for by hand is reached,
+ * and returns how often it ran: at least once.
+ */
+export async function repeat(seconds: number, step: (round: number) => Promise<void>): Promise<number> {
+  const wanted = given("PVBUS_COUNT");
+  const end = performance.now() + seconds * 1000;
+  let round = 0;
+  do await step(round++);
+  while (wanted === undefined ? performance.now() < end : round < wanted);
+  return round;
+}
