@@ -1,12 +1,12 @@
-import { ServedPool } from "../../providers/hyperv/kvpd/served-pool.js";
 import { POOLS, type PoolInfo } from "../../providers/hyperv/keys.js";
+import { ServedPool } from "../../providers/hyperv/kvpd/served-pool.js";
 import { Pool } from "../../providers/hyperv/pool.js";
 import { isMissing } from "../../providers/hyperv/pool-errors.js";
 import { PoolFile, type PoolFs } from "../../providers/hyperv/pool-file.js";
 import { Call } from "../../src/bus/call.js";
 import type { Random } from "../support/campaign.js";
-import { keyOf, valueOf } from "./pairs.js";
 import type { Action, Records } from "./model.js";
+import { keyOf, valueOf } from "./pairs.js";
 import type { View } from "./readers.js";
 
 const GUEST = POOLS.find(({ name }) => name === "Guest") as PoolInfo;

@@ -1,6 +1,14 @@
 import { expect } from "chai";
 import { Allowance, allOutcomes, outcomesOf, type Records, rawFault, settle } from "./model.js";
-import { azureInitView, cloudInitView, fileOf, type Pair, RECORD_BYTES, recordOf, viewsOf } from "./readers.js";
+import {
+  azureInitView,
+  cloudInitView,
+  fileOf,
+  type Pair,
+  RECORD_BYTES,
+  recordOf,
+  viewsOf,
+} from "./readers.js";
 
 const pair = (key: string, value: string): Pair => ({ key, value });
 const [a, b, c] = [pair("a", "1"), pair("b", "2"), pair("c", "3")];
@@ -74,9 +82,15 @@ describe("the campaigns' judges", () => {
     expect(allOutcomes([twice], { kind: "start" })).to.deep.equal([twice]);
     expect(settle(fileOf([pair("a", "old"), b]), [twice]).fault).to.match(/^wrong/);
     // Last-wins readers must not fall back to the older one.
-    expect(new Allowance([twice]).faultOfView({ reader: "host", pairs: new Map([["a", "old"], ["b", "2"]]) })).to.match(
-      /^wrong for host/,
-    );
+    expect(
+      new Allowance([twice]).faultOfView({
+        reader: "host",
+        pairs: new Map([
+          ["a", "old"],
+          ["b", "2"],
+        ]),
+      }),
+    ).to.match(/^wrong for host/);
     expect(settle(fileOf([a, b, c]), [[a, b, a, c]]).fault).to.equal(undefined);
   });
 });

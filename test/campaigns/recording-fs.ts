@@ -172,11 +172,13 @@ export class Disk {
     this.#lengths.splice(0, lengths - 1);
   }
 
-  /** How many pages and lengths are not certain. */
-  get open(): number {
-    let count = this.#lengths.length - 1;
-    for (const versions of this.#pages.values()) if (versions.length > 1) count++;
-    return count;
+  /** Returns another one that is as uncertain as this. */
+  clone(): Disk {
+    const other = new Disk(undefined);
+    other.#named = this.#named;
+    other.#lengths = [...this.#lengths];
+    other.#pages = new Map([...this.#pages].map(([page, versions]) => [page, [...versions]]));
+    return other;
   }
 
   /** Returns what a kill leaves: all that was done. */
@@ -206,7 +208,10 @@ export class Disk {
     ];
     const [how, choice] = random.pick(kinds);
     const length = random() < 0.5 ? (this.#lengths.at(-1) as number) : random.pick(this.#lengths);
-    return { file: this.#image(length, choice), how: `${how}, ${length} of ${this.#lengths.join("/")} bytes` };
+    return {
+      file: this.#image(length, choice),
+      how: `${how}, ${length} of ${this.#lengths.join("/")} bytes`,
+    };
   }
 
   #image(length: number, choose: Choice): Buffer {

@@ -1,4 +1,5 @@
 import { randomInt } from "node:crypto";
+import { appendFileSync } from "node:fs";
 
 /** Whether this is `npm run test:long` or `npm run campaign`, where campaigns take their full time. */
 export const isLong = process.env["PVBUS_LONG"] === "1";
@@ -21,6 +22,13 @@ export function count(short: number, long: number): number {
   return given("PVBUS_COUNT") ?? (isLong ? long : short);
 }
 
+/** Prints a line, in the summary of `npm test` too, which shows of a file that passed no more than this. */
+export function note(text: string): void {
+  console.log(`      ${text}`);
+  const events = process.env["PVBUS_TEST_EVENTS"];
+  if (events !== undefined) appendFileSync(events, `${JSON.stringify({ event: "note", text })}\n`);
+}
+
 let chosen: number | undefined;
 
 /**
@@ -30,7 +38,7 @@ let chosen: number | undefined;
 export function seed(): number {
   if (chosen !== undefined) return chosen;
   chosen = (given("PVBUS_SEED") ?? randomInt(2 ** 32)) >>> 0;
-  console.log(`    PVBUS_SEED=${chosen} repeats this run`);
+  note(`PVBUS_SEED=${chosen} repeats this run`);
   return chosen;
 }
 
@@ -69,7 +77,15 @@ export function random(from: number = seed()): Random {
 /** Prints how much a campaign did, as every campaign does at its end. */
 export function report(name: string, done: Readonly<Record<string, number | string>>): void {
   const figures = Object.entries(done).map(([what, figure]) => `${figure} ${what}`);
-  console.log(`    ${name}: ${figures.join(", ")}`);
+  note(`${name}: ${figures.join(", ")}`);
+}
+
+/**
+ * Returns mocha's time limit in milliseconds for a campaign of that many seconds: many times its time, for a busy machine;
+ * none where `PVBUS_COUNT` decides by hand how long it takes.
+ */
+export function patience(seconds: number): number {
+  return given("PVBUS_COUNT") === undefined ? 60_000 + seconds * 4000 : 0;
 }
 
 /**

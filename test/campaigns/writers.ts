@@ -1,0 +1,148 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { type HypervKernelSimulator, KvpDriverAnswer } from "../../src/testing/kvp-device/simulator.js";
+import { PROGRAM } from "../support/command-line.js";
+import { ROOT } from "../support/pools.js";
+import type { Action, ApiAction, HostAction } from "./model.js";
+
+/** Where Debian's hyperv-daemons puts the vendor's daemon. */
+const VENDOR = "/usr/sbin/hv_kvp_daemon";
+/** The end of a pool, or no such key. */
+const NO_MORE_ITEMS = 0x80070103;
+const GUEST = 1;
+const REGISTRATION_MS = 30_000;
+
+/** The writer was killed before it answered. */
+export class Killed extends Error {}
+
+/** A process that changes a pool when it is asked to, and may be killed meanwhile. */
+export interface Writer {
+  /** What it is, in words. */
+  readonly name: string;
+  /** Resolves when it has ended. */
+  readonly ended: Promise<void>;
+  /** Resolves when it can be asked. @throws Killed */
+  ready(): Promise<void>;
+  /** Does it; resolves with what it said, where it says anything. @throws Killed */
+  act(action: Action): Promise<boolean | undefined>;
+  kill(): void;
+}
+
+const endOf = (child: ChildProcess): Promise<void> =>
+  new Promise((resolve) => child.once("close", () => resolve()));
+
+/** A process on the public API. */
+export class ApiWriter implements Writer {
+  readonly name = "API";
+  readonly ended: Promise<void>;
+  readonly #child: ChildProcess;
+  readonly #lines: AsyncIterator<string>;
+  #said = "";
+
+  /** Starts one that works below a sysroot. */
+  constructor(sysroot: string, env: NodeJS.ProcessEnv = process.env, options: object = {}) {
+    const program = join(ROOT, "dist/test/campaigns/pool-process.js");
+    const child = spawn(process.execPath, [program, sysroot, JSON.stringify(options)], {
+      env,
+      stdio: ["pipe", "pipe", "pipe"],
+    });
+    this.#child = child;
+    this.ended = endOf(child);
+    child.stdin.on("error", () => undefined);
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      this.#said += text;
+    });
+    this.#lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  }
+
+  /** Resolves when it can be asked. */
+  async ready(): Promise<void> {
+    await this.#next();
+  }
+
+  async act(action: ApiAction): Promise<boolean | undefined> {
+    this.#child.stdin?.write(`${JSON.stringify(action)}\n`);
+    const { answer, failure } = await this.#next();
+    if (failure !== undefined) throw new Error(`the API refused ${action.kind}: ${failure}`);
+    return answer;
+  }
+
+  kill(): void {
+    this.#child.kill("SIGKILL");
+  }
+
+  async #next(): Promise<{ answer?: boolean; failure?: string }> {
+    const { done, value } = await this.#lines.next();
+    if (!done) return JSON.parse(value);
+    await this.ended;
+    if (this.#child.signalCode === "SIGKILL") throw new Killed();
+    throw new Error(`the process of the API ended: ${this.#said}`);
+  }
+}
+
+/** A daemon on the simulated device, whose host asks for changes of pool Guest. */
+export class HostWriter implements Writer {
+  readonly name: string;
+  readonly ended: Promise<void>;
+  readonly #simulator: HypervKernelSimulator;
+  readonly #child: ChildProcess;
+  readonly #before: Promise<number>;
+  #said = "";
+
+  /** Starts one. */
+  constructor(
+    simulator: HypervKernelSimulator,
+    who: "ours" | "vendor",
+    env: NodeJS.ProcessEnv = process.env,
+  ) {
+    this.name = who === "ours" ? "daemon" : "vendor's daemon";
+    this.#simulator = simulator;
+    this.#before = simulator.registrations();
+    const [program = "", ...args] =
+      who === "ours" ? [process.execPath, PROGRAM, "kvpd", "-n"] : [VENDOR, "-n"];
+    this.#child = simulator.run(program, args, { env });
+    this.ended = endOf(this.#child);
+    this.#child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+      this.#said += text;
+    });
+  }
+
+  /** Resolves when it is registered. @throws Killed */
+  async ready(): Promise<void> {
+    const over = new AbortController();
+    const registered = this.#simulator.waitForRegistration(await this.#before, {
+      timeoutMs: REGISTRATION_MS,
+      signal: over.signal,
+    });
+    const first = await Promise.race([
+      registered.then(() => "ready").catch((error: unknown) => `did not register (${error})`),
+      this.ended.then(() => "ended before it registered"),
+    ]);
+    if (first === "ready") return;
+    over.abort();
+    await registered.catch(() => undefined);
+    if (this.#child.signalCode === "SIGKILL") throw new Killed();
+    throw new Error(`${this.name} ${first}: ${this.#said}`);
+  }
+
+  async act(action: HostAction): Promise<boolean | undefined> {
+    if (action.kind === "start") return undefined;
+    try {
+      const status =
+        action.kind === "set"
+          ? await this.#simulator.set(GUEST, action.key, action.value)
+          : await this.#simulator.delete(GUEST, action.key);
+      if (action.kind === "unset" && (status === 0 || status === NO_MORE_ITEMS)) return status === 0;
+      if (status !== 0) throw new Error(`${this.name} refused ${action.kind}: 0x${status.toString(16)}`);
+      return undefined;
+    } catch (error) {
+      if (!(error instanceof KvpDriverAnswer)) throw error;
+      throw new Killed();
+    }
+  }
+
+  kill(): void {
+    this.#child.kill("SIGKILL");
+  }
+}
