@@ -6,12 +6,13 @@ import { PoolFile, type PoolFs } from "../../providers/hyperv/pool-file.js";
 import { Call } from "../../src/bus/call.js";
 import type { Random } from "../support/campaign.js";
 import type { Action, Records } from "./model.js";
-import { keyOf, valueOf } from "./pairs.js";
+import { keyOf, newValue } from "./pairs.js";
 import type { View } from "./readers.js";
 
 const GUEST = POOLS.find(({ name }) => name === "Guest") as PoolInfo;
 
-function poolAt(path: string, durable: boolean, fs?: PoolFs): Pool {
+/** Returns the pool in a file, for one that takes no lock. */
+export function poolAt(path: string, durable: boolean, fs?: PoolFs): Pool {
   const file = new PoolFile({
     path,
     pool: GUEST.name,
@@ -111,7 +112,7 @@ export function someAction(random: Random, records: Records): Action {
   const fresh = (): string => keyOf(random.below(KEYS));
   const host = random() < 0.4;
   const dice = random();
-  const value = (key: string): string => valueOf(random, key, ++version);
+  const value = (key: string): string => newValue(random, key, ++version);
   if (dice < 0.42) {
     const key = existing() ?? fresh();
     return { kind: host ? "set" : "write", key, value: value(key) };
@@ -131,12 +132,12 @@ export function someRecords(random: Random, many: number): Records {
   const records = Array.from({ length: size }, (_, at) => {
     // Past the keys of the actions: bystanders.
     const key = keyOf(size > KEYS ? at : random() < 0.5 ? at : KEYS + at);
-    return { key, value: valueOf(random, key, ++version) };
+    return { key, value: newValue(random, key, ++version) };
   });
   if (size > 1 && random() < 0.15) {
     for (let copies = 1 + random.below(3); copies > 0; copies--) {
       const { key, value } = records[random.below(size)] as { key: string; value: string };
-      const duplicate = random() < 0.3 ? value : valueOf(random, key, ++version);
+      const duplicate = random() < 0.3 ? value : newValue(random, key, ++version);
       records.splice(random.below(records.length + 1), 0, { key, value: duplicate });
     }
   }

@@ -12,7 +12,7 @@ export function keyOf(n: number): string {
 }
 
 /** Returns a value of a key that no other write of it has: each part of it shows whose and which one it is. Lengths are in bytes. */
-export function valueOf(random: Random, key: string, version: number, wide = true): string {
+export function newValue(random: Random, key: string, version: number, wide = true): string {
   const length = random.pick(wide && random() < 0.3 ? WIDE_VALUE_LENGTHS : VALUE_LENGTHS);
   const unit = `${key.slice(0, 5)}#${version};`;
   let value = unit.repeat(Math.ceil(length / unit.length)).slice(0, length);

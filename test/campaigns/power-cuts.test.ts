@@ -10,7 +10,7 @@ import { Disk, RecordingFs } from "./recording-fs.js";
 
 /** Cuts of the full form, by hand; the others are cut by seconds. */
 const WANTED = count(Infinity, Infinity);
-const SECONDS = WANTED === Infinity ? budget(7, 240) : Infinity;
+const SECONDS = WANTED === Infinity ? budget(5, 240) : Infinity;
 const ACTIONS = 12;
 const INSTANTS = 5;
 /** Records of a large pool. */

@@ -4,6 +4,7 @@ import { createInterface } from "node:readline";
 import { type HypervKernelSimulator, KvpDriverAnswer } from "../../src/testing/kvp-device/simulator.js";
 import { PROGRAM } from "../support/command-line.js";
 import { ROOT } from "../support/pools.js";
+import type { MixedResult } from "./mixed.js";
 import type { Action, ApiAction, HostAction } from "./model.js";
 
 /** Where Debian's hyperv-daemons puts the vendor's daemon. */
@@ -40,13 +41,22 @@ export class ApiWriter implements Writer {
   readonly #lines: AsyncIterator<string>;
   #said = "";
 
-  /** Starts one that works below a sysroot. */
-  constructor(sysroot: string, env: NodeJS.ProcessEnv = process.env, options: object = {}) {
+  /**
+   * Starts one that works below a sysroot.
+   * @param prelude a command that runs another one
+   */
+  constructor(
+    sysroot: string,
+    env: NodeJS.ProcessEnv = process.env,
+    options: object = {},
+    prelude: readonly string[] = [],
+  ) {
     const program = join(ROOT, "dist/test/campaigns/pool-process.js");
-    const child = spawn(process.execPath, [program, sysroot, JSON.stringify(options)], {
-      env,
-      stdio: ["pipe", "pipe", "pipe"],
-    });
+    const [command = "", ...args] = [
+      ...prelude,
+      ...[process.execPath, program, sysroot, JSON.stringify(options)],
+    ];
+    const child = spawn(command, args, { env, stdio: ["pipe", "pipe", "pipe"] });
     this.#child = child;
     this.ended = endOf(child);
     child.stdin.on("error", () => undefined);
@@ -62,9 +72,23 @@ export class ApiWriter implements Writer {
   }
 
   async act(action: ApiAction): Promise<boolean | undefined> {
-    this.#child.stdin?.write(`${JSON.stringify(action)}\n`);
+    return (await this.#ask(action)) as boolean | undefined;
+  }
+
+  /** Lists the pool; resolves with the pairs. @throws Error with what it said */
+  async list(): Promise<Map<string, string>> {
+    return new Map((await this.#ask({ kind: "list" })) as [string, string][]);
+  }
+
+  /** Changes own keys that are there for so long: in place, or so that others move. */
+  async burst(keys: readonly string[], moves: boolean, ms: number): Promise<MixedResult> {
+    return (await this.#ask({ kind: "burst", keys, moves, ms })) as MixedResult;
+  }
+
+  async #ask(what: { kind: string; [more: string]: unknown }): Promise<unknown> {
+    this.#child.stdin?.write(`${JSON.stringify(what)}\n`);
     const { answer, failure } = await this.#next();
-    if (failure !== undefined) throw new Error(`the API refused ${action.kind}: ${failure}`);
+    if (failure !== undefined) throw new Error(`the API refused ${what.kind}: ${failure}`);
     return answer;
   }
 
@@ -72,7 +96,7 @@ export class ApiWriter implements Writer {
     this.#child.kill("SIGKILL");
   }
 
-  async #next(): Promise<{ answer?: boolean; failure?: string }> {
+  async #next(): Promise<{ answer?: unknown; failure?: string }> {
     const { done, value } = await this.#lines.next();
     if (!done) return JSON.parse(value);
     await this.ended;
