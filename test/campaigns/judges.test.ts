@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { Allowance, allOutcomes, outcomesOf, type Records, rawFault, settle } from "./model.js";
+import { Allowance, allOutcomes, foreignFault, outcomesOf, type Records, rawFault, settle } from "./model.js";
 import {
   azureInitView,
   cloudInitView,
@@ -7,8 +7,10 @@ import {
   type Pair,
   RECORD_BYTES,
   recordOf,
+  recordsOf,
   viewsOf,
 } from "./readers.js";
+import { vendorRewrite } from "./vendor-rewrite.js";
 
 const pair = (key: string, value: string): Pair => ({ key, value });
 const [a, b, c] = [pair("a", "1"), pair("b", "2"), pair("c", "3")];
@@ -71,6 +73,17 @@ describe("the campaigns' judges", () => {
     expect(cloudInitView(file).refusal).to.match(/not UTF-8/);
     expect(raw(file, held)).to.match(/^cloud-init refuses/);
     expect(azureInitView(recordOf(a)).pairs).to.deep.equal(new Map([["a", "1"]]));
+  });
+
+  it("find what our repair takes back from the vendor's daemon, and what that takes from others", () => {
+    const change = { kind: "set", key: "a", value: "x" } as const;
+    const changed = vendorRewrite(fileOf([...held, a]), change);
+    expect(recordsOf(changed)).to.deep.equal([pair("a", "x"), b, c, a]);
+    expect(foreignFault(changed, [held], change, false)).to.equal(undefined);
+    expect(foreignFault(fileOf(held), [held], change, true)).to.match(/^lost: what the vendor's daemon set/);
+    expect(foreignFault(fileOf([pair("a", "x"), c]), [held], change, true)).to.match(/^lost for host: "b"/);
+    const longer = vendorRewrite(fileOf([a, pair("bb", "22"), c]), { kind: "unset", key: "a" });
+    expect(recordsOf(longer)).to.deep.equal([pair("bb", "22"), c]);
   });
 
   it("know what duplicates of another program's may become", () => {

@@ -7,15 +7,16 @@ import { collect, PoolTree } from "../support/pools.js";
 import { someAction, someRecords } from "./actors.js";
 import {
   type Action,
-  type ApiAction,
+  Allowance,
   allOutcomes,
   Faults,
+  foreignFault,
   type HostAction,
   type Records,
   rawFault,
   settle,
 } from "./model.js";
-import { fileOf, type Tails, type View, viewsOf } from "./readers.js";
+import { fileOf, type View, viewsOf } from "./readers.js";
 import { SlowWrites } from "./slow-writes.js";
 import { ApiWriter, HostWriter, Killed, type Writer } from "./writers.js";
 
@@ -41,7 +42,6 @@ class Campaign implements AsyncDisposable {
   readonly #slow: SlowWrites;
   readonly #simulator: HypervKernelSimulator | undefined;
   #states: readonly Records[] = [[]];
-  #tails: Tails = "clean";
   #lives = 0;
   #spare: ApiWriter | undefined;
   inFlight = 0;
@@ -67,7 +67,6 @@ class Campaign implements AsyncDisposable {
   #begin(records: Records = someRecords(this.#random, MANY)): void {
     this.#tree.put(GUEST, fileOf(records));
     this.#states = [records];
-    this.#tails = "clean";
     this.#lives = 0;
   }
 
@@ -158,12 +157,12 @@ class Campaign implements AsyncDisposable {
   }
 
   /** Judges a file as a kill leaves it. */
-  async #judge(where: string, kind = "before a repair"): Promise<boolean> {
+  async #judge(where: string): Promise<boolean> {
     const file = this.#tree.get(GUEST);
-    const views = [...viewsOf(file, this.#tails), await this.#ourView()];
+    const views = [...viewsOf(file, "clean"), await this.#ourView()];
     const fault = rawFault(file, this.#states, views);
     if (fault === undefined) return true;
-    this.faults.add(kind, fault, where);
+    this.faults.add("before a repair", fault, where);
     this.#begin();
     return false;
   }
@@ -194,38 +193,34 @@ class Campaign implements AsyncDisposable {
     this.vendor++;
     const simulator = this.#simulator as HypervKernelSimulator;
     const writer = new HostWriter(simulator, "vendor");
+    let change: HostAction = { kind: "start" };
     try {
       await writer.ready();
       const pairs = new Map((await simulator.list(GUEST)).map(({ key, value }) => [key, value]));
       pairs.delete("");
-      const fault = rawFault(fileOf([]), [[]], []) ?? this.#faultFor({ reader: "host", pairs });
+      const fault = new Allowance(this.#states).faultOfView({ reader: "host", pairs });
       if (fault !== undefined) return this.faults.add("the vendor's daemon next", fault, where);
-      const action = this.#action("daemon", false) as HostAction;
-      await writer.act(action);
-      this.#states = allOutcomes(this.#states, action);
-      this.#tails = "vendor's";
-      where += `, then the vendor's ${said(action)}`;
+      change = this.#action("daemon", false) as HostAction;
+      await writer.act(change);
+      where += `, then the vendor's ${said(change)}`;
     } finally {
       writer.kill();
       await writer.ended;
     }
-    if (!(await this.#judge(where, "after the vendor's daemon"))) return;
     const next = await this.#start("API");
     try {
+      const changed = foreignFault(this.#tree.get(GUEST), this.#states, change, false);
+      if (changed !== undefined) return this.faults.add("after the vendor's daemon", changed, where);
       await next.ready();
-      const action = this.#action("API", false) as ApiAction;
-      await next.act(action);
-      this.#states = allOutcomes(this.#states, action);
-      // What it leaves behind the NULs is its own affair: the next ones begin on a clean file.
-      if (this.#settled(`${where}, repaired by API ${said(action)}`)) this.#begin(this.#states[0]);
+      await next.act({ kind: "scrub" });
+      const left = foreignFault(this.#tree.get(GUEST), this.#states, change, true);
+      if (left !== undefined) this.faults.add("repaired after the vendor's daemon", left, where);
     } finally {
       next.kill();
       await next.ended;
+      // It does not know of copies: what is exact from here on would have to be guessed.
+      this.#begin();
     }
-  }
-
-  #faultFor(view: View): string | undefined {
-    return rawFault(fileOf(this.#states[0] as Records), this.#states, [view]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -252,7 +247,7 @@ function answerFault(
 describe("kills", function () {
   this.timeout(patience(SECONDS));
 
-  for (const kinds of [["API"], ["daemon"], ["API", "daemon"]] as const) {
+  for (const kinds of [["API"], ["API", "daemon"]] as const) {
     it(`of ${kinds.join(" and ")}, between any two pages, lose nothing`, async function () {
       const needsDevice = kinds.some((kind) => kind === "daemon");
       const why = needsDevice ? whyNoAgent("ours") : undefined;
@@ -266,10 +261,11 @@ describe("kills", function () {
       const own = random();
       const campaign = new Campaign(own, slow, simulator, tree);
       const began = performance.now();
+      const seconds = (SECONDS * kinds.length) / 3;
       try {
         for (let round = 0; ; round++) {
-          const done = kinds.reduce((sum, kind) => sum + campaign.kills[kind], 0);
-          const over = performance.now() - began > (SECONDS * 1000) / 3 && campaign.inFlight > 0;
+          const done = Math.min(...kinds.map((kind) => campaign.kills[kind]));
+          const over = performance.now() - began > seconds * 1000 && campaign.inFlight > 0;
           if (done >= WANTED || over) break;
           await campaign.round(own.pick(kinds), round);
         }

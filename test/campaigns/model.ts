@@ -1,4 +1,4 @@
-import { type Pair, RECORD_BYTES, recordsOf, slotsOf, type View } from "./readers.js";
+import { type Pair, RECORD_BYTES, recordsOf, slotsOf, type View, viewsOf } from "./readers.js";
 
 /** What our API is asked to do: a later duplicate is the one that counts. */
 export type ApiAction =
@@ -154,6 +154,27 @@ export function rawFault(
   if (!tornBefore && file.length % RECORD_BYTES !== 0)
     return `torn: ${file.length} bytes are no whole records`;
   return undefined;
+}
+
+/**
+ * Returns the first fault of a file that the vendor's daemon has changed as the next one after a kill or a power cut. What it
+ * changed is the first match; copies that it does not know of may stay, so only what it did not touch is judged strictly.
+ * @param states what might be before
+ */
+export function foreignFault(
+  file: Buffer,
+  states: readonly Records[],
+  action: HostAction,
+  repaired: boolean,
+): string | undefined {
+  const allowance = new Allowance([...states, ...allOutcomes(states, action)]);
+  const views = viewsOf(file, "vendor's");
+  const fault =
+    allowance.faultOfRecords(file) ?? views.map((view) => allowance.faultOfView(view)).find(Boolean);
+  if (fault !== undefined) return fault;
+  if (action.kind === "set" && !views.some(({ pairs }) => pairs.get(action.key) === action.value))
+    return `lost: what the vendor's daemon set ${shown(action.key)} to`;
+  return repaired && file.length % RECORD_BYTES !== 0 ? "a torn tail stayed" : undefined;
 }
 
 /**

@@ -4,9 +4,20 @@ import { join } from "node:path";
 import { expect } from "chai";
 import { budget, count, isLong, patience, type Random, random, report, seed } from "../support/campaign.js";
 import { Actors, ourView, someAction, someRecords } from "./actors.js";
-import { type Action, allOutcomes, Faults, outcomesOf, type Records, rawFault, settle } from "./model.js";
+import {
+  type Action,
+  allOutcomes,
+  Faults,
+  foreignFault,
+  type HostAction,
+  outcomesOf,
+  type Records,
+  rawFault,
+  settle,
+} from "./model.js";
 import { fileOf, RECORD_BYTES, viewsOf } from "./readers.js";
 import { Disk, RecordingFs } from "./recording-fs.js";
+import { vendorRewrite } from "./vendor-rewrite.js";
 
 /** Cuts of the full form, by hand; the others are cut by seconds. */
 const WANTED = count(Infinity, Infinity);
@@ -24,6 +35,7 @@ class Campaign {
   cuts = 0;
   kills = 0;
   repairs = 0;
+  vendor = 0;
   histories = 0;
   actions = 0;
   readonly #began = performance.now();
@@ -36,7 +48,7 @@ class Campaign {
   /** One life of a pool, with side branches wherever the power may have gone. */
   async history(random: Random, name: string): Promise<void> {
     this.histories++;
-    const durable = random() < 0.8;
+    const durable = random() < 0.7;
     const path = this.#place();
     const missing = random() < 0.05;
     let records = missing ? [] : someRecords(random, MANY);
@@ -112,11 +124,46 @@ class Campaign {
       const views = [...viewsOf(image, "clean"), await ourView(path, keys)];
       const fault = rawFault(image, states, views, about.tornBefore);
       if (fault !== undefined) return this.faults.add(`${kind}, before a repair`, fault, where);
+      if (depthOf(about) === 0 && random() < 0.1)
+        return await this.#vendorsTurn(random, path, image, states, { ...about, where });
       // A kill syncs nothing: what the dead process wrote may still be lost while the next one repairs.
       const left = killed ? disk.clone() : new Disk(file);
       await this.#repair(random, path, left, states, { ...about, where });
     } finally {
       rmSync(path, { force: true });
+    }
+  }
+
+  /** The vendor's daemon comes first, then one of ours: neither loses what was acknowledged, not to the vendor's either. */
+  async #vendorsTurn(
+    random: Random,
+    path: string,
+    image: Buffer,
+    states: readonly Records[],
+    { durable, where, tornBefore }: About,
+  ): Promise<void> {
+    if (tornBefore) return;
+    this.vendor++;
+    const change = this.#hostAction(random, states);
+    const changed = vendorRewrite(image, change);
+    writeFileSync(path, changed);
+    const name = `${where}, then the vendor's ${said(change)}`;
+    const fault = foreignFault(changed, states, change, false);
+    if (fault !== undefined) return this.faults.add("after the vendor's daemon", fault, name);
+    const actors = new Actors(path, durable);
+    try {
+      await actors.act(random() < 0.5 ? { kind: "start" } : { kind: "scrub" });
+    } finally {
+      await actors.close();
+    }
+    const left = foreignFault(readFileSync(path), states, change, true);
+    if (left !== undefined) this.faults.add("repaired after the vendor's daemon", left, name);
+  }
+
+  #hostAction(random: Random, states: readonly Records[]): HostAction {
+    for (;;) {
+      const action = someAction(random, states[random.below(states.length)] as Records);
+      if (action.kind === "set" || action.kind === "unset") return action;
     }
   }
 
@@ -157,6 +204,8 @@ class Campaign {
   }
 }
 
+const depthOf = ({ depth = 0 }: About): number => depth;
+
 interface About {
   readonly durable: boolean;
   readonly where: string;
@@ -190,11 +239,12 @@ describe("power cuts", function () {
     } finally {
       rmSync(campaign.folder, { recursive: true, force: true });
     }
-    const { cuts, kills, repairs, histories, actions, faults } = campaign;
+    const { cuts, kills, repairs, vendor, histories, actions, faults } = campaign;
     report("power cuts", {
       cuts,
       "kills between pages": kills,
       repairs,
+      "by the vendor's": vendor,
       actions,
       histories,
       faults: `${faults}`,
