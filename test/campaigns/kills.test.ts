@@ -126,7 +126,7 @@ class Campaign implements AsyncDisposable {
 
   async #start(kind: Kind): Promise<Writer> {
     const env = this.#slow.environment({ pause: PAUSE });
-    if (kind === "daemon") return new HostWriter(this.#simulator as HypervKernelSimulator, "ours", env);
+    if (kind === "daemon") return HostWriter.start(this.#simulator as HypervKernelSimulator, "ours", env);
     const writer = this.#spare ?? new ApiWriter(this.#tree.sysroot, env);
     // It opens nothing before it is asked to, so the next one may start meanwhile.
     this.#spare = new ApiWriter(this.#tree.sysroot, env);
@@ -192,7 +192,7 @@ class Campaign implements AsyncDisposable {
   async #vendorsTurn(where: string): Promise<void> {
     this.vendor++;
     const simulator = this.#simulator as HypervKernelSimulator;
-    const writer = new HostWriter(simulator, "vendor");
+    const writer = await HostWriter.start(simulator, "vendor");
     let change: HostAction = { kind: "start" };
     try {
       await writer.ready();

@@ -146,8 +146,8 @@ describe("mixed load", function () {
           const left = SECONDS / 2 - (performance.now() - began) / 1000;
           const seconds = Math.max(1, Math.min(left, 20));
           for (const pool of [GUEST, EXTERNAL]) tree.put(pool, fileOf(stablePairs()));
-          const host = new HostWriter(ours, "ours");
-          const vendors = vendor && new HostWriter(vendor, "vendor");
+          const host = await HostWriter.start(ours, "ours");
+          const vendors = vendor && (await HostWriter.start(vendor, "vendor"));
           await Promise.all([host.ready(), vendors?.ready()]);
           const parts: Part[] = Array.from({ length: API_PROCESSES }, (_, at) =>
             part(`API process ${at}`, process.execPath, [

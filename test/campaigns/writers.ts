@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
 import { type HypervKernelSimulator, KvpDriverAnswer } from "../../src/testing/kvp-device/simulator.js";
 import { PROGRAM } from "../support/command-line.js";
 import { ROOT } from "../support/pools.js";
@@ -13,6 +14,7 @@ const VENDOR = "/usr/sbin/hv_kvp_daemon";
 const NO_MORE_ITEMS = 0x80070103;
 const GUEST = 1;
 const REGISTRATION_MS = 30_000;
+const LOOK_MS = 3;
 
 /** The writer was killed before it answered. */
 export class Killed extends Error {}
@@ -111,18 +113,18 @@ export class HostWriter implements Writer {
   readonly ended: Promise<void>;
   readonly #simulator: HypervKernelSimulator;
   readonly #child: ChildProcess;
-  readonly #before: Promise<number>;
+  readonly #before: number;
   #said = "";
 
-  /** Starts one. */
-  constructor(
+  private constructor(
     simulator: HypervKernelSimulator,
     who: "ours" | "vendor",
-    env: NodeJS.ProcessEnv = process.env,
+    env: NodeJS.ProcessEnv,
+    before: number,
   ) {
     this.name = who === "ours" ? "daemon" : "vendor's daemon";
     this.#simulator = simulator;
-    this.#before = simulator.registrations();
+    this.#before = before;
     const [program = "", ...args] =
       who === "ours" ? [process.execPath, PROGRAM, "kvpd", "-n"] : [VENDOR, "-n"];
     this.#child = simulator.run(program, args, { env });
@@ -132,22 +134,30 @@ export class HostWriter implements Writer {
     });
   }
 
+  /** Starts one. */
+  static async start(
+    simulator: HypervKernelSimulator,
+    who: "ours" | "vendor",
+    env: NodeJS.ProcessEnv = process.env,
+  ): Promise<HostWriter> {
+    // The vendor's daemon may be faster than the next question.
+    return new HostWriter(simulator, who, env, await simulator.registrations());
+  }
+
   /** Resolves when it is registered. @throws Killed */
   async ready(): Promise<void> {
-    const over = new AbortController();
-    const registered = this.#simulator.waitForRegistration(await this.#before, {
-      timeoutMs: REGISTRATION_MS,
-      signal: over.signal,
+    let over = false;
+    this.ended.then(() => {
+      over = true;
     });
-    const first = await Promise.race([
-      registered.then(() => "ready").catch((error: unknown) => `did not register (${error})`),
-      this.ended.then(() => "ended before it registered"),
-    ]);
-    if (first === "ready") return;
-    over.abort();
-    await registered.catch(() => undefined);
-    if (this.#child.signalCode === "SIGKILL") throw new Killed();
-    throw new Error(`${this.name} ${first}: ${this.#said}`);
+    // One that is killed meanwhile never registers, so the number is looked at: a command that waits for it would stay.
+    for (const began = performance.now(); (await this.#simulator.registrations()) <= this.#before; ) {
+      if (over && this.#child.signalCode === "SIGKILL") throw new Killed();
+      const late = performance.now() - began > REGISTRATION_MS;
+      if (over || late)
+        throw new Error(`${this.name} did not register${over ? " and ended" : ""}: ${this.#said}`);
+      await sleep(LOOK_MS);
+    }
   }
 
   async act(action: HostAction): Promise<boolean | undefined> {
