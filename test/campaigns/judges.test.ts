@@ -75,6 +75,15 @@ describe("the campaigns' judges", () => {
     expect(azureInitView(recordOf(a)).pairs).to.deep.equal(new Map([["a", "1"]]));
   });
 
+  it("let a change of duplicates of another program's be half done while the last one decides", () => {
+    const twice: Records = [pair("a", "old"), b, a];
+    const states = [twice, ...outcomesOf(twice, { kind: "write", key: "a", value: "new" })];
+    expect(settle(fileOf([pair("a", "old"), b, pair("a", "new")]), states).fault).to.equal(undefined);
+    expect(settle(fileOf([pair("a", "old"), b]), states).fault).to.match(/^wrong|^lost/);
+    expect(settle(fileOf([pair("a", "old"), b, a, pair("a", "new")]), states).fault).to.not.equal(undefined);
+    expect(settle(fileOf([pair("a", "old"), a]), states).fault).to.match(/lost: "b"/);
+  });
+
   it("find what our repair takes back from the vendor's daemon, and what that takes from others", () => {
     const change = { kind: "set", key: "a", value: "x" } as const;
     const changed = vendorRewrite(fileOf([...held, a]), change);

@@ -1,4 +1,13 @@
-import { type Pair, RECORD_BYTES, recordsOf, slotsOf, type View, viewsOf } from "./readers.js";
+import {
+  fileOf,
+  hostView,
+  type Pair,
+  RECORD_BYTES,
+  recordsOf,
+  slotsOf,
+  type View,
+  viewsOf,
+} from "./readers.js";
 
 /** What our API is asked to do: a later duplicate is the one that counts. */
 export type ApiAction =
@@ -179,7 +188,8 @@ export function foreignFault(
 
 /**
  * Compares a file that somebody has had under the exclusive lock with what it may be: each pair once, in order, no slot
- * that is not in use, no torn tail. Copies of a record that were there before may stay or go.
+ * that is not in use, no torn tail. Copies of a record that were there before may stay or go; of a key that another program
+ * left there several times, and that was being changed, some may have gone while the last one still decides.
  * @returns the state that it is, or what is wrong
  */
 export function settle(
@@ -195,8 +205,33 @@ export function settle(
   for (const state of states)
     if (same(state) || same(onceEach(state, "first")) || same(onceEach(state, "last")))
       return { records: slots };
+  if (states.some((state) => isPartWay(slots, state, states))) return { records: slots };
   if (slots.some(({ key }) => key === "")) return { fault: "a slot that is not in use stayed" };
   return { fault: differenceOf(slots, states) };
+}
+
+/** Tells whether records are a state but for keys that stand there several times in one of the states. */
+function isPartWay(records: Records, state: Records, states: readonly Records[]): boolean {
+  const several = new Set<string>();
+  for (const each of states) {
+    const once = new Set<string>();
+    for (const { key } of each)
+      if (!once.has(key)) once.add(key);
+      else several.add(key);
+  }
+  if (several.size === 0) return false;
+  const others = (list: Records): Records => list.filter(({ key }) => !several.has(key));
+  const [found, expected] = [others(records), others(state)];
+  if (found.length !== expected.length) return false;
+  if (found.some(({ key, value }, at) => expected[at]?.key !== key || expected[at]?.value !== value))
+    return false;
+  const allowance = new Allowance(states);
+  if (allowance.faultOfRecords(fileOf(records)) ?? allowance.faultOfView(hostView(fileOf(records))))
+    return false;
+  const times = (list: Records, name: string): number => list.filter(({ key }) => key === name).length;
+  return [...several].every(
+    (key) => times(records, key) <= Math.max(...states.map((each) => times(each, key))),
+  );
 }
 
 /** Returns the records with exact copies left out. */

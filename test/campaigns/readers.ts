@@ -94,9 +94,9 @@ function wholeFields(reader: string, file: Buffer, strip: (text: string) => stri
   for (let at = 0; at + RECORD_BYTES <= file.length; at += RECORD_BYTES) {
     try {
       const key = strip(decoder.decode(file.subarray(at, at + KEY_BYTES)));
-      const value = strip(decoder.decode(file.subarray(at + KEY_BYTES, at + RECORD_BYTES)));
-      // A slot that is not in use is no pair, whatever follows its NUL.
-      if (file[at] !== 0) pairs.set(key, value);
+      // A slot that is not in use is no pair. Its value may end inside a character: a page border can divide one.
+      if (file[at] === 0) continue;
+      pairs.set(key, strip(decoder.decode(file.subarray(at + KEY_BYTES, at + RECORD_BYTES))));
     } catch {
       return { reader, pairs, refusal: `record ${at / RECORD_BYTES} is not UTF-8` };
     }
