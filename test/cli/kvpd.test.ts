@@ -6,9 +6,9 @@ import { encodeRequest, LINUX_KVP } from "../../providers/hyperv/kvp-message.js"
 import { type HypervKernelSimulator, KvpDriverAnswer } from "../../src/testing/kvp-device/simulator.js";
 import { PROGRAM } from "../support/command-line.js";
 import { startAgent, withSimulatedDevice } from "../support/kvp-agents.js";
-import { pending } from "../support/pending.js";
 import { childrenOf, eventually, helperOf, isWaiting } from "../support/lock-helpers.js";
 import { LockHolder } from "../support/lock-holder.js";
+import { pending } from "../support/pending.js";
 import { findPython, type Outcome, start } from "../support/processes.js";
 
 /** Runs pvbus where the simulated device is. */

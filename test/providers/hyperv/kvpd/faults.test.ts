@@ -3,8 +3,8 @@ import { expect } from "chai";
 import { requestLimitMs } from "../../../../providers/hyperv/kvpd/daemon.js";
 import { KvpStatus } from "../../../../providers/hyperv/kvpd/status.js";
 import { RunningDaemon } from "../../../support/kvp-daemon.js";
-import { pending } from "../../../support/pending.js";
 import { LockHolder } from "../../../support/lock-holder.js";
+import { pending } from "../../../support/pending.js";
 import { PoolTree, pairsOf } from "../../../support/pools.js";
 
 /** Longer than the daemon waits for readers. */
