@@ -86,7 +86,9 @@ function selected() {
   const named = positionals.length > 0 ? positionals : [TESTS];
   const found = named.flatMap((name) => {
     // A test may be named by its source too.
-    const path = relative(ROOT, resolve(name)).replace(/^(?:dist\/)?(test\/.*)\.ts$/, "dist/$1.js");
+    const path = relative(ROOT, resolve(name))
+      .replace(/^test(?=\/|$)/, TESTS)
+      .replace(/(?<!\.d)\.ts$/, ".js");
     const stat = statSync(path, { throwIfNoEntry: false });
     if (stat === undefined) usage(`there is no ${name}`);
     if (!stat.isDirectory()) return [path];

@@ -19,6 +19,12 @@ export const RECORD_SIZE = HV_KVP_EXCHANGE_MAX_KEY_SIZE + HV_KVP_EXCHANGE_MAX_VA
 
 const ZEROS = Buffer.alloc(HV_KVP_EXCHANGE_MAX_VALUE_SIZE);
 
+/**
+ * What stands behind the NULs of a pair whose key and value are both empty, as the host may set one: without it the slot
+ * would look like one that was made and not filled.
+ */
+const EMPTY_PAIR_MARK = Buffer.from("\0pvbus-empty-pair\0", "latin1");
+
 /** One record: the bytes before each field's first NUL. */
 export interface PoolRecord {
   /** Key bytes; empty: the slot is not in use. */
@@ -59,7 +65,19 @@ export function encodeValueField(value: Uint8Array): Buffer {
 
 /** Encodes a whole record, zero-filled. @throws RangeError when a part does not fit with its NUL or holds one */
 export function encodeRecord({ key, value }: PoolRecord): Buffer {
-  return Buffer.concat([encodeKeyField(key), encodeValueField(value)], RECORD_SIZE);
+  const record = Buffer.concat([encodeKeyField(key), encodeValueField(value)], RECORD_SIZE);
+  if (key.length === 0 && value.length === 0) EMPTY_PAIR_MARK.copy(record, HV_KVP_EXCHANGE_MAX_KEY_SIZE);
+  return record;
+}
+
+/** Tells whether a slot was made and not filled: both its strings are empty, and nobody has set them so. */
+export function isUnfilled(bytes: Uint8Array, at = 0): boolean {
+  const valueAt = at + HV_KVP_EXCHANGE_MAX_KEY_SIZE;
+  return bytes[at] === 0 && bytes[valueAt] === 0 && !isMarked(bytes, valueAt);
+}
+
+function isMarked(bytes: Uint8Array, valueAt: number): boolean {
+  return EMPTY_PAIR_MARK.equals(bytes.subarray(valueAt, valueAt + EMPTY_PAIR_MARK.length));
 }
 
 function encodeField(content: Uint8Array, size: number): Buffer {
@@ -78,7 +96,9 @@ export function scrubRecord(bytes: Uint8Array, offset = 0): boolean {
     [offset, HV_KVP_EXCHANGE_MAX_KEY_SIZE],
     [valueAt, HV_KVP_EXCHANGE_MAX_VALUE_SIZE],
   ] as const) {
-    const tail = bytes.subarray(fieldEnd(bytes, start, size), start + size);
+    let end = fieldEnd(bytes, start, size);
+    if (start === valueAt && bytes[offset] === 0 && isMarked(bytes, start)) end += EMPTY_PAIR_MARK.length;
+    const tail = bytes.subarray(end, start + size);
     if (Buffer.compare(tail, ZEROS.subarray(0, tail.length)) === 0) continue;
     found = true;
     tail.fill(0);

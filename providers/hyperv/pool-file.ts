@@ -249,7 +249,8 @@ export class PoolFile {
     try {
       const stats = this.#fs.fstatSync(fd, { bigint: true });
       checkPoolFile(stats, this.#options, writable);
-      if (writable && this.#options.makePrivate && (Number(stats.mode) & 0o077) !== 0) {
+      // A second name may be somebody else's file.
+      if (this.#options.makePrivate && stats.nlink === 1n && (Number(stats.mode) & 0o077) !== 0) {
         this.#attempt("make private", () => this.#fs.fchmodSync(fd, 0o600));
       }
       this.#open = { fd, id: `${stats.dev}:${stats.ino}`, writable };
@@ -264,7 +265,7 @@ export class PoolFile {
     const mode = this.#options.makePrivate ? 0o600 : 0o644;
     return this.#attempt(writable ? "open for writing" : "open", () => {
       // Before it is opened: opening alone sets some devices going.
-      const there = this.#fs.lstatSync(this.path, { throwIfNoEntry: false });
+      const there = this.#fs.lstatSync(this.path, { bigint: true, throwIfNoEntry: false });
       if (there !== undefined && !there.isFile() && !there.isSymbolicLink()) throw notAFile(this.#options);
       try {
         return this.#fs.openSync(this.path, flags);

@@ -1,7 +1,7 @@
 import { isUtf8 } from "node:buffer";
 import type { Call } from "../../src/bus/call.js";
-import { fieldEnd, HV_KVP_EXCHANGE_MAX_KEY_SIZE, RECORD_SIZE } from "./codec.js";
-import { isEmptyPair, wholeRecords } from "./pool-layout.js";
+import { fieldEnd, HV_KVP_EXCHANGE_MAX_KEY_SIZE, isUnfilled, RECORD_SIZE } from "./codec.js";
+import { wholeRecords } from "./pool-layout.js";
 import { decodeNote } from "./pool-note.js";
 
 /** Records read in one step: fastest between 64 and 100 (160 to 250 KiB). */
@@ -14,7 +14,7 @@ export type ReadAt = (into: Buffer, offset: number) => number;
 export interface UnusedSlot {
   /** Its number. */
   readonly slot: number;
-  /** `note`: somebody's unfinished change; `empty`: its value is empty too. */
+  /** `note`: somebody's unfinished change; `empty`: made and not filled. */
   readonly kind: "note" | "empty" | "other";
 }
 
@@ -45,7 +45,7 @@ export class PoolIndex {
     const end = fieldEnd(chunk, at, HV_KVP_EXCHANGE_MAX_KEY_SIZE);
     if (end === at) {
       const slot = offset / RECORD_SIZE;
-      const empty = isEmptyPair(chunk, at);
+      const empty = isUnfilled(chunk, at);
       const note = empty && decodeNote(chunk.subarray(at, at + RECORD_SIZE)) !== undefined;
       this.unused.push({ slot, kind: note ? "note" : empty ? "empty" : "other" });
       return;

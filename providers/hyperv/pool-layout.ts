@@ -44,11 +44,6 @@ export function isUnused(bytes: Uint8Array, at = 0): boolean {
   return bytes[at] === 0;
 }
 
-/** Whether both strings are empty. */
-export function isEmptyPair(bytes: Uint8Array, at = 0): boolean {
-  return bytes[at] === 0 && bytes[at + HV_KVP_EXCHANGE_MAX_KEY_SIZE] === 0;
-}
-
 /** Returns a checksum of a record's two strings, whatever is behind them. */
 export function pairSum(bytes: Uint8Array, at = 0): number {
   const { key, value } = decodeRecord(bytes, at);

@@ -46,7 +46,7 @@ function unfinishedAppend(unused: readonly UnusedSlot[], slots: number): number[
     const kind = unused[at]?.kind;
     if (kind === "note") break;
     if (kind === "empty") empty = slot;
-    else if (empty === slot + 1 && slot % SLOTS_PER_CYCLE === WITNESSED_SLOT) empty = slot;
+    else if (empty < slots && empty === slot + 1 && slot % SLOTS_PER_CYCLE === WITNESSED_SLOT) empty = slot;
   }
   for (let slot = empty; slot < slots; slot++) found.push(slot);
   return found;

@@ -5,7 +5,9 @@ import fc from "fast-check";
 import { encodeRecord } from "../../../../providers/hyperv/codec.js";
 import { FREEBSD_KVP, LINUX_KVP, replyStatus } from "../../../../providers/hyperv/kvp-message.js";
 import { KvpStatus } from "../../../../providers/hyperv/kvpd/status.js";
+import { removeRecords } from "../../../../providers/hyperv/pool-edit.js";
 import { RunningDaemon } from "../../../support/kvp-daemon.js";
+import { killedStates, RecordingPool } from "../../../support/pool-images.js";
 import { fixture, PoolTree, pairsOf } from "../../../support/pools.js";
 
 const bytes = (text: string): Buffer => Buffer.from(text);
@@ -87,39 +89,69 @@ describe("KVP daemon: pools", () => {
     expect(pairsOf(tree.get(1))).to.deep.equal(pairsOf(fixture("pool1_duplicates_after_daemon_delete.bin")));
   });
 
-  it("takes exact copies of the first along, which only a killed change leaves", async () => {
+  it("changes and removes the first of duplicates alone, equal ones too, as the vendor's does", async () => {
     await using tree = new PoolTree();
     const left = records(["k", "a"], ["o", "o"], ["k", "a"], ["p", "p"], ["k", "b"]);
     tree.put(0, left);
     await using daemon = await RunningDaemon.start(tree.sysroot);
     expect(await daemon.set(0, "k", "c")).to.equal(0);
-    expect(pairsOf(tree.get(0))).to.deep.equal([
-      ["k", "c"],
-      ["o", "o"],
-      ["p", "p"],
-      ["k", "b"],
-    ]);
+    expect(tree.get(0)).to.deep.equal(records(["k", "c"], ["o", "o"], ["k", "a"], ["p", "p"], ["k", "b"]));
     tree.put(0, left);
     expect(await daemon.delete(0, "k")).to.equal(0);
-    expect(pairsOf(tree.get(0))).to.deep.equal([
-      ["o", "o"],
-      ["p", "p"],
-      ["k", "b"],
-    ]);
+    expect(tree.get(0)).to.deep.equal(records(["o", "o"], ["k", "a"], ["p", "p"], ["k", "b"]));
   });
 
-  it("finishes an update that was killed beside its stand-in", async () => {
+  it("keeps all records of a key when it starts, the newest too", async () => {
     await using tree = new PoolTree();
     // The value of the second record crosses a page border after 1024 bytes.
-    const [old, now] = ["o".repeat(1500), "n".repeat(1400)];
-    tree.put(0, records(["a", "1"], ["k", old], ["b", "2"], ["k", now]));
-    await using daemon = await RunningDaemon.start(tree.sysroot);
-    expect(await daemon.enumerate(0)).to.deep.equal([
+    const left = records(
       ["a", "1"],
-      ["k", now],
-      ["b", "2"],
-    ]);
-    expect(tree.get(0)).to.deep.equal(records(["a", "1"], ["k", now], ["b", "2"]));
+      ["k", "o".repeat(1500)],
+      ["k", "m".repeat(1500)],
+      ["k", "n".repeat(1400)],
+    );
+    tree.put(0, left);
+    await using daemon = await RunningDaemon.start(tree.sysroot);
+    expect((await daemon.enumerate(0)).length).to.equal(4);
+    expect(tree.get(0)).to.deep.equal(left);
+  });
+
+  it("settles what a killed change left: nothing is doubled, and later changes take effect", async () => {
+    const start = records(
+      ...Array.from({ length: 12 }, (_, i): [string, string] => [`k${i}`, "v".repeat(i * 150)]),
+    );
+    const killed = new RecordingPool(start);
+    killed.run(removeRecords(killed, [0], false));
+    const states = [...killedStates(start, killed.steps)];
+    for (const state of states.filter((_, at) => at % 5 === 2)) {
+      await using tree = new PoolTree();
+      tree.put(0, state);
+      await using daemon = await RunningDaemon.start(tree.sysroot);
+      const list = await daemon.enumerate(0);
+      const left = list.filter(([key]) => key !== "k0").map(([key]) => key);
+      expect(left).to.deep.equal(Array.from({ length: 11 }, (_, i) => `k${i + 1}`));
+      for (const key of left) expect(await daemon.set(0, key, "new")).to.equal(0);
+      expect(
+        (await daemon.enumerate(0)).filter(([key, value]) => key !== "k0" && value !== "new"),
+      ).to.deep.equal([]);
+      for (const key of left) expect(await daemon.delete(0, key)).to.equal(0);
+      expect((await daemon.enumerate(0)).filter(([key]) => key !== "k0")).to.deep.equal([]);
+    }
+  });
+
+  it("settles it for the host too where another program is killed meanwhile", async () => {
+    await using tree = new PoolTree();
+    await using daemon = await RunningDaemon.start(tree.sysroot);
+    const start = records(
+      ...Array.from({ length: 12 }, (_, i): [string, string] => [`k${i}`, "v".repeat(i * 80)]),
+    );
+    const killed = new RecordingPool(start);
+    killed.run(removeRecords(killed, [0], false));
+    for (const state of [...killedStates(start, killed.steps)].filter((_, at) => at % 5 === 2)) {
+      tree.put(1, state);
+      const keys = (await daemon.enumerate(1)).map(([key]) => key).filter((key) => key !== "k0");
+      expect(keys).to.deep.equal(Array.from({ length: 11 }, (_, i) => `k${i + 1}`));
+    }
   });
 
   it("serves the empty key, which a host may set", async () => {
