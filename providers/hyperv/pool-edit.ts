@@ -1,3 +1,4 @@
+import { crc32 } from "node:zlib";
 import { isNoSpace } from "../../src/bus/system-error.js";
 import {
   decodeRecord,
@@ -6,14 +7,7 @@ import {
   RECORD_SIZE,
   scrubRecord,
 } from "./codec.js";
-import {
-  borderIn,
-  isDecidedBefore,
-  pairSums,
-  sequenceSum,
-  splitsKeyFromValue,
-  wholeRecords,
-} from "./pool-layout.js";
+import { borderIn, isDecidedBefore, scrubRecords, splitsKeyFromValue, wholeRecords } from "./pool-layout.js";
 import { encodeNote, type Gap, MAX_GAPS, NOTE_AT, type Note } from "./pool-note.js";
 
 /*
@@ -61,11 +55,18 @@ interface Move {
   readonly gaps: readonly Gap[];
 }
 
-/** Reads the record in a slot. */
-export function readSlot(pool: PoolBytes, slot: number, count = 1): Buffer {
-  const bytes = Buffer.allocUnsafe(count * RECORD_SIZE);
+/** Reads records from a slot on. @param into room for them, where one is used again */
+export function readSlot(pool: PoolBytes, slot: number, count = 1, into?: Buffer): Buffer {
+  const bytes = into?.subarray(0, count * RECORD_SIZE) ?? Buffer.allocUnsafe(count * RECORD_SIZE);
   pool.read(bytes, slot * RECORD_SIZE);
   return bytes;
+}
+
+/** Reads records, what follows their strings zeroed. */
+export function readScrubbed(pool: PoolBytes, slot: number, count = 1, into?: Buffer): Buffer {
+  const records = readSlot(pool, slot, count, into);
+  scrubRecords(records);
+  return records;
 }
 
 /** Returns the number of whole records. */
@@ -141,11 +142,10 @@ export function* updateRecord(pool: PoolBytes, offset: number, key: Uint8Array, 
 function* replaceRecords(pool: PoolBytes, noteSlot: number, records: Buffer, move: Move): Edit {
   const count = records.length / RECORD_SIZE;
   const copiesAt = (noteSlot + 1) * RECORD_SIZE;
-  const place = readSlot(pool, move.at, count + move.width);
-  const before = sequenceSum(pairSums(place));
+  const place = readScrubbed(pool, move.at, count + move.width);
   try {
     pool.resize(copiesAt + records.length);
-    writeNote(pool, noteSlot, { ...move, count, sum: sequenceSum(pairSums(records)), before, copies: true });
+    writeNote(pool, noteSlot, { ...move, count, sum: crc32(records), before: crc32(place), copies: true });
     pool.write(withoutKeys(records), copiesAt);
     yield "barrier";
     pool.write(records, copiesAt);
@@ -255,6 +255,7 @@ function* closeGaps(
 ): Edit {
   let byCopies = durable && noted;
   const shadowed = byCopies ? yield* shadowedSlots(pool, (gaps[0] as Gap).slot, end) : new Set<number>();
+  const room = Buffer.allocUnsafe((byCopies ? RECORDS_PER_DURABLE_MOVE : RECORDS_PER_MOVE) * RECORD_SIZE);
   let width = 0;
   for (const [index, gap] of gaps.entries()) {
     width += gap.count;
@@ -263,10 +264,9 @@ function* closeGaps(
       const most = byCopies ? RECORDS_PER_DURABLE_MOVE : RECORDS_PER_MOVE;
       let count = Math.min(most, next - source);
       for (let i = 0; i < count; i++) if (shadowed.has(source + i)) count = Math.max(i, 1);
-      const records = readSlot(pool, source, count);
-      for (let at = 0; at < records.length; at += RECORD_SIZE) scrubRecord(records, at);
+      const records = readScrubbed(pool, source, count, room);
       const move = { at: source - width, width, gaps: gaps.slice(index + 1) };
-      const note = { ...move, count, sum: sequenceSum(pairSums(records)), before: 0, copies: false };
+      const note = { ...move, count, sum: crc32(records), before: 0, copies: false };
       if (shadowed.has(source)) {
         noted = noted && tryNote(pool, end, note);
         yield* step(pool, records, move.at, source);
@@ -329,19 +329,21 @@ function* moveByCopies(pool: PoolBytes, end: number, records: Buffer, move: Move
 
 /**
  * Writes records over slots whose own records stand further down already, so that a kill between two pages leaves each
- * slot with its old or its new pair. Where one could tear, it loses its key first and gets the new one last.
+ * slot with its old or its new pair. Where one could tear, it loses its key first and gets the new one last. Every write
+ * costs a time stamp: as few of them as that allows.
  */
 function slide(pool: PoolBytes, records: Buffer, slot: number): void {
   const base = slot * RECORD_SIZE;
+  const key = Buffer.allocUnsafe(NO_KEY.length);
   let from = 0;
   for (let at = 0; at < records.length; at += RECORD_SIZE) {
     const border = borderIn(base + at);
     if (border === undefined || (!splitsKeyFromValue(border) && isDecidedBefore(border, records, at)))
       continue;
-    if (at > from) pool.write(records.subarray(from, at), base + from);
-    pool.write(NO_KEY, base + at);
-    pool.write(records.subarray(at + border, at + RECORD_SIZE), base + at + border);
-    pool.write(records.subarray(at, at + border), base + at);
+    records.copy(key, 0, at);
+    records.set(NO_KEY, at);
+    pool.write(records.subarray(from, at + RECORD_SIZE), base + from);
+    pool.write(key, base + at);
     from = at + RECORD_SIZE;
   }
   if (from < records.length) pool.write(records.subarray(from), base + from);

@@ -1,10 +1,9 @@
-import { crc32 } from "node:zlib";
 import {
-  decodeRecord,
   fieldEnd,
   HV_KVP_EXCHANGE_MAX_KEY_SIZE,
   HV_KVP_EXCHANGE_MAX_VALUE_SIZE,
   RECORD_SIZE,
+  scrubRecord,
 } from "./codec.js";
 
 /*
@@ -15,7 +14,6 @@ import {
 
 /** Smallest page size in use; larger ones are multiples. */
 const PAGE = 4096;
-const NUL = Buffer.alloc(1);
 
 /** Returns the end of the last whole record; what follows is a torn tail, which counts for nothing. */
 export function wholeRecords(size: number): number {
@@ -44,20 +42,7 @@ export function isUnused(bytes: Uint8Array, at = 0): boolean {
   return bytes[at] === 0;
 }
 
-/** Returns a checksum of a record's two strings, whatever is behind them. */
-export function pairSum(bytes: Uint8Array, at = 0): number {
-  const { key, value } = decodeRecord(bytes, at);
-  return crc32(value, crc32(NUL, crc32(key)));
-}
-
-/** Returns the checksum of a sequence of records from their {@link pairSum}s. */
-export function sequenceSum(sums: readonly number[]): number {
-  return crc32(Buffer.from(Uint32Array.from(sums).buffer));
-}
-
-/** Returns the {@link pairSum} of each record of a chunk. */
-export function pairSums(chunk: Uint8Array): number[] {
-  const sums: number[] = [];
-  for (let at = 0; at < chunk.length; at += RECORD_SIZE) sums.push(pairSum(chunk, at));
-  return sums;
+/** Zeroes what follows the strings of every record of a chunk. */
+export function scrubRecords(chunk: Uint8Array): void {
+  for (let at = 0; at < chunk.length; at += RECORD_SIZE) scrubRecord(chunk, at);
 }

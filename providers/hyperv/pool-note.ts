@@ -32,9 +32,9 @@ export interface Note {
   readonly count: number;
   /** How many slots further up they come from: so many dead slots are among the `count + width` from `at`. */
   readonly width: number;
-  /** Checksum of the sequence of these records. */
+  /** CRC-32 of these records, what follows their strings zeroed. */
   readonly sum: number;
-  /** Checksum of the sequence that stood in the `count + width` slots before. */
+  /** The same of what stood in the `count + width` slots before. */
   readonly before: number;
   /** Whether copies of the records stand behind the note. */
   readonly copies: boolean;

@@ -1,15 +1,17 @@
+import { crc32 } from "node:zlib";
 import { decodeRecord, RECORD_SIZE } from "./codec.js";
 import {
   type Edit,
   installRecords,
   NO_KEY,
   type PoolBytes,
+  readScrubbed,
   readSlot,
   removeRecords,
   slotCount,
 } from "./pool-edit.js";
 import type { UnusedSlot } from "./pool-index.js";
-import { isUnused, pairSums, sequenceSum, wholeRecords } from "./pool-layout.js";
+import { isUnused, wholeRecords } from "./pool-layout.js";
 import { decodeNote, type Note } from "./pool-note.js";
 
 /** Unused slots that no note explains are closed so many at a time: another program may have left any number. */
@@ -107,28 +109,27 @@ function* settle(pool: PoolBytes, noteSlot: number, note: Note): Edit<number[]> 
     .filter((slot) => isUnused(readSlot(pool, slot)));
   const { at, count, width } = note;
   if (count === 0 || at + count + width > noteSlot) return dead;
-  const place = readSlot(pool, at, count + width);
-  const places = pairSums(place);
+  const place = readScrubbed(pool, at, count + width);
   if (!note.copies) {
-    const moved = positionOf(places, note);
+    const moved = positionOf(place, note);
     return moved === undefined ? dead : [...dead, ...leftOver(pool, at + moved, width, noteSlot)];
   }
   const copiesAt = noteSlot + 1;
   const present = Math.max(0, Math.min(count, slotCount(pool) - copiesAt));
-  const copies = readSlot(pool, copiesAt, present);
-  const sums = pairSums(copies);
-  const complete = present === count && sequenceSum(sums) === note.sum;
-  if (complete && (hasUnused(place) || sequenceSum(places) === note.before)) {
+  const copies = readScrubbed(pool, copiesAt, present);
+  const complete = present === count && crc32(copies) === note.sum;
+  if (complete && (hasUnused(place) || crc32(place) === note.before)) {
     if (width > 0) takeOver(copies, place, width);
     yield* installRecords(pool, copies, at, place);
     return [...dead, ...range(at + count, width), ...range(copiesAt, count)];
   }
   // The copies were never complete, or have been cut off, or somebody has written to the records since.
-  for (const [index, sum] of sums.entries()) {
-    const isCopy = sum === places[index] || sum === places[index + width];
-    if (complete || isCopy || isUnused(copies, index * RECORD_SIZE)) dead.push(copiesAt + index);
+  for (let index = 0; index < present; index++) {
+    const copy = recordOf(copies, index);
+    const isCopy = copy.equals(recordOf(place, index)) || copy.equals(recordOf(place, index + width));
+    if (complete || isCopy || isUnused(copy)) dead.push(copiesAt + index);
   }
-  const moved = positionOf(places, note);
+  const moved = positionOf(place, note);
   if (moved !== undefined) return [...dead, ...leftOver(pool, at + moved, width, noteSlot)];
   return [...dead, ...range(at, count + width).filter((slot) => isUnused(readSlot(pool, slot)))];
 }
@@ -137,10 +138,13 @@ function* settle(pool: PoolBytes, noteSlot: number, note: Note): Edit<number[]> 
  * Returns how many of a note's records have moved: they stand at the beginning of their place, the others at its end, and
  * between them are as many dead slots as the note says.
  */
-function positionOf(places: readonly number[], { count, width, sum }: Note): number | undefined {
+function positionOf(place: Buffer, { count, width, sum, copies }: Note): number | undefined {
   // Of equal records any position fits; what is dead by the last one surely stands further down.
   for (let moved = count; moved >= 0; moved--) {
-    if (sequenceSum([...places.slice(0, moved), ...places.slice(moved + width)]) === sum) return moved;
+    // By way of copies all move at once.
+    if (copies && moved > 0 && moved < count) continue;
+    const below = crc32(place.subarray(0, moved * RECORD_SIZE));
+    if (crc32(place.subarray((moved + width) * RECORD_SIZE), below) === sum) return moved;
   }
   return undefined;
 }
@@ -151,11 +155,10 @@ function positionOf(places: readonly number[], { count, width, sum }: Note): num
  */
 function leftOver(pool: PoolBytes, first: number, width: number, end: number): number[] {
   return range(first, width).flatMap((slot) => {
-    const record = readSlot(pool, slot);
+    const record = readScrubbed(pool, slot);
     if (isUnused(record)) return [slot];
-    const [sum] = pairSums(record);
     const below = range(Math.max(0, slot - width), Math.min(slot, width));
-    if (below.some((other) => pairSums(readSlot(pool, other))[0] === sum)) return [slot];
+    if (below.some((other) => readScrubbed(pool, other).equals(record))) return [slot];
     const above = slot + width;
     return above < end && keyOf(readSlot(pool, above), 0) === keyOf(record, 0) ? [above] : [];
   });
@@ -171,6 +174,10 @@ function takeOver(copies: Buffer, place: Buffer, width: number): void {
 
 function keyOf(records: Buffer, index: number): string {
   return Buffer.from(decodeRecord(records, index * RECORD_SIZE).key).toString("latin1");
+}
+
+function recordOf(records: Buffer, index: number): Buffer {
+  return records.subarray(index * RECORD_SIZE, (index + 1) * RECORD_SIZE);
 }
 
 function hasUnused(records: Buffer): boolean {

@@ -29,11 +29,11 @@ export function isSurelyWhole({ size }: Stamp): boolean {
 }
 
 /**
- * Tells from the stamps before, between and after two changes in a row whether every change shows in the stamp (Linux 6.13
+ * Tells from the stamps before, between and after some changes in a row whether every change shows in the stamp (Linux 6.13
  * and later: a change after a look gets a finer time); undefined when they were too far apart to tell.
  */
 export function stampsEveryChange(stamps: readonly Stamp[]): boolean | undefined {
-  const times = stamps.map(({ ctimeNs }) => ctimeNs);
-  if (times.some((time, i) => time === times[i + 1])) return false;
-  return (times.at(-1) as bigint) - (times[0] as bigint) < SHORTEST_TICK_NS ? true : undefined;
+  const steps = stamps.slice(1).map(({ ctimeNs }, i) => ctimeNs - (stamps[i] as Stamp).ctimeNs);
+  if (steps.some((step) => step === 0n)) return false;
+  return steps.some((step) => step > 0n && step < SHORTEST_TICK_NS) ? true : undefined;
 }

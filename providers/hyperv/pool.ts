@@ -32,6 +32,8 @@ const FREE_ATTEMPTS = 3;
 const LOCKED_ATTEMPTS = 16;
 /** Attempts to find out whether every change shows in the stamps. */
 const PROBES = 4;
+/** Changes in a row of one of them. */
+const PROBE_WRITES = 3;
 
 /** What a pool works with. */
 export interface PoolOptions {
@@ -384,7 +386,7 @@ export class Pool implements StorePool {
       const byte = Buffer.alloc(1);
       bytes.read(byte, 0);
       // The same byte again: a change for the file system alone.
-      for (let i = 0; i < 2; i++) {
+      for (let i = 0; i < PROBE_WRITES; i++) {
         bytes.write(byte, 0);
         stamp = this.#file.stamp();
         stamps.push(stamp);

@@ -1,6 +1,8 @@
 import nodeFs, { mkdirSync, mkdtempSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { expect } from "chai";
 import { encodeRecord } from "../../../providers/hyperv/codec.js";
 import { POOLS, type PoolInfo } from "../../../providers/hyperv/keys.js";
@@ -46,14 +48,19 @@ describe("Hyper-V pool file", () => {
     lock,
     ...(fs === undefined ? {} : { fs }),
   });
-  const poolOn = (file: PoolFile, closeFile = () => file.close(), now = () => Date.now()): Pool =>
+  const poolOn = (
+    file: PoolFile,
+    closeFile = () => file.close(),
+    now = () => Date.now(),
+    durable = false,
+  ): Pool =>
     new Pool({
       info: GUEST,
       file,
       closeFile,
       clock: { now },
       canLock: () => true,
-      durable: false,
+      durable,
       scrub: false,
     });
 
@@ -163,6 +170,149 @@ describe("Hyper-V pool file", () => {
         await pool.close();
       }
     }
+  });
+
+  it("says that there is no room where the system's number has no name of Node's", async () => {
+    const quota: PoolFs = {
+      ...nodeFs,
+      writeSync: (() => {
+        throw Object.assign(new Error("Unknown system error"), {
+          code: "Unknown system error -122",
+          syscall: "write",
+          errno: -constants.errno.EDQUOT,
+        });
+      }) as PoolFs["writeSync"],
+    };
+    const pool = poolOn(new PoolFile(fileOptions(ofd, quota)));
+    const error = await rejects(pool.write("k", Buffer.from("v"), new Call()), "ERR_NO_SPACE");
+    expect(error.message).to.include("EDQUOT");
+    await pool.close();
+  });
+
+  it("looks at a record before it changes or removes it, whatever the stamps say", async () => {
+    // A file system that stamps nothing: every state looks like one that is long at rest.
+    const frozen: PoolFs = {
+      ...nodeFs,
+      lstatSync: ((name: string, options: { bigint: true }) => {
+        const stats = nodeFs.lstatSync(name, options);
+        stats.mtimeNs = stats.ctimeNs = 1_700_000_000_123_456_789n;
+        return stats;
+      }) as PoolFs["lstatSync"],
+    };
+    for (const change of ["write", "delete"] as const) {
+      writeFileSync(path, Buffer.concat(["a", "b", "c"].map((key) => pair(key, key))));
+      const pool = poolOn(new PoolFile(fileOptions(ofd, frozen)));
+      await pool.read("a", new Call());
+      expect(text(await pool.read("b", new Call()))).to.equal("b");
+      writeFileSync(path, Buffer.concat(["b", "c", "d"].map((key) => pair(key, key))));
+      expect(text(await pool.read("b", new Call())), "a read too").to.equal("b");
+      writeFileSync(path, Buffer.concat(["c", "d", "b"].map((key) => pair(key, key))));
+      if (change === "write") await pool.write("b", Buffer.from("new"), new Call());
+      else expect(await pool.delete("b", new Call())).to.equal(true);
+      const others = pairsOf(nodeFs.readFileSync(path)).filter(([key]) => key !== "b");
+      expect(others).to.deep.equal([
+        ["c", "c"],
+        ["d", "d"],
+      ]);
+      await pool.close();
+    }
+  });
+
+  it("lets a running change end before it closes, and the caller go when the signal fires", async () => {
+    const many = Array.from({ length: 3_000 }, (_, i) => pair(`k${i}`, "v".repeat(i % 900)));
+    for (const abort of [false, true]) {
+      writeFileSync(path, Buffer.concat(many));
+      let moving = (): void => undefined;
+      const begun = new Promise<void>((resolve) => {
+        moving = resolve;
+      });
+      const watched: PoolFs = {
+        ...nodeFs,
+        writeSync: ((fd: number, bytes: Uint8Array, offset: number, length: number, position: number) => {
+          moving();
+          return nodeFs.writeSync(fd, bytes, offset, length, position);
+        }) as PoolFs["writeSync"],
+      };
+      const pool = poolOn(new PoolFile(fileOptions(ofd, watched)));
+      const controller = new AbortController();
+      const deleting = pool.delete("k0", new Call({ signal: controller.signal }));
+      await begun;
+      if (abort) {
+        controller.abort();
+        await rejects(deleting, "ERR_ABORTED");
+      }
+      await pool.close();
+      if (!abort) expect(await deleting).to.equal(true);
+      expect(nodeFs.readFileSync(path).equals(Buffer.concat(many.slice(1)))).to.equal(true);
+      await rejects(pool.read("k1", new Call()), "ERR_DISCONNECTED");
+    }
+  });
+
+  it("opens nothing but a regular file, and leaves the mode of one with a second name", async () => {
+    nodeFs.unlinkSync(path);
+    nodeFs.mkdirSync(path);
+    const opened: string[] = [];
+    const watched: PoolFs = {
+      ...nodeFs,
+      openSync: ((name: string, flags: number, mode?: number) => {
+        opened.push(name);
+        return nodeFs.openSync(name, flags, mode);
+      }) as PoolFs["openSync"],
+    };
+    const pool = poolOn(new PoolFile(fileOptions(ofd, watched)));
+    await rejects(pool.read("k", new Call()), "ERR_CORRUPT");
+    await rejects(pool.write("k", Buffer.from("v"), new Call()), "ERR_CORRUPT");
+    expect(opened).to.deep.equal([]);
+    await pool.close();
+    nodeFs.rmdirSync(path);
+    writeFileSync(path, pair("k", "v"), { mode: 0o644 });
+    nodeFs.chmodSync(path, 0o644);
+    nodeFs.linkSync(path, join(folder, "other"));
+    const shared = poolOn(new PoolFile({ ...fileOptions(ofd), makePrivate: true }));
+    expect(text(await shared.read("k", new Call()))).to.equal("v");
+    expect(statSync(path).mode & 0o777).to.equal(0o644);
+    await shared.close();
+  });
+
+  it("syncs in order when durable: the file at each barrier, and the directory of a new one", async () => {
+    nodeFs.unlinkSync(path);
+    const synced: string[] = [];
+    const names = new Map<number, string>();
+    const watched: PoolFs = {
+      ...nodeFs,
+      openSync: ((name: string, flags: number, mode?: number) => {
+        const fd = nodeFs.openSync(name, flags, mode);
+        names.set(fd, name);
+        return fd;
+      }) as PoolFs["openSync"],
+      fsync: ((fd: number, done: (error: null) => void) => {
+        synced.push(names.get(fd) ?? "?");
+        nodeFs.fsync(fd, () => done(null));
+      }) as unknown as PoolFs["fsync"],
+    };
+    const file = new PoolFile({ ...fileOptions(ofd, watched), create: true });
+    const pool = poolOn(file, undefined, undefined, true);
+    await pool.write("k", Buffer.from("v"), new Call());
+    expect(synced).to.include(folder);
+    expect(synced.at(-1)).to.be.oneOf([path, folder]);
+    const before = synced.length;
+    await pool.write("k", Buffer.from("w"), new Call());
+    expect(synced.length - before, "one page").to.equal(1);
+    await pool.close();
+  });
+
+  it("keeps nothing of what was done under its locks", async () => {
+    const file = new PoolFile(fileOptions(ofd));
+    const held: WeakRef<object>[] = [];
+    for (let i = 0; i < 50; i++) {
+      const result = await file.locked("shared", new Call(), () => ({ large: Buffer.alloc(10_000) }));
+      held.push(new WeakRef(result));
+    }
+    await new Promise((resolve) => setImmediate(resolve));
+    setFlagsFromString("--expose-gc");
+    (runInNewContext("gc") as () => void)();
+    expect(held.slice(0, 45).filter((each) => each.deref() !== undefined).length).to.equal(0);
+    await file.close();
   });
 
   it("continues short writes", async () => {
