@@ -193,7 +193,8 @@ export class PoolFile {
   /** Resolves when the data is on the disk, and the file's name in its directory. */
   async sync(): Promise<void> {
     await this.#syncDescriptor(this.#descriptor());
-    if (this.#directorySynced) return;
+    // Windows opens no directories; pools are files there in captured trees alone.
+    if (this.#directorySynced || process.platform === "win32") return;
     const directory = this.#attempt("open the directory of", () =>
       this.#fs.openSync(dirname(this.path), O_RDONLY),
     );

@@ -27,7 +27,7 @@ export interface NotifyParts {
 /**
  * Arms the notification for files in a directory before it returns. The directory may be missing, removed, made again or
  * replaced, and so may those above it: a notification belongs to what had the name once, so all parts of the path are followed,
- * and whenever one changes hands all is armed anew. Where the system gives no notifications the files are looked at once a second.
+ * and whenever one changes hands all is armed again. Where the system gives no notifications the files are looked at once a second.
  * @returns what ends it
  */
 export function notifyFiles(parts: NotifyParts): () => void {
@@ -93,7 +93,7 @@ class Notifier {
       if (this.#closed) return;
       this.#disarm();
       this.#arm();
-      // What changed meanwhile shows when the files are compared anew.
+      // What changed meanwhile shows when the files are compared again.
       this.#parts.ring();
     });
   }

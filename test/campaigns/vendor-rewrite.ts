@@ -3,7 +3,7 @@ import { KEY_BYTES, RECORD_BYTES, recordOf, slotsOf } from "./readers.js";
 
 /**
  * Returns the file as the vendor's daemon leaves it after a change: it takes the whole records, changes the first match by
- * string copies, which leave the bytes behind the NULs, and writes them all anew.
+ * string copies, which leave the bytes behind the NULs, and writes all of them again.
  */
 export function vendorRewrite(file: Buffer, action: HostAction): Buffer {
   if (action.kind === "start") return file;

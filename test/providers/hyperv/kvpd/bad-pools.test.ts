@@ -23,7 +23,7 @@ interface Fault {
   readonly what: string;
   readonly needsRoot?: boolean;
   readonly spoil: (tree: PoolTree) => void;
-  readonly mend: (tree: PoolTree) => void;
+  readonly fix: (tree: PoolTree) => void;
   readonly says: string;
 }
 
@@ -32,13 +32,13 @@ const FAULTS: readonly Fault[] = [
     what: "a foreign owner",
     needsRoot: true,
     spoil: (tree) => chownSync(tree.path(0), STRANGER, STRANGER),
-    mend: (tree) => chownSync(tree.path(0), 0, 0),
+    fix: (tree) => chownSync(tree.path(0), 0, 0),
     says: `belongs to user ${STRANGER}`,
   },
   {
     what: "a second name",
     spoil: (tree) => linkSync(tree.path(0), join(tree.sysroot, "other")),
-    mend: (tree) => unlinkSync(join(tree.sysroot, "other")),
+    fix: (tree) => unlinkSync(join(tree.sysroot, "other")),
     says: "hard link",
   },
   {
@@ -47,13 +47,13 @@ const FAULTS: readonly Fault[] = [
       renameSync(tree.path(0), join(tree.sysroot, "other"));
       symlinkSync(join(tree.sysroot, "other"), tree.path(0));
     },
-    mend: (tree) => renameSync(join(tree.sysroot, "other"), tree.path(0)),
+    fix: (tree) => renameSync(join(tree.sysroot, "other"), tree.path(0)),
     says: "symbolic link",
   },
   {
     what: "more than 1 GiB",
     spoil: (tree) => truncateSync(tree.path(0), MAX_POOL_BYTES + 2560),
-    mend: (tree) => truncateSync(tree.path(0), 0),
+    fix: (tree) => truncateSync(tree.path(0), 0),
     says: "more than any real pool",
   },
 ];
@@ -62,8 +62,8 @@ describe("KVP daemon: one bad pool among five", function () {
   this.timeout(60_000);
 
   for (const when of ["at the start", "later"] as const)
-    for (const { what, needsRoot, spoil, mend, says } of FAULTS) {
-      it(`${what} ${when}: its requests are refused, the others' served; it is told once, and served when it is mended`, async function () {
+    for (const { what, needsRoot, spoil, fix, says } of FAULTS) {
+      it(`${what} ${when}: its requests are refused, the others' served; it is told once, and served when it is fixed`, async function () {
         if (needsRoot === true && process.geteuid?.() !== 0) {
           console.warn("      NOT TESTED: giving a file away needs root");
           return this.skip();
@@ -93,7 +93,7 @@ describe("KVP daemon: one bad pool among five", function () {
         expect(told(), told().join("\n")).to.have.length(1);
         expect(told()[0]).to.contain("pool External").and.to.contain(says);
 
-        mend(tree);
+        fix(tree);
         expect(await daemon.set(0, "k", "v")).to.equal(0);
         expect(await daemon.enumerate(0)).to.deep.equal([["k", "v"]]);
         expect(daemon.lines).to.include("info: pool External is served again");
