@@ -24,6 +24,8 @@ const RECORDS_PER_DURABLE_MOVE = 512;
 /** The key field of a slot that is not in use. */
 export const NO_KEY = Buffer.alloc(HV_KVP_EXCHANGE_MAX_KEY_SIZE);
 
+const ZEROS = Buffer.alloc(RECORD_SIZE);
+
 /** The bytes of a pool file under an exclusive lock. */
 export interface PoolBytes {
   /** Current length. */
@@ -255,7 +257,8 @@ function* closeGaps(
 ): Edit {
   let byCopies = durable && noted;
   const shadowed = byCopies ? yield* shadowedSlots(pool, (gaps[0] as Gap).slot, end) : new Set<number>();
-  const room = Buffer.allocUnsafe((byCopies ? RECORDS_PER_DURABLE_MOVE : RECORDS_PER_MOVE) * RECORD_SIZE);
+  const most = (byCopies ? RECORDS_PER_DURABLE_MOVE : RECORDS_PER_MOVE) + slotsOf(gaps);
+  const room = Buffer.allocUnsafe(most * RECORD_SIZE);
   let width = 0;
   for (const [index, gap] of gaps.entries()) {
     width += gap.count;
@@ -264,7 +267,9 @@ function* closeGaps(
       const most = byCopies ? RECORDS_PER_DURABLE_MOVE : RECORDS_PER_MOVE;
       let count = Math.min(most, next - source);
       for (let i = 0; i < count; i++) if (shadowed.has(source + i)) count = Math.max(i, 1);
-      const records = readScrubbed(pool, source, count, room);
+      const place = readSlot(pool, source - width, count + width, room);
+      const records = Buffer.from(place.subarray(width * RECORD_SIZE));
+      scrubRecords(records);
       const move = { at: source - width, width, gaps: gaps.slice(index + 1) };
       const note = { ...move, count, sum: crc32(records), before: 0, copies: false };
       if (shadowed.has(source)) {
@@ -275,7 +280,7 @@ function* closeGaps(
         if (!byCopies) continue;
       } else {
         noted = noted && tryNote(pool, end, note);
-        slide(pool, records, move.at);
+        slide(pool, records, move.at, place);
       }
       source += count;
       yield "turn";
@@ -331,15 +336,19 @@ function* moveByCopies(pool: PoolBytes, end: number, records: Buffer, move: Move
  * Writes records over slots whose own records stand further down already, so that a kill between two pages leaves each
  * slot with its old or its new pair. Where one could tear, it loses its key first and gets the new one last. Every write
  * costs a time stamp: as few of them as that allows.
+ * @param place what stands there
  */
-function slide(pool: PoolBytes, records: Buffer, slot: number): void {
+function slide(pool: PoolBytes, records: Buffer, slot: number, place: Buffer): void {
   const base = slot * RECORD_SIZE;
   const key = Buffer.allocUnsafe(NO_KEY.length);
   let from = 0;
   for (let at = 0; at < records.length; at += RECORD_SIZE) {
     const border = borderIn(base + at);
-    if (border === undefined || (!splitsKeyFromValue(border) && isDecidedBefore(border, records, at)))
-      continue;
+    if (border === undefined) continue;
+    // Old bytes behind the border would be a tail: some readers take tails for a part of the value.
+    const behind = place.subarray(at + border, at + RECORD_SIZE);
+    const decided = !splitsKeyFromValue(border) && isDecidedBefore(border, records, at);
+    if (decided && behind.equals(ZEROS.subarray(0, behind.length))) continue;
     records.copy(key, 0, at);
     records.set(NO_KEY, at);
     pool.write(records.subarray(from, at + RECORD_SIZE), base + from);

@@ -167,8 +167,14 @@ function leftOver(pool: PoolBytes, first: number, width: number, end: number): n
 /** Gives copies the values that another program has given to the records themselves since. */
 function takeOver(copies: Buffer, place: Buffer, width: number): void {
   for (let i = 0; i * RECORD_SIZE < copies.length; i++) {
-    if (keyOf(place, i + width) !== keyOf(copies, i)) continue;
-    place.copy(copies, i * RECORD_SIZE, (i + width) * RECORD_SIZE, (i + width + 1) * RECORD_SIZE);
+    // Where it goes, or where it came from.
+    for (const at of [i, i + width]) {
+      const record = recordOf(place, at);
+      if (keyOf(place, at) === keyOf(copies, i) && !record.equals(recordOf(copies, i))) {
+        record.copy(copies, i * RECORD_SIZE);
+        break;
+      }
+    }
   }
 }
 

@@ -71,11 +71,24 @@ export function outcomesOf(records: Records, action: Action): Records[] {
   }
 }
 
+/** What a key with several records may pass through while a program writes or deletes it: earlier ones go first. */
+export function halfwaysOf(records: Records, action: Action): Records[] {
+  if (action.kind !== "write" && action.kind !== "delete") return [];
+  const places = records.flatMap((pair, at) => (pair.key === action.key ? [at] : []));
+  const last = places.at(-1);
+  const started = records.map((pair, at) => (action.kind === "write" && at === last ? pairOf(action) : pair));
+  return places
+    .slice(0, -1)
+    .map((_, gone) =>
+      without(started, (pair, at) => places.slice(0, gone).includes(at) && pair.key === action.key),
+    );
+}
+
 const pairOf = ({ key, value }: Pair): Pair => ({ key, value });
 
 /** Returns what all of some states may become. */
 export function allOutcomes(states: readonly Records[], action: Action): Records[] {
-  return states.flatMap((records) => outcomesOf(records, action));
+  return states.flatMap((records) => [...halfwaysOf(records, action), ...outcomesOf(records, action)]);
 }
 
 /** What may be seen of a key. */

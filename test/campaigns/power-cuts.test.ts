@@ -10,6 +10,7 @@ import {
   Faults,
   foreignFault,
   type HostAction,
+  halfwaysOf,
   outcomesOf,
   type Records,
   rawFault,
@@ -65,11 +66,17 @@ class Campaign {
         const answer = await actors.act(action);
         this.actions++;
         const tornBefore = torn && at === 0;
-        await this.#branch(random, disk, recorder.take(), [records, ...after], {
-          durable,
-          tornBefore,
-          where,
-        });
+        await this.#branch(
+          random,
+          disk,
+          recorder.take(),
+          [records, ...halfwaysOf(records, action), ...after],
+          {
+            durable,
+            tornBefore,
+            where,
+          },
+        );
         const there = records.some(({ key }) => "key" in action && key === action.key);
         if (answer !== undefined && (answer === (action.kind === "insert")) === there)
           return this.faults.add("acknowledged", `wrong answer: ${answer}`, where);

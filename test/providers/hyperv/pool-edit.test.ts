@@ -148,7 +148,7 @@ describe("Hyper-V pool edits", function () {
   this.timeout(120_000);
 
   it("leave every reader the old or the new pair at every instant of a kill, and are settled exactly", () => {
-    forCases(150, ({ start, op, kind }) => {
+    forCases(60, ({ start, op, kind }) => {
       const before = pairs(start);
       const edited = new RecordingPool(start);
       apply(edited, op, kind, false);
@@ -171,7 +171,7 @@ describe("Hyper-V pool edits", function () {
   });
 
   it("are settled exactly when the repair is killed as well, again and again", () => {
-    forCases(150, ({ start, op, kind, random }) => {
+    forCases(60, ({ start, op, kind, random }) => {
       const before = pairs(start);
       const after = expected(before, op, kind);
       const edited = new RecordingPool(start);
@@ -191,7 +191,7 @@ describe("Hyper-V pool edits", function () {
   });
 
   it("lose nothing when the power is cut, the repair's included", () => {
-    forCases(12, ({ start, op, kind, random }) => {
+    forCases(5, ({ start, op, kind, random }) => {
       const before = pairs(start);
       const after = expected(before, op, kind);
       const edited = new RecordingPool(start);
@@ -215,7 +215,7 @@ describe("Hyper-V pool edits", function () {
   it("move several hundred records through any kill and any power cut", () => {
     for (const durable of [false, true]) {
       const start = Buffer.concat(
-        Array.from({ length: 700 }, (_, i) =>
+        Array.from({ length: 560 }, (_, i) =>
           encodeRecord({ key: Buffer.from(`k${i}`), value: Buffer.from("v".repeat((i * 37) % 1500)) }),
         ),
       );
@@ -229,7 +229,7 @@ describe("Hyper-V pool edits", function () {
       // The images are large: a few of them, spread over the whole change.
       const states = durable ? cutStates(start, edited.steps, random, 1) : killedStates(start, edited.steps);
       for (const state of states) {
-        if (random() > (durable ? 0.1 : 0.01)) continue;
+        if (random() > (durable ? 0.05 : 0.005)) continue;
         judge(state, before, after, op);
         const healed = new RecordingPool(state);
         repair(healed, "first", durable);
