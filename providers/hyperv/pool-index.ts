@@ -10,11 +10,13 @@ const RECORDS_PER_READ = 96;
 /** Fills a buffer from an offset, as far as there are bytes; returns how many. */
 export type ReadAt = (into: Buffer, offset: number) => number;
 
-/** A slot with an empty key. */
-export interface UnusedSlot {
-  /** Its number. */
+/** Slots in a row with an empty key. A pool may be a sparse file of hundreds of thousands. */
+export interface UnusedSlots {
+  /** Number of the first. */
   readonly slot: number;
-  /** `note`: somebody's unfinished change; `empty`: made and not filled. */
+  /** How many. */
+  count: number;
+  /** `note`: somebody's unfinished change, one slot; `empty`: made and not filled. */
   readonly kind: "note" | "empty" | "other";
 }
 
@@ -27,7 +29,7 @@ export class PoolIndex {
   /** Keys that are not valid UTF-8, by the text as which they are listed. */
   readonly aliases: Map<string, string>;
   /** The slots with an empty key, ascending. */
-  readonly unused: UnusedSlot[];
+  readonly unused: UnusedSlots[];
 
   constructor() {
     this.last = new Map();
@@ -44,10 +46,7 @@ export class PoolIndex {
   #add(chunk: Buffer, at: number, offset: number): void {
     const end = fieldEnd(chunk, at, HV_KVP_EXCHANGE_MAX_KEY_SIZE);
     if (end === at) {
-      const slot = offset / RECORD_SIZE;
-      const empty = isUnfilled(chunk, at);
-      const note = empty && decodeNote(chunk.subarray(at, at + RECORD_SIZE)) !== undefined;
-      this.unused.push({ slot, kind: note ? "note" : empty ? "empty" : "other" });
+      this.#addUnused(chunk, at, offset / RECORD_SIZE);
       return;
     }
     const key = chunk.toString("latin1", at, end);
@@ -59,6 +58,15 @@ export class PoolIndex {
     }
     this.last.set(key, offset);
     if (!isUtf8(chunk.subarray(at, end))) this.aliases.set(chunk.toString("utf8", at, end), key);
+  }
+
+  #addUnused(chunk: Buffer, at: number, slot: number): void {
+    const empty = isUnfilled(chunk, at);
+    const note = empty && decodeNote(chunk.subarray(at, at + RECORD_SIZE)) !== undefined;
+    const kind = note ? "note" : empty ? "empty" : "other";
+    const last = this.unused.at(-1);
+    if (last?.kind === kind && !note && last.slot + last.count === slot) last.count++;
+    else this.unused.push({ slot, count: 1, kind });
   }
 
   /**
@@ -94,6 +102,13 @@ export class PoolIndex {
     return true;
   }
 
+  /** Returns where the last record in use ends, as far as the slots behind it are in a row. */
+  endOfUse(size: number): number {
+    const last = this.unused.at(-1);
+    const end = last === undefined ? size : (last.slot + last.count) * RECORD_SIZE;
+    return last !== undefined && end >= size ? last.slot * RECORD_SIZE : size;
+  }
+
   /** Gives the offset of the record that a key means: its last one; undefined when there is none. */
   offsetOf(key: string): number | undefined {
     const offset = this.last.get(indexKey(key));
@@ -125,13 +140,20 @@ export function indexKey(key: string): string {
   return Buffer.from(key, "utf8").toString("latin1");
 }
 
-/** Reads the whole records of a range, many at a time, into one reused buffer. */
+/** Bytes that are read in one step. */
+export const CHUNK_BYTES = RECORDS_PER_READ * RECORD_SIZE;
+
+/**
+ * Reads the whole records of a range, many at a time, into one reused buffer.
+ * @param room a buffer of {@link CHUNK_BYTES} that is free until the end
+ */
 export function* chunks(
   from: number,
   to: number,
   read: ReadAt,
+  room?: Buffer,
 ): Generator<{ chunk: Buffer; offset: number }> {
-  const buffer = Buffer.allocUnsafe(Math.min(RECORDS_PER_READ * RECORD_SIZE, Math.max(to - from, 0)));
+  const buffer = room ?? Buffer.allocUnsafe(Math.min(CHUNK_BYTES, Math.max(to - from, 0)));
   for (let offset = from; offset < to; ) {
     const wanted = buffer.subarray(0, Math.min(buffer.length, to - offset));
     const chunk = wanted.subarray(0, wholeRecords(read(wanted, offset)));

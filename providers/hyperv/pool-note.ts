@@ -56,7 +56,8 @@ export function encodeNote(note: Note): Buffer {
 
 /** Decodes the note in a record; undefined when there is none. Numbers are whole, but of any size. */
 export function decodeNote(record: Uint8Array): Note | undefined {
-  if (record[0] !== 0 || record[NOTE_AT] !== 0) return undefined;
+  if (record[0] !== 0 || record[NOTE_AT] !== 0 || record[NOTE_AT + 1] !== MAGIC.charCodeAt(0))
+    return undefined;
   const field = Buffer.from(record.buffer, record.byteOffset + NOTE_AT + 1, NOTE_BYTES - 1);
   const end = field.indexOf(0);
   const whole = field.toString("latin1", 0, end < 0 ? field.length : end);

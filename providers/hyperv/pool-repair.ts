@@ -10,7 +10,7 @@ import {
   removeRecords,
   slotCount,
 } from "./pool-edit.js";
-import type { UnusedSlot } from "./pool-index.js";
+import type { UnusedSlots } from "./pool-index.js";
 import { isUnused, wholeRecords } from "./pool-layout.js";
 import { decodeNote, type Note } from "./pool-note.js";
 
@@ -23,7 +23,7 @@ const WITNESSED_SLOT = 3;
 /** What a repair has to know of a pool. */
 export interface Findings {
   /** The slots with an empty key, ascending. */
-  readonly unused: readonly UnusedSlot[];
+  readonly unused: readonly UnusedSlots[];
   /** Whether the pool has no use for an empty key; the host may set one in its pools. */
   readonly closeStrays: boolean;
 }
@@ -34,23 +34,35 @@ export function needsRepair(size: number, findings: Findings): boolean {
   const { unused, closeStrays } = findings;
   if (unused.length === 0) return false;
   if (closeStrays || unused.some(({ kind }) => kind === "note")) return true;
-  return unfinishedAppend(unused, size / RECORD_SIZE).length > 0;
+  return unfinishedFrom(unused, size / RECORD_SIZE) < size / RECORD_SIZE;
 }
 
 /**
- * Returns the slots at the end of the file that were made and not filled: from the first empty one on, since nobody else
- * leaves such slots, and the one before where an append has put its value there first.
+ * Returns where the slots at the end of the file begin that were made and not filled: with the first empty one, since nobody
+ * else leaves such slots, or the one before where an append has put its value there first.
  */
-function unfinishedAppend(unused: readonly UnusedSlot[], slots: number): number[] {
-  const found: number[] = [];
-  let empty = slots;
-  for (let at = unused.length - 1, slot = slots - 1; unused[at]?.slot === slot; at--, slot--) {
-    const kind = unused[at]?.kind;
-    if (kind === "note") break;
-    if (kind === "empty") empty = slot;
-    else if (empty < slots && empty === slot + 1 && slot % SLOTS_PER_CYCLE === WITNESSED_SLOT) empty = slot;
+function unfinishedFrom(unused: readonly UnusedSlots[], slots: number): number {
+  let from = slots;
+  let end = slots;
+  for (let at = unused.length - 1; at >= 0; at--) {
+    const { slot, count, kind } = unused[at] as UnusedSlots;
+    if (slot + count !== end || kind === "note") break;
+    const witnessed = from < slots && from === end && (end - 1) % SLOTS_PER_CYCLE === WITNESSED_SLOT;
+    if (kind === "empty") from = slot;
+    else if (witnessed) from = end - 1;
+    end = slot;
   }
-  for (let slot = empty; slot < slots; slot++) found.push(slot);
+  return from;
+}
+
+/** Returns the numbers of unused slots from `first` up to `end`, not more than `most`. */
+function numbersOf(unused: readonly UnusedSlots[], first: number, end: number, most: number): number[] {
+  const found: number[] = [];
+  for (const { slot, count } of unused) {
+    const from = Math.max(slot, first);
+    const to = Math.min(slot + count, end, from + most - found.length);
+    for (let each = from; each < to; each++) found.push(each);
+  }
   return found;
 }
 
@@ -62,33 +74,26 @@ function unfinishedAppend(unused: readonly UnusedSlot[], slots: number): number[
 export function* repairPool(pool: PoolBytes, { unused, closeStrays }: Findings, durable: boolean): Edit {
   const whole = wholeRecords(pool.size);
   if (pool.size !== whole) pool.resize(whole);
-  const doomed = new Set(unfinishedAppend(unused, slotCount(pool)));
   const notes = unused.filter(({ kind }) => kind === "note").map(({ slot }) => slot);
-  if (notes.length === 0) {
-    // The end of a file goes at once, however long it is.
-    let end = slotCount(pool);
-    while (doomed.delete(end - 1)) end--;
-    if (end < slotCount(pool)) pool.resize(end * RECORD_SIZE);
-  }
-  for (const slot of notes) doomed.add(slot);
+  const from = unfinishedFrom(unused, slotCount(pool));
+  const doomed = new Set(notes);
+  // The end of a file goes at once, however long it is; behind a note it is settled with it.
+  if (notes.length === 0 && from < slotCount(pool)) pool.resize(from * RECORD_SIZE);
+  else for (let slot = from; slot < slotCount(pool); slot++) doomed.add(slot);
   // An older note was being removed under the last one.
   const noteSlot = notes.at(-1);
   const note = noteSlot === undefined ? undefined : decodeNote(readSlot(pool, noteSlot));
+  const add = (slot: number): unknown => isUnused(readSlot(pool, slot)) && doomed.add(slot);
   if (noteSlot !== undefined && note !== undefined) {
     for (const slot of yield* settle(pool, noteSlot, note)) doomed.add(slot);
     // Copies that have no keys yet, or none any more.
-    for (const { slot } of unused) {
-      if (slot > noteSlot && slot < slotCount(pool) && isUnused(readSlot(pool, slot))) doomed.add(slot);
-    }
+    for (const slot of numbersOf(unused, noteSlot + 1, slotCount(pool), Infinity)) add(slot);
     // The last step before the file is shortened empties what is left above.
-    const empty = new Set(unused.filter(({ kind }) => kind === "empty").map(({ slot }) => slot));
-    for (let slot = noteSlot - 1; empty.has(slot) && isUnused(readSlot(pool, slot)); slot--) doomed.add(slot);
+    const below = unused.find(({ slot, count, kind }) => slot + count === noteSlot && kind === "empty");
+    if (below !== undefined) for (const slot of numbersOf([below], 0, noteSlot, Infinity)) add(slot);
   }
-  if (closeStrays) {
-    const slots = unused.map(({ slot }) => slot).filter((slot) => slot < slotCount(pool));
-    // Settling has filled some.
-    for (const slot of slots.slice(0, MOST_STRAYS)) if (isUnused(readSlot(pool, slot))) doomed.add(slot);
-  }
+  // Settling has filled some.
+  if (closeStrays) for (const slot of numbersOf(unused, 0, slotCount(pool), MOST_STRAYS)) add(slot);
   const slots = [...doomed].sort((a, b) => a - b);
   // Under the note that is there: the next one takes only empty slots for its own.
   for (const slot of slots) {

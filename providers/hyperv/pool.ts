@@ -13,8 +13,8 @@ import {
   updateRecord,
 } from "./pool-edit.js";
 import { type PoolFile, type Stamp, sameStamp } from "./pool-file.js";
-import { canScanFor, chunks, findLast, PoolIndex, type ReadAt } from "./pool-index.js";
-import { wholeRecords } from "./pool-layout.js";
+import { CHUNK_BYTES, canScanFor, chunks, findLast, PoolIndex, type ReadAt } from "./pool-index.js";
+import { isUnused, wholeRecords } from "./pool-layout.js";
 import { ReadAhead } from "./pool-read-ahead.js";
 import { needsRepair, repairPool } from "./pool-repair.js";
 import { isSettled, isSurelyWhole, stampsEveryChange } from "./pool-stability.js";
@@ -114,6 +114,8 @@ export class Pool implements StorePool {
   /** Stamp of a settled state that was read under a lock: it is whole. */
   #whole: Stamp | undefined;
   #looked: Stamp | undefined;
+  /** Where pages are read into; what is handed on is copied. */
+  #room: Buffer | undefined;
   /** State that we have brought to the disk. */
   #synced: Stamp | undefined;
   #scrubbed = false;
@@ -172,7 +174,8 @@ export class Pool implements StorePool {
       const page = await this.#consistently(call, async (view) => {
         const index = await this.#indexOf(view, call);
         if (first !== undefined && index !== first) return undefined;
-        return { index, end: view.size, ...this.#page(index, position, view.size, prefix) };
+        const end = index.endOfUse(view.size);
+        return { index, end, ...this.#page(index, position, end, prefix) };
       });
       if (page === undefined) break;
       first = page.index;
@@ -217,8 +220,8 @@ export class Pool implements StorePool {
   /** Resolves with all pairs in one consistent state, by the keys' bytes in Latin-1. */
   async snapshot(prefix: string, call: Call): Promise<Map<string, FilePair>> {
     return this.#consistently(call, async (view) => {
-      const { size } = view;
       const index = await this.#indexOf(view, call);
+      const size = index.endOfUse(view.size);
       const all = new Map<string, FilePair>();
       for (let at = 0; at < size; ) {
         const { pairs, next } = this.#page(index, at, size, prefix);
@@ -485,12 +488,14 @@ export class Pool implements StorePool {
 
   #page(index: PoolIndex, from: number, size: number, prefix: string): { pairs: FilePair[]; next: number } {
     const pairs: FilePair[] = [];
-    for (const { chunk, offset } of chunks(from, size, this.#readAt)) {
+    this.#room ??= Buffer.allocUnsafe(CHUNK_BYTES);
+    for (const { chunk, offset } of chunks(from, size, this.#readAt, this.#room)) {
       for (let at = 0; at < chunk.length; at += RECORD_SIZE) {
+        if (isUnused(chunk, at)) continue;
         const { key, value } = decodeRecord(chunk, at);
         const raw = Buffer.from(key.buffer, key.byteOffset, key.length);
         const name = raw.toString("latin1");
-        if (name === "" || index.last.get(name) !== offset + at) continue;
+        if (index.last.get(name) !== offset + at) continue;
         const text = raw.toString("utf8");
         if (text.startsWith(prefix)) pairs.push({ key: text, value: Uint8Array.from(value), name });
       }

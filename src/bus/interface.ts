@@ -111,7 +111,8 @@ export class PvInterface implements AsyncDisposable {
    * Writes a value; resolves when other readers see it.
    * @param value text, or bytes where the store takes them (otherwise they must be valid UTF-8)
    * @throws PvbusError `ERR_READ_ONLY`, `ERR_KEY_INVALID`, `ERR_KEY_TOO_LONG`, `ERR_VALUE_INVALID`,
-   * `ERR_VALUE_TOO_LONG`, `ERR_NO_SPACE`, and those of {@link PvInterface.read}; then nothing was changed
+   * `ERR_VALUE_TOO_LONG`, `ERR_NO_SPACE`, and those of {@link PvInterface.read}; then nothing was changed. After
+   * `ERR_TIMEOUT` and `ERR_ABORTED` a change that had begun may still be completed.
    */
   async write(key: string, value: string | Uint8Array, options?: CallOptions): Promise<void> {
     await this.#run("write", key, options, (store, call) => {
