@@ -124,8 +124,8 @@ export class GuardedPool {
   }
 
   #failed(verb: Verb, { code, message }: PvbusError): void {
-    // The same state may be told with another length, time or process.
-    const state = `${code} ${message.replace(/\d+/g, "")}`;
+    // The same state may be told with another length, time or process, and a lock by whoever waits for it.
+    const state = code === "ERR_TIMEOUT" ? code : `${code} ${message.replace(/\d+/g, "")}`;
     const isKnown = [...this.#failures.values()].includes(state);
     this.#failures.set(verb, state);
     if (!isKnown)

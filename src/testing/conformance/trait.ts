@@ -2,7 +2,7 @@ import type { Verbs } from "../../bus/capabilities.js";
 import type { ProviderStore } from "../../bus/store.js";
 import type { ConformanceSubject } from "./subject.js";
 
-/** What a store or its subject may have or lack, and clauses may need; each verb, and what {@link TRAITS} says of the others. */
+/** What a store or its subject may have or lack, and clauses may need; each verb, and what TRAITS says of the others. */
 export type ConformanceTrait =
   | keyof Verbs
   | "binary"
