@@ -257,8 +257,8 @@ function* closeGaps(
 ): Edit {
   let byCopies = durable && noted;
   const shadowed = byCopies ? yield* shadowedSlots(pool, (gaps[0] as Gap).slot, end) : new Set<number>();
-  const most = (byCopies ? RECORDS_PER_DURABLE_MOVE : RECORDS_PER_MOVE) + slotsOf(gaps);
-  const room = Buffer.allocUnsafe(most * RECORD_SIZE);
+  const largest = (byCopies ? RECORDS_PER_DURABLE_MOVE : RECORDS_PER_MOVE) + slotsOf(gaps);
+  const room = Buffer.allocUnsafe(largest * RECORD_SIZE);
   let width = 0;
   for (const [index, gap] of gaps.entries()) {
     width += gap.count;
@@ -266,21 +266,21 @@ function* closeGaps(
     for (let source = gap.slot + gap.count; source < next; ) {
       const most = byCopies ? RECORDS_PER_DURABLE_MOVE : RECORDS_PER_MOVE;
       let count = Math.min(most, next - source);
-      for (let i = 0; i < count; i++) if (shadowed.has(source + i)) count = Math.max(i, 1);
+      // Without copies the slots below still hold what has moved: a step needs an unused one.
+      const alone = byCopies && shadowed.has(source);
+      for (let i = 0; byCopies && i < count; i++) if (shadowed.has(source + i)) count = Math.max(i, 1);
       const place = readSlot(pool, source - width, count + width, room);
       const records = Buffer.from(place.subarray(width * RECORD_SIZE));
       scrubRecords(records);
       const move = { at: source - width, width, gaps: gaps.slice(index + 1) };
-      const note = { ...move, count, sum: crc32(records), before: 0, copies: false };
-      if (shadowed.has(source)) {
-        noted = noted && tryNote(pool, end, note);
-        yield* step(pool, records, move.at, source);
-      } else if (byCopies) {
+      if (byCopies && !alone) {
         byCopies = yield* moveByCopies(pool, end, records, move);
         if (!byCopies) continue;
       } else {
-        noted = noted && tryNote(pool, end, note);
-        slide(pool, records, move.at, place);
+        const note = (): Note => ({ ...move, count, sum: crc32(records), before: 0, copies: false });
+        noted = noted && tryNote(pool, end, note());
+        if (alone) yield* step(pool, records, move.at, source);
+        else slide(pool, records, move.at, place);
       }
       source += count;
       yield "turn";

@@ -323,7 +323,7 @@ export class Pool implements StorePool {
       index = (await this.#know(this.#file.stamp(), call)).index;
     }
     call.check(`pool ${this.info.name}`);
-    const known = this.#known;
+    let known = this.#known;
     this.#known = undefined;
     let edited: Edited;
     try {
@@ -331,6 +331,7 @@ export class Pool implements StorePool {
     } catch (error) {
       if (!(error instanceof StaleIndex)) throw error;
       index = (await this.#know(this.#file.stamp(), call)).index;
+      known = this.#known;
       this.#known = undefined;
       edited = await action(this.#editing(index, bytes));
     }
