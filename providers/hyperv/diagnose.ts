@@ -1,18 +1,22 @@
-import { accessSync, constants, existsSync, readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { accessSync, constants } from "node:fs";
+import { posix } from "node:path";
 import { Call } from "../../src/bus/call.js";
 import type { Diagnosis } from "../../src/bus/diagnosis.js";
 import { PvbusError } from "../../src/bus/errors.js";
 import type { ProviderStore } from "../../src/bus/store.js";
+import { isSystemError } from "../../src/bus/system-error.js";
 import type { Host } from "../../src/host/host.js";
 import { loadKoffi } from "../../src/native/koffi.js";
 import { POOLS, type PoolName } from "./keys.js";
+import { missing } from "./pool-errors.js";
 import { poolDirectory, poolFileName } from "./pool-places.js";
 
 /** VMBus class of the KVP service (openvmm vm/devices/hyperv_ic_protocol/src/kvp.rs). */
 const KVP_CLASS_ID = "a9a0f4e7-5a45-4d96-b827-8a841e8c03e6";
 /** The vendor's on Linux, ours. */
 const DAEMON_NAMES = /^(hv_kvp_daemon|pvbus-kvpd)/;
+/** More than any attribute of sysfs has. */
+const LONGEST_ATTRIBUTE = 4096;
 const START_DAEMON = "systemctl start hv-kvp-daemon.service";
 const INSTALL_DAEMON = "apt-get install hyperv-daemons";
 
@@ -55,16 +59,14 @@ async function readable(
 }
 
 function vmbus(host: Host): Diagnosis {
-  const works = existsSync(host.path("/sys/bus/vmbus"));
+  const works = host.files.kind("/sys/bus/vmbus") !== undefined;
   return { what: "the VMBus driver is loaded", works, ...(works ? {} : { mend: "modprobe hv_vmbus" }) };
 }
 
 function service(host: Host): Diagnosis {
-  const devices = host.path("/sys/bus/vmbus/devices");
-  const works = names(devices).some((name) =>
-    text(join(devices, name, "class_id"))
-      .toLowerCase()
-      .includes(KVP_CLASS_ID),
+  const devices = "/sys/bus/vmbus/devices";
+  const works = names(host, devices).some((name) =>
+    text(host, `${devices}/${name}/class_id`).toLowerCase().includes(KVP_CLASS_ID),
   );
   return {
     what: "the host offers the KVP service",
@@ -77,21 +79,17 @@ function service(host: Host): Diagnosis {
 }
 
 function device(host: Host): Diagnosis {
-  const works = existsSync(host.path("/dev/vmbus/hv_kvp"));
+  const works = host.files.kind("/dev/vmbus/hv_kvp") !== undefined;
   return { what: "the kernel's KVP device is there", works, ...(works ? {} : { mend: "modprobe hv_utils" }) };
 }
 
 function daemon(host: Host): Diagnosis {
-  const running = names(host.path("/proc")).some(
-    (pid) =>
-      /^\d+$/.test(pid) &&
-      text(host.path(`/proc/${pid}/comm`))
-        .trim()
-        .match(DAEMON_NAMES) !== null,
+  const running = names(host, "/proc").some(
+    (pid) => /^\d+$/.test(pid) && DAEMON_NAMES.test(text(host, `/proc/${pid}/comm`)),
   );
   if (running) return { what: "the KVP daemon runs", works: true };
   const places = ["/usr/sbin/hv_kvp_daemon", "/usr/lib/linux-tools", "/usr/sbin/hypervkvpd"];
-  const installed = places.some((place) => existsSync(host.path(place)));
+  const installed = places.some((place) => host.files.kind(place) !== undefined);
   return {
     what: "the KVP daemon runs",
     works: false,
@@ -101,21 +99,19 @@ function daemon(host: Host): Diagnosis {
 }
 
 function pools(host: Host, given: string | undefined): Diagnosis[] {
-  let directory: string;
-  try {
-    directory = poolDirectory(host, given);
-  } catch (error) {
-    if (!PvbusError.is(error)) throw error;
-    return [{ what: "the pool directory is safe", works: false, why: error.message }];
-  }
+  const directory = poolDirectory(host, given);
   return POOLS.filter(({ name }) => name !== "Auto").map(({ name, number, guestWritable }) => {
-    const path = join(directory, poolFileName(number));
+    const file = posix.join(directory, poolFileName(number));
+    const path = host.path(file);
     const what = `pool ${name} can be ${guestWritable ? "written" : "read"}`;
     try {
-      accessSync(path, guestWritable ? constants.R_OK | constants.W_OK : constants.R_OK);
+      using held = host.files.hold(file);
+      if (held === undefined) throw missing(path);
+      accessSync(held.path, guestWritable ? constants.R_OK | constants.W_OK : constants.R_OK);
       return { what, works: true, why: path };
     } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
+      if (!isSystemError(error)) throw error;
+      const { code } = error;
       const mend = code === "ENOENT" ? START_DAEMON : `sudo pvbus ${guestWritable ? "set" : "ls"} …`;
       return { what, works: false, why: `${path}: ${code}`, mend };
     }
@@ -133,13 +129,18 @@ function nativeCalls(): Diagnosis {
   }
 }
 
-function names(directory: string): string[] {
-  return existsSync(directory) ? readdirSync(directory) : [];
+function names({ files }: Host, directory: string): string[] {
+  try {
+    return files.names(directory);
+  } catch {
+    // Not ours to look into: then it says nothing.
+    return [];
+  }
 }
 
-function text(path: string): string {
+function text({ files }: Host, path: string): string {
   try {
-    return readFileSync(path, "utf8");
+    return files.read(path, LONGEST_ATTRIBUTE)?.toString("utf8") ?? "";
   } catch {
     // Gone in the meantime, or not ours to read: then it says nothing.
     return "";

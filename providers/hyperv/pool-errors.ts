@@ -53,6 +53,15 @@ export function isMissing(error: unknown): boolean {
   return PvbusError.is(error) && isSystemError(error.cause) && error.cause.code === "ENOENT";
 }
 
+/** The file system's error of what is not there, for a name that was not even asked for. */
+export function missing(path: string): NodeJS.ErrnoException {
+  return Object.assign(new Error(`ENOENT: no such file or directory, open '${path}'`), {
+    code: "ENOENT",
+    syscall: "open",
+    path,
+  });
+}
+
 /** The error of a pool whose place something else has taken. */
 export function notAFile({ pool, path }: NamedPool): PvbusError {
   return pvbusError(

@@ -3,9 +3,10 @@ import { dirname } from "node:path";
 import type { Call } from "../../src/bus/call.js";
 import { pvbusError } from "../../src/bus/errors.js";
 import { isSystemError } from "../../src/bus/system-error.js";
+import type { HeldName } from "../../src/host/tree.js";
 import type { LockMode } from "../../src/native/file-lock.js";
 import type { PoolBytes } from "./pool-edit.js";
-import { checkPoolFile, isMissing, notAFile, poolError } from "./pool-errors.js";
+import { checkPoolFile, isMissing, missing, notAFile, poolError } from "./pool-errors.js";
 import { joinQueue } from "./pool-queue.js";
 
 /** What this module needs of the file system; a test hands in one with faults. */
@@ -27,8 +28,10 @@ export type Locker = (fd: number, options: { mode: LockMode; call: Call }) => Pr
 
 /** What a pool file needs to know of its surroundings. */
 export interface PoolFileOptions {
-  /** Where it is. */
+  /** Where it is, for messages and to tell pool files apart; where nothing holds its name, also for the system. */
   readonly path: string;
+  /** Holds its name in the directory that it is looked up in, anew for each look; nothing without that directory. */
+  readonly hold?: (() => HeldName | undefined) | undefined;
   /** Name of the pool for messages. */
   readonly pool: string;
   /** Owners that are trusted: root, this user, the owner of the sysroot. */
@@ -95,7 +98,9 @@ export class PoolFile {
    * @throws PvbusError `ERR_UNAVAILABLE` when it is missing, `ERR_PERMISSION`, `ERR_CORRUPT` when it is no file
    */
   stamp(): Stamp {
-    const stats = this.#attempt("stat", () => this.#fs.lstatSync(this.path, { bigint: true }));
+    const stats = this.#attempt("stat", () =>
+      this.#named((name) => this.#fs.lstatSync(name, { bigint: true })),
+    );
     const id = `${stats.dev}:${stats.ino}`;
     if (this.#open?.id !== id && this.#running === undefined) this.#reopen(this.#open?.writable ?? false);
     return { id, size: Number(stats.size), mtimeNs: stats.mtimeNs, ctimeNs: stats.ctimeNs };
@@ -196,7 +201,7 @@ export class PoolFile {
     // Windows opens no directories; pools are files there in captured trees alone.
     if (this.#directorySynced || process.platform === "win32") return;
     const directory = this.#attempt("open the directory of", () =>
-      this.#fs.openSync(dirname(this.path), O_RDONLY),
+      this.#named((name) => this.#fs.openSync(dirname(name), O_RDONLY)),
     );
     try {
       await this.#syncDescriptor(directory);
@@ -264,23 +269,38 @@ export class PoolFile {
   #openDescriptor(writable: boolean): number {
     const flags = (writable ? O_RDWR : O_RDONLY) | SAFE_FLAGS;
     const mode = this.#options.makePrivate ? 0o600 : 0o644;
-    return this.#attempt(writable ? "open for writing" : "open", () => {
-      // Before it is opened: opening alone sets some devices going.
-      const there = this.#fs.lstatSync(this.path, { bigint: true, throwIfNoEntry: false });
-      if (there !== undefined && !there.isFile() && !there.isSymbolicLink()) throw notAFile(this.#options);
-      try {
-        return this.#fs.openSync(this.path, flags);
-      } catch (error) {
-        if (!(writable && this.#options.create && isSystemError(error) && error.code === "ENOENT"))
-          throw error;
+    return this.#attempt(writable ? "open for writing" : "open", () =>
+      this.#named((name) => {
+        // Before it is opened: opening alone sets some devices going.
+        const there = this.#fs.lstatSync(name, { bigint: true, throwIfNoEntry: false });
+        if (there !== undefined && !there.isFile() && !there.isSymbolicLink()) throw notAFile(this.#options);
         try {
-          return this.#fs.openSync(this.path, flags | O_CREAT | O_EXCL, mode);
-        } catch (second) {
-          if (isSystemError(second) && second.code === "EEXIST") return this.#fs.openSync(this.path, flags);
-          throw second;
+          return this.#fs.openSync(name, flags);
+        } catch (error) {
+          if (!(writable && this.#options.create && isSystemError(error) && error.code === "ENOENT"))
+            throw error;
+          try {
+            return this.#fs.openSync(name, flags | O_CREAT | O_EXCL, mode);
+          } catch (second) {
+            if (isSystemError(second) && second.code === "EEXIST") return this.#fs.openSync(name, flags);
+            throw second;
+          }
         }
-      }
-    });
+      }),
+    );
+  }
+
+  /** Runs an action on the file's name, as the system is to look it up. */
+  #named<T>(action: (name: string) => T): T {
+    const { hold, path } = this.#options;
+    if (hold === undefined) return action(path);
+    const held = hold();
+    if (held === undefined) throw missing(path);
+    try {
+      return action(held.path);
+    } finally {
+      held[Symbol.dispose]();
+    }
   }
 
   async #lock(fd: number, mode: LockMode, call: Call): Promise<{ release(): void }> {

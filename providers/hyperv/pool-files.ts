@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import type { Capabilities, Verbs } from "../../src/bus/capabilities.js";
 import { PvbusError } from "../../src/bus/errors.js";
 import type { Host } from "../../src/host/host.js";
@@ -58,7 +59,7 @@ export function fileCapabilities(options: HypervOptions): Capabilities {
 export function filePools(host: Host, options: HypervOptions): PoolSystem {
   const directory = poolDirectory(host, options.directory);
   return {
-    place: directory,
+    place: resolve(host.path(directory)),
     capabilities: fileCapabilities(options),
     // A field may lack its NUL.
     longestKeyBytes: HV_KVP_EXCHANGE_MAX_KEY_SIZE,
@@ -77,10 +78,10 @@ export function filePools(host: Host, options: HypervOptions): PoolSystem {
     check: (key, value) => checkPair(key, value, limitsOf(options)),
     notify: (pools, ring) =>
       notifyFiles({
+        host,
         directory,
         files: pools.map((pool) => poolFileName(pool.info.number)),
         ring,
-        logger: host.logger,
       }),
   };
 }

@@ -1,7 +1,9 @@
-import { type BigIntStats, type FSWatcher, realpathSync, statSync, watch } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { type BigIntStats, type FSWatcher, lstatSync, realpathSync, statSync, watch } from "node:fs";
+import { basename, dirname, join, posix, relative, resolve } from "node:path";
 import { isSystemError } from "../../src/bus/system-error.js";
-import type { Logger } from "../../src/host/host.js";
+import { type HostFiles, hostFiles } from "../../src/host/files.js";
+import type { Host } from "../../src/host/host.js";
+import type { Held } from "../../src/host/tree.js";
 
 /** How often the files are looked at where the file system gives no notifications. */
 const POLL_MS = 1_000;
@@ -9,19 +11,35 @@ const POLL_MS = 1_000;
 const FRESH_MS = 2_500;
 /** Where a directory's notification tells of changes inside its files too (inotify); kqueue(2) does not. */
 const TELLS_OF_CONTENT = process.platform === "linux";
+/** The last name of what a held directory is watched by. */
+const HELD_NAME = /^\d+$/;
+/** The way to the sysroot itself, which its user has named: nothing in the tree has a say in that. */
+const OUTSIDE = hostFiles(undefined);
 
 /** What tells of changes of files in a directory. */
 export interface NotifyParts {
-  /** The directory, which may come and go. */
+  /** The machine: the way to the files, and messages. */
+  readonly host: Pick<Host, "files" | "logger" | "path" | "sysroot">;
+  /** The directory on the machine, which may come and go. */
   readonly directory: string;
   /** Names of the files. */
   readonly files: readonly string[];
   /** Called after a change, and after what may have hidden one. */
   readonly ring: () => void;
-  /** Messages. */
-  readonly logger: Logger;
   /** Whether changes inside files are notified; default: as the system does it. */
   readonly tellsOfContent?: boolean;
+}
+
+/** One directory on the way. */
+interface Part {
+  /** Its path, for messages. */
+  readonly name: string;
+  /** Names in it that lead on. */
+  readonly onwards: ReadonlySet<string>;
+  /** Whether it is the files' own. */
+  readonly isDirectory: boolean;
+  /** Holds it while a notification is armed. */
+  hold(): Held | undefined;
 }
 
 /**
@@ -36,7 +54,7 @@ export function notifyFiles(parts: NotifyParts): () => void {
 }
 
 class Notifier {
-  readonly #parts: NotifyParts;
+  readonly #given: NotifyParts;
   readonly #files: ReadonlySet<string>;
   #watchers: FSWatcher[] = [];
   #timer: NodeJS.Timeout | undefined;
@@ -45,7 +63,7 @@ class Notifier {
   #closed = false;
 
   constructor(parts: NotifyParts) {
-    this.#parts = parts;
+    this.#given = parts;
     this.#files = new Set(parts.files);
     this.#signature = this.#look();
     this.#arm();
@@ -60,23 +78,29 @@ class Notifier {
 
   /** From the root downwards: what changes hands below while this runs is told by a part that is armed already. */
   #arm(): void {
-    const { directory } = this.#parts;
-    for (const { place, names } of this.#places()) {
-      const isDirectory = place === directory;
+    for (const part of this.#parts()) {
       try {
-        const watcher = watch(place, (_event, name) => {
-          if (isDirectory && name !== null && this.#files.has(name)) this.#parts.ring();
-          // A part itself is told of by its own name.
-          else if (name === null || names.has(name) || name === basename(place)) this.#rearm();
-        });
-        watcher.on("error", (error) => this.#fail(place, error));
-        this.#watchers.push(watcher);
+        using held = part.hold();
+        // What is missing is told of by the part above when it comes.
+        if (held?.stats.isDirectory()) this.#watch(part, held);
       } catch (error) {
         if (!isSystemError(error)) throw error;
-        // What is missing is told of by the part above when it comes.
-        if (error.code !== "ENOENT" && error.code !== "ENOTDIR") this.#fail(place, error);
+        if (error.code !== "ENOENT" && error.code !== "ENOTDIR") this.#fail(part.name, error);
       }
     }
+  }
+
+  /** The notification is of the directory itself, and stays with it when the path no longer leads there. */
+  #watch({ name: place, onwards, isDirectory }: Part, { path }: Held): void {
+    const isHeld = path !== place;
+    const watcher = watch(path, (_event, name) => {
+      if (isDirectory && name !== null && this.#files.has(name)) this.#given.ring();
+      else if (name === null || onwards.has(name)) this.#rearm();
+      // A part itself is told of by the last name of the path by which this process has watched it first.
+      else if (name === basename(path) || (isHeld && HELD_NAME.test(name))) this.#rearm();
+    });
+    watcher.on("error", (error) => this.#fail(place, error));
+    this.#watchers.push(watcher);
   }
 
   #disarm(): void {
@@ -94,38 +118,33 @@ class Notifier {
       this.#disarm();
       this.#arm();
       // What changed meanwhile shows when the files are compared again.
-      this.#parts.ring();
+      this.#given.ring();
     });
   }
 
   /** The parts of the path as it is written and as links make it, each with the names in it that lead to the directory. */
-  #places(): { readonly place: string; readonly names: ReadonlySet<string> }[] {
-    const names = new Map<string, Set<string>>();
-    for (const path of new Set([this.#parts.directory, this.#real()])) {
-      if (!names.has(path)) names.set(path, new Set());
-      for (let below = path; dirname(below) !== below; below = dirname(below)) {
-        const above = dirname(below);
-        names.set(above, (names.get(above) ?? new Set()).add(basename(below)));
-      }
+  #parts(): Part[] {
+    const { host, directory } = this.#given;
+    const { sysroot, files } = host;
+    if (sysroot === undefined) {
+      const written = resolve(directory);
+      return partsOf([written, realOf(written)], (name) => files.hold(name));
     }
-    return [...names]
-      .map(([place, own]) => ({ place, names: own }))
-      .sort((a, b) => a.place.length - b.place.length);
-  }
-
-  #real(): string {
-    try {
-      return realpathSync.native(this.#parts.directory);
-    } catch {
-      // It is not there: then there is nothing behind a link to follow.
-      return this.#parts.directory;
-    }
+    const written = posix.resolve("/", directory);
+    const inside = partsOf([written, insideOf(files, written)], (name) => files.hold(name));
+    const outside = partsOf([sysroot, realOf(sysroot)], (name) => OUTSIDE.hold(name)).filter(
+      ({ isDirectory }) => !isDirectory,
+    );
+    return [...outside, ...inside];
   }
 
   #fail(place: string, error: unknown): void {
     if (this.#closed) return;
     if (this.#timer === undefined)
-      this.#parts.logger.warn("no file notifications, looking once a second", { directory: place, error });
+      this.#given.host.logger.warn("no file notifications, looking once a second", {
+        directory: place,
+        error,
+      });
     this.#poll();
   }
 
@@ -140,15 +159,65 @@ class Notifier {
 
   /** Gives a text that is another one when anything changed. */
   #look(): string {
-    const { directory } = this.#parts;
-    return [directory, ...this.#parts.files.map((name) => join(directory, name))].map(stampOf).join();
+    const { host, directory, files } = this.#given;
+    try {
+      using held = host.files.hold(directory);
+      if (held === undefined) return "";
+      const { path } = held;
+      return [stampOf(path, statSync), ...files.map((name) => stampOf(join(path, name), lstatSync))].join();
+    } catch (error) {
+      if (!isSystemError(error)) throw error;
+      return String(error.code);
+    }
   }
 }
 
-function stampOf(path: string): string {
+/** Gives the directories on some ways to one, from the root downwards, the last one included. */
+function partsOf(ways: readonly string[], hold: (name: string) => Held | undefined): Part[] {
+  const onwards = new Map<string, Set<string>>();
+  for (const path of new Set(ways)) {
+    if (!onwards.has(path)) onwards.set(path, new Set());
+    for (let below = path; dirname(below) !== below; below = dirname(below)) {
+      const above = dirname(below);
+      onwards.set(above, (onwards.get(above) ?? new Set()).add(basename(below)));
+    }
+  }
+  return [...onwards]
+    .map(([name, names]) => ({
+      name,
+      onwards: names,
+      isDirectory: ways.includes(name),
+      hold: () => hold(name),
+    }))
+    .sort((a, b) => a.name.length - b.name.length);
+}
+/** Follows the links on the way; gives the way itself where nothing is there. */
+function realOf(path: string): string {
+  try {
+    return realpathSync.native(path);
+  } catch {
+    // It is not there: then there is nothing behind a link to follow.
+    return path;
+  }
+}
+
+/** As {@link realOf}, for a directory below the sysroot; what was taken out of it meanwhile is not followed. */
+function insideOf(files: HostFiles, path: string): string {
+  try {
+    using top = files.hold("/");
+    using held = files.hold(path);
+    if (top === undefined || held === undefined) return path;
+    const way = relative(realpathSync.native(top.path), realpathSync.native(held.path));
+    return way.split(/[\\/]/, 1)[0] === ".." ? path : posix.resolve("/", way.replaceAll("\\", "/"));
+  } catch {
+    return path;
+  }
+}
+
+function stampOf(path: string, look: typeof lstatSync): string {
   let stats: BigIntStats | undefined;
   try {
-    stats = statSync(path, { bigint: true, throwIfNoEntry: false });
+    stats = look(path, { bigint: true, throwIfNoEntry: false });
   } catch (error) {
     return String((error as NodeJS.ErrnoException).code);
   }

@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import os from "node:os";
 import { Call } from "../../../src/bus/call.js";
 import type { Host } from "../../../src/host/host.js";
@@ -36,6 +35,8 @@ const SYSTEM: AutoSources = {
 
 /** Longest value that reaches the host, in UTF-16 units. */
 const LONGEST_VALUE = 1022;
+/** More than any file has that tells the system's release. */
+const LONGEST_RELEASE = 64 * 1024;
 /** How long the name service may take; the host's questions are answered meanwhile. */
 const NAME_SERVICE_MS = 30_000;
 /** What getaddrinfo(3) says of a name that nobody knows. */
@@ -135,7 +136,7 @@ export class AutoPool implements AutoValues {
 
   #text(path: string): string | undefined {
     try {
-      return readFileSync(this.#host.path(path), "utf8");
+      return this.#host.files.read(path, LONGEST_RELEASE)?.toString("utf8");
     } catch {
       // Absent or unreadable: then it says nothing about the system.
       return undefined;

@@ -1,7 +1,5 @@
-import { mkdirSync } from "node:fs";
 import { Call } from "../../../src/bus/call.js";
 import { pvbusError } from "../../../src/bus/errors.js";
-import { fromSystemError } from "../../../src/bus/system-error.js";
 import type { Host } from "../../../src/host/host.js";
 import { POOLS, type PoolInfo } from "../keys.js";
 import { openPool } from "../pool-opening.js";
@@ -9,6 +7,7 @@ import { daemonDirectory } from "../pool-places.js";
 import { KvpDaemon } from "./daemon.js";
 import { type KvpDevicePlace, kvpDevicePlace, type OpenKvpDevice, openKvpDevice } from "./device.js";
 import { GuardedPool } from "./guarded-pool.js";
+import { makeOwnDirectory } from "./own-directory.js";
 import { PATIENCE_MS, patientLocker } from "./patient-lock.js";
 import { KvpResponder } from "./responder.js";
 import { ServedPool } from "./served-pool.js";
@@ -45,7 +44,6 @@ const SERVED_POOLS: readonly PoolInfo[] = [
   ...POOLS,
   { name: "AutoInternal", number: 4, guestWritable: false },
 ];
-const DIRECTORY_MODE = 0o755;
 /** How long the registration waits for the name service. */
 const NAME_SERVICE_MS = 1_000;
 /** How long it waits for the pools: longer than for readers who overstay. Whoever locks one longer is met again by its requests. */
@@ -57,7 +55,8 @@ export interface KvpService {
    * Serves until the signal fires; a request at hand is finished, then the pool files are closed. A device that is lost
    * later is opened again, with growing pauses. A pool that cannot be used is logged and its requests are refused, each of
    * which tries again; the others are served.
-   * @throws PvbusError when the device cannot be opened at the start (nothing is made then), or the pool directory not be made
+   * @throws PvbusError when the device cannot be opened at the start (nothing is made then), or the pool directory not be made or is not
+   *   root's and this user's alone
    */
   run(signal: AbortSignal): Promise<void>;
 }
@@ -90,11 +89,11 @@ export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}
           ),
       });
       const daemon = new KvpDaemon({
-        openDevice: options.openDevice ?? ((events) => openKvpDevice(place, events)),
+        openDevice: options.openDevice ?? ((events) => openKvpDevice(host, place, events)),
         layout: place.layout,
         timeLimitMs: options.timeLimitMs ?? place.timeLimitMs,
         prepare: async (signal) => {
-          makeDirectory(directory);
+          makeOwnDirectory(host, directory);
           await Promise.all([
             // The host asks right after the registration: what is quick to know should be known then.
             Promise.race([auto.prepare?.(signal), soon(NAME_SERVICE_MS)]),
@@ -130,15 +129,7 @@ function devicePlace(host: Host, device: string | undefined): KvpDevicePlace {
       `the kernel or a service of ${host.platform} exchanges the pairs itself; a daemon is for Linux and FreeBSD`,
     );
   }
-  return { ...usual, path: host.path(device ?? usual.path) };
-}
-
-function makeDirectory(directory: string): void {
-  try {
-    mkdirSync(directory, { recursive: true, mode: DIRECTORY_MODE });
-  } catch (error) {
-    throw fromSystemError(error, { doing: `cannot make the pool directory ${directory}` });
-  }
+  return { ...usual, path: device ?? usual.path };
 }
 
 function servedPool(

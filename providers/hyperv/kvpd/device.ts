@@ -1,8 +1,11 @@
-import { closeSync, constants, openSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, type Stats, writeSync } from "node:fs";
 import { pvbusError } from "../../../src/bus/errors.js";
 import { fromSystemError } from "../../../src/bus/system-error.js";
+import type { Host } from "../../../src/host/host.js";
 import { openPollable } from "../../../src/native/pollable.js";
 import { FREEBSD_KVP, type KvpLayout, LINUX_KVP } from "../kvp-message.js";
+import { missing } from "../pool-errors.js";
+import { trustedOwners } from "../trust.js";
 
 /** What a device tells. */
 export interface KvpDeviceEvents {
@@ -30,7 +33,7 @@ export type OpenKvpDevice = (events: KvpDeviceEvents) => KvpDevice;
 
 /** Where the driver's device is, and how it speaks. */
 export interface KvpDevicePlace {
-  /** Its path. */
+  /** Its path on the machine. */
   readonly path: string;
   /** Its messages. */
   readonly layout: KvpLayout;
@@ -56,8 +59,12 @@ const ADVICE = {
  * Opens the character device of hv_utils or hv_kvp. Reading waits by events, since a read of the Linux driver sleeps
  * even when non-blocking (drivers/hv/hv_utils_transport.c); writing never waits in the driver.
  */
-export function openKvpDevice({ path, layout }: KvpDevicePlace, events: KvpDeviceEvents): KvpDevice {
-  const fd = openDevice(path);
+export function openKvpDevice(
+  host: Host,
+  { path, layout }: KvpDevicePlace,
+  events: KvpDeviceEvents,
+): KvpDevice {
+  const fd = openDevice(host, path);
   try {
     const pollable = openPollable(fd, {
       // One byte more than the message makes FreeBSD's driver return what lies behind it.
@@ -88,11 +95,39 @@ export function openKvpDevice({ path, layout }: KvpDevicePlace, events: KvpDevic
   }
 }
 
-function openDevice(path: string): number {
+/** Non-blocking: a FIFO in the device's place must not hang the open. */
+const OPENING = constants.O_RDWR | (constants.O_NONBLOCK ?? 0) | (constants.O_NOCTTY ?? 0);
+
+function openDevice(host: Host, path: string): number {
+  let fd: number | undefined;
   try {
-    // Non-blocking: a FIFO in the device's place must not hang the open.
-    return openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
+    fd = host.sysroot === undefined ? openSync(path, OPENING) : openBelow(host, path);
+    checkDevice(fstatSync(fd), path, trustedOwners(host));
+    return fd;
   } catch (error) {
-    throw fromSystemError(error, { doing: `cannot open the KVP device: ${path}`, advice: ADVICE });
+    if (fd !== undefined) closeSync(fd);
+    throw fromSystemError(error, {
+      doing: `cannot open the KVP device: ${host.path(path)}`,
+      advice: ADVICE,
+    });
+  }
+}
+
+function openBelow(host: Host, path: string): number {
+  using held = host.files.hold(path);
+  if (held === undefined) throw missing(path);
+  checkDevice(held.stats, path, trustedOwners(host));
+  return openSync(held.path, OPENING);
+}
+
+/** Whoever owns it is the host for us: what he says becomes pools and network settings. */
+function checkDevice(stats: Stats, path: string, owners: ReadonlySet<number>): void {
+  if (stats.isFIFO() || stats.isDirectory())
+    throw pvbusError("ERR_UNAVAILABLE", `${path} is no KVP device; name another one with --device`);
+  if (!owners.has(stats.uid)) {
+    throw pvbusError(
+      "ERR_PERMISSION",
+      `refusing the KVP device ${path}: it belongs to user ${stats.uid}; find out who put it there`,
+    );
   }
 }

@@ -1,9 +1,10 @@
 import { networkInterfaces } from "node:os";
-import { join } from "node:path";
+import { posix } from "node:path";
 import type { Call } from "../../../src/bus/call.js";
 import type { Host } from "../../../src/host/host.js";
 import { type InterfaceAddress, interfaceAddresses } from "../../../src/native/interface-addresses.js";
 import type { KvpIpInfo } from "../kvp-message.js";
+import { checkOwnDirectory } from "../trust.js";
 import { writeWhole } from "./atomic-file.js";
 import { freebsdText } from "./ip-files.js";
 import {
@@ -15,7 +16,7 @@ import {
   parseIpSettings,
 } from "./ip-lists.js";
 import { netstatGateways } from "./routes.js";
-import { outputLines, type RunScript, runScript, ScriptAnswers } from "./scripts.js";
+import { HostScripts, outputLines, type RunScript, runScript } from "./scripts.js";
 import type { IpService } from "./services.js";
 import { KvpStatus, KvpStatusError } from "./status.js";
 
@@ -27,7 +28,7 @@ export interface FreebsdIpSources {
   readonly macs?: (() => ReadonlyMap<string, string>) | undefined;
   /** Runs programs. */
   readonly run?: RunScript | undefined;
-  /** Where the settings' file goes, below the sysroot already; default: the usual place. */
+  /** Where the settings' file goes on the machine; default: the usual place. */
   readonly directory?: string | undefined;
 }
 
@@ -50,18 +51,16 @@ export class FreebsdIpService implements IpService {
   readonly #host: Host;
   readonly #addresses: () => readonly InterfaceAddress[];
   readonly #macs: () => ReadonlyMap<string, string>;
-  readonly #run: RunScript;
-  readonly #settings: string;
-  readonly #answers: ScriptAnswers;
+  readonly #directory: string;
+  readonly #scripts: HostScripts;
 
   /** @param host below whose root the scripts and the settings are */
   constructor(host: Host, sources: FreebsdIpSources = {}) {
     this.#host = host;
     this.#addresses = sources.addresses ?? (() => interfaceAddresses());
     this.#macs = sources.macs ?? systemMacs;
-    this.#run = sources.run ?? runScript;
-    this.#settings = join(sources.directory ?? host.path(DIRECTORY), SETTINGS_NAME);
-    this.#answers = new ScriptAnswers(this.#run);
+    this.#directory = sources.directory ?? DIRECTORY;
+    this.#scripts = new HostScripts({ host, run: sources.run ?? runScript, shell: "/bin/sh" });
   }
 
   async getIpInfo({ adapterId }: KvpIpInfo, call: Call): Promise<KvpIpInfo> {
@@ -74,9 +73,9 @@ export class FreebsdIpService implements IpService {
       );
     const own = this.#addresses().filter((each) => belongsTo(each, name));
     const [dns, dhcp, routes] = await Promise.all([
-      this.#script("hv_get_dns_info", [], call),
-      this.#script("hv_get_dhcp_info", [name], call),
-      this.#answers.get("/usr/bin/netstat", ["-rn"], call),
+      this.#scripts.answer(`${SCRIPTS}/hv_get_dns_info`, [], call),
+      this.#scripts.answer(`${SCRIPTS}/hv_get_dhcp_info`, [name], call),
+      this.#scripts.system("/usr/bin/netstat", ["-rn"], call),
     ]);
     return {
       adapterId,
@@ -92,18 +91,16 @@ export class FreebsdIpService implements IpService {
     const mac = this.#macs().get(info.adapterId);
     if (mac === undefined)
       throw new KvpStatusError(KvpStatus.guidNotFound, `no interface is ${JSON.stringify(info.adapterId)}`);
-    const path = this.#settings;
+    const path = posix.join(this.#directory, SETTINGS_NAME);
+    checkOwnDirectory(this.#host, this.#directory, "the directory of IP settings");
     await writeWhole(
+      this.#host.files,
       path,
       freebsdText({ name: info.adapterId, mac: mac.toUpperCase() }, parseIpSettings(info)),
     );
     const script = `${SCRIPTS}/hv_set_ifconfig`;
-    const { ok, why } = await this.#run("/bin/sh", [this.#host.path(script), path], call);
-    this.#answers.clear();
+    const { ok, why } = await this.#scripts.run(script, [this.#host.path(path)], call);
+    this.#scripts.clear();
     if (!ok) throw new KvpStatusError(KvpStatus.fail, `${script} ${info.adapterId}: ${why}`);
-  }
-
-  #script(name: string, args: readonly string[], call: Call): Promise<string> {
-    return this.#answers.get("/bin/sh", [this.#host.path(`${SCRIPTS}/${name}`), ...args], call);
   }
 }

@@ -3,7 +3,7 @@ import { FreebsdIpService } from "./freebsd-ip-service.js";
 import { LinuxIpService } from "./linux-ip-service.js";
 import type { IpService } from "./services.js";
 
-/** Gives the IP service of a host. @param directory for the files of settings, below the sysroot already; default: the usual one */
+/** Gives the IP service of a host. @param directory for the files of settings, on the machine; default: the usual one */
 export function createIpService(host: Host, directory?: string): IpService {
   return host.platform === "freebsd"
     ? new FreebsdIpService(host, { directory })

@@ -1,9 +1,9 @@
-import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { posix } from "node:path";
 import type { Call } from "../../../src/bus/call.js";
 import type { Host } from "../../../src/host/host.js";
 import { type InterfaceAddress, interfaceAddresses } from "../../../src/native/interface-addresses.js";
 import { EMPTY_IP_INFO, type KvpIpInfo } from "../kvp-message.js";
+import { checkOwnDirectory } from "../trust.js";
 import { writeWhole } from "./atomic-file.js";
 import { type IpTarget, ifcfgText, keyfileText } from "./ip-files.js";
 import {
@@ -15,7 +15,7 @@ import {
   parseIpSettings,
 } from "./ip-lists.js";
 import { ipv4Gateways, ipv6Gateways } from "./routes.js";
-import { outputLines, type RunScript, runScript, ScriptAnswers } from "./scripts.js";
+import { HostScripts, outputLines, type RunScript, runScript } from "./scripts.js";
 import type { IpService } from "./services.js";
 import { KvpStatus, KvpStatusError } from "./status.js";
 
@@ -25,7 +25,7 @@ export interface IpSources {
   readonly addresses?: (() => readonly InterfaceAddress[]) | undefined;
   /** Runs the distribution's scripts. */
   readonly run?: RunScript | undefined;
-  /** Where the settings' files go, below the sysroot already; default: the usual pool directory. */
+  /** Where the settings' files go on the machine; default: the usual pool directory. */
   readonly directory?: string | undefined;
 }
 
@@ -34,6 +34,8 @@ const SCRIPTS = "/usr/libexec/hypervkvpd";
 /** Where the settings' files go (Linux tools/hv/hv_kvp_daemon.c). */
 const FILES = "/var/lib/hyperv";
 const NETWORK = "/sys/class/net";
+/** More than the kernel's tables of routes and any script have. */
+const LONGEST_TEXT = 64 * 1024 ** 2;
 /** What hv_get_dns_info does where nobody has put another one in its place. */
 const STOCK_DNS_SCRIPT =
   /^cat \/etc\/resolv\.conf( 2>\/dev\/null)? \| awk '\/\^nameserver\/ \{ ?print \$2 ?\}'$/;
@@ -42,17 +44,15 @@ const STOCK_DNS_SCRIPT =
 export class LinuxIpService implements IpService {
   readonly #host: Host;
   readonly #addresses: () => readonly InterfaceAddress[];
-  readonly #run: RunScript;
   readonly #directory: string;
-  readonly #answers: ScriptAnswers;
+  readonly #scripts: HostScripts;
 
   /** @param host below whose root all files are */
   constructor(host: Host, sources: IpSources = {}) {
     this.#host = host;
     this.#addresses = sources.addresses ?? (() => interfaceAddresses());
-    this.#run = sources.run ?? runScript;
-    this.#directory = sources.directory ?? host.path(FILES);
-    this.#answers = new ScriptAnswers(this.#run);
+    this.#directory = sources.directory ?? FILES;
+    this.#scripts = new HostScripts({ host, run: sources.run ?? runScript });
   }
 
   async getIpInfo({ adapterId }: KvpIpInfo, call: Call): Promise<KvpIpInfo> {
@@ -80,9 +80,8 @@ export class LinuxIpService implements IpService {
   async setIpInfo(info: KvpIpInfo, call: Call): Promise<void> {
     const name = this.#interfaces().find(
       (each) =>
-        this.#text(join(NETWORK, each, "device/device_id"))
-          ?.trim()
-          .toLowerCase() === info.adapterId.toLowerCase(),
+        this.#text(`${NETWORK}/${each}/device/device_id`)?.trim().toLowerCase() ===
+        info.adapterId.toLowerCase(),
     );
     if (name === undefined)
       throw new KvpStatusError(
@@ -92,33 +91,32 @@ export class LinuxIpService implements IpService {
     const settings = parseIpSettings(info);
     const target: IpTarget = { name, mac: this.#mac(name) ?? "" };
     const files = [
-      [join(this.#directory, `ifcfg-${name}`), ifcfgText(target, settings)],
-      [join(this.#directory, `${name}.nmconnection`), keyfileText(target, settings)],
+      [posix.join(this.#directory, `ifcfg-${name}`), ifcfgText(target, settings)],
+      [posix.join(this.#directory, `${name}.nmconnection`), keyfileText(target, settings)],
     ] as const;
-    for (const [path, text] of files) await writeWhole(path, text);
-    const script = join(SCRIPTS, "hv_set_ifconfig");
-    const { ok, why } = await this.#run(
-      this.#host.path(script),
-      files.map(([path]) => path),
+    checkOwnDirectory(this.#host, this.#directory, "the directory of IP settings");
+    for (const [path, text] of files) await writeWhole(this.#host.files, path, text);
+    const script = `${SCRIPTS}/hv_set_ifconfig`;
+    const { ok, why } = await this.#scripts.run(
+      script,
+      files.map(([path]) => this.#host.path(path)),
       call,
     );
-    this.#answers.clear();
+    this.#scripts.clear();
     if (!ok) throw new KvpStatusError(KvpStatus.fail, `${script} ${name}: ${why}`);
   }
 
   #interfaces(): string[] {
     try {
-      return readdirSync(this.#host.path(NETWORK));
+      return this.#host.files.names(NETWORK);
     } catch {
-      // A kernel without a network has no such directory.
+      // Not ours to look into: then there is none that we could set.
       return [];
     }
   }
 
   #mac(name: string): string | undefined {
-    return this.#text(join(NETWORK, name, "address"))
-      ?.trim()
-      .toUpperCase();
+    return this.#text(`${NETWORK}/${name}/address`)?.trim().toUpperCase();
   }
 
   #gateways(name: string): string[] {
@@ -129,26 +127,25 @@ export class LinuxIpService implements IpService {
   }
 
   async #nameServers(call: Call): Promise<string[]> {
-    const script = join(SCRIPTS, "hv_get_dns_info");
+    const script = `${SCRIPTS}/hv_get_dns_info`;
     const source = this.#text(script);
     if (source === undefined) return [];
     const code = source.split("\n").filter((line) => line.trim() !== "" && !line.startsWith("#"));
     if (code.length === 1 && STOCK_DNS_SCRIPT.test(code[0] as string)) {
       return nameserverLines(this.#text("/etc/resolv.conf") ?? "");
     }
-    return outputLines(await this.#answers.get(this.#host.path(script), [], call));
+    return outputLines(await this.#scripts.answer(script, [], call));
   }
 
   async #usesDhcp(name: string, call: Call): Promise<boolean> {
-    const script = this.#host.path(join(SCRIPTS, "hv_get_dhcp_info"));
-    return (await this.#answers.get(script, [name], call)).startsWith("Enabled");
+    return (await this.#scripts.answer(`${SCRIPTS}/hv_get_dhcp_info`, [name], call)).startsWith("Enabled");
   }
 
   #text(path: string): string | undefined {
     try {
-      return readFileSync(this.#host.path(path), "utf8");
+      return this.#host.files.read(path, LONGEST_TEXT)?.toString("utf8");
     } catch {
-      // Absent, or gone in the meantime like an unplugged interface.
+      // Gone in the meantime like an unplugged interface, or not ours to read.
       return undefined;
     }
   }

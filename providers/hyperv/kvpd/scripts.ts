@@ -2,6 +2,9 @@ import { spawn } from "node:child_process";
 import type { Readable } from "node:stream";
 import { onAbort } from "../../../src/bus/abort.js";
 import type { Call } from "../../../src/bus/call.js";
+import { PvbusError } from "../../../src/bus/errors.js";
+import type { Host } from "../../../src/host/host.js";
+import { ownProgram } from "../trust.js";
 
 /** What a script left. */
 export interface ScriptResult {
@@ -29,30 +32,70 @@ export function outputLines(text: string): string[] {
 /** How long a script's answer holds. */
 const ANSWER_MS = 5_000;
 
-/** What scripts printed: an answer holds for some seconds, and one run serves all who ask meanwhile. */
-export class ScriptAnswers {
-  readonly #run: RunScript;
-  readonly #answers = new Map<string, { at: number; stdout: Promise<string> }>();
+/** How the distribution's scripts are run. */
+export interface HostScriptsParts {
+  /** The machine they are of. */
+  readonly host: Host;
+  /** Runs a program. */
+  readonly run: RunScript;
+  /** A shell that reads them; default: each is a program of its own. */
+  readonly shell?: string | undefined;
+}
 
-  /** @param run runs a script */
-  constructor(run: RunScript) {
-    this.#run = run;
+/**
+ * The scripts of a machine, which run with the rights of this process: only those that nobody else can change. What one printed
+ * holds for some seconds, and one run serves all who ask meanwhile.
+ */
+export class HostScripts {
+  readonly #parts: HostScriptsParts;
+  readonly #answers = new Map<string, { at: number; stdout: Promise<string> }>();
+  readonly #refused = new Set<string>();
+
+  /** @param parts what they are run with */
+  constructor(parts: HostScriptsParts) {
+    this.#parts = parts;
   }
 
-  /** Gives what a script prints; what it printed before it failed counts, as for the vendor's daemon. */
-  get(path: string, args: readonly string[], call: Call): Promise<string> {
-    const key = [path, ...args].join("\0");
+  /** Runs one, or says why it was not run. */
+  async run(path: string, args: readonly string[], call: Call): Promise<ScriptResult> {
+    const { host, run, shell } = this.#parts;
+    try {
+      const program = ownProgram(host, path);
+      if (program === undefined) return { ok: false, stdout: "", why: `${path} is not there (ENOENT)` };
+      this.#refused.delete(path);
+      return await (shell === undefined ? run(program, args, call) : run(shell, [program, ...args], call));
+    } catch (error) {
+      if (!PvbusError.is(error)) throw error;
+      // The host asks again and again.
+      if (!this.#refused.has(path)) host.logger.warn(error.message);
+      this.#refused.add(path);
+      return { ok: false, stdout: "", why: error.message };
+    }
+  }
+
+  /** Gives what one prints; what it printed before it failed counts, as for the vendor's daemon. */
+  answer(path: string, args: readonly string[], call: Call): Promise<string> {
+    return this.#remember([path, ...args], () => this.run(path, args, call));
+  }
+
+  /** As {@link answer}, for a program of the running system. */
+  system(program: string, args: readonly string[], call: Call): Promise<string> {
+    return this.#remember([program, ...args], () => this.#parts.run(program, args, call));
+  }
+
+  /** Forgets all answers: the settings have changed. */
+  clear(): void {
+    this.#answers.clear();
+  }
+
+  #remember(words: readonly string[], run: () => Promise<ScriptResult>): Promise<string> {
+    const key = words.join("\0");
     const known = this.#answers.get(key);
     const now = performance.now();
     if (known !== undefined && now - known.at < ANSWER_MS) return known.stdout;
-    const stdout = this.#run(path, args, call).then((result) => result.stdout);
+    const stdout = run().then((result) => result.stdout);
     this.#answers.set(key, { at: now, stdout });
     return stdout;
-  }
-
-  /** Forgets all: the settings have changed. */
-  clear(): void {
-    this.#answers.clear();
   }
 }
 

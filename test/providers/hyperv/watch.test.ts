@@ -14,7 +14,7 @@ import { encodeRecord } from "../../../providers/hyperv/codec.js";
 import { notifyFiles } from "../../../providers/hyperv/pool-notify.js";
 import { watchPools } from "../../../providers/hyperv/pool-watch.js";
 import type { PoolPair, StorePool } from "../../../providers/hyperv/store-pool.js";
-import { SILENT } from "../../../src/host/node-host.js";
+import { nodeHost } from "../../../src/host/node-host.js";
 import { Call, type PvInterface, type StoreChange } from "../../../src/index.js";
 import { HypervHostSimulator } from "../../../src/testing/index.js";
 import { PoolTree } from "../../support/pools.js";
@@ -209,12 +209,12 @@ describe("HypervStore watch", () => {
       for (const name of ["a/pool", "b/pool"]) mkdirSync(join(place, name), { recursive: true });
       symlinkSync(join(place, "a/pool"), link);
       const stop = notifyFiles({
+        host: nodeHost(),
         directory: link,
         files: ["file"],
         ring: () => {
           for (const each of bells.splice(0)) each();
         },
-        logger: SILENT,
       });
       try {
         let bell = rung();
@@ -246,10 +246,10 @@ describe("HypervStore watch", () => {
       });
       make(["k", "1"]);
       const stop = notifyFiles({
+        host: nodeHost(),
         directory: tree.directory,
         files: [".kvp_pool_0"],
         ring,
-        logger: SILENT,
         tellsOfContent: false,
       });
       make(["k", "2"]);

@@ -298,7 +298,7 @@ describe("IP service", () => {
     it("puts the settings into a pool directory of the user's own", async () => {
       put("/usr/libexec/hyperv/hv_set_ifconfig", "exit 0\n");
       mkdirSync(join(root, "srv/pools"), { recursive: true });
-      const service = freebsd(undefined, join(root, "srv/pools"));
+      const service = freebsd(undefined, "/srv/pools");
       const settings = request({ adapterId: "hn0", ipAddresses: "10.0.0.7", subnets: "255.0.0.0" });
       await service.setIpInfo(settings, new Call());
       expect(runs.at(-1)?.at(-1)).to.equal("/srv/pools/hv_set_ip_data");
