@@ -55,11 +55,16 @@ export function isMissing(error: unknown): boolean {
 
 /** The file system's error of what is not there, for a name that was not even asked for. */
 export function missing(path: string): NodeJS.ErrnoException {
-  return Object.assign(new Error(`ENOENT: no such file or directory, open '${path}'`), {
-    code: "ENOENT",
-    syscall: "open",
-    path,
-  });
+  return openError("ENOENT", "no such file or directory", path);
+}
+
+/** The file system's error of a link that O_NOFOLLOW meets, for systems without it. */
+export function linkError(path: string): NodeJS.ErrnoException {
+  return openError("ELOOP", "it is a symbolic link", path);
+}
+
+function openError(code: string, what: string, path: string): NodeJS.ErrnoException {
+  return Object.assign(new Error(`${code}: ${what}, open '${path}'`), { code, syscall: "open", path });
 }
 
 /** The error of a pool whose place something else has taken. */

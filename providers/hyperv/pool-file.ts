@@ -6,7 +6,7 @@ import { isSystemError } from "../../src/bus/system-error.js";
 import type { HeldName } from "../../src/host/tree.js";
 import type { LockMode } from "../../src/native/file-lock.js";
 import type { PoolBytes } from "./pool-edit.js";
-import { checkPoolFile, isMissing, missing, notAFile, poolError } from "./pool-errors.js";
+import { checkPoolFile, isMissing, linkError, missing, notAFile, poolError } from "./pool-errors.js";
 import { joinQueue } from "./pool-queue.js";
 
 /** What this module needs of the file system; a test hands in one with faults. */
@@ -65,6 +65,7 @@ export function sameStamp(a: Stamp, b: Stamp): boolean {
 
 const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL } = nodeFs.constants;
 // Both are absent on Windows, where pools are not files. O_NONBLOCK: a FIFO in a pool's place must not hang the open.
+const NO_NOFOLLOW = nodeFs.constants.O_NOFOLLOW === undefined;
 const SAFE_FLAGS = (nodeFs.constants.O_NOFOLLOW ?? 0) | (nodeFs.constants.O_NONBLOCK ?? 0);
 
 /**
@@ -273,6 +274,7 @@ export class PoolFile {
       this.#named((name) => {
         // Before it is opened: opening alone sets some devices going.
         const there = this.#fs.lstatSync(name, { bigint: true, throwIfNoEntry: false });
+        if (there?.isSymbolicLink() && NO_NOFOLLOW) throw linkError(this.path);
         if (there !== undefined && !there.isFile() && !there.isSymbolicLink()) throw notAFile(this.#options);
         try {
           return this.#fs.openSync(name, flags);
