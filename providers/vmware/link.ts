@@ -1,7 +1,9 @@
-import { connect } from "node:net";
+import type { Socket } from "node:net";
 import type { Call } from "../../src/bus/call.js";
-import { PvbusError, type PvbusErrorCode } from "../../src/bus/errors.js";
+import { PvbusError, type PvbusErrorCode, pvbusError } from "../../src/bus/errors.js";
 import { fromSystemError, isSystemError } from "../../src/bus/system-error.js";
+import { type HostFiles, hostFiles } from "../../src/host/files.js";
+import { connectTo } from "../../src/host/socket.js";
 import type { DeviceStreamOptions } from "../../src/native/device-stream.js";
 import type { VsockOptions } from "../../src/native/vsock.js";
 
@@ -136,21 +138,29 @@ function failureOf(error: unknown): string | undefined {
   return `${error.cause.syscall} ${error.cause.code}`;
 }
 
+/** What sun_path holds without its NUL: 108 bytes on Linux, 104 elsewhere. */
+const MAX_SOCKET_PATH = process.platform === "linux" ? 107 : 103;
+
 /** A UNIX socket that speaks as the host does: a simulator's. */
 export class SocketSource implements LinkSource {
   readonly name: string;
   readonly privileged = undefined;
   readonly #path: string;
+  readonly #files: HostFiles;
 
-  /** @param path where the socket is on this machine */
-  constructor(name: string, path: string) {
+  /**
+   * @param path where the socket is on the machine
+   * @param files the machine's; default: this one's
+   */
+  constructor(name: string, path: string, files = hostFiles(undefined)) {
     this.name = name;
     this.#path = path;
+    this.#files = files;
   }
 
   async connect({ onData, onEnd }: LinkEvents, call: Call): Promise<Link> {
     const { name } = this;
-    const socket = connect(this.#path);
+    const socket = this.#begin();
     let closed = false;
     let failure: Error | undefined;
     const close = async (): Promise<void> => {
@@ -168,7 +178,7 @@ export class SocketSource implements LinkSource {
       await call.within(open, `the connection to ${name}`);
     } catch (error) {
       await close();
-      throw fromSystemError(error, { doing: `cannot connect to ${name}`, codes: CODES, advice: ADVICE });
+      throw this.#failed(error);
     }
     socket.on("data", (chunk: Buffer) => {
       if (!closed) onData(chunk);
@@ -183,5 +193,21 @@ export class SocketSource implements LinkSource {
       return during.within(written, `${name} to take what is written`);
     };
     return { write, close, ref: () => void socket.ref(), unref: () => void socket.unref() };
+  }
+
+  #begin(): Socket {
+    try {
+      const place = this.#files.holdSocket(this.#path);
+      if (Buffer.byteLength(place.path) <= MAX_SOCKET_PATH) return connectTo(place);
+      place[Symbol.dispose]();
+    } catch (error) {
+      throw this.#failed(error);
+    }
+    const message = `the path of the socket has more than ${MAX_SOCKET_PATH} bytes; shorten it`;
+    throw pvbusError("ERR_UNAVAILABLE", message);
+  }
+
+  #failed(error: unknown): unknown {
+    return fromSystemError(error, { doing: `cannot connect to ${this.name}`, codes: CODES, advice: ADVICE });
   }
 }
