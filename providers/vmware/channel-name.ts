@@ -1,5 +1,6 @@
 import { pvbusError } from "../../src/bus/errors.js";
 import type { Host } from "../../src/host/host.js";
+import { isTooLong } from "../../src/host/socket.js";
 import { type LinkSource, type Privilege, SocketSource, VsockSource } from "./link.js";
 
 const MAX_NUMBER = 0xffff_ffff;
@@ -13,7 +14,10 @@ export function namedSource(channel: string, host: Host, privilege: Privilege): 
   if (cid !== undefined && Number(cid) <= MAX_NUMBER && Number(port) <= MAX_NUMBER)
     return new VsockSource(Number(cid), Number(port), privilege);
   const [, path] = /^unix:(.+)$/s.exec(channel) ?? [];
-  if (path !== undefined && !path.includes("\0")) return new SocketSource(channel, path, host.files);
+  if (path !== undefined && !path.includes("\0")) {
+    if (host.sysroot !== undefined || !isTooLong(path)) return new SocketSource(channel, path, host.files);
+    throw pvbusError("ERR_UNAVAILABLE", "the path of the socket is longer than the system takes; shorten it");
+  }
   throw pvbusError(
     "ERR_NOT_SUPPORTED",
     `VMware has no channel "${channel}"; name vsock:CID:PORT or unix:PATH`,

@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
 import type { Call } from "../../src/bus/call.js";
-import { PvbusError, type PvbusErrorCode, pvbusError } from "../../src/bus/errors.js";
+import { PvbusError, type PvbusErrorCode } from "../../src/bus/errors.js";
 import { fromSystemError, isSystemError } from "../../src/bus/system-error.js";
 import { type HostFiles, hostFiles } from "../../src/host/files.js";
 import { connectTo } from "../../src/host/socket.js";
@@ -138,9 +138,6 @@ function failureOf(error: unknown): string | undefined {
   return `${error.cause.syscall} ${error.cause.code}`;
 }
 
-/** What sun_path holds without its NUL: 108 bytes on Linux, 104 elsewhere. */
-const MAX_SOCKET_PATH = process.platform === "linux" ? 107 : 103;
-
 /** A UNIX socket that speaks as the host does: a simulator's. */
 export class SocketSource implements LinkSource {
   readonly name: string;
@@ -197,14 +194,10 @@ export class SocketSource implements LinkSource {
 
   #begin(): Socket {
     try {
-      const place = this.#files.holdSocket(this.#path);
-      if (Buffer.byteLength(place.path) <= MAX_SOCKET_PATH) return connectTo(place);
-      place[Symbol.dispose]();
+      return connectTo(this.#files.holdSocket(this.#path));
     } catch (error) {
       throw this.#failed(error);
     }
-    const message = `the path of the socket has more than ${MAX_SOCKET_PATH} bytes; shorten it`;
-    throw pvbusError("ERR_UNAVAILABLE", message);
   }
 
   #failed(error: unknown): unknown {

@@ -1,6 +1,6 @@
 import fs, { constants } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
-import { type Held, type HeldName, holdBelow, holdNameBelow } from "./tree.js";
+import { type Held, type HeldName, holdBelow, holdNameBelow, type Walker } from "./tree.js";
 
 /** What a place may be. */
 export type FileKind = "file" | "directory" | "socket" | "device" | "pipe";
@@ -68,9 +68,9 @@ const SAFE_FLAGS = (constants.O_NONBLOCK ?? 0) | (constants.O_NOCTTY ?? 0);
 /** As many as fw_cfg can have items; no other directory that is looked at has nearly so many. */
 const MAX_NAMES = 65_536;
 
-/** Gives the files of the live machine, or of the directory that stands for it. */
-export function hostFiles(sysroot: string | undefined): HostFiles {
-  return sysroot === undefined ? LIVE : filesBelow(sysroot);
+/** Gives the files of the live machine, or of the directory that stands for it. @param walkerIn stands in for the system's walk */
+export function hostFiles(sysroot: string | undefined, walkerIn?: (root: string) => Walker): HostFiles {
+  return sysroot === undefined ? LIVE : filesBelow(sysroot, walkerIn);
 }
 
 /** Reads what is held up to `maxBytes` bytes; nothing of what is no regular file. */
@@ -156,12 +156,12 @@ const LIVE = filesAt({
   },
 });
 
-function filesBelow(root: string): HostFiles {
-  const hold = (absolute: string): Held | undefined => holdBelow(root, absolute);
+function filesBelow(root: string, walkerIn?: (root: string) => Walker): HostFiles {
+  const hold = (absolute: string): Held | undefined => holdBelow(root, absolute, walkerIn?.(root));
   return filesAt({
     opensDevices: false,
     hold,
-    holdName: (absolute) => holdNameBelow(root, absolute),
+    holdName: (absolute) => holdNameBelow(root, absolute, walkerIn?.(root)),
     holdSocket: (absolute) => {
       const held = hold(absolute);
       if (held === undefined) throw failure("ENOENT", "no such file or directory", absolute, "connect");

@@ -1,13 +1,10 @@
 import type { Socket } from "node:net";
 import type { Call } from "../../../src/bus/call.js";
-import { type PvbusErrorCode, pvbusError } from "../../../src/bus/errors.js";
+import type { PvbusErrorCode } from "../../../src/bus/errors.js";
 import { fromSystemError } from "../../../src/bus/system-error.js";
 import { connectTo } from "../../../src/host/socket.js";
 import type { HeldName } from "../../../src/host/tree.js";
 import type { Link, LinkEvents } from "./link.js";
-
-/** sun_path without its NUL: 108 bytes on Linux, 104 on the BSDs and macOS. Longer ones were cut silently in the past. */
-const MAX_PATH_BYTES = process.platform === "linux" ? 107 : 103;
 
 const CODES: Readonly<Record<string, PvbusErrorCode>> = {
   ECONNREFUSED: "ERR_UNAVAILABLE",
@@ -17,6 +14,7 @@ const CODES: Readonly<Record<string, PvbusErrorCode>> = {
 const ADVICE = {
   ENOENT: "nobody serves there; start the host side or correct the path",
   ECONNREFUSED: "nobody serves there any more; start the host side",
+  ENAMETOOLONG: "shorten the path",
 };
 
 /** Connects to a UNIX socket: of a zone, of a container, of a test. @param hold gives its place, which is let go here */
@@ -28,22 +26,13 @@ export async function openUnix(
 ): Promise<Link> {
   let socket: Socket | undefined;
   try {
-    const place = hold();
-    checkLength(name, place);
-    socket = connectTo(place);
+    socket = connectTo(hold());
     await call.within(connected(socket), `the connection to ${name}`);
     return new SocketLink(socket, name, events);
   } catch (error) {
     socket?.destroy();
     throw fromSystemError(error, { doing: `cannot connect to ${name}`, codes: CODES, advice: ADVICE });
   }
-}
-
-function checkLength(name: string, place: HeldName): void {
-  if (Buffer.byteLength(place.path) <= MAX_PATH_BYTES) return;
-  place[Symbol.dispose]();
-  const message = `the socket path of ${name} has more than ${MAX_PATH_BYTES} bytes; shorten it`;
-  throw pvbusError("ERR_UNAVAILABLE", message);
 }
 
 function connected(socket: Socket): Promise<void> {
