@@ -1,4 +1,3 @@
-import { existsSync } from "node:fs";
 import { Call } from "../../src/bus/call.js";
 import type { Diagnosis } from "../../src/bus/diagnosis.js";
 import { PvbusError } from "../../src/bus/errors.js";
@@ -38,7 +37,7 @@ export async function diagnoseKvm(
   } finally {
     await store?.close();
   }
-  if (CONFIDENTIAL.some((path) => existsSync(host.path(path)))) {
+  if (CONFIDENTIAL.some((path) => host.files.kind(path) !== undefined)) {
     const why =
       "the machine is confidential, and whoever runs the host chooses every value: take none for granted";
     checks.push({ what: "values come from a host that is not trusted", works: true, why });
@@ -67,7 +66,7 @@ async function answers(store: KvmStore, name: string): Promise<Diagnosis> {
 }
 
 function noFwCfg(host: Host): Diagnosis {
-  const isThere = existsSync(host.path(FWCFG_ACPI));
+  const isThere = host.files.kind(FWCFG_ACPI) !== undefined;
   return isThere
     ? { what: "the driver of fw_cfg is loaded", works: false, mend: "modprobe qemu_fw_cfg" }
     : { what: "this machine has no fw_cfg device", works: true };

@@ -1,9 +1,8 @@
 import { pvbusError } from "../../src/bus/errors.js";
 import type { Host } from "../../src/host/host.js";
+import { isTooLong } from "../../src/host/socket.js";
 import { type LinkSource, type Privilege, SocketSource, VsockSource } from "./link.js";
 
-/** What sun_path holds without its NUL: 108 bytes on Linux, 104 elsewhere. */
-const MAX_SOCKET_PATH = process.platform === "linux" ? 107 : 103;
 const MAX_NUMBER = 0xffff_ffff;
 
 /**
@@ -16,12 +15,8 @@ export function namedSource(channel: string, host: Host, privilege: Privilege): 
     return new VsockSource(Number(cid), Number(port), privilege);
   const [, path] = /^unix:(.+)$/s.exec(channel) ?? [];
   if (path !== undefined && !path.includes("\0")) {
-    const place = host.path(path);
-    if (Buffer.byteLength(place) <= MAX_SOCKET_PATH) return new SocketSource(channel, place);
-    throw pvbusError(
-      "ERR_UNAVAILABLE",
-      `the path of the socket has more than ${MAX_SOCKET_PATH} bytes; shorten it`,
-    );
+    if (host.sysroot !== undefined || !isTooLong(path)) return new SocketSource(channel, path, host.files);
+    throw pvbusError("ERR_UNAVAILABLE", "the path of the socket is longer than the system takes; shorten it");
   }
   throw pvbusError(
     "ERR_NOT_SUPPORTED",

@@ -1,7 +1,9 @@
-import { connect } from "node:net";
+import type { Socket } from "node:net";
 import type { Call } from "../../src/bus/call.js";
 import { PvbusError, type PvbusErrorCode } from "../../src/bus/errors.js";
 import { fromSystemError, isSystemError } from "../../src/bus/system-error.js";
+import { type HostFiles, hostFiles } from "../../src/host/files.js";
+import { connectTo } from "../../src/host/socket.js";
 import type { DeviceStreamOptions } from "../../src/native/device-stream.js";
 import type { VsockOptions } from "../../src/native/vsock.js";
 
@@ -141,16 +143,21 @@ export class SocketSource implements LinkSource {
   readonly name: string;
   readonly privileged = undefined;
   readonly #path: string;
+  readonly #files: HostFiles;
 
-  /** @param path where the socket is on this machine */
-  constructor(name: string, path: string) {
+  /**
+   * @param path where the socket is on the machine
+   * @param files the machine's; default: this one's
+   */
+  constructor(name: string, path: string, files = hostFiles(undefined)) {
     this.name = name;
     this.#path = path;
+    this.#files = files;
   }
 
   async connect({ onData, onEnd }: LinkEvents, call: Call): Promise<Link> {
     const { name } = this;
-    const socket = connect(this.#path);
+    const socket = this.#begin();
     let closed = false;
     let failure: Error | undefined;
     const close = async (): Promise<void> => {
@@ -168,7 +175,7 @@ export class SocketSource implements LinkSource {
       await call.within(open, `the connection to ${name}`);
     } catch (error) {
       await close();
-      throw fromSystemError(error, { doing: `cannot connect to ${name}`, codes: CODES, advice: ADVICE });
+      throw this.#failed(error);
     }
     socket.on("data", (chunk: Buffer) => {
       if (!closed) onData(chunk);
@@ -183,5 +190,17 @@ export class SocketSource implements LinkSource {
       return during.within(written, `${name} to take what is written`);
     };
     return { write, close, ref: () => void socket.ref(), unref: () => void socket.unref() };
+  }
+
+  #begin(): Socket {
+    try {
+      return connectTo(this.#files.holdSocket(this.#path));
+    } catch (error) {
+      throw this.#failed(error);
+    }
+  }
+
+  #failed(error: unknown): unknown {
+    return fromSystemError(error, { doing: `cannot connect to ${this.name}`, codes: CODES, advice: ADVICE });
   }
 }

@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import type { Host } from "../../src/host/host.js";
 import { openCpuid } from "../../src/native/cpuid.js";
 import { loadKoffi } from "../../src/native/koffi.js";
@@ -6,7 +5,7 @@ import { type NotVmware, proveVmware, type VmwareProof } from "../../src/native/
 
 const VENDOR_FILE = "/sys/class/dmi/id/sys_vendor";
 const WINDOWS_BIOS = "HKLM\\HARDWARE\\DESCRIPTION\\System\\BIOS";
-const MAX_VENDOR_LENGTH = 256;
+const MAX_VENDOR_BYTES = 256;
 
 /**
  * Looks whether this very process runs on VMware's hardware. A captured tree or a machine that a test makes up never does:
@@ -30,7 +29,7 @@ async function systemVendor(host: Host): Promise<string | undefined> {
         "SystemManufacturer",
       );
     return host.platform === "linux"
-      ? readFileSync(host.path(VENDOR_FILE), "utf8").slice(0, MAX_VENDOR_LENGTH).trim()
+      ? host.files.read(VENDOR_FILE, MAX_VENDOR_BYTES)?.toString("utf8").trim()
       : undefined;
   } catch {
     // No such file, or no native calls: then DMI says nothing, and CPUID alone decides.

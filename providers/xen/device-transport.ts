@@ -1,5 +1,7 @@
 import { release } from "node:os";
 import { Call } from "../../src/bus/call.js";
+import { FOUND_DEVICE_ADVICE } from "../../src/host/files.js";
+import type { Host } from "../../src/host/host.js";
 import type { DeviceStream, OpenDeviceOptions } from "../../src/native/device-stream.js";
 import type { Link, LinkEvents, LinkPurpose, Transport } from "./link.js";
 import { HEADER_BYTES, XENSTORE_PAYLOAD_MAX } from "./wire.js";
@@ -12,6 +14,10 @@ export type OpenDevice = (
 
 /** What may be different. */
 export interface DeviceTransportOptions {
+  /** The machine; default: this one. */
+  readonly host?: Pick<Host, "files" | "path"> | undefined;
+  /** Whether the user named this very device. Default false. */
+  readonly isNamed?: boolean | undefined;
   /** Stands in for the kernel. */
   readonly open?: OpenDevice | undefined;
   /** Milliseconds after which an open file whose answer does not come is given up; default 10 000. */
@@ -31,6 +37,8 @@ const WRITE_MS = 30_000;
 const QUEUING_LINUX: readonly [number, number] = [4, 11];
 
 const ADVICE: Readonly<Record<string, string>> = {
+  EXDEV: FOUND_DEVICE_ADVICE,
+  EINVAL: "it is no device; name the daemon's socket with a channel unix:PATH",
   ENOENT:
     "the kernel has no connection to XenStore; load the driver with modprobe xenfs, or see whether this is a Xen guest",
   ENXIO: "the kernel has no connection to XenStore; see whether this is a Xen guest",
@@ -52,13 +60,18 @@ export class DeviceTransport implements Transport {
   readonly overdueMs: number;
   readonly privileged = false;
   readonly #open: OpenDevice | undefined;
+  readonly #descriptor: ((flags: number) => number) | undefined;
   readonly #linux: boolean;
   /** Whether write(2) leaves the waiting to the kernel. */
   readonly #queues: boolean;
 
-  /** @param path the device's */
+  /** @param path the device's on the machine */
   constructor(path: string, platform: NodeJS.Platform, options: DeviceTransportOptions = {}) {
-    this.name = path;
+    const { host, isNamed } = options;
+    this.name = host?.path(path) ?? path;
+    // The kernel's file system of older systems has it as a file.
+    this.#descriptor =
+      host && ((flags) => host.files.open(path, { flags, kind: ["device", "file"], isNamed }));
     this.overdueMs = options.overdueMs ?? OVERDUE_MS;
     this.#open = options.open;
     this.#linux = platform === "linux";
@@ -70,6 +83,7 @@ export class DeviceTransport implements Transport {
     call.check(`the opening of ${this.name}`);
     const stream = open(this.name, {
       name: this.name,
+      open: this.#descriptor,
       bufferBytes: HEADER_BYTES + XENSTORE_PAYLOAD_MAX,
       writes: this.#queues && purpose === "requests" ? "direct" : "thread",
       framing: "message",

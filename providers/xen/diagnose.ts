@@ -1,11 +1,10 @@
-import { existsSync } from "node:fs";
 import { Call } from "../../src/bus/call.js";
 import type { Diagnosis } from "../../src/bus/diagnosis.js";
 import { PvbusError } from "../../src/bus/errors.js";
 import type { ProviderStore } from "../../src/bus/store.js";
 import type { Host } from "../../src/host/host.js";
 import { ownDomain } from "./home.js";
-import { candidates, place } from "./places.js";
+import { place, placesLookedAt } from "./places.js";
 import type { XenStore } from "./store.js";
 
 /** Longest wait for the daemon. */
@@ -63,12 +62,12 @@ export async function diagnoseDriver(
 function way(host: Host): Diagnosis {
   const found = place(host);
   const what = "there is a way to XenStore";
-  if (found !== undefined) return { what, works: true, why: found };
-  const driver = host.platform === "linux" && !existsSync(host.path("/proc/xen"));
+  if (found !== undefined) return { what, works: true, why: host.path(found) };
+  const driver = host.platform === "linux" && host.files.kind("/proc/xen") === undefined;
   return {
     what,
     works: false,
-    why: `none of ${candidates(host).join(", ")} is there`,
+    why: `none of ${placesLookedAt(host)} is there`,
     mend: driver ? "modprobe xenfs && mount -t xenfs xenfs /proc/xen" : undefined,
   };
 }

@@ -1,7 +1,5 @@
-import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { pvbusError } from "../../src/bus/errors.js";
-import { liesWithin } from "../../src/host/confine.js";
 import type { Host } from "../../src/host/host.js";
 import { DeviceTransport } from "./device-transport.js";
 import type { Transport } from "./link.js";
@@ -17,10 +15,10 @@ const DEVICES: Partial<Record<NodeJS.Platform, readonly string[]>> = {
   netbsd: ["/kern/xen/xenbus"],
 };
 
-/** Gives all places where the daemon may be reached, in the order in which libxenstore tries them. */
-export function candidates(host: Host): readonly string[] {
+/** Gives all places of the machine where the daemon may be reached, in the order in which libxenstore tries them. */
+function candidates(host: Host): readonly string[] {
   const { XENSTORED_PATH, XENSTORED_RUNDIR } = host.env;
-  const paths = XENSTORED_PATH
+  return XENSTORED_PATH
     ? [XENSTORED_PATH]
     : [
         ...[...(XENSTORED_RUNDIR ? [XENSTORED_RUNDIR] : []), ...RUN_DIRECTORIES].map((each) =>
@@ -28,12 +26,18 @@ export function candidates(host: Host): readonly string[] {
         ),
         ...(DEVICES[host.platform] ?? []),
       ];
-  return paths.map((path) => host.path(path));
 }
 
-/** Gives the first place that is there; undefined when there is none. */
+/** Names these places in a message. */
+export function placesLookedAt(host: Host): string {
+  return candidates(host)
+    .map((path) => host.path(path))
+    .join(", ");
+}
+
+/** Gives the first place of the machine that is there; undefined when there is none. */
 export function place(host: Host): string | undefined {
-  return candidates(host).find((path) => existsSync(path));
+  return candidates(host).find((path) => host.files.kind(path) !== undefined);
 }
 
 /**
@@ -46,20 +50,11 @@ export function transportOf(host: Host, channel: string | undefined): Transport 
   if (path === undefined) {
     throw pvbusError(
       "ERR_UNAVAILABLE",
-      `no way to XenStore: none of ${candidates(host).join(", ")} is there; ${adviceFor(host)}`,
+      `no way to XenStore: none of ${placesLookedAt(host)} is there; ${adviceFor(host)}`,
     );
   }
-  checkWithin(host, path);
-  return statSync(path).isSocket() ? new SocketTransport(path) : new DeviceTransport(path, host.platform);
-}
-
-/** A link in a captured tree must not lead to the live machine's daemon. */
-function checkWithin({ sysroot }: Host, path: string): void {
-  if (sysroot === undefined || !existsSync(path) || liesWithin(sysroot, path)) return;
-  throw pvbusError(
-    "ERR_PERMISSION",
-    `${path} leads out of ${sysroot}; name the socket with a channel unix:PATH`,
-  );
+  if (host.files.kind(path) === "socket") return new SocketTransport(path, host);
+  return new DeviceTransport(path, host.platform, { host });
 }
 
 function named(host: Host, channel: string): Transport {
@@ -70,9 +65,9 @@ function named(host: Host, channel: string): Transport {
       `"${channel}" is no channel of XenStore; it takes unix:PATH of a daemon's socket and device:PATH of a kernel's device`,
     );
   }
-  const place = host.path(path);
-  checkWithin(host, place);
-  return kind === "unix" ? new SocketTransport(place) : new DeviceTransport(place, host.platform);
+  return kind === "unix"
+    ? new SocketTransport(path, host)
+    : new DeviceTransport(path, host.platform, { host, isNamed: true });
 }
 
 function adviceFor({ platform }: Host): string {

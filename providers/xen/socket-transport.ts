@@ -1,6 +1,10 @@
-import { connect, type Socket } from "node:net";
+import type { IpcSocketConnectOpts, Socket } from "node:net";
 import type { Call } from "../../src/bus/call.js";
 import { fromSystemError, isSystemError } from "../../src/bus/system-error.js";
+import { hostFiles } from "../../src/host/files.js";
+import type { Host } from "../../src/host/host.js";
+import { connectTo } from "../../src/host/socket.js";
+import type { HeldName } from "../../src/host/tree.js";
 import type { Link, LinkEvents, Transport } from "./link.js";
 import { XENSTORE_PAYLOAD_MAX } from "./wire.js";
 
@@ -15,6 +19,7 @@ const FIRST_PAUSE_MS = 1;
 const LONGEST_PAUSE_MS = 20;
 
 const NOTHING = new Uint8Array(0);
+const LIVE: Pick<Host, "files" | "path"> = { files: hostFiles(undefined), path: (absolute) => absolute };
 
 const ADVICE: Readonly<Record<string, string>> = {
   ENOENT: "start xenstored, or name its socket",
@@ -33,19 +38,28 @@ export class SocketTransport implements Transport {
   readonly overdueMs = Number.POSITIVE_INFINITY;
   readonly privileged = true;
 
-  /** @param path the socket's */
-  constructor(path: string) {
-    this.name = path;
+  readonly #path: string;
+  readonly #host: Pick<Host, "files" | "path">;
+
+  /**
+   * @param path the socket's on the machine
+   * @param host the machine; default: this one
+   */
+  constructor(path: string, host: Pick<Host, "files" | "path"> = LIVE) {
+    this.#path = path;
+    this.#host = host;
+    this.name = host.path(path);
   }
 
   async connect(events: LinkEvents, call: Call): Promise<Link> {
     for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
-      const link = new SocketLink(this.name, events);
+      let link: SocketLink | undefined;
       try {
+        link = new SocketLink(this.#host.files.holdSocket(this.#path), events);
         await call.within(link.connected, `the connection to ${this.name}`);
         return link;
       } catch (error) {
-        await link.close();
+        await link?.close();
         if (!isSystemError(error) || error.code !== "EAGAIN") {
           throw fromSystemError(error, {
             doing: `cannot connect to XenStore at ${this.name}`,
@@ -64,15 +78,15 @@ class SocketLink implements Link {
   readonly #socket: Socket;
   #closed = false;
 
-  constructor(path: string, { onData, onDown }: LinkEvents) {
+  constructor(place: HeldName, { onData, onDown }: LinkEvents) {
     const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
     const callback = (bytes: number): boolean => {
       if (!this.#closed) onData(bytes === READ_BYTES ? buffer : buffer.subarray(0, bytes));
       return true;
     };
     // The types lack onread for paths, where it works as everywhere.
-    const options = { path, onread: { buffer, callback } };
-    const socket = connect(options);
+    const options = { onread: { buffer, callback } } as Omit<IpcSocketConnectOpts, "path">;
+    const socket = connectTo(place, options);
     this.#socket = socket;
     this.connected = new Promise((resolve, reject) => {
       socket.once("connect", resolve).once("error", reject);

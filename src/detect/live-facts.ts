@@ -1,5 +1,5 @@
-import fs from "node:fs";
-import { liesWithin } from "../host/confine.js";
+import { closeSync, constants, readSync } from "node:fs";
+import { readHeld } from "../host/files.js";
 import type { Host } from "../host/host.js";
 import type { Cpuid, CpuidRegisters } from "../native/cpuid.js";
 import { ABSENT, type Fact, type Facts, NO_FOREIGN_SOURCES, unreadable, value } from "./facts.js";
@@ -8,10 +8,8 @@ import { parseSmbios, type SmbiosTexts } from "./smbios.js";
 
 /** Most bytes that are read of any source; the longest text that a rule needs is far shorter. */
 const MAX_BYTES = 1024 * 1024;
-const FIRST_BYTES = 4096;
 const FADT_HYPERVISOR_ID = { offset: 268, length: 8 };
-// O_NONBLOCK: a FIFO in a captured tree must not hang the open.
-const READ_FLAGS = fs.constants.O_RDONLY | (fs.constants.O_NONBLOCK ?? 0);
+const MSR_DEVICE = "/dev/cpu/0/msr";
 
 /**
  * Facts of the machine that a host stands for, each read once, when it is asked for.
@@ -47,10 +45,9 @@ export function liveFacts(host: Host, cpuid: Cpuid, foreign: ForeignSources = NO
     file,
     names: (directory) => {
       try {
-        const place = host.path(directory);
-        return fs.existsSync(place) && staysInside(host, place) ? fs.readdirSync(place) : [];
+        return host.files.names(directory);
       } catch {
-        // No such directory, or not ours to read: either way there are no names to go by.
+        // Not ours to read: there are no names to go by.
         return [];
       }
     },
@@ -67,7 +64,7 @@ export function liveFacts(host: Host, cpuid: Cpuid, foreign: ForeignSources = NO
       if (table.kind !== "value") return table;
       return table.value.vmBit === undefined ? ABSENT : value(table.value.vmBit);
     },
-    msr: (number) => (host.sysroot === undefined ? readMsr("/dev/cpu/0/msr", number) : ABSENT),
+    msr: (number) => (host.sysroot === undefined ? readMsr(host, number) : ABSENT),
   };
 }
 
@@ -75,54 +72,37 @@ function parsed(table: Fact<Buffer>): Fact<SmbiosTexts> {
   return table.kind === "value" ? value(parseSmbios(table.value)) : table;
 }
 
-function staysInside(host: Host, path: string): boolean {
-  return host.sysroot === undefined || liesWithin(host.sysroot, path);
-}
-
 function textIn(bytes: Fact<Buffer>): Fact<string> {
   return bytes.kind === "value" ? value(bytes.value.toString("utf8").replace(/\n$/, "")) : bytes;
 }
 
+/** What is there without being a file, such as a directory, is as an empty one. */
 function readBytes(host: Host, absolute: string): Fact<Buffer> {
-  const path = host.path(absolute);
-  let fd: number | undefined;
   try {
-    // Most of what is asked for is not there, and an exception costs far more than this question.
-    if (fs.statSync(path, { throwIfNoEntry: false }) === undefined) return ABSENT;
-    if (!staysInside(host, path)) return unreadable(`${path}: a link out of the sysroot`);
-    fd = fs.openSync(path, READ_FLAGS);
-    const stats = fs.fstatSync(fd);
-    if (!stats.isFile()) return value(Buffer.alloc(0));
-    let bytes = Buffer.allocUnsafe(FIRST_BYTES);
-    let length = 0;
-    while (length < MAX_BYTES) {
-      if (length === bytes.length) bytes = Buffer.concat([bytes], bytes.length * 4);
-      const count = fs.readSync(fd, bytes, length, bytes.length - length, null);
-      if (count === 0) break;
-      length += count;
-    }
-    return value(bytes.subarray(0, length));
+    using held = host.files.hold(absolute);
+    return held === undefined ? ABSENT : value(readHeld(held, MAX_BYTES));
   } catch (error) {
-    const { code = "unknown" } = error as NodeJS.ErrnoException;
-    return code === "ENOENT" || code === "ENOTDIR" ? ABSENT : unreadable(`${path}: ${code}`);
-  } finally {
-    if (fd !== undefined) fs.closeSync(fd);
+    return failed(host, absolute, error);
   }
 }
 
 /** Linux's msr module: 8 bytes at position number; root only. */
-function readMsr(path: string, number: number): Fact<bigint> {
-  if (fs.statSync(path, { throwIfNoEntry: false })?.isCharacterDevice() !== true) return ABSENT;
+function readMsr(host: Host, number: number): Fact<bigint> {
+  if (host.files.kind(MSR_DEVICE) !== "device") return ABSENT;
   try {
-    const fd = fs.openSync(path, READ_FLAGS);
+    const fd = host.files.open(MSR_DEVICE, { flags: constants.O_RDONLY, kind: "device" });
     try {
       const bytes = Buffer.alloc(8);
-      fs.readSync(fd, bytes, 0, 8, number);
+      readSync(fd, bytes, 0, 8, number);
       return value(bytes.readBigUInt64LE());
     } finally {
-      fs.closeSync(fd);
+      closeSync(fd);
     }
   } catch (error) {
-    return unreadable(`${path}: ${(error as NodeJS.ErrnoException).code ?? "unknown"}`);
+    return failed(host, MSR_DEVICE, error);
   }
+}
+
+function failed(host: Host, absolute: string, error: unknown): Fact<never> {
+  return unreadable(`${host.path(absolute)}: ${(error as NodeJS.ErrnoException).code ?? "unknown"}`);
 }

@@ -1,5 +1,6 @@
 import fs, { constants } from "node:fs";
-import { type Held, type HeldName, holdBelow, holdNameBelow } from "./tree.js";
+import type { FileHandle } from "node:fs/promises";
+import { type Held, type HeldName, holdBelow, holdNameBelow, type Walker } from "./tree.js";
 
 /** What a place may be. */
 export type FileKind = "file" | "directory" | "socket" | "device" | "pipe";
@@ -9,7 +10,12 @@ export interface FileOpening {
   /** `fs.constants`; O_NONBLOCK and O_NOCTTY are always set, O_CREAT is not taken. */
   readonly flags: number;
   /** What it must be; anything else is not opened. */
-  readonly kind: FileKind;
+  readonly kind: FileKind | readonly FileKind[];
+  /**
+   * Whether somebody named this very device. A device node leads to a device of this machine wherever it lies, so below a sysroot
+   * one that was merely found is not opened. Default false.
+   */
+  readonly isNamed?: boolean | undefined;
 }
 
 /**
@@ -23,7 +29,7 @@ export interface FileOpening {
 export interface HostFiles {
   /** Tells what is at a path, links followed; undefined when there is nothing, or nothing that one may look at. */
   kind(absolute: string): FileKind | undefined;
-  /** Gives the sorted names in a directory; none when there is no such directory. */
+  /** Gives the sorted names in a directory, 65,536 at most below a sysroot; none when there is no such directory. */
   names(absolute: string): string[];
   /**
    * Reads a regular file up to `maxBytes` bytes, its stated size (0 in sysfs) set aside; undefined when it is not there or is
@@ -31,33 +37,65 @@ export interface HostFiles {
    */
   read(absolute: string, maxBytes: number): Buffer | undefined;
   /**
+   * Opens a regular file for whoever reads it piece by piece; undefined when it is not there.
+   * @throws a system error, `EINVAL` when it is no regular file
+   */
+  reader(absolute: string): Promise<FileHandle | undefined>;
+  /**
    * Opens what is there; the descriptor is the caller's.
-   * @throws a system error, `ENOENT` when it is not there, `EINVAL` when it is of another kind
+   * @throws a system error, `ENOENT` when it is not there, `EINVAL` when it is of another kind, `EXDEV` for a device below a
+   *   sysroot that nobody named
    */
   open(absolute: string, opening: FileOpening): number;
-  /** Holds what is there, for system calls that take a path: connect, watch, access. Let it go with `using`. */
+  /** Holds what is there, for system calls that take a path: watch, access. Let it go with `using`. */
   hold(absolute: string): Held | undefined;
   /** Holds the directory of a name, for what is made, renamed or removed there; undefined without that directory. */
   holdName(absolute: string): HeldName | undefined;
+  /**
+   * Holds a socket for connect(2).
+   * @throws a system error, `ENOENT` when it is not there, below a sysroot `ECONNREFUSED` when it is no socket
+   */
+  holdSocket(absolute: string): HeldName;
 }
+
+/** What to do about `EXDEV`. */
+export const FOUND_DEVICE_ADVICE =
+  "below a sysroot too a device is one of this very machine; to open it, name it as a channel";
 
 const FIRST_BYTES = 4096;
 /** Opening must neither wait for a peer nor make a terminal ours. Not there on Windows. */
 const SAFE_FLAGS = (constants.O_NONBLOCK ?? 0) | (constants.O_NOCTTY ?? 0);
+/** As many as fw_cfg can have items; no other directory that is looked at has nearly so many. */
+const MAX_NAMES = 65_536;
 
-/** Gives the files of the live machine, or of the directory that stands for it. */
-export function hostFiles(sysroot: string | undefined): HostFiles {
-  const hold = (absolute: string): Held | undefined =>
-    sysroot === undefined ? holdLive(absolute) : holdBelow(sysroot, absolute);
-  const open = (absolute: string, { flags, kind }: FileOpening): number => {
-    using held = hold(absolute);
-    if (held === undefined) throw failure("ENOENT", "no such file or directory", absolute);
-    return openHeld(held, absolute, flags, kind);
-  };
+/** Gives the files of the live machine, or of the directory that stands for it. @param walkerIn stands in for the system's walk */
+export function hostFiles(sysroot: string | undefined, walkerIn?: (root: string) => Walker): HostFiles {
+  return sysroot === undefined ? LIVE : filesBelow(sysroot, walkerIn);
+}
+
+/** Reads what is held up to `maxBytes` bytes; nothing of what is no regular file. */
+export function readHeld(held: Held, maxBytes: number): Buffer {
+  if (!held.stats.isFile()) return Buffer.alloc(0);
+  const fd = openHeld(held, held.path, { flags: constants.O_RDONLY, kind: "file" });
+  try {
+    return readUpTo(fd, maxBytes);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+type Places = Pick<HostFiles, "hold" | "holdName" | "holdSocket" | "names"> & {
+  /** Whether a device that nobody named may be opened. */
+  readonly opensDevices: boolean;
+};
+
+function filesAt(places: Places): HostFiles {
+  const { hold, holdName, holdSocket, names, opensDevices } = places;
   return {
     hold,
-    open,
-    holdName: (absolute) => (sysroot === undefined ? nameLive(absolute) : holdNameBelow(sysroot, absolute)),
+    holdName,
+    holdSocket,
+    names,
     kind: (absolute) => {
       try {
         using held = hold(absolute);
@@ -66,43 +104,84 @@ export function hostFiles(sysroot: string | undefined): HostFiles {
         return undefined;
       }
     },
-    names: (absolute) => {
-      using held = hold(absolute);
-      return held?.stats.isDirectory() ? fs.readdirSync(held.path).sort() : [];
-    },
     read: (absolute, maxBytes) => {
       using held = hold(absolute);
-      if (!held?.stats.isFile()) return undefined;
-      const fd = openHeld(held, absolute, constants.O_RDONLY, "file");
+      return held?.stats.isFile() ? readHeld(held, maxBytes) : undefined;
+    },
+    reader: async (absolute) => {
+      using held = hold(absolute);
+      if (held === undefined) return undefined;
+      if (!held.stats.isFile()) throw failure("EINVAL", "it is no file", absolute);
+      const handle = await fs.promises.open(held.path, constants.O_RDONLY | SAFE_FLAGS);
       try {
-        return readUpTo(fd, maxBytes);
-      } finally {
-        fs.closeSync(fd);
+        checkOpened(held, await handle.stat(), absolute);
+        return handle;
+      } catch (error) {
+        await handle.close();
+        throw error;
       }
+    },
+    open: (absolute, opening) => {
+      using held = hold(absolute);
+      if (held === undefined) throw failure("ENOENT", "no such file or directory", absolute);
+      if (kindOf(held.stats) === "device" && !opensDevices && opening.isNamed !== true)
+        throw failure("EXDEV", "a device of this very machine, which nobody named", absolute);
+      return openHeld(held, absolute, opening);
     },
   };
 }
 
-function holdLive(path: string): Held | undefined {
-  try {
-    const stats = fs.statSync(path, { throwIfNoEntry: false });
-    return stats && { path, stats, [Symbol.dispose]: () => undefined };
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOTDIR") return undefined;
-    throw error;
-  }
+const LIVE = filesAt({
+  opensDevices: true,
+  hold: (path) => {
+    if (path.includes("\0")) return undefined;
+    try {
+      const stats = fs.statSync(path, { throwIfNoEntry: false });
+      return stats && { path, stats, isLive: true, [Symbol.dispose]: nothing };
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOTDIR") return undefined;
+      throw error;
+    }
+  },
+  holdName: (path) => ({ path, [Symbol.dispose]: nothing }),
+  // To look at a named pipe of Windows is to open it.
+  holdSocket: (path) => ({ path, [Symbol.dispose]: nothing }),
+  names: (path) => {
+    try {
+      return fs.existsSync(path) ? fs.readdirSync(path).sort() : [];
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOTDIR") return [];
+      throw error;
+    }
+  },
+});
+
+function filesBelow(root: string, walkerIn?: (root: string) => Walker): HostFiles {
+  const hold = (absolute: string): Held | undefined => holdBelow(root, absolute, walkerIn?.(root));
+  return filesAt({
+    opensDevices: false,
+    hold,
+    holdName: (absolute) => holdNameBelow(root, absolute, walkerIn?.(root)),
+    holdSocket: (absolute) => {
+      const held = hold(absolute);
+      if (held === undefined) throw failure("ENOENT", "no such file or directory", absolute, "connect");
+      if (held.stats.isSocket()) return held;
+      held[Symbol.dispose]();
+      throw failure("ECONNREFUSED", "it is no socket", absolute, "connect");
+    },
+    names: (absolute) => {
+      using held = hold(absolute);
+      return held?.stats.isDirectory() ? namesUpTo(held.path, MAX_NAMES) : [];
+    },
+  });
 }
 
-function nameLive(path: string): HeldName {
-  return { path, [Symbol.dispose]: () => undefined };
-}
-
-/** The kind is looked at before, since opening alone sets some devices going, and afterwards, since a live name may have changed. */
-function openHeld(held: Held, absolute: string, flags: number, kind: FileKind): number {
-  if (kindOf(held.stats) !== kind) throw failure("EINVAL", `it is no ${kind}`, absolute);
-  const fd = fs.openSync(held.path, flags | SAFE_FLAGS);
+function openHeld(held: Held, absolute: string, { flags, kind }: FileOpening): number {
+  // Looked at before too, since to open some devices sets them going.
+  if (![kind].flat().includes(kindOf(held.stats))) throw failure("EINVAL", `it is no ${kind}`, absolute);
+  const fd = fs.openSync(held.path, (flags & ~constants.O_CREAT) | SAFE_FLAGS);
   try {
-    if (kindOf(fs.fstatSync(fd)) !== kind) throw failure("EINVAL", `it is no ${kind}`, absolute);
+    checkOpened(held, fs.fstatSync(fd), absolute);
     return fd;
   } catch (error) {
     fs.closeSync(fd);
@@ -110,11 +189,34 @@ function openHeld(held: Held, absolute: string, flags: number, kind: FileKind): 
   }
 }
 
+/** What is held by its name alone may have been replaced by now; on the live machine that is any file's right. */
+function checkOpened({ stats, isLive }: Held, opened: fs.Stats, absolute: string): void {
+  const isSame = opened.ino === stats.ino && opened.dev === stats.dev;
+  if (isSame || (isLive === true && kindOf(opened) === kindOf(stats))) return;
+  throw failure("EAGAIN", "it was replaced while it was opened", absolute);
+}
+
 function kindOf(stats: fs.Stats): FileKind {
   if (stats.isFile()) return "file";
   if (stats.isDirectory()) return "directory";
   if (stats.isSocket()) return "socket";
   return stats.isFIFO() ? "pipe" : "device";
+}
+
+function namesUpTo(path: string, most: number): string[] {
+  const directory = fs.opendirSync(path, { bufferSize: 256 });
+  try {
+    const names: string[] = [];
+    for (
+      let entry = directory.readSync();
+      entry !== null && names.length < most;
+      entry = directory.readSync()
+    )
+      names.push(entry.name);
+    return names.sort();
+  } finally {
+    directory.closeSync();
+  }
 }
 
 function readUpTo(fd: number, maxBytes: number): Buffer {
@@ -129,6 +231,10 @@ function readUpTo(fd: number, maxBytes: number): Buffer {
   return bytes.subarray(0, length);
 }
 
-function failure(code: string, what: string, path: string): NodeJS.ErrnoException {
-  return Object.assign(new Error(`${code}: ${what}, open '${path}'`), { code, syscall: "open", path });
+function failure(code: string, what: string, path: string, syscall = "open"): NodeJS.ErrnoException {
+  return Object.assign(new Error(`${code}: ${what}, ${syscall} '${path}'`), { code, syscall, path });
+}
+
+function nothing(): void {
+  // Nothing is held where names are as good as what they stand for.
 }

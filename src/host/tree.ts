@@ -1,5 +1,5 @@
 import fs, { constants } from "node:fs";
-import { join } from "node:path";
+import { isAbsolute, join } from "node:path";
 
 /** What is at a place of the machine, held so that the name cannot be given to something else meanwhile. */
 export interface Held extends Disposable {
@@ -7,6 +7,8 @@ export interface Held extends Disposable {
   readonly path: string;
   /** What it is; never a link. */
   readonly stats: fs.Stats;
+  /** Whether the path is but a name of the live machine, which may come to stand for another file of the same kind. */
+  readonly isLive?: boolean | undefined;
 }
 
 /** A name in a directory that is held: for what is looked up, made, renamed or removed by its name. */
@@ -19,6 +21,8 @@ export interface HeldName extends Disposable {
 const O_PATH = 0o10000000;
 /** Links that one walk follows, as Linux has it (path_resolution(7)). */
 const MAX_LINKS = 40;
+/** Names that one walk looks up: links that lead through a deep tree again and again must not keep the process busy. */
+const MAX_LOOKUPS = 1_000;
 const DESCRIPTORS = "/proc/self/fd";
 
 /**
@@ -26,99 +30,181 @@ const DESCRIPTORS = "/proc/self/fd";
  * nor `..`, nor whoever changes the tree meanwhile lead out of it. Nothing on the way is opened for reading or writing.
  *
  * Each step looks a single name up in a directory that is held by a descriptor, so there is no moment between checking a
- * path and using it. Where the system has no /proc/self/fd (not Linux), names are checked one by one and used afterwards.
+ * path and using it. The kernel's own links (`/proc/self/root`) are taken by their text as all others are. Where the system
+ * has no /proc/self/fd (not Linux), names are checked one by one and used afterwards.
+ * @param walker stands in for that of the system
  * @returns undefined when there is nothing
- * @throws a system error, `ELOOP` for links in a circle
+ * @throws a system error, `ELOOP` for links in a circle, `ENAMETOOLONG` for a way of more than 1,000 names
  */
-export function holdBelow(root: string, absolute: string): Held | undefined {
-  return stepper(root).walk(partsOf(absolute));
+export function holdBelow(root: string, absolute: string, walker = walkerIn(root)): Held | undefined {
+  const found = walk(walker, partsOf(absolute));
+  return found && { path: found.path, stats: found.stats, [Symbol.dispose]: once(found.leave) };
 }
 
 /** As {@link holdBelow}, for the last name of a path: its directory is held, what has the name is not looked at. */
-export function holdNameBelow(root: string, absolute: string): HeldName | undefined {
+export function holdNameBelow(root: string, absolute: string, walker = walkerIn(root)): HeldName | undefined {
   const parts = partsOf(absolute);
   const name = parts.pop();
   if (name === undefined || name === "..") return undefined;
-  const directory = stepper(root).walk(parts);
+  const directory = walk(walker, parts);
   if (directory === undefined) return undefined;
-  return { path: join(directory.path, name), [Symbol.dispose]: () => directory[Symbol.dispose]() };
+  if (directory.stats.isDirectory())
+    return { path: join(directory.path, name), [Symbol.dispose]: once(directory.leave) };
+  directory.leave();
+  return undefined;
 }
 
 function partsOf(path: string): string[] {
-  return path.split("/").filter((part) => part !== "" && part !== ".");
+  return path
+    .split(process.platform === "win32" ? /[\\/]/ : "/")
+    .filter((part) => part !== "" && part !== ".");
 }
 
 /** A place on the way. */
 interface Step {
   readonly path: string;
   readonly stats: fs.Stats;
-  leave(): void;
+  readonly leave: () => void;
 }
 
 /** How one step is made. */
-interface Walker {
+export interface Walker {
   /** Enters the root. */
   root(): Step;
   /** Enters a name in a directory without following it; undefined when there is none. */
   enter(directory: Step, name: string): Step | undefined;
 }
 
-function stepper(root: string): { walk(parts: readonly string[]): Held | undefined } {
-  const walker = hasDescriptors() ? descriptorWalker(root) : nameWalker(root);
-  return { walk: (parts) => walk(walker, parts) };
-}
-
-function walk(walker: Walker, parts: readonly string[]): Held | undefined {
-  const ahead = [...parts].reverse();
-  const steps = [walker.root()];
-  let links = 0;
+/** Gives what is at the end of a way, to be left by the caller. */
+function walk(walker: Walker, parts: readonly string[]): Step | undefined {
+  // No system call takes one, and Node's refusal is no system error.
+  if (parts.some((part) => part.includes("\0"))) return undefined;
+  const way = new Way(walker);
   try {
+    const ahead = [...parts].reverse();
     for (let name = ahead.pop(); name !== undefined; name = ahead.pop()) {
-      if (name === "..") {
-        if (steps.length > 1) steps.pop()?.leave();
-        continue;
-      }
-      const here = steps.at(-1) as Step;
-      const step = walker.enter(here, name);
-      if (step === undefined) return undefined;
-      if (!step.stats.isSymbolicLink()) {
-        steps.push(step);
-        continue;
-      }
-      step.leave();
-      if (++links > MAX_LINKS) throw loop();
-      const target = fs.readlinkSync(join(here.path, name));
-      if (target.startsWith("/")) for (const left of steps.splice(1)) left.leave();
+      const target = name === ".." ? way.back() : way.enter(name);
+      if (target === undefined) continue;
+      if (isAbsolute(target)) way.restart();
       ahead.push(...partsOf(target).reverse());
     }
-    const found = steps.pop() as Step;
-    return { path: found.path, stats: found.stats, [Symbol.dispose]: once(() => found.leave()) };
+    return way.end();
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === "ENOENT" || code === "ENOTDIR") return undefined;
     throw error;
   } finally {
-    for (const step of steps) step.leave();
+    way.leave();
+  }
+}
+
+/**
+ * The way from the root to where a walk is. One place is held at a time, however deep the tree: what lies before it is gone
+ * through again, by its names, on the rare way back.
+ */
+class Way {
+  readonly #walker: Walker;
+  /** Directories from the root to here, none of them a link. */
+  readonly #names: string[] = [];
+  /** Where it is; undefined after a step back, until it is known that the walk does not end there. */
+  #here: Step | undefined;
+  #lookups = 0;
+  #links = 0;
+
+  constructor(walker: Walker) {
+    this.#walker = walker;
+  }
+
+  /** Goes on to a name. @returns the target of a link, which is to be followed */
+  enter(name: string): string | undefined {
+    for (;;) {
+      const here = this.#place();
+      const step = this.#lookUp(here, name);
+      if (!step.stats.isSymbolicLink()) {
+        here.leave();
+        this.#here = step;
+        this.#names.push(name);
+        return undefined;
+      }
+      step.leave();
+      if (++this.#links > MAX_LINKS) throw failure("ELOOP", "too many links");
+      const target = targetOf(join(here.path, name));
+      if (target !== undefined) return target;
+    }
+  }
+
+  /** Goes back to the directory above; above the root is the root. */
+  back(): undefined {
+    if (this.#here?.stats.isDirectory() === false) throw NOTHING;
+    this.leave();
+    this.#names.pop();
+  }
+
+  /** Goes back to the root. */
+  restart(): void {
+    this.leave();
+    this.#names.length = 0;
+  }
+
+  /** Gives the place where it is, which is the caller's. */
+  end(): Step {
+    const here = this.#place();
+    this.#here = undefined;
+    return here;
+  }
+
+  /** Lets go of the place where it is. */
+  leave(): void {
+    this.#here?.leave();
+    this.#here = undefined;
+  }
+
+  #place(): Step {
+    if (this.#here !== undefined) return this.#here;
+    this.#here = this.#walker.root();
+    for (const name of this.#names) {
+      const step = this.#lookUp(this.#here, name);
+      this.#here.leave();
+      this.#here = step;
+      // Somebody puts something else in place of a directory; whoever asks next finds that.
+      if (!step.stats.isDirectory()) throw NOTHING;
+    }
+    return this.#here;
+  }
+
+  #lookUp(directory: Step, name: string): Step {
+    if (++this.#lookups > MAX_LOOKUPS) throw failure("ENAMETOOLONG", "the way is too long");
+    const step = directory.stats.isDirectory() ? this.#walker.enter(directory, name) : undefined;
+    if (step === undefined) throw NOTHING;
+    return step;
+  }
+}
+
+/** Gives where a link leads; undefined when it is none any more. */
+function targetOf(link: string): string | undefined {
+  try {
+    return fs.readlinkSync(link);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EINVAL") return undefined;
+    throw error;
   }
 }
 
 let descriptors: boolean | undefined;
 
-function hasDescriptors(): boolean {
+function walkerIn(root: string): Walker {
   descriptors ??= process.platform === "linux" && fs.existsSync(DESCRIPTORS);
-  return descriptors;
+  return descriptors ? descriptorWalker(root) : nameWalker(root);
 }
 
 function descriptorWalker(root: string): Walker {
   const held = (fd: number): Step => {
-    let stats: fs.Stats;
     try {
-      stats = fs.fstatSync(fd);
+      return { path: `${DESCRIPTORS}/${fd}`, stats: fs.fstatSync(fd), leave: () => fs.closeSync(fd) };
     } catch (error) {
       fs.closeSync(fd);
       throw error;
     }
-    return { path: `${DESCRIPTORS}/${fd}`, stats, leave: () => fs.closeSync(fd) };
   };
   return {
     root: () => held(fs.openSync(root, O_PATH | constants.O_DIRECTORY)),
@@ -131,7 +217,8 @@ function descriptorWalker(root: string): Walker {
   };
 }
 
-function nameWalker(root: string): Walker {
+/** Walks by names alone, for systems whose descriptors have no names. */
+export function nameWalker(root: string): Walker {
   const step = (path: string, stats: fs.Stats): Step => ({ path, stats, leave: () => undefined });
   return {
     root: () => {
@@ -146,9 +233,12 @@ function nameWalker(root: string): Walker {
   };
 }
 
-function loop(): Error {
-  return Object.assign(new Error("ELOOP: too many links"), { code: "ELOOP", syscall: "open" });
+function failure(code: string, what: string): NodeJS.ErrnoException {
+  return Object.assign(new Error(`${code}: ${what}`), { code, syscall: "open" });
 }
+
+/** One for all, since most of what is asked for is not there. */
+const NOTHING = failure("ENOENT", "no such file or directory");
 
 function once(action: () => void): () => void {
   let done = false;

@@ -31,6 +31,8 @@ export interface DeviceStreamOptions extends PollableOptions {
 export interface OpenDeviceOptions extends DeviceStreamOptions {
   /** Flags of open(2) beside O_NONBLOCK, O_NOCTTY and O_CLOEXEC, which are always set; default O_RDWR. */
   readonly flags?: number | undefined;
+  /** Opens it in place of open(2) with the path. */
+  readonly open?: ((flags: number) => number) | undefined;
   /** What to do about a failed open, by errno; `default` serves the rest. */
   readonly advice?: Readonly<Record<string, string>> | undefined;
   /** Codes of a failed open that differ from the general table, by errno. */
@@ -230,10 +232,10 @@ export class DeviceStream implements AsyncDisposable {
  * @throws PvbusError of the failed open (`ERR_PERMISSION`, `ERR_BUSY`, `ERR_UNAVAILABLE`, …) and as {@link DeviceStream}
  */
 export function openDevice(path: string, options: OpenDeviceOptions): DeviceStream {
-  const { flags = constants.O_RDWR, advice, codes } = options;
+  const { flags = constants.O_RDWR, advice, codes, open = (wanted) => openSync(path, wanted) } = options;
   let fd: number;
   try {
-    fd = openSync(path, flags | constants.O_NONBLOCK | constants.O_NOCTTY);
+    fd = open(flags | constants.O_NONBLOCK | constants.O_NOCTTY);
   } catch (error) {
     throw fromSystemError(error, { doing: `cannot open ${path}`, advice, codes });
   }

@@ -1,7 +1,9 @@
-import { closeSync, constants, openSync } from "node:fs";
+import { closeSync, constants } from "node:fs";
 import { Call } from "../../../src/bus/call.js";
 import { PvbusError, type PvbusErrorCode, pvbusError } from "../../../src/bus/errors.js";
 import { fromSystemError } from "../../../src/bus/system-error.js";
+import { FOUND_DEVICE_ADVICE } from "../../../src/host/files.js";
+import type { Host } from "../../../src/host/host.js";
 import { DeviceStream, type DeviceStreamOptions, openDevice } from "../../../src/native/device-stream.js";
 import { type FileLock, lockFile } from "../../../src/native/file-lock.js";
 import { makeRaw } from "../../../src/native/terminal.js";
@@ -14,24 +16,43 @@ const BUFFER_BYTES = 64 * 1024;
 /** So long a lock is waited for before the line counts as taken. */
 const LOCK_MS = 100;
 
+/** A device of the machine. */
+export interface DevicePlace {
+  /** The machine. */
+  readonly host: Host;
+  /** Path on that machine. */
+  readonly path: string;
+  /** Whether the user named this very device. */
+  readonly isNamed: boolean;
+}
+
 const PORT_CODES: Readonly<Record<string, PvbusErrorCode>> = {
   ENOENT: "ERR_UNAVAILABLE",
   ENXIO: "ERR_UNAVAILABLE",
 };
+const DEVICE_ADVICE = { EINVAL: "there is no device behind that name", EXDEV: FOUND_DEVICE_ADVICE };
 const PORT_ADVICE = {
+  ...DEVICE_ADVICE,
   EBUSY: "another program has it open; a port takes one at a time",
   EACCES: "the port is root's; run as root or have a udev rule give it to a group",
   ENOENT: "the host gives this machine no such port",
   ENXIO: "it is a console, no port for programs; choose another one",
 };
 const SERIAL_ADVICE = {
+  ...DEVICE_ADVICE,
   EACCES: "run as root, or join the group that owns the device (dialout)",
   EIO: "there is no serial port behind that name; have the host add one",
 };
 
 /** Opens a virtio-serial port; with its host end closed the link ends at once. */
-export async function openPort(path: string, events: LinkEvents): Promise<Link> {
-  return openDevice(path, { ...streamOptions(path, events), codes: PORT_CODES, advice: PORT_ADVICE });
+export async function openPort(place: DevicePlace, events: LinkEvents): Promise<Link> {
+  const name = nameOf(place);
+  return openDevice(name, {
+    ...streamOptions(name, events),
+    open: (flags) => opened(place, flags),
+    codes: PORT_CODES,
+    advice: PORT_ADVICE,
+  });
 }
 
 /** Connects to a vsock port. */
@@ -49,11 +70,12 @@ export async function openVsock(
  * Opens a serial port: locked as the other clients of the metadata protocol lock it (a record lock on the whole device), and in
  * raw mode, without which the terminal driver would send the host its own words back.
  */
-export async function openSerial(path: string, events: LinkEvents, call: Call): Promise<Link> {
+export async function openSerial(place: DevicePlace, events: LinkEvents, call: Call): Promise<Link> {
+  const path = nameOf(place);
   const doing = `cannot open ${path}`;
   let fd: number;
   try {
-    fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY);
+    fd = opened(place, constants.O_RDWR);
   } catch (error) {
     throw fromSystemError(error, { doing, advice: SERIAL_ADVICE, codes: { ENOENT: "ERR_UNAVAILABLE" } });
   }
@@ -75,6 +97,14 @@ export async function openSerial(path: string, events: LinkEvents, call: Call): 
       return stream.close();
     },
   };
+}
+
+function nameOf({ host, path }: DevicePlace): string {
+  return host.path(path);
+}
+
+function opened({ host, path, isNamed }: DevicePlace, flags: number): number {
+  return host.files.open(path, { flags, kind: "device", isNamed });
 }
 
 /** The lock is that of an open file, since one of the process would go with any descriptor of the device that is closed. */

@@ -1,4 +1,5 @@
 import type { Call } from "../../../src/bus/call.js";
+import type { HostFiles } from "../../../src/host/files.js";
 
 /** Who hears of a link. */
 export interface LinkEvents {
@@ -26,6 +27,16 @@ export interface Link {
   close(): Promise<void>;
 }
 
+/** Where a program that keeps a line lets others in: a socket in a directory of its user's own. */
+export interface SharingPlace {
+  /** The machine's files. */
+  readonly files: HostFiles;
+  /** The directory. */
+  readonly directory: string;
+  /** The socket's name in it. */
+  readonly name: string;
+}
+
 /** Where the host is met. */
 export interface Endpoint {
   /** As the user names it: `unix:/run/x.sock`. */
@@ -36,7 +47,7 @@ export interface Endpoint {
    */
   readonly isShared: boolean;
   /** Socket at which a program that keeps such a line lets others in. */
-  readonly sharing?: (() => string) | undefined;
+  readonly sharing?: (() => SharingPlace) | undefined;
   /**
    * Opens a link; it does not wait for a host that is not there.
    * @throws PvbusError `ERR_BUSY` while another program has it, `ERR_UNAVAILABLE`, `ERR_PERMISSION`

@@ -1,9 +1,9 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename } from "node:path";
+import type { Call } from "../../../src/bus/call.js";
 import { pvbusError } from "../../../src/bus/errors.js";
-import { liesWithin } from "../../../src/host/confine.js";
 import type { Host } from "../../../src/host/host.js";
-import type { Endpoint } from "./link.js";
+import type { DevicePlace } from "./device-links.js";
+import type { Endpoint, Link, LinkEvents, SharingPlace } from "./link.js";
 
 /** Where Linux names the virtio-serial ports; udev's links in /dev/virtio-ports need not be there. */
 const PORT_NAMES = "/sys/class/virtio-ports";
@@ -21,6 +21,8 @@ const SERIAL: Partial<Record<NodeJS.Platform, string>> = {
   netbsd: "/dev/tty01",
   openbsd: "/dev/cua01",
 };
+/** Longest name of a port or product that means anything here. */
+const MAX_TEXT_BYTES = 4096;
 const MAX_U32 = 0xffff_ffff;
 const FORMS = "unix:PATH, port:PATH (or a port's name), serial:PATH or vsock:CID:PORT";
 
@@ -33,12 +35,14 @@ export function parseChannel(host: Host, channel: string): Endpoint {
   const scheme = channel.slice(0, at);
   const rest = channel.slice(at + 1);
   if (at > 0 && rest !== "") {
-    if (scheme === "unix") return unixEndpoint(channel, placeOf(host, rest));
+    if (scheme === "unix") return unixEndpoint(host, channel, rest);
     if (scheme === "port")
-      return portEndpoint(host, channel, () =>
-        rest.includes("/") ? placeOf(host, rest) : named(host, rest),
-      );
-    if (scheme === "serial") return serialEndpoint(host, channel, placeOf(host, rest));
+      return portEndpoint(host, channel, () => ({
+        host,
+        path: rest.includes("/") ? rest : named(host, rest),
+        isNamed: true,
+      }));
+    if (scheme === "serial") return serialEndpoint(channel, { host, path: rest, isNamed: true });
     const [, cid, port] = /^(\d{1,10}):(\d{1,10})$/.exec(rest) ?? [];
     if (scheme === "vsock" && Number(cid) <= MAX_U32 && Number(port) <= MAX_U32)
       return vsockEndpoint(channel, Number(cid), Number(port));
@@ -53,13 +57,14 @@ export function parseChannel(host: Host, channel: string): Endpoint {
  */
 export function findChannel(host: Host, portName: string): Endpoint | undefined {
   const port = portPath(host, portName);
-  if (port !== undefined) return portEndpoint(host, `port:${portName}`, () => port);
-  const socket = ZONE_SOCKETS.find((path) => existsSync(host.path(path)));
-  if (socket !== undefined) return unixEndpoint(`unix:${socket}`, host.path(socket));
+  if (port !== undefined)
+    return portEndpoint(host, `port:${portName}`, () => ({ host, path: port, isNamed: false }));
+  const socket = ZONE_SOCKETS.find((path) => host.files.kind(path) !== undefined);
+  if (socket !== undefined) return unixEndpoint(host, `unix:${socket}`, socket);
   const serial = SERIAL[host.platform];
-  if (serial === undefined || !existsSync(host.path(serial))) return undefined;
+  if (serial === undefined || host.files.kind(serial) === undefined) return undefined;
   return shortText(host, PRODUCT).startsWith("SmartDC")
-    ? serialEndpoint(host, `serial:${serial}`, host.path(serial))
+    ? serialEndpoint(`serial:${serial}`, { host, path: serial, isNamed: false })
     : undefined;
 }
 
@@ -69,16 +74,16 @@ export function portNames(host: Host): string[] {
 }
 
 /** @param find gives the port's device, which may come and go */
-function portEndpoint(host: Host, name: string, find: () => string): Endpoint {
-  return lineEndpoint(host, name, find, (path, links) => (events) => links.openPort(path, events));
+function portEndpoint(host: Host, name: string, find: () => DevicePlace): Endpoint {
+  return lineEndpoint(host, name, find, (place, links, events) => links.openPort(place, events));
 }
 
-function serialEndpoint(host: Host, name: string, path: string): Endpoint {
+function serialEndpoint(name: string, place: DevicePlace): Endpoint {
   return lineEndpoint(
-    host,
+    place.host,
     name,
-    () => path,
-    (at, links) => (events, call) => links.openSerial(at, events, call),
+    () => place,
+    (at, links, events, call) => links.openSerial(at, events, call),
   );
 }
 
@@ -87,25 +92,29 @@ type DeviceLinks = typeof import("./device-links.js");
 function lineEndpoint(
   host: Host,
   name: string,
-  find: () => string,
-  opener: (path: string, links: DeviceLinks) => Endpoint["open"],
+  find: () => DevicePlace,
+  opener: (place: DevicePlace, links: DeviceLinks, events: LinkEvents, call: Call) => Promise<Link>,
 ): Endpoint {
   const run = host.platform === "linux" ? "/run" : "/var/run";
-  const sharing = (): string => host.path(`${run}/pvbus/lines/${basename(find())}.sock`);
+  const sharing = (): SharingPlace => ({
+    files: host.files,
+    directory: `${run}/pvbus/lines`,
+    name: `${basename(find().path)}.sock`,
+  });
   const open: Endpoint["open"] = async (events, call) => {
     const [links, { openOrJoin }] = await Promise.all([
       import("./device-links.js"),
       import("./shared-line.js"),
     ]);
-    const openLine = opener(find(), links);
-    return openOrJoin(sharing(), () => openLine(events, call), events, call);
+    const place = find();
+    return openOrJoin(sharing(), () => opener(place, links, events, call), events, call);
   };
   return { name, isShared: true, sharing, open };
 }
 
-function unixEndpoint(name: string, path: string): Endpoint {
+function unixEndpoint(host: Host, name: string, path: string): Endpoint {
   const open: Endpoint["open"] = async (events, call) =>
-    (await import("./unix-link.js")).openUnix(name, path, events, call);
+    (await import("./unix-link.js")).openUnix(name, () => host.files.holdSocket(path), events, call);
   return { name, isShared: false, open };
 }
 
@@ -124,22 +133,14 @@ function named(host: Host, name: string): string {
 
 function portPath(host: Host, name: string): string | undefined {
   const port = ports(host).find((each) => shortText(host, `${PORT_NAMES}/${each}/name`) === name);
-  return port === undefined ? undefined : host.path(`/dev/${port}`);
+  return port === undefined ? undefined : `/dev/${port}`;
 }
 
 function ports(host: Host): string[] {
-  const directory = host.path(PORT_NAMES);
-  return existsSync(directory) ? readdirSync(directory).sort() : [];
+  return host.files.names(PORT_NAMES);
 }
 
-/** Gives a short text file of the kernel; empty when it is not there or leads out of a captured tree. */
+/** Gives a short text file of the kernel; empty when it is not there, or is no file. */
 function shortText(host: Host, absolute: string): string {
-  const path = host.path(absolute);
-  if (!existsSync(path) || (host.sysroot !== undefined && !liesWithin(host.sysroot, path))) return "";
-  return readFileSync(path, "utf8").trim();
-}
-
-/** Below a sysroot every path is, also a relative one. */
-function placeOf(host: Host, path: string): string {
-  return host.sysroot === undefined ? path : host.path(path);
+  return host.files.read(absolute, MAX_TEXT_BYTES)?.toString("utf8").trim() ?? "";
 }

@@ -1,15 +1,17 @@
-import { lstatSync, mkdirSync, rmSync, type Stats } from "node:fs";
+import { mkdirSync, rmSync, type Stats } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import { onAbort } from "../../../src/bus/abort.js";
 import { Call } from "../../../src/bus/call.js";
 import { PvbusError } from "../../../src/bus/errors.js";
+import type { HostFiles } from "../../../src/host/files.js";
+import type { Held } from "../../../src/host/tree.js";
 import { type Answer, encodeAnswer } from "../mdata/answer.js";
 import { decodeFrame, type Frame, isFrame } from "../mdata/frame.js";
 import { type Line, LineReader } from "../mdata/line-reader.js";
 import { INVALID_COMMAND, NEGOTIATE, VERSION_2 } from "../mdata/plain.js";
 import { decodeRequest, type Request } from "../mdata/request.js";
-import type { Link, LinkEvents } from "./link.js";
+import type { Link, LinkEvents, SharingPlace } from "./link.js";
 import type { Session } from "./session.js";
 import { openUnix } from "./unix-link.js";
 
@@ -32,7 +34,7 @@ const OK: Answer = { kind: "success", value: Buffer.from("OK") };
 
 /** Opens a line; where another program has it and shares it, a part of it. @throws as the opening of the line */
 export async function openOrJoin(
-  socket: string,
+  place: SharingPlace,
   open: () => Promise<Link>,
   events: LinkEvents,
   call: Call,
@@ -40,10 +42,10 @@ export async function openOrJoin(
   try {
     return await open();
   } catch (error) {
-    if (!PvbusError.is(error) || error.code !== "ERR_BUSY" || !isSafe(dirname(socket))) throw error;
+    if (!PvbusError.is(error) || error.code !== "ERR_BUSY") throw error;
     let link: Link;
     try {
-      link = await openUnix(`unix:${socket}`, socket, events, call);
+      link = await openUnix(`unix:${place.directory}/${place.name}`, () => holdShared(place), events, call);
     } catch {
       // Nobody shares it, so it is taken.
       throw error;
@@ -62,23 +64,25 @@ export async function openOrJoin(
 
 /** Lets other programs have a part of a session. */
 export class SharedLine {
-  readonly #socket: string;
   readonly #session: Session;
   readonly #maxLineBytes: number;
   readonly #programs = new Set<Socket>();
   #server: Server | undefined;
 
   /** Begins to let them in. Where the socket cannot be made nobody is, which is no failure: the line is theirs later. */
-  constructor(socket: string, session: Session, maxLineBytes: number) {
-    this.#socket = socket;
+  constructor(place: SharingPlace, session: Session, maxLineBytes: number) {
     this.#session = session;
     this.#maxLineBytes = maxLineBytes;
-    if (!this.#clearPlace()) return;
-    this.#server = createServer((program) => this.#serve(program));
-    this.#server.maxConnections = MAX_PROGRAMS;
-    this.#server.on("error", () => this.close());
-    this.#server.listen(socket);
-    this.#server.unref();
+    const directory = clearPlace(place);
+    if (directory === undefined) return;
+    const server = createServer((program) => this.#serve(program));
+    this.#server = server;
+    server.maxConnections = MAX_PROGRAMS;
+    server.on("error", () => this.close());
+    // What is bound is removed by the name under which it was.
+    server.once("close", () => directory[Symbol.dispose]());
+    server.listen(join(directory.path, place.name));
+    server.unref();
     onAbort(session.ended, () => this.close());
   }
 
@@ -88,22 +92,6 @@ export class SharedLine {
     this.#server?.close();
     this.#server = undefined;
     for (const program of this.#programs) program.destroy();
-  }
-
-  /** Makes the directory, and removes what a program left that was killed: who has the line is the only one that listens. */
-  #clearPlace(): boolean {
-    try {
-      const directory = dirname(this.#socket);
-      // What is above it is everybody's to pass through.
-      mkdirSync(dirname(directory), { mode: 0o755, recursive: true });
-      mkdirSync(directory, { mode: 0o700, recursive: true });
-      if (!isSafe(directory, PRIVATE)) return false;
-      rmSync(this.#socket, { force: true });
-      return true;
-    } catch {
-      // Without rights to make it others have to wait.
-      return false;
-    }
   }
 
   #serve(program: Socket): void {
@@ -219,15 +207,53 @@ class ProgramConversation {
   }
 }
 
-/** Tells whether a directory is this user's or root's, and whether others have none of these rights to it. */
-function isSafe(directory: string, rights = OTHERS_WRITE): boolean {
-  let stats: Stats;
+/** Makes the directory, and removes what a program left that was killed: who has the line is the only one that listens. */
+function clearPlace({ files, directory, name }: SharingPlace): Held | undefined {
   try {
-    stats = lstatSync(directory);
+    // What is above it is everybody's to pass through.
+    make(files, dirname(dirname(directory)), 0o755);
+    make(files, dirname(directory), 0o755);
+    make(files, directory, 0o700);
+    const held = files.hold(directory);
+    if (held === undefined) return undefined;
+    try {
+      if (isSafe(held.stats, PRIVATE)) {
+        rmSync(join(held.path, name), { force: true });
+        return held;
+      }
+    } catch {
+      // As without rights to make it.
+    }
+    held[Symbol.dispose]();
+    return undefined;
   } catch {
-    // It is not there, or not ours to look at.
-    return false;
+    // Without rights to make it others have to wait.
+    return undefined;
   }
-  if (!stats.isDirectory() || (stats.mode & rights) !== 0) return false;
-  return stats.uid === 0 || stats.uid === process.geteuid?.();
+}
+
+function make(files: HostFiles, directory: string, mode: number): void {
+  if (files.kind(directory) !== undefined) return;
+  using place = files.holdName(directory);
+  if (place !== undefined) mkdirSync(place.path, { mode, recursive: true });
+}
+
+/** Holds the socket of a program that may be trusted with a line. @throws an error for any other */
+function holdShared({ files, directory, name }: SharingPlace): Held {
+  using held = files.hold(directory);
+  if (held === undefined || !isSafe(held.stats)) throw new Error("no directory that is safe");
+  const socket = files.hold(`${directory}/${name}`);
+  // The directory may have been replaced meanwhile: then the socket is not ours either.
+  if (socket?.stats.isSocket() && isOurs(socket.stats)) return socket;
+  socket?.[Symbol.dispose]();
+  throw new Error("no socket that is safe");
+}
+
+/** Tells whether what is there is a directory of this user or of root to which others have none of these rights. */
+function isSafe(stats: Stats, rights = OTHERS_WRITE): boolean {
+  return stats.isDirectory() && (stats.mode & rights) === 0 && isOurs(stats);
+}
+
+function isOurs({ uid }: Stats): boolean {
+  return uid === 0 || uid === process.geteuid?.();
 }

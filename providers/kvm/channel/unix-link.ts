@@ -1,11 +1,10 @@
-import { createConnection, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import type { Call } from "../../../src/bus/call.js";
-import { type PvbusErrorCode, pvbusError } from "../../../src/bus/errors.js";
+import type { PvbusErrorCode } from "../../../src/bus/errors.js";
 import { fromSystemError } from "../../../src/bus/system-error.js";
+import { connectTo } from "../../../src/host/socket.js";
+import type { HeldName } from "../../../src/host/tree.js";
 import type { Link, LinkEvents } from "./link.js";
-
-/** sun_path without its NUL: 108 bytes on Linux, 104 on the BSDs and macOS. Longer ones were cut silently in the past. */
-const MAX_PATH_BYTES = process.platform === "linux" ? 107 : 103;
 
 const CODES: Readonly<Record<string, PvbusErrorCode>> = {
   ECONNREFUSED: "ERR_UNAVAILABLE",
@@ -15,24 +14,25 @@ const CODES: Readonly<Record<string, PvbusErrorCode>> = {
 const ADVICE = {
   ENOENT: "nobody serves there; start the host side or correct the path",
   ECONNREFUSED: "nobody serves there any more; start the host side",
+  ENAMETOOLONG: "shorten the path",
 };
 
-/** Connects to a UNIX socket: of a zone, of a container, of a test. @param path where it is on this machine */
-export async function openUnix(name: string, path: string, events: LinkEvents, call: Call): Promise<Link> {
-  if (Buffer.byteLength(path) > MAX_PATH_BYTES) {
-    throw pvbusError(
-      "ERR_UNAVAILABLE",
-      `the socket path of ${name} has more than ${MAX_PATH_BYTES} bytes; shorten it`,
-    );
-  }
-  const socket = createConnection({ path });
+/** Connects to a UNIX socket: of a zone, of a container, of a test. @param hold gives its place, which is let go here */
+export async function openUnix(
+  name: string,
+  hold: () => HeldName,
+  events: LinkEvents,
+  call: Call,
+): Promise<Link> {
+  let socket: Socket | undefined;
   try {
+    socket = connectTo(hold());
     await call.within(connected(socket), `the connection to ${name}`);
+    return new SocketLink(socket, name, events);
   } catch (error) {
-    socket.destroy();
+    socket?.destroy();
     throw fromSystemError(error, { doing: `cannot connect to ${name}`, codes: CODES, advice: ADVICE });
   }
-  return new SocketLink(socket, name, events);
 }
 
 function connected(socket: Socket): Promise<void> {

@@ -21,6 +21,8 @@ const USER_ITEMS = "opt/";
 /** Values of users' items up to that size are part of a listing; of others the name is. */
 const LISTED_BYTES = 16 * 1024;
 const MAX_DEPTH = 16;
+/** Names of the tree by name that are looked at: in a captured one links may lead in circles. */
+const MAX_VISITS = 10_000;
 
 /** Settings of {@link FwCfgSource}. */
 export interface FwCfgOptions {
@@ -128,7 +130,7 @@ export class FwCfgSource implements StaticSource {
   async #readItems(): Promise<ReadonlyMap<string, string>> {
     const call = new Call();
     const items = new Map<string, string>();
-    const numbers = (await namesIn(this.#host, BY_KEY, call)).filter((name) => /^\d{1,5}$/.test(name));
+    const numbers = namesIn(this.#host, BY_KEY, call).filter((name) => /^\d{1,5}$/.test(name));
     try {
       for (const selector of numbers.sort((a, b) => Number(a) - Number(b)).slice(0, MAX_ITEMS)) {
         const name = await this.#text(`${BY_KEY}/${selector}/name`, MAX_NAME_BYTES, call);
@@ -137,19 +139,27 @@ export class FwCfgSource implements StaticSource {
       return items;
     } catch (error) {
       if (!PvbusError.is(error) || error.code !== "ERR_PERMISSION") throw error;
-      for await (const name of this.#namesBelow("", 0, call)) items.set(name, "");
+      const visits = { left: MAX_VISITS };
+      for await (const name of this.#namesBelow("", 0, visits, call)) items.set(name, "");
       return items;
     }
   }
 
   /** Names that everybody may see: a directory for each part, a link for the last. */
-  async *#namesBelow(front: string, depth: number, call: Call): AsyncGenerator<string> {
+  async *#namesBelow(
+    front: string,
+    depth: number,
+    visits: { left: number },
+    call: Call,
+  ): AsyncGenerator<string> {
     if (depth > MAX_DEPTH) return;
-    for (const part of await namesIn(this.#host, `${BY_NAME}/${front}`, call)) {
+    for (const part of namesIn(this.#host, `${BY_NAME}/${front}`, call)) {
+      if (visits.left-- <= 0) return;
+      await call.turn("the names of fw_cfg items");
       const name = `${front}${part}`;
       // The link leads to the item's directory, which everybody may enter.
       if (isThere(this.#host, `${BY_NAME}/${name}/raw`)) yield name;
-      else yield* this.#namesBelow(`${name}/`, depth + 1, call);
+      else yield* this.#namesBelow(`${name}/`, depth + 1, visits, call);
     }
   }
 

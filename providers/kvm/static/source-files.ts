@@ -1,9 +1,7 @@
-import { constants, existsSync } from "node:fs";
-import fs from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import type { Call } from "../../../src/bus/call.js";
 import { pvbusError } from "../../../src/bus/errors.js";
-import { fromSystemError, isSystemError } from "../../../src/bus/system-error.js";
-import { liesWithin } from "../../../src/host/confine.js";
+import { fromSystemError } from "../../../src/bus/system-error.js";
 import type { Host } from "../../../src/host/host.js";
 
 /** How much of a file is read. */
@@ -14,21 +12,26 @@ export interface ReadLimits {
   readonly maxBytes: number;
 }
 
-// O_NONBLOCK: a FIFO in a captured tree must not hang the open.
-const FLAGS = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
 /** Sysfs gives no more at once. */
 const PAGE_BYTES = 4096;
-const ROOT_ONLY = { EACCES: "the kernel gives it to root only; run as root" };
+const ADVICE = {
+  EACCES: "the kernel gives it to root only; run as root",
+  EINVAL: "it is no file; nothing was read",
+};
 
 /** Tells whether a path of the machine is there. */
 export function isThere(host: Host, absolute: string): boolean {
-  return existsSync(host.path(absolute));
+  return host.files.kind(absolute) !== undefined;
 }
 
 /** Gives the sorted names in a directory; none when there is no such directory. */
-export async function namesIn(host: Host, absolute: string, call: Call): Promise<string[]> {
-  const names = await guarded(host, absolute, async (path) => (await call.within(fs.readdir(path))).sort());
-  return names ?? [];
+export function namesIn(host: Host, absolute: string, call: Call): string[] {
+  call.check(`reading ${host.path(absolute)}`);
+  try {
+    return host.files.names(absolute);
+  } catch (error) {
+    throw failed(host, absolute, error);
+  }
 }
 
 /**
@@ -42,17 +45,18 @@ export async function readSourceFile(
   limits: ReadLimits,
   call: Call,
 ): Promise<Buffer | undefined> {
-  return guarded(host, absolute, async (path) => {
-    call.check(`reading ${path}`);
-    await using handle = await fs.open(path, FLAGS);
-    if (!(await handle.stat()).isFile())
-      throw pvbusError("ERR_UNAVAILABLE", `${path} is no file; nothing was read`);
-    return await readAll(handle, path, limits, call);
-  });
+  const path = host.path(absolute);
+  call.check(`reading ${path}`);
+  try {
+    await using handle = await host.files.reader(absolute);
+    return handle && (await readAll(handle, path, limits, call));
+  } catch (error) {
+    throw failed(host, absolute, error);
+  }
 }
 
 async function readAll(
-  handle: fs.FileHandle,
+  handle: FileHandle,
   path: string,
   { bytes, maxBytes }: ReadLimits,
   call: Call,
@@ -74,20 +78,6 @@ async function readAll(
   return buffer.subarray(0, length);
 }
 
-/** Runs what reads a path; undefined when it is not there. A link in a captured tree must not lead out of it. */
-async function guarded<T>(
-  host: Host,
-  absolute: string,
-  read: (path: string) => Promise<T>,
-): Promise<T | undefined> {
-  const path = host.path(absolute);
-  try {
-    if (!existsSync(path)) return undefined;
-    if (host.sysroot !== undefined && !liesWithin(host.sysroot, path))
-      throw pvbusError("ERR_PERMISSION", `${path} is a link out of the sysroot; it is not followed`);
-    return await read(path);
-  } catch (error) {
-    if (isSystemError(error) && (error.code === "ENOENT" || error.code === "ENOTDIR")) return undefined;
-    throw fromSystemError(error, { doing: `cannot read ${path}`, advice: ROOT_ONLY });
-  }
+function failed(host: Host, absolute: string, error: unknown): unknown {
+  return fromSystemError(error, { doing: `cannot read ${host.path(absolute)}`, advice: ADVICE });
 }

@@ -298,22 +298,21 @@ describe("Xen provider", () => {
       expect(place(host({ sysroot }))).to.equal(undefined);
       expect(new XenProvider(host({ sysroot })).locate()).to.equal(false);
       put("/proc/xen/xenbus");
-      expect(place(host({ sysroot }))).to.equal(join(sysroot, "/proc/xen/xenbus"));
+      expect(place(host({ sysroot }))).to.equal("/proc/xen/xenbus");
       put("/dev/xen/xenbus");
-      expect(place(host({ sysroot }))).to.equal(join(sysroot, "/dev/xen/xenbus"));
+      expect(place(host({ sysroot }))).to.equal("/dev/xen/xenbus");
       expect(place(host({ sysroot, platform: "freebsd" }))).to.equal(undefined);
       put("/var/run/xenstored/socket");
       mkdirSync(join(sysroot, "out"));
       symlinkSync("/dev/null", join(sysroot, "out/socket"));
       const leading = new XenProvider(host({ sysroot, env: { XENSTORED_PATH: "/out/socket" } }));
-      await rejects(leading.open({}, new Call()), "ERR_PERMISSION");
-      await rejects(leading.open({ channel: "unix:/out/socket" }, new Call()), "ERR_PERMISSION");
+      const none = await rejects(leading.open({}, new Call()), "ERR_UNAVAILABLE");
+      expect(none.message).to.include(join(sysroot, "out/socket is there"));
+      await rejects(leading.open({ channel: "unix:/out/socket" }, new Call()), "ERR_UNAVAILABLE");
       put("/run/xenstored/socket");
-      expect(place(host({ sysroot }))).to.equal(join(sysroot, "/run/xenstored/socket"));
+      expect(place(host({ sysroot }))).to.equal("/run/xenstored/socket");
       put("/other/socket");
-      expect(place(host({ sysroot, env: { XENSTORED_RUNDIR: "/other" } }))).to.equal(
-        join(sysroot, "/other/socket"),
-      );
+      expect(place(host({ sysroot, env: { XENSTORED_RUNDIR: "/other" } }))).to.equal("/other/socket");
       expect(place(host({ sysroot, env: { XENSTORED_PATH: "/none" } }))).to.equal(undefined);
       expect(new XenProvider(host({ sysroot })).locate()).to.equal(true);
     } finally {

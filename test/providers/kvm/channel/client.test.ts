@@ -5,6 +5,7 @@ import { ChannelClient } from "../../../../providers/kvm/channel/client.js";
 import type { Endpoint } from "../../../../providers/kvm/channel/link.js";
 import { MAX_KEYS, MetadataChannel } from "../../../../providers/kvm/channel/metadata.js";
 import { openUnix } from "../../../../providers/kvm/channel/unix-link.js";
+import { hostFiles } from "../../../../src/host/files.js";
 import { Call, pvbusError } from "../../../../src/index.js";
 import { type KvmHostSettings, KvmHostSimulator } from "../../../../src/testing/index.js";
 import { turn } from "../../../support/descriptors.js";
@@ -13,6 +14,7 @@ import { ROOT } from "../../../support/pools.js";
 import { start } from "../../../support/processes.js";
 import { rejects } from "../../../support/rejects.js";
 
+const LIVE = hostFiles(undefined);
 const OPTIONS = { maxLineBytes: 64 * 1024, connectTimeoutMs: 2_000, idleMs: 30 };
 const call = (timeoutMs = 5_000): Call => new Call({ timeoutMs });
 const text = (value: Uint8Array | undefined): string | undefined =>
@@ -23,7 +25,7 @@ describe("metadata channel", () => {
   let machine: KvmMachine;
   const clients: ChannelClient[] = [];
   const openTest: Endpoint["open"] = (events, during) =>
-    openUnix("unix:test", join(machine.sysroot, "meta.sock"), events, during);
+    openUnix("unix:test", () => LIVE.holdSocket(join(machine.sysroot, "meta.sock")), events, during);
 
   async function channelTo(
     settings?: KvmHostSettings,

@@ -1,5 +1,4 @@
-import { chownSync, closeSync, constants, existsSync, openSync, symlinkSync } from "node:fs";
-import { join } from "node:path";
+import { chownSync, closeSync, constants, existsSync, openSync } from "node:fs";
 import { expect } from "chai";
 import { findChannel, portNames } from "../../../../providers/kvm/channel/places.js";
 import { KvmProvider, type KvmStore } from "../../../../providers/kvm/index.js";
@@ -11,6 +10,7 @@ import { makeRaw } from "../../../../src/native/terminal.js";
 import { listenVsock, VMADDR_CID_LOCAL, VMADDR_PORT_ANY } from "../../../../src/native/vsock.js";
 import { KvmHostSimulator } from "../../../../src/testing/index.js";
 import { DeviceDuplex, openPty } from "../../../support/device-duplex.js";
+import { withDevices } from "../../../support/host-files.js";
 import { pending } from "../../../support/pending.js";
 import { findPython, start } from "../../../support/processes.js";
 import { rejects } from "../../../support/rejects.js";
@@ -151,8 +151,8 @@ except OSError: print("taken")`;
         "dev/": "",
       });
       cleanups.push(() => removeTree(sysroot));
-      symlinkSync(await port(), join(sysroot, "dev/vport2p7"));
-      const at = nodeHost({ sysroot, platform: "linux" });
+      const devices = new Map([["/dev/vport2p7", await port()]]);
+      const at = withDevices(nodeHost({ sysroot, platform: "linux" }), devices);
       expect(portNames(at)).to.deep.equal(["org.qemu.guest_agent.0", "org.pvbus.mdata.0"]);
       for (const channel of [undefined, "port:org.pvbus.mdata.0", "port:/dev/vport2p7"]) {
         const store = await new KvmProvider(at).open({ channel, options: { idleMs: 0 } });

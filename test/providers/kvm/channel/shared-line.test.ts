@@ -1,13 +1,4 @@
-import {
-  chmodSync,
-  chownSync,
-  closeSync,
-  existsSync,
-  realpathSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, chownSync, closeSync, existsSync, statSync, writeFileSync } from "node:fs";
 import { createConnection } from "node:net";
 import { join } from "node:path";
 import { expect } from "chai";
@@ -18,6 +9,7 @@ import { DeviceStream } from "../../../../src/native/device-stream.js";
 import { KvmHostSimulator } from "../../../../src/testing/index.js";
 import { turn } from "../../../support/descriptors.js";
 import { DeviceDuplex, openPty } from "../../../support/device-duplex.js";
+import { withDevices } from "../../../support/host-files.js";
 import { pending } from "../../../support/pending.js";
 import { rejects } from "../../../support/rejects.js";
 import { asNobody, fileTree, removeTree } from "../../../support/trees.js";
@@ -60,6 +52,7 @@ describe(`a line that a watch keeps${isLinux ? "" : " [pending: Linux only]"}`, 
   let host: KvmHostSimulator;
   let sysroot: string;
   let socket: string;
+  let terminal: string;
   let close: () => void;
   const stores: KvmStore[] = [];
 
@@ -72,8 +65,8 @@ describe(`a line that a watch keeps${isLinux ? "" : " [pending: Linux only]"}`, 
     const { fd, path, keeper } = openPty();
     close = () => closeSync(keeper);
     host.serve(await DeviceDuplex.over((options) => new DeviceStream(fd, options)));
-    sysroot = fileTree({ "dev/": "", "run/": "" });
-    symlinkSync(path, join(sysroot, "dev/ttyS1"));
+    sysroot = fileTree({ "run/": "" });
+    terminal = path;
     socket = join(sysroot, "run/pvbus/lines/ttyS1.sock");
   });
   afterEach(async () => {
@@ -85,7 +78,8 @@ describe(`a line that a watch keeps${isLinux ? "" : " [pending: Linux only]"}`, 
 
   /** What another program would do: nothing is common to the stores but the device. */
   async function program(): Promise<KvmStore> {
-    const provider = new KvmProvider(nodeHost({ sysroot, platform: "linux" }));
+    const machine = nodeHost({ sysroot, platform: "linux" });
+    const provider = new KvmProvider(withDevices(machine, new Map([["/dev/ttyS1", terminal]])));
     const store = await provider.open({ channel: "serial:/dev/ttyS1", options: { idleMs: 5 } });
     stores.push(store);
     return store;
@@ -165,7 +159,7 @@ describe(`a line that a watch keeps${isLinux ? "" : " [pending: Linux only]"}`, 
     const first = await watching();
     chmodSync(join(sysroot, "run/pvbus"), 0o700);
     chmodSync(sysroot, 0o755);
-    chownSync(realpathSync(join(sysroot, "dev/ttyS1")), 65534, 65534);
+    chownSync(terminal, 65534, 65534);
     await asNobody(async () => rejects((await program()).read("meta/k", call(300)), "ERR_BUSY"));
     await first.stop();
   });
