@@ -15,6 +15,12 @@ export interface HeldName extends Disposable {
   readonly path: string;
 }
 
+/**
+ * Looks at what a walk comes to, the root first, links before they are followed; throws to end it there.
+ * @param directory what the name was looked up in; not given for the root
+ */
+export type Look = (found: Pick<Held, "path" | "stats">, directory?: fs.Stats) => void;
+
 /** The kernel's own: a descriptor that stands for a place and opens nothing (Linux fcntl.h). */
 const O_PATH = 0o10000000;
 /** Links that one walk follows, as Linux has it (path_resolution(7)). */
@@ -28,10 +34,10 @@ const DESCRIPTORS = "/proc/self/fd";
  * Each step looks a single name up in a directory that is held by a descriptor, so there is no moment between checking a
  * path and using it. Where the system has no /proc/self/fd (not Linux), names are checked one by one and used afterwards.
  * @returns undefined when there is nothing
- * @throws a system error, `ELOOP` for links in a circle
+ * @throws a system error, `ELOOP` for links in a circle; what `look` throws
  */
-export function holdBelow(root: string, absolute: string): Held | undefined {
-  return stepper(root).walk(partsOf(absolute));
+export function holdBelow(root: string, absolute: string, look?: Look): Held | undefined {
+  return stepper(root).walk(partsOf(absolute), look);
 }
 
 /** As {@link holdBelow}, for the last name of a path: its directory is held, what has the name is not looked at. */
@@ -63,16 +69,17 @@ interface Walker {
   enter(directory: Step, name: string): Step | undefined;
 }
 
-function stepper(root: string): { walk(parts: readonly string[]): Held | undefined } {
+function stepper(root: string): { walk(parts: readonly string[], look?: Look): Held | undefined } {
   const walker = hasDescriptors() ? descriptorWalker(root) : nameWalker(root);
-  return { walk: (parts) => walk(walker, parts) };
+  return { walk: (parts, look) => walk(walker, parts, look) };
 }
 
-function walk(walker: Walker, parts: readonly string[]): Held | undefined {
+function walk(walker: Walker, parts: readonly string[], look: Look | undefined): Held | undefined {
   const ahead = [...parts].reverse();
   const steps = [walker.root()];
   let links = 0;
   try {
+    look?.(steps[0] as Step);
     for (let name = ahead.pop(); name !== undefined; name = ahead.pop()) {
       if (name === "..") {
         if (steps.length > 1) steps.pop()?.leave();
@@ -81,10 +88,10 @@ function walk(walker: Walker, parts: readonly string[]): Held | undefined {
       const here = steps.at(-1) as Step;
       const step = walker.enter(here, name);
       if (step === undefined) return undefined;
-      if (!step.stats.isSymbolicLink()) {
-        steps.push(step);
-        continue;
-      }
+      steps.push(step);
+      look?.(step, here.stats);
+      if (!step.stats.isSymbolicLink()) continue;
+      steps.pop();
       step.leave();
       if (++links > MAX_LINKS) throw loop();
       const target = fs.readlinkSync(join(here.path, name));
@@ -104,7 +111,8 @@ function walk(walker: Walker, parts: readonly string[]): Held | undefined {
 
 let descriptors: boolean | undefined;
 
-function hasDescriptors(): boolean {
+/** Tells whether what is held is held by a descriptor; otherwise its path is a name, which others may change. */
+export function hasDescriptors(): boolean {
   descriptors ??= process.platform === "linux" && fs.existsSync(DESCRIPTORS);
   return descriptors;
 }
