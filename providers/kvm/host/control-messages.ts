@@ -49,7 +49,8 @@ export function decodeReport(line: string): Report | undefined {
   const { name, key, value, done, error } = decode(line) ?? {};
   if (typeof done === "boolean") return { done };
   if (typeof name === "string") return { name };
-  if (typeof error === "object" && error !== null) return { error: readError(error as Record<string, unknown>) };
+  if (typeof error === "object" && error !== null)
+    return { error: readError(error as Record<string, unknown>) };
   const bytes = typeof value === "string" ? decodeBase64(value) : undefined;
   return typeof key === "string" && bytes !== undefined ? { key, value: bytes } : undefined;
 }

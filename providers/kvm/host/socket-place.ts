@@ -69,7 +69,10 @@ export class SocketPlace {
     const look = guard(path, owner);
     const directory = holdBelow("/", dirname(resolve(path)), look.onTheWay);
     if (directory === undefined)
-      throw pvbusError("ERR_UNAVAILABLE", `cannot listen at ${path}: its directory is not there; make it first`);
+      throw pvbusError(
+        "ERR_UNAVAILABLE",
+        `cannot listen at ${path}: its directory is not there; make it first`,
+      );
     try {
       look.atTheEnd(directory);
     } catch (error) {
@@ -177,7 +180,10 @@ export class SocketPlace {
   }
 
   #failure(code: "ERR_UNAVAILABLE" | "ERR_PERMISSION", what: string): PvbusError {
-    return pvbusError(code, `cannot listen at ${this.#path}: it ${what}; choose another path or move it away`);
+    return pvbusError(
+      code,
+      `cannot listen at ${this.#path}: it ${what}; choose another path or move it away`,
+    );
   }
 }
 
@@ -197,7 +203,10 @@ function guard(path: string, owner: SocketOwner | undefined): { onTheWay: Look; 
       const who = owner === undefined ? "" : ` and socketOwner (${owner.uid})`;
       const rule = `only root, the host's user${who} may write where it listens`;
       const advice = "chmod go-w or chown it, or choose another directory";
-      throw pvbusError("ERR_PERMISSION", `cannot listen at ${path}: ${nameOf(at)} ${why}; ${rule}: ${advice}`);
+      throw pvbusError(
+        "ERR_PERMISSION",
+        `cannot listen at ${path}: ${nameOf(at)} ${why}; ${rule}: ${advice}`,
+      );
     };
   return { onTheWay: look(true), atTheEnd: look(owner === undefined) };
 }

@@ -1,3 +1,4 @@
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import {
   chmodSync,
@@ -16,10 +17,14 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
-import { spawn } from "node:child_process";
 import { expect } from "chai";
+import {
+  MetadataHost,
+  openAdministration,
+  parseEndpoint,
+  type ServedGuest,
+} from "../../../../providers/kvm/host/index.js";
 import { PvbusError } from "../../../../src/bus/errors.js";
-import { MetadataHost, openAdministration, parseEndpoint, type ServedGuest } from "../../../../providers/kvm/host/index.js";
 import { budget, patience, repeat, report } from "../../../support/campaign.js";
 import { HostFolder, TestGuest } from "../../../support/kvm-guest.js";
 import { pending } from "../../../support/pending.js";
@@ -140,7 +145,12 @@ describe("KVM host and the owners of its sockets' directories", function () {
       ["all", directory("all", 0o777), { socketOwner: OWNER }, /can be written by all users/],
       ["sticky", directory("sticky", 0o1777), { socketOwner: OWNER }, /can be written by all users/],
       ["theirs", directory("theirs", 0o700, NOBODY), {}, /belongs to user 65534/],
-      ["else", directory("else", 0o700, 1), { socketOwner: OWNER }, /belongs to user 1;.* socketOwner \(65534\)/],
+      [
+        "else",
+        directory("else", 0o700, 1),
+        { socketOwner: OWNER },
+        /belongs to user 1;.* socketOwner \(65534\)/,
+      ],
       ["on the way", directory("theirs/ours", 0o700), {}, /theirs belongs to user 65534/],
     ];
     for (const [name, at, settings, message] of rows) {
@@ -276,7 +286,9 @@ describe("KVM host and the owner of its state", () => {
           await keys.get("a", "k");
         };
         const { message } = await rejects(visit(), "ERR_PERMISSION");
-        expect(message).to.include(join(root, part)).and.match(/belongs to user 65534|written by its group/);
+        expect(message)
+          .to.include(join(root, part))
+          .and.match(/belongs to user 65534|written by its group/);
         const serve = MetadataHost.start({ directory: state, guests: [{ name: "a", endpoints: [] }] });
         await rejects(serve, "ERR_PERMISSION");
         chownSync(join(root, part), 0, 0);
