@@ -17,6 +17,12 @@ export interface HeldName extends Disposable {
   readonly path: string;
 }
 
+/**
+ * Looks at what a walk comes to, the root first, links before they are followed; throws to end it there.
+ * @param directory what the name was looked up in; not given for the root
+ */
+export type Look = (found: Pick<Held, "path" | "stats">, directory?: fs.Stats) => void;
+
 /** The kernel's own: a descriptor that stands for a place and opens nothing (Linux fcntl.h). */
 const O_PATH = 0o10000000;
 /** Links that one walk follows, as Linux has it (path_resolution(7)). */
@@ -192,9 +198,35 @@ function targetOf(link: string): string | undefined {
 
 let descriptors: boolean | undefined;
 
-function walkerIn(root: string): Walker {
+/** Tells whether what is held is held by a descriptor; otherwise its path is a name, which others may change. */
+export function hasDescriptors(): boolean {
   descriptors ??= process.platform === "linux" && fs.existsSync(DESCRIPTORS);
-  return descriptors ? descriptorWalker(root) : nameWalker(root);
+  return descriptors;
+}
+
+function walkerIn(root: string): Walker {
+  return hasDescriptors() ? descriptorWalker(root) : nameWalker(root);
+}
+
+/** Walks as the system has it, and shows each place that it comes to. */
+export function watchfulWalker(root: string, look: Look): Walker {
+  const walker = walkerIn(root);
+  const shown = (step: Step, directory?: fs.Stats): Step => {
+    try {
+      look(step, directory);
+      return step;
+    } catch (error) {
+      step.leave();
+      throw error;
+    }
+  };
+  return {
+    root: () => shown(walker.root()),
+    enter: (directory, name) => {
+      const step = walker.enter(directory, name);
+      return step && shown(step, directory.stats);
+    },
+  };
 }
 
 function descriptorWalker(root: string): Walker {
