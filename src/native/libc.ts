@@ -69,7 +69,8 @@ export class Libc {
 
   /** Gives this system's number of a symbolic errno, `EAGAIN`; NaN, which equals nothing, where it has none. */
   errnoNumber(name: string): number {
-    return this.koffi.os.errno[name] ?? Number.NaN;
+    const { errno } = this.koffi.os;
+    return Object.hasOwn(errno, name) ? (errno[name] as number) : Number.NaN;
   }
 
   /** Gives the symbolic name of an errno number, `EAGAIN` for the one it shares with `EWOULDBLOCK`. */
