@@ -1,4 +1,5 @@
 import { type Koffi, type KoffiLoader, loadKoffi } from "./koffi.js";
+import { limitThreadMemory, noteThreadMemory } from "./thread-memory.js";
 
 /** What a libc function takes: numbers, descriptors, addresses, bytes, and the type names before variadic values. */
 export type NativeArgument = number | bigint | string | Uint8Array | null;
@@ -40,6 +41,7 @@ export class Libc {
   /** @internal Use {@link openLibc}. */
   constructor(koffi: Koffi) {
     this.koffi = koffi;
+    limitThreadMemory(koffi);
     this.#library = koffi.load(null);
   }
 
@@ -101,6 +103,7 @@ export function openLibc(loader: KoffiLoader = loadKoffi): Libc {
   let libc = opened.get(koffi);
   if (libc === undefined) {
     libc = new Libc(koffi);
+    noteThreadMemory(libc);
     opened.set(koffi, libc);
   }
   return libc;
