@@ -46,7 +46,7 @@ export class Libc {
   }
 
   /**
-   * Gives the function of a C declaration without named types, `int close(int)`. Keep it where calls are frequent.
+   * Gives the function of a C declaration without named types, `int getppid(void)`. Keep it where calls are frequent.
    * @throws Error when the process has no such symbol
    */
   function(declaration: string): NativeFunction {
