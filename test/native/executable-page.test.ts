@@ -52,14 +52,8 @@ describe(`page of machine code${isX64Linux ? "" : " [pending: x86-64 Linux only]
   });
 
   it("is made all the same where the kernel seals nothing, and where there are no files in memory", () => {
-    const refusals: readonly (readonly [RegExp, number])[] = [
-      [/\bfcntl\(/, -1],
-      [/\bmemfd_create\(/, -1],
-    ];
-    for (const [matching, result] of refusals) {
-      const libc = libcWith((declaration, declared) =>
-        matching.test(declaration) ? () => result : declared,
-      );
+    for (const matching of [/\bfcntl\(/, /\bmemfd_create\(/]) {
+      const libc = libcWith((declaration, declared) => (matching.test(declaration) ? () => -1 : declared));
       const page = createExecutablePage(IDENTITY, "linux", libc);
       expect([runs(page), rightsAt(page)], String(matching)).to.deep.equal([true, "r-xp"]);
     }
@@ -71,6 +65,11 @@ describe(`page of machine code${isX64Linux ? "" : " [pending: x86-64 Linux only]
     );
     expect(() => createExecutablePage(IDENTITY, "linux", libc)).to.throw("forbids executable memory");
     expect(() => createExecutablePage(Buffer.alloc(5000), "linux", libc)).to.throw(RangeError);
+    // MAP_FAILED is no null pointer.
+    const full = libcWith((declaration, declared) =>
+      declaration.includes(" *mmap(") ? () => 0xffff_ffff_ffff_ffffn : declared,
+    );
+    expect(() => createExecutablePage(IDENTITY, "linux", full)).to.throw("forbids executable memory");
   });
 });
 

@@ -148,6 +148,35 @@ describe("a worker thread", () => {
     expect(JSON.parse(stdout)).to.deep.equal(["look", 0, "locked", 0]);
   });
 
+  it("notes its memory once, also when it had koffi before and asks twice", async function () {
+    if (!["x64", "arm64"].includes(process.arch))
+      return pending(this, "a processor that the code is made for");
+    const { code, stdout, stderr } = await run(`
+      const body = \`
+        import fs from "node:fs";
+        import { createRequire } from "node:module";
+        import { parentPort } from "node:worker_threads";
+        const koffi = createRequire(${JSON.stringify(`${ROOT}/package.json`)})("koffi");
+        const had = koffi.load(null).func("int getppid(void)")() > 0;
+        const { openLibc } = await import(${module("src/native/libc")});
+        const { noteThreadMemory } = await import(${module("src/native/thread-memory")});
+        noteThreadMemory(openLibc());
+        const own = Number(fs.readlinkSync("/proc/thread-self").split("/").at(-1));
+        const { mappings } = await import(${module("src/native/memory-map")});
+        const tables = mappings().filter(({ name }) => name.includes("pvbus-threads"));
+        const slots = tables.flatMap(({ start }) => {
+          const words = new Int32Array(koffi.view(start, 4096));
+          return Array.from({ length: 64 }, (_, slot) => words.subarray(slot * 16, slot * 16 + 2));
+        });
+        parentPort.postMessage([had, slots.filter(([state, thread]) => state === 2 && thread === own).length]);\`;
+      const told = [];
+      for (let time = 0; time < 3; time++)
+        await Promise.all([1, 2, 3].map(() => work(body, (_, message) => told.push(String(message)))));
+      console.log(JSON.stringify(told));`);
+    expect(code, stderr).to.equal(0);
+    expect(JSON.parse(stdout)).to.deep.equal(Array.from({ length: 9 }, () => "true,1"));
+  });
+
   it("leaves no mapping behind that the next one does not give back, and shares the page of CPUID", async function () {
     if (process.arch !== "x64") return pending(this, "an x86-64 processor");
     const { code, stdout, stderr } = await run(`
