@@ -13,6 +13,7 @@ import { createExecutablePage } from "./executable-page.js";
 import type { Koffi } from "./koffi.js";
 import type { Libc, NativeFunction } from "./libc.js";
 import { NativeBlock } from "./native-block.js";
+import { withoutSignals } from "./signal-mask.js";
 import type { VmwareProof } from "./vmware-proof.js";
 
 /** Machine code of this process that is known to work. */
@@ -50,9 +51,9 @@ export function makeBackdoorMachine(libc: Libc, proof: VmwareProof, target: Back
     const code = backdoorCode(target, trap);
     const failure = tryOnce(libc, trap, code);
     if (failure === undefined) {
-      const calls = callable(libc.koffi, pageOf(libc.koffi, code.calls));
+      const calls = callable(libc.koffi, pageOf(libc, code.calls));
       const bulk = (bytes: Buffer): NativeFunction =>
-        bytes === code.calls ? calls : callable(libc.koffi, pageOf(libc.koffi, bytes));
+        bytes === code.calls ? calls : callable(libc.koffi, pageOf(libc, bytes));
       return { trap, calls, send: bulk(code.send), fill: bulk(code.fill) };
     }
     seen.push(`${trap}: ${failure}`);
@@ -67,7 +68,7 @@ export function makeBackdoorMachine(libc: Libc, proof: VmwareProof, target: Back
 /** Asks for the version; gives why nothing came of it. */
 function tryOnce(libc: Libc, trap: Trap, { probe, handlerAt }: BackdoorCode): string | undefined {
   using block = new NativeBlock(libc.koffi, PROBE_BLOCK_SIZE);
-  const page = pageOf(libc.koffi, probe);
+  const page = pageOf(libc, probe);
   const run = callable(libc.koffi, page);
   writeRegisters(block.bytes, 0, {
     eax: BDOOR_MAGIC,
@@ -87,9 +88,12 @@ function tryOnce(libc: Libc, trap: Trap, { probe, handlerAt }: BackdoorCode): st
   return eax === NO_SUCH_DEVICE || ebx !== BDOOR_MAGIC ? "nobody answers" : undefined;
 }
 
-/** Linux: the code makes the child, and goes on when that has ended. */
+/**
+ * Linux: the code makes the child, and goes on when that has ended. The child has this process's memory and handlers: a signal to
+ * the process group would be handled twice if it took any.
+ */
 function runInChild(libc: Libc, run: NativeFunction, block: bigint): string | undefined {
-  const pid = Number(run(block, 0));
+  const pid = withoutSignals(libc, () => Number(run(block, 0)));
   if (pid < 0) {
     const name = libc.errnoName(-pid);
     if (!PASSING.includes(name)) return name;
@@ -119,9 +123,9 @@ function runUnderHandler(koffi: Koffi, run: NativeFunction, block: bigint, handl
   }
 }
 
-function pageOf(koffi: Koffi, code: Buffer): bigint {
+function pageOf(libc: Libc, code: Buffer): bigint {
   try {
-    return createExecutablePage(code, process.platform, koffi);
+    return createExecutablePage(code, process.platform, libc);
   } catch (cause) {
     throw pvbusError(
       "ERR_UNAVAILABLE",

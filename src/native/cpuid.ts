@@ -1,6 +1,7 @@
 import { CPUID_DEVICE, openCpuidDevice } from "./cpuid-device.js";
 import { createExecutablePage } from "./executable-page.js";
 import { type KoffiLoader, loadKoffi } from "./koffi.js";
+import { openLibc } from "./libc.js";
 
 /** The four registers that CPUID fills, as unsigned numbers. */
 export interface CpuidRegisters {
@@ -71,16 +72,17 @@ function open(options: CpuidOptions): Cpuid {
 }
 
 function openThunk(platform: NodeJS.Platform, loader: KoffiLoader): CpuidReader {
-  const koffi = loader();
+  const libc = openLibc(loader);
+  const { koffi } = libc;
   if (platform === "linux") {
-    const syscall = koffi.load(null).func("long syscall(long, ...)");
+    const syscall = libc.function("long syscall(long, ...)");
     if (syscall(SYS_ARCH_PRCTL, "int", ARCH_GET_CPUID, "ulong", 0) === 0)
       throw new Error("CPUID faults in this process");
   }
   const page = createExecutablePage(
     Buffer.from(platform === "win32" ? WIN64 : SYSTEM_V, "hex"),
     platform,
-    koffi,
+    libc,
   );
   const thunk = koffi.decode(page, koffi.proto("void (uint32_t leaf, uint32_t subleaf, void *out)"));
   const out = new Uint32Array(4);

@@ -1,4 +1,4 @@
-import { closeSync, constants, openSync } from "node:fs";
+import { constants, openSync } from "node:fs";
 import { Call } from "../bus/call.js";
 import { type PvbusErrorCode, pvbusError } from "../bus/errors.js";
 import { fromSystemError } from "../bus/system-error.js";
@@ -93,7 +93,7 @@ export class DeviceStream implements AsyncDisposable {
       setNonBlocking(this.#libc, fd);
       this.#pollable = openPollable(fd, options);
     } catch (error) {
-      closeQuietly(fd);
+      closeDescriptor(fd);
       throw error;
     }
   }
@@ -154,7 +154,7 @@ export class DeviceStream implements AsyncDisposable {
   async #close(): Promise<void> {
     this.#ending.abort();
     await this.#pollable.close();
-    const close = (): void => closeDescriptor(this.#libc, this.#fd);
+    const close = (): void => closeDescriptor(this.#fd);
     // Its number must not go to another file while a thread may still use it.
     if (this.#inFlight === undefined) close();
     else this.#inFlight.then(close, close);
@@ -240,12 +240,4 @@ export function openDevice(path: string, options: OpenDeviceOptions): DeviceStre
     throw fromSystemError(error, { doing: `cannot open ${path}`, advice, codes });
   }
   return new DeviceStream(fd, { name: path, ...options });
-}
-
-function closeQuietly(fd: number): void {
-  try {
-    closeSync(fd);
-  } catch {
-    // What was no descriptor has been reported already.
-  }
 }

@@ -1,3 +1,4 @@
+import { isMainThread } from "node:worker_threads";
 import type { Call } from "../bus/call.js";
 import {
   type FlockLayout,
@@ -43,7 +44,8 @@ export interface LockOptions extends TryLockOptions {
   readonly call: Call;
   /**
    * Have another process wait in the kernel when the locks are not free soon (Linux, record locks of the open file): beside
-   * lockers that hardly pause it gets its turn where a poller would not. Default false: a process is dear.
+   * lockers that hardly pause it gets its turn where a poller would not. Default false: a process is dear. In a worker thread
+   * nobody would reap it once the thread is stopped: there this polls.
    */
   readonly helper?: boolean;
   /** Program that the helper is run with. @internal */
@@ -211,7 +213,7 @@ export async function lockFile(fd: number, options: LockOptions): Promise<FileLo
 
 /** Only locks of the open file stay when the process that took them ends. */
 function canHelp({ platform = process.platform, kind = recordLockKind(platform) }: LockOptions): boolean {
-  return platform === "linux" && kind === "ofd";
+  return platform === "linux" && kind === "ofd" && isMainThread;
 }
 
 /** Gives the locks that a helper got; undefined when it got none, and then none are held. */

@@ -1,4 +1,5 @@
 import { type Koffi, type KoffiLoader, loadKoffi } from "./koffi.js";
+import { limitThreadMemory, noteThreadMemory } from "./thread-memory.js";
 
 /** What a libc function takes: numbers, descriptors, addresses, bytes, and the type names before variadic values. */
 export type NativeArgument = number | bigint | string | Uint8Array | null;
@@ -40,11 +41,12 @@ export class Libc {
   /** @internal Use {@link openLibc}. */
   constructor(koffi: Koffi) {
     this.koffi = koffi;
+    limitThreadMemory(koffi);
     this.#library = koffi.load(null);
   }
 
   /**
-   * Gives the function of a C declaration without named types, `int close(int)`. Keep it where calls are frequent.
+   * Gives the function of a C declaration without named types, `int getppid(void)`. Keep it where calls are frequent.
    * @throws Error when the process has no such symbol
    */
   function(declaration: string): NativeFunction {
@@ -69,7 +71,8 @@ export class Libc {
 
   /** Gives this system's number of a symbolic errno, `EAGAIN`; NaN, which equals nothing, where it has none. */
   errnoNumber(name: string): number {
-    return this.koffi.os.errno[name] ?? Number.NaN;
+    const { errno } = this.koffi.os;
+    return Object.hasOwn(errno, name) ? (errno[name] as number) : Number.NaN;
   }
 
   /** Gives the symbolic name of an errno number, `EAGAIN` for the one it shares with `EWOULDBLOCK`. */
@@ -100,6 +103,7 @@ export function openLibc(loader: KoffiLoader = loadKoffi): Libc {
   let libc = opened.get(koffi);
   if (libc === undefined) {
     libc = new Libc(koffi);
+    noteThreadMemory(libc);
     opened.set(koffi, libc);
   }
   return libc;

@@ -1,3 +1,4 @@
+import { closeMade } from "./descriptor.js";
 import { type KoffiLoader, loadKoffi } from "./koffi.js";
 import { openLibc } from "./libc.js";
 
@@ -40,6 +41,6 @@ export function notifySocket(path: string, state: string, loader: KoffiLoader = 
     );
     return rc === message.length;
   } finally {
-    libc.function("int close(int)")(socket.rc);
+    closeMade(libc, socket.rc);
   }
 }

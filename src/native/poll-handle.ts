@@ -1,3 +1,4 @@
+import { isMainThread } from "node:worker_threads";
 import type { Koffi } from "./koffi.js";
 import type { Interest, PollSource, ReadyListener } from "./poll-source.js";
 
@@ -18,15 +19,17 @@ const live = new Set<HandleSource>();
 
 /**
  * Watches a descriptor by libuv's own event loop. The descriptor must be known to be pollable and have no other
- * handle in this process: libuv aborts the process otherwise.
+ * handle in this process: libuv aborts the process otherwise. For the main thread alone: a worker that ends, at whatever
+ * moment, with an open one takes the process with it.
  */
 export class HandleSource implements PollSource {
   readonly #handle: RawHandle;
   readonly #interest: RawInterest;
   readonly #callback: RawCallback;
 
-  /** Starts at once. */
+  /** Starts at once. @throws Error in a worker thread */
   constructor(koffi: Koffi, fd: number, interest: Interest, ready: ReadyListener) {
+    if (!isMainThread) throw new Error("a worker thread must not wait by an event handle");
     this.#interest = { [interest]: true };
     this.#callback = (first) => {
       // A callback that throws would leave the exception pending for an unrelated call: `ready` does not throw.

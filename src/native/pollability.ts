@@ -1,4 +1,6 @@
+import { isMainThread } from "node:worker_threads";
 import { pvbusError } from "../bus/errors.js";
+import { closeMade } from "./descriptor.js";
 import type { Libc } from "./libc.js";
 
 /** How to wait for a descriptor: an event handle of libuv, or poll(2) on a thread of the pool. */
@@ -35,8 +37,9 @@ export function pollMechanism(
   if (refusal === "EPERM" && platform === "linux") {
     throw notPollable(fd, libc.systemError("epoll_ctl", libc.errnoNumber("EPERM")));
   }
-  // Bun panics on koffi's handles.
-  return refusal !== undefined || versions["bun"] !== undefined ? "call" : "handle";
+  // Bun panics on koffi's handles, and Node dies when a worker thread ends with an open one.
+  const mayHandle = versions["bun"] === undefined && isMainThread;
+  return refusal === undefined && mayHandle ? "handle" : "call";
 }
 
 function notPollable(fd: number, cause: Error | undefined): Error {
@@ -76,6 +79,6 @@ function tryQueue(
 ): string | undefined {
   if (made.rc < 0) return libc.errnoName(made.errno);
   const { rc, errno } = add(made.rc);
-  libc.function("int close(int)")(made.rc);
+  closeMade(libc, made.rc);
   return rc < 0 ? libc.errnoName(errno) : undefined;
 }

@@ -52,7 +52,7 @@ export class ReadDescriptor {
 
   /** Closes the duplicate. */
   close(): void {
-    closeDescriptor(this.#libc, this.fd);
+    closeDescriptor(this.fd);
   }
 
   #events(): number {

@@ -65,6 +65,6 @@ export async function whenReady(
   } finally {
     forget();
     await source?.close();
-    closeDescriptor(libc, own);
+    closeDescriptor(own);
   }
 }

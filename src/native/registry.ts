@@ -1,3 +1,4 @@
+import { isMainThread } from "node:worker_threads";
 import { type Koffi, type KoffiLoader, loadKoffi } from "./koffi.js";
 
 /** Types of registry values (winnt.h). */
@@ -118,6 +119,7 @@ function declare(koffi: Koffi) {
     close: from(advapi, "int32_t __stdcall RegCloseKey(uint64_t)"),
     createEvent: from(kernel, "uint64_t __stdcall CreateEventW(void *, int, int, void *)"),
     closeHandle: from(kernel, "int __stdcall CloseHandle(uint64_t)"),
+    look: from(kernel, "uint32_t __stdcall WaitForSingleObject(uint64_t, uint32_t)"),
     lastError: from(kernel, "uint32_t __stdcall GetLastError()"),
     wait: from(
       kernel,
@@ -271,14 +273,43 @@ class OpenKey implements RegistryKey {
 
 const REG_NOTIFY_CHANGE_NAME_AND_LAST_SET = 0x5;
 const INFINITE = 0xffff_ffff;
+/** How often a worker thread looks for a change. */
+const LOOK_MS = 50;
 
 /** Listeners by the number that Windows hands back; the one callback lives as long as the process. */
 const listeners = new Map<number, () => void>();
 let nextListener = 1;
 let callback: bigint | undefined;
 
-/** A thread of Windows waits for the key's event and hands over to this one. */
+/** Watches a key; the way depends on the thread. */
 function watchKey(api: Windows, handle: bigint, changed: () => void): () => void {
+  return isMainThread ? awaitKey(api, handle, changed) : lookAtKey(api, handle, changed);
+}
+
+/** For worker threads: one that is stopped must not be called by a thread of Windows afterwards, so it asks for the event itself. */
+function lookAtKey(api: Windows, handle: bigint, changed: () => void): () => void {
+  const event = BigInt(api.createEvent(null, 0, 0, null));
+  if (event === 0n) throw systemError("CreateEventW", api.lastError());
+  const arm = (): number => api.notify(handle, 0, REG_NOTIFY_CHANGE_NAME_AND_LAST_SET, event, 1);
+  const failed = arm();
+  if (failed !== 0) {
+    api.closeHandle(event);
+    throw systemError("RegNotifyChangeKeyValue", failed);
+  }
+  const looking = setInterval(() => {
+    if (api.look(event, 0) !== 0) return;
+    // Once armed again nothing is missed; where that fails the key was removed, which the listener finds out.
+    arm();
+    changed();
+  }, LOOK_MS);
+  return () => {
+    clearInterval(looking);
+    api.closeHandle(event);
+  };
+}
+
+/** A thread of Windows waits for the key's event and hands over to this one. */
+function awaitKey(api: Windows, handle: bigint, changed: () => void): () => void {
   const event = BigInt(api.createEvent(null, 0, 0, null));
   if (event === 0n) throw systemError("CreateEventW", api.lastError());
   const id = nextListener++;

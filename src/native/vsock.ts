@@ -2,7 +2,7 @@ import { closeSync, openSync } from "node:fs";
 import { Call, type CallOptions } from "../bus/call.js";
 import { PvbusError, type PvbusErrorCode, pvbusError } from "../bus/errors.js";
 import { fromSystemError, isSystemError } from "../bus/system-error.js";
-import { closeDescriptor } from "./descriptor.js";
+import { closeDescriptor, closeMade, ownDescriptor } from "./descriptor.js";
 import { DeviceStream, type DeviceStreamOptions } from "./device-stream.js";
 import { ioctl } from "./ioctl.js";
 import { type KoffiLoader, loadKoffi } from "./koffi.js";
@@ -106,7 +106,7 @@ export async function connectVsock(options: VsockOptions): Promise<DeviceStream>
       await connected(libc, fd, options, call, name);
     }
   } catch (error) {
-    closeDescriptor(libc, fd);
+    closeDescriptor(fd);
     throw error;
   }
   return new DeviceStream(fd, { name, ...options });
@@ -132,7 +132,7 @@ export function listenVsock(options: {
     if (rc !== 0) throw failure(libc, "listen", errno, doing);
     return new Listener(libc, fd, ownPort(libc, fd, doing));
   } catch (error) {
-    closeDescriptor(libc, fd);
+    closeDescriptor(fd);
     throw error;
   }
 }
@@ -167,7 +167,7 @@ export function hasVmciTransport(koffi: KoffiLoader = loadKoffi): boolean {
   if (process.platform !== "linux") return false;
   const libc = openLibc(koffi);
   const { rc } = libc.call(libc.function("int socket(int, int, int)"), AF_VSOCK, SOCK_DGRAM | SOCK_FLAGS, 0);
-  if (rc >= 0) closeDescriptor(libc, rc);
+  if (rc >= 0) closeMade(libc, rc);
   return rc >= 0;
 }
 
@@ -194,8 +194,11 @@ class Listener implements VsockListener {
       const length = Buffer.alloc(4);
       length.writeUInt32LE(peer.length);
       const { rc, errno } = this.#libc.call(accept, this.#fd, peer, length, SOCK_FLAGS);
-      if (rc >= 0) options.onPeer?.({ port: peer.readUInt32LE(4), cid: peer.readUInt32LE(8) });
-      if (rc >= 0) return new DeviceStream(rc, { name: `a peer of vsock port ${this.port}`, ...options });
+      if (rc >= 0) {
+        const fd = ownDescriptor(this.#libc, rc);
+        options.onPeer?.({ port: peer.readUInt32LE(4), cid: peer.readUInt32LE(8) });
+        return new DeviceStream(fd, { name: `a peer of vsock port ${this.port}`, ...options });
+      }
       const code = this.#libc.errnoName(errno);
       if (code !== "EAGAIN" && code !== "EINTR" && code !== "ECONNABORTED")
         throw failure(this.#libc, "accept4", errno, `cannot accept ${waitingFor}`);
@@ -207,7 +210,7 @@ class Listener implements VsockListener {
   close(): void {
     if (this.#ending.signal.aborted) return;
     this.#ending.abort();
-    closeDescriptor(this.#libc, this.#fd);
+    closeDescriptor(this.#fd);
   }
 }
 
@@ -239,7 +242,7 @@ function openSocket(libc: Libc, doing: string): number {
   const socket = libc.function("int socket(int, int, int)");
   const { rc, errno } = libc.call(socket, AF_VSOCK, SOCK_STREAM | SOCK_FLAGS, 0);
   if (rc < 0) throw failure(libc, "socket", errno, doing);
-  return rc;
+  return ownDescriptor(libc, rc);
 }
 
 /** Takes the own port; of the privileged ones the highest that is free. */

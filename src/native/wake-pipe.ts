@@ -1,3 +1,4 @@
+import { closeDescriptor, ownDescriptors } from "./descriptor.js";
 import type { Libc, NativeFunction } from "./libc.js";
 
 /** O_NONBLOCK | O_CLOEXEC (fcntl.h of each system; the BSD ones not verified by a run). */
@@ -16,14 +17,12 @@ export class WakePipe {
   readonly #writeFd: number;
   readonly #read: NativeFunction;
   readonly #write: NativeFunction;
-  readonly #close: NativeFunction;
   readonly #bytes = Buffer.alloc(64);
 
   /** @throws a system error when no pipe can be made */
   constructor(libc: Libc, platform: NodeJS.Platform = process.platform) {
     this.#read = libc.function("intptr_t read(int, void *, size_t)");
     this.#write = libc.function("intptr_t write(int, const void *, size_t)");
-    this.#close = libc.function("int close(int)");
     const ends = Buffer.alloc(8);
     const flags = PIPE_FLAGS[platform];
     const { rc, errno } =
@@ -31,8 +30,9 @@ export class WakePipe {
         ? { rc: -1, errno: libc.errnoNumber("ENOSYS") }
         : libc.call(libc.function("int pipe2(void *, int)"), ends, flags);
     if (rc !== 0) throw libc.systemError("pipe2", errno);
-    this.fd = ends.readInt32LE(0);
-    this.#writeFd = ends.readInt32LE(4);
+    const [fd, writeFd] = ownDescriptors(libc, [ends.readInt32LE(0), ends.readInt32LE(4)]);
+    this.fd = fd as number;
+    this.#writeFd = writeFd as number;
   }
 
   /** Makes the pipe readable; a full pipe is readable already. */
@@ -47,7 +47,7 @@ export class WakePipe {
 
   /** Closes both ends; nothing may poll it any more. */
   close(): void {
-    this.#close(this.fd);
-    this.#close(this.#writeFd);
+    closeDescriptor(this.fd);
+    closeDescriptor(this.#writeFd);
   }
 }

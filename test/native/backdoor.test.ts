@@ -1,7 +1,9 @@
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { expect } from "chai";
 import { openBackdoor } from "../../src/native/backdoor.js";
 import { backdoorCode, backdoorTarget, trapsOf } from "../../src/native/backdoor-code.js";
@@ -9,6 +11,8 @@ import { openCpuid } from "../../src/native/cpuid.js";
 import { type Koffi, loadKoffi } from "../../src/native/koffi.js";
 import { openVmtools } from "../../src/native/vmtools.js";
 import { proveVmware, VmwareProof } from "../../src/native/vmware-proof.js";
+import { budget, patience, random, repeat, report } from "../support/campaign.js";
+import { turn } from "../support/descriptors.js";
 import { describeMachineCode } from "../support/machine-code.js";
 import { openVmTools } from "../support/open-vm-tools.js";
 import { pending } from "../support/pending.js";
@@ -18,6 +22,8 @@ import { cpuidOf } from "../support/vmware.js";
 import { Wine } from "../support/wine.js";
 
 const isX64Linux = process.platform === "linux" && process.arch === "x64";
+/** How long signals are sent to a process that looks for the port. */
+const SIGNALS_SECONDS = budget(1.5, 10);
 
 function proofOf(...args: Parameters<typeof cpuidOf>): VmwareProof {
   const proof = proveVmware({ arch: "x64", cpuid: cpuidOf(...args), systemVendor: undefined });
@@ -282,6 +288,63 @@ describe("VMware backdoor of this process", () => {
     const { code, stdout, stderr } = await start(process.execPath, ["--input-type=module", "-e", script])
       .done;
     expect([code, stdout], stderr).to.deep.equal([0, "ERR_BUSY\nERR_UNAVAILABLE\nERR_UNAVAILABLE\n2\n"]);
+  });
+
+  it("takes each signal to the process group once, whenever it comes", async function () {
+    this.timeout(patience(SIGNALS_SECONDS));
+    const child = spawn(process.execPath, [join(ROOT, "dist/test/support/probe-signals.js")], {
+      detached: true,
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    const exited = once(child, "exit");
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    expect((await lines.next()).value).to.equal("ready");
+    const chance = random();
+    const sent: string[] = [];
+    const handled: string[] = [];
+    const next = async (): Promise<string> => (await lines.next()).value ?? "";
+    await repeat(SIGNALS_SECONDS, async (round) => {
+      const signal = (["SIGUSR2", "SIGWINCH", "SIGHUP"] as const)[round % 3] as NodeJS.Signals;
+      process.kill(-(child.pid as number), signal);
+      sent.push(signal);
+      // One at a time, since those of one kind that wait are one; and in any moment of a look.
+      handled.push(await next());
+      for (let turns = chance.below(20); turns > 0; turns--) await turn();
+    });
+    child.stdin.end("stop\n");
+    const looks: string[] = [];
+    for await (const line of lines) (line.startsWith("SIG") ? handled : looks).push(line);
+    expect(await exited).to.deep.equal([0, null]);
+    report("signals to the group of a process that looks for the port", {
+      sent: sent.length,
+      handled: handled.length,
+      looks: looks.join(),
+    });
+    expect(handled).to.deep.equal(sent);
+    expect(Number(looks[0])).to.be.greaterThan(5);
+  });
+
+  it("leaves the signals of the thread as they were, also when there is no child", async () => {
+    const native = (name: string): string => JSON.stringify(`${ROOT}/dist/src/native/${name}.js`);
+    const script = `
+      import { readFileSync } from "node:fs";
+      const { withoutSignals } = await import(${native("signal-mask")});
+      const { openLibc } = await import(${native("libc")});
+      const held = () => /SigBlk:\\s*(\\w+)/.exec(readFileSync("/proc/thread-self/status", "latin1"))[1];
+      const seen = [held()];
+      seen.push(withoutSignals(openLibc(), held), held());
+      try { withoutSignals(openLibc(), () => { throw new Error("no child"); }); } catch ({ message }) { seen.push(message, held()); }
+      console.log(JSON.stringify(seen));`;
+    const { code, stdout, stderr } = await start(process.execPath, ["--input-type=module", "-e", script])
+      .done;
+    expect(code, stderr).to.equal(0);
+    const [before, meanwhile, after, message, last] = JSON.parse(stdout) as string[];
+    expect([after, message, last]).to.deep.equal([before, "no child", before]);
+    // SIGILL, SIGBUS, SIGFPE and SIGSEGV come through, and SIGKILL and SIGSTOP always do; 32 and 33 are the C library's.
+    const mask = ~BigInt(`0x${meanwhile}`) & 0xffff_ffffn;
+    expect(mask & ~(1n << 31n)).to.equal(
+      (1n << 3n) | (1n << 6n) | (1n << 7n) | (1n << 8n) | (1n << 10n) | (1n << 18n),
+    );
   });
 
   it("makes no machine code without a proof: the provider's own way never comes there", async () => {

@@ -2,6 +2,7 @@ import { expect } from "chai";
 import { backdoorCode, backdoorTarget } from "../../src/native/backdoor-code.js";
 import { createExecutablePage } from "../../src/native/executable-page.js";
 import { loadKoffi } from "../../src/native/koffi.js";
+import { openLibc } from "../../src/native/libc.js";
 import { pending } from "./pending.js";
 
 const REGISTERS = 7;
@@ -18,7 +19,7 @@ function runnable(
   const changed = Buffer.from(code.toString("hex").replace(from, to), "hex");
   expect(changed.equals(code)).to.equal(false);
   const koffi = loadKoffi();
-  const page = createExecutablePage(changed, process.platform, koffi);
+  const page = createExecutablePage(changed, process.platform, openLibc());
   return koffi.decode(page, koffi.proto("int64_t (void *block, int64_t count)"));
 }
 

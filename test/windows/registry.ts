@@ -1,5 +1,7 @@
 import { spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { join } from "node:path";
+import { Worker } from "node:worker_threads";
 import { expect } from "chai";
 import { HypervProvider } from "../../providers/hyperv/index.js";
 import { nodeHost } from "../../src/host/node-host.js";
@@ -180,6 +182,25 @@ describe("Hyper-V's pools in the registry", () => {
     };
     await watching;
     expect(seen).to.deep.equal(["External/a=1", "External/a=2", "External/a=undefined"]);
+  });
+
+  it("tells a worker thread of changes too, which may be stopped while it watches", async () => {
+    const body = `
+      const { parentPort } = require("node:worker_threads");
+      import(${JSON.stringify(new URL("../../src/native/registry.js", import.meta.url).href)}).then(({ openRegistryKey }) => {
+        openRegistryKey(${JSON.stringify(`${PLACE}\\External`)}).notify(() => parentPort.postMessage("changed"));
+        parentPort.postMessage("watching");
+      });`;
+    for (let time = 0; time < 3; time++) {
+      const worker = new Worker(body, { eval: true });
+      expect(await once(worker, "message")).to.deep.equal(["watching"]);
+      const told = once(worker, "message");
+      change("External", (key) => key.set("a", REG_SZ, utf16(`${time}\0`)));
+      expect(await told).to.deep.equal(["changed"]);
+      await worker.terminate();
+      change("External", (key) => key.set("a", REG_SZ, utf16("unheard\0")));
+    }
+    expect(await hv.read("External/a")).to.equal("unheard");
   });
 
   it("opens a key again that was removed and made anew", async () => {
