@@ -2,8 +2,8 @@ import { type Random, random } from "../support/campaign.js";
 
 /** An input that begins with this byte and a scale below {@link SCALES} is the rest of it, repeated. */
 const REPEATED = 0xff;
-/** The largest repeated input has 1 KiB << 7: what takes the square of its length shows at that size. */
-const SCALES = 8;
+/** The largest repeated input has 1 KiB << 5: what takes the square of its length shows at that size. */
+const SCALES = 6;
 /** Longer inputs are not cut into single bytes. */
 const MAX_SINGLE_BYTES = 4096;
 

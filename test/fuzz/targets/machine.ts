@@ -11,7 +11,8 @@ import { holds, same, type Target } from "../target.js";
 
 /** Evidence goes to terminals and logs as it is. */
 function check(report: DetectionReport): void {
-  for (const { evidence, name, unit } of report.interfaces) {
+  for (const { evidence, name, unit, id, type } of report.interfaces) {
+    holds(typeof id === "string" && typeof type === "string", "an interface whose id is no text");
     same(name, `pvbus${unit}`, "the name of an interface");
     for (const { detail } of evidence)
       holds(/^[\x20-\x7e]*$/.test(detail), "evidence that steers a terminal");
