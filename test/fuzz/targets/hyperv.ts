@@ -9,6 +9,7 @@ import {
   scrubRecord,
 } from "../../../providers/hyperv/codec.js";
 import { checkKernelPair } from "../../../providers/hyperv/kernel-limits.js";
+import { kernelPools } from "../../../providers/hyperv/kernel-pools.js";
 import {
   checkPair,
   FILE_LIMITS,
@@ -219,6 +220,24 @@ async function registry(input: Input): Promise<void> {
 const note1 = (): Buffer =>
   encodeNote({ at: 1, count: 2, width: 1, sum: 7, before: 9, copies: false, gaps: [] });
 
+/** OpenBSD's kernel hands out names and values as the host set them. */
+async function kernel(input: Input): Promise<void> {
+  const listing = input.field();
+  const values = [input.field(), input.field()];
+  let reads = 0;
+  const device = {
+    type: () => "Hyper-V",
+    read: () => (reads++ === 0 ? listing : (values[reads % 2] as Buffer)),
+    write: () => Buffer.alloc(0),
+    close: () => undefined,
+  };
+  const nodes = { paths: () => ["/dev/pvbus0"], open: () => device };
+  const pool = kernelPools(nodeHost({ env: {} }), {}, nodes).pool(PARAMETERS);
+  for (const [key, { value }] of await pool.snapshot("", new Call()))
+    holds(!key.includes("\n") && isUtf8(value ?? Buffer.alloc(0)), "a pair that is no text");
+  await pool.read(input.word16(), new Call());
+}
+
 /** What meets the files, messages and values of Hyper-V's pools. */
 export const HYPERV: readonly Target[] = [
   { name: "hyperv-record", run: record, seeds: () => ["\x02keys\x01value"] },
@@ -239,6 +258,12 @@ export const HYPERV: readonly Target[] = [
     name: "hyperv-keys",
     run: keys,
     seeds: () => ["\x00\x03abc\x01\x00name", "\x01\x00\x00\x01Guest/Parameters/x"],
+  },
+  {
+    name: "hyperv-openbsd",
+    run: kernel,
+    isAsync: true,
+    seeds: () => ["\x09OSName\na/b\x02v1\x02\xe9x\x07\0OSName"],
   },
   {
     name: "hyperv-registry",

@@ -232,7 +232,11 @@ function simulatedHost(input: Input): void {
     "namespace-priv-set-keys",
   ]);
   const request = input.flag() ? Buffer.concat([Buffer.from(`${name} `), input.rest()]) : input.rest();
-  decodeReply(host.answer(request, { privileged: true }));
+  const answer = host.answer(request, { privileged: true });
+  const isKnown = Buffer.from(answer).toString("latin1") !== "0 Unknown command";
+  const asked = request.toString("latin1").split(/[ \0]/, 1)[0] ?? "";
+  holds(!(isKnown && asked in {}), "a command that every object has");
+  decodeReply(answer);
 }
 
 const OVF =

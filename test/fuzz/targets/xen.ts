@@ -9,6 +9,7 @@ import {
 } from "../../../providers/xen/keys.js";
 import { KnownTree } from "../../../providers/xen/known-tree.js";
 import { decodeName, decodePath, encodeName, encodePath } from "../../../providers/xen/names.js";
+import { OpenbsdAccess } from "../../../providers/xen/openbsd-access.js";
 import * as operations from "../../../providers/xen/operations.js";
 import { checkNodePath, checkPath, childPath, isAtOrBelow } from "../../../providers/xen/path.js";
 import { formatPermission, parsePermission } from "../../../providers/xen/permissions.js";
@@ -27,7 +28,10 @@ import {
   type XsMessage,
   type XsType,
 } from "../../../providers/xen/wire.js";
+import { XenifaceAccess } from "../../../providers/xen/xeniface-access.js";
+import { Call } from "../../../src/bus/call.js";
 import { PvbusError } from "../../../src/bus/errors.js";
+import type { WindowsDevice } from "../../../src/native/windows-device.js";
 import { type Input, pieces } from "../input.js";
 import { holds, same, type Target } from "../target.js";
 
@@ -186,6 +190,24 @@ function facts(input: Input): void {
   holds(vmId === undefined || vmId.length === 36, "an id that is none");
 }
 
+/** The drivers of OpenBSD and Windows give a node as bytes that are a value or a listing. */
+async function drivers(input: Input): Promise<void> {
+  const answers = [input.field(), input.field()];
+  let reads = 0;
+  const next = (): Buffer => answers[reads++ % 2] as Buffer;
+  const device = { type: () => "Xen", read: next, write: next, close: () => undefined };
+  const openbsd = new OpenbsdAccess({ paths: () => ["/dev/pvbus0"], open: () => device });
+  const windows = new XenifaceAccess({
+    control: async () => next(),
+    close: async () => undefined,
+  } as WindowsDevice);
+  for (const access of [openbsd, windows]) {
+    const node = await access.look("data", true, new Call());
+    holds(node !== undefined && !node.names.includes(""), "a node with a child without a name");
+    await access.close();
+  }
+}
+
 /** What meets a XenStore daemon's bytes and words. */
 export const XEN: readonly Target[] = [
   { name: "xen-stream", run: stream },
@@ -213,6 +235,7 @@ export const XEN: readonly Target[] = [
   },
   { name: "xen-names", run: names, seeds: () => ["\0\0com.example", "\x01\0a.b/c@d", "\0\0a@2eb"] },
   { name: "xen-permissions", run: permissions, seeds: () => ["n0", "r65535", "b7"] },
+  { name: "xen-drivers", run: drivers, isAsync: true, seeds: () => ["\x03a\nb\x05a\0bc\0"] },
   { name: "xen-known-tree", run: tree, seeds: () => ["\x03a/b\x01\x01a\x01\x03a/b\0"] },
   { name: "xen-facts", run: facts, seeds: () => ["\x02\0v/vm/00000000-0000-0000-0000-000000000000"] },
 ];
