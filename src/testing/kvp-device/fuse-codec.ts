@@ -54,6 +54,7 @@ export const REQUEST_BYTES = MAX_WRITE + 4096;
 
 /** Decodes one request. @throws RangeError for less than a header, or than the header announces */
 export function decodeFuseRequest(bytes: Buffer): FuseRequest {
+  if (bytes.length < IN_HEADER) throw new RangeError(`${bytes.length} bytes are no request`);
   const length = bytes.readUInt32LE(0);
   if (length < IN_HEADER || length > bytes.length) throw new RangeError(`a request of ${length} bytes`);
   return {
