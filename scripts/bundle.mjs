@@ -6,6 +6,7 @@ import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { basename } from "node:path";
 import { build, transform } from "esbuild";
+import { bundledPackages, notices } from "./notices.mjs";
 
 const { version } = createRequire(import.meta.url)("../package.json");
 
@@ -31,13 +32,14 @@ const flatten = {
   },
 };
 
-const { outputFiles } = await build({
+const { outputFiles, metafile } = await build({
   entryPoints: { pvbus: "dist/src/cli/pvbus.js", hostctl: "dist/src/cli/hostctl.js" },
   outdir: "dist/bin",
   chunkNames: "part-[hash]",
   bundle: true,
   splitting: true,
   write: false,
+  metafile: true,
   platform: "node",
   format: "esm",
   target: "node20",
@@ -88,3 +90,4 @@ for (const entry of entries) {
   writeFileSync(`dist/bin/${entry}.cjs`, `#!/usr/bin/env node\n${loader}\n`);
   chmodSync(`dist/bin/${entry}.cjs`, 0o755);
 }
+writeFileSync("THIRD-PARTY-NOTICES", notices(bundledPackages(metafile)));

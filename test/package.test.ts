@@ -77,7 +77,13 @@ describe("the packed package", function () {
     });
     const [{ files }] = JSON.parse(listed.stdout) as [{ files: { path: string }[] }];
     const paths = files.map(({ path }) => path);
-    expect(paths).to.include.members(["dist/bin/pvbus.cjs", "dist/bin/hostctl.cjs", "LICENSE", "README.md"]);
+    expect(paths).to.include.members([
+      "dist/bin/pvbus.cjs",
+      "dist/bin/hostctl.cjs",
+      "LICENSE",
+      "README.md",
+      "THIRD-PARTY-NOTICES",
+    ]);
     expect(
       paths.filter((path) => /(^|\/)test\/|fixture|tsbuildinfo|dist\/bench|dist\/test\//.test(path)),
     ).to.deep.equal([]);

@@ -1,30 +1,119 @@
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Readable } from "node:stream";
 import { expect } from "chai";
+import { serviceDropIns } from "./support/drop-ins.js";
 import { pending } from "./support/pending.js";
 import { ROOT } from "./support/pools.js";
-import { start } from "./support/processes.js";
+import { findPython, start } from "./support/processes.js";
 
 const file = (name: string): string => join(ROOT, "packaging", name);
 
+/** What MemoryDenyWriteExecute= does, by prctl(2): PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN. */
+const DENY = `import ctypes, os, sys
+def deny():
+    if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) != 0: sys.exit("refused")
+`;
+
 describe("packaging", () => {
-  for (const unit of ["pvbus-kvpd.service", "pvbus-host.service"]) {
-    it(`systemd takes ${unit} as it is`, function () {
-      const args = ["verify", "--man=no", file(`systemd/${unit}`)];
-      const { status, stderr, error } = spawnSync("systemd-analyze", args, { encoding: "utf8" });
-      if (error !== undefined) {
-        return pending(this, "systemd-analyze is missing; apt-get install systemd");
-      }
+  let place: string;
+  before(() => {
+    place = mkdtempSync(join(tmpdir(), "pvbus-units-"));
+  });
+  after(() => rmSync(place, { recursive: true }));
+
+  /** Asks systemd about a unit, with a drop-in behind it. */
+  const analyse = (self: Mocha.Context, verb: readonly string[], unit: string, dropIn = "") => {
+    const path = join(place, unit);
+    writeFileSync(path, `${readFileSync(file(`systemd/${unit}`), "utf8")}\n${dropIn}`);
+    const { status, stdout, stderr, error } = spawnSync("systemd-analyze", [...verb, path], {
+      encoding: "utf8",
+    });
+    if (error !== undefined) pending(self, "systemd-analyze is missing; apt-get install systemd");
+    return { status, stdout, stderr };
+  };
+
+  for (const [unit, dropIn, exposure] of [
+    ["pvbus-host.service", undefined, 1.2],
+    ["pvbus-host.service", "user", 0.4],
+    ["pvbus-host.service", "jitless", 1.2],
+    ["pvbus-kvpd.service", undefined, 1.3],
+  ] as const) {
+    const title = dropIn === undefined ? unit : `${unit} with the drop-in "${dropIn}"`;
+    const text = (): string =>
+      dropIn === undefined ? "" : (serviceDropIns(ROOT)[dropIn] ?? "no such drop-in");
+
+    it(`systemd takes ${title} as it is`, function () {
+      const { status, stderr } = analyse(this, ["verify", "--man=no"], unit, text());
       expect([stderr, status]).to.deep.equal(["", 0]);
+    });
+
+    it(`systemd gives ${title} an exposure of ${exposure} or less`, function () {
+      const { stdout, stderr } = analyse(this, ["security", "--offline=true", "--no-pager"], unit, text());
+      const said = /^→ Overall exposure level for \S+: (\d+\.\d)/m.exec(stdout)?.[1];
+      expect(said, stderr).to.be.a("string");
+      const open = stdout.split("\n").filter((line) => line.startsWith("✗"));
+      expect(Number(said), open.join("\n")).to.be.at.most(exposure);
     });
   }
 
-  it("the udev rule starts that unit and no other", () => {
-    const rule = readFileSync(file("systemd/61-pvbus-kvpd.rules"), "utf8");
-    expect(rule).to.match(
-      /^KERNEL=="vmbus\/hv_kvp", TAG\+="systemd", ENV\{SYSTEMD_WANTS\}="pvbus-kvpd.service"$/m,
-    );
+  it("documents the drop-ins that are tried here and in the lab", () => {
+    expect(Object.keys(serviceDropIns(ROOT))).to.deep.equal(["user", "jitless"]);
+  });
+
+  it("the drop-in jitless serves where no memory becomes executable", async function () {
+    const python = findPython(`${DENY}deny()`);
+    if (python === undefined)
+      return pending(this, "python3, or a kernel that denies executable memory (6.3)");
+    const options = /^Environment=NODE_OPTIONS=(.*)$/m.exec(serviceDropIns(ROOT)["jitless"] ?? "")?.[1];
+    const guest = ["--state", join(place, "state"), "--guest"];
+    const pvbus = (...args: readonly string[]) =>
+      start(
+        python,
+        ["-c", `${DENY}deny(); os.execv(sys.argv[1], sys.argv[1:])`, process.execPath].concat(
+          join(ROOT, "dist/bin/pvbus.cjs"),
+          "host",
+          args,
+        ),
+        { ...process.env, NODE_OPTIONS: options },
+      );
+    const { child, done } = pvbus("serve", ...guest, `web=unix:${join(place, "web.sock")}`);
+    try {
+      const errors = child.stderr as Readable;
+      await new Promise<void>((resolve, reject) => {
+        errors.on("data", (text: string) => text.includes('"event":"serving"') && resolve());
+        done.then(({ code, signal, stderr }) => reject(new Error(`${code ?? signal}: ${stderr}`)), reject);
+      });
+      expect((await pvbus("set", ...guest, "web", "key", "value").done).code).to.equal(0);
+      expect((await pvbus("get", ...guest, "web", "key").done).stdout).to.equal("value\n");
+    } finally {
+      child.kill();
+    }
+    expect((await done).code).to.equal(0);
+  });
+
+  it("the udev rule starts that unit and no other, and gives nobody the device", () => {
+    const lines = readFileSync(file("systemd/61-pvbus-kvpd.rules"), "utf8")
+      .split("\n")
+      .filter((line) => line !== "" && !line.startsWith("#"));
+    expect(lines).to.deep.equal([
+      'KERNEL=="vmbus/hv_kvp", TAG+="systemd", ENV{SYSTEMD_WANTS}="pvbus-kvpd.service"',
+    ]);
+  });
+
+  it("only the rc script is a program, and only its owner may write any", () => {
+    const modes = readdirSync(file(""), { recursive: true, encoding: "utf8" })
+      .map((name) => [name, statSync(file(name))] as const)
+      .filter(([, stat]) => stat.isFile())
+      .map(([name, { mode }]) => [name, mode & 0o133]);
+    expect(Object.fromEntries(modes)).to.deep.equal({
+      "freebsd/pvbus_kvpd": 0o111,
+      "systemd/61-pvbus-kvpd.rules": 0,
+      "systemd/pvbus-host.service": 0,
+      "systemd/pvbus-kvpd.service": 0,
+    });
   });
 
   it("FreeBSD's rc script is one to a shell, and hands the flags to the daemon, not to daemon(8)", async () => {
@@ -38,7 +127,9 @@ describe("packaging", () => {
       "start",
     ]).done;
     expect([stderr, code]).to.deep.equal(["", 0]);
-    expect(stdout).to.match(/ \/usr\/local\/bin\/pvbus kvpd -n --private-pools\|\|\/dev\/hv_kvp_dev\n$/);
+    expect(stdout).to.match(
+      / \/usr\/bin\/env -i HOME=\/ PATH=\S*:\/usr\/local\/bin \/usr\/local\/bin\/pvbus kvpd -n --private-pools\|\|\/dev\/hv_kvp_dev\n$/,
+    );
   });
 
   it("both run commands that pvbus knows", async () => {
