@@ -106,6 +106,11 @@ const CLASS_OF_CODE: Readonly<Record<PvbusErrorCode, typeof PvbusError>> = {
   ERR_ABORTED: AbortedError,
 };
 
+/** Tells whether a value, from wherever it came, is one of the stable codes. */
+export function isErrorCode(value: unknown): value is PvbusErrorCode {
+  return typeof value === "string" && Object.hasOwn(CLASS_OF_CODE, value);
+}
+
 /** Creates the error of the subclass that belongs to `code`. The message says what, on what, why and what next. */
 export function pvbusError(
   code: PvbusErrorCode,

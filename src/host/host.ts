@@ -1,3 +1,5 @@
+import type { HostFiles } from "./files.js";
+
 /** Receives structured messages; every method may be called at any time and must not throw. */
 export interface Logger {
   /** Details for whoever looks for a fault. */
@@ -35,6 +37,11 @@ export interface Host {
   readonly clock: Clock;
   /** Messages. */
   readonly logger: Logger;
-  /** Gives the place of an absolute path: below the sysroot where there is one. `..` cannot leave it. */
+  /** Files, devices and sockets: the way to all of them. */
+  readonly files: HostFiles;
+  /**
+   * Gives the name of an absolute path for messages: below the sysroot where there is one. A system call takes it from
+   * {@link Host.files}, never from here: links below a sysroot may lead anywhere.
+   */
   path(absolute: string): string;
 }

@@ -1,4 +1,5 @@
 import { join, normalize, resolve } from "node:path";
+import { hostFiles } from "./files.js";
 import type { Clock, Host, Logger } from "./host.js";
 
 /** Logger that drops everything. */
@@ -38,6 +39,7 @@ export function nodeHost(options: NodeHostOptions = {}): Host {
     uid: process.geteuid?.(),
     clock: options.clock ?? { now: () => Date.now() },
     logger: options.logger ?? SILENT,
+    files: hostFiles(sysroot),
     path: (absolute) => (sysroot === undefined ? absolute : join(sysroot, normalize(join("/", absolute)))),
   };
 }

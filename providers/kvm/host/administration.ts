@@ -2,7 +2,7 @@ import { Call, type CallOptions } from "../../../src/bus/call.js";
 import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
 import { connectControl } from "./control-client.js";
 import { ADMINISTRATOR_LIMITS } from "./limits.js";
-import { controlPath, StateDirectory } from "./state-directory.js";
+import { StateDirectory } from "./state-directory.js";
 
 /** One key of a guest with its value. */
 export interface GuestEntry {
@@ -39,7 +39,7 @@ export async function openAdministration(directory: string, options?: CallOption
   let isBusy = false;
   try {
     for (;;) {
-      const remote = await connectControl(controlPath(directory), call);
+      const remote = await connectControl(directory, call);
       if (remote !== undefined) return remote;
       const state = await StateDirectory.tryOpen(directory);
       if (state !== undefined) return new LocalAdministration(state);

@@ -1,18 +1,25 @@
 import { createConnection, type Socket } from "node:net";
+import { resolve } from "node:path";
 import { Call, type CallOptions } from "../../../src/bus/call.js";
 import { pvbusError } from "../../../src/bus/errors.js";
 import { fromSystemError } from "../../../src/bus/system-error.js";
 import type { Administration, GuestEntry } from "./administration.js";
 import { decodeReport, encodeOrder, type Order, type Report } from "./control-messages.js";
-import { checkSocketPath } from "./endpoints.js";
 import { ADMINISTRATOR_LIMITS, checkKey, checkValue } from "./limits.js";
+import { checkSocketPath } from "./socket-place.js";
+import { checkOurs, controlPath } from "./state-directory.js";
 
 /** Nobody serves there: the host is not running, or was ended without having time to clean up. */
 const NOBODY: readonly unknown[] = ["ENOENT", "ECONNREFUSED"];
 
-/** Gives the administration through a running host; undefined when none runs. */
-export async function connectControl(path: string, call: Call): Promise<Administration | undefined> {
+/**
+ * Gives the administration through a running host; undefined when none runs.
+ * @throws PvbusError `ERR_PERMISSION` where somebody else could pretend to be the host of that directory
+ */
+export async function connectControl(directory: string, call: Call): Promise<Administration | undefined> {
+  const path = controlPath(directory);
   try {
+    checkOurs(resolve(directory));
     checkSocketPath(path);
     (await dial(path, call)).destroy();
     return new RemoteAdministration(path);

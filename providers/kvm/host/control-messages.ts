@@ -1,4 +1,4 @@
-import { type PvbusError, type PvbusErrorCode, pvbusError } from "../../../src/bus/errors.js";
+import { isErrorCode, type PvbusError, pvbusError } from "../../../src/bus/errors.js";
 import { decodeBase64, encodeBase64 } from "../mdata/base64.js";
 
 /*
@@ -44,24 +44,22 @@ export function encodeReport(report: Report): string {
   return encode({ error: { code, message, key } });
 }
 
-/** Reads a line of an answer; undefined for anything else. */
+/** Reads a line of an answer; undefined for anything else. An unknown code of an error is `ERR_UNAVAILABLE`. */
 export function decodeReport(line: string): Report | undefined {
   const { name, key, value, done, error } = decode(line) ?? {};
   if (typeof done === "boolean") return { done };
   if (typeof name === "string") return { name };
-  if (typeof error === "object" && error !== null) return { error: readError(error as ErrorFields) };
+  if (typeof error === "object" && error !== null)
+    return { error: readError(error as Record<string, unknown>) };
   const bytes = typeof value === "string" ? decodeBase64(value) : undefined;
   return typeof key === "string" && bytes !== undefined ? { key, value: bytes } : undefined;
 }
 
-interface ErrorFields {
-  readonly code?: PvbusErrorCode;
-  readonly message?: string;
-  readonly key?: string;
-}
-
-function readError({ code = "ERR_UNAVAILABLE", message = "", key }: ErrorFields): PvbusError {
-  return pvbusError(code, message, { key });
+/** A newer host may know codes that we do not: whatever it meant, it does not do it. */
+function readError({ code, message, key }: Readonly<Record<string, unknown>>): PvbusError {
+  const text = typeof message === "string" ? message : "the host gives no reason";
+  const details = typeof key === "string" ? { key } : {};
+  return pvbusError(isErrorCode(code) ? code : "ERR_UNAVAILABLE", text, details);
 }
 
 function encode(message: object): string {

@@ -6,6 +6,7 @@ import { LineReader } from "../mdata/line-reader.js";
 import { type Administration, LocalAdministration } from "./administration.js";
 import { decodeOrder, encodeReport, type Order, type Report } from "./control-messages.js";
 import { listen, type OpenEndpoint } from "./endpoints.js";
+import type { GuestTurns } from "./guest-turns.js";
 import { ADMINISTRATOR_LIMITS } from "./limits.js";
 import { controlPath, type StateDirectory } from "./state-directory.js";
 
@@ -14,8 +15,11 @@ const OVERHEAD_BYTES = 16 * 1024;
 /** An order that does not come to its end is given up. */
 const IDLE_MS = 60_000;
 
-/** Takes orders for the keys of all guests, at the socket in the state directory. */
-export function openControl(state: StateDirectory, logger: Logger): Promise<OpenEndpoint> {
+/**
+ * Takes orders for the keys of all guests, at the socket in the state directory.
+ * @param turns those of the administrators, all together
+ */
+export function openControl(state: StateDirectory, turns: GuestTurns, logger: Logger): Promise<OpenEndpoint> {
   const administration = new LocalAdministration(state);
   const sockets = new Set<Socket>();
   const endpoint = listen(controlPath(state.path), {
@@ -25,7 +29,7 @@ export function openControl(state: StateDirectory, logger: Logger): Promise<Open
       socket.once("error", () => socket.destroy());
       socket.setTimeout(IDLE_MS, () => socket.destroy());
       try {
-        await converse(socket, administration, logger);
+        await converse(socket, { administration, turns, logger });
       } catch (error) {
         logger.debug("an order was given up", { reason: (error as Error).message });
         socket.destroy();
@@ -41,7 +45,13 @@ export function openControl(state: StateDirectory, logger: Logger): Promise<Open
   }));
 }
 
-async function converse(socket: Socket, administration: Administration, logger: Logger): Promise<void> {
+interface Desk {
+  readonly administration: Administration;
+  readonly turns: GuestTurns;
+  readonly logger: Logger;
+}
+
+async function converse(socket: Socket, { administration, turns, logger }: Desk): Promise<void> {
   const line = await firstLine(socket);
   // Whoever only looks whether a host runs sends nothing.
   if (line === undefined) return;
@@ -49,7 +59,10 @@ async function converse(socket: Socket, administration: Administration, logger: 
   try {
     if (order === undefined)
       throw pvbusError("ERR_PROTOCOL", "the host does not know this order; update both");
-    for await (const report of carryOut(order, administration)) await send(socket, report);
+    for await (const report of carryOut(order, administration)) {
+      await send(socket, report);
+      await turns.next();
+    }
   } catch (error) {
     if (!PvbusError.is(error)) logger.error("an order failed", { reason: (error as Error).message });
     const known = PvbusError.is(error)

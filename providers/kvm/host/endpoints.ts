@@ -1,8 +1,10 @@
-import { chmod, chown, lstat, unlink } from "node:fs/promises";
-import { createConnection, createServer, type Server, type Socket } from "node:net";
+import { createConnection, createServer, type Socket } from "node:net";
 import { onAbort, pause } from "../../../src/bus/abort.js";
-import { pvbusError } from "../../../src/bus/errors.js";
-import { fromSystemError, isSystemError } from "../../../src/bus/system-error.js";
+import { PvbusError } from "../../../src/bus/errors.js";
+import type { Held } from "../../../src/host/tree.js";
+import { checkSocketPath, holdSocket, listenAt, type SocketOwner } from "./socket-place.js";
+
+export type { SocketOwner } from "./socket-place.js";
 
 /** How Firecracker and Cloud Hypervisor map a guest's vsock: its connections to the host's port arrive at `PATH_PORT`. */
 export interface VsockMapping {
@@ -33,14 +35,6 @@ export interface ConnectEndpoint {
 /** Where one guest is met. */
 export type Endpoint = ListenEndpoint | ConnectEndpoint;
 
-/** Whose a listening socket becomes: the user that the hypervisor runs as. */
-export interface SocketOwner {
-  /** User id. */
-  readonly uid: number;
-  /** Group id. */
-  readonly gid: number;
-}
-
 /** An endpoint in service. */
 export interface OpenEndpoint {
   /** Ends it; connections that it gave stay. */
@@ -57,8 +51,6 @@ export interface EndpointEvents {
   readonly owner?: SocketOwner | undefined;
 }
 
-/** Longest path of a UNIX socket, without the NUL: sun_path of Linux has 108 bytes, the BSDs' 104. */
-const MAX_PATH_BYTES = process.platform === "linux" ? 107 : 103;
 const FIRST_WAIT_MS = 50;
 const LONGEST_WAIT_MS = 1_000;
 /** A connection that lasted so long counts as a good one: the next attempt follows at once. */
@@ -98,14 +90,6 @@ function checked(endpoint: Endpoint): Endpoint {
   return endpoint;
 }
 
-/** Checks that the system takes a socket's path, which longer ones would be cut for. @throws TypeError */
-export function checkSocketPath(path: string): void {
-  const bytes = Buffer.byteLength(path);
-  if (bytes <= MAX_PATH_BYTES) return;
-  const why = `has ${bytes} bytes; the system takes ${MAX_PATH_BYTES}: choose a shorter one`;
-  throw new TypeError(`the socket path ${path} ${why}`);
-}
-
 /** Opens an endpoint. @throws PvbusError `ERR_BUSY` when another program serves there, `ERR_PERMISSION`, `ERR_UNAVAILABLE` */
 export function openEndpoint(endpoint: Endpoint, events: EndpointEvents): Promise<OpenEndpoint> {
   return endpoint.kind === "listen"
@@ -118,71 +102,8 @@ export async function listen(
   path: string,
   { onConnection, owner }: Pick<EndpointEvents, "onConnection" | "owner">,
 ): Promise<OpenEndpoint> {
-  checkSocketPath(path);
-  await removeStale(path);
   const server = createServer((socket) => void onConnection(socket));
-  await bind(server, path);
-  const close = (): Promise<void> => new Promise((resolve) => void server.close(() => resolve()));
-  try {
-    await chmod(path, 0o600);
-    if (owner !== undefined) await chown(path, owner.uid, owner.gid);
-  } catch (error) {
-    await close();
-    throw fromSystemError(error, { doing: `cannot give ${path} its owner` });
-  }
-  return { close };
-}
-
-/** Binds with a mask, so that there is no moment in which others may connect. */
-function bind(server: Server, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once("error", (error) => reject(fromSystemError(error, { doing: `cannot listen at ${path}` })));
-    server.once("listening", resolve);
-    const mask = process.umask(0o077);
-    try {
-      server.listen(path);
-    } finally {
-      process.umask(mask);
-    }
-  });
-}
-
-/** Takes away the socket of a server that is gone, and nothing else. */
-async function removeStale(path: string): Promise<void> {
-  try {
-    const found = await lstat(path);
-    if (!found.isSocket()) {
-      throw pvbusError(
-        "ERR_UNAVAILABLE",
-        `cannot listen at ${path}: it is no socket; choose another path or move it away`,
-      );
-    }
-    if (await answers(path)) {
-      throw pvbusError(
-        "ERR_BUSY",
-        `another program serves at ${path}; end it, or write connect:${path} where that is the hypervisor`,
-      );
-    }
-    await unlink(path);
-  } catch (error) {
-    if (isSystemError(error) && error.code === "ENOENT") return;
-    throw fromSystemError(error, { doing: `cannot listen at ${path}` });
-  }
-}
-
-/** Tells whether somebody accepts connections there. */
-function answers(path: string): Promise<boolean> {
-  return new Promise((resolve, reject) => {
-    const socket = createConnection(path);
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once("error", (error: NodeJS.ErrnoException) => {
-      if (error.code === "ECONNREFUSED" || error.code === "ENOENT") resolve(false);
-      else reject(error);
-    });
-  });
+  return { close: await listenAt(server, path, owner) };
 }
 
 /** Keeps one connection to a socket that a hypervisor serves; it comes and goes with the machine. */
@@ -214,23 +135,40 @@ function connect(path: string, { onConnection, onWaiting }: EndpointEvents): Ope
   };
 }
 
-/** Gives a connection, or the errno that speaks against it. */
+/** Gives a connection, or what speaks against it: an errno, a link of somebody else. */
 function dial(path: string, signal: AbortSignal): Promise<Socket | string> {
   return new Promise((resolve) => {
-    const socket = createConnection(path);
-    const abort = (): void => {
-      socket.destroy();
-      resolve("aborted");
+    let held: Held | undefined;
+    try {
+      held = holdSocket(path);
+    } catch (error) {
+      resolve(reasonOf(error));
+      return;
+    }
+    if (held === undefined) {
+      resolve("ENOENT");
+      return;
+    }
+    const socket = createConnection(held.path);
+    let forget = (): void => undefined;
+    const settle = (outcome: Socket | string): void => {
+      forget();
+      held[Symbol.dispose]();
+      resolve(outcome);
     };
-    const forget = onAbort(signal, abort);
+    forget = onAbort(signal, () => {
+      socket.destroy();
+      settle("aborted");
+    });
     socket.once("connect", () => {
-      forget();
       socket.removeAllListeners("error");
-      resolve(socket);
+      settle(socket);
     });
-    socket.once("error", (error: NodeJS.ErrnoException) => {
-      forget();
-      resolve(error.code ?? error.message);
-    });
+    socket.once("error", (error) => settle(reasonOf(error)));
   });
+}
+
+function reasonOf(error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException;
+  return PvbusError.is(error) ? message : (code ?? message);
 }

@@ -3,6 +3,7 @@ import { type Endpoint, type OpenEndpoint, openEndpoint, type SocketOwner } from
 import type { GuestLog } from "./guest-log.js";
 import { GuestSession, type SessionReports } from "./guest-session.js";
 import type { GuestState } from "./guest-state.js";
+import type { GuestTurns } from "./guest-turns.js";
 import type { Namespaces } from "./namespaces.js";
 
 /** What one guest's service works with. */
@@ -11,6 +12,8 @@ export interface GuestServiceParts {
   readonly state: GuestState;
   /** What it may change. */
   readonly namespaces: Namespaces;
+  /** Its share of the host's time. */
+  readonly turns: GuestTurns;
   /** Where it is met. */
   readonly endpoints: readonly Endpoint[];
   /** Whose its listening sockets become. */
@@ -74,14 +77,14 @@ export class GuestService {
   }
 
   async #converse(socket: Socket, path: string): Promise<void> {
-    const { state, namespaces, log } = this.#parts;
+    const { state, namespaces, turns, log } = this.#parts;
     const { maxConnections } = state.limits;
     if (this.#isClosed || this.#sessions.size >= maxConnections) {
       if (!this.#isClosed) log.warn("connection refused: the guest has too many", { limit: maxConnections });
       socket.destroy();
       return;
     }
-    const session = new GuestSession(socket, { state, namespaces }, this.#reports);
+    const session = new GuestSession(socket, { state, namespaces, turns }, this.#reports);
     this.#sessions.add(session);
     log.info("guest connected", { path });
     await session.ended;

@@ -1,12 +1,13 @@
 import type { Duplex } from "node:stream";
-import { fairTurn } from "../../../src/bus/turn.js";
 import { type Answer, encodeAnswer } from "../mdata/answer.js";
 import { base64Length } from "../mdata/base64.js";
 import { decodeFrame, decodeFrameHead, isFrame } from "../mdata/frame.js";
 import { type Line, LineReader } from "../mdata/line-reader.js";
+import { decodeRequestInSteps } from "../mdata/request.js";
 import type { StateChange } from "./guest-state.js";
+import type { GuestTurns } from "./guest-turns.js";
 import type { GuestLimits } from "./limits.js";
-import { answerFrame, answerLine, failure, type Served } from "./requests.js";
+import { answerFrame, answerLine, failure, isOurs, type Reply, type Served } from "./requests.js";
 
 /** What a session reports beside its answers. */
 export interface SessionReports {
@@ -33,19 +34,28 @@ export class GuestSession {
   readonly #stream: Duplex;
   readonly #served: Served;
   readonly #limits: GuestLimits;
+  readonly #turns: GuestTurns;
   readonly #reports: SessionReports;
   readonly #reader: LineReader;
   readonly #watches = new Map<string, string>();
   readonly #changes = new Map<string, StateChange>();
   readonly #stopListening: () => void;
   #flushing = false;
+  /** An answer is going out in parts: nothing may come between them. */
+  #sending = false;
   #ended = false;
   #wake = (): void => undefined;
   /** Resolves when the connection is over. */
   readonly ended: Promise<void>;
 
-  constructor(stream: Duplex, served: Omit<Served, "watches">, reports: SessionReports) {
+  /** @param turns those of the guest, all its connections together */
+  constructor(
+    stream: Duplex,
+    served: Omit<Served, "watches"> & { readonly turns: GuestTurns },
+    reports: SessionReports,
+  ) {
     this.#stream = stream;
+    this.#turns = served.turns;
     this.#limits = served.state.limits;
     this.#reports = reports;
     this.#reader = new LineReader(longestLine(this.#limits));
@@ -89,26 +99,50 @@ export class GuestSession {
 
   async #serve(chunk: Buffer): Promise<void> {
     this.#reader.push(chunk);
-    for (let line = this.#reader.next(); line !== undefined && !this.#ended; line = this.#reader.next()) {
-      const answer = this.#answer(line);
-      const bytes = answer instanceof Promise ? await answer : answer;
-      if (bytes !== undefined && !this.#ended && !this.#stream.write(bytes)) await this.#drained();
-      await fairTurn();
+    for (;;) {
+      await this.#turns.next();
+      const line = this.#ended ? undefined : this.#reader.next();
+      if (line === undefined) break;
+      const reply = await this.#answer(line);
+      if (reply !== undefined) await this.#send(reply);
     }
     if (!this.#ended) this.#stream.resume();
   }
 
-  #answer(line: Line): Buffer | string | undefined | Promise<Buffer> {
+  async #answer(line: Line): Promise<Reply | undefined> {
     if (this.#reader.isTooLong(line)) return this.#tooLong(line);
-    if (isFrame(line.bytes)) {
-      const frame = decodeFrame(line.bytes);
-      if (frame === undefined) this.#reports.onBroken();
-      return frame && answerFrame(this.#served, frame, this.#reports.onFault);
-    }
+    if (isFrame(line.bytes)) return this.#answerFrame(line.bytes);
     const text = line.bytes.toString("utf8");
     // A new client begins so on a stream that an older one left: it must not hear of the other's watches.
     if (text.trim() === "" || text.startsWith("NEGOTIATE")) this.#forgetWatches();
     return answerLine(this.#served.state, text);
+  }
+
+  async #answerFrame(line: Buffer): Promise<Reply | undefined> {
+    const frame = decodeFrame(line);
+    if (frame === undefined) this.#reports.onBroken();
+    if (frame === undefined || isOurs(frame)) return undefined;
+    const steps = decodeRequestInSteps(frame);
+    for (;;) {
+      const { done, value } = steps.next();
+      if (done === true) return answerFrame(this.#served, frame, value, this.#reports.onFault);
+      await this.#turns.next();
+    }
+  }
+
+  async #send(reply: Reply): Promise<void> {
+    if (typeof reply === "string" || Buffer.isBuffer(reply)) {
+      if (!this.#ended && !this.#stream.write(reply)) await this.#drained();
+      return;
+    }
+    this.#sending = true;
+    for (const part of reply) {
+      if (this.#ended) return;
+      if (part !== undefined && !this.#stream.write(part)) await this.#drained();
+      await this.#turns.next();
+    }
+    this.#sending = false;
+    this.#flushLater();
   }
 
   #tooLong({ bytes, length }: Line): Buffer | string | undefined {
@@ -147,19 +181,19 @@ export class GuestSession {
 
   /** Changes of one turn go out together, behind the answers of that turn; several of one key are told once. */
   #flushLater(): void {
-    if (this.#flushing || this.#changes.size === 0) return;
+    if (this.#flushing || this.#sending || this.#changes.size === 0) return;
     this.#flushing = true;
     setImmediate(() => void this.#flush());
   }
 
   async #flush(): Promise<void> {
     for (const [key, { operation, revision }] of this.#changes) {
-      if (this.#ended || this.#stream.writableNeedDrain) break;
+      if (this.#ended || this.#sending || this.#stream.writableNeedDrain) break;
       this.#changes.delete(key);
       const event: Answer = { kind: "event", event: { key, op: operation, rev: revision } };
       for (const [id, prefix] of this.#watches)
         if (key.startsWith(prefix)) this.#stream.write(encodeAnswer(id, event));
-      await fairTurn();
+      await this.#turns.next();
     }
     this.#flushing = false;
     // What came while the last of them waited for its turn.

@@ -1,6 +1,7 @@
 import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
+import { type KeyPortions, KeyTable } from "./key-table.js";
 import { checkKey, checkValue, type GuestLimits } from "./limits.js";
-import { recordBytes } from "./log-codec.js";
+import { MAX_REVISION, recordBytes } from "./log-codec.js";
 import { type Change, LogFile } from "./log-file.js";
 
 /** A change that is on the disk, as watchers hear of it. */
@@ -16,8 +17,11 @@ export interface StateChange {
 /** Hears of every change right after it is on the disk; must not throw. */
 export type StateListener = (change: StateChange) => void;
 
-interface Held {
+/** What a key holds. */
+export interface Held {
+  /** The value's bytes. */
   readonly value: Uint8Array;
+  /** Number of the change that brought it. */
   readonly revision: number;
 }
 
@@ -31,7 +35,7 @@ interface Pending {
   readonly reject: (error: unknown) => void;
 }
 
-/** One batch grows no longer than this, so that encoding it never stops the other guests for long. */
+/** One batch grows no longer than this: whoever waits for the disk does not wait for a mass of others' writes. */
 const MAX_BATCH_BYTES = 4 * 1024 * 1024;
 /** The log may hold twice what is alive and this much more before it is rewritten. */
 const SPARE_LOG_BYTES = 64 * 1024;
@@ -43,8 +47,10 @@ const SPARE_LOG_BYTES = 64 * 1024;
 export class GuestState {
   /** What this guest may store. */
   limits: GuestLimits;
+  /** Asked before each step of a long work; whoever serves several guests sees to their turns with it. */
+  turn: () => Promise<void> | undefined = () => undefined;
   readonly #log: LogFile;
-  readonly #keys = new Map<string, Held>();
+  readonly #keys = new KeyTable<Held>();
   readonly #listeners = new Set<StateListener>();
   #queue: Pending[] = [];
   #writing: Promise<void> | undefined;
@@ -71,8 +77,10 @@ export class GuestState {
     for (const { operation, key, value, revision: at } of records)
       state.#apply(key, operation === "put" ? value : undefined, at);
     // The values were views of the whole file: overwritten ones would stay in memory with them.
-    for (const [key, { value, revision: at }] of state.#keys)
-      state.#keys.set(key, { value: Uint8Array.from(value), revision: at });
+    for (const { key, value } of state.#keys.portions().flat())
+      state.#keys.set(key, { ...value, value: Uint8Array.from(value.value) });
+    // A rewritten file has its records in the order of the keys.
+    state.#revision = revision;
     return state;
   }
 
@@ -91,15 +99,20 @@ export class GuestState {
     return this.#keys.get(key)?.value;
   }
 
-  /** Gives the keys, sorted, with their values. */
-  entries(prefix = ""): { readonly key: string; readonly value: Uint8Array }[] {
-    const found = [...this.#keys].filter(([key]) => key.startsWith(prefix));
-    return found.map(([key, { value }]) => ({ key, value })).sort((a, b) => (a.key < b.key ? -1 : 1));
+  /** Yields the keys, sorted, with their values, as they are at the first step. */
+  *entries(prefix = ""): Generator<{ readonly key: string; readonly value: Uint8Array }, void, undefined> {
+    for (const portion of this.#keys.portions())
+      for (const { key, value } of portion) if (key.startsWith(prefix)) yield { key, value: value.value };
   }
 
   /** Gives the keys, sorted. */
   keys(prefix = ""): string[] {
-    return [...this.#keys.keys()].filter((key) => key.startsWith(prefix)).sort();
+    return Array.from(this.entries(prefix), ({ key }) => key);
+  }
+
+  /** Gives all keys as they are now, sorted, in portions that make a short step each. */
+  portions(): KeyPortions<Held> {
+    return this.#keys.portions();
   }
 
   /**
@@ -174,6 +187,7 @@ export class GuestState {
       const refused = staged.take(key, value, limits);
       if (refused === "absent") pending.resolve(false);
       else if (refused !== undefined) pending.reject(refused);
+      else if (revision >= MAX_REVISION) pending.reject(usedUp(key));
       else {
         revision++;
         const operation = value === undefined ? "delete" : "put";
@@ -183,7 +197,7 @@ export class GuestState {
     if (changes.length === 0) return;
     try {
       await this.#compactIfDue();
-      await this.#log.append(changes);
+      await this.#log.append(changes, this.turn);
     } catch (error) {
       for (const { reject, key } of changes) reject(forKey(error, key));
       return;
@@ -197,9 +211,8 @@ export class GuestState {
 
   async #compactIfDue(): Promise<void> {
     if (!this.#log.suspect && this.#log.bytes <= 2 * this.#logged + SPARE_LOG_BYTES) return;
-    const live = [...this.#keys].map(([key, held]) => ({ key, operation: "put" as const, ...held }));
     try {
-      await this.#log.rewrite(live, this.#revision);
+      await this.#log.rewrite(liveOf(this.#keys.portions()), this.#revision);
     } catch (error) {
       // A file that is only long still takes more: on a full disk a delete must not fail for want of room to tidy up.
       if (this.#log.suspect) throw error;
@@ -224,12 +237,12 @@ export class GuestState {
 
 /** What the keys will be when the changes before have been written: quotas and deletes look at that. */
 class Staging {
-  readonly #keys: ReadonlyMap<string, Held>;
+  readonly #keys: KeyTable<Held>;
   readonly #changed = new Map<string, Uint8Array | undefined>();
   #used: number;
   #count: number;
 
-  constructor(keys: ReadonlyMap<string, Held>, used: number) {
+  constructor(keys: KeyTable<Held>, used: number) {
     this.#keys = keys;
     this.#used = used;
     this.#count = keys.size;
@@ -253,6 +266,17 @@ class Staging {
     this.#count = count;
     return undefined;
   }
+}
+
+function* liveOf(portions: KeyPortions<Held>): Generator<Change> {
+  for (const portion of portions)
+    for (const { key, value: held } of portion) yield { key, operation: "put", ...held };
+}
+
+/** Nobody writes that often: the file says so. */
+function usedUp(key: string): PvbusError {
+  const message = `cannot store "${key}": the numbers of its log's changes are used up; begin a new log with these keys`;
+  return pvbusError("ERR_NO_SPACE", message, { key });
 }
 
 function full(key: string, why: string): PvbusError {

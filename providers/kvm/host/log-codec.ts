@@ -19,6 +19,9 @@ import { crc32 } from "node:zlib";
  * one before is on the disk. The mark is unknown to guests, so no value can look like a record.
  */
 
+/** Highest revision and batch number: records have 48 bits for each. */
+export const MAX_REVISION = 2 ** 48 - 1;
+
 /** What a record does. */
 export type LogOperation = "put" | "delete";
 
@@ -43,10 +46,10 @@ export interface LogContents {
   /** Bytes from the start that are whole records. */
   readonly goodBytes: number;
   /**
-   * Behind the good bytes: nothing; the remains of a write that never ended, which nobody was told of; or records that are
-   * known to have been on the disk, so that the file was damaged later.
+   * Behind the good bytes: nothing; the remains of a write that never ended, which nobody was told of; records that are
+   * known to have been on the disk, so that the file was damaged later; or a whole record that no host of ours wrote there.
    */
-  readonly tail: "none" | "unfinished" | "damaged";
+  readonly tail: "none" | "unfinished" | "damaged" | "foreign";
 }
 
 const MAGIC = Buffer.from("pvbuslog");
@@ -81,16 +84,14 @@ export function encodeHeader({ mark, revision, length }: LogHeader): Buffer {
   return header;
 }
 
-/** Gives the header of a log; undefined when the bytes do not begin with one of this version. */
+/** Gives the header of a log; undefined when the bytes do not begin with one of this version whose figures can be. */
 export function decodeHeader(bytes: Buffer): LogHeader | undefined {
   if (bytes.length < HEADER_BYTES || !bytes.subarray(0, 8).equals(MAGIC)) return undefined;
   if (bytes.readUInt32LE(8) !== VERSION) return undefined;
   if (bytes.readUInt32LE(36) !== crc32(bytes.subarray(0, 36))) return undefined;
-  return {
-    mark: Buffer.from(bytes.subarray(12, 20)),
-    revision: Number(bytes.readBigUInt64LE(20)),
-    length: Number(bytes.readBigUInt64LE(28)),
-  };
+  const [revision, length] = [Number(bytes.readBigUInt64LE(20)), Number(bytes.readBigUInt64LE(28))];
+  if (revision > MAX_REVISION || length < HEADER_BYTES || length > Number.MAX_SAFE_INTEGER) return undefined;
+  return { mark: Buffer.from(bytes.subarray(12, 20)), revision, length };
 }
 
 /** Gives the bytes that a record takes. */
@@ -141,20 +142,45 @@ function recordAt(
 }
 
 /** Reads a log behind its header. The values are views of `bytes`. */
-export function decodeLog(bytes: Buffer, { mark, length }: LogHeader): LogContents {
+export function decodeLog(bytes: Buffer, header: LogHeader): LogContents {
+  const { mark, length } = header;
   const records: LogRecord[] = [];
   let offset = HEADER_BYTES;
+  let last: LogRecord | undefined;
   for (;;) {
     const found = recordAt(bytes, mark, offset);
     if (found === undefined) break;
-    records.push(found.record);
-    offset = found.end;
+    const { record, end } = found;
+    const follows = end <= length ? isRewritten(record, header) : isNext(record, last);
+    if (!follows || record.key === "") return { records, goodBytes: offset, tail: "foreign" };
+    records.push(record);
+    if (end > length) last = record;
+    offset = end;
   }
   if (offset < length) return { records, goodBytes: offset, tail: "damaged" };
   if (offset >= bytes.length) return { records, goodBytes: offset, tail: "none" };
   const lastBatch = records.at(-1)?.batch ?? 0;
   const damaged = laterBatches(bytes, mark, offset).some((batch) => batch > lastBatch + 1);
   return { records, goodBytes: offset, tail: damaged ? "damaged" : "unfinished" };
+}
+
+/** Tells whether a record is one of those with which a file was made: one write, of changes that had been before. */
+function isRewritten({ batch, revision }: LogRecord, header: LogHeader): boolean {
+  return batch === 1 && revision > 0 && revision <= header.revision;
+}
+
+/**
+ * Tells whether a record may come behind another one, or as the first one behind those with which the file was made: there the
+ * revision may be lower than the header's, which earlier versions forgot when they opened a file.
+ */
+function isNext({ batch, revision }: LogRecord, last: LogRecord | undefined): boolean {
+  const before = last?.batch ?? 1;
+  return (
+    (batch === before || batch === before + 1) &&
+    batch > 1 &&
+    batch < MAX_REVISION &&
+    revision > (last?.revision ?? 0)
+  );
 }
 
 /** Gives the batch numbers of the whole records that lie somewhere behind a broken one. */

@@ -68,6 +68,7 @@ export class LogFile {
     if (header === undefined) throw corrupt(path, 0, "does not begin with a header of this version");
     const { records, goodBytes, tail } = decodeLog(bytes, header);
     if (tail === "damaged") throw corrupt(path, goodBytes, "holds a record whose checksum is wrong");
+    if (tail === "foreign") throw corrupt(path, goodBytes, "holds a record whose numbers are wrong");
     const file = await open(path, constants.O_RDWR | constants.O_NOFOLLOW);
     try {
       if (tail === "unfinished") {
@@ -97,10 +98,21 @@ export class LogFile {
     return this.#suspect;
   }
 
-  /** Puts changes at the end, all in one write. @throws PvbusError `ERR_NO_SPACE`, `ERR_UNAVAILABLE` */
-  async append(changes: readonly Change[]): Promise<void> {
+  /**
+   * Puts changes at the end, all in one write.
+   * @param turn asked before each of them is encoded
+   * @throws PvbusError `ERR_NO_SPACE`, `ERR_UNAVAILABLE`
+   */
+  async append(
+    changes: readonly Change[],
+    turn: () => Promise<void> | undefined = () => undefined,
+  ): Promise<void> {
     const batch = this.#batch + 1;
-    const parts = changes.map((change) => encodeRecord(this.#mark, { ...change, batch }));
+    const parts: Buffer[] = [];
+    for (const change of changes) {
+      await turn();
+      parts.push(encodeRecord(this.#mark, { ...change, batch }));
+    }
     try {
       await writeAll(this.#file, parts, this.#bytes);
       await this.#file.datasync();
@@ -199,14 +211,17 @@ function* chunks(live: Iterable<Change>, mark: Uint8Array): Generator<Buffer[]> 
 
 /** Writes buffers one behind the other, however many calls it takes; gives their length. */
 async function writeAll(file: FileHandle, parts: readonly Uint8Array[], position: number): Promise<number> {
-  let at = position;
-  const bytes = parts.length === 1 ? (parts[0] as Uint8Array) : Buffer.concat(parts);
-  for (let done = 0; done < bytes.length; ) {
-    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, at);
+  let length = 0;
+  for (const part of parts) length += part.length;
+  let { bytesWritten: done } = await file.writev(parts as Uint8Array[], position);
+  if (done === length) return length;
+  // Rare, and small or on a disk that is full.
+  const bytes = Buffer.concat(parts);
+  while (done < length) {
+    const { bytesWritten } = await file.write(bytes, done, length - done, position + done);
     done += bytesWritten;
-    at += bytesWritten;
   }
-  return bytes.length;
+  return length;
 }
 
 /** Brings a file's new name to the disk, which its directory holds. */

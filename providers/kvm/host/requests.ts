@@ -1,8 +1,10 @@
 import { PvbusError } from "../../../src/bus/errors.js";
 import { type Answer, encodeAnswer, encodeCapabilities } from "../mdata/answer.js";
 import type { Frame } from "../mdata/frame.js";
+import { type AnswerParts, longAnswer, longPlainAnswer } from "../mdata/long-answer.js";
 import { encodePlainValue, INVALID_COMMAND, VERSION_2 } from "../mdata/plain.js";
-import { decodeRequest, type Request } from "../mdata/request.js";
+import type { Request } from "../mdata/request.js";
+import { portionsOf, STEP_BYTES } from "../mdata/steps.js";
 import type { GuestState } from "./guest-state.js";
 import { checkKeyLength } from "./limits.js";
 import { checkWritable, HOST_NAMESPACE, type Namespaces } from "./namespaces.js";
@@ -32,19 +34,25 @@ const OUR_LINES = ["SUCCESS", "NOTFOUND", "FAILURE", INVALID_COMMAND, VERSION_2,
 const OK: Answer = { kind: "success", value: Buffer.from("OK") };
 const MISSING: Answer = { kind: "missing" };
 
+/** What goes out for a request: at once, or in parts of which each is a short step. */
+export type Reply = Buffer | string | AnswerParts;
+
+/** Tells whether a frame says what only hosts say: it is no request, and gets no answer. */
+export function isOurs({ word }: Frame): boolean {
+  return OUR_FRAMES.includes(word);
+}
+
 /**
- * Serves a frame. Every failure becomes an answer: the reference server's words where it has some, else the stable code and the
- * message. Undefined for what is no request but our own words come back.
+ * Serves the request of a frame. Every failure becomes an answer: the reference server's words where it has some, else the stable
+ * code and the message.
  * @param onFault hears of a failure that is the host's own
  */
 export function answerFrame(
   served: Served,
-  frame: Frame,
+  { id, word }: Frame,
+  request: Request | "unknown" | "invalid",
   onFault: (error: unknown) => void,
-): Buffer | Promise<Buffer> | undefined {
-  const { id, word } = frame;
-  if (OUR_FRAMES.includes(word)) return undefined;
-  const request = decodeRequest(frame);
+): Reply | Promise<Reply> {
   if (request === "unknown") return encodeAnswer(id, failure(`Unknown command ${word}`));
   if (request === "invalid") return encodeAnswer(id, failure(`Invalid ${word} Request`));
   const refuse = (error: unknown): Buffer => {
@@ -53,9 +61,11 @@ export function answerFrame(
     return encodeAnswer(id, failure(wordsFor(error)));
   };
   try {
+    if (request.command === "KEYS") return longAnswer(id, listing(served.state));
     const answer = serve(served, id, request);
-    if (!(answer instanceof Promise)) return encodeAnswer(id, answer);
-    return answer.then((late) => encodeAnswer(id, late), refuse);
+    if (answer instanceof Promise) return answer.then((late) => encodeAnswer(id, late), refuse);
+    const isLong = answer.kind === "success" && answer.value.length > STEP_BYTES;
+    return isLong ? longAnswer(id, portionsOf(answer.value)) : encodeAnswer(id, answer);
   } catch (error) {
     return refuse(error);
   }
@@ -64,13 +74,11 @@ export function answerFrame(
 function serve(
   { state, namespaces, watches }: Served,
   id: string,
-  request: Request,
+  request: Exclude<Request, { command: "KEYS" }>,
 ): Answer | Promise<Answer> {
   switch (request.command) {
     case "GET":
       return answerOf(state, request.key.trim());
-    case "KEYS":
-      return { kind: "success", value: listing(state) };
     case "PUT":
       checkWritable(request.key, namespaces);
       return state.put(request.key, request.value).then(() => OK);
@@ -89,15 +97,20 @@ function serve(
   }
 }
 
-/** Serves a line of the first version of the protocol, which reads and lists only; undefined as for {@link answerFrame}. */
-export function answerLine(state: GuestState, line: string): string | Buffer | undefined {
+/**
+ * Serves a line of the first version of the protocol, which reads and lists only; undefined for what is no request but our own words
+ * come back.
+ */
+export function answerLine(state: GuestState, line: string): Reply | undefined {
   if (OUR_LINES.includes(line.trim())) return undefined;
   const [, command, argument] = /^(\S*)\s*(.*)$/s.exec(line.trim()) as unknown as [string, string, string];
   if (command === "GET" && argument !== "") {
     const answer = answerOf(state, argument);
-    return answer.kind === "success" ? encodePlainValue(answer.value) : "NOTFOUND\n";
+    if (answer.kind !== "success") return "NOTFOUND\n";
+    const { value } = answer;
+    return value.length > STEP_BYTES ? longPlainAnswer(portionsOf(value)) : encodePlainValue(value);
   }
-  if (command === "KEYS") return encodePlainValue(listing(state));
+  if (command === "KEYS") return longPlainAnswer(listing(state));
   if (command === "NEGOTIATE" && argument === "V2") return `${VERSION_2}\n`;
   const lacksArgument = ["", "GET", "NEGOTIATE"].includes(command) && argument === "";
   return lacksArgument ? `${INVALID_COMMAND}\n` : "FAILURE\n";
@@ -113,10 +126,18 @@ function answerOf(state: GuestState, key: string): Answer {
   return value === undefined ? MISSING : { kind: "success", value };
 }
 
-/** The host's own facts are read by name; existing servers never list them. */
-function listing(state: GuestState): Buffer {
-  const keys = state.keys().filter((key) => !key.startsWith(HOST_NAMESPACE));
-  return Buffer.from(keys.join("\n"));
+/**
+ * Yields the names of the keys as they are at the first step, one a line, in portions of one step each. The host's own facts are read
+ * by name; existing servers never list them.
+ */
+function* listing(state: GuestState): Generator<Uint8Array, void, undefined> {
+  let front = "";
+  for (const portion of state.portions()) {
+    const names = portion.map(({ key }) => key).filter((key) => !key.startsWith(HOST_NAMESPACE));
+    if (names.length === 0) continue;
+    yield Buffer.from(front + names.join("\n"));
+    front = "\n";
+  }
 }
 
 function capabilities({ limits }: GuestState): Buffer {

@@ -1,9 +1,11 @@
 import { pvbusError } from "../../../src/bus/errors.js";
+import { Turns } from "../../../src/bus/turn.js";
 import type { Clock, Logger } from "../../../src/host/host.js";
 import { openControl } from "./control-server.js";
 import type { Endpoint, OpenEndpoint, SocketOwner } from "./endpoints.js";
 import { GuestLog } from "./guest-log.js";
 import { GuestService } from "./guest-service.js";
+import { GuestTurns } from "./guest-turns.js";
 import { completeLimits, type GuestLimits } from "./limits.js";
 import { DEFAULT_NAMESPACES, type Namespaces } from "./namespaces.js";
 import { StateDirectory } from "./state-directory.js";
@@ -38,6 +40,9 @@ export interface MetadataHostOptions {
   readonly clock?: Clock | undefined;
 }
 
+/** Short turns: what one guest waits for another is a slice, what it waits for all of them is no more than these together. */
+const TURNS = { budgetMs: 1, sliceMs: 0.5 };
+
 const SILENT: Logger = { debug: nothing, info: nothing, warn: nothing, error: nothing };
 
 function nothing(): undefined {
@@ -53,11 +58,18 @@ export class MetadataHost {
   readonly #options: MetadataHostOptions;
   readonly #guests = new Map<string, Promise<GuestService>>();
   readonly #open = new Set<GuestService>();
+  readonly #turns: Turns;
   readonly #control: OpenEndpoint;
   #closed: Promise<void> | undefined;
 
-  private constructor(state: StateDirectory, control: OpenEndpoint, options: MetadataHostOptions) {
+  private constructor(
+    state: StateDirectory,
+    turns: Turns,
+    control: OpenEndpoint,
+    options: MetadataHostOptions,
+  ) {
     this.#state = state;
+    this.#turns = turns;
     this.#control = control;
     this.#options = options;
   }
@@ -77,7 +89,8 @@ export class MetadataHost {
         `another process works in the state directory ${directory}; a host runs there already, or wait and try again`,
       );
     }
-    const host = new MetadataHost(state, await controlOf(state, options), options);
+    const turns = new Turns(TURNS);
+    const host = new MetadataHost(state, turns, await controlOf(state, turns, options), options);
     try {
       for (const guest of guests) await host.add(guest);
       return host;
@@ -150,9 +163,12 @@ export class MetadataHost {
     const { limits, namespaces, logger = SILENT, clock = Date } = this.#options;
     const complete = completeLimits({ ...limits, ...own.limits });
     const state = await this.#state.guest(name, { create: true });
+    const turns = new GuestTurns(this.#turns);
     state.limits = complete;
+    state.turn = () => turns.next();
     return GuestService.open({
       state,
+      turns,
       namespaces: own.namespaces ?? namespaces ?? DEFAULT_NAMESPACES,
       endpoints,
       socketOwner,
@@ -163,10 +179,11 @@ export class MetadataHost {
 
 async function controlOf(
   state: StateDirectory,
+  turns: Turns,
   { logger = SILENT }: MetadataHostOptions,
 ): Promise<OpenEndpoint> {
   try {
-    return await openControl(state, logger);
+    return await openControl(state, new GuestTurns(turns), logger);
   } catch (error) {
     await state.close();
     throw error;

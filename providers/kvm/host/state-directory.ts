@@ -1,8 +1,9 @@
-import { constants } from "node:fs";
-import { type FileHandle, mkdir, open, readdir, stat } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { constants, mkdirSync } from "node:fs";
+import { type FileHandle, lstat, open, readdir } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
 import { pvbusError } from "../../../src/bus/errors.js";
 import { fromSystemError, isSystemError } from "../../../src/bus/system-error.js";
+import { foreignHandOn, ourselves } from "../../../src/host/ownership.js";
 import { type FileLock, tryLockFile } from "../../../src/native/file-lock.js";
 import { GuestState } from "./guest-state.js";
 import { ADMINISTRATOR_LIMITS } from "./limits.js";
@@ -28,6 +29,36 @@ export function controlPath(directory: string): string {
 }
 
 /**
+ * Checks that nobody but root and this process's user can change a directory of keys, or put another in its place: all that is done
+ * there goes by names, and is safe for that reason alone.
+ * @throws PvbusError `ERR_PERMISSION`; the system's error when it is not there
+ */
+export function checkOurs(path: string): void {
+  refuseOthers(path, false);
+}
+
+/** @param sticky whether a directory will do in which all may make names, but not take ours */
+function refuseOthers(path: string, sticky: boolean): void {
+  const hand = foreignHandOn(path, { trusted: ourselves(), sticky });
+  if (hand === undefined) return;
+  const rule = "keys are kept where only root and this user can change anything";
+  const advice = `chown it, take the others' right away (chmod go-w ${hand.path}), or run as its user`;
+  throw pvbusError("ERR_PERMISSION", `${hand.path} ${hand.why}; ${rule}: ${advice}`);
+}
+
+/** Makes a directory, and those on the way to it, where there is none; nothing is made where somebody else could move it. */
+function makeOurs(path: string, sticky = false): void {
+  try {
+    refuseOthers(path, sticky);
+  } catch (error) {
+    if (!isSystemError(error) || error.code !== "ENOENT") throw error;
+    makeOurs(dirname(path), true);
+    mkdirSync(path, { mode: PRIVATE });
+    refuseOthers(path, sticky);
+  }
+}
+
+/**
  * The directory that holds the keys of all guests: `guests/NAME/log` for each, and `lock`, which whoever works in it holds.
  */
 export class StateDirectory {
@@ -46,18 +77,14 @@ export class StateDirectory {
   /**
    * Opens a state directory, making it where there is none, and keeps others out until it is closed.
    * @returns undefined while another process works in it
-   * @throws PvbusError `ERR_PERMISSION`, also where anybody else could write; `ERR_UNAVAILABLE` without native calls
+   * @throws PvbusError `ERR_PERMISSION`, also where anybody else could change it; `ERR_UNAVAILABLE` without native calls
    */
   static async tryOpen(directory: string): Promise<StateDirectory | undefined> {
     const path = resolve(directory);
     let file: FileHandle | undefined;
     try {
-      await mkdir(join(path, "guests"), { recursive: true, mode: PRIVATE });
-      if (((await stat(path)).mode & 0o022) !== 0)
-        throw pvbusError(
-          "ERR_PERMISSION",
-          `others may write in ${path}; take that right away: chmod go-w ${path}`,
-        );
+      makeOurs(path);
+      makeOurs(join(path, "guests"));
       file = await open(
         join(path, "lock"),
         constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW,
@@ -91,7 +118,7 @@ export class StateDirectory {
       const opening = this.#open(name, create);
       state = opening;
       this.#guests.set(name, opening);
-      // A failure is not for ever: the administrator may mend the file while the others are served.
+      // A failure is not for ever: the administrator may repair the file while the others are served.
       opening.catch(() => this.#guests.delete(name));
     }
     return state;
@@ -107,8 +134,15 @@ export class StateDirectory {
 
   async #open(name: string, create: boolean): Promise<GuestState> {
     const directory = join(this.path, "guests", name);
-    if (create) await makeDirectory(directory);
-    else if (!(await exists(directory))) {
+    try {
+      if (create && !(await exists(directory))) {
+        makeOurs(directory);
+        await syncDirectory(dirname(directory));
+      }
+      checkOurs(directory);
+    } catch (error) {
+      if (!isSystemError(error) || error.code !== "ENOENT")
+        throw fromSystemError(error, { doing: `cannot use ${directory}` });
       const known = (await this.guests()).join(", ") || "none";
       throw pvbusError("ERR_UNAVAILABLE", `there is no guest '${name}' in ${this.path}; guests: ${known}`);
     }
@@ -116,21 +150,12 @@ export class StateDirectory {
   }
 }
 
-async function makeDirectory(path: string): Promise<void> {
-  try {
-    await mkdir(path, { mode: PRIVATE });
-    await syncDirectory(join(path, ".."));
-  } catch (error) {
-    if (isSystemError(error) && error.code === "EEXIST") return;
-    throw fromSystemError(error, { doing: `cannot make ${path}` });
-  }
-}
-
 async function exists(path: string): Promise<boolean> {
   try {
-    return (await stat(path)).isDirectory();
+    await lstat(path);
+    return true;
   } catch (error) {
     if (isSystemError(error) && error.code === "ENOENT") return false;
-    throw fromSystemError(error, { doing: `cannot look at ${path}` });
+    throw error;
   }
 }

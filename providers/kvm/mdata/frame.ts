@@ -23,7 +23,12 @@ const BODY = /^([0-9a-fA-F]{8}) +([^ ]{1,32})(?: +|$)/;
 /** Gives a frame's bytes, line end included. @param payload text that is base64 already */
 export function encodeFrame({ id, word, payload }: Frame): Buffer {
   const body = payload === undefined ? `${id} ${word}` : `${id} ${word} ${payload}`;
-  return Buffer.from(`V2 ${body.length} ${hex(crc32(body))} ${body}\n`, "latin1");
+  return Buffer.from(`${checkedHead(body.length, crc32(body))}${body}\n`, "latin1");
+}
+
+/** Gives what stands before the body of a frame. */
+export function checkedHead(length: number, checksum: number): string {
+  return `V2 ${length} ${hex(checksum)} `;
 }
 
 /** Tells whether a line is meant to be a frame. */

@@ -1,12 +1,14 @@
-import { decodeBase64, encodeBase64 } from "./base64.js";
+import { decodeBase64, decodeBase64InSteps, encodeBase64 } from "./base64.js";
 import { encodeFrame, type Frame } from "./frame.js";
+import { finish, type Steps } from "./steps.js";
 import { payloadText, textPayload, utf8 } from "./text.js";
 
 /** What a guest asks for in version 2; `CAPS`, `WATCH` and `UNWATCH` are ours, other hosts answer them as unknown. */
 export type Request =
   | { readonly command: "GET" | "DELETE"; readonly key: string }
   | { readonly command: "PUT"; readonly key: string; readonly value: Uint8Array }
-  | { readonly command: "KEYS" | "CAPS" }
+  | { readonly command: "KEYS" }
+  | { readonly command: "CAPS" }
   /** Follow the keys with this beginning; their changes come as events with the id of this request. */
   | { readonly command: "WATCH"; readonly prefix: string }
   /** End the watch that the request of this id began. */
@@ -24,7 +26,12 @@ export function encodeRequest(id: string, request: Request): Buffer {
  * Reads a request's frame.
  * @returns `unknown` for another command, `invalid` for a known one whose payload is not as it must be
  */
-export function decodeRequest({ word, payload }: Frame): Request | "unknown" | "invalid" {
+export function decodeRequest(frame: Frame): Request | "unknown" | "invalid" {
+  return finish(decodeRequestInSteps(frame));
+}
+
+/** The same in steps: values are long. */
+export function* decodeRequestInSteps({ word, payload }: Frame): Steps<Request | "unknown" | "invalid"> {
   switch (word) {
     case "KEYS":
     case "CAPS":
@@ -35,7 +42,7 @@ export function decodeRequest({ word, payload }: Frame): Request | "unknown" | "
       return key ? { command: word, key } : "invalid";
     }
     case "PUT":
-      return decodePut(payload);
+      return yield* decodePut(payload);
     case "WATCH": {
       const prefix = payloadText(payload);
       return prefix === undefined ? "invalid" : { command: word, prefix };
@@ -66,11 +73,11 @@ function payloadOf(request: Request): string | undefined {
 }
 
 /** A PUT carries base64 of two further base64 texts with a blank between; the second may be empty. */
-function decodePut(payload: string | undefined): Request | "invalid" {
-  const inner = decodeBase64(payload ?? "");
+function* decodePut(payload: string | undefined): Steps<Request | "invalid"> {
+  const inner = yield* decodeBase64InSteps(payload ?? "");
   const at = inner?.indexOf(SPACE) ?? -1;
   if (inner === undefined || at < 1) return "invalid";
   const key = utf8(decodeBase64(inner.toString("latin1", 0, at)));
-  const value = decodeBase64(inner.toString("latin1", at + 1).trim());
+  const value = yield* decodeBase64InSteps(inner.toString("latin1", at + 1).trim());
   return key && value !== undefined ? { command: "PUT", key, value } : "invalid";
 }

@@ -25,7 +25,7 @@ describe("GuestState", () => {
     try {
       await work(state);
       return Object.fromEntries(
-        state.entries().map(({ key, value }) => [key, Buffer.from(value).toString("utf8")]),
+        Array.from(state.entries(), ({ key, value }) => [key, Buffer.from(value).toString("utf8")]),
       );
     } finally {
       await state.close();
