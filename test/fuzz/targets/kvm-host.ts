@@ -56,16 +56,18 @@ function log(input: Input): void {
   const records: Buffer[] = [];
   const made: string[] = [];
   let isSpoilt = false;
-  for (let batch = 1; batch < 32 && input.left > 0; batch++) {
-    const [key, value] = [input.field().toString("utf8"), input.field()];
+  // The first batch is that with which a file is made.
+  for (let batch = 2; batch < 32 && input.left > 0; batch++) {
+    const [key, value] = [`k${input.field().toString("utf8")}`, input.field()];
     const operation = input.pick(["put", "delete"] as const);
-    const bytes = encodeRecord(mark, { batch, revision: input.word(), operation, key, value });
+    const bytes = encodeRecord(mark, { batch, revision: batch, operation, key, value });
     if (input.below(8) === 0) {
       const at = input.word() % bytes.length;
       const before = bytes[at];
       bytes[at] = input.byte();
       isSpoilt ||= before !== bytes[at];
-    } else if (!isSpoilt) made.push(key);
+    }
+    if (!isSpoilt) made.push(key);
     records.push(bytes);
   }
   const body = Buffer.concat([...records, input.take(100)]);
