@@ -21,10 +21,11 @@ import {
   HEADER_BYTES,
   MARK_BYTES,
 } from "../../../providers/kvm/host/log-codec.js";
-import { answerFrame, answerLine } from "../../../providers/kvm/host/requests.js";
+import { answerFrame, answerLine, isOurs, type Reply } from "../../../providers/kvm/host/requests.js";
 import { decodeAnswer } from "../../../providers/kvm/mdata/answer.js";
 import { encodeBase64 } from "../../../providers/kvm/mdata/base64.js";
 import { decodeFrame } from "../../../providers/kvm/mdata/frame.js";
+import { decodeRequest } from "../../../providers/kvm/mdata/request.js";
 import { PvbusError } from "../../../src/bus/errors.js";
 import type { Input } from "../input.js";
 import { Finding, holds, same, type Target } from "../target.js";
@@ -183,6 +184,7 @@ function stateInMemory(): GuestState {
   const state = {
     limits: LIMITS,
     get: (key: string) => kept.get(key),
+    portions: () => [[...kept].map(([key, value]) => ({ key, value }))],
     keys: () => [...kept.keys()],
     put: async (key: string, value: Uint8Array) => {
       checkKey(key, LIMITS);
@@ -192,6 +194,12 @@ function stateInMemory(): GuestState {
     delete: async (key: string) => kept.delete(key),
   };
   return state as unknown as GuestState;
+}
+
+/** Gives all that goes out, whatever parts it has. */
+function whole(reply: Reply): Buffer {
+  if (typeof reply === "string" || Buffer.isBuffer(reply)) return Buffer.from(reply as string);
+  return Buffer.concat([...reply].filter((part) => part !== undefined));
 }
 
 const WORDS = ["GET", "PUT", "DELETE", "KEYS", "CAPS", "WATCH", "UNWATCH"];
@@ -216,8 +224,7 @@ async function requests(input: Input): Promise<void> {
     if (input.below(4) === 0) {
       const line = input.field().toString("utf8");
       const reply = answerLine(state, line);
-      if (reply !== undefined)
-        holds(Buffer.from(reply as string).at(-1) === 0x0a, "an answer without a line end");
+      if (reply !== undefined) holds(whole(reply).at(-1) === 0x0a, "an answer without a line end");
       continue;
     }
     const word = input.flag() ? input.pick(WORDS) : input.field().toString("latin1");
@@ -230,8 +237,8 @@ async function requests(input: Input): Promise<void> {
       word,
       payload: [payload.toString("latin1"), encodeBase64(payload), encodeBase64(Buffer.from(inner))][kind],
     };
-    const reply = await answerFrame(served, frame, fault);
-    if (reply === undefined) continue;
+    if (isOurs(frame)) continue;
+    const reply = whole(await answerFrame(served, frame, decodeRequest(frame), fault));
     const read = decodeFrame(reply.subarray(0, -1));
     same(read?.id, id, "the id of an answer");
     holds(read !== undefined && decodeAnswer(read) !== undefined, "an answer that is none");

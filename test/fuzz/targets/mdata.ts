@@ -13,6 +13,7 @@ import {
   base64Bytes,
   base64Length,
   decodeBase64,
+  decodeBase64InSteps,
   encodeBase64,
 } from "../../../providers/kvm/mdata/base64.js";
 import {
@@ -23,12 +24,19 @@ import {
   isFrame,
 } from "../../../providers/kvm/mdata/frame.js";
 import { type Line, LineReader } from "../../../providers/kvm/mdata/line-reader.js";
+import { type AnswerParts, longAnswer, longPlainAnswer } from "../../../providers/kvm/mdata/long-answer.js";
 import {
   encodePlainRequest,
   encodePlainValue,
   PlainAnswerReader,
 } from "../../../providers/kvm/mdata/plain.js";
-import { decodeRequest, encodeRequest, type Request } from "../../../providers/kvm/mdata/request.js";
+import {
+  decodeRequest,
+  decodeRequestInSteps,
+  encodeRequest,
+  type Request,
+} from "../../../providers/kvm/mdata/request.js";
+import { finish } from "../../../providers/kvm/mdata/steps.js";
 import { Call } from "../../../src/bus/call.js";
 import type { Random } from "../../support/campaign.js";
 import { type Input, pieces } from "../input.js";
@@ -71,7 +79,9 @@ function frameFrom(input: Input, words: readonly string[]): Frame {
 }
 
 function request(input: Input): void {
-  const found = decodeRequest(frameFrom(input, ["GET", "PUT", "DELETE", "KEYS", "CAPS", "WATCH", "UNWATCH"]));
+  const made = frameFrom(input, ["GET", "PUT", "DELETE", "KEYS", "CAPS", "WATCH", "UNWATCH"]);
+  const found = decodeRequest(made);
+  same(finish(decodeRequestInSteps(made)), found, "a request read in steps");
   if (typeof found === "string") return;
   const again = decodeFrame(withoutEnd(encodeRequest(ID, found)));
   same(again && decodeRequest(again), found, "a request read, written and read");
@@ -166,8 +176,26 @@ function answersOf(bytes: Buffer, maxBytes: number, choice: Random): Answer[] {
   return found;
 }
 
+/** A long value in portions of any size is the answer that it is as a whole. */
+function longAnswers(input: Input): void {
+  const choice = input.random();
+  const value = input.rest();
+  const out = (parts: AnswerParts): Buffer => Buffer.concat([...parts].filter((part) => part !== undefined));
+  same(
+    out(longAnswer(ID, pieces(value, choice))),
+    encodeAnswer(ID, { kind: "success", value }),
+    "a long answer",
+  );
+  same(out(longPlainAnswer(pieces(value, choice))), encodePlainValue(value), "a long plain answer");
+}
+
 function base64(input: Input): void {
   const bytes = input.rest();
+  same(
+    finish(decodeBase64InSteps(bytes.toString("latin1"))),
+    decodeBase64(bytes.toString("latin1")),
+    "steps",
+  );
   same(decodeBase64(encodeBase64(bytes)), bytes, "bytes to base64 and back");
   holds(encodeBase64(bytes).length === base64Length(bytes.length), "the length of base64");
   const text = bytes.toString("latin1");
@@ -233,6 +261,7 @@ export const MDATA: readonly Target[] = [
     run: plainAnswer,
     seeds: () => ["\x02\0\x01SUCCESS\n..dot\nline\n.\nNOTFOUND\n", "\x02\x01\x01.a\n.\nb"],
   },
+  { name: "mdata-long-answer", run: longAnswers, seeds: () => ["\x01.dot\n..\nend", "\0"] },
   { name: "mdata-base64", run: base64, seeds: () => ["aGVsbG8=", "====", "-_-_"] },
   {
     name: "kvm-negotiation",
