@@ -31,7 +31,9 @@ export type {
 export { HOST, PROVIDER, type Token } from "./bus/tokens.js";
 export type { SnapshotDocument } from "./detect/capture.js";
 export type { DetectedInterface, DetectionReport, Evidence, EvidenceSource } from "./detect/report.js";
+export type { FileKind, FileOpening, HostFiles } from "./host/files.js";
 export type { Clock, Host, Logger } from "./host/host.js";
 export { type NodeHostOptions, nodeHost } from "./host/node-host.js";
+export type { Held, HeldName } from "./host/tree.js";
 export { type InterfaceRequest, type OpenOptions, openPvbus } from "./open.js";
 export { captureSnapshot, type SnapshotOptions } from "./snapshot.js";

@@ -178,7 +178,9 @@ function filesBelow(root: string, walkerIn?: (root: string) => Walker): HostFile
 
 function openHeld(held: Held, absolute: string, { flags, kind }: FileOpening): number {
   // Looked at before too, since to open some devices sets them going.
-  if (![kind].flat().includes(kindOf(held.stats))) throw failure("EINVAL", `it is no ${kind}`, absolute);
+  const found = kindOf(held.stats);
+  if (typeof kind === "string" ? kind !== found : !kind.includes(found))
+    throw failure("EINVAL", `it is no ${kind}`, absolute);
   const fd = fs.openSync(held.path, (flags & ~constants.O_CREAT) | SAFE_FLAGS);
   try {
     checkOpened(held, fs.fstatSync(fd), absolute);
