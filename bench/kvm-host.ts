@@ -1,6 +1,7 @@
 /**
  * `npm run bench:kvm-host`: the host of KVM's metadata channel with 1, 100 and 1,000 guests connected over UNIX sockets, beside a
- * server that answers every line with the same bytes at once: what sockets and Node alone take.
+ * server that answers every line with the same bytes at once: what sockets and Node alone take. Then one guest beside another one that
+ * asks for thousands of keys, large values or writes without pause; `npm run bench:kvm-host -- flood` is that part alone.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -171,12 +172,71 @@ async function compare(folder: string, count: number): Promise<void> {
   row("memory: guests connected", `${connectedMiB.toFixed(1)} MiB`, `${each.toFixed(1)} KiB each`);
 }
 
-const [mode, where = "", count = "0"] = process.argv.slice(2);
-if (mode === "answer-at-once") await answerAtOnce(where, Number(count));
+const FLOOD_CONNECTIONS = 8;
+const FLOOD_KEYS = 20_000;
+const FLOODS: Readonly<Record<string, () => Buffer>> = {
+  "KEYS, 4 MiB of them": () => request({ command: "KEYS" }),
+  "GET of 4 MiB": () => request({ command: "GET", key: "large" }),
+  "PUT of 1 MiB": () => put(MIB),
+};
+
+/** A guest that asks through eight connections and reads all answers, as fast as it can; a process of its own. */
+async function flood(path: string, name: string): Promise<void> {
+  const frame = FLOODS[name]?.() ?? Buffer.alloc(0);
+  const guests = await connect(Array.from({ length: FLOOD_CONNECTIONS }, () => path));
+  console.error('"serving"');
+  for (const guest of guests) {
+    void (async () => {
+      for (;;) await guest.ask(frame);
+    })();
+  }
+}
+
+/** One guest's requests, alone and beside a flood, in turn. */
+async function beside(folder: string): Promise<void> {
+  const state = join(folder, "state-flood");
+  const [quiet, loud] = [join(folder, "quiet"), join(folder, "loud")];
+  {
+    await using administration = await openAdministration(state);
+    const names = Array.from({ length: FLOOD_KEYS }, (_, i) => `${i}`.padStart(200, "k"));
+    await Promise.all(names.map((name) => administration.set("loud", name, Buffer.from("v"))));
+    await administration.set("loud", "large", Buffer.alloc(4 * MIB, 0x61));
+    await administration.set("quiet", "hostname", Buffer.from("web-1"));
+  }
+  const config = join(folder, "flood.json");
+  const limits = { maxKeys: 100_000, maxTotalBytes: 64 * MIB };
+  const guests = {
+    quiet: { endpoints: [`unix:${quiet}`] },
+    loud: { endpoints: [`unix:${loud}`], limits },
+  };
+  writeFileSync(config, JSON.stringify({ guests }));
+  const host = await startServer([PROGRAM, "host", "serve", "--state", state, "--config", config]);
+  const neighbour = await connect([quiet]);
+  const get = request({ command: "GET", key: "hostname" });
+  await measure(neighbour, get);
+  console.log("\nGET of 5 bytes, beside another guest with 8 connections");
+  row("", "per second", "median ms", "99th ms");
+  const figure = (name: string, { perSecond, medianMs, worstMs }: Rate): void =>
+    row(name, Math.round(perSecond).toLocaleString("en"), ms(medianMs), ms(worstMs));
+  for (const name of Object.keys(FLOODS)) {
+    figure("alone", await measure(neighbour, get));
+    const child = await startServer([SCRIPT, "flood", loud, name]);
+    await measure(neighbour, get);
+    figure(name, await measure(neighbour, get));
+    await stop(child);
+  }
+  for (const { socket } of neighbour) socket.destroy();
+  await stop(host);
+}
+
+const [mode, where = "", what = ""] = process.argv.slice(2);
+if (mode === "answer-at-once") await answerAtOnce(where, Number(what));
+else if (mode === "flood" && where !== "") await flood(where, what);
 else {
   const folder = mkdtempSync(join(tmpdir(), "pvbus-bench-"));
   try {
-    for (const guests of GUESTS) await compare(folder, guests);
+    if (mode !== "flood") for (const guests of GUESTS) await compare(folder, guests);
+    await beside(folder);
   } finally {
     rmSync(folder, { recursive: true });
   }

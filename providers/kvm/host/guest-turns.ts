@@ -1,33 +1,75 @@
-import type { Turns } from "../../../src/bus/turn.js";
+import { Turns } from "../../../src/bus/turn.js";
 import { WaitingLine } from "../../../src/bus/waiting-line.js";
 
 /**
- * One guest's share of the host's time: however many connections it has, they stand in a line of their own, which has one place
- * among those of the other guests. To be asked before each step of less than a millisecond.
+ * How the host shares its time. Short: what somebody waits for who seldom asks is the rest of the present stretch.
+ */
+const SETTINGS = { budgetMs: 0.5, sliceMs: 0.25 };
+
+/**
+ * The host's time: it goes from guest to guest, to the one that has had the fewest turns of late. So who asks now and then comes
+ * before all who ask without pause, and those share evenly; however long somebody was silent, he is no more than one turn ahead.
+ */
+export class HostTurns {
+  readonly #turns: Turns;
+  readonly #waiting = new WaitingLine<GuestTurns>();
+  /** Turns that the last one had, before it was his turn: nobody who waits has had fewer. */
+  #fewest = 0;
+
+  constructor(turns = new Turns(SETTINGS)) {
+    this.#turns = turns;
+  }
+
+  /** Tells whether there is time left to work on. */
+  mayGoOn(): boolean {
+    return this.#turns.mayGoOn();
+  }
+
+  /** Has a guest wait for its turn. */
+  stand(guest: GuestTurns): void {
+    guest.had = Math.max(guest.had, this.#fewest - 1);
+    this.#waiting.push(guest);
+    this.#turns.wait(() => this.#next());
+  }
+
+  #next(): void {
+    let next: GuestTurns | undefined;
+    for (const each of this.#waiting.all()) if (next === undefined || each.had < next.had) next = each;
+    if (next === undefined) return;
+    this.#waiting.remove(next);
+    this.#fewest = Math.max(this.#fewest, next.had);
+    next.had++;
+    next.go();
+  }
+}
+
+/**
+ * One guest's share of the host's time: however many connections it has, they stand in a line of their own, and have one place among
+ * the other guests. To be asked before each step of less than a millisecond.
  */
 export class GuestTurns {
-  readonly #turns: Turns;
+  readonly #host: HostTurns;
   readonly #waiting = new WaitingLine<() => void>();
+  /** How many turns it has had, as the host counts them. */
+  had = 0;
 
-  /** @param turns those of the whole host */
-  constructor(turns: Turns) {
-    this.#turns = turns;
+  constructor(host: HostTurns) {
+    this.#host = host;
   }
 
   /** Tells when to go on. @returns undefined when there is time left; else a promise to wait for */
   next(): Promise<void> | undefined {
-    if (this.#turns.mayGoOn()) return undefined;
+    if (this.#host.mayGoOn()) return undefined;
     return new Promise((resolve) => {
       this.#waiting.push(resolve);
-      if (this.#waiting.length === 1) this.#stand();
+      if (this.#waiting.length === 1) this.#host.stand(this);
     });
   }
 
-  #stand(): void {
-    this.#turns.wait(() => {
-      const first = this.#waiting.shift();
-      if (this.#waiting.length > 0) this.#stand();
-      first?.();
-    });
+  /** Lets the first of its connections go on; the host calls it. */
+  go(): void {
+    const first = this.#waiting.shift();
+    if (this.#waiting.length > 0) this.#host.stand(this);
+    first?.();
   }
 }

@@ -103,7 +103,7 @@ export function recordBytes(key: string, value: Uint8Array): number {
 export function encodeRecord(mark: Uint8Array, record: LogRecord): Buffer {
   const { batch, revision, operation, key, value } = record;
   const keyBytes = Buffer.byteLength(key);
-  const bytes = Buffer.alloc(RECORD_HEADER_BYTES + BODY_HEADER_BYTES + keyBytes + value.length);
+  const bytes = Buffer.allocUnsafe(RECORD_HEADER_BYTES + BODY_HEADER_BYTES + keyBytes + value.length);
   bytes.set(mark);
   bytes.writeUInt32LE(bytes.length - RECORD_HEADER_BYTES, 8);
   bytes.writeUIntLE(batch, 16, 6);

@@ -65,7 +65,7 @@ export function answerFrame(
     const answer = serve(served, id, request);
     if (answer instanceof Promise) return answer.then((late) => encodeAnswer(id, late), refuse);
     const isLong = answer.kind === "success" && answer.value.length > STEP_BYTES;
-    return isLong ? longAnswer(id, portionsOf(answer.value)) : encodeAnswer(id, answer);
+    return isLong ? longAnswer(id, () => portionsOf(answer.value)) : encodeAnswer(id, answer);
   } catch (error) {
     return refuse(error);
   }
@@ -110,7 +110,7 @@ export function answerLine(state: GuestState, line: string): Reply | undefined {
     const { value } = answer;
     return value.length > STEP_BYTES ? longPlainAnswer(portionsOf(value)) : encodePlainValue(value);
   }
-  if (command === "KEYS") return longPlainAnswer(listing(state));
+  if (command === "KEYS") return longPlainAnswer(listing(state)());
   if (command === "NEGOTIATE" && argument === "V2") return `${VERSION_2}\n`;
   const lacksArgument = ["", "GET", "NEGOTIATE"].includes(command) && argument === "";
   return lacksArgument ? `${INVALID_COMMAND}\n` : "FAILURE\n";
@@ -127,17 +127,20 @@ function answerOf(state: GuestState, key: string): Answer {
 }
 
 /**
- * Yields the names of the keys as they are at the first step, one a line, in portions of one step each. The host's own facts are read
- * by name; existing servers never list them.
+ * Gives the names of the keys as they are now, one a line, in portions of one step each. The host's own facts are read by name;
+ * existing servers never list them.
  */
-function* listing(state: GuestState): Generator<Uint8Array, void, undefined> {
-  let front = "";
-  for (const portion of state.portions()) {
-    const names = portion.map(({ key }) => key).filter((key) => !key.startsWith(HOST_NAMESPACE));
-    if (names.length === 0) continue;
-    yield Buffer.from(front + names.join("\n"));
-    front = "\n";
-  }
+function listing(state: GuestState): () => Generator<Uint8Array, void, undefined> {
+  const now = state.portions();
+  return function* () {
+    let front = "";
+    for (const portion of now) {
+      const names = portion.map(({ key }) => key).filter((key) => !key.startsWith(HOST_NAMESPACE));
+      if (names.length === 0) continue;
+      yield Buffer.from(front + names.join("\n"));
+      front = "\n";
+    }
+  };
 }
 
 function capabilities({ limits }: GuestState): Buffer {

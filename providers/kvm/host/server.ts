@@ -1,11 +1,10 @@
 import { pvbusError } from "../../../src/bus/errors.js";
-import { Turns } from "../../../src/bus/turn.js";
 import type { Clock, Logger } from "../../../src/host/host.js";
 import { openControl } from "./control-server.js";
 import type { Endpoint, OpenEndpoint, SocketOwner } from "./endpoints.js";
 import { GuestLog } from "./guest-log.js";
 import { GuestService } from "./guest-service.js";
-import { GuestTurns } from "./guest-turns.js";
+import { GuestTurns, HostTurns } from "./guest-turns.js";
 import { completeLimits, type GuestLimits } from "./limits.js";
 import { DEFAULT_NAMESPACES, type Namespaces } from "./namespaces.js";
 import { StateDirectory } from "./state-directory.js";
@@ -40,9 +39,6 @@ export interface MetadataHostOptions {
   readonly clock?: Clock | undefined;
 }
 
-/** Short turns: what one guest waits for another is a slice, what it waits for all of them is no more than these together. */
-const TURNS = { budgetMs: 1, sliceMs: 0.5 };
-
 const SILENT: Logger = { debug: nothing, info: nothing, warn: nothing, error: nothing };
 
 function nothing(): undefined {
@@ -58,13 +54,13 @@ export class MetadataHost {
   readonly #options: MetadataHostOptions;
   readonly #guests = new Map<string, Promise<GuestService>>();
   readonly #open = new Set<GuestService>();
-  readonly #turns: Turns;
+  readonly #turns: HostTurns;
   readonly #control: OpenEndpoint;
   #closed: Promise<void> | undefined;
 
   private constructor(
     state: StateDirectory,
-    turns: Turns,
+    turns: HostTurns,
     control: OpenEndpoint,
     options: MetadataHostOptions,
   ) {
@@ -89,7 +85,7 @@ export class MetadataHost {
         `another process works in the state directory ${directory}; a host runs there already, or wait and try again`,
       );
     }
-    const turns = new Turns(TURNS);
+    const turns = new HostTurns();
     const host = new MetadataHost(state, turns, await controlOf(state, turns, options), options);
     try {
       for (const guest of guests) await host.add(guest);
@@ -179,7 +175,7 @@ export class MetadataHost {
 
 async function controlOf(
   state: StateDirectory,
-  turns: Turns,
+  turns: HostTurns,
   { logger = SILENT }: MetadataHostOptions,
 ): Promise<OpenEndpoint> {
   try {

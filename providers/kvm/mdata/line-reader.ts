@@ -76,7 +76,7 @@ export class LineReader {
   #append(part: Buffer): void {
     const needed = this.#held + part.length;
     if (needed > this.#partial.length) {
-      const grown = Buffer.alloc(Math.max(needed, 2 * this.#partial.length, FIRST_BYTES));
+      const grown = Buffer.allocUnsafe(Math.max(needed, 2 * this.#partial.length, FIRST_BYTES));
       this.#partial.copy(grown, 0, 0, this.#held);
       this.#partial = grown;
     }

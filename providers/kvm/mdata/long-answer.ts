@@ -11,26 +11,27 @@ import { checkedHead } from "./frame.js";
 /** An answer in parts. */
 export type AnswerParts = Generator<Buffer | undefined, void, undefined>;
 
-/** Gives the frame of an answer that is a success, from its value in portions of one step each. */
-export function* longAnswer(id: string, portions: Iterable<Uint8Array>): AnswerParts {
+/**
+ * Gives the frame of an answer that is a success.
+ * @param portions gives the value in portions of one step each; called twice, and it is the same value both times
+ */
+export function* longAnswer(id: string, portions: () => Iterable<Uint8Array>): AnswerParts {
   const start = `${id} SUCCESS `;
-  const encoded: Buffer[] = [];
   let length = start.length;
   let checksum = crc32(start);
-  // The length and the checksum stand in front, so all of it is encoded before the first part goes out.
-  for (const portion of inThrees(portions)) {
-    const part = Buffer.from(encodeBase64(portion), "latin1");
-    encoded.push(part);
-    length += part.length;
-    checksum = crc32(part, checksum);
+  // They stand in front. To encode the value twice costs less than to keep it: a guest that takes no answers holds no memory.
+  for (const portion of inThrees(portions())) {
+    const text = encodeBase64(portion);
+    length += text.length;
+    checksum = crc32(text, checksum);
     yield undefined;
   }
-  if (encoded.length === 0) {
+  if (length === start.length) {
     yield encodeAnswer(id, { kind: "success", value: new Uint8Array() });
     return;
   }
   yield Buffer.from(`${checkedHead(length, checksum)}${start}`, "latin1");
-  yield* encoded;
+  for (const portion of inThrees(portions())) yield Buffer.from(encodeBase64(portion), "latin1");
   yield Buffer.from("\n");
 }
 

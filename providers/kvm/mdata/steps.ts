@@ -10,7 +10,7 @@ export function finish<T>(steps: Steps<T>): T {
 }
 
 /** Bytes that are looked at in one step. A multiple of 3, so that base64 of the parts is base64 of the whole. */
-export const STEP_BYTES = 96 * 1024;
+export const STEP_BYTES = 48 * 1024;
 
 /** Cuts bytes into portions of one step each; they are views. */
 export function* portionsOf(bytes: Uint8Array): Generator<Uint8Array, void, undefined> {

@@ -1,10 +1,19 @@
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { crc32 } from "node:zlib";
 import { expect } from "chai";
 import { GuestState } from "../../../../providers/kvm/host/guest-state.js";
+import { KeyTable } from "../../../../providers/kvm/host/key-table.js";
 import { DEFAULT_LIMITS } from "../../../../providers/kvm/host/limits.js";
-import { HEADER_BYTES } from "../../../../providers/kvm/host/log-codec.js";
+import {
+  encodeHeader,
+  encodeRecord,
+  HEADER_BYTES,
+  type LogRecord,
+  MAX_REVISION,
+} from "../../../../providers/kvm/host/log-codec.js";
+import { random } from "../../../support/campaign.js";
 import { rejects } from "../../../support/rejects.js";
 
 describe("GuestState", () => {
@@ -159,5 +168,118 @@ describe("GuestState", () => {
     ).to.include({ a: "1" });
     appendFileSync(path, "x");
     expect(await visit()).to.include({ a: "1" });
+  });
+
+  /** Makes a log whose checksums are all right, whatever it says. */
+  function forge(revision: number | bigint, records: readonly Partial<LogRecord>[], rewritten = 0): void {
+    const mark = Buffer.from("01234567");
+    const parts = records.map((record) =>
+      encodeRecord(mark, {
+        batch: 2,
+        revision: 1,
+        operation: "put",
+        key: "k",
+        value: Buffer.of(1),
+        ...record,
+      }),
+    );
+    const length = parts.slice(0, rewritten).reduce((sum, part) => sum + part.length, HEADER_BYTES);
+    writeFileSync(
+      path,
+      Buffer.concat([encodeHeader({ mark, revision: Number(revision), length }), ...parts]),
+    );
+  }
+
+  it("refuses a log whose checksums are right and whose numbers are not, and leaves it as it is", async () => {
+    const forgeries: Record<string, () => void> = {
+      "a revision of 2^48": () => forge(2 ** 48, []),
+      "a revision of 2^53": () => forge(2 ** 53, []),
+      "a revision of 2^63": () => forge(2n ** 63n, []),
+      "a length of 2^60": () => forge(0, [], 0),
+      "a revision that goes back": () => forge(0, [{ revision: 5 }, { revision: 4, batch: 3 }]),
+      "a revision twice": () => forge(0, [{ revision: 5 }, { revision: 5 }]),
+      "revision 0": () => forge(0, [{ revision: 0 }]),
+      "a batch that is left out": () => forge(0, [{ revision: 1 }, { revision: 2, batch: 4 }]),
+      "a batch that goes back": () => forge(0, [{ batch: 2 }, { revision: 2, batch: 1 }]),
+      "the last batch": () => forge(0, [{ batch: MAX_REVISION }]),
+      "a change of the rewriting behind it": () => forge(0, [{ batch: 1 }]),
+      "a rewritten change above the header's": () => forge(4, [{ batch: 1, revision: 5 }], 1),
+      "a rewritten change of another write": () => forge(4, [{ batch: 2, revision: 3 }], 1),
+      "no key": () => forge(0, [{ key: "" }]),
+    };
+    for (const [name, make] of Object.entries(forgeries)) {
+      make();
+      if (name === "a length of 2^60") {
+        const bytes = readFileSync(path);
+        bytes.writeBigUInt64LE(2n ** 60n, 28);
+        bytes.writeUInt32LE(crc32(bytes.subarray(0, 36)), 36);
+        writeFileSync(path, bytes);
+      }
+      const before = readFileSync(path);
+      const opening = GuestState.open(path, DEFAULT_LIMITS).then((state) => state.close());
+      const error = await rejects(opening, "ERR_CORRUPT").catch((other) => {
+        throw new Error(`${name}: ${(other as Error).message}`);
+      });
+      expect(error.message, name).to.include(path);
+      expect(readFileSync(path), name).to.deep.equal(before);
+    }
+  });
+
+  it("takes the numbers that it writes, and refuses a change when there is none left for it", async () => {
+    forge(9, [{ batch: 1, revision: 9 }, { batch: 1, revision: 3, key: "j" }, { revision: 10 }], 2);
+    await visit((state) => expect(state.revision).to.equal(10));
+    forge(MAX_REVISION - 1, []);
+    await visit(async (state) => {
+      await state.put("last", Buffer.from("1"));
+      await rejects(state.put("one more", Buffer.from("2")), "ERR_NO_SPACE");
+      await rejects(state.delete("last"), "ERR_NO_SPACE");
+    });
+    expect(await visit()).to.deep.equal({ last: "1" });
+  });
+
+  it("goes on with its revisions when it ended right behind a rewriting, whatever the order of its keys", async () => {
+    await visit(async (state) => {
+      for (const key of ["a", "b"]) await state.put(key, Buffer.from("1"));
+      for (let i = 0; i < 200; i++) await state.put("a", Buffer.alloc(1024, i));
+    });
+    const good = readFileSync(path);
+    const [revision, length] = [good.readBigUInt64LE(20), good.readBigUInt64LE(28)].map(Number);
+    expect(revision, "the file was rewritten").to.be.greaterThan(2);
+    truncateSync(path, length);
+    await visit(async (state) => {
+      expect(state.revision).to.equal(revision);
+      await state.put("c", Buffer.from("1"));
+      expect(state.revision).to.equal(Number(revision) + 1);
+    });
+  });
+
+  it("keeps any key in order: those of Object's prototype, thousands, in any succession", async () => {
+    const names = ["__proto__", "constructor", "hasOwnProperty", "toString", "valueOf"];
+    expect(
+      Object.entries(
+        await visit(async (state) => {
+          for (const name of names) expect(state.get(name)).to.equal(undefined);
+          for (const name of names) await state.put(name, Buffer.from(name));
+        }),
+      ),
+    ).to.deep.equal([...names].sort().map((name) => [name, name]));
+    const chance = random();
+    const table = new KeyTable<number>();
+    const plain = new Map<string, number>();
+    for (let i = 0; i < 5_000; i++) {
+      const key = `${chance.below(900)}`;
+      if (chance.below(3) === 0) {
+        table.delete(key);
+        plain.delete(key);
+      } else {
+        table.set(key, i);
+        plain.set(key, i);
+      }
+      expect(table.get(key)).to.equal(plain.get(key));
+    }
+    expect(table.size).to.equal(plain.size);
+    const all = table.portions().flat();
+    expect(all.map(({ key }) => key)).to.deep.equal([...plain.keys()].sort());
+    expect(all.every(({ key, value }) => plain.get(key) === value)).to.equal(true);
   });
 });
