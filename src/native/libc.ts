@@ -1,3 +1,4 @@
+import { ownEntry } from "../bus/own.js";
 import { type Koffi, type KoffiLoader, loadKoffi } from "./koffi.js";
 
 /** What a libc function takes: numbers, descriptors, addresses, bytes, and the type names before variadic values. */
@@ -69,7 +70,7 @@ export class Libc {
 
   /** Gives this system's number of a symbolic errno, `EAGAIN`; NaN, which equals nothing, where it has none. */
   errnoNumber(name: string): number {
-    return this.koffi.os.errno[name] ?? Number.NaN;
+    return ownEntry(this.koffi.os.errno, name) ?? Number.NaN;
   }
 
   /** Gives the symbolic name of an errno number, `EAGAIN` for the one it shares with `EWOULDBLOCK`. */
