@@ -2,6 +2,7 @@ import { Bus } from "./bus/bus.js";
 import { Call, type CallOptions } from "./bus/call.js";
 import { pvbusError } from "./bus/errors.js";
 import { PvInterface } from "./bus/interface.js";
+import { ownEntry } from "./bus/own.js";
 import type { ProviderClass, StoreTarget } from "./bus/provider.js";
 import type { ProviderRegistry } from "./container.js";
 import type { DetectedInterface, DetectionReport } from "./detect/report.js";
@@ -74,7 +75,7 @@ async function chooseInterfaces(
   registry: ProviderRegistry,
   options: OpenOptions,
 ): Promise<{ wanted: Wanted[]; primary: string | null }> {
-  const settings = (id: string): StoreTarget => ({ options: options.providerOptions?.[id] });
+  const settings = (id: string): StoreTarget => ({ options: ownEntry(options.providerOptions, id) });
   const wanted: Wanted[] = report.interfaces.map((detected) => ({ detected, target: settings(detected.id) }));
   let chosen: string | undefined;
   const taken = new Set<DetectedInterface>();
@@ -92,7 +93,7 @@ async function chooseInterfaces(
       const known = registry.ids.map((each) => registry.typeOf(each)).join(", ");
       throw pvbusError("ERR_NOT_SUPPORTED", `no provider serves type "${type}"; there is one for: ${known}`);
     }
-    name(id, { channel, options: { ...options.providerOptions?.[id], ...own } });
+    name(id, { channel, options: { ...ownEntry(options.providerOptions, id), ...own } });
   }
   if (host.sysroot !== undefined && wanted.length === 0) {
     // A bare copy of a store is one provider's: the others need not even be loaded.

@@ -9,7 +9,8 @@ export interface SnapshotOptions extends CaptureOptions {
 
 /**
  * Records all facts of a machine that detection reads as one JSON document, for `openPvbus({ snapshot })` anywhere.
- * Serial numbers, UUIDs and asset tags are redacted unless `includeIdentifiers` is set.
+ * It keeps what the decision needs and the firmware's texts of maker, model and version; all else that was read, such as serial
+ * numbers, UUIDs, names and boot messages, only with `includeIdentifiers`.
  * @throws PvbusError `ERR_CORRUPT` when a sysroot holds a malformed snapshot already
  */
 export async function captureSnapshot(options: SnapshotOptions = {}): Promise<SnapshotDocument> {

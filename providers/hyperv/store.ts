@@ -1,6 +1,7 @@
 import type { Call } from "../../src/bus/call.js";
 import type { Capabilities } from "../../src/bus/capabilities.js";
 import { pvbusError } from "../../src/bus/errors.js";
+import { putEntry } from "../../src/bus/own.js";
 import type {
   MachineFacts,
   PortableLayout,
@@ -120,12 +121,12 @@ export class HypervStore implements ProviderStore {
 
   /** Gives what the host put into Guest/Parameters; nothing where the host said nothing. */
   async facts(call: Call): Promise<MachineFacts> {
-    const all: Record<string, string> = Object.create(null);
+    const all: Record<string, string> = {};
     try {
       for await (const { key, value } of this.#pool(
         parsePrefix("Guest/Parameters").pools[0] as PoolInfo,
       ).list("", call)) {
-        all[key] = Buffer.from(value).toString("utf8");
+        putEntry(all, key, Buffer.from(value).toString("utf8"));
       }
     } catch (error) {
       if (!isMissing(error)) throw error;

@@ -1,3 +1,4 @@
+import { putEntry } from "../../src/bus/own.js";
 import type { MachineFacts } from "../../src/bus/store.js";
 
 /** Where each fact is looked for, the strongest place first; `sdc:` are the names of SmartOS. */
@@ -29,7 +30,7 @@ export async function machineFacts(
   const other: Record<string, string> = {};
   for (const [name, key] of Object.entries(OTHER)) {
     const value = await text([key]);
-    if (value !== undefined) other[name] = value;
+    if (value !== undefined) putEntry(other, name, value);
   }
   return {
     ...(vmName === undefined ? {} : { vmName }),

@@ -1,3 +1,5 @@
+import { ownEntry, putEntry } from "../../src/bus/own.js";
+
 /** Settings of the KVM provider: `openPvbus({ providerOptions: { kvm: {…} } })`. */
 export interface KvmOptions {
   /**
@@ -59,18 +61,20 @@ export function completeOptions(given: Readonly<Record<string, unknown>> = {}): 
     if (!Object.hasOwn(DEFAULTS, name))
       throw new TypeError(`kvm has no option ${name}; it has ${Object.keys(DEFAULTS).join(", ")}`);
     check(name, value);
-    options[name] = value;
+    putEntry(options, name, value);
   }
   return options as unknown as CompleteOptions;
 }
 
 function check(name: string, value: unknown): void {
-  const range = RANGES[name];
+  const range = ownEntry(RANGES, name);
   if (range !== undefined) {
     const [least, most] = range;
     if (!Number.isInteger(value) || (value as number) < least || (value as number) > most)
       throw new TypeError(`kvm option ${name} must be a whole number from ${least} to ${most}`);
-  } else if (typeof value !== "string" || !NAMES[name]?.test(value)) {
-    throw new TypeError(`kvm option ${name} must be a name, such as ${DEFAULTS[name as keyof KvmOptions]}`);
+  } else if (typeof value !== "string" || !ownEntry(NAMES, name)?.test(value)) {
+    throw new TypeError(
+      `kvm option ${name} must be a name, such as ${ownEntry<unknown>(DEFAULTS as unknown as Record<string, unknown>, name)}`,
+    );
   }
 }

@@ -1,5 +1,6 @@
 import type { Capabilities, Verbs } from "../../src/bus/capabilities.js";
 import { NO_CAPABILITIES } from "../../src/bus/capabilities.js";
+import { putEntry } from "../../src/bus/own.js";
 import type { StoreTarget } from "../../src/bus/provider.js";
 import type { Host } from "../../src/host/host.js";
 import type { Endpoint } from "./channel/link.js";
@@ -37,7 +38,7 @@ export function findSources(host: Host, { channel }: StoreTarget, options: Compl
 export function capabilitiesOf({ endpoint, statics }: Sources): Capabilities {
   const pools: Record<string, Verbs> = {};
   if (endpoint !== undefined) pools["meta"] = ALL;
-  for (const { name } of statics) pools[name] = READ_ONLY;
+  for (const { name } of statics) putEntry(pools, name, READ_ONLY);
   if (Object.keys(pools).length === 0) return NO_CAPABILITIES;
   return { ...(endpoint === undefined ? READ_ONLY : ALL), binary: true, pools };
 }

@@ -12,6 +12,7 @@ import { pvbusError } from "../../src/bus/errors.js";
 /** Longest frame that is taken, without its length word. */
 export const MAX_FRAME_BYTES = 8 * 1024 * 1024 + 64;
 
+const NOTHING = Buffer.alloc(0);
 const WORD = 4;
 const ENTRY_HEADER = 2 * WORD;
 
@@ -72,7 +73,8 @@ export function decodeFrame(body: Uint8Array): Buffer {
 /** Cuts a stream of bytes into frames. */
 export class FrameReader {
   #length: number | undefined;
-  #chunks: Buffer[] = [];
+  /** The unfinished frame; it doubles as bytes come, so that a length that was only announced costs nothing. */
+  #bytes: Buffer = NOTHING;
   #size = 0;
 
   /** Bytes that wait for the rest of their frame. */
@@ -86,29 +88,35 @@ export class FrameReader {
    * @throws PvbusError `ERR_PROTOCOL` for a frame that is too long, and for bytes behind a whole one
    */
   push(chunk: Uint8Array): Buffer | undefined {
-    this.#chunks.push(Buffer.from(chunk));
-    this.#size += chunk.length;
+    this.#append(chunk);
     if (this.#length === undefined) {
       if (this.#size < WORD) return undefined;
-      const length = this.#joined().readUInt32BE();
+      const length = this.#bytes.readUInt32BE();
       if (length > MAX_FRAME_BYTES)
         throw malformed(`it announces ${length} bytes, ${MAX_FRAME_BYTES} are taken at most`);
       this.#length = length;
     }
     if (this.#size < WORD + this.#length) return undefined;
-    const whole = this.#joined();
-    if (whole.length > WORD + this.#length) throw malformed("more bytes follow than it announces");
+    if (this.#size > WORD + this.#length) throw malformed("more bytes follow than it announces");
+    const body = this.#bytes.subarray(WORD, this.#size);
     this.#length = undefined;
-    this.#chunks = [];
+    this.#bytes = NOTHING;
     this.#size = 0;
-    return whole.subarray(WORD);
+    return body;
   }
 
-  #joined(): Buffer {
-    const [first = Buffer.alloc(0)] = this.#chunks;
-    const all = this.#chunks.length === 1 ? first : Buffer.concat(this.#chunks);
-    this.#chunks = [all];
-    return all;
+  /** Copies: a socket's chunk of one byte would hold all of the memory that it was read into. */
+  #append(chunk: Uint8Array): void {
+    const needed = this.#size + chunk.length;
+    if (needed > this.#bytes.length) {
+      const grown = Buffer.allocUnsafeSlow(
+        Math.max(needed, Math.min(2 * this.#size, WORD + MAX_FRAME_BYTES)),
+      );
+      this.#bytes.copy(grown, 0, 0, this.#size);
+      this.#bytes = grown;
+    }
+    this.#bytes.set(chunk, this.#size);
+    this.#size = needed;
   }
 }
 

@@ -1,5 +1,7 @@
 import type { Call } from "../../src/bus/call.js";
 import { type PvbusErrorCode, pvbusError } from "../../src/bus/errors.js";
+import { peerWords } from "../../src/bus/outside-text.js";
+import { ownEntry } from "../../src/bus/own.js";
 import { command, HostRefusal, UNKNOWN_COMMAND, wordsOf } from "./rpci.js";
 import type { RpciSession } from "./session.js";
 
@@ -168,7 +170,12 @@ export class VmwareDataSets {
 
 function failureOf(reply: Reply): DataSetFailure | undefined {
   if (reply["result"] === true) return undefined;
-  return new DataSetFailure(String(reply["error-id"] ?? "unknown"), String(reply["error-message"] ?? ""));
+  return new DataSetFailure(textIn(reply["error-id"]) ?? "unknown", textIn(reply["error-message"]) ?? "");
+}
+
+/** Texts and numbers alone: whatever else JSON holds may have no text, `{"toString":1}` for one. */
+function textIn(value: unknown): string | undefined {
+  return typeof value === "string" || typeof value === "number" ? peerWords(`${value}`) : undefined;
 }
 
 function failed(name: string, failure: DataSetFailure): Error {
@@ -184,7 +191,7 @@ function failed(name: string, failure: DataSetFailure): Error {
 function valueIn(entries: readonly unknown[], key: string): string | undefined {
   for (const entry of entries) {
     const pair = entry as Readonly<Record<string, unknown>>;
-    const value = Object.hasOwn(pair, key) ? pair[key] : pair["key"] === key ? pair["value"] : undefined;
+    const value = ownEntry(pair, key) ?? (pair["key"] === key ? pair["value"] : undefined);
     if (typeof value === "string") return value;
   }
   throw malformed("the value that was asked for is not in the reply");

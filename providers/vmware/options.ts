@@ -1,3 +1,4 @@
+import { ownEntry } from "../../src/bus/own.js";
 import type { Privilege } from "./link.js";
 
 /** Settings of the VMware provider: `openPvbus({ providerOptions: { vmware: {…} } })`. */
@@ -37,14 +38,15 @@ const KINDS: Readonly<Record<string, (value: unknown) => boolean>> = {
 export function checkVmwareOptions(given: Readonly<Record<string, unknown>> = {}): VmwareOptions {
   for (const [name, value] of Object.entries(given)) {
     if (value === undefined) continue;
-    const choices = CHOICES[name];
+    const choices = ownEntry(CHOICES, name);
+    const fits = ownEntry(KINDS, name);
     if (choices !== undefined) {
       if (!choices.includes(value as string))
         throw new TypeError(`vmware option ${name} is one of ${choices.join(", ")}`);
-    } else if (KINDS[name] === undefined) {
+    } else if (fits === undefined) {
       const names = [...Object.keys(CHOICES), ...Object.keys(KINDS)].join(", ");
       throw new TypeError(`vmware has no option ${name}; it has ${names}`);
-    } else if (!KINDS[name](value)) throw new TypeError(`vmware option ${name} has no such value`);
+    } else if (!fits(value)) throw new TypeError(`vmware option ${name} has no such value`);
   }
   return given as VmwareOptions;
 }

@@ -1,4 +1,6 @@
 import { PvbusError, type PvbusErrorCode, pvbusError } from "../../src/bus/errors.js";
+import { peerWords } from "../../src/bus/outside-text.js";
+import { ownEntry } from "../../src/bus/own.js";
 
 /** Longest message from the guest (GUESTMSG_MAX_IN_SIZE, open-vm-tools lib/include/guest_msg_def.h). */
 export const MAX_REQUEST_BYTES = 65_536;
@@ -43,7 +45,7 @@ export interface RpciAcceptance {
 export interface RpciRefusal {
   /** Always false. */
   readonly accepted: false;
-  /** What follows `0 ` in the reply. */
+  /** What follows `0 ` in the reply, as far as {@link peerWords} keeps it. */
   readonly words: string;
 }
 
@@ -137,8 +139,7 @@ export function checkKey(key: string): void {
 export function decodeReply(reply: Uint8Array): RpciReply {
   const [kind, space] = reply;
   if (space === SPACE && kind === 0x31) return { accepted: true, value: reply.slice(2) };
-  if (space === SPACE && kind === 0x30)
-    return { accepted: false, words: Buffer.from(reply.subarray(2)).toString("utf8").replace(/\0+$/, "") };
+  if (space === SPACE && kind === 0x30) return { accepted: false, words: peerWords(reply.subarray(2)) };
   throw pvbusError(
     "ERR_PROTOCOL",
     `the host's reply of ${reply.length} bytes begins neither with "1 " nor with "0 "; the channel is out of step`,
@@ -162,7 +163,7 @@ const CODE_OF_WORDS: Readonly<Record<string, readonly [PvbusErrorCode, string]>>
 
 /** Makes the error of a refusal; words that are not known keep their text and count as a refusal of permission. */
 export function refusal(request: Pick<RpciRequest, "name">, words: string, over: string): PvbusError {
-  const [code, advice] = CODE_OF_WORDS[words] ?? [
+  const [code, advice] = ownEntry(CODE_OF_WORDS, words) ?? [
     "ERR_PERMISSION",
     "see the virtual machine's vmware.log on the host for the reason",
   ];

@@ -1,6 +1,7 @@
 import { Call } from "../../src/bus/call.js";
 import type { Capabilities } from "../../src/bus/capabilities.js";
 import { pvbusError } from "../../src/bus/errors.js";
+import { putEntry } from "../../src/bus/own.js";
 import type {
   MachineFacts,
   PortableLayout,
@@ -139,12 +140,13 @@ export class VmwareStore implements ProviderStore {
     const other: Record<string, string> = {};
     for (const key of FACTS) {
       const value = await this.#textOf(key, call);
-      if (value !== undefined && value !== "") other[key] = value;
+      if (value !== undefined && value !== "") putEntry(other, key, value);
     }
     const environment = await this.ovfEnvironment(call);
     if (environment?.id !== undefined) other["ovf.id"] = environment.id;
     if (environment?.vCenterId !== undefined) other["ovf.vCenterId"] = environment.vCenterId;
-    for (const [name, value] of Object.entries(environment?.platform ?? {})) other[`ovf.${name}`] = value;
+    for (const [name, value] of Object.entries(environment?.platform ?? {}))
+      putEntry(other, `ovf.${name}`, value);
     return {
       ...(environment?.vCenterId === undefined ? {} : { vmId: environment.vCenterId }),
       ...(Object.keys(other).length === 0 ? {} : { other }),
@@ -190,7 +192,7 @@ export class VmwareStore implements ProviderStore {
     const data: Record<string, Uint8Array> = {};
     for (const name of ["metadata", "userdata", "vendordata"]) {
       const value = await this.readEncoded(`${KEY_PREFIX}${name}`, call);
-      if (value !== undefined) data[name] = value;
+      if (value !== undefined) putEntry(data, name, value);
     }
     return data;
   }

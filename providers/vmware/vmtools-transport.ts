@@ -1,4 +1,5 @@
 import type { Call } from "../../src/bus/call.js";
+import { peerWords } from "../../src/bus/outside-text.js";
 import type { Vmtools } from "../../src/native/vmtools.js";
 import { ExchangeFailure, type RpcTransport } from "./transport.js";
 
@@ -24,7 +25,7 @@ export class VmtoolsTransport implements RpcTransport {
     call.check("VMware's library");
     const { accepted, bytes } = await this.#tools.send(request);
     if (accepted) return Buffer.concat([Buffer.from("1 "), bytes]);
-    const words = bytes.toString("latin1");
+    const words = peerWords(bytes);
     const what = words === "" ? "no reply" : FAILURE.exec(words)?.groups?.["what"];
     if (what === undefined) return Buffer.concat([Buffer.from("0 "), bytes]);
     const executed = !what.endsWith("open");

@@ -1,4 +1,5 @@
 import type { Call } from "../../src/bus/call.js";
+import { putEntry } from "../../src/bus/own.js";
 import type { MachineFacts } from "../../src/bus/store.js";
 import type { XenStoreClient } from "./client.js";
 import { ownDomain } from "./home.js";
@@ -22,12 +23,12 @@ export async function machineFacts(
     text("vm"),
     unlessRefused(ownDomain(client, call)),
   ]);
-  const other: Record<string, string> = Object.create(null);
+  const other: Record<string, string> = {};
   if (typeof domain === "number") other["domid"] = String(domain);
   const top = { path: VM_DATA, key: VM_DATA };
   const collect = async (): Promise<void> => {
     for await (const { key, value } of below(top, true, { access: client, ...rest }, call))
-      if (value !== undefined && value.length > 0) other[key] = Buffer.from(value).toString("utf8");
+      if (value !== undefined && value.length > 0) putEntry(other, key, Buffer.from(value).toString("utf8"));
   };
   await unlessRefused(collect());
   return factsOf({ name, vm, other });

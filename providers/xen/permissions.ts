@@ -1,4 +1,5 @@
 import { pvbusError } from "../../src/bus/errors.js";
+import { ownEntry } from "../../src/bus/own.js";
 
 /** What a domain may do with a node. */
 export type Access = "none" | "read" | "write" | "both";
@@ -24,7 +25,7 @@ const MAX_DOMAIN = 0xffff;
  * @throws TypeError, RangeError for an entry that is none
  */
 export function formatPermission({ domain, access }: Permission): string {
-  const letter = LETTERS[access];
+  const letter = ownEntry(LETTERS, access);
   if (letter === undefined) throw new TypeError('access must be "none", "read", "write" or "both"');
   checkDomain(domain);
   return `${letter}${domain}`;
@@ -33,7 +34,7 @@ export function formatPermission({ domain, access }: Permission): string {
 /** Takes an entry apart. @throws PvbusError `ERR_PROTOCOL` when it is none */
 export function parsePermission(text: string): Permission {
   const [, letter = "", domain = ""] = /^([nrwb])(\d{1,5})$/.exec(text) ?? [];
-  const access = ACCESS[letter];
+  const access = ownEntry(ACCESS, letter);
   if (access === undefined)
     throw pvbusError("ERR_PROTOCOL", "the daemon answered with permissions that are none");
   return { domain: Number(domain), access };

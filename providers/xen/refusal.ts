@@ -1,4 +1,5 @@
 import { type PvbusErrorCode, pvbusError } from "../../src/bus/errors.js";
+import { ownEntry } from "../../src/bus/own.js";
 import { typeName, XS, type XsType } from "./wire.js";
 
 /** A refusal by the XenStore daemon, the cause of the PvbusError that reports it. */
@@ -81,8 +82,8 @@ export function refusalError(type: XsType, name: string, path: string): Error {
   const request = typeName(type);
   const shown = NAME.test(name) ? name : "an error without a name";
   const { code, what } =
-    SPECIAL[type]?.[name] ??
-    (name === "EINVAL" && path.length > SHORTEST_PATH_MAX ? TOO_LONG : MEANINGS[name]) ??
+    ownEntry(SPECIAL[type], name) ??
+    (name === "EINVAL" && path.length > SHORTEST_PATH_MAX ? TOO_LONG : ownEntry(MEANINGS, name)) ??
     UNKNOWN;
   const on = path === "" ? "" : ` of ${JSON.stringify(path.length > 80 ? `${path.slice(0, 80)}…` : path)}`;
   return pvbusError(code, `XenStore refuses ${request}${on} (${shown}): ${what}`, {

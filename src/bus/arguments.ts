@@ -5,6 +5,9 @@ import type { RawEntry, StoreEntry } from "./store.js";
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 const encoder = new TextEncoder();
+/** A store that declares no limit takes no more, and nothing smaller than a mebibyte is worth a look before the store's own. */
+const LARGEST_VALUE = 64 * 1024 * 1024;
+const ALWAYS_ENCODED = 1024 * 1024;
 
 /** Gives bytes as text; what is not valid UTF-8 becomes U+FFFD. */
 export function textOf(bytes: Uint8Array): string {
@@ -38,9 +41,10 @@ export function checkText(key: string): void {
 /**
  * Gives the bytes of a value to be written.
  * @throws TypeError for any other type; PvbusError `ERR_VALUE_INVALID` for a lone surrogate, and where the store
- * holds text for a NUL or bytes that are not valid UTF-8
+ * holds text for a NUL or bytes that are not valid UTF-8; `ERR_VALUE_TOO_LONG` for what is too long by far
  */
-export function valueBytes(value: string | Uint8Array, { binary = false }: Capabilities): Uint8Array {
+export function valueBytes(value: string | Uint8Array, { binary = false, limits }: Capabilities): Uint8Array {
+  checkLength(value, limits?.maxValueBytes ?? LARGEST_VALUE);
   const invalid = (why: string): Error => pvbusError("ERR_VALUE_INVALID", `the value ${why}`);
   if (typeof value === "string") {
     if (!value.isWellFormed())
@@ -54,4 +58,13 @@ export function valueBytes(value: string | Uint8Array, { binary = false }: Capab
   if (!binary && !isUtf8(value))
     throw invalid("is not valid UTF-8 and this store holds text; encode it (base64)");
   return value;
+}
+
+/** Looks at the length before anything looks at the value: text has at least as many bytes as UTF-16 units. */
+function checkLength({ length }: string | Uint8Array, most: number): void {
+  if (length <= Math.max(most, ALWAYS_ENCODED)) return;
+  throw pvbusError(
+    "ERR_VALUE_TOO_LONG",
+    `the value has ${length} bytes or more, this store takes ${most}; shorten it`,
+  );
 }

@@ -1,5 +1,6 @@
 import { constants } from "node:os";
 import { PvbusError, type PvbusErrorCode, type PvbusErrorDetails, pvbusError } from "./errors.js";
+import { ownEntry } from "./own.js";
 
 /** An error of the operating system as Node reports it. */
 export interface SystemErrorLike {
@@ -59,8 +60,8 @@ export function isSystemError(error: unknown): error is SystemErrorLike {
 export function fromSystemError(error: unknown, context: SystemErrorContext): PvbusError | unknown {
   if (!isSystemError(error)) return error;
   const errno = errnoName(error);
-  const code = context.codes?.[errno] ?? CODE_OF_ERRNO[errno] ?? "ERR_UNAVAILABLE";
-  const advice = context.advice?.[errno] ?? context.advice?.["default"] ?? ADVICE_OF_CODE[code];
+  const code = ownEntry(context.codes, errno) ?? ownEntry(CODE_OF_ERRNO, errno) ?? "ERR_UNAVAILABLE";
+  const advice = ownEntry(context.advice, errno) ?? context.advice?.["default"] ?? ADVICE_OF_CODE[code];
   return pvbusError(code, `${context.doing} (${errno})${advice ? `; ${advice}` : ""}`, {
     interface: context.interface,
     key: context.key,
@@ -70,7 +71,7 @@ export function fromSystemError(error: unknown, context: SystemErrorContext): Pv
 
 /** libuv has no name for some numbers that the system has one for, EDQUOT among them. */
 function errnoName({ code = "unknown", errno }: SystemErrorLike): string {
-  if (errno === undefined || code in constants.errno) return code;
+  if (errno === undefined || Object.hasOwn(constants.errno, code)) return code;
   for (const [name, number] of Object.entries(constants.errno)) if (number === -errno) return name;
   return code;
 }
@@ -78,5 +79,5 @@ function errnoName({ code = "unknown", errno }: SystemErrorLike): string {
 /** Tells whether an error, ours or the operating system's, says that there is no room: disk full, quota, file too large. */
 export function isNoSpace(error: unknown): boolean {
   if (PvbusError.is(error)) return error.code === "ERR_NO_SPACE";
-  return isSystemError(error) && CODE_OF_ERRNO[errnoName(error)] === "ERR_NO_SPACE";
+  return isSystemError(error) && ownEntry(CODE_OF_ERRNO, errnoName(error)) === "ERR_NO_SPACE";
 }

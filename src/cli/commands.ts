@@ -100,7 +100,11 @@ export const OPTIONS: readonly OptionEntry[] = [
   { name: "version", short: "V", description: "show the version" },
   { name: "snapshot", value: "FILE", commands: ["detect"], description: "decide from a recorded machine" },
   { name: "full-scan", commands: ["detect"], description: "look at all 256 CPUID bases" },
-  { name: "identifiers", commands: ["snapshot"], description: "keep serial numbers, UUIDs and asset tags" },
+  {
+    name: "identifiers",
+    commands: ["snapshot"],
+    description: "keep all that was read: serial numbers, UUIDs, names, boot messages",
+  },
   { name: "debug", short: "d", commands: ["kvpd"], description: "log every request that is refused" },
   {
     name: "no-daemon",

@@ -2,7 +2,9 @@ import type { Bus } from "../bus/bus.js";
 import type { CallOptions } from "../bus/call.js";
 import { pvbusError } from "../bus/errors.js";
 import type { PvInterface } from "../bus/interface.js";
+import type { Logger } from "../host/host.js";
 import type { OpenOptions } from "../open.js";
+import { jsonLogger } from "./json-log.js";
 import { stderrLogger } from "./log.js";
 import type { Sink } from "./output.js";
 
@@ -12,6 +14,8 @@ export interface GlobalOptions {
   readonly json?: boolean;
   /** Directory that stands for `/`. */
   readonly sysroot?: string;
+  /** The directory was not given but comes from `PVBUS_SYSROOT`. */
+  readonly sysrootFromEnvironment?: boolean;
   /** Name of the interface, `pvbus1`. */
   readonly interface?: string;
   /** Type of the interface. */
@@ -52,15 +56,21 @@ export function callOptions({ options, signal }: Context): CallOptions {
   return options.timeout === undefined ? { signal } : { signal, timeoutMs: options.timeout * 1000 };
 }
 
+/** Gives the logger of `-v`, undefined without; its lines are JSON where everything is to be. */
+export function loggerOf({ stderr, options }: Context): Logger | undefined {
+  if (options.verbose !== true) return undefined;
+  return options.json === true ? jsonLogger(stderr, Date, true) : stderrLogger(stderr);
+}
+
 /** Opens the bus as the options say and closes it after the action. */
 export async function withBus<T>(context: Context, action: (bus: Bus) => Promise<T>): Promise<T> {
-  const { sysroot, type, channel, option, verbose } = context.options;
+  const { sysroot, type, channel, option } = context.options;
   if (channel !== undefined && type === undefined) throw new UsageError("--channel needs -t TYPE");
   if (option !== undefined && type === undefined) throw new UsageError("--option needs -t TYPE");
   const bus = await context.open({
     sysroot,
     interfaces: type === undefined ? undefined : [{ type, channel, options: option }],
-    logger: verbose === true ? stderrLogger(context.stderr) : undefined,
+    logger: loggerOf(context),
     signal: context.signal,
   });
   try {

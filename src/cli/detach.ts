@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { closeSync, writeSync } from "node:fs";
-import { type Sink, visible } from "./output.js";
+import { processEnvironment } from "../host/environment.js";
 
 /** Set in the environment of a process that is to go on in the background. */
 export const DETACHED = "PVBUS_DETACHED";
@@ -13,20 +13,21 @@ const READY = "ready";
  * Starts the same program again in the background, in a session of its own, its standard streams closed and `/` its
  * working directory as daemon(3) does it, and waits until it serves.
  * @param args script and arguments of this process
+ * @param complain hears why it does not serve
  * @returns the exit code: 0 when it serves, 1 when it said why not, or ended
  */
-export function detach(args: readonly string[], stderr: Sink): Promise<number> {
+export function detach(args: readonly string[], complain: (why: string) => void): Promise<number> {
   const child = spawn(process.execPath, [...process.execArgv, ...args], {
     cwd: "/",
     detached: true,
-    env: { ...process.env, [DETACHED]: "1" },
+    env: { ...processEnvironment(), [DETACHED]: "1" },
     stdio: ["ignore", "ignore", "ignore", "pipe"],
   });
   const report = child.stdio[REPORT_FD] as NodeJS.ReadableStream & { destroy(): void };
   return new Promise((resolve) => {
     let text = "";
     const fail = (why: string): void => {
-      stderr.write(`pvbus: ${visible(why)}\n`);
+      complain(why);
       resolve(1);
     };
     child.on("error", (error) => fail(error.message));

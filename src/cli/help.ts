@@ -45,6 +45,7 @@ ${rows(options.map(optionRow))}`;
 /** Gives " (did you mean …?)" when a word is close to a known one, else nothing. */
 export function suggestion(word: string, known: readonly string[]): string {
   const close = known
+    .filter((each) => Math.abs(each.length - word.length) <= SUGGESTION_DISTANCE)
     .map((each) => ({ each, far: distance(word, each) }))
     .filter(({ far }) => far <= SUGGESTION_DISTANCE)
     .sort((a, b) => a.far - b.far);

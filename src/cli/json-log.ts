@@ -1,6 +1,6 @@
 import type { Clock, Logger } from "../host/host.js";
-import { type Level, plainFields } from "./log.js";
-import { jsonText, type Sink } from "./output.js";
+import { fieldsText, type Level } from "./log.js";
+import type { Sink } from "./output.js";
 
 /**
  * Gives a logger that writes one JSON object a line: time, level, event and what belongs to it. A line that cannot be written, on a
@@ -12,9 +12,9 @@ export function jsonLogger(sink: Sink, clock: Clock, debug: boolean): Logger {
     (event: string, fields: Readonly<Record<string, unknown>> = {}): void => {
       if (level === "debug" && !debug) return;
       const time = new Date(clock.now()).toISOString();
-      const line = `${jsonText({ time, level, event, ...plainFields(fields) })}\n`;
+      const line = fieldsText({ time, level, event, ...fields });
       try {
-        sink.write(line);
+        sink.write(`${line}\n`);
       } catch {
         // There is nobody to tell.
       }

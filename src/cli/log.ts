@@ -9,7 +9,7 @@ export function lineLogger(write: (level: Level, line: string) => void): Logger 
   const log =
     (level: Level) =>
     (message: string, fields?: Readonly<Record<string, unknown>>): void => {
-      write(level, `${visible(message)}${fields === undefined ? "" : ` ${jsonText(plainFields(fields))}`}`);
+      write(level, `${visible(message)}${fields === undefined ? "" : ` ${fieldsText(fields)}`}`);
     };
   return { debug: log("debug"), info: log("info"), warn: log("warn"), error: log("error") };
 }
@@ -21,11 +21,12 @@ export function stderrLogger(stderr: Sink): Logger {
   });
 }
 
-/** Gives fields as JSON takes them: errors and big numbers are none, and a message must not fail for them. */
-export function plainFields(fields: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const plain = ([name, value]: [string, unknown]): [string, unknown] => {
-    if (value instanceof Error) return [name, value.message];
-    return [name, typeof value === "bigint" ? String(value) : value];
-  };
-  return Object.fromEntries(Object.entries(fields).map(plain));
+/** Gives fields as JSON: a message must not fail for what its fields hold. */
+export function fieldsText(fields: Readonly<Record<string, unknown>>): string {
+  try {
+    return jsonText(fields);
+  } catch {
+    // A circle, or a getter that throws: the names are better than nothing.
+    return jsonText({ unprintable: Object.keys(fields) });
+  }
 }

@@ -29,17 +29,59 @@ export function visibleKey(key: string): string {
 
 /** Makes a value safe for a terminal that shows it as it is: line ends, tabs and backslashes stay. */
 export function onTerminal(text: string): string {
-  return text.replace(/[^\n\t\\]+/g, visible);
+  return text.replace(/(?![\n\t])[\p{Cc}\p{Cf}\u2028\u2029]/gu, visible);
+}
+
+const BOLD = "\x1b[1m";
+const PLAIN = "\x1b[0m";
+
+/**
+ * Gives a sink whose text drives no terminal, whoever wrote it and whatever it holds: the one way to both outputs. Text is for
+ * people and escaped, however often it was escaped before; bytes are data that was asked for, and pass as they are.
+ */
+export function printed(sink: Sink): Sink {
+  const safe = (text: string): string =>
+    sink.isTTY === true ? text.split(BOLD).map(betweenPlain).join(BOLD) : onTerminal(text);
+  return {
+    get isTTY() {
+      return sink.isTTY;
+    },
+    write: (data) => sink.write(typeof data === "string" ? safe(data) : data),
+  };
+}
+
+function betweenPlain(text: string): string {
+  return text.split(PLAIN).map(onTerminal).join(PLAIN);
+}
+
+/** Gives an error's stack with the message in it on one line: it may quote a host that forges lines of a stack. */
+export function stackText(error: unknown): string {
+  if (!(error instanceof Error)) return visible(String(error));
+  const { message, stack = message } = error;
+  const at = message === "" ? -1 : stack.indexOf(message);
+  return at < 0 ? stack : stack.slice(0, at) + visible(message) + stack.slice(at + message.length);
+}
+
+/** Writes data as it is where a program reads it; a terminal shows it escaped. */
+export function writeData(sink: Sink, data: string | Uint8Array): void {
+  if (sink.isTTY === true) sink.write(typeof data === "string" ? data : Buffer.from(data).toString("utf8"));
+  else sink.write(typeof data === "string" ? Buffer.from(data) : data);
 }
 
 /** Gives JSON that drives no terminal either: what {@link visible} escapes stands as `\uXXXX` in its strings. */
 export function jsonText(value: unknown, indent?: number): string {
-  return JSON.stringify(value, null, indent).replace(/[\x7f-\x9f\p{Cf}\u2028\u2029]/gu, (char) =>
+  return JSON.stringify(value, plain, indent).replace(/[\x7f-\x9f\p{Cf}\u2028\u2029]/gu, (char) =>
     char
       .split("")
       .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
       .join(""),
   );
+}
+
+/** Errors and big numbers are none of JSON's. */
+function plain(_name: string, value: unknown): unknown {
+  if (value instanceof Error) return value.message;
+  return typeof value === "bigint" ? String(value) : value;
 }
 
 /**
@@ -58,7 +100,7 @@ export function heading(
   env: Readonly<Record<string, string | undefined>>,
 ): (text: string) => string {
   const painted = sink.isTTY === true && !env["NO_COLOR"];
-  return (text) => (painted ? `\x1b[1m${text}\x1b[0m` : text);
+  return (text) => (painted ? `${BOLD}${text}${PLAIN}` : text);
 }
 
 /** Writes a value as JSON with two spaces of indent and a line end. */
@@ -76,6 +118,8 @@ export interface ErrorDocument {
   readonly interface: string | null;
   /** The key. */
   readonly key: string | null;
+  /** Where it was thrown, with `-v`. */
+  readonly stack?: string;
 }
 
 /** Writes a failure as one line of JSON. */

@@ -1,6 +1,6 @@
 import { fstatSync, readSync, writeSync } from "node:fs";
 import { pvbusError } from "../bus/errors.js";
-import type { Sink } from "./output.js";
+import { jsonText, printed, type Sink, stackText, writeError } from "./output.js";
 
 const RETRY_MS = 5;
 /** More than any hypervisor's value; an endless input must not fill the memory. */
@@ -85,17 +85,29 @@ export function untilInterrupted(): AbortSignal {
   return controller.signal;
 }
 
-/** Runs a command line program in this process: the exit code is set, not forced. */
-export function startProcess(name: string, main: () => Promise<number>): void {
-  main().then(
-    (code) => {
-      process.exitCode = code;
-    },
-    (error: unknown) => {
-      if (error instanceof OutputClosed) return;
-      const detail = error instanceof Error ? error.stack : String(error);
-      descriptorSink(2).write(`${name}: internal error: ${detail}\n`);
-      process.exitCode = 1;
-    },
-  );
+/**
+ * Runs a command line program in this process: the exit code is set, not forced. What Node would print by itself, of errors that
+ * nobody caught and of its own warnings, takes the same way out as all else.
+ * @param json everything on standard error is a line of JSON
+ */
+export function startProcess(name: string, main: () => Promise<number>, json = false): void {
+  const stderr = printed(descriptorSink(2));
+  const fail = (error: unknown): void => {
+    if (error instanceof OutputClosed) return;
+    process.exitCode = 1;
+    const stack = json ? String((error as Error)?.stack ?? error) : stackText(error);
+    if (json)
+      writeError(stderr, { code: null, message: "internal error", interface: null, key: null, stack });
+    else stderr.write(`${name}: internal error: ${stack}\n`);
+  };
+  process.on("uncaughtException", (error) => {
+    fail(error);
+    process.exit();
+  });
+  process.removeAllListeners("warning").on("warning", ({ message: warning }) => {
+    stderr.write(json ? `${jsonText({ warning })}\n` : `${name}: warning: ${warning}\n`);
+  });
+  main().then((code) => {
+    process.exitCode = code;
+  }, fail);
 }

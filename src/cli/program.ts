@@ -1,9 +1,10 @@
 import { parseArgs } from "node:util";
 import { PvbusError } from "../bus/errors.js";
+import { ownEntry, putEntry } from "../bus/own.js";
 import { COMMANDS, type CommandEntry, nameOf, OPTIONS } from "./commands.js";
-import { type Context, type GlobalOptions, UsageError } from "./context.js";
+import { type Context, type GlobalOptions, loggerOf, UsageError } from "./context.js";
 import { commandHelp, programHelp, suggestion } from "./help.js";
-import { visible, writeError } from "./output.js";
+import { printed, stackText, visible, writeError } from "./output.js";
 
 /** What the outside gives to one run. */
 export type World = Omit<Context, "options" | "signal"> & {
@@ -16,14 +17,20 @@ export type World = Omit<Context, "options" | "signal"> & {
 const EXIT_FAILURE = 1;
 const EXIT_USAGE = 2;
 
+/** Tells whether everything is to be JSON, also what is said before the arguments are checked, or when they cannot be. */
+export function wantsJson(argv: readonly string[]): boolean {
+  return argv.slice(0, argv.indexOf("--") >>> 0).includes("--json");
+}
+
 /**
  * Runs the command line once.
  * @param argv the arguments without program and script
  * @returns the exit code: 0 success, 1 failure or missing key, 2 wrong usage
  */
-export async function runPvbus(argv: readonly string[], world: World): Promise<number> {
+export async function runPvbus(argv: readonly string[], outside: World): Promise<number> {
+  const world = { ...outside, stdout: printed(outside.stdout), stderr: printed(outside.stderr) };
   // Known before the arguments are checked, so that a complaint about them is JSON as well.
-  let options: GlobalOptions = { json: argv.slice(0, argv.indexOf("--") >>> 0).includes("--json") };
+  let options: GlobalOptions = { json: wantsJson(argv) };
   try {
     const { values, positionals } = parse(argv[0] === "help" ? [...argv.slice(1, 2), "--help"] : argv);
     const [name, ...args] = positionals;
@@ -44,12 +51,15 @@ export async function runPvbus(argv: readonly string[], world: World): Promise<n
       throw new UsageError(`unknown command '${name}'${suggestion(name, COMMANDS.map(nameOf))}`);
     checkArguments(entry, args);
     options = globals(values, world.env);
-    const own = ownOptions(entry, values);
+    const chosen = ownOptions(entry, values);
     const { interruptible } = entry;
     const isInterruptible =
       interruptible === true || (interruptible !== undefined && interruptible === args[0]);
     const signal = isInterruptible ? world.untilInterrupted() : new AbortController().signal;
-    return await (await entry.load())({ ...world, options, signal }, args, own);
+    const context: Context = { ...world, options, signal };
+    if (options.sysrootFromEnvironment === true)
+      loggerOf(context)?.info("the sysroot comes from PVBUS_SYSROOT", { sysroot: options.sysroot });
+    return await (await entry.load())(context, args, chosen);
   } catch (error) {
     return report(error, options, world);
   }
@@ -60,11 +70,11 @@ type Values = Readonly<Record<string, unknown>>;
 function parse(argv: readonly string[]): { values: Values; positionals: string[] } {
   const options: Record<string, { type: "string" | "boolean"; short?: string; multiple?: boolean }> = {};
   for (const { name, short, value, multiple } of OPTIONS) {
-    options[name] = {
+    putEntry(options, name, {
       type: value === undefined ? "boolean" : "string",
       ...(short === undefined ? {} : { short }),
       ...(multiple === true ? { multiple } : {}),
-    };
+    });
   }
   try {
     return parseArgs({ args: [...argv], options, allowPositionals: true, strict: true });
@@ -94,29 +104,34 @@ function checkArguments({ args, ...entry }: CommandEntry, given: readonly string
 
 /** Gives the options of the command itself. @throws UsageError when one of another command is among them */
 function ownOptions(entry: CommandEntry, values: Values): Values {
-  const own: Record<string, unknown> = {};
+  const chosen: Record<string, unknown> = {};
   for (const { name, commands, parse: read } of OPTIONS) {
-    if (commands === undefined || values[name] === undefined) continue;
+    const value = ownEntry(values, name);
+    if (commands === undefined || value === undefined) continue;
     if (!commands.includes(nameOf(entry))) throw new UsageError(`${nameOf(entry)} has no option --${name}`);
-    own[name] = read?.(`--${name}`, values[name] as string) ?? values[name];
+    putEntry(chosen, name, read?.(`--${name}`, value as string) ?? value);
   }
-  return own;
+  return chosen;
 }
 
 function globals(values: Values, env: World["env"]): GlobalOptions {
   const result: Record<string, unknown> = {};
   for (const { name, commands, parse: read } of OPTIONS) {
-    const value = values[name];
+    const value = ownEntry(values, name);
     if (commands !== undefined || value === undefined) continue;
     if (Array.isArray(value))
-      result[name] = Object.fromEntries(
-        value.flatMap((each: string) => Object.entries(read?.(`--${name}`, each) ?? {})),
+      putEntry(
+        result,
+        name,
+        Object.fromEntries(value.flatMap((each: string) => Object.entries(read?.(`--${name}`, each) ?? {}))),
       );
-    else result[name] = read === undefined ? value : read(`--${name}`, value as string);
+    else putEntry(result, name, read === undefined ? value : read(`--${name}`, value as string));
   }
   const sysroot = OPTIONS.find(({ name }) => name === "sysroot");
-  if (result["sysroot"] === undefined && env["PVBUS_SYSROOT"])
+  if (result["sysroot"] === undefined && env["PVBUS_SYSROOT"]) {
     result["sysroot"] = sysroot?.parse?.("PVBUS_SYSROOT", env["PVBUS_SYSROOT"]);
+    result["sysrootFromEnvironment"] = true;
+  }
   return result;
 }
 
@@ -128,8 +143,11 @@ function report(error: unknown, options: GlobalOptions, { stderr }: World): numb
   if (!known && (error as NodeJS.ErrnoException).syscall === undefined) throw error;
   const { message, stack } = error as Error;
   const { code = null, interface: on = null, key = null } = ours ? error : {};
-  if (options.json === true) writeError(stderr, { code, message, interface: on, key });
-  else stderr.write(`pvbus: ${visible(message)}${code === null ? "" : ` [${code}]`}\n`);
-  if (options.verbose === true && !usage) stderr.write(`${stack}\n`);
+  const where = options.verbose === true && !usage ? { stack: String(stack) } : {};
+  if (options.json === true) writeError(stderr, { code, message, interface: on, key, ...where });
+  else {
+    stderr.write(`pvbus: ${visible(message)}${code === null ? "" : ` [${code}]`}\n`);
+    if (where.stack !== undefined) stderr.write(`${stackText(error)}\n`);
+  }
   return usage ? EXIT_USAGE : EXIT_FAILURE;
 }

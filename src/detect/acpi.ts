@@ -1,9 +1,14 @@
+import { ownEntry } from "../bus/own.js";
 import { type Facts, textOf } from "./facts.js";
 import type { Findings } from "./findings.js";
 
 const DEVICES = "/sys/bus/acpi/devices";
 /** What the FADT's hypervisor vendor identity names (ACPI 6.0; Linux arch/arm64/hyperv/mshyperv.c). */
-const FADT_IDS: Readonly<Record<string, string>> = { MsHyperV: "hyperv", XenVMM: "xen", FIRECKVM: "kvm" };
+export const FADT_IDS: Readonly<Record<string, string>> = {
+  MsHyperV: "hyperv",
+  XenVMM: "xen",
+  FIRECKVM: "kvm",
+};
 
 /** Gives the hypervisor vendor identity of the FADT, empty where there is none. */
 export function fadtIdentity(facts: Facts): string {
@@ -23,7 +28,7 @@ export function judgeAcpi(facts: Facts, findings: Findings): void {
     findings.add("hyperv", "sysfs", "/sys/bus/vmbus: VMBus driver is loaded");
   }
   const identity = fadtIdentity(facts);
-  const id = Object.hasOwn(FADT_IDS, identity) ? FADT_IDS[identity] : undefined;
+  const id = ownEntry(FADT_IDS, identity);
   if (id !== undefined) findings.add(id, "acpi", `FADT hypervisor vendor identity: ${identity}`);
   else if (identity !== "") findings.hints.push(`FADT hypervisor vendor identity: ${identity}`);
 }

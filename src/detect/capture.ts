@@ -1,15 +1,15 @@
 import type { Host } from "../host/host.js";
 import { decide } from "./decide.js";
 import { factsOf } from "./detect.js";
-import { AZURE_ASSET_TAG } from "./environment.js";
 import { type Fact, type Facts, known } from "./facts.js";
+import { keepsName, keepsPath, keptText, keptType, REDACTED, type TextSource } from "./kept-facts.js";
 
 /** A machine's facts as one JSON document: the `input` of a detection case with `os` and `arch` beside it. */
 export type SnapshotDocument = Readonly<Record<string, unknown>>;
 
 /** Options of recording. */
 export interface CaptureOptions {
-  /** Keep serial numbers, UUIDs and asset tags. Default false. */
+  /** Keep everything as it was read: serial numbers, UUIDs, names of hosts, boot messages. Default false. */
   readonly includeIdentifiers?: boolean | undefined;
 }
 
@@ -33,15 +33,17 @@ const DMI_FIELDS = [
 const CPUID_LEAVES = [
   0, 1, 0x40000000, 0x40000001, 0x40000002, 0x40000003, 0x40000010, 0x40000100, 0x40000101,
 ];
-const IDENTIFIERS = /serial|uuid|asset_tag/;
-const REDACTED = "redacted";
-
 /**
- * Records all facts of a machine that detection reads, so that the decision can be replayed anywhere. Identifiers are
- * redacted unless asked for, but for their well-known parts that name a cloud platform.
+ * Records all facts of a machine that detection reads, so that the decision can be replayed anywhere. What is kept
+ * unless all is asked for stands in kept-facts.ts.
  */
 export async function recordMachine(host: Host, options: CaptureOptions = {}): Promise<SnapshotDocument> {
-  const recording = new Recording(await factsOf(host), options.includeIdentifiers === true);
+  return recordFacts(await factsOf(host), options);
+}
+
+/** Records the facts of one machine, live or recorded: see {@link recordMachine}. */
+export function recordFacts(machine: Facts, options: CaptureOptions = {}): SnapshotDocument {
+  const recording = new Recording(machine, options.includeIdentifiers === true);
   const { facts } = recording;
   decide(facts);
   for (const field of DMI_FIELDS) facts.dmi(field);
@@ -51,30 +53,38 @@ export async function recordMachine(host: Host, options: CaptureOptions = {}): P
 
 type Section = "dmi" | "files" | "sysctl" | "kenv" | "msr" | "acpi" | "ioctl";
 
+/** Bits of the register of memory encryption that the decision asks for. */
+const SEV_BITS = 7n;
+/** Names that Node and our sources give to systems and processors. */
+const SYSTEMS = ["linux", "freebsd", "openbsd", "netbsd", "windows", "darwin", "sunos", "android", "aix"];
+const PROCESSORS = ["x64", "ia32", "arm64", "arm", "riscv64", "ppc64", "s390x", "loong64", "mips", "mipsel"];
+
 /** Facts that note every answer they give. */
 class Recording {
   readonly facts: Facts;
   readonly #keepAll: boolean;
-  readonly #leaves: Record<string, unknown> = {};
-  readonly #sections: Record<Section, Record<string, unknown>> = {
-    dmi: {},
-    files: {},
-    sysctl: {},
-    kenv: {},
-    msr: {},
-    acpi: {},
-    ioctl: {},
+  readonly #leaves = new Map<string, unknown>();
+  readonly #sections: Readonly<Record<Section, Map<string, unknown>>> = {
+    dmi: new Map(),
+    files: new Map(),
+    sysctl: new Map(),
+    kenv: new Map(),
+    msr: new Map(),
+    acpi: new Map(),
+    ioctl: new Map(),
   };
-  readonly #registry: Record<string, Record<string, string>> = {};
+  readonly #registry = new Map<string, Map<string, string>>();
   #vmBit: boolean | null = null;
 
   constructor(live: Facts, keepAll: boolean) {
     this.#keepAll = keepAll;
-    const note = (section: Section, name: string, fact: Fact<string>): Fact<string> => {
-      if (fact.kind !== "value") return fact;
-      const kept = { kind: "value", value: this.#redact(name, fact.value) } as const;
-      this.#sections[section][name] = kept.value;
-      return kept;
+    const note = (
+      section: Exclude<TextSource, "registry">,
+      name: string,
+      fact: Fact<string>,
+    ): Fact<string> => {
+      if (fact.kind === "value") this.#sections[section].set(name, this.#kept(section, name, fact.value));
+      return fact;
     };
     this.facts = {
       os: live.os,
@@ -83,17 +93,24 @@ class Recording {
         const fact = live.cpuid(leaf);
         const registers = known(fact);
         if (registers !== undefined) {
-          this.#leaves[hex(leaf)] = Object.fromEntries(
-            Object.entries(registers).map(([name, word]) => [name, hex(word)]),
-          );
+          const words = Object.entries(registers).map(([name, word]) => [name, hex(word)]);
+          this.#leaves.set(hex(leaf), Object.fromEntries(words));
         }
         return fact;
       },
       dmi: (field) => note("dmi", field, live.dmi(field)),
-      file: (path) => note("files", path, live.file(path)),
+      file: (path) => {
+        const fact = live.file(path);
+        const isKept = keepAll || keepsPath(path, known(fact) ?? "");
+        return isKept ? note("files", path, fact) : fact;
+      },
       names: (directory) => {
         const names = live.names(directory);
-        for (const name of names) this.#sections.files[`${directory}/${name}`] ??= null;
+        const { files } = this.#sections;
+        for (const name of names) {
+          const path = `${directory}/${name}`;
+          if ((keepAll || keepsName(directory, name)) && !files.has(path)) files.set(path, null);
+        }
         return names;
       },
       fadtHypervisorId: () => note("acpi", "fadtHypervisorId", live.fadtHypervisorId()),
@@ -106,18 +123,27 @@ class Recording {
       kenv: (name) => note("kenv", name, live.kenv(name)),
       registry: (key, name) => {
         const fact = live.registry(key, name);
-        if (fact.kind === "value") this.#registry[key] = { ...this.#registry[key], [name]: fact.value };
+        if (fact.kind === "value") {
+          const values = this.#registry.get(key) ?? new Map<string, string>();
+          values.set(name, this.#kept("registry", `${key}\\${name}`, fact.value));
+          this.#registry.set(key, values);
+        }
         return fact;
       },
       pvbusTypes: () => {
         const types = live.pvbusTypes();
-        Object.assign(this.#sections.ioctl, Object.fromEntries(types));
+        for (const [device, type] of types) {
+          if (keepAll) this.#sections.ioctl.set(device, type);
+          else if (/^\/dev\/pvbus\d{1,9}$/.test(device)) this.#sections.ioctl.set(device, keptType(type));
+        }
         return types;
       },
       msr: (number) => {
         const fact = live.msr(number);
-        if (fact.kind === "value")
-          this.#sections.msr[hex(number)] = `0x${fact.value.toString(16).padStart(16, "0")}`;
+        if (fact.kind === "value") {
+          const bits = keepAll ? fact.value : fact.value & SEV_BITS;
+          this.#sections.msr.set(hex(number), `0x${bits.toString(16).padStart(16, "0")}`);
+        }
         return fact;
       },
     };
@@ -125,27 +151,30 @@ class Recording {
 
   document(): SnapshotDocument {
     const { dmi, files, ...others } = this.#sections;
-    const filled = Object.entries(others).filter(([, section]) => Object.keys(section).length > 0);
+    const filled = Object.entries(others).filter(([, section]) => section.size > 0);
     const zeros = { eax: hex(0), ebx: hex(0), ecx: hex(0), edx: hex(0) };
+    const named = (name: string, known: readonly string[]): string =>
+      this.#keepAll || known.includes(name) ? name : REDACTED;
     return {
-      os: this.facts.os,
-      arch: this.facts.arch,
-      cpuid: Object.keys(this.#leaves).length === 0 ? null : { leaves: this.#leaves, missing: zeros },
-      dmi: Object.keys(dmi).length === 0 ? null : dmi,
+      os: named(this.facts.os, SYSTEMS),
+      arch: named(this.facts.arch, PROCESSORS),
+      cpuid: this.#leaves.size === 0 ? null : { leaves: Object.fromEntries(this.#leaves), missing: zeros },
+      dmi: dmi.size === 0 ? null : Object.fromEntries(dmi),
       smbiosVmBit: this.#vmBit,
-      files,
-      ...Object.fromEntries(filled),
-      ...(Object.keys(this.#registry).length === 0 ? {} : { registry: this.#registry }),
+      files: Object.fromEntries(files),
+      ...Object.fromEntries(filled.map(([name, section]) => [name, Object.fromEntries(section)])),
+      ...(this.#registry.size === 0
+        ? {}
+        : {
+            registry: Object.fromEntries(
+              [...this.#registry].map(([key, values]) => [key, Object.fromEntries(values)]),
+            ),
+          }),
     };
   }
 
-  #redact(name: string, text: string): string {
-    if (this.#keepAll) return text;
-    if (name === "/proc/1/environ") return /(?:^|\0)(container=[^\0]*)/.exec(text)?.[1] ?? "";
-    if (name === "/proc/1/cgroup") return text.replace(/[0-9a-f]{12,}/g, (id) => "0".repeat(id.length));
-    if (!IDENTIFIERS.test(name) || text === "") return text;
-    if (text === AZURE_ASSET_TAG || /^(OracleCloud\.com|OpenStack .*)$/.test(text)) return text;
-    return /^(GoogleCloud-|ec2)/i.exec(text)?.[0].concat(REDACTED) ?? REDACTED;
+  #kept(source: TextSource, name: string, text: string): string {
+    return this.#keepAll ? text : keptText(source, name, text);
   }
 }
 

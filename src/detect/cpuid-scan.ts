@@ -1,3 +1,4 @@
+import { withoutEndingNuls } from "../bus/outside-text.js";
 import type { CpuidRegisters } from "../native/cpuid.js";
 import { type Facts, known } from "./facts.js";
 import { idOfSignature } from "./interface-table.js";
@@ -74,5 +75,5 @@ function signatureOf({ ebx, ecx, edx }: CpuidRegisters): string {
   bytes.writeUInt32LE(ebx, 0);
   bytes.writeUInt32LE(ecx, 4);
   bytes.writeUInt32LE(edx, 8);
-  return bytes.toString("latin1").replace(/\0+$/, "");
+  return withoutEndingNuls(bytes).toString("latin1");
 }

@@ -1,8 +1,9 @@
+import { ownEntry } from "../bus/own.js";
 import { type Facts, known } from "./facts.js";
 import type { EvidenceSource } from "./report.js";
 
 /** Names of the SMBIOS fields in FreeBSD's kernel environment. */
-const KENV: Readonly<Record<string, string>> = {
+export const KENV: Readonly<Record<string, string>> = {
   sys_vendor: "smbios.system.maker",
   product_name: "smbios.system.product",
   product_version: "smbios.system.version",
@@ -13,8 +14,8 @@ const KENV: Readonly<Record<string, string>> = {
 };
 
 /** The same in Windows' registry. */
-const REGISTRY_KEY = "HKLM\\HARDWARE\\DESCRIPTION\\System\\BIOS";
-const REGISTRY: Readonly<Record<string, string>> = {
+export const REGISTRY_KEY = "HKLM\\HARDWARE\\DESCRIPTION\\System\\BIOS";
+export const REGISTRY: Readonly<Record<string, string>> = {
   sys_vendor: "SystemManufacturer",
   product_name: "SystemProductName",
   product_version: "SystemVersion",
@@ -24,7 +25,7 @@ const REGISTRY: Readonly<Record<string, string>> = {
 };
 
 /** The same in OpenBSD's and NetBSD's sysctl tree. */
-const SYSCTL: Readonly<Record<string, readonly string[]>> = {
+export const SYSCTL: Readonly<Record<string, readonly string[]>> = {
   sys_vendor: ["hw.vendor", "machdep.dmi.system-vendor"],
   product_name: ["hw.product", "machdep.dmi.system-product"],
 };
@@ -45,12 +46,14 @@ export function firmwareText(facts: Facts, field: string): FirmwareText {
     value === undefined ? undefined : { text: value.trim(), source, name };
   const own = read(known(facts.dmi(field)), "dmi", field);
   if (own !== undefined) return own;
-  const kenv = KENV[field];
-  const registry = REGISTRY[field];
+  const kenv = ownEntry(KENV, field);
+  const registry = ownEntry(REGISTRY, field);
   return (
     (kenv && read(known(facts.kenv(kenv)), "dmi", kenv)) ||
     (registry && read(known(facts.registry(REGISTRY_KEY, registry)), "registry", registry)) ||
-    (SYSCTL[field] ?? []).map((name) => read(known(facts.sysctl(name)), "sysctl", name)).find(Boolean) || {
+    (ownEntry(SYSCTL, field) ?? [])
+      .map((name) => read(known(facts.sysctl(name)), "sysctl", name))
+      .find(Boolean) || {
       text: "",
       source: "dmi",
       name: field,

@@ -1,9 +1,10 @@
+import { ownEntry } from "../bus/own.js";
 import { type Facts, known, textOf } from "./facts.js";
 import type { Findings } from "./findings.js";
 import { INTERFACE_KINDS, idOfSignature } from "./interface-table.js";
 
 /** FreeBSD's kern.vm_guest (sys/kern/subr_param.c). */
-const FREEBSD_GUESTS: Readonly<Record<string, string>> = {
+export const FREEBSD_GUESTS: Readonly<Record<string, string>> = {
   xen: "xen",
   hv: "hyperv",
   vmware: "vmware",
@@ -15,7 +16,7 @@ const FREEBSD_GUESTS: Readonly<Record<string, string>> = {
 };
 
 /** NetBSD's machdep.hypervisor by its beginning (sys/arch/x86/include/cpu.h). */
-const NETBSD_GUESTS: readonly (readonly [string, string])[] = [
+export const NETBSD_GUESTS: readonly (readonly [string, string])[] = [
   ["Xen", "xen"],
   ["Hyper-V", "hyperv"],
   ["VMware", "vmware"],
@@ -24,14 +25,14 @@ const NETBSD_GUESTS: readonly (readonly [string, string])[] = [
 ];
 
 /** Machine models of virtual Macs. */
-const MAC_MODELS: readonly (readonly [string, string])[] = [
+export const MAC_MODELS: readonly (readonly [string, string])[] = [
   ["VirtualMac", "apple"],
   ["VMware", "vmware"],
   ["Parallels", "parallels"],
 ];
 
 /** Where the integration services of a Windows guest keep what a Hyper-V host says. */
-const HYPERV_PARAMETERS = "HKLM\\SOFTWARE\\Microsoft\\Virtual Machine\\Guest\\Parameters";
+export const HYPERV_PARAMETERS = "HKLM\\SOFTWARE\\Microsoft\\Virtual Machine\\Guest\\Parameters";
 
 /** Judges what the kernels of the BSDs and macOS say of themselves, and Windows' registry. */
 export function judgeForeignSystems(facts: Facts, findings: Findings): void {
@@ -60,7 +61,7 @@ function addByBeginning(
 
 function judgeFreebsd(facts: Facts, findings: Findings): void {
   const guest = textOf(facts.sysctl("kern.vm_guest"));
-  const id = FREEBSD_GUESTS[guest];
+  const id = ownEntry(FREEBSD_GUESTS, guest);
   if (id !== undefined) findings.add(id, "sysctl", `kern.vm_guest: ${guest}`);
   else if (guest === "generic") findings.unexplained = true;
   // Not trimmed: a signature may end with a space.
@@ -78,7 +79,7 @@ function judgeOpenbsd(facts: Facts, findings: Findings): void {
   }
   const line = /^pvbus0 at mainbus0: (.*)$/m.exec(textOf(facts.file("/var/run/dmesg.boot")));
   for (const name of line?.[1]?.split(", ") ?? []) {
-    const id = idOfType(name.replace(/ \d+\.\d+$/, ""));
+    const id = idOfType(name.replace(/ \d{1,5}\.\d{1,5}$/, ""));
     if (id !== undefined) findings.add(id, "dmesg", line?.[0] ?? "");
   }
 }

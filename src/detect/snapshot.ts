@@ -1,4 +1,5 @@
 import { pvbusError } from "../bus/errors.js";
+import { ownEntry } from "../bus/own.js";
 import type { CpuidRegisters } from "../native/cpuid.js";
 import { ABSENT, type Fact, type Facts, unreadable, value } from "./facts.js";
 
@@ -18,11 +19,12 @@ export function snapshotFacts(document: unknown): Facts {
   const dmi = optional(input["dmi"], "dmi");
   const files = optional(input["files"], "files") ?? {};
   const acpi = optional(input["acpi"], "acpi") ?? {};
-  const section = (name: string): Json => optional(input[name], name) ?? {};
+  const section = (name: string): Json => optional(ownEntry(input, name), name) ?? {};
   const [sysctl, kenv, registry, ioctl, msr] = ["sysctl", "kenv", "registry", "ioctl", "msr"].map(
     section,
   ) as [Json, Json, Json, Json, Json];
   const paths = Object.keys(files);
+  const isDirectory = directoriesOf(paths);
   return {
     os,
     arch,
@@ -31,7 +33,7 @@ export function snapshotFacts(document: unknown): Facts {
     file: (path) => {
       const content = entry(files, path);
       if (content.kind !== "absent") return content;
-      return paths.some((each) => each.startsWith(`${path}/`)) ? value("") : ABSENT;
+      return isDirectory(path) ? value("") : ABSENT;
     },
     names: (directory) => {
       const below = paths.filter((path) => path.startsWith(`${directory}/`));
@@ -41,7 +43,7 @@ export function snapshotFacts(document: unknown): Facts {
     smbiosVmBit: () => (typeof input["smbiosVmBit"] === "boolean" ? value(input["smbiosVmBit"]) : ABSENT),
     sysctl: (name) => entry(sysctl, name),
     kenv: (name) => entry(kenv, name),
-    registry: (key, name) => entry(optional(registry[key], `registry ${key}`) ?? {}, name),
+    registry: (key, name) => entry(optional(ownEntry(registry, key), `registry ${key}`) ?? {}, name),
     pvbusTypes: () =>
       new Map(Object.entries(ioctl).filter((each): each is [string, string] => typeof each[1] === "string")),
     msr: (number) => {
@@ -51,6 +53,21 @@ export function snapshotFacts(document: unknown): Facts {
         ? value(BigInt(found.value))
         : unreadable("no 64-bit number");
     },
+  };
+}
+
+/** Tells directories apart by one search each: a snapshot may hold a hundred thousand names to be looked up. */
+function directoriesOf(paths: readonly string[]): (path: string) => boolean {
+  const sorted = [...paths].sort((a, b) => (a < b ? -1 : 1));
+  return (path) => {
+    const front = `${path}/`;
+    let low = 0;
+    for (let high = sorted.length; low < high; ) {
+      const middle = (low + high) >>> 1;
+      if ((sorted[middle] as string) < front) low = middle + 1;
+      else high = middle;
+    }
+    return sorted[low]?.startsWith(front) === true;
   };
 }
 
@@ -75,7 +92,7 @@ function text(of: unknown, name: string): string {
 /** A recorded text: null stands for an existing thing without content. */
 function entry(of: Json, name: string): Fact<string> {
   if (!Object.hasOwn(of, name)) return ABSENT;
-  const found = of[name];
+  const found = ownEntry(of, name);
   if (found === null) return value("");
   return typeof found === "string"
     ? value(found.replace(/\n$/, ""))
@@ -96,7 +113,7 @@ function recordedCpuid(of: unknown): (leaf: number) => Fact<CpuidRegisters> {
 
 function fourRegisters(of: unknown, name: string): CpuidRegisters {
   const from = object(of, name);
-  const register = (each: string): number => word(from[each], `${name}.${each}`);
+  const register = (each: string): number => word(ownEntry(from, each), `${name}.${each}`);
   return { eax: register("eax"), ebx: register("ebx"), ecx: register("ecx"), edx: register("edx") };
 }
 

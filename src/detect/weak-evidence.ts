@@ -6,12 +6,12 @@ import type { Findings } from "./findings.js";
 
 const CLOCKSOURCES = "/sys/devices/system/clocksource/clocksource0/available_clocksource";
 /** Clocks that a kernel offers under one hypervisor; they are there only where that part of the kernel is built in. */
-const CLOCKS: Readonly<Record<string, string>> = {
-  "kvm-clock": "kvm",
-  hyperv_clocksource_tsc_page: "hyperv",
-  hyperv_clocksource_msr: "hyperv",
-  xen: "xen",
-};
+export const CLOCKS: ReadonlyMap<string, string> = new Map([
+  ["kvm-clock", "kvm"],
+  ["hyperv_clocksource_tsc_page", "hyperv"],
+  ["hyperv_clocksource_msr", "hyperv"],
+  ["xen", "xen"],
+]);
 
 /** Something real has a name: a guest's interface of its own, or a signature of the processor. */
 function isNamed(scan: CpuidScan, { byId }: Findings): boolean {
@@ -32,9 +32,9 @@ export function judgeWeakEvidence(facts: Facts, scan: CpuidScan, findings: Findi
       return void findings.add("qemu", "acpi", "FADT hypervisor vendor identity: QEMU");
     const clock = textOf(facts.file(CLOCKSOURCES))
       .split(/\s+/)
-      .find((each) => Object.hasOwn(CLOCKS, each));
+      .find((each) => CLOCKS.has(each));
     if (clock !== undefined)
-      return void findings.add(CLOCKS[clock] as string, "sysfs", `${CLOCKSOURCES}: ${clock}`);
+      return void findings.add(CLOCKS.get(clock) as string, "sysfs", `${CLOCKSOURCES}: ${clock}`);
   }
   const firmwareConfig = facts.names("/proc/device-tree").find((name) => name.startsWith("fw-cfg@"));
   if (firmwareConfig !== undefined) findings.add("qemu", "devicetree", `/proc/device-tree/${firmwareConfig}`);

@@ -1,4 +1,5 @@
 import { join, normalize, resolve } from "node:path";
+import { processEnvironment } from "./environment.js";
 import { hostFiles } from "./files.js";
 import type { Clock, Host, Logger } from "./host.js";
 
@@ -20,7 +21,7 @@ export interface NodeHostOptions {
   readonly platform?: NodeJS.Platform | undefined;
   /** Overrides for tests and captured machines. */
   readonly arch?: NodeJS.Architecture | undefined;
-  /** Overrides `process.env`. */
+  /** Overrides the process's own, which are ignored where it is setuid. */
   readonly env?: Readonly<Record<string, string | undefined>> | undefined;
   /** Overrides the system clock. */
   readonly clock?: Clock | undefined;
@@ -28,7 +29,7 @@ export interface NodeHostOptions {
 
 /** Gives the {@link Host} of this process; `PVBUS_SYSROOT` stands in for a sysroot that is not given. */
 export function nodeHost(options: NodeHostOptions = {}): Host {
-  const env = options.env ?? process.env;
+  const env = options.env ?? processEnvironment();
   const given = options.sysroot ?? (env["PVBUS_SYSROOT"] || undefined);
   const sysroot = given === undefined ? undefined : resolve(given);
   return {

@@ -1,3 +1,4 @@
+import { ownEntry } from "../bus/own.js";
 import { type Koffi, type KoffiLoader, loadKoffi } from "./koffi.js";
 import { limitThreadMemory, noteThreadMemory } from "./thread-memory.js";
 
@@ -71,8 +72,7 @@ export class Libc {
 
   /** Gives this system's number of a symbolic errno, `EAGAIN`; NaN, which equals nothing, where it has none. */
   errnoNumber(name: string): number {
-    const { errno } = this.koffi.os;
-    return Object.hasOwn(errno, name) ? (errno[name] as number) : Number.NaN;
+    return ownEntry(this.koffi.os.errno, name) ?? Number.NaN;
   }
 
   /** Gives the symbolic name of an errno number, `EAGAIN` for the one it shares with `EWOULDBLOCK`. */

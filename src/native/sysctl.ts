@@ -1,3 +1,4 @@
+import { ownEntry } from "../bus/own.js";
 import { textIn } from "./c-text.js";
 import type { Koffi } from "./koffi.js";
 
@@ -17,7 +18,7 @@ export function readSysctl(koffi: Koffi, platform: NodeJS.Platform, name: string
   const length = [buffer.length];
   let result: number;
   if (platform === "openbsd") {
-    const mib = OPENBSD_MIB[name];
+    const mib = ownEntry(OPENBSD_MIB, name);
     if (mib === undefined) return undefined;
     const sysctl = libc.func("int sysctl(const int *, uint32_t, void *, _Inout_ size_t *, void *, size_t)");
     result = sysctl(Int32Array.from(mib), mib.length, buffer, length, null, 0);

@@ -1,3 +1,4 @@
+import { withoutEndingNuls } from "../bus/outside-text.js";
 import type { Cpuid, CpuidRegisters } from "./cpuid.js";
 
 /** What is known of the machine that this process really runs on. */
@@ -88,7 +89,7 @@ function signatureOf(read: (leaf: number) => CpuidRegisters): string | undefined
   const { ebx, ecx, edx } = read(BASE);
   const bytes = Buffer.alloc(12);
   for (const [at, register] of [ebx, ecx, edx].entries()) bytes.writeUInt32LE(register >>> 0, at * 4);
-  return bytes.toString("latin1").replace(/\0+$/, "");
+  return withoutEndingNuls(bytes).toString("latin1");
 }
 
 function canEncrypt(read: (leaf: number) => CpuidRegisters): boolean {

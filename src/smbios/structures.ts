@@ -17,15 +17,20 @@ const HEADER_SIZE = 4;
 const END_OF_TABLE = 127;
 /** More than any firmware has; what follows is not looked at. */
 const MAX_STRUCTURES = 4096;
+/** Strings of the whole table, likewise. */
+const MAX_STRINGS = 16_384;
+const TWO_NULS = Buffer.alloc(2);
 
 /** Gives the structures of a table; any bytes are accepted, what is cut or out of bounds is left out. */
 export function* smbiosStructures(table: Uint8Array): Generator<SmbiosStructure, void, undefined> {
   let at = 0;
+  let room = MAX_STRINGS;
   for (let count = 0; count < MAX_STRUCTURES && at + HEADER_SIZE <= table.length; count++) {
     const type = table[at] ?? END_OF_TABLE;
     const length = table[at + 1] ?? 0;
     if (type === END_OF_TABLE || length < HEADER_SIZE || at + length > table.length) return;
-    const { strings, end } = readStrings(table, at + length);
+    const { strings, end } = readStrings(table, at + length, room);
+    room -= strings.length;
     yield { type, fields: table.subarray(at, at + length), strings };
     at = end;
   }
@@ -36,15 +41,18 @@ export function smbiosString({ fields, strings }: SmbiosStructure, offset: numbe
   return strings[(fields[offset] ?? 0) - 1];
 }
 
-function readStrings(table: Uint8Array, start: number): { strings: Uint8Array[]; end: number } {
+function readStrings(table: Uint8Array, start: number, room: number): { strings: Uint8Array[]; end: number } {
+  // Without any string two NULs follow, else the one that is the empty string.
+  if (start >= table.length || table[start] === 0) return { strings: [], end: start + 2 };
+  const bytes = Buffer.from(table.buffer, table.byteOffset, table.length);
+  const found = bytes.indexOf(TWO_NULS, start);
+  const last = found < 0 ? table.length : found;
   const strings: Uint8Array[] = [];
-  let at = start;
-  while (at < table.length && table[at] !== 0) {
+  for (let at = start; at < last && strings.length < room; ) {
     const nul = table.indexOf(0, at);
     const end = nul < 0 ? table.length : nul;
     strings.push(table.subarray(at, end));
     at = end + 1;
   }
-  // Without any string two NULs follow, else the one that is the empty string.
-  return { strings, end: strings.length === 0 ? at + 2 : at + 1 };
+  return { strings, end: last + 2 };
 }

@@ -2,7 +2,11 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
+import { recordFacts } from "../../src/detect/capture.js";
 import { detect, detectSnapshot } from "../../src/detect/detect.js";
+import type { Fact, Facts } from "../../src/detect/facts.js";
+import { keptText } from "../../src/detect/kept-facts.js";
+import { snapshotFacts } from "../../src/detect/snapshot.js";
 import { nodeHost } from "../../src/host/node-host.js";
 import { captureSnapshot, openPvbus } from "../../src/index.js";
 import { ROOT } from "../support/pools.js";
@@ -54,6 +58,162 @@ describe("snapshot", () => {
     expect([platform, container]).to.deep.equal(["azure", "lxc"]);
     const whole = JSON.stringify(await captureSnapshot({ sysroot, includeIdentifiers: true }));
     for (const kept of ["GoogleCloud-0123456789", "11111111-2222", "hunter2"]) expect(whole).to.include(kept);
+  });
+});
+
+/** Texts of the firmware that snapshots keep as they are: they name makers, models and versions. */
+const MODEL =
+  /^(sys_vendor|product_name|product_version|product_family|board_vendor|board_name|bios_vendor|bios_version|chassis_vendor|smbios\.(system\.(maker|product|version)|bios\.(vendor|version)|planar\.maker)|hw\.(vendor|product)|machdep\.dmi\.system-(vendor|product)|System(Manufacturer|ProductName|Version)|BIOS(Vendor|Version)|BaseBoardManufacturer)$/;
+
+describe("what a snapshot keeps", () => {
+  const SECRET = "5ECRET-7f3a";
+
+  /** Facts that answer whatever is asked, each with a secret, behind what rules look for. */
+  function planted(front: string, asked: Set<string>, firmware: "dmi" | "kenv" | "registry"): Facts {
+    const only = (source: string, ask: (name: string) => Fact<string>) => (name: string) =>
+      source === firmware ? ask(name) : ({ kind: "absent" } as const);
+    const answer = (name: string): Fact<string> => {
+      asked.add(name);
+      return { kind: "value", value: MODEL.test(name) ? "QEMU" : `${front}${SECRET}` };
+    };
+    return {
+      os: `os-${SECRET}`,
+      arch: `arch-${SECRET}`,
+      cpuid: () => ({ kind: "unreadable", why: SECRET }),
+      dmi: only("dmi", answer),
+      file: answer,
+      names: () => [
+        `VMGENCTR:${SECRET}`,
+        `VMBUS:${SECRET}`,
+        `fw-cfg@${SECRET}`,
+        SECRET,
+        "VMBUS:00",
+        "PNP0C0A:00",
+      ],
+      fadtHypervisorId: () => answer("fadt"),
+      smbiosVmBit: () => ({ kind: "value", value: true }),
+      sysctl: answer,
+      kenv: only("kenv", answer),
+      registry: (key, name) => (key.endsWith("BIOS") ? only("registry", answer)(name) : answer(name)),
+      pvbusTypes: () =>
+        new Map([
+          [`/dev/pvbus-${SECRET}`, "KVM"],
+          ["/dev/pvbus0", `KVM ${SECRET}`],
+          ["/dev/pvbus1", "Xen"],
+        ]),
+      msr: () => ({ kind: "value", value: 0xdead_beef_cafe_f00dn }),
+    };
+  }
+
+  const FRONTS = [
+    "",
+    "ec2",
+    "EC2",
+    "GoogleCloud-",
+    "OpenStack ",
+    "OracleCloud.com",
+    "7783-7084-3265-9085-8269-3286-77",
+    "container=",
+    "A=1\0container=lxc\0B=",
+    "container=lxc-",
+    "0::/docker/",
+    "12:pids:/machine.slice/libpod-",
+    "5.15.153.1-microsoft-standard-WSL2-",
+    "6.1.0-",
+    "flags\t\t: fpu hypervisor\nSerial\t\t: ",
+    "flags\t\t: hypervisor ",
+    "xen",
+    "xen,xen-4.17",
+    "linux,kvm\0",
+    "linux,dummy-virt\0",
+    "vmware,",
+    "control_d ",
+    "HVM",
+    "1",
+    "0000",
+    "kvm-clock tsc ",
+    "kvm-clock",
+    "pvbus0 at mainbus0: KVM, ",
+    "pvbus0 at mainbus0: Hyper-V 0.0, Xen 4.17\nsd0: <ATA, ",
+    "sd0 at scsibus0 serial ",
+    "VMBUS",
+    "VMGENCTR",
+    "KVMKVMKVM",
+    "hv",
+    "VMware",
+    "VMware7,1",
+    "Xen PV",
+    "KVM",
+    "FIRECKVM",
+    "QEMU",
+    "none",
+  ];
+
+  it("holds none of the secrets in any field that is not a maker's, model's or version's", () => {
+    const asked = new Set<string>();
+    for (const front of FRONTS)
+      for (const firmware of ["dmi", "kenv", "registry"] as const) {
+        const text = JSON.stringify(recordFacts(planted(front, asked, firmware)));
+        expect(text, JSON.stringify(front)).not.to.include(SECRET);
+        expect(text, JSON.stringify(front)).not.to.match(/dead|beef|cafe/i);
+        const all = recordFacts(planted(front, new Set(), firmware), { includeIdentifiers: true });
+        expect(JSON.stringify(all).split(SECRET).length).to.be.greaterThan(20);
+      }
+    // All kinds of sources were asked, and what is kept as it is was among them.
+    for (const name of [
+      "/proc/cpuinfo",
+      "/var/run/dmesg.boot",
+      "HostName",
+      "product_serial",
+      "smbios.chassis.tag",
+    ])
+      expect([...asked]).to.include(name);
+    expect([...asked].filter((name) => MODEL.test(name)).length).to.be.greaterThan(8);
+  });
+
+  it("holds of whole files what the decision needs, nothing else", () => {
+    const files = {
+      "/proc/cpuinfo": "processor\t: 0\nflags\t\t: fpu hypervisor lm\nSerial\t\t: 00000000abcdef01\n",
+      "/var/run/dmesg.boot":
+        "OpenBSD 7.6\nsd0: <QEMU, HARDDISK, 2.5+> serial.ABC123\npvbus0 at mainbus0: KVM\nem0: address 52:54:00:12:34:56\n",
+      "/proc/1/environ": "PASSWORD=x\0container=podman\0",
+      "/proc/1/cgroup": "0::/docker/0123456789ab\n",
+      "/run/.containerenv": 'name="secret"\nid="0123"\n',
+      "/proc/sys/kernel/osrelease": "6.1.0-acme-web-01\n",
+    };
+    const registry = {
+      "HKLM\\SOFTWARE\\Microsoft\\Virtual Machine\\Guest\\Parameters": {
+        HostName: "HV-HOST-01",
+        VirtualMachineName: "payroll",
+      },
+    };
+    const machine = { os: "openbsd", arch: "x64", cpuid: null, files, registry };
+    const document = JSON.parse(JSON.stringify(recordFacts(snapshotFacts(machine))));
+    expect(document.files["/proc/cpuinfo"]).to.equal("flags\t\t: hypervisor");
+    expect(document.files["/var/run/dmesg.boot"]).to.equal("pvbus0 at mainbus0: KVM");
+    expect(document.files["/proc/1/environ"]).to.equal("container=podman");
+    expect(document.files["/proc/sys/kernel/osrelease"]).to.equal("6.1.0");
+    expect(JSON.stringify(document)).not.to.match(
+      /abcdef01|ABC123|52:54|PASSWORD|0123|acme|HV-HOST|payroll|secret/,
+    );
+    expect(detectSnapshot(document)).to.deep.equal(detectSnapshot(machine));
+  });
+
+  it("gives the same decision for every recorded machine, with all CPUID bases too", () => {
+    for (const each of cases)
+      for (const options of [{}, { fullScan: true }]) {
+        const document = JSON.parse(JSON.stringify(recordFacts(snapshotFacts(each))));
+        const { unreadable: _first, ...expected } = detectSnapshot(each);
+        const { unreadable: _second, ...replayed } = detectSnapshot(document, options);
+        if (options.fullScan !== true) expect(replayed, each.id).to.deep.equal(expected);
+        else expect(replayed.primary, each.id).to.equal(expected.primary);
+      }
+  });
+
+  it("is replaced where nobody named the fact", () => {
+    for (const source of ["dmi", "files", "sysctl", "kenv", "acpi", "registry"] as const)
+      for (const name of ["something_new", "__proto__", "constructor"])
+        expect(keptText(source, name, "text")).to.equal("redacted");
   });
 });
 

@@ -90,15 +90,20 @@ export function dottedMask(prefix: number): string {
 
 /** Writes an IPv6 address as eight groups of four digits. */
 export function expandIpv6(text: string): string {
-  // A dotted end stands for the last two groups.
-  const hex = text.replace(/(\d+)\.(\d+)\.(\d+)\.(\d+)$/, (_, a, b, c, d) =>
-    [Number(a) * 256 + Number(b), Number(c) * 256 + Number(d)].map((group) => group.toString(16)).join(":"),
-  );
+  const hex = withoutDots(text);
   const [left = "", right] = hex.split("::");
   const groups = (part: string): string[] => (part === "" ? [] : part.split(":"));
   const [before, after] = [groups(left), groups(right ?? "")];
   const zeros = right === undefined ? [] : Array<string>(8 - before.length - after.length).fill("0");
   return [...before, ...zeros, ...after].map((group) => group.toLowerCase().padStart(4, "0")).join(":");
+}
+
+/** A dotted end stands for the last two groups. */
+function withoutDots(text: string): string {
+  const at = text.lastIndexOf(":") + 1;
+  const [a = 0, b = 0, c, d] = text.slice(at).split(".").map(Number);
+  if (c === undefined || d === undefined) return text;
+  return `${text.slice(0, at)}${[a * 256 + b, c * 256 + d].map((group) => group.toString(16)).join(":")}`;
 }
 
 /** An address with a label, `eth0:1`, is one of eth0; one of eth10 is not one of eth1. */

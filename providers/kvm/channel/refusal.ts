@@ -1,4 +1,5 @@
 import { type PvbusError, type PvbusErrorCode, pvbusError } from "../../../src/bus/errors.js";
+import { peerWords } from "../../../src/bus/outside-text.js";
 
 /** Codes that our host side puts in front of its message, as far as they are about the request. */
 const REFUSALS: readonly PvbusErrorCode[] = [
@@ -16,11 +17,15 @@ const MAX_TEXT = 300;
 
 /** Makes the error of a host's refusal, whose words may be anything. */
 export function refusal(command: string, message: string): PvbusError {
-  const text = message.replaceAll(/\p{Cc}/gu, " ").slice(0, MAX_TEXT) || "without a reason";
+  const text =
+    peerWords(message)
+      .replaceAll(/\p{Cc}/gu, " ")
+      .slice(0, MAX_TEXT) || "without a reason";
   const code = REFUSALS.find((each) => text.startsWith(`${each}: `));
   if (code !== undefined) return pvbusError(code, `the host refuses it: ${text.slice(code.length + 2)}`);
   // The reference server's words for the keys that it keeps to itself.
-  if (/Cannot update the ".*" Namespace/.test(text))
+  const protect = text.indexOf('Cannot update the "');
+  if (protect >= 0 && text.includes('" Namespace', protect))
     return pvbusError("ERR_READ_ONLY", `the host keeps this key to itself (${text}); write another one`);
   if (text.startsWith("Unknown command")) {
     const why = `the host knows no ${command}; have its metadata service updated`;

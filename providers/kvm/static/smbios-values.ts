@@ -41,6 +41,10 @@ export const FIELDS: readonly SmbiosField[] = [
 
 const OEM_TYPE = 11;
 const UUID_BYTES = 16;
+/** More than any firmware has: what follows is left out. */
+const MAX_STRINGS = 4096;
+/** The name of a value ends within so many bytes. */
+const MAX_NAME_BYTES = 1024;
 /** `APP:NAME=VALUE`, with systemd's form of the application for values in base64: `APP.binary:NAME=BASE64`. */
 const NAMED = /^([A-Za-z0-9._-]+):([^=]+)=/;
 const BINARY = ".binary";
@@ -60,7 +64,8 @@ export function smbiosValues(table: Uint8Array, hasMixedUuid = true): Map<string
   const strings: Uint8Array[] = [];
   for (const structure of smbiosStructures(table)) {
     // All there are: the count says their number modulo 256 at best, and there may be several such structures.
-    if (structure.type === OEM_TYPE) strings.push(...structure.strings);
+    if (structure.type === OEM_TYPE)
+      for (const string of structure.strings.slice(0, MAX_STRINGS - strings.length)) strings.push(string);
     if (seen.has(structure.type)) continue;
     seen.add(structure.type);
     for (const field of FIELDS.filter(({ type }) => type === structure.type)) {
@@ -99,7 +104,7 @@ export function hasMixedUuids(entryPoint: Uint8Array): boolean {
 
 function namedString(string: Uint8Array): NamedString | undefined {
   const bytes = Buffer.from(string.buffer, string.byteOffset, string.byteLength);
-  const found = NAMED.exec(bytes.toString("latin1"));
+  const found = NAMED.exec(bytes.toString("latin1", 0, MAX_NAME_BYTES));
   if (found === null) return undefined;
   const [{ length }, app, name] = found as unknown as [string, string, string];
   const value = bytes.subarray(length);

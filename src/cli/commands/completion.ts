@@ -1,3 +1,4 @@
+import { ownEntry } from "../../bus/own.js";
 import type { OptionEntry } from "../commands.js";
 import { type Context, UsageError } from "../context.js";
 
@@ -108,7 +109,7 @@ complete -F _pvbus pvbus
 
 /** `pvbus completion SHELL`: the script to source. */
 export async function completionCommand(context: Context, shell: string, words: Vocabulary): Promise<number> {
-  const script = Object.hasOwn(SCRIPTS, shell) ? SCRIPTS[shell] : undefined;
+  const script = ownEntry(SCRIPTS, shell);
   if (script === undefined)
     throw new UsageError(`no completion for ${shell}; there is one for: ${Object.keys(SCRIPTS).join(", ")}`);
   context.stdout.write(script(words));

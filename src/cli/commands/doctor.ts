@@ -12,10 +12,21 @@ export function doctorCommand(context: Context): Promise<number> {
     const healthy = reports.every(({ checks }) => checks.every(({ works }) => works));
     if (options.json === true) {
       const interfaces = reports.map(({ each, checks }) => ({ name: each.name, type: each.type, checks }));
-      writeJson(stdout, { healthy, interfaces, unreadable: bus.detection.unreadable });
+      const { sysroot = null, sysrootFromEnvironment = false } = options;
+      writeJson(stdout, {
+        healthy,
+        interfaces,
+        unreadable: bus.detection.unreadable,
+        sysroot,
+        sysrootFromEnvironment,
+      });
       return healthy ? 0 : 1;
     }
     const paint = heading(stdout, env);
+    if (options.sysroot !== undefined) {
+      const whence = options.sysrootFromEnvironment === true ? ", from PVBUS_SYSROOT" : "";
+      stdout.write(`of the files below ${visible(options.sysroot)}${whence}, not of this machine\n`);
+    }
     if (reports.length === 0) stdout.write("no hypervisor interface here; nothing to mend\n");
     for (const { each, checks } of reports) {
       stdout.write(`${paint(each.name)} ${each.type}${each.primary ? " (primary)" : ""}\n`);

@@ -1,7 +1,7 @@
 import { isUtf8 } from "node:buffer";
 import type { PvInterface } from "../../bus/interface.js";
 import { type Context, callOptions, withInterface } from "../context.js";
-import { entryJson, onTerminal, visible, writeError, writeJson } from "../output.js";
+import { entryJson, visible, writeData, writeError, writeJson } from "../output.js";
 
 /**
  * `pvbus get KEY`: the value as it is and a line end; on a terminal its control characters are shown as escapes. Exit 1
@@ -15,9 +15,8 @@ export function getCommand(context: Context, key: string): Promise<number> {
     const value = Buffer.from(bytes).toString("utf8");
     if (context.options.json === true)
       writeJson(stdout, entryJson(isUtf8(bytes) ? { key, value } : { key, value, bytes }));
-    else if (stdout.isTTY === true) stdout.write(`${onTerminal(value)}\n`);
     else {
-      stdout.write(bytes);
+      writeData(stdout, bytes);
       stdout.write("\n");
     }
     return 0;

@@ -1,8 +1,7 @@
 import { nodeHost } from "../../host/node-host.js";
 import { receiveKvp } from "../../services.js";
-import { type Context, callOptions, UsageError } from "../context.js";
-import { stderrLogger } from "../log.js";
-import { entryJson, onTerminal, visible, visibleKey, writeJson } from "../output.js";
+import { type Context, callOptions, loggerOf, UsageError } from "../context.js";
+import { entryJson, visible, visibleKey, writeData, writeJson } from "../output.js";
 
 /** Options of `pvbus kvp receive`. */
 export interface KvpOptions {
@@ -26,10 +25,9 @@ const POOL = /^(external|guest|auto)\//i;
  */
 export async function kvpCommand(context: Context, action: string, own: KvpOptions): Promise<number> {
   if (action !== "receive") throw new UsageError(`kvp: unknown action '${action}'; there is: receive`);
-  const { stdout, stderr, env, options } = context;
-  const logger = options.verbose === true ? stderrLogger(stderr) : undefined;
+  const { stdout, env, options } = context;
   const keys = own.key?.map((key) => (POOL.test(key) ? key : `External/${key}`));
-  const entries = await receiveKvp(nodeHost({ sysroot: options.sysroot, logger, env }), {
+  const entries = await receiveKvp(nodeHost({ sysroot: options.sysroot, logger: loggerOf(context), env }), {
     ...callOptions(context),
     keys,
     quietMs: own.quiet === undefined ? undefined : own.quiet * 1000,
@@ -41,8 +39,7 @@ export async function kvpCommand(context: Context, action: string, own: KvpOptio
   if (options.json === true)
     writeJson(stdout, keys?.length === 1 && only ? entryJson(only) : entries.map(entryJson));
   else if (keys?.length === 1 && only !== undefined) {
-    const value = only.value ?? "";
-    stdout.write(`${stdout.isTTY === true ? onTerminal(value) : value}\n`);
+    writeData(stdout, `${only.value ?? ""}\n`);
   } else {
     for (const { key, value = "" } of entries) stdout.write(`${visibleKey(key)}=${visible(value)}\n`);
   }

@@ -1,11 +1,14 @@
 import { closeSync, openSync } from "node:fs";
 import { isatty } from "node:tty";
+import { isElevated } from "../../host/environment.js";
 import type { Logger } from "../../host/host.js";
 import { nodeHost } from "../../host/node-host.js";
 import { createKvpDaemon } from "../../services.js";
-import type { Context } from "../context.js";
+import { type Context, UsageError } from "../context.js";
 import { backgroundLog, foregroundLog } from "../daemon-log.js";
 import { DETACHED, detach, tellParent } from "../detach.js";
+import { jsonLogger } from "../json-log.js";
+import { visible, writeError } from "../output.js";
 import { serviceManager, startWatchdog } from "../service-manager.js";
 
 /** Options of `pvbus kvpd`. */
@@ -33,10 +36,20 @@ export interface KvpdOptions {
 export async function kvpdCommand(context: Context, own: KvpdOptions): Promise<number> {
   const { env, stderr, signal, options } = context;
   const detached = env[DETACHED] !== undefined;
-  if (own["no-daemon"] !== true && !detached) return detach(process.argv.slice(1), stderr);
+  const json = options.json === true;
+  if (own["no-daemon"] !== true && !detached) {
+    // The background process knows itself by a variable, which it would ignore: it would start another one, and so on.
+    if (isElevated()) throw new UsageError("kvpd stays in the foreground where it is setuid: run it with -n");
+    return detach(process.argv.slice(1), (why) => {
+      if (json) writeError(stderr, { code: null, message: why, interface: null, key: null });
+      else stderr.write(`pvbus: ${visible(why)}\n`);
+    });
+  }
 
   const debug = own.debug === true || options.verbose === true;
-  const logger = detached ? backgroundLog(debug) : foregroundLog(stderr, env, debug);
+  const foreground = (): Logger =>
+    json ? jsonLogger(stderr, Date, debug) : foregroundLog(stderr, env, debug);
+  const logger = detached ? backgroundLog(debug) : foreground();
   const tell = serviceManager(env);
   // ps(1) and `pvbus doctor` look for it.
   process.title = "pvbus-kvpd";

@@ -1,3 +1,5 @@
+import { ownEntry } from "../../bus/own.js";
+
 /** Texts of OpenBSD's errno values (lib/libc/gen/errlist.c), which differ from Linux's. */
 const TEXTS: Readonly<Record<string, string>> = {
   EPERM: "Operation not permitted",
@@ -32,5 +34,5 @@ const TEXTS: Readonly<Record<string, string>> = {
 
 /** Gives OpenBSD's text for an errno by name. */
 export function errnoText(errno: string): string {
-  return TEXTS[errno] ?? `Unknown error: ${errno}`;
+  return ownEntry(TEXTS, errno) ?? `Unknown error: ${errno}`;
 }

@@ -23,7 +23,7 @@ const SWITCHES = "qt";
  * @returns the options, or getopt's own complaint
  */
 export function parseHostctl(argv: readonly string[]): HostctlOptions | { readonly complaint: string } {
-  const values: Record<string, string> = {};
+  const values = new Map<string, string>();
   let at = 0;
   for (; at < argv.length; at++) {
     const word = argv[at] as string;
@@ -34,23 +34,23 @@ export function parseHostctl(argv: readonly string[]): HostctlOptions | { readon
     if (!word.startsWith("-") || word === "-") break;
     for (let index = 1; index < word.length; index++) {
       const letter = word[index] as string;
-      if (SWITCHES.includes(letter)) values[letter] = "";
+      if (SWITCHES.includes(letter)) values.set(letter, "");
       else if (!WITH_ARGUMENT.includes(letter)) return { complaint: `unknown option -- ${letter}` };
       else {
         const rest = word.slice(index + 1);
         const argument = rest === "" ? argv[++at] : rest;
         if (argument === undefined) return { complaint: `option requires an argument -- ${letter}` };
-        values[letter] = argument;
+        values.set(letter, argument);
         break;
       }
     }
   }
   return {
-    device: values["f"] ?? "/dev/pvbus0",
-    input: values["i"],
-    output: values["o"],
-    quiet: "q" in values,
-    type: "t" in values,
+    device: values.get("f") ?? "/dev/pvbus0",
+    input: values.get("i"),
+    output: values.get("o"),
+    quiet: values.has("q"),
+    type: values.has("t"),
     operands: argv.slice(at),
   };
 }

@@ -1,6 +1,6 @@
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import { KernelError, kernelErrnoOf } from "../../bus/kernel-store.js";
-import type { Sink } from "../output.js";
+import { printed, type Sink } from "../output.js";
 import type { PvbusDevice, PvbusDevices } from "./devices.js";
 import { errnoText } from "./errno-text.js";
 import { type HostctlOptions, parseHostctl } from "./getopt.js";
@@ -31,7 +31,8 @@ class Failure extends Error {}
  * Does what OpenBSD's hostctl(8) does, in its order, with its words.
  * @returns the exit code: 0, or 1 for every failure
  */
-export async function runHostctl(argv: readonly string[], world: HostctlWorld): Promise<number> {
+export async function runHostctl(argv: readonly string[], outside: HostctlWorld): Promise<number> {
+  const world = { ...outside, stdout: printed(outside.stdout), stderr: printed(outside.stderr) };
   let output: number | undefined;
   try {
     const options = parseHostctl(argv);

@@ -1,3 +1,5 @@
+import { ownEntry } from "../../bus/own.js";
+
 /** The part of a test runner that the suite uses: mocha, `node:test`, jest and vitest have it. */
 export interface ConformanceRunner {
   /** Groups tests; calls the body at once. */
@@ -17,7 +19,7 @@ export interface ConformanceRunner {
 export function globalRunner(): ConformanceRunner {
   const names = globalThis as unknown as Record<string, unknown>;
   const pick = <K extends keyof ConformanceRunner>(...candidates: string[]): ConformanceRunner[K] => {
-    const found = candidates.map((name) => names[name]).find((each) => typeof each === "function");
+    const found = candidates.map((name) => ownEntry(names, name)).find((each) => typeof each === "function");
     if (found === undefined) {
       throw new TypeError(`no global ${candidates[0]}(): run under mocha, or pass options.runner`);
     }

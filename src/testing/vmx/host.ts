@@ -1,3 +1,5 @@
+import { withoutEndingNuls } from "../../bus/outside-text.js";
+import { ownEntry } from "../../bus/own.js";
 import { type DataSetAccess, SimulatedDataSets } from "./data-sets.js";
 import { SimulatedNamespaces } from "./namespaces.js";
 
@@ -78,7 +80,7 @@ export class VmxHost {
   answer(command: Uint8Array, peer: VmxPeer): Buffer {
     const bytes = Buffer.from(command);
     const space = bytes.indexOf(" ");
-    const name = (space < 0 ? bytes : bytes.subarray(0, space)).toString("latin1").replace(/\0+$/, "");
+    const name = withoutEndingNuls(space < 0 ? bytes : bytes.subarray(0, space)).toString("latin1");
     const rest = space < 0 ? Buffer.alloc(0) : bytes.subarray(space + 1);
     this.commands.push(bytes.toString("latin1"));
     if (this.nextReply !== undefined) {
@@ -86,7 +88,7 @@ export class VmxHost {
       this.nextReply = undefined;
       return reply;
     }
-    const answer = this.#answers(peer)[name];
+    const answer = ownEntry(this.#answers(peer), name);
     if (answer === undefined) return encode("0 Unknown command");
     if (this.#privileged.has(name) && !peer.privileged) return encode("0 Permission denied");
     const reply = answer(name.startsWith("namespace-") ? rest : upToNul(rest));

@@ -132,4 +132,41 @@ describe("VMware DataMap frames", () => {
       { numRuns: 3000 },
     );
   });
+
+  it("holds a frame that comes byte by byte in a few times its size, and time in proportion", () => {
+    const body = Buffer.alloc(1 << 20, "x");
+    body.write("1 ");
+    const frame = encodeFrame(body);
+    const reader = new FrameReader();
+    const byte = Buffer.alloc(1);
+    const held = (): number => {
+      const { heapUsed, external } = process.memoryUsage();
+      return heapUsed + external;
+    };
+    const before = held();
+    const start = performance.now();
+    let whole: Buffer | undefined;
+    for (const value of frame.subarray(0, -1)) {
+      byte[0] = value;
+      whole ??= reader.push(byte);
+    }
+    expect(whole).to.equal(undefined);
+    expect(reader.pending).to.equal(frame.length - 1);
+    expect(held() - before).to.be.lessThan(32 * 1024 * 1024);
+    expect(performance.now() - start).to.be.lessThan(5_000);
+    byte[0] = frame.at(-1) as number;
+    expect(decodeFrame(reader.push(byte) ?? Buffer.alloc(0)).equals(body)).to.equal(true);
+    expect(reader.pending).to.equal(0);
+  });
+
+  it("takes no memory for a length that was only announced", () => {
+    const before = process.memoryUsage().external;
+    const readers = Array.from({ length: 64 }, () => {
+      const reader = new FrameReader();
+      reader.push(words(MAX_FRAME_BYTES));
+      return reader;
+    });
+    expect(process.memoryUsage().external - before).to.be.lessThan(16 * 1024 * 1024);
+    expect(readers.every(({ pending }) => pending === 4)).to.equal(true);
+  });
 });

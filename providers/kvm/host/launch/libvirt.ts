@@ -1,4 +1,5 @@
 import { pvbusError } from "../../../../src/bus/errors.js";
+import { ownEntry } from "../../../../src/bus/own.js";
 import type { LaunchChannel, LaunchDescription } from "./description.js";
 import { FREE_ITEM_SLOTS } from "./limits.js";
 import { type LaunchAbilities, type LaunchItem, planLaunch, type SizeOf } from "./plan.js";
@@ -89,5 +90,5 @@ function escaped(text: string): string {
     "'": "apos",
     '"': "quot",
   };
-  return text.replace(/[&<>'"]/g, (char) => `&${names[char]};`);
+  return text.replace(/[&<>'"]/g, (char) => `&${ownEntry(names, char)};`);
 }

@@ -1,3 +1,4 @@
+import { ownEntry } from "../../../bus/own.js";
 import { type Context, UsageError } from "../../context.js";
 import { suggestion } from "../../help.js";
 
@@ -77,7 +78,7 @@ export async function hostCommand(
   [name = "", ...args]: readonly string[],
   own: HostOptions,
 ): Promise<number> {
-  const entry = Object.hasOwn(ACTIONS, name) ? ACTIONS[name] : undefined;
+  const entry = ownEntry(ACTIONS, name);
   const known = Object.keys(ACTIONS);
   if (entry === undefined) {
     throw new UsageError(

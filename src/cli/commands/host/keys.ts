@@ -2,7 +2,7 @@ import { isUtf8 } from "node:buffer";
 import type { StoreEntry } from "../../../bus/store.js";
 import { type Administration, type GuestEntry, loadKvmHost } from "../../../services.js";
 import { callOptions, UsageError } from "../../context.js";
-import { entryJson, jsonText, onTerminal, visible, visibleKey, writeError, writeJson } from "../../output.js";
+import { entryJson, jsonText, visible, visibleKey, writeData, writeError, writeJson } from "../../output.js";
 import { type HostAction, stateOf } from "./host.js";
 
 /** `pvbus host get KEY`: the value as it is and a line end; exit 1 when the key is missing. */
@@ -13,9 +13,8 @@ export function getAction(action: HostAction): Promise<number> {
     const value = await administration.get(guestOf(action), key, callOptions(action.context));
     if (value === undefined) return missing(action, key);
     if (options.json === true) writeJson(stdout, entryJson(storeEntry({ key, value })));
-    else if (stdout.isTTY === true) stdout.write(`${onTerminal(Buffer.from(value).toString("utf8"))}\n`);
     else {
-      stdout.write(value);
+      writeData(stdout, value);
       stdout.write("\n");
     }
     return 0;

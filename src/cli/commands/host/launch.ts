@@ -1,7 +1,7 @@
 import { statSync } from "node:fs";
 import { type LaunchDescription, loadKvmHost, type SizeOf } from "../../../services.js";
 import { UsageError } from "../../context.js";
-import { visible, writeJson } from "../../output.js";
+import { jsonText, visible, writeData, writeJson } from "../../output.js";
 import { readDocument, usage } from "./documents.js";
 import type { HostAction } from "./host.js";
 
@@ -26,7 +26,7 @@ export async function libvirtAction(action: HostAction): Promise<number> {
   else {
     for (const { into, xml } of parts) {
       const place = into === "" ? "<domain>" : `<${into}> of the domain`;
-      stdout.write(`<!-- into ${place} -->\n${xml}\n`);
+      writeData(stdout, `<!-- into ${place} -->\n${xml}\n`);
     }
   }
   return 0;
@@ -45,7 +45,7 @@ async function writeArguments(
       const start = visible(broken.slice(0, 60));
       throw new UsageError(`an argument holds a line end (${start}…), so lines cannot show it: use --json`);
     }
-    for (const each of made) stdout.write(`${each}\n`);
+    for (const each of made) writeData(stdout, `${each}\n`);
   }
   return 0;
 }
@@ -53,16 +53,18 @@ async function writeArguments(
 /** Reads the description, and says how its channel is served. */
 async function descriptionOf({
   args: [path = ""],
-  context: { stderr },
+  context: { stderr, options },
 }: HostAction): Promise<LaunchDescription> {
   const { parseDescription, endpointText } = await loadKvmHost();
   const document = await readDocument(path);
   const description = usage(() => parseDescription(document));
   const endpoint = description.channel && endpointText(description.channel.endpoint);
-  if (endpoint !== undefined)
+  if (endpoint !== undefined) {
+    const serve = `pvbus host serve --state DIR --guest NAME=${endpoint}`;
     stderr.write(
-      `pvbus: serve its channel: pvbus host serve --state DIR --guest NAME=${visible(endpoint)}\n`,
+      options.json === true ? `${jsonText({ serve })}\n` : `pvbus: serve its channel: ${visible(serve)}\n`,
     );
+  }
   return description;
 }
 

@@ -1,0 +1,94 @@
+import { expect } from "chai";
+import ts from "typescript";
+import { everyNode, nameOf, parsedSources } from "../support/sources.js";
+
+const SOURCES = parsedSources();
+
+/** Who has a node that a look finds. */
+function usersOf(look: (node: ts.Node) => boolean): string[] {
+  const users = SOURCES.filter((file) => {
+    let has = false;
+    everyNode(file, (node) => {
+      has ||= look(node);
+    });
+    return has;
+  });
+  return users.map(nameOf).sort();
+}
+
+const isMember = (node: ts.Node, object: RegExp, member: RegExp): boolean =>
+  ts.isPropertyAccessExpression(node) &&
+  object.test(node.expression.getText()) &&
+  member.test(node.name.text);
+const isCall = (node: ts.Node, name: RegExp): boolean =>
+  ts.isCallExpression(node) && name.test(node.expression.getText());
+
+describe("what is printed", () => {
+  it("goes through one sink: nobody has Node's own streams or console", () => {
+    expect(
+      usersOf((node) => isMember(node, /(^|\.)process$/, /^(stdout|stderr|_rawDebug|report)$/)),
+    ).to.deep.equal(
+      // Asks whether it is a terminal.
+      ["src/cli/process.ts"],
+    );
+    expect(usersOf((node) => ts.isIdentifier(node) && node.text === "console")).to.deep.equal([]);
+  });
+
+  it("is written to descriptors by that sink alone; others write to files and pipes of their own", () => {
+    const inFaces = (names: readonly string[]): string[] =>
+      names.filter((name) => name.startsWith("src/cli/") || name.startsWith("src/testing/"));
+    const writes = usersOf((node) => isCall(node, /(^|\.)writev?Sync$/));
+    expect(inFaces(writes)).to.deep.equal([
+      // Tells the parent on a pipe how the start went.
+      "src/cli/detach.ts",
+      // Writes the file that -o names.
+      "src/cli/hostctl/run.ts",
+      "src/cli/process.ts",
+      // The pool files that the simulated host writes.
+      "src/testing/hyperv-host.ts",
+      // A process of its own that says "ready".
+      "src/testing/kvp-device/fuse-server.ts",
+    ]);
+    const byNumber = usersOf(
+      (node) =>
+        ts.isCallExpression(node) &&
+        /(^|\.)(writeSync|writevSync|writeFileSync|appendFileSync|createWriteStream)$/.test(
+          node.expression.getText(),
+        ) &&
+        node.arguments.some((each) => /^[12]$|^"\/dev\/(std(out|err)|tty|fd\/[12])"$/.test(each.getText())),
+    );
+    expect(byNumber).to.deep.equal(["src/testing/kvp-device/fuse-server.ts"]);
+  });
+
+  it("is escaped there: who opens the raw sink hands it to what wraps it", () => {
+    expect(usersOf((node) => isCall(node, /^descriptorSink$/))).to.deep.equal([
+      "src/cli/hostctl.ts",
+      "src/cli/process.ts",
+      "src/cli/pvbus.ts",
+    ]);
+    expect(usersOf((node) => isCall(node, /^printed$/))).to.deep.equal([
+      "src/cli/hostctl/run.ts",
+      "src/cli/process.ts",
+      "src/cli/program.ts",
+    ]);
+  });
+
+  it("shows no stack but by stackText or in JSON", () => {
+    expect(
+      usersOf((node) => ts.isIdentifier(node) && node.text === "stack").filter((name) =>
+        name.startsWith("src/"),
+      ),
+    ).to.deep.equal(["src/cli/output.ts", "src/cli/process.ts", "src/cli/program.ts"]);
+  });
+
+  it("reaches the system's log by the logger that escapes", () => {
+    expect(usersOf((node) => isCall(node, /^openSyslog$/))).to.deep.equal(["src/cli/daemon-log.ts"]);
+  });
+
+  it("and variables of the environment come from where a setuid process has none", () => {
+    expect(usersOf((node) => isMember(node, /(^|\.)process$/, /^env$/))).to.deep.equal([
+      // Hands all of it to a simulator's process.
+      "src/testing/kvp-device/simulator.ts",
+    ]);
+  });
+});
