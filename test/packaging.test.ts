@@ -59,6 +59,19 @@ describe("packaging", () => {
     });
   }
 
+  for (const unit of ["pvbus-host.service", "pvbus-kvpd.service"])
+    it(`${unit} names no path for running that ProtectSystem=strict has to protect`, () => {
+      const text = readFileSync(file(`systemd/${unit}`), "utf8");
+      const of = (name: string): string[] =>
+        [...text.matchAll(new RegExp(`^${name}=(.*)$`, "gm"))].flatMap(([, paths = ""]) => paths.split(" "));
+      const own = [
+        ...of("StateDirectory").map((name) => `/var/lib/${name}`),
+        ...of("RuntimeDirectory").map((name) => `/run/${name}`),
+      ];
+      expect(of("NoExecPaths")).to.have.members([...own, "/tmp", "/var/tmp", "/dev/shm"]);
+      expect(of("ExecPaths")).to.deep.equal([]);
+    });
+
   it("documents the drop-ins that are tried here and in the lab", () => {
     expect(Object.keys(serviceDropIns(ROOT))).to.deep.equal(["user", "jitless"]);
   });

@@ -1,5 +1,6 @@
 import { lstatSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
+import type { FileTree } from "./file-tree.js";
 
 /*
  * Archives that Linux unpacks as its first file system: "newc" records of cpio (Linux
@@ -12,7 +13,7 @@ const LINK = 0o120000;
 const TRAILER = "TRAILER!!!";
 
 /** An archive in the making. */
-export class CpioArchive {
+export class CpioArchive implements FileTree {
   readonly #parts: Buffer[] = [];
   readonly #directories = new Set<string>();
   #node = 0;
