@@ -44,6 +44,8 @@ export function checkText(key: string): void {
  * holds text for a NUL or bytes that are not valid UTF-8; `ERR_VALUE_TOO_LONG` for what is too long by far
  */
 export function valueBytes(value: string | Uint8Array, { binary = false, limits }: Capabilities): Uint8Array {
+  if (typeof value !== "string" && !(value instanceof Uint8Array))
+    throw new TypeError("a value must be a string or a Uint8Array");
   checkLength(value, limits?.maxValueBytes ?? LARGEST_VALUE);
   const invalid = (why: string): Error => pvbusError("ERR_VALUE_INVALID", `the value ${why}`);
   if (typeof value === "string") {
@@ -53,7 +55,6 @@ export function valueBytes(value: string | Uint8Array, { binary = false, limits 
       throw invalid("holds a NUL character, which would end it; encode it (base64)");
     return encoder.encode(value);
   }
-  if (!(value instanceof Uint8Array)) throw new TypeError("a value must be a string or a Uint8Array");
   if (!binary && value.includes(0)) throw invalid("holds a NUL byte, which would end it; encode it (base64)");
   if (!binary && !isUtf8(value))
     throw invalid("is not valid UTF-8 and this store holds text; encode it (base64)");
