@@ -5,9 +5,12 @@ import { completeOptions } from "../providers/kvm/options.js";
 import { listedNames, smbiosValues } from "../providers/kvm/static/smbios-values.js";
 import { VmwareDataSets } from "../providers/vmware/data-sets.js";
 import { checkVmwareOptions } from "../providers/vmware/options.js";
+import { parseOvfEnvironment } from "../providers/vmware/ovf-environment.js";
 import { command, decodeReply, refusal } from "../providers/vmware/rpci.js";
 import type { RpciSession } from "../providers/vmware/session.js";
-import { parsePermission } from "../providers/xen/permissions.js";
+import type { XenStoreClient } from "../providers/xen/client.js";
+import { homePath } from "../providers/xen/home.js";
+import { checkDomain, parsePermission } from "../providers/xen/permissions.js";
 import { refusalError, XenStoreRefusal } from "../providers/xen/refusal.js";
 import { XS } from "../providers/xen/wire.js";
 import { valueBytes } from "../src/bus/arguments.js";
@@ -114,10 +117,35 @@ describe("words from outside", () => {
         expect(error).to.have.property("code", "ERR_PROTOCOL");
         expect((error as Error).cause).to.be.instanceOf(XenStoreRefusal);
       }
-    for (const text of [...INHERITED, "n", "n99999999", "\0"])
+    for (const text of [...INHERITED, "n", "r65536", "n99999", "n99999999", "\0"])
       expect(() => parsePermission(text))
         .to.throw()
         .with.property("code", "ERR_PROTOCOL");
+  });
+
+  it("of a XenStore daemon that give a domain no domain has are no domain", async () => {
+    const client = (domid: string, owner: string) =>
+      ({
+        privileged: false,
+        readText: async () => domid,
+        permissions: async () => [parsePermission(owner)],
+        domainPath: async (domain: number) => {
+          checkDomain(domain);
+          return `/local/domain/${domain}`;
+        },
+      }) as unknown as XenStoreClient;
+    for (const text of ["65536", "99999", "-1", "1e3", "", "constructor"])
+      expect(await homePath(client(text, "n7"), new Call())).to.equal("/local/domain/7");
+    expect(await homePath(client("65535", "n7"), new Call())).to.equal("/local/domain/65535");
+    await rejects(homePath(client("99999", "n99999"), new Call()), "ERR_PROTOCOL");
+  });
+
+  it("in an OVF environment are parsed soon or refused", async () => {
+    const nested = Array.from({ length: 12_000 }, (_, at) => `<a xmlns:n${at}="u${at}">`).join("");
+    const xml = `<Environment xmlns="http://schemas.dmtf.org/ovf/environment/1">${nested}${"</a>".repeat(12_000)}</Environment>`;
+    const start = performance.now();
+    await rejects(parseOvfEnvironment(xml), "ERR_CORRUPT");
+    expect(performance.now() - start).to.be.lessThan(SOON_MS);
   });
 
   it("of a metadata host are taken soon", () => {
@@ -225,8 +253,7 @@ describe("words from outside", () => {
   });
 
   it("in a firmware table are no more than firmware has", () => {
-    const table = Buffer.alloc(2 << 20, "A\0");
-    Buffer.from([11, 5, 0, 0, 1]).copy(table);
+    const table = Buffer.concat([Buffer.from([11, 5, 0, 0, 1]), Buffer.alloc(2 << 20, "A\0")]);
     const values = soon(() => smbiosValues(table));
     expect(values.size).to.be.within(1, 5_000);
     expect(soon(() => listedNames(values)).length).to.be.at.most(5_000);

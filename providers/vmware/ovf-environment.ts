@@ -29,6 +29,8 @@ export interface OvfEnvironment {
 
 /** Hosts send some kilobytes; the parser runs on this thread. */
 const MAX_CHARACTERS = 1024 * 1024;
+/** The parser copies all names of namespaces at each element that declares one: nested, they take the square of their number. */
+const MAX_NAMESPACES = 1000;
 const OVF = "http://schemas.dmtf.org/ovf/environment/1";
 const VMWARE = "http://www.vmware.com/schema/ovfenv";
 
@@ -70,6 +72,8 @@ export async function parseOvfEnvironment(xml: string): Promise<OvfEnvironment> 
 /** The parser expands no entities of the document's own; without a document type there are none to expand. */
 async function parse(xml: string): Promise<Document> {
   if (xml.length > MAX_CHARACTERS) throw corrupt(`it has more than ${MAX_CHARACTERS} characters`);
+  if (xml.split("xmlns", MAX_NAMESPACES + 2).length > MAX_NAMESPACES + 1)
+    throw corrupt(`it declares more than ${MAX_NAMESPACES} namespaces`);
   const { DOMParser } = await import("@xmldom/xmldom");
   const fail = (_level: string, message: unknown): never => {
     throw new Error(String(message));

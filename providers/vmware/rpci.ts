@@ -45,7 +45,7 @@ export interface RpciAcceptance {
 export interface RpciRefusal {
   /** Always false. */
   readonly accepted: false;
-  /** What follows `0 ` in the reply, as far as {@link peerWords} keeps it. */
+  /** What follows `0 ` in the reply, without NULs at its end, 4 KiB at most. */
   readonly words: string;
 }
 

@@ -7,6 +7,7 @@ import { factsOf } from "./facts.js";
 import type { KernelNodes } from "./kernel-store.js";
 import { checkKey, childPlace, type KeySyntax, type Place, portableLayout, withoutSlash } from "./keys.js";
 import { checkNodePath, checkPath } from "./path.js";
+import { domainOf } from "./permissions.js";
 
 /** A node as a driver tells it. */
 export interface DirectNode {
@@ -125,8 +126,8 @@ export class DirectXenStore implements ProviderStore {
   }
 
   async #home(call: Call): Promise<string> {
-    const domain = (await this.#look("domid", false, call))?.value.toString("latin1") ?? "";
-    if (/^\d{1,5}$/.test(domain)) return `/local/domain/${domain}`;
+    const domain = domainOf((await this.#look("domid", false, call))?.value.toString("latin1") ?? "");
+    if (domain !== undefined) return `/local/domain/${domain}`;
     throw pvbusError(
       "ERR_UNAVAILABLE",
       "nothing tells this domain's id; name a path in its directory, such as data",

@@ -1,6 +1,7 @@
 import type { Call } from "../../src/bus/call.js";
 import { pvbusError } from "../../src/bus/errors.js";
 import type { XenStoreClient } from "./client.js";
+import { domainOf } from "./permissions.js";
 
 /**
  * Gives this domain's id: what the toolstack wrote, else the owner of the directory that every guest owns. Ask again rather
@@ -9,7 +10,8 @@ import type { XenStoreClient } from "./client.js";
  */
 export async function ownDomain(client: XenStoreClient, call: Call): Promise<number | undefined> {
   const text = await client.readText("domid", call);
-  if (text !== undefined && /^\d{1,5}$/.test(text)) return Number(text);
+  const told = text === undefined ? undefined : domainOf(text);
+  if (told !== undefined) return told;
   const owner = (await client.permissions("data", call))?.[0]?.domain;
   // Whoever uses the socket works below the controlling domain's directory.
   return owner ?? (client.privileged ? 0 : undefined);

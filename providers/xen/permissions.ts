@@ -35,9 +35,14 @@ export function formatPermission({ domain, access }: Permission): string {
 export function parsePermission(text: string): Permission {
   const [, letter = "", domain = ""] = /^([nrwb])(\d{1,5})$/.exec(text) ?? [];
   const access = ownEntry(ACCESS, letter);
-  if (access === undefined)
+  if (access === undefined || Number(domain) > MAX_DOMAIN)
     throw pvbusError("ERR_PROTOCOL", "the daemon answered with permissions that are none");
   return { domain: Number(domain), access };
+}
+
+/** Gives the domain id that a text from outside says; undefined where it says none. */
+export function domainOf(text: string): number | undefined {
+  return /^\d{1,5}$/.test(text) && Number(text) <= MAX_DOMAIN ? Number(text) : undefined;
 }
 
 /** Checks a domain id. @throws RangeError */
