@@ -3,7 +3,7 @@ import { XENSTORE_ABS_PATH_MAX, XENSTORE_REL_PATH_MAX } from "./wire.js";
 
 /** What all daemons take: names of these characters, one slash between them, none at the end. */
 const PATH = /^(?:\/|\/?[A-Za-z0-9_@-]+(?:\/[A-Za-z0-9_@-]+)*)$/;
-const HOME = /^\/local\/domain\/\d+(?=\/)/;
+const HOME = /^\/local\/domain\/\d+\//;
 
 /**
  * Checks a path as the daemons do, before it is sent.

@@ -11,6 +11,8 @@ const MAX_REPLY = 1 << 20;
 /** Requests under way; the others wait here, where they can still be taken back. */
 const WINDOW = 256;
 
+const OVERDUE_MS = 10_000;
+
 const FIRST_PAUSE_MS = 1;
 const LONGEST_PAUSE_MS = 20;
 
@@ -30,12 +32,16 @@ export class SocketTransport implements Transport {
   readonly window = WINDOW;
   readonly maxRequest = XENSTORE_PAYLOAD_MAX;
   readonly maxReply = MAX_REPLY;
-  readonly overdueMs = Number.POSITIVE_INFINITY;
+  readonly overdueMs: number;
   readonly privileged = true;
 
-  /** @param path the socket's */
-  constructor(path: string) {
+  /**
+   * @param path the socket's
+   * @param overdueMs milliseconds after which a connection that answers nothing is given up
+   */
+  constructor(path: string, overdueMs = OVERDUE_MS) {
     this.name = path;
+    this.overdueMs = overdueMs;
   }
 
   async connect(events: LinkEvents, call: Call): Promise<Link> {
