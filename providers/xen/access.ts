@@ -11,7 +11,7 @@ import {
   SET_PERMS,
   WRITE,
 } from "./operations.js";
-import { checkNodePath, checkPath } from "./path.js";
+import { checkNodePath, checkPath, checkRemovable } from "./path.js";
 import { formatPermission, type Permission } from "./permissions.js";
 import { XenStoreRefusal } from "./refusal.js";
 import type { Operation } from "./request.js";
@@ -88,9 +88,7 @@ export abstract class XenStoreAccess {
    * @throws PvbusError `ERR_NOT_SUPPORTED` for `/`: oxenstored would empty the whole store
    */
   async rm(path: string, call?: CallLike): Promise<boolean> {
-    checkNodePath(path);
-    if (path === "/")
-      throw pvbusError("ERR_NOT_SUPPORTED", "the root of XenStore is never removed; name a node");
+    checkRemovable(path);
     return this.ask({ operation: RM, text: path }, callOf(call));
   }
 

@@ -25,6 +25,16 @@ export function checkNodePath(path: string): void {
   }
 }
 
+/**
+ * Checks the path of a node that is to be removed.
+ * @throws PvbusError `ERR_NOT_SUPPORTED` for `/`: oxenstored would empty the whole store; and as {@link checkPath}
+ */
+export function checkRemovable(path: string): void {
+  checkNodePath(path);
+  if (path === "/")
+    throw pvbusError("ERR_NOT_SUPPORTED", "the root of XenStore is never removed; name a node");
+}
+
 /** Gives the path of a child. */
 export function childPath(parent: string, name: string): string {
   return parent === "/" ? `/${name}` : parent === "" ? name : `${parent}/${name}`;

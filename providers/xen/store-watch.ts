@@ -109,7 +109,7 @@ export class StoreWatch {
       yield* this.#gone(names, place);
       return;
     }
-    for (let depth = 1; depth < names.length; depth++) yield* this.#onTheWay(names.slice(0, depth), call);
+    for (let depth = 0; depth < names.length; depth++) yield* this.#onTheWay(names.slice(0, depth), call);
     const known = this.#known.add(names);
     yield* this.#tell(known, place, value);
     if (!known.isEmpty) yield* this.#compare(names, place);
@@ -117,7 +117,7 @@ export class StoreWatch {
 
   /** Tells of a node that was made on the way to another one. */
   async *#onTheWay(names: readonly string[], call: Call): AsyncGenerator<RawEntry, void, undefined> {
-    const place = this.#known.at(names) === undefined ? this.#place(names) : undefined;
+    const place = this.#known.at(names)?.value === undefined ? this.#place(names) : undefined;
     const value = place && (await this.#read(place, call));
     if (place !== undefined && value !== undefined && value !== REFUSED)
       yield* this.#tell(this.#known.add(names), place, value);

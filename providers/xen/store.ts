@@ -15,6 +15,7 @@ import { isEnd, type XenStoreClient } from "./client.js";
 import { machineFacts } from "./facts.js";
 import { homePath } from "./home.js";
 import { checkKey, type KeySyntax, type Place, portableLayout, withoutSlash } from "./keys.js";
+import { checkRemovable } from "./path.js";
 import type { Permission } from "./permissions.js";
 import { StoreWatch, type WatchSurroundings } from "./store-watch.js";
 import { below } from "./tree.js";
@@ -55,6 +56,7 @@ export class XenStore implements ProviderStore {
    */
   async delete(key: string, call: Call): Promise<boolean> {
     const path = this.#path(key);
+    checkRemovable(path);
     return (await this.client.read(path, call)) !== undefined && this.client.rm(path, call);
   }
 

@@ -98,9 +98,9 @@ async function look(
   };
 }
 
-/** Tells whether the daemon, or the client, takes no path like that; a daemon may list what it does not take. */
+/** Tells whether the daemon, or the client, takes no path so long; a daemon may list what it does not take. */
 export function isUnnameable(error: unknown): boolean {
-  return PvbusError.is(error) && (error.code === "ERR_KEY_TOO_LONG" || error.code === "ERR_KEY_INVALID");
+  return PvbusError.is(error) && error.code === "ERR_KEY_TOO_LONG";
 }
 
 function unlessUnnameable(leaveOut: () => undefined): (error: unknown) => undefined {
