@@ -104,6 +104,8 @@ async function change(xs: XenStoreClient, chance: Random): Promise<void> {
   else if (kind < 19) await xs.write(TOP, value);
   else
     await xs.transaction(async (transaction) => {
+      // oxenstored tells nobody of a removal whose node others made after the transaction had begun; what was read conflicts.
+      await transaction.read(path);
       await transaction.rm(path);
       await transaction.write(`${path}/c`, value);
     });
