@@ -35,7 +35,7 @@ const GUEST_WATCHES = 100;
 const PRIVILEGED_TRANSACTIONS = 64;
 const PRIVILEGED_WATCHES = 10_000;
 /** Attempts that follow at once: a conflict says that somebody else is done. */
-const QUICK_ATTEMPTS = 3;
+const QUICK_ATTEMPTS = 4;
 const LONGEST_PAUSE_MS = 50;
 /** Printable ASCII and NULs between. */
 const COMMAND = /^[\x20-\x7e]*$/;
@@ -131,8 +131,7 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
     for (let attempt = 1; ; attempt++) {
       const outcome = await this.#attempt(body, call);
       if (!("conflict" in outcome)) return outcome.value;
-      const pause =
-        attempt < QUICK_ATTEMPTS ? 0 : 1 + Math.random() * Math.min(LONGEST_PAUSE_MS, 2 ** attempt);
+      const pause = pauseBehind(attempt);
       if (attempt >= attempts || call.remainingMs <= pause) {
         throw pvbusError(
           "ERR_CONFLICT",
@@ -260,6 +259,12 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
       throw error;
     }
   }
+}
+
+/** Gives the milliseconds between an attempt and the next one. */
+function pauseBehind(attempt: number): number {
+  if (attempt < QUICK_ATTEMPTS) return 0;
+  return 1 + Math.random() * Math.min(LONGEST_PAUSE_MS - 1, 2 ** (attempt - QUICK_ATTEMPTS + 1));
 }
 
 function once(action: () => void): () => void {

@@ -207,12 +207,6 @@ export const COMMANDS: readonly CommandEntry[] = [
     },
   },
   {
-    name: "chmod",
-    args: ["<key>", "<permission...>"],
-    description: "replace a key's permissions (Xen): n7 r0, the owner's first",
-    load: async () => (await import("./commands/permissions.js")).chmodCommand,
-  },
-  {
     name: "watch",
     args: ["[prefix]"],
     description: "print changes as they happen",
@@ -221,6 +215,12 @@ export const COMMANDS: readonly CommandEntry[] = [
       const { watchCommand } = await import("./commands/watch.js");
       return (context, [prefix], own) => watchCommand(context, prefix, own);
     },
+  },
+  {
+    name: "chmod",
+    args: ["<key>", "<permission...>"],
+    description: "replace a key's permissions (Xen): n7 r0, the owner's first",
+    load: async () => (await import("./commands/permissions.js")).chmodCommand,
   },
   {
     name: "info",
