@@ -21,16 +21,20 @@ export interface BusyMeter {
 export function busyMeter(): BusyMeter {
   let last = processorMs();
   let longestMs = 0;
-  const timer = setInterval(() => {
+  const look = (): void => {
     const now = processorMs();
     longestMs = Math.max(longestMs, now - last);
     last = now;
-  }, 1);
+  };
+  const timer = setInterval(look, 1);
   return {
     get longestMs() {
       return longestMs;
     },
-    stop: () => clearInterval(timer),
+    stop: () => {
+      look();
+      clearInterval(timer);
+    },
   };
 }
 
