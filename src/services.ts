@@ -18,6 +18,8 @@ export type {
   SizeOf,
 } from "../providers/kvm/host/index.js";
 
+export type { PermissionTexts } from "../providers/xen/permission-text.js";
+
 /** Makes Hyper-V's KVP daemon for a host. */
 export async function createKvpDaemon(host: Host, options?: KvpDaemonOptions): Promise<KvpService> {
   return (await import("../providers/hyperv/kvpd/create.js")).createKvpDaemon(host, options);
@@ -31,4 +33,9 @@ export async function receiveKvp(host: Host, options?: ReceiveOptions): Promise<
 /** Loads the host side of KVM's metadata channel. */
 export function loadKvmHost(): Promise<typeof import("../providers/kvm/host/index.js")> {
   return import("../providers/kvm/host/index.js");
+}
+
+/** Loads what shows and sets the permissions of XenStore's nodes. */
+export function loadPermissions(): Promise<typeof import("../providers/xen/permission-text.js")> {
+  return import("../providers/xen/permission-text.js");
 }

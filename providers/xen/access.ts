@@ -11,7 +11,7 @@ import {
   SET_PERMS,
   WRITE,
 } from "./operations.js";
-import { checkNodePath, checkPath } from "./path.js";
+import { checkNodePath, checkPath, checkRemovable } from "./path.js";
 import { formatPermission, type Permission } from "./permissions.js";
 import { XenStoreRefusal } from "./refusal.js";
 import type { Operation } from "./request.js";
@@ -25,8 +25,8 @@ export function callOf(call: CallLike | undefined): Call {
   return call instanceof Call ? call : new Call(call);
 }
 
-/** How often a long listing is begun again when the directory changes meanwhile. */
-const LISTING_ATTEMPTS = 16;
+/** How often a long listing is begun again when the directory changes meanwhile, before it takes another way. */
+const PLAIN_LISTINGS = 3;
 /** Bytes of the longest listing that is taken in parts. */
 const LONGEST_LISTING = 1 << 20;
 
@@ -88,16 +88,14 @@ export abstract class XenStoreAccess {
    * @throws PvbusError `ERR_NOT_SUPPORTED` for `/`: oxenstored would empty the whole store
    */
   async rm(path: string, call?: CallLike): Promise<boolean> {
-    checkNodePath(path);
-    if (path === "/")
-      throw pvbusError("ERR_NOT_SUPPORTED", "the root of XenStore is never removed; name a node");
+    checkRemovable(path);
     return this.ask({ operation: RM, text: path }, callOf(call));
   }
 
   /**
-   * Gives the names of a node's children, of any number; undefined when there is no such node.
-   * @throws PvbusError `ERR_NOT_SUPPORTED` when they have more than 4096 bytes and the daemon cannot give them in parts,
-   *   `ERR_CONFLICT` when they change all the time while they are given in parts
+   * Gives the names of a node's children, of any number; undefined when there is no such node. More than 4096 bytes of them
+   * come in parts, which are asked for again, until the call is over, when the directory changes meanwhile.
+   * @throws PvbusError `ERR_NOT_SUPPORTED` when they have more than 4096 bytes and the daemon cannot give them in parts
    */
   async directory(path: string, call?: CallLike): Promise<string[] | undefined> {
     checkPath(path);
@@ -107,12 +105,16 @@ export abstract class XenStoreAccess {
     } catch (error) {
       if (!isRefusal(error, "E2BIG")) throw error;
     }
-    for (let attempt = 0; attempt < LISTING_ATTEMPTS; attempt++) {
+    for (let attempt = 0; ; attempt++) {
+      const steady = attempt < PLAIN_LISTINGS ? undefined : this.steadyDirectory;
+      if (steady !== undefined) return steady.call(this, path, running);
       const names = await this.#longDirectory(path, running);
       if (names !== "changed") return names;
     }
-    throw pvbusError("ERR_CONFLICT", "the directory changes all the time; try again");
   }
+
+  /** @internal Lists a long directory that changes all the time; undefined where there is no better way. */
+  protected steadyDirectory?(path: string, call: Call): Promise<string[] | undefined>;
 
   /** Gives a node's permissions, its owner first; undefined when there is no such node. */
   permissions(path: string, call?: CallLike): Promise<Permission[] | undefined> {

@@ -1,9 +1,10 @@
 import type { Call, CallOptions } from "../../src/bus/call.js";
 import { PvbusError, pvbusError } from "../../src/bus/errors.js";
+import { Semaphore } from "../../src/bus/semaphore.js";
 import type { Logger } from "../../src/host/host.js";
 import { SILENT } from "../../src/host/node-host.js";
 import { type CallLike, callOf, isRefusal, type Question, XenStoreAccess } from "./access.js";
-import { type Connection, toTheEnd } from "./connection.js";
+import type { Connection } from "./connection.js";
 import { Line } from "./line.js";
 import type { Transport } from "./link.js";
 import {
@@ -15,13 +16,12 @@ import {
 } from "./operations.js";
 import { checkDomain } from "./permissions.js";
 import { Request } from "./request.js";
-import { Semaphore } from "./semaphore.js";
 import { Transaction } from "./transaction.js";
 import { type WatchEvent, Watches, type WatchSettings } from "./watches.js";
 
 /** Options of {@link XenStoreClient.transaction}. */
 export interface TransactionOptions extends CallOptions {
-  /** How often it is tried before a conflict is reported; default 10. */
+  /** How often it is tried before a conflict is reported; default: until its time is over. */
   readonly attempts?: number | undefined;
 }
 
@@ -34,7 +34,8 @@ const GUEST_WATCHES = 100;
 /** The controlling domain has no quotas: bounds of reason. */
 const PRIVILEGED_TRANSACTIONS = 64;
 const PRIVILEGED_WATCHES = 10_000;
-const DEFAULT_ATTEMPTS = 10;
+/** Attempts that follow at once: a conflict says that somebody else is done. */
+const QUICK_ATTEMPTS = 4;
 const LONGEST_PAUSE_MS = 50;
 /** Printable ASCII and NULs between. */
 const COMMAND = /^[\x20-\x7e]*$/;
@@ -111,34 +112,34 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
   }
 
   /**
-   * Runs a transaction; after a conflict with another client all of it again, up to `attempts` times with growing pauses.
-   * At most 8 of a guest are open at a time, which every daemon grants; the others wait for their turn.
+   * Runs a transaction; after a conflict with another client all of it again, with growing pauses, until its time is over
+   * or it was tried `attempts` times. At most 8 of a guest are open at a time, which every daemon grants; the others wait
+   * for their turn.
    * @param body reads and changes through its argument, and may run several times; when it throws, nothing was changed
    * @returns what the body of the successful attempt gave
-   * @throws PvbusError `ERR_CONFLICT` after the last attempt, and what the body throws
+   * @throws PvbusError `ERR_CONFLICT` when the last attempt that there was time for had a conflict too, and what the body
+   *   throws
    */
   async transaction<T>(
     body: (transaction: Transaction) => Promise<T> | T,
     options: TransactionOptions = {},
   ): Promise<T> {
-    const { attempts = DEFAULT_ATTEMPTS } = options;
-    if (!(Number.isInteger(attempts) && attempts > 0))
+    const { attempts = Number.POSITIVE_INFINITY } = options;
+    if (!(attempts > 0 && (Number.isInteger(attempts) || attempts === Number.POSITIVE_INFINITY)))
       throw new RangeError("attempts must be a whole number, one or more");
     const call = callOf(options);
     for (let attempt = 1; ; attempt++) {
       const outcome = await this.#attempt(body, call);
       if (!("conflict" in outcome)) return outcome.value;
-      if (attempt >= attempts) {
+      const pause = pauseBehind(attempt);
+      if (attempt >= attempts || call.remainingMs <= pause) {
         throw pvbusError(
           "ERR_CONFLICT",
-          `others changed the same nodes during each of ${attempts} attempts; try again later`,
+          `others changed the same nodes during each of ${attempt} attempts; try again later or allow a longer timeoutMs`,
           { cause: outcome.conflict },
         );
       }
-      await call.sleep(
-        1 + Math.random() * Math.min(LONGEST_PAUSE_MS, 2 ** attempt),
-        "the transaction's next attempt",
-      );
+      if (pause > 0) await call.sleep(pause, "the transaction's next attempt");
     }
   }
 
@@ -148,14 +149,24 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
    */
   async begin(call?: CallLike): Promise<Transaction> {
     const running = callOf(call);
-    await this.#transactions.enter(running, "another transaction to end");
+    const turn = this.#transactions.enter(running, "another transaction to end");
+    if (turn !== undefined) await turn;
     const leave = once(() => this.#transactions.leave());
-    const beginning = this.#begin(running, leave);
+    let connection: Connection | undefined;
+    let isGivenUp = false;
     try {
-      return await running.within(beginning, "the transaction to begin");
+      const line = this.#line();
+      connection = line.connection ?? (await line.connect(running));
+      const begun = connection;
+      const request = new Request(TRANSACTION_START, "").whenDone((id) => {
+        if (id === undefined) leave();
+        // Begun after all, it must not stay open.
+        else if (isGivenUp) void new Transaction(begun, id, leave).abort();
+      });
+      return new Transaction(connection, await connection.run(request, running), leave);
     } catch (error) {
-      // Begun after all, it must not stay open.
-      beginning.then((transaction) => transaction.abort(), leave);
+      isGivenUp = true;
+      if (connection === undefined) leave();
       throw error;
     }
   }
@@ -211,6 +222,16 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
     return line.connect(call).then((made) => made.run(request, call));
   }
 
+  /** @internal In a transaction: the C daemon copies a node for it at the first look, so all parts are of one moment. */
+  protected override async steadyDirectory(path: string, call: Call): Promise<string[] | undefined> {
+    const transaction = await this.begin(call);
+    try {
+      return await transaction.directory(path, call);
+    } finally {
+      void transaction.abort();
+    }
+  }
+
   /** Gives the connection with the least to do. */
   #line(): Line {
     let best = this.#lines[0] as Line;
@@ -219,12 +240,6 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
       if (line.load < best.load) best = line;
     }
     return best;
-  }
-
-  async #begin(call: Call, leave: () => void): Promise<Transaction> {
-    const connection = await this.#line().connect(call);
-    const id = await startOn(connection);
-    return new Transaction(connection, id, leave);
   }
 
   async #attempt<T>(
@@ -246,9 +261,10 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
   }
 }
 
-/** Begins a transaction whoever waits for it: its id must become known, to end it. */
-function startOn(connection: Connection): Promise<number> {
-  return connection.run(new Request(TRANSACTION_START, ""), toTheEnd());
+/** Gives the milliseconds between an attempt and the next one. */
+function pauseBehind(attempt: number): number {
+  if (attempt < QUICK_ATTEMPTS) return 0;
+  return 1 + Math.random() * Math.min(LONGEST_PAUSE_MS - 1, 2 ** (attempt - QUICK_ATTEMPTS + 1));
 }
 
 function once(action: () => void): () => void {

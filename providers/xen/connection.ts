@@ -1,7 +1,9 @@
 import { Call } from "../../src/bus/call.js";
 import { pvbusError } from "../../src/bus/errors.js";
 import { isSystemError } from "../../src/bus/system-error.js";
+import { mayGoOn, waitTurn } from "../../src/bus/turn.js";
 import { WaitingLine } from "../../src/bus/waiting-line.js";
+import { Deadlines } from "./deadlines.js";
 import { MessageDecoder } from "./decoder.js";
 import type { Link, LinkEvents, LinkPurpose, Transport } from "./link.js";
 import { Outbox } from "./outbox.js";
@@ -16,9 +18,6 @@ const SERIALS = 2 ** (32 - SLOT_BITS);
 const OUTBOX_BYTES = 64 * 1024;
 /** Longest name of an error. */
 const MAX_ERROR_NAME = 64;
-/** Longest delay that Node's timers take. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
-
 /** How long a request is followed that nobody may wait for any more. */
 const TO_THE_END_MS = 30_000;
 
@@ -34,8 +33,9 @@ export interface ConnectionEvents {
  * One connection to the daemon: many requests under way, matched to their replies by id. What is asked within one turn
  * of the event loop goes out in one write.
  *
- * A request whose call ends early keeps its slot until its reply came, so a reply is never taken for another's. Whatever
- * the peer sends against the protocol ends the connection with `ERR_PROTOCOL`.
+ * A request whose call ends early keeps its slot until its reply came, so a reply is never taken for another's; when all
+ * slots are kept so for too long, the connection is given up. Whatever the peer sends against the protocol ends it with
+ * `ERR_PROTOCOL`. However many requests end at a time, the event loop has its turn between them.
  */
 export class Connection {
   readonly #transport: Transport;
@@ -49,12 +49,16 @@ export class Connection {
   #link: Link | undefined;
   #down: Error | undefined;
 
-  readonly #over = (request: Request): void => this.#abandon(request);
+  /** Requests that are over and wait for their turn to be told. */
+  readonly #ending: Request[] = [];
+  #ended = 0;
+  #isEnding = false;
+  readonly #over = (request: Request): void => this.#endSoon(request);
+  readonly #endSome = (): void => this.#endNext();
+  readonly #deadlines = new Deadlines<Request>(this.#over);
 
   /** Requests and others that keep the process alive. */
   #holds = 0;
-  #timer: NodeJS.Timeout | undefined;
-  #timerAt = Number.POSITIVE_INFINITY;
   #stuckTimer: NodeJS.Timeout | undefined;
 
   private constructor(transport: Transport, events: ConnectionEvents) {
@@ -105,10 +109,11 @@ export class Connection {
       if (this.#down !== undefined) throw this.#down;
       this.#checkSize(request);
     } catch (error) {
+      request.finish(undefined);
       return Promise.reject(error);
     }
     const promise = request.begin(call, this.#over);
-    this.#watchDeadline(request.deadline);
+    this.#deadlines.add(request);
     this.hold();
     if (this.#free.length > 0) this.#place(request);
     else this.#queue.push(request);
@@ -148,6 +153,7 @@ export class Connection {
     request.id = this.#serial * (SLOT_MASK + 1) + slot;
     this.#slots[slot] = request;
     this.#outbox.add(request);
+    if (this.#free.length === 0) this.#watchStuck();
   }
 
   /** A driver that takes one message at a time refused it: nothing else comes for it. */
@@ -157,7 +163,7 @@ export class Connection {
     if (this.#down !== undefined || request === undefined) return;
     if (isSystemError((error as Error).cause) && typeof errno === "string" && FROM_DAEMON.test(errno)) {
       const { live } = request;
-      if (live) request.refuse(errno);
+      request.refuse(errno);
       this.#finish(0, live);
     } else this.#fail(this.#lost(error as Error));
   }
@@ -188,8 +194,8 @@ export class Connection {
       return;
     }
     const { live } = request;
-    if (live && type === XS.ERROR) request.refuse(errorName(bytes, start, end));
-    else if (live) request.reply(bytes, start, end);
+    if (type === XS.ERROR) request.refuse(errorName(bytes, start, end));
+    else request.reply(bytes, start, end);
     this.#finish(request.id & SLOT_MASK, live);
   }
 
@@ -206,55 +212,66 @@ export class Connection {
     this.#slots[slot] = undefined;
     this.#free.push(slot);
     clearTimeout(this.#stuckTimer);
+    this.#stuckTimer = undefined;
     if (held) this.release();
     for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
-      if (!next.live) continue;
+      // Nothing is changed for a call that is over, also when it has not been told yet.
+      if (!next.binding && next.isOver) {
+        this.#endSoon(next);
+        continue;
+      }
       this.#place(next);
       return;
     }
   }
 
-  /** Ends a request whose call is over; under way it keeps its slot. */
-  #abandon(request: Request): void {
-    if (!request.live) return;
-    request.expire();
-    this.release();
-    if (request.id >= 0) {
-      this.#watchStuck(request);
+  /** Ends a request in its turn: thousands may be over at the same time. */
+  #endSoon(request: Request): void {
+    if (request.isEnding) return;
+    request.isEnding = true;
+    this.#ending.push(request);
+    if (this.#isEnding) return;
+    this.#isEnding = true;
+    this.#endNext();
+  }
+
+  #endNext(): void {
+    while (this.#ended < this.#ending.length) {
+      if (!mayGoOn()) {
+        waitTurn(this.#endSome);
+        return;
+      }
+      this.#end(this.#ending[this.#ended++] as Request);
+    }
+    this.#ending.length = 0;
+    this.#ended = 0;
+    this.#isEnding = false;
+  }
+
+  /** Ends a request whose call or connection is over; under way on a connection it keeps its slot. */
+  #end(request: Request): void {
+    const { live } = request;
+    if (live) {
+      if (this.#down === undefined) request.expire();
+      else request.fail(this.#down);
+      this.release();
+    }
+    if (this.#down === undefined && (request.id >= 0 || request.binding)) {
+      this.#watchStuck();
+      if (live && request.isFollowed) setTimeout(() => request.finish(undefined), TO_THE_END_MS).unref();
       return;
     }
     this.#queue.remove(request);
+    request.finish(undefined);
   }
 
-  /** A driver that never answers one request would take no other: then a new open file must do. */
-  #watchStuck(request: Request): void {
+  /** A peer that answers nothing of what it was asked takes nothing else: then a new connection must do. */
+  #watchStuck(): void {
     const { overdueMs } = this.#transport;
-    if (overdueMs === Number.POSITIVE_INFINITY) return;
-    this.#stuckTimer = setTimeout(() => {
-      if (this.#slots[0] === request) this.#fail(this.#lost(undefined));
-    }, overdueMs).unref();
-  }
-
-  /** One timer for all deadlines: it is set anew only for an earlier one. */
-  #watchDeadline(deadline: number): void {
-    if (deadline >= this.#timerAt) return;
-    clearTimeout(this.#timer);
-    this.#timerAt = deadline;
-    const ms = Math.min(Math.max(0, Math.ceil(deadline - performance.now())), MAX_TIMER_MS);
-    // Whoever waits keeps the link, and so the process, alive.
-    this.#timer = setTimeout(() => this.#expire(), ms).unref();
-  }
-
-  #expire(): void {
-    this.#timerAt = Number.POSITIVE_INFINITY;
-    const now = performance.now();
-    let next = Number.POSITIVE_INFINITY;
-    for (const request of [...this.#slots, ...this.#queue.all()]) {
-      if (request?.live !== true) continue;
-      if (request.deadline <= now) this.#abandon(request);
-      else next = Math.min(next, request.deadline);
-    }
-    if (next !== Number.POSITIVE_INFINITY) this.#watchDeadline(next);
+    if (this.#stuckTimer !== undefined || this.#free.length > 0 || overdueMs === Number.POSITIVE_INFINITY)
+      return;
+    if (!this.#slots.some(isOwed) || !this.#slots.every((each) => isOwed(each) || isEndless(each))) return;
+    this.#stuckTimer = setTimeout(() => this.#fail(this.#silent(overdueMs)), overdueMs).unref();
   }
 
   #violated(what: string, cause?: unknown): void {
@@ -271,6 +288,14 @@ export class Connection {
     );
   }
 
+  #silent(ms: number): Error {
+    return pvbusError(
+      "ERR_DISCONNECTED",
+      `${this.#transport.name}: the XenStore daemon has not answered for ${ms / 1000} s, so the connection was dropped; ` +
+        "whether a change that was under way was made is not known",
+    );
+  }
+
   #fail(error: Error): void {
     if (this.#down !== undefined) return;
     this.#reject(error);
@@ -281,12 +306,22 @@ export class Connection {
   #reject(error: Error): void {
     if (this.#down !== undefined) return;
     this.#down = error;
-    clearTimeout(this.#timer);
     clearTimeout(this.#stuckTimer);
+    this.#deadlines.clear();
     const waiting = [...this.#slots, ...this.#queue.clear()];
     this.#slots.fill(undefined);
-    for (const request of waiting) if (request?.live === true) request.fail(error);
+    for (const request of waiting) if (request !== undefined) this.#endSoon(request);
   }
+}
+
+/** Nobody waits for it any more, and its reply has not come. */
+function isOwed(request: Request | undefined): boolean {
+  return request?.live === false;
+}
+
+/** Whoever waits for it would wait for ever. */
+function isEndless(request: Request | undefined): boolean {
+  return request?.deadline === Number.POSITIVE_INFINITY;
 }
 
 /** Errors of write(2) that are the daemon's own answer to WATCH (Linux drivers/xen/xenbus/xenbus_dev_frontend.c). */

@@ -6,7 +6,7 @@ import type { Logger } from "../../src/host/host.js";
 import { factsOf } from "./facts.js";
 import type { KernelNodes } from "./kernel-store.js";
 import { checkKey, childPlace, type KeySyntax, type Place, portableLayout, withoutSlash } from "./keys.js";
-import { checkNodePath, checkPath } from "./path.js";
+import { checkNodePath, checkPath, checkRemovable } from "./path.js";
 import { domainOf } from "./permissions.js";
 
 /** A node as a driver tells it. */
@@ -116,9 +116,7 @@ export class DirectXenStore implements ProviderStore {
 
   async #remove(key: string, call: Call): Promise<boolean> {
     const path = this.#path(key);
-    checkNodePath(path);
-    if (path === "/")
-      throw pvbusError("ERR_NOT_SUPPORTED", "the root of XenStore is never removed; name a node");
+    checkRemovable(path);
     if ((await this.#look(path, false, call)) === undefined) return false;
     this.#begin(call);
     await this.#access.remove?.(path, call);

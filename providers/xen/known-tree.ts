@@ -1,33 +1,33 @@
-/** Names of nodes, as a tree. */
-export class KnownTree {
-  readonly #children = new Map<string, KnownTree>();
+/** One node of a tree whose values are known by what stands for them. */
+export class KnownTree<T> {
+  /** What stands for the node's value; undefined: it is not known. */
+  value: T | undefined;
+  /** The last walk that came past it. */
+  seen = 0;
+  readonly #children = new Map<string, KnownTree<T>>();
 
   /** Whether nothing is below. */
   get isEmpty(): boolean {
     return this.#children.size === 0;
   }
 
-  /**
-   * Adds a node and those above it.
-   * @returns how many names of the path were known
-   */
-  add(names: readonly string[]): number {
-    let node: KnownTree = this;
-    let known = 0;
+  /** Gives a node, added with those above it when it is not known. */
+  add(names: readonly string[]): KnownTree<T> {
+    let node: KnownTree<T> = this;
     for (const name of names) {
       let child = node.#children.get(name);
       if (child === undefined) {
         child = new KnownTree();
         node.#children.set(name, child);
-      } else known++;
+      }
       node = child;
     }
-    return known;
+    return node;
   }
 
-  /** Gives what is known at a path; undefined: the node is not known. */
-  at(names: readonly string[]): KnownTree | undefined {
-    let node: KnownTree = this;
+  /** Gives a node; undefined: it is not known. */
+  at(names: readonly string[]): KnownTree<T> | undefined {
+    let node: KnownTree<T> = this;
     for (const name of names) {
       const child = node.#children.get(name);
       if (child === undefined) return undefined;
@@ -36,20 +36,27 @@ export class KnownTree {
     return node;
   }
 
-  /** Forgets a node and all below it. */
+  /** Forgets a node and all below it; the top itself keeps nothing but its place. */
   remove(names: readonly string[]): void {
+    if (names.length === 0) {
+      this.value = undefined;
+      this.#children.clear();
+      return;
+    }
     const parent = this.at(names.slice(0, -1));
-    if (parent !== undefined) parent.#children.delete(names.at(-1) ?? "");
+    if (parent !== undefined) parent.#children.delete(names.at(-1) as string);
   }
 
-  /** Gives the paths of all nodes below, relative to this one, each after its parent. */
-  *paths(): Generator<string[], void, undefined> {
-    const waiting: { readonly names: string[]; readonly node: KnownTree }[] = [{ names: [], node: this }];
+  /** Gives all nodes below with their paths, relative to this one, each after its parent; what is added meanwhile may be left out. */
+  *below(): Generator<{ readonly names: readonly string[]; readonly node: KnownTree<T> }, void, undefined> {
+    const waiting: { readonly names: readonly string[]; readonly node: KnownTree<T> }[] = [
+      { names: [], node: this },
+    ];
     for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
       for (const [name, node] of next.node.#children) {
-        const names = [...next.names, name];
-        yield names;
-        waiting.push({ names, node });
+        const found = { names: [...next.names, name], node };
+        yield found;
+        waiting.push(found);
       }
     }
   }

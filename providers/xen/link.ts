@@ -42,8 +42,8 @@ export interface Transport {
   /** Largest payload of a reply, in bytes. */
   readonly maxReply: number;
   /**
-   * Milliseconds for which an answer that nobody waits for any more may block a connection before it is given up;
-   * `Infinity` where one late answer blocks nothing.
+   * Milliseconds for which answers that nobody waits for any more may block a connection, all of its {@link window}, before
+   * it is given up.
    */
   readonly overdueMs: number;
   /** Whether whoever connects is the controlling domain. */

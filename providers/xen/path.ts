@@ -3,7 +3,7 @@ import { XENSTORE_ABS_PATH_MAX, XENSTORE_REL_PATH_MAX } from "./wire.js";
 
 /** What all daemons take: names of these characters, one slash between them, none at the end. */
 const PATH = /^(?:\/|\/?[A-Za-z0-9_@-]+(?:\/[A-Za-z0-9_@-]+)*)$/;
-const HOME = /^\/local\/domain\/\d+(?=\/)/;
+const HOME = /^\/local\/domain\/\d+\//;
 
 /**
  * Checks a path as the daemons do, before it is sent.
@@ -23,6 +23,16 @@ export function checkNodePath(path: string): void {
   if (path.startsWith("@") || path.startsWith("/@")) {
     throw pvbusError("ERR_KEY_INVALID", "a path that begins with @ names a special watch, no node");
   }
+}
+
+/**
+ * Checks the path of a node that is to be removed.
+ * @throws PvbusError `ERR_NOT_SUPPORTED` for `/`: oxenstored would empty the whole store; and as {@link checkPath}
+ */
+export function checkRemovable(path: string): void {
+  checkNodePath(path);
+  if (path === "/")
+    throw pvbusError("ERR_NOT_SUPPORTED", "the root of XenStore is never removed; name a node");
 }
 
 /** Gives the path of a child. */

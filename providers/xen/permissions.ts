@@ -31,13 +31,20 @@ export function formatPermission({ domain, access }: Permission): string {
   return `${letter}${domain}`;
 }
 
-/** Takes an entry apart. @throws PvbusError `ERR_PROTOCOL` when it is none */
-export function parsePermission(text: string): Permission {
-  const [, letter = "", domain = ""] = /^([nrwb])(\d{1,5})$/.exec(text) ?? [];
+/** Takes an entry apart; undefined when it is none. */
+export function readPermission(text: string): Permission | undefined {
+  const [, letter = "", digits = ""] = /^([nrwb])(\d{1,5})$/.exec(text) ?? [];
   const access = ownEntry(ACCESS, letter);
-  if (access === undefined || Number(domain) > MAX_DOMAIN)
+  const domain = Number(digits);
+  return access === undefined || domain > MAX_DOMAIN ? undefined : { domain, access };
+}
+
+/** Takes an entry of the daemon's apart. @throws PvbusError `ERR_PROTOCOL` when it is none */
+export function parsePermission(text: string): Permission {
+  const permission = readPermission(text);
+  if (permission === undefined)
     throw pvbusError("ERR_PROTOCOL", "the daemon answered with permissions that are none");
-  return { domain: Number(domain), access };
+  return permission;
 }
 
 /** Gives the domain id that a text from outside says; undefined where it says none. */

@@ -53,7 +53,7 @@ export function transportOf(host: Host, channel: string | undefined): Transport 
       `no way to XenStore: none of ${placesLookedAt(host)} is there; ${adviceFor(host)}`,
     );
   }
-  if (host.files.kind(path) === "socket") return new SocketTransport(path, host);
+  if (host.files.kind(path) === "socket") return new SocketTransport(path, { host });
   return new DeviceTransport(path, host.platform, { host });
 }
 
@@ -66,7 +66,7 @@ function named(host: Host, channel: string): Transport {
     );
   }
   return kind === "unix"
-    ? new SocketTransport(path, host)
+    ? new SocketTransport(path, { host })
     : new DeviceTransport(path, host.platform, { host, isNamed: true });
 }
 

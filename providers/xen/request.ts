@@ -1,6 +1,7 @@
 import { onAbort } from "../../src/bus/abort.js";
 import type { Call } from "../../src/bus/call.js";
 import { PvbusError, pvbusError } from "../../src/bus/errors.js";
+import type { Tick, Timed } from "./deadlines.js";
 import { refusalError } from "./refusal.js";
 import type { XsType } from "./wire.js";
 
@@ -19,7 +20,7 @@ export interface Operation<T> {
 const NOTHING = new Uint8Array(0);
 
 /** One request: what is sent, who waits, and until when. */
-export class Request<T = unknown> {
+export class Request<T = unknown> implements Timed {
   /** What it asks. */
   readonly operation: Operation<T>;
   /** First part of the payload, without its last NUL; ASCII. */
@@ -32,13 +33,19 @@ export class Request<T = unknown> {
   id = -1;
   /** When it times out, in the time of `performance.now()`. */
   deadline = Number.POSITIVE_INFINITY;
+  /** Where it waits for its deadline. */
+  tick: Tick | undefined;
   /** False once it is settled, also when its reply is still owed. */
   live = true;
-
+  /** Its call or its connection is over, and it will be told in its turn. */
+  isEnding = false;
+  /** It is sent though its call is over. */
+  binding = false;
   #resolve!: (value: unknown) => void;
   #reject!: (error: unknown) => void;
   #call: Call | undefined;
-  #forget = (): void => undefined;
+  #forget: (() => void) | undefined;
+  #done: ((answer: unknown) => void) | undefined;
 
   /** @param text ASCII; strings are separated by NULs, the last one is added */
   constructor(operation: Operation<T>, text: string, value: Uint8Array = NOTHING, transactionId = 0) {
@@ -53,9 +60,28 @@ export class Request<T = unknown> {
     return this.text.length + (this.operation.bare === true ? 0 : 1) + this.value.length;
   }
 
+  /** Whether somebody hears of its end who does not wait for it. */
+  get isFollowed(): boolean {
+    return this.#done !== undefined;
+  }
+
+  /**
+   * Calls `done` once, when the daemon is done with it or never will be, also when nobody waits any more.
+   * @param done its argument is what was answered; undefined: nothing, or a refusal
+   */
+  whenDone(done: (answer: T | undefined) => void): this {
+    this.#done = done as (answer: unknown) => void;
+    return this;
+  }
+
+  /** Whether its call is over, though it may not have been told yet. */
+  get isOver(): boolean {
+    return this.#call?.signal?.aborted === true || this.deadline <= performance.now();
+  }
+
   /**
    * Begins the waiting.
-   * @param over called when the call ends before a reply came
+   * @param over called when the signal fires before a reply came
    */
   begin(call: Call, over: (request: Request) => void): Promise<T> {
     const promise = new Promise<T>((resolve, reject) => {
@@ -63,36 +89,37 @@ export class Request<T = unknown> {
       this.#reject = reject;
     });
     this.#call = call;
-    this.deadline = performance.now() + call.remainingMs;
-    this.#forget = onAbort(call.signal, () => over(this));
+    this.deadline = call.expiresAt;
+    if (call.signal !== undefined) this.#forget = onAbort(call.signal, () => over(this));
     return promise;
   }
 
   /** Gives the reply to who waits. */
   reply(bytes: Buffer, start: number, end: number): void {
-    this.#end();
+    if (!this.live && this.#done === undefined) return;
+    let answer: T | undefined;
     try {
-      this.#resolve(this.operation.decode(bytes, start, end));
+      answer = this.operation.decode(bytes, start, end);
+      this.#settle(this.#resolve, answer);
     } catch (error) {
-      this.#reject(error);
+      this.#settle(this.#reject, error);
     }
+    this.finish(answer);
   }
 
   /** Gives the daemon's refusal to who waits. */
   refuse(name: string): void {
     const { type, missing } = this.operation;
-    if (name !== "ENOENT" || missing === undefined)
-      this.fail(refusalError(type, name, this.text.split("\0", 1)[0] ?? ""));
-    else {
-      this.#end();
-      this.#resolve(missing.value);
+    if (this.live) {
+      if (name === "ENOENT" && missing !== undefined) this.#settle(this.#resolve, missing.value);
+      else this.#settle(this.#reject, refusalError(type, name, this.text.split("\0", 1)[0] ?? ""));
     }
+    this.finish(undefined);
   }
 
   /** Ends the waiting with an error. */
   fail(error: unknown): void {
-    this.#end();
-    this.#reject(error);
+    this.#settle(this.#reject, error);
   }
 
   /** Ends the waiting because the call is over. */
@@ -109,8 +136,19 @@ export class Request<T = unknown> {
     }
   }
 
-  #end(): void {
+  /** The daemon is done with it. */
+  finish(answer: T | undefined): void {
+    const done = this.#done;
+    this.#done = undefined;
+    done?.(answer);
+  }
+
+  #settle(settle: (outcome: unknown) => void, outcome: unknown): void {
+    if (!this.live) return;
     this.live = false;
-    this.#forget();
+    this.#forget?.();
+    this.tick?.remove(this);
+    this.tick = undefined;
+    settle(outcome);
   }
 }

@@ -15,6 +15,8 @@ const MAX_REPLY = 1 << 20;
 /** Requests under way; the others wait here, where they can still be taken back. */
 const WINDOW = 256;
 
+const OVERDUE_MS = 10_000;
+
 const FIRST_PAUSE_MS = 1;
 const LONGEST_PAUSE_MS = 20;
 
@@ -27,6 +29,14 @@ const ADVICE: Readonly<Record<string, string>> = {
   default: "see that xenstored runs, and that you may use its socket",
 };
 
+/** What may be different. */
+export interface SocketTransportOptions {
+  /** The machine; default: this one. */
+  readonly host?: Pick<Host, "files" | "path"> | undefined;
+  /** Milliseconds after which a connection that answers nothing is given up; default 10 000. */
+  readonly overdueMs?: number | undefined;
+}
+
 /** The daemon's UNIX socket, as dom0 and driver domains have it: whoever connects is the controlling domain. */
 export class SocketTransport implements Transport {
   readonly name: string;
@@ -35,20 +45,18 @@ export class SocketTransport implements Transport {
   readonly window = WINDOW;
   readonly maxRequest = XENSTORE_PAYLOAD_MAX;
   readonly maxReply = MAX_REPLY;
-  readonly overdueMs = Number.POSITIVE_INFINITY;
+  readonly overdueMs: number;
   readonly privileged = true;
 
   readonly #path: string;
   readonly #host: Pick<Host, "files" | "path">;
 
-  /**
-   * @param path the socket's on the machine
-   * @param host the machine; default: this one
-   */
-  constructor(path: string, host: Pick<Host, "files" | "path"> = LIVE) {
+  /** @param path the socket's on the machine */
+  constructor(path: string, { host = LIVE, overdueMs = OVERDUE_MS }: SocketTransportOptions = {}) {
     this.#path = path;
     this.#host = host;
     this.name = host.path(path);
+    this.overdueMs = overdueMs;
   }
 
   async connect(events: LinkEvents, call: Call): Promise<Link> {

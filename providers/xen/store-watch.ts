@@ -1,10 +1,12 @@
-import type { Call } from "../../src/bus/call.js";
+import { createHash } from "node:crypto";
+import { Call } from "../../src/bus/call.js";
+import { PvbusError } from "../../src/bus/errors.js";
 import type { RawEntry, WatchHooks } from "../../src/bus/store.js";
 import type { XenStoreClient } from "./client.js";
 import { childPlace, type Place } from "./keys.js";
 import { KnownTree } from "./known-tree.js";
 import { isAtOrBelow } from "./path.js";
-import { below, REFUSED, type Surroundings, unlessRefused } from "./tree.js";
+import { below, isUnnameable, REFUSED, type Surroundings, unlessRefused } from "./tree.js";
 
 /** What a watch of a store needs. */
 export interface WatchSurroundings extends Surroundings {
@@ -12,16 +14,28 @@ export interface WatchSurroundings extends Surroundings {
 }
 
 const A_CHANGE = "a change";
+/** Longest wait for one answer: the watch itself may go on for ever. */
+const LOOK_MS = 30_000;
+const FIRST_PAUSE_MS = 20;
+const LONGEST_PAUSE_MS = 2_000;
+/** Longest value that is kept as it is; of a longer one a hash is. */
+const KEPT_BYTES = 32;
 
 /**
- * Turns the events of one watch, which say "look here again", into changes of keys. It knows which nodes there were: the
- * daemon tells of a removed tree by its top alone, of nodes made on the way to another one not at all.
+ * Turns the events of one watch, which say "look here again", into changes of keys. It knows what it has told: the daemon
+ * tells of a removed tree by its top alone, of nodes made on the way to another one not at all, so below whatever changed
+ * each node is compared with that.
+ *
+ * Whatever goes wrong while it looks (the daemon is restarted, a directory changes all the time) means that something was
+ * lost: it looks at everything again. Only the end of the call, of the client, and what is no {@link PvbusError} end it.
  */
 export class StoreWatch {
   readonly #top: Place;
   readonly #surroundings: WatchSurroundings;
   readonly #call: Call;
-  readonly #known = new KnownTree();
+  /** What has been told, by what stands for the values. */
+  readonly #known = new KnownTree<string>();
+  #walks = 0;
 
   /** @param top what is followed, with all below it */
   constructor(top: Place, surroundings: WatchSurroundings, call: Call) {
@@ -38,23 +52,36 @@ export class StoreWatch {
       if (!armed) {
         armed = true;
         // What changes from here on is seen: its event waits behind this one.
-        await this.#learn();
+        for await (const _ of this.#untilDone(this.#lookAtAll()));
         ready();
-      } else if (event.reason === "resync") yield* this.#lookAtAll();
-      else yield* this.#lookAt(event.path);
+      } else yield* this.#untilDone(event.reason === "resync" ? this.#lookAtAll() : this.#lookAt(event.path));
     }
   }
 
-  async #learn(): Promise<void> {
-    // What may not be listed may be watched all the same.
-    await unlessRefused(this.#addTo(this.#known, this.#top));
+  /** Looks, and when that fails at everything, until it is done. */
+  async *#untilDone(
+    look: AsyncGenerator<RawEntry, void, undefined>,
+  ): AsyncGenerator<RawEntry, void, undefined> {
+    const { logger } = this.#surroundings;
+    let looking = look;
+    for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
+      try {
+        yield* looking;
+        return;
+      } catch (error) {
+        this.#call.check(A_CHANGE);
+        if (!PvbusError.is(error) || this.#surroundings.access.isClosed) throw error;
+        logger.warn("a watch lost its way and looks at everything again", { path: this.#top.path, error });
+      }
+      await this.#call.sleep(pause, A_CHANGE);
+      looking = this.#lookAtAll();
+    }
   }
 
-  /** Adds what is below a place. */
-  async #addTo(tree: KnownTree, place: Place): Promise<void> {
-    const above = this.#names(place.path).length;
-    for await (const { path } of below(place, false, this.#surroundings, this.#call))
-      tree.add(this.#names(path).slice(above));
+  /** Gives the call of a look: it ends with the watch at the latest. */
+  #look(): Call {
+    const { signal, remainingMs } = this.#call;
+    return new Call({ signal, timeoutMs: Math.min(LOOK_MS, remainingMs) });
   }
 
   /** Names of a path below the top. */
@@ -69,82 +96,108 @@ export class StoreWatch {
     return place;
   }
 
-  /** Looks at one node; what was known below it is compared with what is there. */
+  /** Looks at one node, and compares what is below it: it may have been removed and made again. */
   async *#lookAt(path: string): AsyncGenerator<RawEntry, void, undefined> {
     if (!isAtOrBelow(path, this.#top.path)) return;
     const names = this.#names(path);
     const place = this.#place(names);
     if (place === undefined) return;
-    const value = await this.#read(place);
+    const call = this.#look();
+    const value = await this.#read(place, call);
     if (value === REFUSED) return;
     if (value === undefined) {
-      const known = this.#known.at(names);
-      this.#known.remove(names);
-      yield* change(place, undefined);
-      yield* this.#gone(names, known);
+      yield* this.#gone(names, place);
       return;
     }
-    const before = this.#known.at(names);
-    for (let depth = this.#known.add(names) + 1; depth < names.length; depth++)
-      yield* this.#current(names.slice(0, depth));
-    yield* change(place, value);
-    if (before !== undefined && !before.isEmpty) yield* this.#compare(place, names, before, false);
+    for (let depth = 0; depth < names.length; depth++) yield* this.#onTheWay(names.slice(0, depth), call);
+    const known = this.#known.add(names);
+    yield* this.#tell(known, place, value);
+    if (!known.isEmpty) yield* this.#compare(names, place);
+  }
+
+  /** Tells of a node that was made on the way to another one. */
+  async *#onTheWay(names: readonly string[], call: Call): AsyncGenerator<RawEntry, void, undefined> {
+    const place = this.#known.at(names)?.value === undefined ? this.#place(names) : undefined;
+    const value = place && (await this.#read(place, call));
+    if (place !== undefined && value !== undefined && value !== REFUSED)
+      yield* this.#tell(this.#known.add(names), place, value);
   }
 
   /** Events were lost: everything may have changed. */
   async *#lookAtAll(): AsyncGenerator<RawEntry, void, undefined> {
-    yield* this.#current([]);
-    yield* this.#compare(this.#top, [], this.#known, true);
+    const value = await this.#read(this.#top, this.#look());
+    if (value === undefined) {
+      if (this.#known.value !== undefined || !this.#known.isEmpty) yield* this.#gone([], this.#top);
+    } else if (value !== REFUSED && stampOf(value) !== this.#known.value)
+      yield* this.#tell(this.#known, this.#top, value);
+    yield* this.#compare([], this.#top);
   }
 
-  /** Tells what came and went below a node; with `all` also what stayed. */
-  async *#compare(
-    place: Place,
-    names: readonly string[],
-    before: KnownTree,
-    all: boolean,
-  ): AsyncGenerator<RawEntry, void, undefined> {
-    const now = new KnownTree();
-    if ((await unlessRefused(this.#addTo(now, place))) === REFUSED) return;
-    const gone: string[][] = [];
-    for (const path of before.paths()) {
+  /** Tells what is below a node and was not told, and what was told and is there no more. */
+  async *#compare(names: readonly string[], place: Place): AsyncGenerator<RawEntry, void, undefined> {
+    const walk = ++this.#walks;
+    const call = this.#look();
+    try {
+      for await (const found of below(place, true, this.#surroundings, call)) {
+        const known = this.#known.add(this.#names(found.path));
+        known.seen = walk;
+        if (found.value !== undefined && stampOf(found.value) !== known.value)
+          yield* this.#tell(known, found, found.value);
+        if (this.#call.remainingMs > LOOK_MS) call.renew();
+        await this.#call.turn(A_CHANGE);
+      }
+    } catch (error) {
+      // What may not be listed, or cannot be here, may be watched all the same.
+      if (isOutOfSight(error)) return;
+      throw error;
+    }
+    const gone: (readonly string[])[] = [];
+    for (const { names: path, node } of this.#known.at(names)?.below() ?? []) {
       await this.#call.turn(A_CHANGE);
-      if (now.at(path) === undefined) gone.push(path);
+      if (node.seen !== walk) gone.push([...names, ...path]);
     }
     for (const path of gone) {
-      this.#known.remove([...names, ...path]);
-      yield* this.#tell([...names, ...path], undefined);
-    }
-    for (const path of now.paths()) {
-      await this.#call.turn(A_CHANGE);
-      const isNew = before.at(path) === undefined;
-      if (isNew) this.#known.add([...names, ...path]);
-      if (isNew || all) yield* this.#current([...names, ...path]);
+      this.#known.remove(path);
+      yield* change(this.#place(path), undefined);
     }
   }
 
-  *#gone(names: readonly string[], known: KnownTree | undefined): Generator<RawEntry, void, undefined> {
-    for (const path of known?.paths() ?? []) yield* this.#tell([...names, ...path], undefined);
+  *#gone(names: readonly string[], place: Place): Generator<RawEntry, void, undefined> {
+    yield* change(place, undefined);
+    for (const { names: path } of this.#known.at(names)?.below() ?? [])
+      yield* change(this.#place([...names, ...path]), undefined);
+    this.#known.remove(names);
   }
 
-  /** Tells a node's present value. */
-  async *#current(names: readonly string[]): AsyncGenerator<RawEntry, void, undefined> {
-    const place = this.#place(names);
-    const value = place && (await this.#read(place));
-    if (place !== undefined && value !== REFUSED) yield* change(place, value);
+  *#tell(known: KnownTree<string>, place: Place, value: Uint8Array): Generator<RawEntry, void, undefined> {
+    known.value = stampOf(value);
+    yield* change(place, value);
   }
 
-  *#tell(names: readonly string[], value: Uint8Array | undefined): Generator<RawEntry, void, undefined> {
-    const place = this.#place(names);
-    if (place !== undefined) yield* change(place, value);
-  }
-
-  #read({ path }: Place): Promise<Uint8Array | undefined | typeof REFUSED> {
-    return unlessRefused(this.#surroundings.access.read(path, this.#call));
+  async #read({ path }: Place, call: Call): Promise<Uint8Array | undefined | typeof REFUSED> {
+    try {
+      return await unlessRefused(this.#surroundings.access.read(path, call));
+    } catch (error) {
+      if (isUnnameable(error)) return REFUSED;
+      throw error;
+    }
   }
 }
 
 /** The own directory has no key of its own to tell it by. */
-function* change({ key }: Place, value: Uint8Array | undefined): Generator<RawEntry, void, undefined> {
-  if (key !== "") yield { key, value };
+function* change(
+  place: Place | undefined,
+  value: Uint8Array | undefined,
+): Generator<RawEntry, void, undefined> {
+  if (place !== undefined && place.key !== "") yield { key: place.key, value };
+}
+
+/** Gives what stands for a value. */
+function stampOf(value: Uint8Array): string {
+  if (value.length <= KEPT_BYTES) return `=${Buffer.from(value).toString("latin1")}`;
+  return `#${createHash("sha256").update(value).digest("base64")}`;
+}
+
+function isOutOfSight(error: unknown): boolean {
+  return PvbusError.is(error) && (error.code === "ERR_PERMISSION" || error.code === "ERR_NOT_SUPPORTED");
 }

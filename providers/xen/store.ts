@@ -9,11 +9,14 @@ import type {
   WatchHooks,
 } from "../../src/bus/store.js";
 import type { Logger } from "../../src/host/host.js";
+import type { CallLike } from "./access.js";
 import { CAPABILITIES } from "./capabilities.js";
 import { isEnd, type XenStoreClient } from "./client.js";
 import { machineFacts } from "./facts.js";
 import { homePath } from "./home.js";
 import { checkKey, type KeySyntax, type Place, portableLayout, withoutSlash } from "./keys.js";
+import { checkRemovable } from "./path.js";
+import type { Permission } from "./permissions.js";
 import { StoreWatch, type WatchSurroundings } from "./store-watch.js";
 import { below } from "./tree.js";
 
@@ -47,18 +50,14 @@ export class XenStore implements ProviderStore {
     await this.client.write(this.#path(key), value, call);
   }
 
-  /** Removes a node and, as XenStore does, all below it; in a transaction, to know whether it was there. */
+  /**
+   * Removes a node and, as XenStore does, all below it, of any number: a transaction, in which each node counts, would know
+   * for certain whether it was there.
+   */
   async delete(key: string, call: Call): Promise<boolean> {
     const path = this.#path(key);
-    return this.client.transaction(async (transaction) => {
-      if ((await transaction.read(path, call)) === undefined) {
-        // Nothing is to be kept from changing.
-        await transaction.abort();
-        return false;
-      }
-      await transaction.rm(path, call);
-      return true;
-    }, call);
+    checkRemovable(path);
+    return (await this.client.read(path, call)) !== undefined && this.client.rm(path, call);
   }
 
   /**
@@ -81,6 +80,19 @@ export class XenStore implements ProviderStore {
     } catch (error) {
       if (!isEnd(error, call)) throw error;
     }
+  }
+
+  /** Gives a node's permissions, its owner first; undefined when there is no such node. */
+  permissions(key: string, call: CallLike): Promise<Permission[] | undefined> {
+    return this.client.permissions(this.#path(key), call);
+  }
+
+  /**
+   * Replaces a node's permissions; see {@link XenStoreAccess.setPermissions}.
+   * @returns false when there is no such node
+   */
+  setPermissions(key: string, permissions: readonly Permission[], call: CallLike): Promise<boolean> {
+    return this.client.setPermissions(this.#path(key), permissions, call);
   }
 
   /** Gives the machine's name, UUID, domain id and `vm-data`. */

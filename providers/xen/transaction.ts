@@ -39,14 +39,14 @@ export class Transaction extends XenStoreAccess implements AsyncDisposable {
     this.#checkOpen();
     const running = callOf(call);
     running.check("the commit");
-    await running.within(this.#end("T"), "the commit");
+    await this.#end("T", running);
   }
 
   /** Gives it up; nothing was changed. May be called when it is over. */
   async abort(): Promise<void> {
     if (this.#over) return;
     // The daemon forgets it, or is gone together with it.
-    await this.#end("F").catch(() => undefined);
+    await this.#end("F", toTheEnd()).catch(() => undefined);
   }
 
   /** Gives it up unless it was committed, for `await using`. */
@@ -61,11 +61,12 @@ export class Transaction extends XenStoreAccess implements AsyncDisposable {
   }
 
   /** Whatever the daemon answers, and whoever waits for it: the id is dead. */
-  #end(how: "T" | "F"): Promise<true> {
+  #end(how: "T" | "F", call: Call): Promise<true> {
     this.#over = true;
-    const request = new Request(TRANSACTION_END, how, undefined, this.#id);
     // Another one may begin when the daemon knows that this one is over.
-    return this.#connection.run(request, toTheEnd()).finally(this.#ended);
+    const request = new Request(TRANSACTION_END, how, undefined, this.#id).whenDone(this.#ended);
+    request.binding = true;
+    return this.#connection.run(request, call);
   }
 
   #checkOpen(): void {

@@ -67,9 +67,12 @@ async function* pages(
     const looks: Promise<Found | undefined>[] = [];
     for (const name of sorted.slice(from, from + PAGE)) {
       const place = childPlace(parent, name, syntax);
-      if (place !== undefined) looks.push(look(access, place, values, call));
-      else if (!name.startsWith("@"))
+      const leaveOut = (): undefined => {
         logger.warn("a node is left out: no key can name it", { parent: parent.path, name });
+      };
+      if (place !== undefined)
+        looks.push(look(access, place, values, call).catch(unlessUnnameable(leaveOut)));
+      else if (!name.startsWith("@")) leaveOut();
     }
     for (const found of await Promise.all(looks)) if (found !== undefined) yield found;
   }
@@ -92,6 +95,18 @@ async function look(
     ...place,
     value: value === REFUSED ? undefined : value,
     children: children === REFUSED ? [] : children,
+  };
+}
+
+/** Tells whether the daemon, or the client, takes no path so long; a daemon may list what it does not take. */
+export function isUnnameable(error: unknown): boolean {
+  return PvbusError.is(error) && error.code === "ERR_KEY_TOO_LONG";
+}
+
+function unlessUnnameable(leaveOut: () => undefined): (error: unknown) => undefined {
+  return (error) => {
+    if (isUnnameable(error)) return leaveOut();
+    throw error;
   };
 }
 

@@ -67,6 +67,11 @@ class Watch {
     this.#wake?.();
   }
 
+  /** Whether it ended, though nobody may have heard of it. */
+  get hasFailed(): boolean {
+    return this.#error !== undefined;
+  }
+
   fail(error: unknown): void {
     this.#error ??= error;
     this.#wake?.();
@@ -87,15 +92,20 @@ class Watch {
   #take(): WatchEvent | undefined {
     if (this.#lost) {
       this.#lost = false;
-      return { path: this.path, reason: "resync" };
+      return { path: this.path, reason: this.#register() ?? "resync" };
     }
     for (const path of this.#paths) {
       this.#paths.delete(path);
-      const reason = this.#fresh ? "registered" : "changed";
-      this.#fresh = false;
-      return { path, reason };
+      return { path, reason: this.#register() ?? "changed" };
     }
     return undefined;
+  }
+
+  /** What is lost before the first event was lost before anything was looked at. */
+  #register(): "registered" | undefined {
+    const fresh = this.#fresh;
+    this.#fresh = false;
+    return fresh ? "registered" : undefined;
   }
 }
 
@@ -212,18 +222,23 @@ export class Watches {
   }
 
   #unregistered(): Watch[] {
-    return [...this.#watches.values()].filter(({ connection }) => connection === undefined);
+    return [...this.#watches.values()].filter(
+      ({ connection, hasFailed }) => connection === undefined && !hasFailed,
+    );
   }
 
-  /** Gives false when the connection broke again. */
+  /** Gives false when it must be tried again: whatever the daemon says, but that this domain may not, it may unsay. */
   async #registerAgain(watch: Watch, connection: Connection, call: Call): Promise<boolean> {
     try {
       await call.within(this.#register(watch, connection), "the watch to be registered again");
       watch.lose();
       return true;
     } catch (error) {
-      if (connection.isOpen && PvbusError.is(error) && error.code !== "ERR_TIMEOUT") watch.fail(error);
-      return connection.isOpen;
+      const { path } = watch;
+      if (PvbusError.is(error) && error.code === "ERR_PERMISSION") watch.fail(error);
+      else if (connection.isOpen && !this.#closing.signal.aborted)
+        this.#logger.warn("a watch of XenStore was not restored and will be tried again", { path, error });
+      return watch.hasFailed;
     }
   }
 }

@@ -50,6 +50,11 @@ export class Call {
     return Math.max(0, this.#expiresAt - performance.now());
   }
 
+  /** When it is over, in the time of `performance.now()`; `Infinity` without a deadline. */
+  get expiresAt(): number {
+    return this.#expiresAt;
+  }
+
   /** Lets the time limit begin again: for listings, whose consumer may take as long as it likes between two pages. */
   renew(): void {
     this.#expiresAt = performance.now() + this.#timeoutMs;

@@ -12,7 +12,7 @@ export type Action = (
 export interface CommandEntry {
   /** Its name. */
   readonly name: string;
-  /** Its arguments, `<required>` or `[optional]`. */
+  /** Its arguments, `<required>` or `[optional]`; `<several...>` at the end. */
   readonly args: readonly string[];
   /** What it does, in one line. */
   readonly description: string;
@@ -158,6 +158,8 @@ export const OPTIONS: readonly OptionEntry[] = [
     commands: ["host"],
     description: "guests, endpoints, limits and namespaces for serve",
   },
+  { name: "permissions", short: "p", commands: ["ls"], description: "show permissions too (Xen)" },
+  { name: "recursive", short: "r", commands: ["chmod"], description: "everything below the key too" },
   { name: "count", value: "N", commands: ["watch"], description: "end after N changes", parse: positive },
 ];
 
@@ -205,7 +207,7 @@ export const COMMANDS: readonly CommandEntry[] = [
     description: "list keys and values",
     load: async () => {
       const { lsCommand } = await import("./commands/ls.js");
-      return (context, [prefix]) => lsCommand(context, prefix);
+      return (context, [prefix], own) => lsCommand(context, prefix, own);
     },
   },
   {
@@ -217,6 +219,12 @@ export const COMMANDS: readonly CommandEntry[] = [
       const { watchCommand } = await import("./commands/watch.js");
       return (context, [prefix], own) => watchCommand(context, prefix, own);
     },
+  },
+  {
+    name: "chmod",
+    args: ["<key>", "<permission...>"],
+    description: "replace a key's permissions (Xen): n7 r0, the owner's first",
+    load: async () => (await import("./commands/permissions.js")).chmodCommand,
   },
   {
     name: "info",

@@ -97,7 +97,7 @@ function checkArguments({ args, ...entry }: CommandEntry, given: readonly string
   if (given.length < required && missing !== undefined) {
     throw new UsageError(`${nameOf(entry)}: missing argument ${missing}; see pvbus ${nameOf(entry)} --help`);
   }
-  if (given.length > args.length) {
+  if (given.length > args.length && args.at(-1)?.endsWith("...>") !== true) {
     throw new UsageError(`${nameOf(entry)}: too many arguments; quote a value that holds spaces`);
   }
 }

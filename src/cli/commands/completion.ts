@@ -11,7 +11,7 @@ export interface Vocabulary {
 }
 
 /** Commands whose first argument is a key. */
-const KEY_COMMANDS = ["get", "set", "rm", "ls", "watch"];
+const KEY_COMMANDS = ["get", "set", "rm", "ls", "watch", "chmod"];
 /** Options that say which store, to be handed on when keys are looked up. */
 const STORE_OPTIONS = ["sysroot", "interface", "type", "channel", "option"];
 /** One key a line. What follows the first `=` is the value: `=` within a key is printed as an escape. */

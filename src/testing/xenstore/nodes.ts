@@ -48,10 +48,13 @@ export class SharedNodes implements Nodes {
   }
 }
 
-/** The nodes as one transaction sees them, in the manner of the C daemon: no snapshot, but a check at the end. */
+/**
+ * The nodes as one transaction sees them, in the manner of the C daemon: no snapshot, but each node stays as it was at the
+ * first look, and a check at the end.
+ */
 export class TransactionNodes implements Nodes {
   readonly #shared: SharedNodes;
-  readonly #seen = new Map<string, number | undefined>();
+  readonly #seen = new Map<string, Node | undefined>();
   readonly #changed = new Map<string, Omit<Node, "generation"> | undefined>();
 
   constructor(shared: SharedNodes) {
@@ -63,9 +66,8 @@ export class TransactionNodes implements Nodes {
       const node = this.#changed.get(path);
       return node && { ...node, generation: 0 };
     }
-    const node = this.#shared.get(path);
-    if (!this.#seen.has(path)) this.#seen.set(path, node?.generation);
-    return node;
+    if (!this.#seen.has(path)) this.#seen.set(path, this.#shared.get(path));
+    return this.#seen.get(path);
   }
 
   put(path: string, node: Omit<Node, "generation"> | undefined): void {
@@ -75,8 +77,8 @@ export class TransactionNodes implements Nodes {
 
   /** Makes the changes; false, and none is made, when somebody else changed what was seen. */
   commit(): boolean {
-    for (const [path, generation] of this.#seen)
-      if (this.#shared.get(path)?.generation !== generation) return false;
+    for (const [path, node] of this.#seen)
+      if (this.#shared.get(path)?.generation !== node?.generation) return false;
     for (const [path, node] of this.#changed) this.#shared.put(path, node);
     return true;
   }

@@ -170,19 +170,20 @@ describe("XenStore store", () => {
     expect(await store.delete("data/com.example/a b", new Call())).to.equal(true);
   });
 
-  it("deletes with all below, and repeats it after conflicts", async () => {
+  it("deletes with all below, without a transaction", async () => {
     await using setting = await guest();
     const { xen, store } = setting;
     await store.write("data/tree/leaf", Buffer.from("1"), new Call());
-    xen.faults.conflicts = 3;
+    const asked: string[] = [];
+    xen.faults.refuse = (request) => {
+      asked.push(request);
+      return undefined;
+    };
     expect(await store.delete("data/tree", new Call())).to.equal(true);
-    expect(xen.faults.conflicts).to.equal(0);
-    expect(await store.read("data/tree/leaf", new Call())).to.equal(undefined);
     expect(await store.delete("data/tree", new Call())).to.equal(false);
-    await store.write("data/tree", Buffer.from("1"), new Call());
-    xen.faults.conflicts = 1000;
-    await rejects(store.delete("data/tree", new Call()), "ERR_CONFLICT");
-    expect(await store.read("data/tree", new Call())).to.have.lengthOf(1);
+    expect(asked).to.deep.equal(["READ", "RM", "READ"]);
+    expect(await store.read("data/tree/leaf", new Call())).to.equal(undefined);
+    await rejects(store.delete("/", new Call()), "ERR_NOT_SUPPORTED");
   });
 
   it("keeps binary values to the byte", async () => {
@@ -430,6 +431,49 @@ describe("pvbus on XenStore", () => {
       },
     });
     expect((await watching).stdout).to.equal("data/w=1\n");
+  });
+});
+
+describe("pvbus and permissions", () => {
+  it("shows and sets them as xenstore-ls -p and xenstore-chmod do", async () => {
+    await using setting = await guest();
+    const { xen, store } = setting;
+    const pvbus = (...argv: string[]): ReturnType<typeof run> =>
+      run([...argv, "-t", "Xen", "--channel", `unix:${xen.path}`]);
+    await store.write("data/a", Buffer.from("1"), new Call());
+    await store.write("data/a/b", Buffer.from("x\ty"), new Call());
+    expect((await pvbus("ls", "-p", "data")).stdout).to.equal("data/a=1\t(n7)\ndata/a/b=x\\ty\t(n7)\n");
+    expect(await pvbus("chmod", "data/a", "n7", "r0", "b3")).to.include({ code: 0, stdout: "" });
+    expect((await pvbus("ls", "-p", "data")).stdout).to.include("data/a=1\t(n7,r0,b3)\n");
+    expect(await pvbus("chmod", "-r", "data/a", "n7,w0")).to.include({ code: 0 });
+    expect(JSON.parse((await pvbus("ls", "--permissions", "data", "--json")).stdout)).to.deep.equal([
+      { key: "data/a", value: "1", permissions: ["n7", "w0"] },
+      { key: "data/a/b", value: "x\ty", permissions: ["n7", "w0"] },
+    ]);
+    expect(JSON.parse((await pvbus("chmod", "data/a", "r7", "--json")).stdout)).to.deep.equal({
+      key: "data/a",
+      permissions: ["r7"],
+    });
+    expect((await pvbus("chmod", "data/none", "n7")).code).to.equal(1);
+    expect((await pvbus("chmod", "data/a", "n0")).stderr).to.include("ERR_PERMISSION");
+    for (const bad of ["x7", "n", "7", "n70000", "n7,"]) {
+      const { code, stderr } = await pvbus("chmod", "data/a", bad);
+      expect(code, bad).to.equal(2);
+      expect(stderr).to.include("such as r7");
+    }
+    expect((await pvbus("chmod", "data/a")).code).to.equal(2);
+  });
+
+  it("says of a store without permissions that it has none", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "pvbus-no-permissions-"));
+    try {
+      mkdirSync(join(directory, "var/lib/hyperv"), { recursive: true });
+      const { code, stderr } = await run(["ls", "-p", "-t", "Hyper-V", "--sysroot", directory]);
+      expect(code).to.equal(1);
+      expect(stderr).to.include("ERR_NOT_SUPPORTED").and.include("no permissions");
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
   });
 });
 
