@@ -179,7 +179,7 @@ function tree(input: Input): void {
     }
   }
   same(
-    [...known.paths()].map((path) => JSON.stringify(path)).sort(),
+    [...known.below()].map(({ names }) => JSON.stringify(names)).sort(),
     [...model].sort(),
     "the nodes of a tree",
   );

@@ -52,7 +52,9 @@ function stalled(title: string, why: string | undefined, start: () => Promise<Da
     afterEach(() => void daemon.child.kill("SIGCONT"));
 
     it("times 100,000 queued reads out without keeping the event loop", async () => {
-      await using xs = new XenStoreClient(new SocketTransport(daemon.path, { overdueMs: Number.POSITIVE_INFINITY }));
+      await using xs = new XenStoreClient(
+        new SocketTransport(daemon.path, { overdueMs: Number.POSITIVE_INFINITY }),
+      );
       const meter = busyMeter();
       const codes = await askMany(100_000, () => xs.read("data/k", { timeoutMs: 500 }));
       meter.stop();
