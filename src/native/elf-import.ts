@@ -19,16 +19,18 @@ const SYMBOL_BYTES = 24;
 const JUMP_SLOT: Readonly<Record<number, number>> = { 62: 7, 183: 1026 };
 
 /**
- * Finds the slot through which an object calls an imported function (ELF gABI, dynamic linking).
- * @returns its address; undefined unless there is exactly one, where one is expected
+ * Finds the slots through which an object calls imported functions (ELF gABI, dynamic linking).
+ * @returns their addresses by the functions' names; none of what is no such object
+ * @throws Error when the object points outside of what may be read
  */
-export function importSlot(image: ElfImage, symbol: string): number | undefined {
+export function importSlots(image: ElfImage): ReadonlyMap<string, number> {
+  const slots = new Map<string, number>();
   const header = image.read(image.base, HEADER_BYTES);
   const jumpSlot = JUMP_SLOT[header.readUInt16LE(18)];
   if (!header.subarray(0, ELF_64_LITTLE_1.length).equals(ELF_64_LITTLE_1) || jumpSlot === undefined)
-    return undefined;
+    return slots;
   const dynamic = readDynamic(image, header);
-  if (dynamic?.get(DT_PLTREL) !== DT_RELA) return undefined;
+  if (dynamic?.get(DT_PLTREL) !== DT_RELA) return slots;
   const area = (at: number, bytes: number): Buffer => {
     const address = dynamic.get(at) ?? 0;
     // glibc has added the base to what it found here, musl has not.
@@ -46,12 +48,12 @@ export function importSlot(image: ElfImage, symbol: string): number | undefined 
   const last = entries.reduce((most, entry) => Math.max(most, entry.symbol), 0);
   const symbols = area(DT_SYMTAB, (last + 1) * SYMBOL_BYTES);
   const names = area(DT_STRTAB, dynamic.get(DT_STRSZ) ?? 0);
-  const wanted = Buffer.from(`${symbol}\0`, "latin1");
-  const found = entries.filter((entry) => {
-    const name = symbols.readUInt32LE(entry.symbol * SYMBOL_BYTES);
-    return entry.type === jumpSlot && names.subarray(name, name + wanted.length).equals(wanted);
-  });
-  return found.length === 1 ? image.base + (found[0]?.offset ?? 0) : undefined;
+  for (const { offset, type, symbol } of entries) {
+    const name = symbols.readUInt32LE(symbol * SYMBOL_BYTES);
+    const end = names.indexOf(0, name);
+    if (type === jumpSlot && end > name) slots.set(names.toString("latin1", name, end), image.base + offset);
+  }
+  return slots;
 }
 
 /** Gives the values of the dynamic section by their tags. */

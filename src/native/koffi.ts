@@ -41,6 +41,7 @@ export function koffiPath(): string {
 /** Gives the file of the native code that koffi consists of, by its real name; undefined for what is no koffi of this process. */
 export function koffiBinary(koffi: Koffi): string | undefined {
   const modules = Object.values(createRequire(import.meta.url).cache);
-  const file = modules.find((each) => each?.filename.endsWith(".node") && each.exports?.load === koffi.load);
+  // Modules that Node's ESM loader puts there have no name.
+  const file = modules.find((each) => each?.filename?.endsWith(".node") && each.exports?.load === koffi.load);
   return file === undefined ? undefined : realpathSync(file.filename);
 }
