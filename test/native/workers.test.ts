@@ -204,10 +204,10 @@ describe("a worker thread", () => {
   });
 
   for (const [name, body] of Object.entries({
-    "loads koffi and opens the C library": "Atomics.store(flag, 0, 1); openLibc();",
+    "loads koffi and opens the C library":
+      "const dlopen = process.dlopen; process.dlopen = (...args) => { Atomics.store(flag, 0, 1); return dlopen.apply(process, args); }; openLibc();",
     "declares functions":
       "const libc = openLibc(); const library = libc.koffi.load(null); Atomics.store(flag, 0, 1); for (;;) library.func('int getppid(void)');",
-    "loads libraries": "const { koffi } = openLibc(); Atomics.store(flag, 0, 1); for (;;) koffi.load(null);",
   }))
     it(`may be stopped by terminate() while it ${name}`, async function () {
       if (process.arch !== "x64") return pending(this, "a processor that the guard is made for");
@@ -218,12 +218,12 @@ describe("a worker thread", () => {
           import { workerData as flag } from "node:worker_threads";
           const { openLibc } = await import(${module("src/native/libc")});
           ${body}\`;
-        for (let time = 0; time < 30; time++) {
+        for (let time = 0; time < 10; time++) {
           const flag = new Int32Array(new SharedArrayBuffer(4));
           const worker = new Worker(body, { eval: true, workerData: flag });
           const exit = new Promise((resolve) => worker.once("exit", resolve));
           while (Atomics.load(flag, 0) === 0) await new Promise(setImmediate);
-          for (const end = performance.now() + (time % 15) / 5; performance.now() < end; );
+          for (const end = performance.now() + (time % 7) / 7; performance.now() < end; );
           await worker.terminate();
           await exit;
         }
