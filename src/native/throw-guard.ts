@@ -13,8 +13,8 @@ import { findMapping, mappings } from "./memory-map.js";
  * what it does with them fails, of which Error::New makes an error without one, which is fatal as well.
  *
  * So koffi gets functions that say of just these refusals that all is well, in the slots of its own table of imported
- * functions: the table lies in writable memory, and all threads share it. What is left: a type object that is stopped at
- * within some 50 ns of its use (TranslateType, koffi.decode of a prototype), since koffi does not ask whether it got one.
+ * functions: the table lies in writable memory, and all threads share it. What is left: a type object that is stopped right
+ * before its use (koffi.decode of a prototype): koffi does not ask whether it got one, and the process dies of SIGSEGV.
  * This may go with the first koffi that survives the
  * tests of terminate() in test/native/workers.test.ts without it.
  */
@@ -73,7 +73,7 @@ export function guardThrows(libc: Libc): void {
       // Without /proc, or under a policy that forbids the page, it stays as koffi has it.
     }
   };
-  // A process without workers need not take the time, about a millisecond.
+  // A process without workers need not take the time, some milliseconds.
   if (isMainThread) process.once("worker", guard);
   else guard();
 }
