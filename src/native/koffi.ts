@@ -1,3 +1,4 @@
+import { realpathSync } from "node:fs";
 import { createRequire } from "node:module";
 import { pvbusError } from "../bus/errors.js";
 
@@ -35,4 +36,12 @@ function tryLoad(): { readonly koffi: Koffi } | { readonly error: unknown } {
 /** Gives the file that another process loads koffi from. */
 export function koffiPath(): string {
   return createRequire(import.meta.url).resolve("koffi");
+}
+
+/** Gives the file of the native code that koffi consists of, by its real name; undefined for what is no koffi of this process. */
+export function koffiBinary(koffi: Koffi): string | undefined {
+  const modules = Object.values(createRequire(import.meta.url).cache);
+  // Modules that Node's ESM loader puts there have no name.
+  const file = modules.find((each) => each?.filename?.endsWith(".node") && each.exports?.load === koffi.load);
+  return file === undefined ? undefined : realpathSync(file.filename);
 }

@@ -1,6 +1,7 @@
 import { ownEntry } from "../bus/own.js";
 import { type Koffi, type KoffiLoader, loadKoffi } from "./koffi.js";
 import { limitThreadMemory, noteThreadMemory } from "./thread-memory.js";
+import { guardThrows } from "./throw-guard.js";
 
 /** What a libc function takes: numbers, descriptors, addresses, bytes, and the type names before variadic values. */
 export type NativeArgument = number | bigint | string | Uint8Array | null;
@@ -103,6 +104,7 @@ export function openLibc(loader: KoffiLoader = loadKoffi): Libc {
   let libc = opened.get(koffi);
   if (libc === undefined) {
     libc = new Libc(koffi);
+    guardThrows(libc);
     noteThreadMemory(libc);
     opened.set(koffi, libc);
   }

@@ -4,11 +4,9 @@ import { parentPort, workerData } from "node:worker_threads";
 import { Call, openPvbus } from "../../src/index.js";
 import { lockFile, tryLockFile } from "../../src/native/file-lock.js";
 import { openPollable } from "../../src/native/pollable.js";
-import { gateKoffi } from "./worker-gate.js";
 import type { Assignment, End, Job } from "./workers.js";
 
-const { job, end, endAfterMs, paths, gate } = workerData as Assignment;
-gateKoffi(gate);
+const { job, end, endAfterMs, paths } = workerData as Assignment;
 
 /** A terminal that something comes from all the time, and one whose other end nobody has. */
 async function poll(): Promise<void> {

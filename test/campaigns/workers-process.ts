@@ -30,7 +30,6 @@ import { type Random, random } from "../support/campaign.js";
 import { DeviceDuplex, openPty } from "../support/device-duplex.js";
 import { childrenOf } from "../support/lock-helpers.js";
 import { PoolTree } from "../support/pools.js";
-import { terminate } from "./worker-gate.js";
 import { type Assignment, ENDS, type Held, JOBS, type WorkersReport } from "./workers.js";
 
 const THREAD = fileURLToPath(new URL("./worker-thread.js", import.meta.url));
@@ -103,8 +102,7 @@ async function lane(chance: Random): Promise<() => Promise<void>> {
     const [job, end] = [chance.pick(JOBS), chance.pick(ENDS)];
     // Some end while they are loaded, some while they work, some when they are done.
     const endAfterMs = chance.below(chance.pick([3, 30, 2000]));
-    const gate = new Int32Array(new SharedArrayBuffer(4));
-    await runWorker({ job, end, endAfterMs, gate, paths });
+    await runWorker({ job, end, endAfterMs, paths });
   };
 }
 
@@ -113,13 +111,13 @@ const errors: string[] = [];
 let done = 0;
 
 function runWorker(assignment: Assignment): Promise<void> {
-  const { job, end, endAfterMs, gate } = assignment;
+  const { job, end, endAfterMs } = assignment;
   const name = `${job}, ${end}`;
   workers[name] = (workers[name] ?? 0) + 1;
   return new Promise((resolve) => {
     const worker = new Worker(THREAD, { workerData: assignment });
     const stop = (): void => {
-      setTimeout(() => void terminate(worker, gate), endAfterMs);
+      setTimeout(() => void worker.terminate(), endAfterMs);
     };
     if (end === "terminate") {
       if (chance.below(3) === 0) stop();
@@ -128,7 +126,7 @@ function runWorker(assignment: Assignment): Promise<void> {
     worker.on("message", (message) => {
       if (message !== "done") return;
       done++;
-      if (end === "terminate") void terminate(worker, gate);
+      if (end === "terminate") void worker.terminate();
     });
     worker.on("error", (error) => {
       if (error.message !== "as it was told") errors.push(`${name}: ${error.stack}`);

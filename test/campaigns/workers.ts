@@ -14,8 +14,6 @@ export interface Assignment {
   readonly end: End;
   /** When it ends by itself, if its job is not done before. */
   readonly endAfterMs: number;
-  /** See worker-gate.ts. */
-  readonly gate: Int32Array;
   readonly paths: Readonly<Record<"terminal" | "serial" | "held" | "contested" | "sysroot", string>>;
 }
 

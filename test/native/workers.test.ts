@@ -202,4 +202,32 @@ describe("a worker thread", () => {
     expect(after.guards - before.guards).to.be.lessThan(4);
     expect(open).to.deep.equal([]);
   });
+
+  for (const [name, body] of Object.entries({
+    "loads koffi and opens the C library":
+      "const dlopen = process.dlopen; process.dlopen = (...args) => { Atomics.store(flag, 0, 1); return dlopen.apply(process, args); }; openLibc();",
+    "declares functions":
+      "const libc = openLibc(); const library = libc.koffi.load(null); Atomics.store(flag, 0, 1); for (;;) library.func('int getppid(void)');",
+  }))
+    it(`may be stopped by terminate() while it ${name}`, async function () {
+      if (process.arch !== "x64") return pending(this, "a processor that the guard is made for");
+      const { code, signal, stdout, stderr } = await run(`
+        const { openLibc } = await import(${module("src/native/libc")});
+        openLibc();
+        const body = \`
+          import { workerData as flag } from "node:worker_threads";
+          const { openLibc } = await import(${module("src/native/libc")});
+          ${body}\`;
+        for (let time = 0; time < 10; time++) {
+          const flag = new Int32Array(new SharedArrayBuffer(4));
+          const worker = new Worker(body, { eval: true, workerData: flag });
+          const exit = new Promise((resolve) => worker.once("exit", resolve));
+          while (Atomics.load(flag, 0) === 0) await new Promise(setImmediate);
+          for (const end = performance.now() + (time % 7) / 7; performance.now() < end; );
+          await worker.terminate();
+          await exit;
+        }
+        console.log("alive");`);
+      expect([code, signal, stdout.trim()], stderr).to.deep.equal([0, null, "alive"]);
+    });
 });
