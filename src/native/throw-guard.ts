@@ -14,9 +14,8 @@ import { findMapping, mappings } from "./memory-map.js";
  *
  * So koffi gets functions that say of just these refusals that all is well, in the slots of its own table of imported
  * functions: the table lies in writable memory, and all threads share it. What is left: a type object that is stopped right
- * before its use (koffi.decode of a prototype): koffi does not ask whether it got one, and the process dies of SIGSEGV.
- * This may go with the first koffi that survives the
- * tests of terminate() in test/native/workers.test.ts without it.
+ * before its use (koffi.decode of a prototype): koffi does not ask whether it got one, and the process dies of SIGSEGV. This may
+ * go with the first koffi that survives the tests of terminate() in test/native/workers.test.ts without it.
  */
 
 /** Machine code in front of a function of Node-API, which ends in an address of that function, and constants behind that. */

@@ -199,7 +199,8 @@ describe("a worker thread", () => {
     expect(code, stderr).to.equal(0);
     const { before, after, open } = JSON.parse(stdout);
     expect(after.pages).to.equal(before.pages);
-    expect(after.guards - before.guards).to.be.lessThan(4);
+    // One for each of the twelve, where they stay; threads of the C library come and go with their own.
+    expect(after.guards - before.guards).to.be.lessThan(8);
     expect(open).to.deep.equal([]);
   });
 
