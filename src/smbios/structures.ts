@@ -9,7 +9,10 @@ export interface SmbiosStructure {
   readonly type: number;
   /** The formatted area, header included; a view. */
   readonly fields: Uint8Array;
-  /** Its strings as bytes without their NULs; views. Counts inside the fields may say otherwise: these are all there are. */
+  /**
+   * Its strings as bytes without their NULs; views. Counts inside the fields may say otherwise: these are all there are. One that
+   * the table's end cuts is none of them: nobody knows what it was.
+   */
   readonly strings: readonly Uint8Array[];
 }
 
@@ -18,16 +21,30 @@ const END_OF_TABLE = 127;
 /** More than any firmware has; what follows is not looked at. */
 const MAX_STRUCTURES = 4096;
 
-/** Gives the structures of a table; any bytes are accepted, what is cut or out of bounds is left out. */
-export function* smbiosStructures(table: Uint8Array): Generator<SmbiosStructure, void, undefined> {
+/**
+ * Gives the structures of a table; any bytes are accepted, what is cut or out of bounds is left out.
+ * @returns whether the table ends inside a structure
+ */
+export function* smbiosStructures(table: Uint8Array): Generator<SmbiosStructure, boolean, undefined> {
   let at = 0;
   for (let count = 0; count < MAX_STRUCTURES && at + HEADER_SIZE <= table.length; count++) {
     const type = table[at] ?? END_OF_TABLE;
     const length = table[at + 1] ?? 0;
-    if (type === END_OF_TABLE || length < HEADER_SIZE || at + length > table.length) return;
+    if (type === END_OF_TABLE || length < HEADER_SIZE) return false;
+    if (at + length > table.length) return true;
     const { strings, end } = readStrings(table, at + length);
     yield { type, fields: table.subarray(at, at + length), strings };
     at = end;
+  }
+  return at > table.length;
+}
+
+/** Tells whether a table ends inside a structure: what stood there is left out. */
+export function isCutTable(table: Uint8Array): boolean {
+  const structures = smbiosStructures(table);
+  for (;;) {
+    const { done, value } = structures.next();
+    if (done === true) return value;
   }
 }
 
@@ -40,8 +57,8 @@ function readStrings(table: Uint8Array, start: number): { strings: Uint8Array[];
   const strings: Uint8Array[] = [];
   let at = start;
   while (at < table.length && table[at] !== 0) {
-    const nul = table.indexOf(0, at);
-    const end = nul < 0 ? table.length : nul;
+    const end = table.indexOf(0, at);
+    if (end < 0) return { strings, end: table.length + 1 };
     strings.push(table.subarray(at, end));
     at = end + 1;
   }
