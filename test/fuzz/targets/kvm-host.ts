@@ -14,8 +14,10 @@ import { libvirtParts } from "../../../providers/kvm/host/launch/libvirt.js";
 import { qemuArguments } from "../../../providers/kvm/host/launch/qemu.js";
 import { checkKey, checkValue, completeLimits } from "../../../providers/kvm/host/limits.js";
 import {
+  decodeEnd,
   decodeHeader,
   decodeLog,
+  encodeEnd,
   encodeHeader,
   encodeRecord,
   HEADER_BYTES,
@@ -85,6 +87,8 @@ function log(input: Input): void {
 
 function logHeader(input: Input): void {
   const bytes = input.rest();
+  const end = decodeEnd(bytes);
+  if (end !== undefined) same(decodeEnd(encodeEnd(end)), end, "an end written and read");
   const header = decodeHeader(bytes);
   if (header !== undefined) decodeLog(bytes, header);
 }
