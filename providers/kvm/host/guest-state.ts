@@ -37,6 +37,8 @@ interface Pending {
 
 /** One batch grows no longer than this: whoever waits for the disk does not wait for a mass of others' writes. */
 const MAX_BATCH_BYTES = 4 * 1024 * 1024;
+/** As little as that is worth a rewriting when the disk was full: a block. */
+const SPARE_WHEN_FULL_BYTES = 4096;
 /** Bytes beside a value that stay in memory with it: less than a copy costs. */
 const MOST_WASTED_BYTES = 16;
 /** The log may hold twice what is alive and this much more before it is rewritten. */
@@ -170,7 +172,12 @@ export class GuestState {
     try {
       // What else arrives in this turn of the event loop goes with the first batch.
       await Promise.resolve();
-      while (this.#queue.length > 0) await this.#writeBatch(this.#takeBatch());
+      while (this.#queue.length > 0) {
+        const batch = this.#takeBatch();
+        await this.#writeBatch(batch);
+        // Not behind a delete: what it spent would be taken away from the next one.
+        if (batch.some(({ value }) => value !== undefined)) await this.#keepReserve();
+      }
     } finally {
       this.#writing = undefined;
     }
@@ -208,7 +215,15 @@ export class GuestState {
       await this.#compactIfDue();
       await this.#log.append(changes, this.turn);
     } catch (error) {
-      for (const { reject, key } of changes) reject(forKey(error, key));
+      const deletes = changes.filter(({ operation }) => operation === "delete");
+      const mayDelete = isNoSpace(error) && deletes.length > 0 && (await this.#log.spendReserve());
+      for (const { reject, key, operation } of changes)
+        if (!mayDelete || operation === "put") reject(forKey(error, key));
+      // Whoever deletes makes room: that must not fail for want of it.
+      if (mayDelete)
+        await this.#writeBatch(
+          batch.filter((each) => deletes.some(({ resolve }) => resolve === each.resolve)),
+        );
       return;
     }
     for (const { key, operation, value, revision: at, resolve } of changes) {
@@ -228,13 +243,22 @@ export class GuestState {
   }
 
   async #compactIfDue(): Promise<void> {
-    if (!this.#log.suspect && this.#log.bytes <= 2 * this.#logged + SPARE_LOG_BYTES) return;
+    const { suspect, bytes, hasReserve } = this.#log;
+    const isLong = bytes > 2 * this.#logged + SPARE_LOG_BYTES;
+    // After deletes on a full disk any room counts that the file gives back.
+    const mayHelp = !hasReserve && bytes > this.#logged + SPARE_WHEN_FULL_BYTES;
     try {
-      await this.#log.rewrite(liveOf(this.#keys.portions()), this.#revision);
+      if (suspect || isLong || mayHelp)
+        await this.#log.rewrite(liveOf(this.#keys.portions()), this.#revision);
     } catch (error) {
       // A file that is only long still takes more: on a full disk a delete must not fail for want of room to tidy up.
       if (this.#log.suspect) throw error;
     }
+  }
+
+  /** Sets room for deletes aside again when there is some. */
+  async #keepReserve(): Promise<void> {
+    if (!this.#log.hasReserve) await this.#log.keepReserve();
   }
 
   #apply(key: string, value: Uint8Array | undefined, revision: number): void {
@@ -308,6 +332,10 @@ function ownBytes(bytes: Uint8Array): Uint8Array {
 
 function sizeOf(key: string, value: Uint8Array): number {
   return Buffer.byteLength(key) + value.length;
+}
+
+function isNoSpace(error: unknown): boolean {
+  return PvbusError.is(error) && error.code === "ERR_NO_SPACE";
 }
 
 /** Several changes may fail at once: each has an error of its own. */

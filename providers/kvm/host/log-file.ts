@@ -33,8 +33,12 @@ import {
 const CHUNK_BYTES = 256 * 1024;
 /** The shortest record: so many changes a stretch of a log can have held. */
 const LEAST_RECORD_BYTES = recordBytes("k", new Uint8Array());
+/** Room that is kept beside a log, so that there is some for deletes when the disk is full: a block for data and one for more. */
+const RESERVE_BYTES = 8192;
 /** What follows the name of a log in that of a damaged one that was kept. */
 const KEPT = ".damaged-";
+/** And in that of the note where it ended. */
+const END = ".end";
 /** A file system without links to files says one of these. */
 const NO_LINKS: readonly unknown[] = ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"];
 
@@ -66,7 +70,15 @@ export interface LogDamage {
 /** Gives the names of damaged logs that are kept beside a log, sorted. */
 export async function keptBeside(path: string): Promise<string[]> {
   const front = `${basename(path)}${KEPT}`;
-  return (await readdir(dirname(path))).filter((name) => name.startsWith(front)).sort();
+  const names = await readdir(dirname(path));
+  return names.filter((name) => name.startsWith(front) && !name.endsWith(END)).sort();
+}
+
+/** Gives what a damaged log that was kept has lost; nothing where that cannot be told from it. */
+export async function lossOf(path: string): Promise<readonly LogGap[]> {
+  const bytes = await readIfThere(path);
+  const header = bytes && decodeHeader(bytes);
+  return header === undefined ? [] : decodeLog(bytes as Buffer, header, await endOf(path, header)).lost;
 }
 
 /**
@@ -81,6 +93,7 @@ export class LogFile {
   #batch: number;
   #bytes: number;
   #revision: number;
+  #hasReserve = false;
   /** The disk's answer to the last write leaves open what the file holds, or it was damaged: nothing may follow it. */
   #suspect = false;
 
@@ -103,6 +116,7 @@ export class LogFile {
       const { file, mark, length } = await replaceFile(path, [], 0);
       await syncName(path);
       const log = new LogFile(path, file, { mark, length, revision: 0 }, 1);
+      await log.keepReserve();
       return { log, records: [], revision: 0, unfinishedBytes: 0, damage: undefined };
     }
     const header = decodeHeader(bytes);
@@ -126,6 +140,7 @@ export class LogFile {
     const figures = { mark: header.mark, length: goodBytes, revision: Math.min(revision, MAX_REVISION) };
     const log = new LogFile(path, file, figures, last?.batch ?? 1);
     log.#suspect = damage !== undefined;
+    await log.keepReserve();
     const unfinishedBytes = tail === "unfinished" ? bytes.length - goodBytes : 0;
     return { log, records, revision: figures.revision, unfinishedBytes, damage };
   }
@@ -186,6 +201,39 @@ export class LogFile {
     this.#suspect = false;
   }
 
+  /** Whether there is room for a delete when the disk is full. */
+  get hasReserve(): boolean {
+    return this.#hasReserve;
+  }
+
+  /** Sets room aside, as far as the disk has any. */
+  async keepReserve(): Promise<void> {
+    const path = `${this.#path}.reserve`;
+    try {
+      const { size } = await lstat(path).catch(() => ({ size: 0 }));
+      if (size < RESERVE_BYTES) {
+        const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW;
+        await using file = await open(path, flags, 0o600);
+        await writeAll(file, [Buffer.alloc(RESERVE_BYTES, 0x70)], 0);
+      }
+      this.#hasReserve = true;
+    } catch {
+      // A full disk: later.
+    }
+  }
+
+  /** Gives that room away. @returns whether there was some */
+  async spendReserve(): Promise<boolean> {
+    if (!this.#hasReserve) return false;
+    this.#hasReserve = false;
+    try {
+      await rm(`${this.#path}.reserve`);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   /** Closes the file, and notes where it ended. */
   async close(): Promise<void> {
     await this.#file.close();
@@ -225,8 +273,9 @@ async function endOf(path: string, header: LogHeader): Promise<LogHeader> {
 /** Notes where a log ended. A note that is lost or half there says nothing, so nobody waits for the disk. */
 async function writeEnd(path: string, end: Buffer): Promise<void> {
   try {
-    const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW;
-    await using file = await open(endPath(path), flags, 0o600);
+    // A new file: the old one may be kept with a damaged log.
+    await rm(endPath(path), { force: true });
+    await using file = await open(endPath(path), "wx", 0o600);
     await file.write(end, 0, end.length, 0);
   } catch {
     // On a full disk, for one.
@@ -234,7 +283,7 @@ async function writeEnd(path: string, end: Buffer): Promise<void> {
 }
 
 function endPath(path: string): string {
-  return `${path}.end`;
+  return `${path}${END}`;
 }
 
 /** Gives how many changes a damaged log may have held behind those whose numbers are known: none of them comes again. */
@@ -254,12 +303,14 @@ async function keep(path: string): Promise<string> {
       // A run that ended before the log was replaced.
       if (other.dev === dev && other.ino === ino) return name;
     }
-    const name = await linkFree(
+    const kept = await linkFree(
       path,
       `${basename(path)}${KEPT}${new Date().toISOString().replaceAll(":", "-")}`,
     );
+    // With it what is missing at the end is known from the copy too.
+    await link(endPath(path), endPath(join(directory, kept))).catch(() => undefined);
     await syncDirectory(directory);
-    return name;
+    return kept;
   } catch (error) {
     throw failure(path, error);
   }
