@@ -31,6 +31,8 @@ const COMMANDS: readonly Request["command"][] = ["GET", "KEYS", "PUT", "DELETE",
 /** What only hosts say. A terminal in the guest that nobody has set up sends it back, and to answer that would never end. */
 const OUR_FRAMES = ["SUCCESS", "NOTFOUND", "FAILURE", "EVENT"];
 const OUR_LINES = ["SUCCESS", "NOTFOUND", "FAILURE", INVALID_COMMAND, VERSION_2, "."];
+/** Values up to that are encoded in no time. */
+const CHEAP_BYTES = 4096;
 const OK: Answer = { kind: "success", value: Buffer.from("OK") };
 const MISSING: Answer = { kind: "missing" };
 
@@ -69,6 +71,13 @@ export function answerFrame(
   } catch (error) {
     return refuse(error);
   }
+}
+
+/** Tells whether a request is served in some microseconds, so that to have it wait for its turn would cost more. */
+export function isCheap({ state }: Served, request: Request | "unknown" | "invalid"): boolean {
+  if (typeof request === "string") return true;
+  if (request.command === "GET") return (state.get(request.key.trim())?.length ?? 0) <= CHEAP_BYTES;
+  return request.command !== "KEYS";
 }
 
 function serve(
