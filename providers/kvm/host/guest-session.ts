@@ -3,6 +3,7 @@ import { type Answer, encodeAnswer } from "../mdata/answer.js";
 import { base64Length } from "../mdata/base64.js";
 import { decodeFrame, decodeFrameHead, type Frame, isFrame } from "../mdata/frame.js";
 import { type Line, LineReader } from "../mdata/line-reader.js";
+import { RememberedAnswers } from "../mdata/repeats.js";
 import { decodeRequest, decodeRequestInSteps } from "../mdata/request.js";
 import type { StateChange } from "./guest-state.js";
 import type { GuestTurns } from "./guest-turns.js";
@@ -54,7 +55,7 @@ export class GuestSession {
   /** @param turns those of the guest, all its connections together */
   constructor(
     stream: Duplex,
-    served: Omit<Served, "watches"> & { readonly turns: GuestTurns },
+    served: Omit<Served, "watches" | "answers"> & { readonly turns: GuestTurns },
     reports: SessionReports,
   ) {
     this.#stream = stream;
@@ -64,6 +65,7 @@ export class GuestSession {
     this.#reader = new LineReader(longestLine(this.#limits));
     this.#served = {
       ...served,
+      answers: new RememberedAnswers(),
       watches: {
         add: (id, prefix) => this.#addWatch(id, prefix),
         remove: (id) => this.#watches.delete(id),
@@ -145,7 +147,10 @@ export class GuestSession {
     if (isFrame(line.bytes)) return this.#answerFrame(line.bytes);
     const text = line.bytes.toString("utf8");
     // A new client begins so on a stream that an older one left: it must not hear of the other's watches.
-    if (text.trim() === "" || text.startsWith("NEGOTIATE")) this.#forgetWatches();
+    if (text.trim() === "" || text.startsWith("NEGOTIATE")) {
+      this.#forgetWatches();
+      this.#served.answers.end();
+    }
     return answerLine(this.#served.state, text);
   }
 

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
 import { type KeyPortions, KeyTable } from "./key-table.js";
 import { checkKey, checkValue, type GuestLimits } from "./limits.js";
@@ -53,6 +54,8 @@ export class GuestState {
   limits: GuestLimits;
   /** Asked before each step of a long work; whoever serves several guests sees to their turns with it. */
   turn: () => Promise<void> | undefined = () => undefined;
+  /** Names the time from this opening to the close: 32 hex digits. */
+  readonly session = randomBytes(16).toString("hex");
   /** What its log had lost when it was opened; undefined for nothing. */
   readonly damage: LogDamage | undefined;
   /** Bytes of a write that never ended, which were cut off. */
