@@ -262,7 +262,7 @@ describe("metadata channel", () => {
       return { ...link, write, ref: () => link.ref(), unref: () => link.unref(), close: () => link.close() };
     };
     const channel = channelAt({ isShared: true, open });
-    const lease = channel.client.lease();
+    const lease = channel.client.lease(true);
     await channel.put("k", bytes("first"), call());
     for (const change of ["PUT", "DELETE"]) {
       const lost = new Promise<void>((resolve) => {
