@@ -1,7 +1,8 @@
 /**
  * `npm run bench:kvm-host`: the host of KVM's metadata channel with 1, 100 and 1,000 guests connected over UNIX sockets, beside a
  * server that answers every line with the same bytes at once: what sockets and Node alone take. Then one guest beside another one that
- * asks for thousands of keys, large values or writes without pause; `npm run bench:kvm-host -- flood` is that part alone.
+ * asks for thousands of keys, large values or writes without pause; `npm run bench:kvm-host -- flood` is that part alone,
+ * and `-- get 1000` GETs of so many guests in turn with the other server, as a machine with other work needs it.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -93,6 +94,13 @@ function memoryMiB({ pid }: ChildProcess): number {
   return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1024;
 }
 
+/** Gives the processor time that a process has taken. */
+function cpuMs({ pid }: ChildProcess): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
+  // In ticks of 10 ms, on every Linux that Node runs on.
+  return (Number(fields[11]) + Number(fields[12])) * 10;
+}
+
 async function startServer(args: readonly string[]): Promise<ChildProcess> {
   const child = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "pipe"] });
   let said = "";
@@ -172,6 +180,57 @@ async function compare(folder: string, count: number): Promise<void> {
   row("memory: guests connected", `${connectedMiB.toFixed(1)} MiB`, `${each.toFixed(1)} KiB each`);
 }
 
+const PAIRS = 8;
+
+/** Small GETs and answers at once, in turn. */
+async function inPairs(folder: string, count: number): Promise<void> {
+  const config = join(folder, "pairs.json");
+  const state = join(folder, "state-pairs");
+  const names = Array.from({ length: count }, (_, i) => `guest-${i}`);
+  const guests = names.map((name, i) => [name, { endpoints: [`unix:${join(folder, `g${i}`)}`] }]);
+  writeFileSync(config, JSON.stringify({ guests: Object.fromEntries(guests) }));
+  {
+    await using administration = await openAdministration(state);
+    for (const name of names) await administration.set(name, "hostname", Buffer.from("web-1"));
+  }
+  const profile = process.env["PVBUS_BENCH_PROFILE"]?.split(" ") ?? [];
+  const serve = [PROGRAM, "host", "serve", "--state", state, "--config", config];
+  const host = await startServer([...profile, ...serve]);
+  const other = await startServer([SCRIPT, "answer-at-once", folder, String(count)]);
+  const get = request({ command: "GET", key: "hostname" });
+  const [asking, beside] = [
+    { server: host, guests: await connect(names.map((_, i) => join(folder, `g${i}`))) },
+    { server: other, guests: await connect(names.map((_, i) => join(folder, `e${i}`))) },
+  ];
+  const shares: number[] = [];
+  const used = [0, 0];
+  for (let pair = 0; pair <= PAIRS; pair++) {
+    const rates: number[] = [];
+    for (const [at, { server, guests }] of [asking, beside].entries()) {
+      const before = cpuMs(server);
+      const { perSecond } = await measure(guests, get);
+      rates.push(perSecond);
+      used[at] = (used[at] ?? 0) + ((cpuMs(server) - before) * 1000) / (perSecond * (MEASURE_MS / 1000));
+      if (pair === 0) used[at] = 0;
+    }
+    const [read = 0, bare = 1] = rates;
+    // The first pair warms both up.
+    if (pair === 0) continue;
+    shares.push(read / bare);
+    row(`${pair}`, Math.round(read).toLocaleString("en"), Math.round(bare).toLocaleString("en"));
+  }
+  console.log(
+    `GET of ${count} guests: ${(median(shares.sort((a, b) => a - b)) * 100).toFixed(0)} % of an answer at once`,
+  );
+  const [own = 0, bare = 0] = used.map((us) => us / PAIRS);
+  console.log(
+    `processor time of a server: ${own.toFixed(1)} µs for a GET, ${bare.toFixed(1)} for an answer at once`,
+  );
+  for (const { guests } of [asking, beside]) for (const { socket } of guests) socket.destroy();
+  await stop(host);
+  await stop(other);
+}
+
 const FLOOD_CONNECTIONS = 8;
 const FLOOD_KEYS = 20_000;
 const FLOODS: Readonly<Record<string, () => Buffer>> = {
@@ -235,8 +294,9 @@ else if (mode === "flood" && where !== "") await flood(where, what);
 else {
   const folder = mkdtempSync(join(tmpdir(), "pvbus-bench-"));
   try {
-    if (mode !== "flood") for (const guests of GUESTS) await compare(folder, guests);
-    await beside(folder);
+    if (mode === "get") await inPairs(folder, Number(where) || 1_000);
+    else if (mode !== "flood") for (const guests of GUESTS) await compare(folder, guests);
+    if (mode !== "get") await beside(folder);
   } finally {
     rmSync(folder, { recursive: true });
   }

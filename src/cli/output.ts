@@ -108,6 +108,29 @@ export function writeJson(sink: Sink, value: unknown): void {
   sink.write(`${jsonText(value, 2)}\n`);
 }
 
+/**
+ * Writes what comes as a JSON array, or each as a line of its own. The array is closed when the rest fails: what stands there is JSON.
+ * @param line gives one of them for people
+ */
+export async function writeEach<T>(
+  sink: Sink,
+  entries: AsyncIterable<T>,
+  { json, line }: { readonly json: ((entry: T) => unknown) | undefined; readonly line: (entry: T) => string },
+): Promise<void> {
+  let front = "[";
+  let end = "";
+  try {
+    for await (const entry of entries) {
+      sink.write(json === undefined ? `${line(entry)}\n` : `${front}\n  ${jsonText(json(entry))}`);
+      front = ",";
+      end = "\n]\n";
+    }
+    end ||= "[]\n";
+  } finally {
+    if (json !== undefined) sink.write(end);
+  }
+}
+
 /** What a failure says as JSON; null where there is none. */
 export interface ErrorDocument {
   /** The stable code; null for wrong usage, a missing key and errors of the system. */

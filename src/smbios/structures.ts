@@ -9,7 +9,10 @@ export interface SmbiosStructure {
   readonly type: number;
   /** The formatted area, header included; a view. */
   readonly fields: Uint8Array;
-  /** Its strings as bytes without their NULs; views. Counts inside the fields may say otherwise: these are all there are. */
+  /**
+   * Its strings as bytes without their NULs; views. Counts inside the fields may say otherwise: these are all there are. One that
+   * the table's end cuts is none of them: nobody knows what it was.
+   */
   readonly strings: readonly Uint8Array[];
 }
 
@@ -21,18 +24,32 @@ const MAX_STRUCTURES = 4096;
 const MAX_STRINGS = 16_384;
 const TWO_NULS = Buffer.alloc(2);
 
-/** Gives the structures of a table; any bytes are accepted, what is cut or out of bounds is left out. */
-export function* smbiosStructures(table: Uint8Array): Generator<SmbiosStructure, void, undefined> {
+/**
+ * Gives the structures of a table; any bytes are accepted, what is cut or out of bounds is left out.
+ * @returns whether the table ends inside a structure
+ */
+export function* smbiosStructures(table: Uint8Array): Generator<SmbiosStructure, boolean, undefined> {
   let at = 0;
   let room = MAX_STRINGS;
   for (let count = 0; count < MAX_STRUCTURES && at + HEADER_SIZE <= table.length; count++) {
     const type = table[at] ?? END_OF_TABLE;
     const length = table[at + 1] ?? 0;
-    if (type === END_OF_TABLE || length < HEADER_SIZE || at + length > table.length) return;
+    if (type === END_OF_TABLE || length < HEADER_SIZE) return false;
+    if (at + length > table.length) return true;
     const { strings, end } = readStrings(table, at + length, room);
     room -= strings.length;
     yield { type, fields: table.subarray(at, at + length), strings };
     at = end;
+  }
+  return at > table.length;
+}
+
+/** Tells whether a table ends inside a structure: what stood there is left out. */
+export function isCutTable(table: Uint8Array): boolean {
+  const structures = smbiosStructures(table);
+  for (;;) {
+    const { done, value } = structures.next();
+    if (done === true) return value;
   }
 }
 
@@ -49,10 +66,11 @@ function readStrings(table: Uint8Array, start: number, room: number): { strings:
   const last = found < 0 ? table.length : found;
   const strings: Uint8Array[] = [];
   for (let at = start; at < last && strings.length < room; ) {
-    const nul = table.indexOf(0, at);
-    const end = nul < 0 ? table.length : nul;
+    const end = table.indexOf(0, at);
+    // The table's end cuts it: nobody knows how it goes on.
+    if (end < 0) break;
     strings.push(table.subarray(at, end));
     at = end + 1;
   }
-  return { strings, end: last + 2 };
+  return { strings, end: found < 0 ? table.length + 1 : last + 2 };
 }

@@ -1,8 +1,11 @@
+import { spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createConnection, createServer } from "node:net";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { expect } from "chai";
+import { openAdministration } from "../../providers/kvm/host/index.js";
 import { PROGRAM, run } from "../support/command-line.js";
 import { HostFolder, TestGuest } from "../support/kvm-guest.js";
 import { start } from "../support/processes.js";
@@ -17,6 +20,15 @@ async function startUntil(args: readonly string[], text: string): Promise<Return
     void started.done.then(({ stderr }) => reject(new Error(stderr)));
   });
   return started;
+}
+
+/** Sends a line to a host's control socket and gives its answer. */
+async function speak(state: string, line: string): Promise<string> {
+  const socket = createConnection(join(state, "control.sock")).setEncoding("utf8");
+  socket.write(`${line}\n`);
+  const parts: string[] = [];
+  for await (const part of socket) parts.push(part);
+  return parts.join("");
 }
 
 describe("pvbus host", () => {
@@ -251,6 +263,106 @@ describe("pvbus host", () => {
     expect((await run(["host", "qemu-args", join(folder.path, "none.json")])).stderr).to.include(
       "cannot read",
     );
+  });
+
+  it("prints arguments for a start line that starts nothing when they are refused", async () => {
+    await using folder = new HostFolder();
+    const file = join(folder.path, "keys.json");
+    const text = readFileSync(new URL("../../../docs/kvm-host.md", import.meta.url), "utf8");
+    const inDocs = text.split("\n").filter((line) => line.includes("qemu-system-x86_64 … "));
+    const { stderr: help } = await run(["host", "qemu-args"]);
+    const inHelp = help.trimEnd().split("; in bash: ").slice(1);
+    expect([inDocs.length, inHelp.length]).to.deep.equal([1, 1]);
+    const pvbus = `pvbus() { "${process.execPath}" "${PROGRAM}" "$@"; }`;
+    const machine = `machine() { printf '%s\\0' started "$@"; }`;
+    for (const line of [...inDocs, ...inHelp]) {
+      const start = line
+        .replace(/keys\.json|FILE/, `"$1"`)
+        .replace("qemu-system-x86_64 …", "machine -nodefaults");
+      const attempt = (document: string) => {
+        writeFileSync(file, document);
+        const { status, stdout } = spawnSync("bash", ["-c", `${pvbus}; ${machine}\n${start}`, "bash", file]);
+        return [status === 0, stdout.toString().split("\0").slice(0, -1)];
+      };
+      const all = ["started", "-nodefaults"];
+      expect(attempt("{}"), line).to.deep.equal([true, all]);
+      const keys = { a: "b c  ", "x y": "$(false) '*'" };
+      writeFileSync(file, JSON.stringify({ keys }));
+      const made = JSON.parse((await run(["host", "qemu-args", file, "--json"])).stdout);
+      expect(made).to.have.length(4);
+      expect(attempt(JSON.stringify({ keys })), line).to.deep.equal([true, [...all, ...made]]);
+      for (const refused of ["{", '{"keys":{"a":"one\\ntwo"}}', '{"keys":{"f":{"file":"/none"}}}'])
+        expect(attempt(refused), `${line} ${refused}`).to.deep.equal([false, []]);
+    }
+  });
+
+  it("says in ls, and by its exit code, which logs were damaged, until what was kept is removed", async () => {
+    await using folder = new HostFolder();
+    const state = ["--state", folder.state];
+    for (const guest of ["bad", "good", "gone"])
+      for (const key of ["a", "b", "c"]) await run(["host", "set", key, "value", ...state, "--guest", guest]);
+    const logOf = (guest: string): string => join(folder.state, "guests", guest, "log");
+    const flip = (guest: string, at: number): void => {
+      const bytes = readFileSync(logOf(guest));
+      bytes.writeUInt8(bytes.readUInt8(at) ^ 0x10, at);
+      writeFileSync(logOf(guest), bytes);
+    };
+    flip("bad", readFileSync(logOf("bad")).length - 40);
+    flip("gone", 3);
+    for (const isServed of [false, true]) {
+      const host = isServed ? await folder.serve(["good"]) : undefined;
+      const all = await run(["host", "ls", ...state]);
+      expect([all.code, all.stdout], all.stderr).to.deep.equal([1, "bad\ngone\ngood\n"]);
+      const told = all.stderr.trimEnd().split("\n");
+      expect(told[0]).to.match(
+        /^pvbus: guest bad: its log was damaged and has lost \d+ bytes at offset \d+ \(change 2\); it was kept as /,
+      );
+      if (!isServed) expect(told[1]).to.match(/^pvbus: guest gone: .*does not begin with a header/);
+      const one = await run(["host", "ls", "--json", ...state, "--guest", "bad"]);
+      expect([one.code, JSON.parse(one.stdout).length]).to.deep.equal([1, 2]);
+      expect(JSON.parse(one.stderr).error).to.include({ code: "ERR_CORRUPT" });
+      expect((await run(["host", "ls", ...state, "--guest", "good"])).code).to.equal(0);
+      await host?.close();
+    }
+    rmSync(join(folder.state, "guests", "gone"), { recursive: true });
+    for (const name of readdirSync(join(folder.state, "guests", "bad")))
+      if (name.startsWith("log.damaged-")) rmSync(join(folder.state, "guests", "bad", name));
+    expect(await run(["host", "ls", ...state])).to.deep.equal({ code: 0, stdout: "bad\ngood\n", stderr: "" });
+  });
+
+  it("says that a guest's name is none, whether a host serves or not", async () => {
+    await using folder = new HostFolder();
+    for (const isServed of [false, true]) {
+      if (isServed) await folder.serve(["a"]);
+      for (const action of [["get", "k"], ["set", "k", "v"], ["rm", "k"], ["ls"]]) {
+        const { code, stderr } = await run(["host", ...action, "--state", folder.state, "--guest", "../x"]);
+        expect(stderr, action[0]).to.include("'../x' is no guest name");
+        expect(code, action[0]).to.equal(2);
+      }
+    }
+    await using keys = await openAdministration(folder.state);
+    expect(await keys.get("../x", "k").catch((error) => error)).to.be.instanceOf(TypeError);
+    expect(await speak(folder.state, '{"do":"get","guest":"../x","key":"k"}')).to.include("is no guest name");
+  });
+
+  it("closes the array of ls when the host falls silent", async () => {
+    await using folder = new HostFolder();
+    await (await folder.serve(["a"])).close();
+    const entry = '{"key":"k","value":"djE="}';
+    const server = createServer((socket) => {
+      socket.on("error", () => socket.destroy());
+      socket.once("data", () => socket.write(`${entry}\n`));
+    }).listen(join(folder.state, "control.sock"));
+    await once(server, "listening");
+    try {
+      const args = ["host", "ls", "--json", "--timeout", "1", "--state", folder.state, "--guest", "a"];
+      const { code, stdout, stderr } = await run(args);
+      expect(JSON.parse(stdout)).to.deep.equal([{ key: "k", value: "v1" }]);
+      expect([code, JSON.parse(stderr).error.code]).to.deep.equal([1, "ERR_TIMEOUT"]);
+    } finally {
+      server.close();
+      server.unref();
+    }
   });
 
   it("is named in the documentation with every action", async () => {

@@ -195,7 +195,10 @@ export class ChannelClient {
     let session: Session | undefined;
     try {
       session = await Session.open(this.#endpoint, this.#options.maxLineBytes, call);
-      return { session, host: session.version === 2 ? await capabilitiesOf(session, call) : undefined };
+      const host = session.version === 2 ? await capabilitiesOf(session, call) : undefined;
+      // Elsewhere nothing gets lost, and nothing is sent again.
+      if (this.#endpoint.isShared && host?.commands.includes("SESSION")) await session.introduce(call);
+      return { session, host };
     } catch (error) {
       await session?.close();
       this.#checkOpen();

@@ -1,4 +1,4 @@
-import { randomInt } from "node:crypto";
+import { randomBytes, randomInt } from "node:crypto";
 import { Call } from "../../../src/bus/call.js";
 import { type PvbusError, pvbusError } from "../../../src/bus/errors.js";
 import { type Answer, decodeAnswer, type KeyEvent } from "../mdata/answer.js";
@@ -30,8 +30,8 @@ interface Waiting {
 const SILENT_MS = 1_000;
 /**
  * On a shared line a frame may get lost: other programs throw away what is in it when they open it, before they look for its
- * lock. What is asked for is asked again after that time, and then after twice as long each time, under the same id; to do
- * it twice changes nothing.
+ * lock. What is asked for is asked again after that time, and then after twice as long each time, under the same id: a host of
+ * ours does nothing twice ({@link Session.introduce}).
  */
 const REPEAT_MS = 1_000;
 /** So long a repetition may wait for room. */
@@ -39,6 +39,7 @@ const LONGEST_WRITE_MS = 60_000;
 
 const IDS = 2 ** 32;
 const HEX_DIGITS = 8;
+const SESSION_BYTES = 16;
 const ANSWER = "the host's answer";
 
 /**
@@ -56,6 +57,7 @@ export class Session {
   #plain: (Waiting & { readonly reader: PlainAnswerReader }) | undefined;
   #lastId = randomInt(IDS);
   #heardAt = performance.now();
+  #hostSession: Uint8Array | undefined;
 
   private constructor(line: HostLine, version: 1 | 2, { maxLineBytes, isShared }: SessionParts) {
     this.#line = line;
@@ -108,6 +110,21 @@ export class Session {
    */
   request(request: Request, call: Call): Promise<Answer> {
     return this.version === 2 ? this.#send(this.#newId(), request, call) : this.#sendPlain(request, call);
+  }
+
+  /**
+   * Tells a host that can do it which session this is: it does no change twice then that is sent again.
+   * @throws as {@link Session.request}
+   */
+  async introduce(call: Call): Promise<void> {
+    const session = randomBytes(SESSION_BYTES).toString("hex");
+    const answer = await this.request({ command: "SESSION", session, boot: undefined, revision: 0 }, call);
+    if (answer.kind === "success") this.#hostSession = answer.value;
+  }
+
+  /** What the host said when it was told the session; undefined for nothing. */
+  get hostSession(): Uint8Array | undefined {
+    return this.#hostSession;
   }
 
   /** Begins a watch; its id ends and confirms it. Undefined when the host does not have watches. @throws as {@link Session.request} */

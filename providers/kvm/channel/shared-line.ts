@@ -10,6 +10,7 @@ import { type Answer, encodeAnswer } from "../mdata/answer.js";
 import { decodeFrame, type Frame, isFrame } from "../mdata/frame.js";
 import { type Line, LineReader } from "../mdata/line-reader.js";
 import { INVALID_COMMAND, NEGOTIATE, VERSION_2 } from "../mdata/plain.js";
+import { RememberedAnswers } from "../mdata/repeats.js";
 import { decodeRequest, type Request } from "../mdata/request.js";
 import type { Link, LinkEvents, SharingPlace } from "./link.js";
 import type { Session } from "./session.js";
@@ -110,6 +111,7 @@ class ProgramConversation {
   readonly #session: Session;
   readonly #maxLineBytes: number;
   readonly #reader: LineReader;
+  readonly #answers = new RememberedAnswers();
   /** Ids of watches: the program's, ours. */
   readonly #watches = new Map<string, string>();
 
@@ -149,11 +151,18 @@ class ProgramConversation {
     if (this.#reader.isTooLong(line)) throw new Error("a line that is too long");
     if (!isFrame(line.bytes)) return this.#word(line.bytes.toString("latin1").trim());
     const frame = decodeFrame(line.bytes);
-    return frame && encodeAnswer(frame.id, await this.#frameAnswer(frame));
+    if (frame === undefined) return undefined;
+    const isChange = frame.word === "PUT" || frame.word === "DELETE";
+    const known = isChange ? this.#answers.find(frame) : undefined;
+    if (known !== undefined) return known;
+    const answer = encodeAnswer(frame.id, await this.#frameAnswer(frame));
+    if (isChange) this.#answers.keep(frame, answer.toString("latin1"));
+    return answer;
   }
 
   #word(word: string): string {
     this.end();
+    this.#answers.end();
     if (word === NEGOTIATE.trim()) return `${VERSION_2}\n`;
     return word === "" ? `${INVALID_COMMAND}\n` : "FAILURE\n";
   }
@@ -168,9 +177,19 @@ class ProgramConversation {
         return this.#watch(frame.id, request.prefix, call);
       case "UNWATCH":
         return this.#endWatch(request);
+      case "SESSION":
+        return this.#begin(request.session);
       default:
         return this.#session.request(request, call);
     }
+  }
+
+  /** The line's own session stays as it is: a program has one with us. */
+  #begin(session: string): Answer {
+    const value = this.#session.hostSession;
+    if (value === undefined) return { kind: "failure", message: "Unknown command SESSION" };
+    this.#answers.begin(session);
+    return { kind: "success", value };
   }
 
   async #watch(id: string, prefix: string, call: Call): Promise<Answer> {

@@ -2,7 +2,7 @@ import { Call, type CallOptions } from "../../../src/bus/call.js";
 import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
 import { connectControl } from "./control-client.js";
 import { ADMINISTRATOR_LIMITS } from "./limits.js";
-import { StateDirectory } from "./state-directory.js";
+import { type GuestDamage, StateDirectory } from "./state-directory.js";
 
 /** One key of a guest with its value. */
 export interface GuestEntry {
@@ -24,6 +24,11 @@ export interface Administration extends AsyncDisposable {
   delete(guest: string, key: string, options?: CallOptions): Promise<boolean>;
   /** Yields keys with this beginning and their values, sorted, the host's own facts among them. */
   list(guest: string, prefix?: string, options?: CallOptions): AsyncIterable<GuestEntry>;
+  /**
+   * Gives what is wrong with the logs of guests: what was damaged is kept until the administrator removes it. A host that serves is
+   * asked for those that it has opened.
+   */
+  damages(options?: CallOptions): Promise<GuestDamage[]>;
   /** Gives everything back. */
   close(): Promise<void>;
 }
@@ -58,9 +63,12 @@ export async function openAdministration(directory: string, options?: CallOption
 /** Works on the files. */
 export class LocalAdministration implements Administration {
   readonly #state: StateDirectory;
+  readonly #examine: boolean;
 
-  constructor(state: StateDirectory) {
+  /** @param examine whether logs that nobody has opened are looked into for damage */
+  constructor(state: StateDirectory, examine = true) {
     this.#state = state;
+    this.#examine = examine;
   }
 
   guests(): Promise<string[]> {
@@ -81,6 +89,10 @@ export class LocalAdministration implements Administration {
 
   async *list(guest: string, prefix = ""): AsyncGenerator<GuestEntry, void, undefined> {
     yield* (await this.#state.guest(guest, { create: false })).entries(prefix);
+  }
+
+  damages(): Promise<GuestDamage[]> {
+    return this.#state.damages({ examine: this.#examine });
   }
 
   close(): Promise<void> {

@@ -1,13 +1,13 @@
 import { createConnection, type Socket } from "node:net";
 import { resolve } from "node:path";
 import { Call, type CallOptions } from "../../../src/bus/call.js";
-import { pvbusError } from "../../../src/bus/errors.js";
+import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
 import { fromSystemError } from "../../../src/bus/system-error.js";
 import type { Administration, GuestEntry } from "./administration.js";
 import { decodeReport, encodeOrder, type Order, type Report } from "./control-messages.js";
 import { ADMINISTRATOR_LIMITS, checkKey, checkValue } from "./limits.js";
 import { checkSocketPath } from "./socket-place.js";
-import { checkOurs, controlPath } from "./state-directory.js";
+import { checkGuestName, checkOurs, controlPath, type GuestDamage } from "./state-directory.js";
 
 /** Nobody serves there: the host is not running, or was ended without having time to clean up. */
 const NOBODY: readonly unknown[] = ["ENOENT", "ECONNREFUSED"];
@@ -86,6 +86,19 @@ class RemoteAdministration implements Administration {
       if ("value" in report) yield report;
   }
 
+  async damages(options?: CallOptions): Promise<GuestDamage[]> {
+    const damages: GuestDamage[] = [];
+    try {
+      for await (const report of this.#order({ do: "damages" }, options))
+        if ("guest" in report) damages.push(report);
+      return damages;
+    } catch (error) {
+      // An older host does not know the order, and kept nothing.
+      if (PvbusError.is(error) && error.code === "ERR_PROTOCOL") return [];
+      throw error;
+    }
+  }
+
   async close(): Promise<void> {
     // Every order has closed its connection.
   }
@@ -102,6 +115,7 @@ class RemoteAdministration implements Administration {
 
   /** Yields what the host reports, the last word included. @throws PvbusError the host's, `ERR_DISCONNECTED` when it ends */
   async *#order(order: Order, options: CallOptions | undefined): AsyncGenerator<Report, void, undefined> {
+    if ("guest" in order) checkGuestName(order.guest);
     const call = new Call(options);
     let socket: Socket | undefined;
     try {

@@ -8,7 +8,7 @@ import { decodeBase64, encodeBase64 } from "../mdata/base64.js";
 
 /** What an administrator orders. */
 export type Order =
-  | { readonly do: "guests" }
+  | { readonly do: "guests" | "damages" }
   | { readonly do: "get" | "delete"; readonly guest: string; readonly key: string }
   | { readonly do: "set"; readonly guest: string; readonly key: string; readonly value: Uint8Array }
   | { readonly do: "list"; readonly guest: string; readonly prefix: string };
@@ -18,6 +18,7 @@ export type Report =
   | { readonly name: string }
   | { readonly key: string; readonly value: Uint8Array }
   | { readonly done: boolean }
+  | { readonly guest: string; readonly message: string }
   | { readonly error: PvbusError };
 
 /** Gives an order's line. */
@@ -28,7 +29,7 @@ export function encodeOrder(order: Order): string {
 /** Reads an order's line; undefined for anything else. */
 export function decodeOrder(line: string): Order | undefined {
   const { do: what, guest, key, prefix, value } = decode(line) ?? {};
-  if (what === "guests") return { do: what };
+  if (what === "guests" || what === "damages") return { do: what };
   if (typeof guest !== "string") return undefined;
   if (what === "list") return typeof prefix === "string" ? { do: what, guest, prefix } : undefined;
   if (typeof key !== "string") return undefined;
@@ -46,11 +47,12 @@ export function encodeReport(report: Report): string {
 
 /** Reads a line of an answer; undefined for anything else. An unknown code of an error is `ERR_UNAVAILABLE`. */
 export function decodeReport(line: string): Report | undefined {
-  const { name, key, value, done, error } = decode(line) ?? {};
+  const { name, key, value, done, error, guest, message } = decode(line) ?? {};
   if (typeof done === "boolean") return { done };
   if (typeof name === "string") return { name };
   if (typeof error === "object" && error !== null)
     return { error: readError(error as Record<string, unknown>) };
+  if (typeof guest === "string" && typeof message === "string") return { guest, message };
   const bytes = typeof value === "string" ? decodeBase64(value) : undefined;
   return typeof key === "string" && bytes !== undefined ? { key, value: bytes } : undefined;
 }

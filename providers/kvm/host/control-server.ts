@@ -8,7 +8,7 @@ import { decodeOrder, encodeReport, type Order, type Report } from "./control-me
 import { listen, type OpenEndpoint } from "./endpoints.js";
 import type { GuestTurns } from "./guest-turns.js";
 import { ADMINISTRATOR_LIMITS } from "./limits.js";
-import { controlPath, type StateDirectory } from "./state-directory.js";
+import { checkGuestName, controlPath, type StateDirectory } from "./state-directory.js";
 
 /** What stands around key and value in an order; keys may be escaped to six times their length. */
 const OVERHEAD_BYTES = 16 * 1024;
@@ -20,7 +20,7 @@ const IDLE_MS = 60_000;
  * @param turns those of the administrators, all together
  */
 export function openControl(state: StateDirectory, turns: GuestTurns, logger: Logger): Promise<OpenEndpoint> {
-  const administration = new LocalAdministration(state);
+  const administration = new LocalAdministration(state, false);
   const sockets = new Set<Socket>();
   const endpoint = listen(controlPath(state.path), {
     onConnection: async (socket) => {
@@ -59,6 +59,7 @@ async function converse(socket: Socket, { administration, turns, logger }: Desk)
   try {
     if (order === undefined)
       throw pvbusError("ERR_PROTOCOL", "the host does not know this order; update both");
+    if ("guest" in order) checkName(order.guest);
     for await (const report of carryOut(order, administration)) {
       await send(socket, report);
       await turns.next();
@@ -73,11 +74,23 @@ async function converse(socket: Socket, { administration, turns, logger }: Desk)
   socket.end();
 }
 
+/** A client of ours has looked before; whoever else speaks is told too. */
+function checkName(guest: string): void {
+  try {
+    checkGuestName(guest);
+  } catch (error) {
+    throw pvbusError("ERR_UNAVAILABLE", (error as Error).message);
+  }
+}
+
 async function* carryOut(order: Order, administration: Administration): AsyncGenerator<Report> {
   let outcome = true;
   switch (order.do) {
     case "guests":
       for (const name of await administration.guests()) yield { name };
+      break;
+    case "damages":
+      yield* await administration.damages();
       break;
     case "get": {
       const value = await administration.get(order.guest, order.key);

@@ -1,13 +1,14 @@
 import type { Duplex } from "node:stream";
 import { type Answer, encodeAnswer } from "../mdata/answer.js";
 import { base64Length } from "../mdata/base64.js";
-import { decodeFrame, decodeFrameHead, isFrame } from "../mdata/frame.js";
+import { decodeFrame, decodeFrameHead, type Frame, isFrame } from "../mdata/frame.js";
 import { type Line, LineReader } from "../mdata/line-reader.js";
-import { decodeRequestInSteps } from "../mdata/request.js";
+import { RememberedAnswers } from "../mdata/repeats.js";
+import { decodeRequest, decodeRequestInSteps } from "../mdata/request.js";
 import type { StateChange } from "./guest-state.js";
 import type { GuestTurns } from "./guest-turns.js";
 import type { GuestLimits } from "./limits.js";
-import { answerFrame, answerLine, failure, isOurs, type Reply, type Served } from "./requests.js";
+import { answerFrame, answerLine, failure, isCheap, isOurs, type Reply, type Served } from "./requests.js";
 
 /** What a session reports beside its answers. */
 export interface SessionReports {
@@ -21,6 +22,9 @@ export interface SessionReports {
   onFault(error: unknown): void;
 }
 
+/** Longest request that is served without a turn. */
+const SHORT_BYTES = 1024;
+const LF = 0x0a;
 /** Most keys whose changes wait for a guest that does not read. */
 const MAX_WAITING_CHANGES = 1024;
 /** Text around the payload of the longest frame. */
@@ -51,7 +55,7 @@ export class GuestSession {
   /** @param turns those of the guest, all its connections together */
   constructor(
     stream: Duplex,
-    served: Omit<Served, "watches"> & { readonly turns: GuestTurns },
+    served: Omit<Served, "watches" | "answers"> & { readonly turns: GuestTurns },
     reports: SessionReports,
   ) {
     this.#stream = stream;
@@ -61,6 +65,7 @@ export class GuestSession {
     this.#reader = new LineReader(longestLine(this.#limits));
     this.#served = {
       ...served,
+      answers: new RememberedAnswers(),
       watches: {
         add: (id, prefix) => this.#addWatch(id, prefix),
         remove: (id) => this.#watches.delete(id),
@@ -83,18 +88,47 @@ export class GuestSession {
       this.#wake();
       this.#flushLater();
     });
-    stream.on("data", (chunk: Buffer) => {
-      stream.pause();
-      this.#serve(chunk).catch((error) => {
-        reports.onFault(error);
-        this.close();
-      });
-    });
+    stream.on("data", (chunk: Buffer) => this.#take(chunk));
   }
 
   /** Ends the connection. */
   close(): void {
     this.#stream.destroy();
+  }
+
+  #take(chunk: Buffer): void {
+    const work = this.#serveAtOnce(chunk);
+    if (work === undefined) return;
+    this.#stream.pause();
+    work.then(
+      () => {
+        if (!this.#ended) this.#stream.resume();
+      },
+      (error) => {
+        this.#reports.onFault(error);
+        this.close();
+      },
+    );
+  }
+
+  /**
+   * Serves one short request that came alone without a turn: it takes no longer than the reading of it did, and each connection has
+   * one for each turn of the event loop.
+   * @returns what remains to be done; undefined for nothing
+   */
+  #serveAtOnce(chunk: Buffer): Promise<void> | undefined {
+    const isAlone = chunk.length <= SHORT_BYTES && chunk.indexOf(LF) === chunk.length - 1;
+    if (!isAlone || this.#reader.pending > 0 || !isFrame(chunk)) return this.#serve(chunk);
+    const frame = decodeFrame(chunk.subarray(0, -1));
+    const request = frame && decodeRequest(frame);
+    if (request === undefined || !isCheap(this.#served, request)) return this.#serve(chunk);
+    const reply = isOurs(frame as Frame)
+      ? undefined
+      : answerFrame(this.#served, frame as Frame, request, this.#reports.onFault);
+    if (reply instanceof Promise) return reply.then((late) => this.#send(late));
+    if (reply === undefined) return undefined;
+    if (!Buffer.isBuffer(reply)) return this.#send(reply);
+    return this.#stream.write(reply) ? undefined : this.#drained();
   }
 
   async #serve(chunk: Buffer): Promise<void> {
@@ -106,7 +140,6 @@ export class GuestSession {
       const reply = await this.#answer(line);
       if (reply !== undefined) await this.#send(reply);
     }
-    if (!this.#ended) this.#stream.resume();
   }
 
   async #answer(line: Line): Promise<Reply | undefined> {
@@ -114,7 +147,10 @@ export class GuestSession {
     if (isFrame(line.bytes)) return this.#answerFrame(line.bytes);
     const text = line.bytes.toString("utf8");
     // A new client begins so on a stream that an older one left: it must not hear of the other's watches.
-    if (text.trim() === "" || text.startsWith("NEGOTIATE")) this.#forgetWatches();
+    if (text.trim() === "" || text.startsWith("NEGOTIATE")) {
+      this.#forgetWatches();
+      this.#served.answers.end();
+    }
     return answerLine(this.#served.state, text);
   }
 

@@ -1,8 +1,9 @@
+import { randomBytes } from "node:crypto";
 import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
 import { type KeyPortions, KeyTable } from "./key-table.js";
 import { checkKey, checkValue, type GuestLimits } from "./limits.js";
 import { MAX_REVISION, recordBytes } from "./log-codec.js";
-import { type Change, LogFile } from "./log-file.js";
+import { type Change, type LogDamage, LogFile, type OpenedLog } from "./log-file.js";
 
 /** A change that is on the disk, as watchers hear of it. */
 export interface StateChange {
@@ -37,6 +38,10 @@ interface Pending {
 
 /** One batch grows no longer than this: whoever waits for the disk does not wait for a mass of others' writes. */
 const MAX_BATCH_BYTES = 4 * 1024 * 1024;
+/** As little as that is worth a rewriting when the disk was full: a block. */
+const SPARE_WHEN_FULL_BYTES = 4096;
+/** Bytes beside a value that stay in memory with it: less than a copy costs. */
+const MOST_WASTED_BYTES = 16;
 /** The log may hold twice what is alive and this much more before it is rewritten. */
 const SPARE_LOG_BYTES = 64 * 1024;
 
@@ -49,6 +54,12 @@ export class GuestState {
   limits: GuestLimits;
   /** Asked before each step of a long work; whoever serves several guests sees to their turns with it. */
   turn: () => Promise<void> | undefined = () => undefined;
+  /** Names the time from this opening to the close: 32 hex digits. */
+  readonly session = randomBytes(16).toString("hex");
+  /** What its log had lost when it was opened; undefined for nothing. */
+  readonly damage: LogDamage | undefined;
+  /** Bytes of a write that never ended, which were cut off. */
+  readonly unfinishedBytes: number;
   readonly #log: LogFile;
   readonly #keys = new KeyTable<Held>();
   readonly #listeners = new Set<StateListener>();
@@ -61,26 +72,29 @@ export class GuestState {
   #logged = 0;
   #closed = false;
 
-  private constructor(log: LogFile, limits: GuestLimits, revision: number) {
+  private constructor({ log, revision, damage, unfinishedBytes }: OpenedLog, limits: GuestLimits) {
     this.#log = log;
     this.limits = limits;
+    this.damage = damage;
+    this.unfinishedBytes = unfinishedBytes;
     this.#revision = revision;
   }
 
   /**
-   * Opens the state whose log lies at `path`, making an empty one where there is none.
-   * @throws PvbusError `ERR_CORRUPT` when the log was damaged; system failures mapped
+   * Opens the state whose log lies at `path`, making an empty one where there is none. Of a damaged one all whole records count.
+   * @throws PvbusError `ERR_CORRUPT` when the file does not begin as a log, or holds what no host wrote; system failures mapped
    */
   static async open(path: string, limits: GuestLimits): Promise<GuestState> {
-    const { log, records, revision } = await LogFile.open(path);
-    const state = new GuestState(log, limits, revision);
-    for (const { operation, key, value, revision: at } of records)
+    const opened = await LogFile.open(path);
+    const state = new GuestState(opened, limits);
+    for (const { operation, key, value, revision: at } of opened.records)
       state.#apply(key, operation === "put" ? value : undefined, at);
     // The values were views of the whole file: overwritten ones would stay in memory with them.
     for (const { key, value } of state.#keys.portions().flat())
-      state.#keys.set(key, { ...value, value: Uint8Array.from(value.value) });
+      state.#keys.set(key, { ...value, value: new Uint8Array(value.value) });
     // A rewritten file has its records in the order of the keys.
-    state.#revision = revision;
+    state.#revision = opened.revision;
+    if (opened.damage !== undefined) await state.#replaceDamaged();
     return state;
   }
 
@@ -117,14 +131,14 @@ export class GuestState {
 
   /**
    * Stores a value.
-   * @param value kept as it is: not to be changed afterwards
+   * @param value not to be changed afterwards; a part of a larger buffer is copied
    * @param limits the guest's own where nothing is said; the host's administrator has wider ones
    * @throws PvbusError `ERR_KEY_INVALID`, `ERR_KEY_TOO_LONG`, `ERR_VALUE_TOO_LONG`; `ERR_NO_SPACE` over a quota or on a full disk
    */
   async put(key: string, value: Uint8Array, limits: GuestLimits = this.limits): Promise<void> {
     checkKey(key, limits);
     checkValue(key, value, limits);
-    await this.#enqueue(key, value, limits);
+    await this.#enqueue(key, ownBytes(value), limits);
   }
 
   /** Removes a key; tells whether it was there. */
@@ -161,7 +175,12 @@ export class GuestState {
     try {
       // What else arrives in this turn of the event loop goes with the first batch.
       await Promise.resolve();
-      while (this.#queue.length > 0) await this.#writeBatch(this.#takeBatch());
+      while (this.#queue.length > 0) {
+        const batch = this.#takeBatch();
+        await this.#writeBatch(batch);
+        // Not behind a delete: what it spent would be taken away from the next one.
+        if (batch.some(({ value }) => value !== undefined)) await this.#keepReserve();
+      }
     } finally {
       this.#writing = undefined;
     }
@@ -199,7 +218,15 @@ export class GuestState {
       await this.#compactIfDue();
       await this.#log.append(changes, this.turn);
     } catch (error) {
-      for (const { reject, key } of changes) reject(forKey(error, key));
+      const deletes = changes.filter(({ operation }) => operation === "delete");
+      const mayDelete = isNoSpace(error) && deletes.length > 0 && (await this.#log.spendReserve());
+      for (const { reject, key, operation } of changes)
+        if (!mayDelete || operation === "put") reject(forKey(error, key));
+      // Whoever deletes makes room: that must not fail for want of it.
+      if (mayDelete)
+        await this.#writeBatch(
+          batch.filter((each) => deletes.some(({ resolve }) => resolve === each.resolve)),
+        );
       return;
     }
     for (const { key, operation, value, revision: at, resolve } of changes) {
@@ -209,14 +236,32 @@ export class GuestState {
     }
   }
 
-  async #compactIfDue(): Promise<void> {
-    if (!this.#log.suspect && this.#log.bytes <= 2 * this.#logged + SPARE_LOG_BYTES) return;
+  /** What can be read goes into a new log. Where that cannot be written, writes are refused until it can. */
+  async #replaceDamaged(): Promise<void> {
     try {
-      await this.#log.rewrite(liveOf(this.#keys.portions()), this.#revision);
+      await this.#compactIfDue();
+    } catch {
+      // The next write tries again, and its caller hears why.
+    }
+  }
+
+  async #compactIfDue(): Promise<void> {
+    const { suspect, bytes, hasReserve } = this.#log;
+    const isLong = bytes > 2 * this.#logged + SPARE_LOG_BYTES;
+    // After deletes on a full disk any room counts that the file gives back.
+    const mayHelp = !hasReserve && bytes > this.#logged + SPARE_WHEN_FULL_BYTES;
+    try {
+      if (suspect || isLong || mayHelp)
+        await this.#log.rewrite(liveOf(this.#keys.portions()), this.#revision);
     } catch (error) {
       // A file that is only long still takes more: on a full disk a delete must not fail for want of room to tidy up.
       if (this.#log.suspect) throw error;
     }
+  }
+
+  /** Sets room for deletes aside again when there is some. */
+  async #keepReserve(): Promise<void> {
+    if (!this.#log.hasReserve) await this.#log.keepReserve();
   }
 
   #apply(key: string, value: Uint8Array | undefined, revision: number): void {
@@ -283,8 +328,17 @@ function full(key: string, why: string): PvbusError {
   return pvbusError("ERR_NO_SPACE", `cannot store "${key}": ${why}; delete keys or raise the limit`, { key });
 }
 
+/** Gives bytes that hold nothing else in memory: a short value out of Node's pool would keep 8 KiB of it. */
+function ownBytes(bytes: Uint8Array): Uint8Array {
+  return bytes.buffer.byteLength - bytes.byteLength > MOST_WASTED_BYTES ? new Uint8Array(bytes) : bytes;
+}
+
 function sizeOf(key: string, value: Uint8Array): number {
   return Buffer.byteLength(key) + value.length;
+}
+
+function isNoSpace(error: unknown): boolean {
+  return PvbusError.is(error) && error.code === "ERR_NO_SPACE";
 }
 
 /** Several changes may fail at once: each has an error of its own. */

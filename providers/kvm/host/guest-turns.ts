@@ -12,8 +12,12 @@ const SETTINGS = { budgetMs: 0.5, sliceMs: 0.25 };
  */
 export class HostTurns {
   readonly #turns: Turns;
-  readonly #waiting = new WaitingLine<GuestTurns>();
-  /** Turns that the last one had, before it was his turn: nobody who waits has had fewer. */
+  /**
+   * Who waits, by the turns they had. Of thousands who ask at once each costs the same: nobody who waits has had more turns than one
+   * more than {@link #fewest}, or fewer than one less.
+   */
+  readonly #lines = new Map<number, WaitingLine<GuestTurns>>();
+  /** Turns that the last one had, before it was his turn. */
   #fewest = 0;
 
   constructor(turns = new Turns(SETTINGS)) {
@@ -28,18 +32,26 @@ export class HostTurns {
   /** Has a guest wait for its turn. */
   stand(guest: GuestTurns): void {
     guest.had = Math.max(guest.had, this.#fewest - 1);
-    this.#waiting.push(guest);
+    let line = this.#lines.get(guest.had);
+    if (line === undefined) {
+      line = new WaitingLine();
+      this.#lines.set(guest.had, line);
+    }
+    line.push(guest);
     this.#turns.wait(() => this.#next());
   }
 
   #next(): void {
-    let next: GuestTurns | undefined;
-    for (const each of this.#waiting.all()) if (next === undefined || each.had < next.had) next = each;
-    if (next === undefined) return;
-    this.#waiting.remove(next);
-    this.#fewest = Math.max(this.#fewest, next.had);
-    next.had++;
-    next.go();
+    for (let had = this.#fewest - 1; had <= this.#fewest + 1; had++) {
+      const line = this.#lines.get(had);
+      const next = line?.shift();
+      if (line?.length === 0) this.#lines.delete(had);
+      if (next === undefined) continue;
+      this.#fewest = Math.max(this.#fewest, had);
+      next.had++;
+      next.go();
+      return;
+    }
   }
 }
 

@@ -26,4 +26,4 @@ export { qemuArguments } from "./launch/qemu.js";
 export { DEFAULT_LIMITS, type GuestLimits } from "./limits.js";
 export { DEFAULT_NAMESPACES, type Namespaces } from "./namespaces.js";
 export { MetadataHost, type MetadataHostOptions, type ServedGuest } from "./server.js";
-export { checkGuestName } from "./state-directory.js";
+export { checkGuestName, type GuestDamage } from "./state-directory.js";

@@ -28,17 +28,20 @@ export const DEFAULT_LIMITS: GuestLimits = {
 
 /** Largest figure that any limit takes: what one record of the log and one frame can hold. */
 const MAX_LIMIT = 256 * 1024 * 1024;
+/** A record has 16 bits for the length of its key. */
+const MAX_KEY_LIMIT = 0xffff;
 
 /**
  * Completes limits.
- * @throws RangeError when one of them is no whole number from 1 to 256 Mi
+ * @throws RangeError when one of them is no whole number from 1 to 256 Mi; for `maxKeyBytes` to 65,535
  */
 export function completeLimits(limits: Partial<GuestLimits> = {}): GuestLimits {
   const given = Object.entries(limits).filter(([, value]) => value !== undefined);
   const complete: GuestLimits = { ...DEFAULT_LIMITS, ...Object.fromEntries(given) };
   for (const [name, value] of Object.entries(complete)) {
-    if (!Number.isInteger(value) || value < 1 || value > MAX_LIMIT)
-      throw new RangeError(`${name} must be a whole number from 1 to ${MAX_LIMIT}`);
+    const most = name === "maxKeyBytes" ? MAX_KEY_LIMIT : MAX_LIMIT;
+    if (!Number.isInteger(value) || value < 1 || value > most)
+      throw new RangeError(`${name} must be a whole number from 1 to ${most}`);
   }
   return complete;
 }

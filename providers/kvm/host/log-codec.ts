@@ -39,21 +39,46 @@ export interface LogRecord {
   readonly value: Uint8Array;
 }
 
+/** A stretch of a log in which nothing is a record. */
+export interface LogGap {
+  /** Where it begins. */
+  readonly offset: number;
+  /** Its length; what is missing at the end of the file counts. */
+  readonly bytes: number;
+  /** Numbers of the changes that stood there, where they are known. */
+  readonly revisions: { readonly first: number; readonly last: number } | undefined;
+}
+
+/** What is known to have been on the disk. */
+export interface Settled {
+  /** Length of the file. */
+  readonly length: number;
+  /** The highest revision. */
+  readonly revision: number;
+}
+
 /** What a log's bytes hold. */
 export interface LogContents {
-  /** The records, in order. */
+  /** The records, in order; of a damaged log those behind the damage too. */
   readonly records: readonly LogRecord[];
   /** Bytes from the start that are whole records. */
   readonly goodBytes: number;
   /**
-   * Behind the good bytes: nothing; the remains of a write that never ended, which nobody was told of; records that are
-   * known to have been on the disk, so that the file was damaged later; or a whole record that no host of ours wrote there.
+   * Behind the good bytes: nothing; what a kill or a power cut leaves of a write, which nobody was told of; anything else, so that
+   * what was on the disk is damaged; or a whole record that no host of ours wrote there.
    */
   readonly tail: "none" | "unfinished" | "damaged" | "foreign";
+  /** What a damaged log has lost. */
+  readonly lost: readonly LogGap[];
 }
 
 const MAGIC = Buffer.from("pvbuslog");
+const END_MAGIC = Buffer.from("pvbusend");
 const VERSION = 1;
+/** What a power cut leaves of a write: blocks of at least that size, each of them written or all zeros. */
+const BLOCK_BYTES = 512;
+/** So many zeros are no accident. */
+const LEAST_ZEROS = 8;
 /** Length of a log's mark. */
 export const MARK_BYTES = 8;
 /** Length of a log's header. */
@@ -73,9 +98,21 @@ export interface LogHeader {
 }
 
 /** Gives the header of a new log. */
-export function encodeHeader({ mark, revision, length }: LogHeader): Buffer {
+export function encodeHeader(header: LogHeader): Buffer {
+  return encodeFigures(MAGIC, header);
+}
+
+/**
+ * Gives what is kept beside a log that was closed: its length and highest revision then. With it a file that was cut later, even
+ * between two records, is known from one that ended there.
+ */
+export function encodeEnd(end: LogHeader): Buffer {
+  return encodeFigures(END_MAGIC, end);
+}
+
+function encodeFigures(magic: Buffer, { mark, revision, length }: LogHeader): Buffer {
   const header = Buffer.alloc(HEADER_BYTES);
-  MAGIC.copy(header);
+  magic.copy(header);
   header.writeUInt32LE(VERSION, 8);
   header.set(mark, 12);
   header.writeBigUInt64LE(BigInt(revision), 20);
@@ -86,7 +123,16 @@ export function encodeHeader({ mark, revision, length }: LogHeader): Buffer {
 
 /** Gives the header of a log; undefined when the bytes do not begin with one of this version whose figures can be. */
 export function decodeHeader(bytes: Buffer): LogHeader | undefined {
-  if (bytes.length < HEADER_BYTES || !bytes.subarray(0, 8).equals(MAGIC)) return undefined;
+  return decodeFigures(MAGIC, bytes);
+}
+
+/** Reads what {@link encodeEnd} wrote; undefined for anything else. */
+export function decodeEnd(bytes: Buffer): LogHeader | undefined {
+  return decodeFigures(END_MAGIC, bytes);
+}
+
+function decodeFigures(magic: Buffer, bytes: Buffer): LogHeader | undefined {
+  if (bytes.length < HEADER_BYTES || !bytes.subarray(0, 8).equals(magic)) return undefined;
   if (bytes.readUInt32LE(8) !== VERSION) return undefined;
   if (bytes.readUInt32LE(36) !== crc32(bytes.subarray(0, 36))) return undefined;
   const [revision, length] = [Number(bytes.readBigUInt64LE(20)), Number(bytes.readBigUInt64LE(28))];
@@ -141,8 +187,11 @@ function recordAt(
   return { record, end };
 }
 
-/** Reads a log behind its header. The values are views of `bytes`. */
-export function decodeLog(bytes: Buffer, header: LogHeader): LogContents {
+/**
+ * Reads a log behind its header. The values are views of `bytes`.
+ * @param settled what is known to have been on the disk; nothing beyond the header where none is given
+ */
+export function decodeLog(bytes: Buffer, header: LogHeader, settled: Settled = header): LogContents {
   const { mark, length } = header;
   const records: LogRecord[] = [];
   let offset = HEADER_BYTES;
@@ -152,16 +201,38 @@ export function decodeLog(bytes: Buffer, header: LogHeader): LogContents {
     if (found === undefined) break;
     const { record, end } = found;
     const follows = end <= length ? isRewritten(record, header) : isNext(record, last);
-    if (!follows || record.key === "") return { records, goodBytes: offset, tail: "foreign" };
+    if (!follows || record.key === "") return { records, goodBytes: offset, tail: "foreign", lost: [] };
     records.push(record);
     if (end > length) last = record;
     offset = end;
   }
-  if (offset < length) return { records, goodBytes: offset, tail: "damaged" };
-  if (offset >= bytes.length) return { records, goodBytes: offset, tail: "none" };
-  const lastBatch = records.at(-1)?.batch ?? 0;
-  const damaged = laterBatches(bytes, mark, offset).some((batch) => batch > lastBatch + 1);
-  return { records, goodBytes: offset, tail: damaged ? "damaged" : "unfinished" };
+  const goodBytes = offset;
+  const ends = Math.max(bytes.length, length, settled.length);
+  if (goodBytes === ends) return { records, goodBytes, tail: "none", lost: [] };
+  const lost: LogGap[] = [];
+  const lose = (to: number, next: number): void => {
+    if (to === offset) return;
+    const first = (last?.revision ?? header.revision) + 1;
+    const revisions = offset >= length && first < next ? { first, last: next - 1 } : undefined;
+    lost.push({ offset, bytes: to - offset, revisions });
+  };
+  for (let at = bytes.indexOf(mark, offset); at >= 0; at = bytes.indexOf(mark, at)) {
+    const found = recordAt(bytes, mark, at);
+    if (found === undefined || !isLater(found, header, last)) {
+      at++;
+      continue;
+    }
+    const { record, end } = found;
+    lose(at, record.revision);
+    records.push(record);
+    if (end > length) last = record;
+    offset = at = end;
+  }
+  const isSettled = goodBytes < Math.max(length, settled.length);
+  if (lost.length === 0 && !isSettled && isTorn(bytes, mark, goodBytes))
+    return { records, goodBytes, tail: "unfinished", lost };
+  lose(ends, settled.revision + 1);
+  return { records, goodBytes, tail: "damaged", lost };
 }
 
 /** Tells whether a record is one of those with which a file was made: one write, of changes that had been before. */
@@ -183,12 +254,41 @@ function isNext({ batch, revision }: LogRecord, last: LogRecord | undefined): bo
   );
 }
 
-/** Gives the batch numbers of the whole records that lie somewhere behind a broken one. */
-function laterBatches(bytes: Buffer, mark: Uint8Array, from: number): number[] {
-  const batches: number[] = [];
-  for (let at = bytes.indexOf(mark, from); at >= 0; at = bytes.indexOf(mark, at + 1)) {
-    const found = recordAt(bytes, mark, at);
-    if (found !== undefined) batches.push(found.record.batch);
+/** Tells whether a record that lies somewhere behind damage comes after all that were read. */
+function isLater(
+  { record, end }: { readonly record: LogRecord; readonly end: number },
+  header: LogHeader,
+  last: LogRecord | undefined,
+): boolean {
+  const { batch, revision, key } = record;
+  if (key === "") return false;
+  if (end <= header.length) return isRewritten(record, header);
+  return batch >= (last?.batch ?? 2) && batch < MAX_REVISION && revision > (last?.revision ?? 0);
+}
+
+/**
+ * Tells whether what lies at an offset can be the rest of a write that was cut by a kill or a power cut: its beginning, or all of it
+ * with blocks that never came to the disk, which hold zeros. Bytes that changed are something else.
+ */
+function isTorn(bytes: Buffer, mark: Uint8Array, offset: number): boolean {
+  const rest = bytes.subarray(offset);
+  const front = rest.subarray(0, MARK_BYTES);
+  if (isZero(rest.subarray(0, BLOCK_BYTES - (offset % BLOCK_BYTES)))) return true;
+  if (!front.equals(mark.subarray(0, front.length))) return false;
+  if (rest.length < RECORD_HEADER_BYTES + BODY_HEADER_BYTES) return true;
+  const length = rest.readUInt32LE(8);
+  if (length < BODY_HEADER_BYTES) return false;
+  const body = rest.subarray(RECORD_HEADER_BYTES, RECORD_HEADER_BYTES + length);
+  const isRight = crc32(body) === rest.readUInt32LE(12);
+  // With fewer bytes than announced and their checksum right, it is the length that is wrong.
+  if (isRight || body.length < length) return !isRight;
+  for (let at = BLOCK_BYTES - (offset % BLOCK_BYTES); at < rest.length; at += BLOCK_BYTES) {
+    const block = rest.subarray(at, at + BLOCK_BYTES);
+    if (block.length >= LEAST_ZEROS && isZero(block)) return true;
   }
-  return batches;
+  return false;
+}
+
+function isZero(bytes: Buffer): boolean {
+  return bytes.every((byte) => byte === 0);
 }

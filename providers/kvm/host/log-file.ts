@@ -1,20 +1,46 @@
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { type FileHandle, open, readFile, rename, rm } from "node:fs/promises";
-import { dirname } from "node:path";
+import {
+  copyFile,
+  type FileHandle,
+  link,
+  lstat,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+} from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { pvbusError } from "../../../src/bus/errors.js";
 import { fromSystemError } from "../../../src/bus/system-error.js";
 import {
+  decodeEnd,
   decodeHeader,
   decodeLog,
+  encodeEnd,
   encodeHeader,
   encodeRecord,
   HEADER_BYTES,
+  type LogGap,
+  type LogHeader,
   type LogRecord,
   MARK_BYTES,
+  MAX_REVISION,
+  recordBytes,
 } from "./log-codec.js";
 
 const CHUNK_BYTES = 256 * 1024;
+/** The shortest record: so many changes a stretch of a log can have held. */
+const LEAST_RECORD_BYTES = recordBytes("k", new Uint8Array());
+/** Room that is kept beside a log, so that there is some for deletes when the disk is full: a block for data and one for more. */
+const RESERVE_BYTES = 8192;
+/** What follows the name of a log in that of a damaged one that was kept. */
+const KEPT = ".damaged-";
+/** And in that of the note where it ended. */
+const END = ".end";
+/** A file system without links to files says one of these. */
+const NO_LINKS: readonly unknown[] = ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"];
 
 /** A change on its way to the log, which numbers the writes itself. */
 export type Change = Omit<LogRecord, "batch">;
@@ -29,6 +55,30 @@ export interface OpenedLog {
   readonly revision: number;
   /** Bytes of a write that never ended, cut off. */
   readonly unfinishedBytes: number;
+  /** What the log has lost, where it was damaged. It is not written to before it has been replaced. */
+  readonly damage: LogDamage | undefined;
+}
+
+/** What a damaged log has lost. */
+export interface LogDamage {
+  /** The stretches that cannot be read. */
+  readonly lost: readonly LogGap[];
+  /** Name of the file beside the log that holds all of it as it was found. */
+  readonly kept: string;
+}
+
+/** Gives the names of damaged logs that are kept beside a log, sorted. */
+export async function keptBeside(path: string): Promise<string[]> {
+  const front = `${basename(path)}${KEPT}`;
+  const names = await readdir(dirname(path));
+  return names.filter((name) => name.startsWith(front) && !name.endsWith(END)).sort();
+}
+
+/** Gives what a damaged log that was kept has lost; nothing where that cannot be told from it. */
+export async function lossOf(path: string): Promise<readonly LogGap[]> {
+  const bytes = await readIfThere(path);
+  const header = bytes && decodeHeader(bytes);
+  return header === undefined ? [] : decodeLog(bytes as Buffer, header, await endOf(path, header)).lost;
 }
 
 /**
@@ -42,33 +92,41 @@ export class LogFile {
   #mark: Uint8Array;
   #batch: number;
   #bytes: number;
-  /** The disk's answer to the last write leaves open what the file holds: nothing may follow it. */
+  #revision: number;
+  #hasReserve = false;
+  /** The disk's answer to the last write leaves open what the file holds, or it was damaged: nothing may follow it. */
   #suspect = false;
 
-  private constructor(path: string, file: FileHandle, mark: Uint8Array, batch: number, bytes: number) {
+  private constructor(path: string, file: FileHandle, { mark, length, revision }: LogHeader, batch: number) {
     this.#path = path;
     this.#file = file;
     this.#mark = mark;
     this.#batch = batch;
-    this.#bytes = bytes;
+    this.#bytes = length;
+    this.#revision = revision;
   }
 
   /**
-   * Opens a log, making an empty one where there is none.
-   * @throws PvbusError `ERR_CORRUPT` when what was on the disk once cannot be read any more; the file stays as it is
+   * Opens a log, making an empty one where there is none. A damaged one is kept beside, and what can be read of it is given.
+   * @throws PvbusError `ERR_CORRUPT` when it does not begin as a log, or holds what no host wrote; the file stays as it is
    */
   static async open(path: string): Promise<OpenedLog> {
     const bytes = await readIfThere(path);
     if (bytes === undefined) {
       const { file, mark, length } = await replaceFile(path, [], 0);
       await syncName(path);
-      return { log: new LogFile(path, file, mark, 1, length), records: [], revision: 0, unfinishedBytes: 0 };
+      const log = new LogFile(path, file, { mark, length, revision: 0 }, 1);
+      await log.keepReserve();
+      return { log, records: [], revision: 0, unfinishedBytes: 0, damage: undefined };
     }
     const header = decodeHeader(bytes);
     if (header === undefined) throw corrupt(path, 0, "does not begin with a header of this version");
-    const { records, goodBytes, tail } = decodeLog(bytes, header);
-    if (tail === "damaged") throw corrupt(path, goodBytes, "holds a record whose checksum is wrong");
+    const settled = await endOf(path, header);
+    const { records, goodBytes, tail, lost } = decodeLog(bytes, header, settled);
     if (tail === "foreign") throw corrupt(path, goodBytes, "holds a record whose numbers are wrong");
+    const last = records.at(-1);
+    const revision = Math.max(settled.revision, last?.revision ?? 0) + unknownChanges(lost);
+    const damage = tail === "damaged" ? { lost, kept: await keep(path) } : undefined;
     const file = await open(path, constants.O_RDWR | constants.O_NOFOLLOW);
     try {
       if (tail === "unfinished") {
@@ -79,13 +137,12 @@ export class LogFile {
       await file.close();
       throw failure(path, error);
     }
-    const last = records.at(-1);
-    return {
-      log: new LogFile(path, file, header.mark, last?.batch ?? 1, goodBytes),
-      records,
-      revision: Math.max(header.revision, last?.revision ?? 0),
-      unfinishedBytes: bytes.length - goodBytes,
-    };
+    const figures = { mark: header.mark, length: goodBytes, revision: Math.min(revision, MAX_REVISION) };
+    const log = new LogFile(path, file, figures, last?.batch ?? 1);
+    log.#suspect = damage !== undefined;
+    await log.keepReserve();
+    const unfinishedBytes = tail === "unfinished" ? bytes.length - goodBytes : 0;
+    return { log, records, revision: figures.revision, unfinishedBytes, damage };
   }
 
   /** Length of the file. */
@@ -93,7 +150,7 @@ export class LogFile {
     return this.#bytes;
   }
 
-  /** Whether the next write must be a {@link LogFile.rewrite}: the disk failed in a way that leaves the file in doubt. */
+  /** Whether the next write must be a {@link LogFile.rewrite}: the file was damaged, or the disk failed and leaves it in doubt. */
   get suspect(): boolean {
     return this.#suspect;
   }
@@ -121,6 +178,7 @@ export class LogFile {
       throw failure(this.#path, error);
     }
     this.#batch = batch;
+    this.#revision = changes.at(-1)?.revision ?? this.#revision;
     for (const { length } of parts) this.#bytes += length;
   }
 
@@ -136,15 +194,52 @@ export class LogFile {
     this.#mark = mark;
     this.#batch = 1;
     this.#bytes = length;
+    this.#revision = revision;
     this.#suspect = true;
     await old.close();
     await syncName(path);
     this.#suspect = false;
   }
 
-  /** Closes the file. */
+  /** Whether there is room for a delete when the disk is full. */
+  get hasReserve(): boolean {
+    return this.#hasReserve;
+  }
+
+  /** Sets room aside, as far as the disk has any. */
+  async keepReserve(): Promise<void> {
+    const path = `${this.#path}.reserve`;
+    try {
+      const { size } = await lstat(path).catch(() => ({ size: 0 }));
+      if (size < RESERVE_BYTES) {
+        const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW;
+        await using file = await open(path, flags, 0o600);
+        await writeAll(file, [Buffer.alloc(RESERVE_BYTES, 0x70)], 0);
+      }
+      this.#hasReserve = true;
+    } catch {
+      // A full disk: later.
+    }
+  }
+
+  /** Gives that room away. @returns whether there was some */
+  async spendReserve(): Promise<boolean> {
+    if (!this.#hasReserve) return false;
+    this.#hasReserve = false;
+    try {
+      await rm(`${this.#path}.reserve`);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Closes the file, and notes where it ended. */
   async close(): Promise<void> {
     await this.#file.close();
+    if (this.#suspect) return;
+    const end = { mark: this.#mark, length: this.#bytes, revision: this.#revision };
+    await writeEnd(this.#path, encodeEnd(end));
   }
 
   /** Cuts off what a failed write may have left, so that nobody finds later what was refused. */
@@ -164,6 +259,77 @@ async function readIfThere(path: string): Promise<Buffer | undefined> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw failure(path, error);
+  }
+}
+
+/** Gives what is known to have been on the disk: what the file was made with, and what it held when it was closed last. */
+async function endOf(path: string, header: LogHeader): Promise<LogHeader> {
+  // A note that cannot be read says nothing.
+  const bytes = await readIfThere(endPath(path)).catch(() => undefined);
+  const end = bytes && decodeEnd(bytes);
+  return end !== undefined && Buffer.from(header.mark).equals(end.mark) ? end : header;
+}
+
+/** Notes where a log ended. A note that is lost or half there says nothing, so nobody waits for the disk. */
+async function writeEnd(path: string, end: Buffer): Promise<void> {
+  try {
+    // A new file: the old one may be kept with a damaged log.
+    await rm(endPath(path), { force: true });
+    await using file = await open(endPath(path), "wx", 0o600);
+    await file.write(end, 0, end.length, 0);
+  } catch {
+    // On a full disk, for one.
+  }
+}
+
+function endPath(path: string): string {
+  return `${path}${END}`;
+}
+
+/** Gives how many changes a damaged log may have held behind those whose numbers are known: none of them comes again. */
+function unknownChanges(lost: readonly LogGap[]): number {
+  let bytes = 0;
+  for (const gap of lost) if (gap.revisions === undefined) bytes += gap.bytes;
+  return Math.ceil(bytes / LEAST_RECORD_BYTES);
+}
+
+/** Keeps a log beside its place under a name that was free. @returns the name */
+async function keep(path: string): Promise<string> {
+  const directory = dirname(path);
+  try {
+    const { dev, ino } = await lstat(path);
+    for (const name of await keptBeside(path)) {
+      const other = await lstat(join(directory, name));
+      // A run that ended before the log was replaced.
+      if (other.dev === dev && other.ino === ino) return name;
+    }
+    const kept = await linkFree(
+      path,
+      `${basename(path)}${KEPT}${new Date().toISOString().replaceAll(":", "-")}`,
+    );
+    // With it what is missing at the end is known from the copy too.
+    await link(endPath(path), endPath(join(directory, kept))).catch(() => undefined);
+    await syncDirectory(directory);
+    return kept;
+  } catch (error) {
+    throw failure(path, error);
+  }
+}
+
+/** Gives a file one more name, or a copy: one that exists is never replaced. */
+async function linkFree(path: string, name: string): Promise<string> {
+  for (let count = 1; ; count++) {
+    const free = count === 1 ? name : `${name}-${count}`;
+    const place = join(dirname(path), free);
+    try {
+      await link(path, place).catch((error: NodeJS.ErrnoException) => {
+        if (!NO_LINKS.includes(error.code)) throw error;
+        return copyFile(path, place, constants.COPYFILE_EXCL);
+      });
+      return free;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    }
   }
 }
 

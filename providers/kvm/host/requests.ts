@@ -3,6 +3,7 @@ import { type Answer, encodeAnswer, encodeCapabilities } from "../mdata/answer.j
 import type { Frame } from "../mdata/frame.js";
 import { type AnswerParts, longAnswer, longPlainAnswer } from "../mdata/long-answer.js";
 import { encodePlainValue, INVALID_COMMAND, VERSION_2 } from "../mdata/plain.js";
+import type { RememberedAnswers } from "../mdata/repeats.js";
 import type { Request } from "../mdata/request.js";
 import { portionsOf, STEP_BYTES } from "../mdata/steps.js";
 import type { GuestState } from "./guest-state.js";
@@ -25,12 +26,25 @@ export interface Served {
   readonly namespaces: Namespaces;
   /** The connection's watches. */
   readonly watches: Watches;
+  /** What the connection's client was answered. */
+  readonly answers: RememberedAnswers;
 }
 
-const COMMANDS: readonly Request["command"][] = ["GET", "KEYS", "PUT", "DELETE", "CAPS", "WATCH", "UNWATCH"];
+const COMMANDS: readonly Request["command"][] = [
+  "GET",
+  "KEYS",
+  "PUT",
+  "DELETE",
+  "CAPS",
+  "SESSION",
+  "WATCH",
+  "UNWATCH",
+];
 /** What only hosts say. A terminal in the guest that nobody has set up sends it back, and to answer that would never end. */
 const OUR_FRAMES = ["SUCCESS", "NOTFOUND", "FAILURE", "EVENT"];
 const OUR_LINES = ["SUCCESS", "NOTFOUND", "FAILURE", INVALID_COMMAND, VERSION_2, "."];
+/** Values up to that are encoded in no time. */
+const CHEAP_BYTES = 4096;
 const OK: Answer = { kind: "success", value: Buffer.from("OK") };
 const MISSING: Answer = { kind: "missing" };
 
@@ -49,21 +63,29 @@ export function isOurs({ word }: Frame): boolean {
  */
 export function answerFrame(
   served: Served,
-  { id, word }: Frame,
+  frame: Frame,
   request: Request | "unknown" | "invalid",
   onFault: (error: unknown) => void,
 ): Reply | Promise<Reply> {
+  const { id, word } = frame;
   if (request === "unknown") return encodeAnswer(id, failure(`Unknown command ${word}`));
   if (request === "invalid") return encodeAnswer(id, failure(`Invalid ${word} Request`));
+  const isChange = request.command === "PUT" || request.command === "DELETE";
+  const known = isChange ? served.answers.find(frame) : undefined;
+  if (known !== undefined) return known;
+  const keep = (reply: Buffer): Buffer => {
+    if (isChange) served.answers.keep(frame, reply.toString("latin1"));
+    return reply;
+  };
   const refuse = (error: unknown): Buffer => {
     // What has a cause came from the system, and is no matter of the request.
     if (!PvbusError.is(error) || error.cause !== undefined) onFault(error);
-    return encodeAnswer(id, failure(wordsFor(error)));
+    return keep(encodeAnswer(id, failure(wordsFor(error))));
   };
   try {
     if (request.command === "KEYS") return longAnswer(id, listing(served.state));
     const answer = serve(served, id, request);
-    if (answer instanceof Promise) return answer.then((late) => encodeAnswer(id, late), refuse);
+    if (answer instanceof Promise) return answer.then((late) => keep(encodeAnswer(id, late)), refuse);
     const isLong = answer.kind === "success" && answer.value.length > STEP_BYTES;
     return isLong ? longAnswer(id, () => portionsOf(answer.value)) : encodeAnswer(id, answer);
   } catch (error) {
@@ -71,8 +93,15 @@ export function answerFrame(
   }
 }
 
+/** Tells whether a request is served in some microseconds, so that to have it wait for its turn would cost more. */
+export function isCheap({ state }: Served, request: Request | "unknown" | "invalid"): boolean {
+  if (typeof request === "string") return true;
+  if (request.command === "GET") return (state.get(request.key.trim())?.length ?? 0) <= CHEAP_BYTES;
+  return request.command !== "KEYS";
+}
+
 function serve(
-  { state, namespaces, watches }: Served,
+  { state, namespaces, watches, answers }: Served,
   id: string,
   request: Exclude<Request, { command: "KEYS" }>,
 ): Answer | Promise<Answer> {
@@ -89,6 +118,9 @@ function serve(
     }
     case "CAPS":
       return { kind: "success", value: capabilities(state) };
+    case "SESSION":
+      answers.begin(request.session);
+      return { kind: "success", value: Buffer.from(`${state.session} ${state.revision}`) };
     case "WATCH":
       checkKeyLength(request.prefix, state.limits);
       return watches.add(id, request.prefix) ? OK : failure("ERR_BUSY: too many watches; end one first");

@@ -7,7 +7,7 @@ import { GuestService } from "./guest-service.js";
 import { GuestTurns, HostTurns } from "./guest-turns.js";
 import { completeLimits, type GuestLimits } from "./limits.js";
 import { DEFAULT_NAMESPACES, type Namespaces } from "./namespaces.js";
-import { StateDirectory } from "./state-directory.js";
+import { lossText, type OpenedListener, StateDirectory } from "./state-directory.js";
 
 /** One guest to serve. */
 export interface ServedGuest {
@@ -77,8 +77,8 @@ export class MetadataHost {
    */
   static async start(options: MetadataHostOptions): Promise<MetadataHost> {
     completeLimits(options.limits);
-    const { directory, guests = [] } = options;
-    const state = await StateDirectory.tryOpen(directory);
+    const { directory, guests = [], logger = SILENT } = options;
+    const state = await StateDirectory.tryOpen(directory, reportsTo(logger));
     if (state === undefined) {
       throw pvbusError(
         "ERR_BUSY",
@@ -110,7 +110,7 @@ export class MetadataHost {
 
   /**
    * Serves one more guest; resolves when its endpoints are open.
-   * @throws PvbusError `ERR_CORRUPT` for a damaged log; `ERR_BUSY` when another program serves at its socket; `ERR_PERMISSION`,
+   * @throws PvbusError `ERR_CORRUPT` for a log that cannot be read at all; `ERR_BUSY` when another program serves at its socket; `ERR_PERMISSION`,
    *   `ERR_UNAVAILABLE`, `ERR_DISCONNECTED` when the host is closed
    * @throws TypeError, RangeError for settings that make no sense, and for a guest that is served already
    */
@@ -171,6 +171,17 @@ export class MetadataHost {
       log: new GuestLog(logger, clock, name),
     });
   }
+}
+
+/** Says what was found in the logs of guests. */
+function reportsTo(logger: Logger): OpenedListener {
+  return (guest, { damage, unfinishedBytes: bytes }) => {
+    if (damage !== undefined) {
+      const { lost, kept } = damage;
+      logger.error("log damaged", { guest, lost: lossText(lost), kept });
+    }
+    if (bytes > 0) logger.info("unfinished write cut off", { guest, bytes });
+  };
 }
 
 async function controlOf(

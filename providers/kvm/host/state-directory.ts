@@ -1,13 +1,14 @@
-import { constants, mkdirSync } from "node:fs";
+import { constants, lstatSync, mkdirSync } from "node:fs";
 import { type FileHandle, lstat, open, readdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import { pvbusError } from "../../../src/bus/errors.js";
+import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
 import { fromSystemError, isSystemError } from "../../../src/bus/system-error.js";
 import { foreignHandOn, ourselves } from "../../../src/host/ownership.js";
 import { type FileLock, tryLockFile } from "../../../src/native/file-lock.js";
 import { GuestState } from "./guest-state.js";
 import { ADMINISTRATOR_LIMITS } from "./limits.js";
-import { syncDirectory } from "./log-file.js";
+import type { LogGap } from "./log-codec.js";
+import { keptBeside, lossOf, syncDirectory } from "./log-file.js";
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const PRIVATE = 0o700;
@@ -21,6 +22,31 @@ export function checkGuestName(name: string): string {
   throw new TypeError(
     `'${name}' is no guest name; write up to 64 letters, digits, dots, dashes and underscores, the first one a letter or digit`,
   );
+}
+
+/** What is wrong with the log of one guest. */
+export interface GuestDamage {
+  /** Its name. */
+  readonly guest: string;
+  /** What, and what to do about it. */
+  readonly message: string;
+}
+
+/** Hears of every state that is opened. */
+export type OpenedListener = (guest: string, state: GuestState) => void;
+
+/** Says what a damaged log has lost. */
+export function lossText(lost: readonly LogGap[]): string {
+  const parts = lost.map(({ offset, bytes, revisions }) => {
+    const changes =
+      revisions === undefined
+        ? ""
+        : revisions.first === revisions.last
+          ? ` (change ${revisions.first})`
+          : ` (changes ${revisions.first} to ${revisions.last})`;
+    return `${bytes} bytes at offset ${offset}${changes}`;
+  });
+  return parts.join(", ");
 }
 
 /** Gives the place of the socket by which a running host takes orders. */
@@ -46,6 +72,16 @@ function refuseOthers(path: string, sticky: boolean): void {
   throw pvbusError("ERR_PERMISSION", `${hand.path} ${hand.why}; ${rule}: ${advice}`);
 }
 
+/**
+ * Checks that a directory of ours is one and no link to it: two names of one log would have two writers.
+ * @throws PvbusError `ERR_PERMISSION`; the system's error when it is not there
+ */
+function refuseLink(path: string): void {
+  if (lstatSync(path).isDirectory()) return;
+  const advice = "move the directory here, or mount it here";
+  throw pvbusError("ERR_PERMISSION", `${path} is no directory, or a link to one; ${advice}`);
+}
+
 /** Makes a directory, and those on the way to it, where there is none; nothing is made where somebody else could move it. */
 function makeOurs(path: string, sticky = false): void {
   try {
@@ -66,12 +102,16 @@ export class StateDirectory {
   readonly path: string;
   readonly #file: FileHandle;
   readonly #lock: FileLock;
+  readonly #onOpened: OpenedListener;
   readonly #guests = new Map<string, Promise<GuestState>>();
+  /** Why logs could not be opened. */
+  readonly #refusals = new Map<string, string>();
 
-  private constructor(path: string, file: FileHandle, lock: FileLock) {
+  private constructor(path: string, file: FileHandle, lock: FileLock, onOpened: OpenedListener) {
     this.path = path;
     this.#file = file;
     this.#lock = lock;
+    this.#onOpened = onOpened;
   }
 
   /**
@@ -79,19 +119,23 @@ export class StateDirectory {
    * @returns undefined while another process works in it
    * @throws PvbusError `ERR_PERMISSION`, also where anybody else could change it; `ERR_UNAVAILABLE` without native calls
    */
-  static async tryOpen(directory: string): Promise<StateDirectory | undefined> {
+  static async tryOpen(
+    directory: string,
+    onOpened: OpenedListener = () => undefined,
+  ): Promise<StateDirectory | undefined> {
     const path = resolve(directory);
     let file: FileHandle | undefined;
     try {
       makeOurs(path);
       makeOurs(join(path, "guests"));
+      refuseLink(join(path, "guests"));
       file = await open(
         join(path, "lock"),
         constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW,
         0o600,
       );
       const lock = tryLockFile(file.fd, { mode: "exclusive" });
-      if (lock !== undefined) return new StateDirectory(path, file, lock);
+      if (lock !== undefined) return new StateDirectory(path, file, lock, onOpened);
       await file.close();
       return undefined;
     } catch (error) {
@@ -103,6 +147,28 @@ export class StateDirectory {
   /** Gives the names of the guests that have a state. */
   async guests(): Promise<string[]> {
     return (await readdir(join(this.path, "guests"))).filter((name) => NAME.test(name)).sort();
+  }
+
+  /**
+   * Gives what is wrong with the guests' logs: those that cannot be opened, and damaged ones that are kept.
+   * @param examine look into those that nobody has opened so far, too
+   */
+  async damages({ examine }: { readonly examine: boolean }): Promise<GuestDamage[]> {
+    const damages: GuestDamage[] = [];
+    for (const guest of await this.guests()) {
+      if (examine && !this.#guests.has(guest)) await this.#examine(guest);
+      const refusal = this.#refusals.get(guest);
+      if (refusal !== undefined) damages.push({ guest, message: refusal });
+      const log = join(this.path, "guests", guest, "log");
+      for (const name of await keptBeside(log).catch(() => [])) {
+        const path = join(dirname(log), name);
+        const lost = lossText(await lossOf(path).catch(() => []));
+        const what = lost === "" ? "its log was damaged" : `its log was damaged and has lost ${lost}`;
+        const message = `${what}; it was kept as ${path}: remove that file when nothing of it is needed`;
+        damages.push({ guest, message });
+      }
+    }
+    return damages;
   }
 
   /**
@@ -132,6 +198,15 @@ export class StateDirectory {
     await this.#file.close();
   }
 
+  async #examine(name: string): Promise<void> {
+    try {
+      await (await this.#open(name, false)).close();
+    } catch (error) {
+      if (!PvbusError.is(error)) throw error;
+      this.#refusals.set(name, error.message);
+    }
+  }
+
   async #open(name: string, create: boolean): Promise<GuestState> {
     const directory = join(this.path, "guests", name);
     try {
@@ -140,13 +215,22 @@ export class StateDirectory {
         await syncDirectory(dirname(directory));
       }
       checkOurs(directory);
+      refuseLink(directory);
     } catch (error) {
       if (!isSystemError(error) || error.code !== "ENOENT")
         throw fromSystemError(error, { doing: `cannot use ${directory}` });
       const known = (await this.guests()).join(", ") || "none";
       throw pvbusError("ERR_UNAVAILABLE", `there is no guest '${name}' in ${this.path}; guests: ${known}`);
     }
-    return GuestState.open(join(directory, "log"), ADMINISTRATOR_LIMITS);
+    try {
+      const state = await GuestState.open(join(directory, "log"), ADMINISTRATOR_LIMITS);
+      this.#refusals.delete(name);
+      this.#onOpened(name, state);
+      return state;
+    } catch (error) {
+      this.#refusals.set(name, (error as Error).message);
+      throw error;
+    }
   }
 }
 

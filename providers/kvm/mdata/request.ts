@@ -3,17 +3,28 @@ import { encodeFrame, type Frame } from "./frame.js";
 import { finish, type Steps } from "./steps.js";
 import { payloadText, textPayload, utf8 } from "./text.js";
 
-/** What a guest asks for in version 2; `CAPS`, `WATCH` and `UNWATCH` are ours, other hosts answer them as unknown. */
+/** What a guest asks for in version 2; `CAPS`, `SESSION`, `WATCH` and `UNWATCH` are ours, other hosts answer them as unknown. */
 export type Request =
   | { readonly command: "GET" | "DELETE"; readonly key: string }
   | { readonly command: "PUT"; readonly key: string; readonly value: Uint8Array }
   | { readonly command: "KEYS" }
   | { readonly command: "CAPS" }
+  /** Begin a session: within it the host knows a request that is sent again under its id, and does nothing twice. */
+  | {
+      readonly command: "SESSION";
+      /** 32 hex digits, the client's choice. */
+      readonly session: string;
+      /** The boot of the machine; undefined where it is not known. */
+      readonly boot: string | undefined;
+      /** The highest revision that the client has seen. */
+      readonly revision: number;
+    }
   /** Follow the keys with this beginning; their changes come as events with the id of this request. */
   | { readonly command: "WATCH"; readonly prefix: string }
   /** End the watch that the request of this id began. */
   | { readonly command: "UNWATCH"; readonly watch: string };
 
+const SESSION = /^([0-9a-f]{32}) (-|[0-9a-f-]{8,64}) (\d{1,15})$/;
 /** Separates the two halves of a PUT. */
 const SPACE = 0x20;
 
@@ -41,6 +52,12 @@ export function* decodeRequestInSteps({ word, payload }: Frame): Steps<Request |
       const key = payloadText(payload);
       return key ? { command: word, key } : "invalid";
     }
+    case "SESSION": {
+      const found = SESSION.exec(payloadText(payload) ?? "");
+      if (found === null) return "invalid";
+      const [, session, boot, revision] = found as unknown as [string, string, string, string];
+      return { command: word, session, boot: boot === "-" ? undefined : boot, revision: Number(revision) };
+    }
     case "PUT":
       return yield* decodePut(payload);
     case "WATCH": {
@@ -63,6 +80,8 @@ function payloadOf(request: Request): string | undefined {
       return textPayload(request.key);
     case "PUT":
       return textPayload(`${encodeBase64(Buffer.from(request.key))} ${encodeBase64(request.value)}`);
+    case "SESSION":
+      return textPayload(`${request.session} ${request.boot ?? "-"} ${request.revision}`);
     case "WATCH":
       return textPayload(request.prefix);
     case "UNWATCH":

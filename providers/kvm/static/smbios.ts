@@ -3,6 +3,7 @@ import { PvbusError } from "../../../src/bus/errors.js";
 import type { Host } from "../../../src/host/host.js";
 import { readFirmwareTable } from "../../../src/native/firmware-table.js";
 import { loadKoffi } from "../../../src/native/koffi.js";
+import { isCutTable } from "../../../src/smbios/structures.js";
 import { FIELDS, hasMixedUuids, listedNames, smbiosValues } from "./smbios-values.js";
 import type { StaticEntry, StaticSource } from "./source.js";
 import { isThere, readSourceFile } from "./source-files.js";
@@ -79,19 +80,27 @@ export class SmbiosSource implements StaticSource {
       if (isWindows(this.#host)) {
         // It leaves the entry point out: no Windows that runs today is on firmware older than 2.6.
         const table = readFirmwareTable(loadKoffi());
-        return { values: table === undefined ? new Map() : smbiosValues(table) };
+        return { values: table === undefined ? new Map() : this.#valuesOf(table, true) };
       }
       const table = await readSourceFile(this.#host, TABLE, { maxBytes: MAX_TABLE_BYTES }, call);
       if (table !== undefined) {
         const limits = { maxBytes: MAX_ENTRY_POINT_BYTES };
         const entryPoint = await readSourceFile(this.#host, ENTRY_POINT, limits, call);
-        return { values: smbiosValues(table, entryPoint === undefined || hasMixedUuids(entryPoint)) };
+        return { values: this.#valuesOf(table, entryPoint === undefined || hasMixedUuids(entryPoint)) };
       }
       return { values: await this.#fields(call) };
     } catch (error) {
       if (!PvbusError.is(error) || error.code !== "ERR_PERMISSION") throw error;
       return { values: await this.#fields(call), refusal: error };
     }
+  }
+
+  #valuesOf(table: Uint8Array, hasMixedUuid: boolean): Map<string, Uint8Array> {
+    if (isCutTable(table)) {
+      const message = "the SMBIOS table is cut; what stands at its end is left out";
+      this.#host.logger.warn(message, { bytes: table.length });
+    }
+    return smbiosValues(table, hasMixedUuid);
   }
 
   async #fields(call: Call): Promise<Map<string, Uint8Array>> {

@@ -1,10 +1,17 @@
+import type { StoreEntry } from "../../bus/store.js";
 import { type Context, callOptions, withInterface } from "../context.js";
-import { entryJson, jsonText, visible, visibleKey } from "../output.js";
+import { entryJson, visible, visibleKey, writeEach } from "../output.js";
 
 /** Options of `pvbus ls`. */
 export interface LsOptions {
   /** Each key's permissions too. */
   readonly permissions?: boolean;
+}
+
+/** A key and what is said of it. */
+interface Listed {
+  readonly entry: StoreEntry;
+  readonly granted: readonly string[] | undefined;
 }
 
 /**
@@ -19,24 +26,20 @@ export function lsCommand(context: Context, prefix = "", own: LsOptions = {}): P
       own.permissions === true
         ? await (await import("./permissions.js")).permissionsOf(context, target)
         : undefined;
-    let count = 0;
-    for await (const entry of target.list(prefix, callOptions(context))) {
-      const granted = await permissions?.read(entry.key, callOptions(context));
-      if (json) {
-        const shown = {
-          ...entryJson(entry),
-          ...(permissions === undefined ? {} : { permissions: granted ?? null }),
-        };
-        stdout.write(`${count === 0 ? "[" : ","}\n  ${jsonText(shown)}`);
-      } else {
-        const value = entry.value === undefined ? "" : `=${visible(entry.value)}`;
-        stdout.write(
-          `${visibleKey(entry.key)}${value}${granted === undefined ? "" : `\t(${granted.join(",")})`}\n`,
-        );
-      }
-      count++;
-    }
-    if (json) stdout.write(count === 0 ? "[]\n" : "\n]\n");
+    const entries = async function* (): AsyncGenerator<Listed, void, undefined> {
+      for await (const entry of target.list(prefix, callOptions(context)))
+        yield { entry, granted: await permissions?.read(entry.key, callOptions(context)) };
+    };
+    await writeEach(stdout, entries(), {
+      json: json
+        ? ({ entry, granted }) => ({
+            ...entryJson(entry),
+            ...(permissions === undefined ? {} : { permissions: granted ?? null }),
+          })
+        : undefined,
+      line: ({ entry: { key, value }, granted }) =>
+        `${visibleKey(key)}${value === undefined ? "" : `=${visible(value)}`}${granted === undefined ? "" : `\t(${granted.join(",")})`}`,
+    });
     return 0;
   });
 }

@@ -14,8 +14,10 @@ import { libvirtParts } from "../../../providers/kvm/host/launch/libvirt.js";
 import { qemuArguments } from "../../../providers/kvm/host/launch/qemu.js";
 import { checkKey, checkValue, completeLimits } from "../../../providers/kvm/host/limits.js";
 import {
+  decodeEnd,
   decodeHeader,
   decodeLog,
+  encodeEnd,
   encodeHeader,
   encodeRecord,
   HEADER_BYTES,
@@ -25,6 +27,7 @@ import { answerFrame, answerLine, isOurs, type Reply } from "../../../providers/
 import { decodeAnswer } from "../../../providers/kvm/mdata/answer.js";
 import { encodeBase64 } from "../../../providers/kvm/mdata/base64.js";
 import { decodeFrame } from "../../../providers/kvm/mdata/frame.js";
+import { RememberedAnswers } from "../../../providers/kvm/mdata/repeats.js";
 import { decodeRequest } from "../../../providers/kvm/mdata/request.js";
 import { PvbusError } from "../../../src/bus/errors.js";
 import type { Input } from "../input.js";
@@ -85,6 +88,8 @@ function log(input: Input): void {
 
 function logHeader(input: Input): void {
   const bytes = input.rest();
+  const end = decodeEnd(bytes);
+  if (end !== undefined) same(decodeEnd(encodeEnd(end)), end, "an end written and read");
   const header = decodeHeader(bytes);
   if (header !== undefined) decodeLog(bytes, header);
 }
@@ -216,6 +221,7 @@ async function requests(input: Input): Promise<void> {
         watches.size < LIMITS.maxWatches && watches.set(id, prefix) !== undefined,
       remove: (id: string) => watches.delete(id),
     },
+    answers: new RememberedAnswers(),
   };
   const fault = (error: unknown): never => {
     throw new Finding(`a fault of the host's own: ${error}`);

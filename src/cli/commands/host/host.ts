@@ -29,6 +29,11 @@ interface Entry {
   readonly load: () => Promise<(action: HostAction) => Promise<number>>;
 }
 
+/** A start line that starts nothing when the arguments are refused, which `mapfile … < <(pvbus …)` alone does not hear of. */
+const QEMU_LINE =
+  'lines=$(pvbus host qemu-args FILE) && mapfile -t args < <(printf %s "$lines") && qemu-system-x86_64 … "$' +
+  '{args[@]}"';
+
 const ACTIONS: Readonly<Record<string, Entry>> = {
   serve: {
     args: [0, 0],
@@ -57,7 +62,7 @@ const ACTIONS: Readonly<Record<string, Entry>> = {
   },
   "qemu-args": {
     args: [1, 1],
-    usage: "qemu-args FILE",
+    usage: `qemu-args FILE; in bash: ${QEMU_LINE}`,
     load: async () => (await import("./launch.js")).qemuAction,
   },
   "libvirt-xml": {

@@ -2,7 +2,8 @@ import { isUtf8 } from "node:buffer";
 import type { StoreEntry } from "../../../bus/store.js";
 import { type Administration, type GuestEntry, loadKvmHost } from "../../../services.js";
 import { callOptions, UsageError } from "../../context.js";
-import { entryJson, jsonText, visible, visibleKey, writeData, writeError, writeJson } from "../../output.js";
+import { entryJson, visible, visibleKey, writeData, writeEach, writeError, writeJson } from "../../output.js";
+import { usage } from "./documents.js";
 import { type HostAction, stateOf } from "./host.js";
 
 /** `pvbus host get KEY`: the value as it is and a line end; exit 1 when the key is missing. */
@@ -10,7 +11,7 @@ export function getAction(action: HostAction): Promise<number> {
   const { stdout, options } = action.context;
   const [key = ""] = action.args;
   return administer(action, async (administration) => {
-    const value = await administration.get(guestOf(action), key, callOptions(action.context));
+    const value = await administration.get(await guestOf(action), key, callOptions(action.context));
     if (value === undefined) return missing(action, key);
     if (options.json === true) writeJson(stdout, entryJson(storeEntry({ key, value })));
     else {
@@ -25,7 +26,7 @@ export function getAction(action: HostAction): Promise<number> {
 export async function setAction(action: HostAction): Promise<number> {
   const { stdout, options, readInput } = action.context;
   const [key = "", text = ""] = action.args;
-  const guest = guestOf(action);
+  const guest = await guestOf(action);
   const value = text === "-" ? await readInput() : Buffer.from(text);
   return administer(action, async (administration) => {
     await administration.set(guest, key, value, callOptions(action.context));
@@ -39,14 +40,17 @@ export function rmAction(action: HostAction): Promise<number> {
   const { stdout, options } = action.context;
   const [key = ""] = action.args;
   return administer(action, async (administration) => {
-    if (!(await administration.delete(guestOf(action), key, callOptions(action.context))))
+    if (!(await administration.delete(await guestOf(action), key, callOptions(action.context))))
       return missing(action, key);
     if (options.json === true) writeJson(stdout, { key, removed: true });
     return 0;
   });
 }
 
-/** `pvbus host ls [PREFIX]`: one `key=value` a line, or a JSON array; without a guest the names of the guests. */
+/**
+ * `pvbus host ls [PREFIX]`: one `key=value` a line, or a JSON array; without a guest the names of the guests. Exit 1 where a log was
+ * damaged, which is said on standard error.
+ */
 export function lsAction(action: HostAction): Promise<number> {
   const { context, own, args } = action;
   const { stdout, options } = context;
@@ -57,17 +61,34 @@ export function lsAction(action: HostAction): Promise<number> {
       const names = await administration.guests(callOptions(context));
       if (json) writeJson(stdout, names);
       else for (const name of names) stdout.write(`${name}\n`);
-      return 0;
+      return tellDamage(action, administration);
     }
-    let front = "[";
-    for await (const entry of administration.list(guestOf(action), args[0], callOptions(context))) {
-      if (json) stdout.write(`${front}\n  ${jsonText(entryJson(storeEntry(entry)))}`);
-      else stdout.write(`${visibleKey(entry.key)}=${visible(Buffer.from(entry.value).toString("utf8"))}\n`);
-      front = ",";
-    }
-    if (json) stdout.write(front === "[" ? "[]\n" : "\n]\n");
-    return 0;
+    const guest = await guestOf(action);
+    await writeEach(stdout, administration.list(guest, args[0], callOptions(context)), {
+      json: json ? (entry: GuestEntry) => entryJson(storeEntry(entry)) : undefined,
+      line: ({ key, value }) => `${visibleKey(key)}=${visible(Buffer.from(value).toString("utf8"))}`,
+    });
+    return tellDamage(action, administration, guest);
   });
+}
+
+/** Says what is wrong with the logs of all guests, or of one. @returns the exit code */
+async function tellDamage(
+  { context }: HostAction,
+  administration: Administration,
+  only?: string,
+): Promise<number> {
+  const { stderr, options } = context;
+  const damages = (await administration.damages(callOptions(context))).filter(
+    ({ guest }) => only === undefined || guest === only,
+  );
+  for (const { guest, message } of damages) {
+    const text = `guest ${guest}: ${message}`;
+    if (options.json === true)
+      writeError(stderr, { code: "ERR_CORRUPT", message: text, interface: null, key: null });
+    else stderr.write(`pvbus: ${visible(text)}\n`);
+  }
+  return damages.length === 0 ? 0 : 1;
 }
 
 async function administer(
@@ -83,10 +104,11 @@ async function administer(
   }
 }
 
-function guestOf({ own: { guest = [] } }: HostAction): string {
+async function guestOf({ own: { guest = [] } }: HostAction): Promise<string> {
   const [name] = guest;
   if (guest.length !== 1 || !name) throw new UsageError("host: name one guest with --guest NAME");
-  return name;
+  const { checkGuestName } = await loadKvmHost();
+  return usage(() => checkGuestName(name));
 }
 
 function storeEntry({ key, value }: GuestEntry): StoreEntry {

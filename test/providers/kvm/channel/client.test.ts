@@ -5,10 +5,13 @@ import { ChannelClient } from "../../../../providers/kvm/channel/client.js";
 import type { Endpoint } from "../../../../providers/kvm/channel/link.js";
 import { MAX_KEYS, MetadataChannel } from "../../../../providers/kvm/channel/metadata.js";
 import { openUnix } from "../../../../providers/kvm/channel/unix-link.js";
+import { openAdministration } from "../../../../providers/kvm/host/index.js";
+import type { Request } from "../../../../providers/kvm/mdata/request.js";
 import { hostFiles } from "../../../../src/host/files.js";
 import { Call, pvbusError } from "../../../../src/index.js";
 import { type KvmHostSettings, KvmHostSimulator } from "../../../../src/testing/index.js";
 import { turn } from "../../../support/descriptors.js";
+import { HostFolder } from "../../../support/kvm-guest.js";
 import { KvmMachine } from "../../../support/kvm-store.js";
 import { ROOT } from "../../../support/pools.js";
 import { start } from "../../../support/processes.js";
@@ -235,6 +238,54 @@ describe("metadata channel", () => {
     machine.host.fail("lost");
     expect(text(await channel.get("k", call(15_000)))).to.equal("value");
     expect(machine.host.commands.filter((each) => each === "GET")).to.have.length(3);
+    lease.release();
+  });
+
+  it("does no change twice that is sent again, and leaves what the administrator wrote meanwhile", async () => {
+    machine = await KvmMachine.start();
+    await using folder = new HostFolder();
+    await folder.serve(["a"]);
+    await using administration = await openAdministration(folder.state);
+    let lose = (): boolean => false;
+    const frames: string[] = [];
+    const open: Endpoint["open"] = async (events, during) => {
+      const link = await openUnix(
+        "unix:test",
+        () => LIVE.holdSocket(folder.socket("a")),
+        { ...events, onData: (data) => lose() || events.onData(data) },
+        during,
+      );
+      const write: typeof link.write = (data, within) => {
+        frames.push(Buffer.from(data).toString("latin1").split(" ")[4]?.trim() ?? "");
+        return link.write(data, within);
+      };
+      return { ...link, write, ref: () => link.ref(), unref: () => link.unref(), close: () => link.close() };
+    };
+    const channel = channelAt({ isShared: true, open });
+    const lease = channel.client.lease(true);
+    await channel.put("k", bytes("first"), call());
+    for (const change of ["PUT", "DELETE"]) {
+      const lost = new Promise<void>((resolve) => {
+        lose = () => {
+          lose = () => false;
+          resolve();
+          return true;
+        };
+      });
+      const { session, host } = await channel.client.connect(call());
+      expect(host?.commands).to.include("SESSION");
+      const request =
+        change === "PUT"
+          ? { command: change, key: "k", value: bytes("guest") }
+          : { command: change, key: "k" };
+      const asked = session.request(request as Request, call(15_000));
+      await lost;
+      await administration.set("a", "k", bytes("administrator"));
+      expect((await asked).kind).to.equal("success");
+      expect(frames.filter((word) => word === change).length).to.equal(change === "PUT" ? 3 : 2);
+      expect(text(await channel.get("k", call()))).to.equal("administrator");
+    }
+    expect(frames.filter((word) => word === "SESSION")).to.have.length(1);
     lease.release();
   });
 

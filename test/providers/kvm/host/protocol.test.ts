@@ -1,6 +1,8 @@
 import { expect } from "chai";
 import { openAdministration } from "../../../../providers/kvm/host/index.js";
-import { decodeCapabilities } from "../../../../providers/kvm/mdata/answer.js";
+import { decodeAnswer, decodeCapabilities } from "../../../../providers/kvm/mdata/answer.js";
+import { decodeFrame, encodeFrame, type Frame } from "../../../../providers/kvm/mdata/frame.js";
+import { encodeRequest } from "../../../../providers/kvm/mdata/request.js";
 import { HostFolder, TestGuest } from "../../../support/kvm-guest.js";
 import { ANSWER_VECTORS, REQUEST_VECTORS } from "../mdata/vectors.js";
 
@@ -20,6 +22,48 @@ async function withKeys(keys: Readonly<Record<string, string>>, work: (guest: Te
 }
 
 describe("KVM host's protocol", () => {
+  it("answers a change that is sent again as before, within one session, and does it once", async () => {
+    const session = "0123456789abcdef".repeat(2);
+    const begin = { command: "SESSION", session, boot: undefined, revision: 0 } as const;
+    const put = (value: string): Buffer =>
+      encodeRequest("0000abcd", { command: "PUT", key: "k", value: Buffer.from(value) });
+    await withKeys({}, async (guest) => {
+      const told = await guest.ask(begin);
+      expect(told?.kind === "success" && told.value.toString()).to.match(/^[0-9a-f]{32} 0$/);
+      const answer = await guest.say(put("guest"));
+      expect(answer).to.include("SUCCESS");
+      expect(await guest.put("k", "other")).to.equal("OK");
+      expect(await guest.say(put("guest"))).to.equal(answer);
+      expect(await guest.get("k")).to.equal("other");
+      // The id of something else: a machine that was loaded goes on where it was saved.
+      await guest.say(put("new"));
+      expect(await guest.get("k")).to.equal("new");
+      expect(await guest.put("k", "other")).to.equal("OK");
+      // More changes than are remembered cost no more, and the same session goes on.
+      await Promise.all(Array.from({ length: 1100 }, (_, i) => guest.put("j", `${i}`)));
+      await guest.ask(begin);
+      await guest.say(put("late"));
+      await guest.put("k", "other");
+      await guest.say(put("late"));
+      expect(await guest.get("k")).to.equal("other");
+      // Another client, and one that has no session.
+      await guest.ask({ ...begin, session: session.replace("0", "1") });
+      await guest.say(put("late"));
+      expect(await guest.get("k")).to.equal("late");
+      for (const line of ["\n", "NEGOTIATE V2\n"]) {
+        await guest.put("k", "other");
+        await guest.say(line);
+        await guest.say(put("late"));
+        expect(await guest.get("k")).to.equal("late");
+      }
+      const wrong = [`${session} - -1`, "short - 0", `${session} 0`];
+      for (const payload of wrong.map((each) => Buffer.from(each).toString("base64"))) {
+        const line = await guest.say(encodeFrame({ id: "0000abce", word: "SESSION", payload }));
+        expect(decodeAnswer(decodeFrame(Buffer.from(line ?? "")) as Frame)?.kind).to.equal("failure");
+      }
+    });
+  });
+
   it("answers recorded requests with the bytes that were recorded", async () => {
     const recorded = new Map(ANSWER_VECTORS.map(({ line }) => [idOf(line), line]));
     const keys = { hostname: "guest1", empty: "", dots: ".a\n..b\nc", utf8: "grüße", "sdc:uuid": "x" };

@@ -4,15 +4,22 @@ import {
   lstatSync,
   mkdirSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { createServer } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { expect } from "chai";
-import { MetadataHost, openAdministration, parseEndpoint } from "../../../../providers/kvm/host/index.js";
+import {
+  MetadataHost,
+  openAdministration,
+  parseConfiguration,
+  parseEndpoint,
+} from "../../../../providers/kvm/host/index.js";
 import { HostFolder, TestGuest } from "../../../support/kvm-guest.js";
 import { pending } from "../../../support/pending.js";
 import { collect } from "../../../support/pools.js";
@@ -40,6 +47,7 @@ describe("MetadataHost", () => {
       "state/guests": "700",
       "state/guests/a": "700",
       "state/guests/a/log": "600",
+      "state/guests/a/log.reserve": "600",
       "state/lock": "600",
     });
   });
@@ -130,6 +138,64 @@ describe("MetadataHost", () => {
     await using two = await TestGuest.connect(folder.socket("vm"));
     expect(await one.put("a", "1")).to.equal("OK");
     expect(await two.get("a")).to.equal("1");
+  });
+
+  it("takes no limit that a record cannot hold, and no directory of keys that is a link or everybody's", async () => {
+    for (const maxKeyBytes of [65_536, 0, 1.5])
+      expect(() => parseConfiguration({ limits: { maxKeyBytes } })).to.throw(RangeError, "maxKeyBytes");
+    await using folder = new HostFolder();
+    const limits = { maxKeyBytes: 65_535, maxValueBytes: 10 };
+    const host = await folder.serve([{ name: "a", limits }]);
+    {
+      await using guest = await TestGuest.connect(folder.socket("a"));
+      const key = "k".repeat(65_535);
+      expect(await guest.put(key, "v")).to.equal("OK");
+      expect(await guest.get(key)).to.equal("v");
+      expect(await guest.put(`${key}k`, "v")).to.match(/^ERR_KEY_TOO_LONG/);
+    }
+    const guests = join(folder.state, "guests");
+    symlinkSync("a", join(guests, "b"));
+    await rejects(host.add({ name: "b", endpoints: [] }), "ERR_PERMISSION");
+    await host.close();
+    chmodSync(guests, 0o777);
+    await rejects(folder.serve([]), "ERR_PERMISSION");
+    chmodSync(guests, 0o700);
+    renameSync(guests, join(folder.path, "elsewhere"));
+    symlinkSync(join(folder.path, "elsewhere"), guests);
+    await rejects(folder.serve([]), "ERR_PERMISSION");
+  });
+
+  it("serves what is left of a damaged log, says what is lost, and says what a kill left of a write", async () => {
+    await using folder = new HostFolder();
+    const log = join(folder.state, "guests/a/log");
+    const host = await folder.serve(["a"]);
+    {
+      await using guest = await TestGuest.connect(folder.socket("a"));
+      for (const key of ["one", "two", "three"]) await guest.put(key, "value");
+    }
+    await host.close();
+    const bytes = readFileSync(log);
+    const at = bytes.indexOf("two");
+    bytes.write("tvo", at);
+    writeFileSync(log, bytes);
+    const again = await folder.serve(["a"]);
+    const event = folder.events.find((each) => each.event === "log damaged");
+    expect(event?.level).to.equal("error");
+    expect(event?.fields).to.include({ guest: "a", lost: `39 bytes at offset ${at - 31} (change 2)` });
+    expect(readFileSync(join(dirname(log), String(event?.fields["kept"])))).to.deep.equal(bytes);
+    await using guest = await TestGuest.connect(folder.socket("a"));
+    expect([await guest.get("one"), await guest.get("two"), await guest.get("three")]).to.deep.equal([
+      "value",
+      undefined,
+      "value",
+    ]);
+    expect(await guest.put("four", "value")).to.equal("OK");
+    await again.close();
+    rmSync(`${log}.end`);
+    writeFileSync(log, readFileSync(log).subarray(0, -3));
+    await folder.serve(["a"]);
+    const cut = folder.events.find((each) => each.event === "unfinished write cut off");
+    expect([cut?.level, cut?.fields]).to.deep.equal(["info", { guest: "a", bytes: 37 }]);
   });
 
   it("serves the other guests when one's keys are damaged", async () => {

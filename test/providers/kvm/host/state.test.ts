@@ -1,4 +1,12 @@
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
@@ -25,6 +33,16 @@ describe("GuestState", () => {
     path = join(folder, "log");
   });
   afterEach(() => rmSync(folder, { recursive: true }));
+
+  /** Gives the log the bytes that a host left which was killed: no note says where it ended. */
+  function leave(bytes: Buffer): void {
+    writeFileSync(path, bytes);
+    rmSync(`${path}.end`, { force: true });
+  }
+
+  /** Gives the names of damaged logs that were kept. */
+  const kept = (): string[] =>
+    readdirSync(folder).filter((name) => name.startsWith("log.damaged-") && !name.endsWith(".end"));
 
   /** Opens the state, lets work be done and gives what it holds then. */
   async function visit(
@@ -83,38 +101,120 @@ describe("GuestState", () => {
     const whole = readFileSync(path);
     expect(whole.length).to.be.greaterThan(start.length);
     for (let length = start.length; length <= whole.length; length++) {
-      writeFileSync(path, whole.subarray(0, length));
-      expect(await visit(), `${length} bytes`).to.deep.equal(length === whole.length ? after : before);
+      leave(whole.subarray(0, length));
+      expect(
+        await visit((state) => expect(state.damage).to.equal(undefined)),
+        `${length} bytes`,
+      ).to.deep.equal(length === whole.length ? after : before);
       // What was cut is gone for good: later writes do not bring it back.
       expect(await visit((state) => state.put("c", Buffer.from("3")))).to.include({ a: "1", c: "3" });
     }
   });
 
-  it("takes any rubbish behind the last write for one that never ended", async () => {
+  it("cuts off what a kill or a power cut leaves of a write, and keeps nothing of it", async () => {
     const held = await visit((state) => state.put("a", Buffer.from("1")));
     const good = readFileSync(path);
-    for (const rubbish of [Buffer.alloc(5000), Buffer.alloc(31, 0xff), good.subarray(12, 30)]) {
-      writeFileSync(path, Buffer.concat([good, rubbish]));
-      expect(await visit()).to.deep.equal(held);
+    await visit((state) => state.put("b", Buffer.alloc(4000, 0x62)));
+    const next = readFileSync(path).subarray(good.length);
+    const unwritten = Buffer.from(next);
+    unwritten.fill(0, 1024 - good.length, 2048 - good.length);
+    for (const rest of [Buffer.alloc(5000), next.subarray(0, 5), next.subarray(0, 3000), unwritten]) {
+      leave(Buffer.concat([good, rest]));
+      await visit((state) => {
+        expect(state.damage).to.equal(undefined);
+        expect(state.unfinishedBytes).to.equal(rest.length);
+        expect(state.keys()).to.deep.equal(Object.keys(held));
+      });
       expect(readFileSync(path)).to.deep.equal(good);
     }
+    expect(kept()).to.deep.equal([]);
   });
 
-  it("refuses a file that was damaged where it had been whole, and leaves it as it is", async () => {
+  it("keeps a damaged log as it was found, serves all of it that can be read and goes on in a new one", async () => {
     for (let i = 0; i < 5; i++) await visit((state) => state.put(`key-${i}`, Buffer.from("value")));
     const good = readFileSync(path);
-    const firstRecord = 40;
-    for (const at of [0, 9, 20, HEADER_BYTES + 3, HEADER_BYTES + firstRecord]) {
+    const record = (good.length - HEADER_BYTES) / 5;
+    const spoilt = (at: number): Buffer => {
       const bad = Buffer.from(good);
       bad.writeUInt8(bad.readUInt8(at) ^ 1, at);
+      return bad;
+    };
+    const rows: [string, Buffer, number[], object[]][] = [
+      [
+        "the second",
+        spoilt(HEADER_BYTES + 2 * record - 1),
+        [0, 2, 3, 4],
+        [{ offset: HEADER_BYTES + record, bytes: record, revisions: { first: 2, last: 2 } }],
+      ],
+      [
+        "the last",
+        spoilt(good.length - 1),
+        [0, 1, 2, 3],
+        [{ offset: HEADER_BYTES + 4 * record, bytes: record, revisions: { first: 5, last: 5 } }],
+      ],
+      [
+        "cut between two",
+        good.subarray(0, HEADER_BYTES + 3 * record),
+        [0, 1, 2],
+        [{ offset: HEADER_BYTES + 3 * record, bytes: 2 * record, revisions: { first: 4, last: 5 } }],
+      ],
+    ];
+    const names = new Set<string>();
+    for (const [name, bad, left, lost] of rows) {
+      await visit((state) => state.put("other", Buffer.from("1")));
       writeFileSync(path, bad);
-      const error = await rejects(GuestState.open(path, DEFAULT_LIMITS), "ERR_CORRUPT");
-      expect(error.message).to.include(path);
-      expect(readFileSync(path)).to.deep.equal(bad);
+      const end = encodeHeader({ mark: good.subarray(12, 20), revision: 5, length: good.length });
+      end.write("pvbusend");
+      end.writeUInt32LE(crc32(end.subarray(0, 36)), 36);
+      writeFileSync(`${path}.end`, end);
+      let damage: GuestState["damage"];
+      const held = await visit(async (state) => {
+        damage = state.damage;
+        await state.put("more", Buffer.from("1"));
+        expect(state.revision, name).to.equal(6);
+      });
+      expect(Object.keys(held), name).to.deep.equal([...left.map((i) => `key-${i}`), "more"]);
+      expect(damage?.lost, name).to.deep.equal(lost);
+      const copy = join(folder, damage?.kept ?? "");
+      expect(readFileSync(copy), name).to.deep.equal(bad);
+      expect(statSync(copy).mode & 0o777).to.equal(0o600);
+      names.add(copy);
+      expect(await visit((state) => expect(state.damage).to.equal(undefined)), name).to.deep.equal(held);
+    }
+    expect(kept().length).to.equal(names.size).and.to.equal(rows.length);
+  });
+
+  it("keeps what follows a log that is no write's beginning", async () => {
+    const held = await visit((state) => state.put("a", Buffer.from("1")));
+    const good = readFileSync(path);
+    for (const rubbish of [Buffer.alloc(31, 0xff), good.subarray(13, 30)]) {
+      leave(Buffer.concat([good, rubbish]));
+      await visit((state) => {
+        expect(state.damage?.lost).to.deep.equal([
+          { offset: good.length, bytes: rubbish.length, revisions: undefined },
+        ]);
+        expect(state.keys()).to.deep.equal(Object.keys(held));
+      });
     }
   });
 
-  it("refuses a rewritten file that lacks any of what was rewritten", async () => {
+  it("refuses a file that does not begin as a log, and leaves it as it is", async () => {
+    await visit((state) => state.put("a", Buffer.from("1")));
+    const good = readFileSync(path);
+    const bad = Array.from({ length: HEADER_BYTES }, (_, at) => {
+      const bytes = Buffer.from(good);
+      bytes.writeUInt8(bytes.readUInt8(at) ^ 1, at);
+      return bytes;
+    });
+    for (const bytes of [...bad, Buffer.alloc(0), good.subarray(0, HEADER_BYTES - 1)]) {
+      leave(bytes);
+      const error = await rejects(GuestState.open(path, DEFAULT_LIMITS), "ERR_CORRUPT");
+      expect(error.message).to.include(path);
+      expect(readFileSync(path)).to.deep.equal(bytes);
+    }
+  });
+
+  it("serves what is left of a rewritten file that lacks any of what was rewritten", async () => {
     await visit(async (state) => {
       for (let i = 0; i < 400; i++) await state.put("same", Buffer.alloc(1024, i));
       for (let i = 0; i < 20; i++) await state.put(`key-${i}`, Buffer.from("value"));
@@ -123,12 +223,16 @@ describe("GuestState", () => {
     const good = readFileSync(path);
     const made = Number(good.readBigUInt64LE(28));
     expect(made, "the file was rewritten").to.be.greaterThan(HEADER_BYTES);
+    const revision = Number(good.readBigUInt64LE(20));
     for (const length of [HEADER_BYTES, made - 1]) {
-      writeFileSync(path, good);
-      truncateSync(path, length);
-      await rejects(GuestState.open(path, DEFAULT_LIMITS), "ERR_CORRUPT");
+      leave(good.subarray(0, length));
+      await visit((state) => {
+        expect(state.damage?.lost.map(({ bytes }) => bytes > 0)).to.deep.equal([true]);
+        expect(state.revision).to.be.greaterThan(revision);
+      });
     }
-    writeFileSync(path, good.subarray(0, made));
+    expect(kept().length).to.equal(2);
+    leave(good.subarray(0, made));
     await visit((state) => expect(state.keys()).to.include("same"));
   });
 
@@ -184,10 +288,7 @@ describe("GuestState", () => {
       }),
     );
     const length = parts.slice(0, rewritten).reduce((sum, part) => sum + part.length, HEADER_BYTES);
-    writeFileSync(
-      path,
-      Buffer.concat([encodeHeader({ mark, revision: Number(revision), length }), ...parts]),
-    );
+    leave(Buffer.concat([encodeHeader({ mark, revision: Number(revision), length }), ...parts]));
   }
 
   it("refuses a log whose checksums are right and whose numbers are not, and leaves it as it is", async () => {
@@ -245,12 +346,26 @@ describe("GuestState", () => {
     const good = readFileSync(path);
     const [revision, length] = [good.readBigUInt64LE(20), good.readBigUInt64LE(28)].map(Number);
     expect(revision, "the file was rewritten").to.be.greaterThan(2);
-    truncateSync(path, length);
+    leave(good.subarray(0, length));
     await visit(async (state) => {
       expect(state.revision).to.equal(revision);
       await state.put("c", Buffer.from("1"));
       expect(state.revision).to.equal(Number(revision) + 1);
     });
+  });
+
+  it("keeps no more in memory than a value's bytes, whatever buffer it came in", async () => {
+    await visit(async (state) => {
+      const pool = Buffer.allocUnsafe(5);
+      expect(pool.buffer.byteLength, "Node's pool").to.be.greaterThan(1000);
+      await state.put("a", pool.fill("x"));
+      await state.put("b", Buffer.alloc(8192, "y").subarray(100, 120));
+      for (const key of ["a", "b"]) {
+        const held = state.get(key);
+        expect(held?.buffer.byteLength, key).to.equal(held?.byteLength);
+      }
+    });
+    expect(await visit()).to.deep.equal({ a: "xxxxx", b: "y".repeat(20) });
   });
 
   it("keeps any key in order: those of Object's prototype, thousands, in any succession", async () => {

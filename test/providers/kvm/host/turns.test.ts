@@ -8,6 +8,7 @@ import { decodeBase64, encodeBase64 } from "../../../../providers/kvm/mdata/base
 import { decodeFrame } from "../../../../providers/kvm/mdata/frame.js";
 import { longAnswer, longPlainAnswer } from "../../../../providers/kvm/mdata/long-answer.js";
 import { encodePlainValue } from "../../../../providers/kvm/mdata/plain.js";
+import { RememberedAnswers } from "../../../../providers/kvm/mdata/repeats.js";
 import { decodeRequestInSteps, encodeRequest } from "../../../../providers/kvm/mdata/request.js";
 import { Turns } from "../../../../src/bus/turn.js";
 import { random } from "../../../support/campaign.js";
@@ -168,6 +169,7 @@ describe("long requests and answers", () => {
         state,
         namespaces: { readOnly: [] },
         watches: { add: () => true, remove: () => true },
+        answers: new RememberedAnswers(),
       };
       const frame = { id: ID, word: "", payload: undefined };
       const ask = (command: "KEYS" | "GET"): (Buffer | undefined)[] => {

@@ -43,6 +43,9 @@ function oemTable(strings: readonly (string | Uint8Array)[], count = strings.len
 const oem = (strings: readonly (string | Uint8Array)[], count?: number): Map<string, Uint8Array> =>
   smbiosValues(oemTable(strings, count));
 
+const nothing = (): undefined => undefined;
+const SILENT = { debug: nothing, info: nothing, warn: nothing, error: nothing };
+
 describe("SMBIOS values", () => {
   it("are those of a real guest", () => {
     const values = Object.fromEntries([...smbiosValues(TABLE)].map(([name, value]) => [name, text(value)]));
@@ -114,6 +117,18 @@ describe("SMBIOS values", () => {
     expect(listedNames(values)).to.deep.equal(["oem/app:k", "oem/2"]);
   });
 
+  it("are whole or not there, wherever the table is cut", () => {
+    const whole = smbiosValues(TABLE);
+    for (let end = 0; end < TABLE.length; end++) {
+      for (const [name, value] of smbiosValues(TABLE.subarray(0, end)))
+        expect(text(value), `${name} of ${end} bytes`).to.equal(text(whole.get(name)));
+    }
+    const long = oemTable(["app:a=1", `app:b=${"x".repeat(900)}`]);
+    const last = long.indexOf("app:b");
+    for (let end = last; end < last + 906; end++)
+      expect([...smbiosValues(long.subarray(0, end)).keys()]).to.deep.equal(["oem/app:a", "oem/1"]);
+  });
+
   it("survive any table, cut anywhere", () => {
     for (let end = 0; end < TABLE.length; end++) smbiosValues(TABLE.subarray(0, end));
     fc.assert(
@@ -171,6 +186,24 @@ describe("SMBIOS", () => {
       for await (const { name } of one.list("", new Call())) names.push(name);
       expect(names).to.deep.equal(["system/manufacturer", "system/product-name"]);
     });
+  });
+
+  it("warns once of a table that is cut, and says nothing of a whole one", async () => {
+    const warnings: unknown[] = [];
+    const logger = { ...SILENT, warn: (...what: unknown[]) => void warnings.push(what) };
+    const read = async (): Promise<string | undefined> => {
+      const one = new SmbiosSource(nodeHost({ sysroot, platform: "linux", logger }), "org.pvbus");
+      await one.read("oem/1", new Call());
+      return text(await one.read("oem/2", new Call()));
+    };
+    expect(await read()).to.equal("second");
+    expect(warnings).to.deep.equal([]);
+    const bytes = TABLE.indexOf("second") + 3;
+    addFiles(sysroot, { "sys/firmware/dmi/tables/DMI": TABLE.subarray(0, bytes) });
+    expect(await read()).to.equal(undefined);
+    expect(warnings).to.deep.equal([
+      ["the SMBIOS table is cut; what stands at its end is left out", { bytes }],
+    ]);
   });
 
   it("refuses a table without end", async () => {
