@@ -8,6 +8,7 @@ import {
 } from "../../../providers/hyperv/pool-edit.js";
 import { wholeRecords } from "../../../providers/hyperv/pool-layout.js";
 import { needsRepair, repairPool } from "../../../providers/hyperv/pool-repair.js";
+import { count } from "../../support/campaign.js";
 import { cutStates, indexOf, killedStates, pairs, RecordingPool } from "../../support/pool-images.js";
 
 type Pair = readonly [string, string];
@@ -132,9 +133,9 @@ function draw(seed: number): Case {
 }
 
 /** Runs a check over many cases; a failure names its seed. */
-function forCases(count: number, check: (drawn: Case) => void): void {
+function forCases(times: number, check: (drawn: Case) => void): void {
   const first = Number(process.env["PVBUS_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
-  for (let i = 0; i < count; i++) {
+  for (let i = 0; i < times; i++) {
     try {
       check(draw(first + i));
     } catch (error) {
@@ -148,7 +149,7 @@ describe("Hyper-V pool edits", function () {
   this.timeout(120_000);
 
   it("leave every reader the old or the new pair at every instant of a kill, and are settled exactly", () => {
-    forCases(60, ({ start, op, kind }) => {
+    forCases(count(20, 60), ({ start, op, kind }) => {
       const before = pairs(start);
       const edited = new RecordingPool(start);
       apply(edited, op, kind, false);
@@ -171,7 +172,7 @@ describe("Hyper-V pool edits", function () {
   });
 
   it("are settled exactly when the repair is killed as well, again and again", () => {
-    forCases(60, ({ start, op, kind, random }) => {
+    forCases(count(20, 60), ({ start, op, kind, random }) => {
       const before = pairs(start);
       const after = expected(before, op, kind);
       const edited = new RecordingPool(start);

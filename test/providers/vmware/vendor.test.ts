@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "chai";
 import { VmxHost } from "../../../src/testing/index.js";
-import { isLong } from "../../support/campaign.js";
+import { isLong, seed } from "../../support/campaign.js";
 import { type OpenVmTools, openVmTools } from "../../support/open-vm-tools.js";
 import { pending } from "../../support/pending.js";
 import { ROOT } from "../../support/pools.js";
@@ -313,8 +313,15 @@ describe("VMware's own tools and ours under the trap host", function () {
   });
 
   it("give what the table in docs/vmware.md says", async () => {
-    const lines = ["| command | `vmware-rpctool` | `vmtoolsd --cmd` | pvbus |", "| --- | --- | --- | --- |"];
-    for (const { what, step, spec } of ROWS) {
+    const cells = (line: string): string => line.replace(/ +\|/g, " |").replace(/-{3,}/g, "---").trim();
+    const page = readFileSync(join(ROOT, "docs/vmware.md"), "utf8").split("\n").map(cells);
+    const head = page.indexOf("| command | `vmware-rpctool` | `vmtoolsd --cmd` | pvbus |");
+    const table = page.slice(head + 2, head + 2 + ROWS.length);
+    expect(page[head + 2 + ROWS.length], "the end of the table").to.equal("");
+    // Three starts under a tracer each: in short a third of them, another one each time.
+    const third = seed() % 3;
+    for (const [at, { what, step, spec }] of ROWS.entries()) {
+      if (!isLong && at % 3 !== third) continue;
       const text = step.verb === "get" ? `info-get ${step.key}` : `info-set ${step.key} ${step.value}`;
       const [tool, daemon, { run, outcomes }] = await Promise.all([
         rpctool(text, spec),
@@ -322,12 +329,9 @@ describe("VMware's own tools and ours under the trap host", function () {
         ours([step], spec),
       ]);
       const theirs = [tool, daemon].map((each) => ofTool(each, step));
-      lines.push(`| ${[what, ...theirs, ofOurs(outcomes[0] as OwnOutcome, run, step)].join(" | ")} |`);
+      expect(table[at]).to.equal(
+        `| ${[what, ...theirs, ofOurs(outcomes[0] as OwnOutcome, run, step)].join(" | ")} |`,
+      );
     }
-    const cells = (line: string): string => line.replace(/ +\|/g, " |").replace(/-{3,}/g, "---").trim();
-    const page = readFileSync(join(ROOT, "docs/vmware.md"), "utf8").split("\n").map(cells);
-    const table = page.slice(page.indexOf(lines[0] ?? ""), page.indexOf(lines[0] ?? "") + lines.length);
-    if (table.join("\n") !== lines.join("\n")) console.warn(lines.join("\n"));
-    expect(table).to.deep.equal(lines);
   });
 });
