@@ -9,10 +9,10 @@ import { ENDS, type Held, JOBS, type WorkersReport } from "./workers.js";
 const run = promisify(execFile);
 const PROCESS = fileURLToPath(new URL("./workers-process.js", import.meta.url));
 
-/** Workers by hand and in the long form; the short one has seconds. */
-const COUNT = count(0, 1000);
-const SECONDS = budget(4, 0);
-/** A long form of so many takes that long. */
+/** Workers, by hand; the other forms have seconds. */
+const COUNT = count(0, 0);
+const SECONDS = COUNT === 0 ? budget(4, 120) : 0;
+/** So many by hand take that long. */
 const PATIENCE = patience(SECONDS || 240);
 
 /** Threads come and go with a stack and an arena each; they are no growth. */

@@ -283,7 +283,13 @@ describe("pvbus-host.service", () => {
     expect(readFileSync(`/proc/${pid()}/status`, "utf8"))
       .to.match(new RegExp(`^Uid:\\t${HYPERVISOR}\\t`, "m"))
       .and.match(/^CapEff:\t0+$/m);
-    await setOutside("web", "name", "user");
+    await rejects(setOutside("web", "name", "root"), "ERR_PERMISSION");
+    process.seteuid?.(HYPERVISOR);
+    try {
+      await setOutside("web", "name", "user");
+    } finally {
+      process.seteuid?.(0);
+    }
     expect(await inGuest(HYPERVISOR, WEB, (kvm) => kvm.read("meta/name"))).to.equal("user");
     expect(systemctl("stop", HOST)).to.equal("");
     expect(show(HOST, "Result")).to.equal("success");
