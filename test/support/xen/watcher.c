@@ -133,8 +133,9 @@ int main(int argc, char **argv) {
     if (!waiting[1].revents) continue;
     char line[16];
     if (fgets(line, sizeof line, stdin) == NULL) return 0;
-    events(top);
     walk(top, 'T');
+    /* The library's thread has read all that came before the walk's answers by now; before it, it may have been behind. */
+    events(top);
     for (unsigned at = 0; at < count; at++) show('W', nodes[at].path, nodes[at].value, nodes[at].length);
     puts(".");
     fflush(stdout);
