@@ -64,24 +64,29 @@ function stalled(title: string, why: string | undefined, start: () => Promise<Da
 
     it("ends 20,000 reads under one signal at once, without keeping the event loop", async () => {
       await using xs = new XenStoreClient(new SocketTransport(daemon.path));
-      const abort = new AbortController();
-      const meter = busyMeter();
-      const begin = processorMs();
-      let issued = 0;
-      let left = 20_000;
-      const done = askMany(left, () => {
-        if (--left === 0) {
-          issued = processorMs() - begin;
-          expect(getEventListeners(abort.signal, "abort")).to.have.length(1);
-          setImmediate(() => abort.abort());
-        }
-        return xs.read("data/k", { signal: abort.signal, timeoutMs: 60_000 });
-      });
-      expect(await done).to.deep.equal(new Map([["ERR_ABORTED", 20_000]]));
-      meter.stop();
-      expect(meter.longestMs).to.be.lessThan(BLOCKED_MS);
+      const once = async (): Promise<{ readonly issuedMs: number; readonly longestMs: number }> => {
+        const abort = new AbortController();
+        const meter = busyMeter();
+        const begin = processorMs();
+        let issuedMs = 0;
+        let left = 20_000;
+        const codes = await askMany(left, () => {
+          if (--left === 0) {
+            issuedMs = processorMs() - begin;
+            expect(getEventListeners(abort.signal, "abort")).to.have.length(1);
+            setImmediate(() => abort.abort());
+          }
+          return xs.read("data/k", { signal: abort.signal, timeoutMs: 60_000 });
+        });
+        meter.stop();
+        expect(codes).to.deep.equal(new Map([["ERR_ABORTED", 20_000]]));
+        return { issuedMs, longestMs: meter.longestMs };
+      };
+      // A collection of the test's own garbage falls into some of them; work that is quadratic keeps the loop in each.
+      const tries = [await once(), await once(), await once()];
+      expect(Math.min(...tries.map(({ longestMs }) => longestMs))).to.be.lessThan(BLOCKED_MS);
       // 5 µs each are plenty; quadratic work takes seconds.
-      expect(issued).to.be.lessThan(1_000);
+      expect(Math.min(...tries.map(({ issuedMs }) => issuedMs))).to.be.lessThan(1_000);
     });
 
     it("ends what it owes to nobody when it goes on, and answers what is asked then", async () => {
