@@ -39,7 +39,7 @@ const [JAILED, HYPERVISOR, STRANGER] = [1007, 1008, 1009];
 const WEB = "/run/pvbus/guests/web.sock";
 const JAIL = "/srv/jail/fc/v.sock_5252";
 const ADAPTER = "{f8615163-df3e-46c5-913f-f2d2f965ed0e}";
-const LIMIT_MS = 60_000;
+const LIMIT_MS = 120_000;
 /** Each look is a process, which costs more here than elsewhere. */
 const POLL_MS = 200;
 
