@@ -17,6 +17,22 @@ interface DataSet {
 const MAX_KEY = 4096;
 const MAX_VALUE = 1024 * 1024;
 
+function isArguments(value: unknown): value is Arguments {
+  if (typeof value !== "object" || value === null) return false;
+  const { dataset, keys, entries, append, context } = value as Record<keyof Arguments, unknown>;
+  const isText = (each: unknown): boolean => typeof each === "string";
+  const isEntry = (each: unknown): boolean => {
+    const { key, value: text } = Object(each) as Record<"key" | "value", unknown>;
+    return isText(key) && isText(text);
+  };
+  return (
+    [dataset, context].every((each) => each === undefined || isText(each)) &&
+    (keys === undefined || (Array.isArray(keys) && keys.every(isText))) &&
+    (entries === undefined || (Array.isArray(entries) && entries.every(isEntry))) &&
+    (append === undefined || typeof append === "boolean")
+  );
+}
+
 /** The DataSets of a virtual machine with the commands of the guest (Broadcom, "DataSets for Guest Management"). */
 export class SimulatedDataSets {
   /** Keys or entries of one reply; more are told by the context. */
@@ -36,12 +52,13 @@ export class SimulatedDataSets {
   }
 
   #carryOut(command: string, text: string): Record<string, unknown> {
-    let args: Arguments;
+    let args: unknown;
     try {
-      args = text.trim() === "" ? {} : (JSON.parse(text) as Arguments);
+      args = text.trim() === "" ? {} : JSON.parse(text);
     } catch {
       return failure("invalid-argument", "the arguments are no JSON");
     }
+    if (!isArguments(args)) return failure("invalid-argument", "an argument is of the wrong kind");
     if (command === "datasets-list") {
       const names = [...this.#sets].filter(([, { access }]) => access !== "NONE");
       return { result: true, datasets: names.map(([name]) => ({ name, description: "" })) };
