@@ -114,7 +114,7 @@ function fuse(input: Input): void {
   const bytes = input.rest();
   if (bytes.length >= 4 && (bytes[0] as number) < 0x80) bytes.writeUInt32LE(bytes.length, 0);
   const { body, opcode } = decodeFuseRequest(bytes);
-  holds(body.length === bytes.length - 40, "a body of another length");
+  holds(body.length === bytes.readUInt32LE(0) - 40, "a body of another length");
   if (body.length < 40) return;
   if (opcode % 3 === 0) decodeRead(body);
   if (opcode % 3 === 1) holds(decodeWrite(body).data.length <= body.length - 40, "more data than came");
