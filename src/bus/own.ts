@@ -1,6 +1,6 @@
 /*
  * Tables and records by names from outside. `constructor` and `__proto__` are members of every object literal: whoever asks one for
- * a name that a host, a file or a user chose asks here. test/sources.test.ts allows it nowhere else.
+ * a name that a host, a file or a user chose asks here. test/sources/own-entries.test.ts allows it nowhere else.
  */
 
 /** Gives a table's own entry of that name; undefined where there is none, whatever every object inherits. */

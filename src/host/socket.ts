@@ -2,7 +2,7 @@ import { connect, type IpcSocketConnectOpts, type Socket } from "node:net";
 import type { HeldName } from "./tree.js";
 
 /** What sun_path holds without its NUL: 108 bytes on Linux, 104 elsewhere. Longer ones were cut silently in the past. */
-const MAX_PATH_BYTES = process.platform === "linux" ? 107 : 103;
+export const MAX_PATH_BYTES = process.platform === "linux" ? 107 : 103;
 
 /** Tells whether a path is too long for a socket. */
 export function isTooLong(path: string): boolean {

@@ -5,6 +5,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { type PvbusError, pvbusError } from "../../../src/bus/errors.js";
 import { fromSystemError } from "../../../src/bus/system-error.js";
 import { foreignHand, ourselves } from "../../../src/host/ownership.js";
+import { isTooLong, MAX_PATH_BYTES } from "../../../src/host/socket.js";
 import { type Held, hasDescriptors, holdBelow, type Look, watchfulWalker } from "../../../src/host/tree.js";
 
 /*
@@ -21,15 +22,12 @@ export interface SocketOwner {
   readonly gid: number;
 }
 
-/** Longest path of a UNIX socket, without the NUL: sun_path of Linux has 108 bytes, the BSDs' 104. */
-const MAX_PATH_BYTES = process.platform === "linux" ? 107 : 103;
 const PRIVATE = 0o077;
 
 /** Checks that the system takes a socket's path, which longer ones would be cut for. @throws TypeError */
 export function checkSocketPath(path: string): void {
-  const bytes = Buffer.byteLength(path);
-  if (bytes <= MAX_PATH_BYTES) return;
-  const why = `has ${bytes} bytes; the system takes ${MAX_PATH_BYTES}: choose a shorter one`;
+  if (!isTooLong(path)) return;
+  const why = `has ${Buffer.byteLength(path)} bytes; the system takes ${MAX_PATH_BYTES}: choose a shorter one`;
   throw new TypeError(`the socket path ${path} ${why}`);
 }
 
