@@ -1,8 +1,8 @@
 /** Detection in process against its CPUID instructions alone, and against the tools that people start for it. */
 import { spawnSync } from "node:child_process";
+import { nodeHost } from "../src/base/host/node-host.js";
 import { detect } from "../src/detect/detect.js";
-import { nodeHost } from "../src/host/node-host.js";
-import { openCpuid } from "../src/native/cpuid.js";
+import { openCpuid } from "../src/native/cpu/cpuid.js";
 import { median, ms, row, time } from "./report.js";
 
 const STARTS = 10;

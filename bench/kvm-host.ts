@@ -12,8 +12,8 @@ import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openAdministration } from "../providers/kvm/host/index.js";
-import { encodeAnswer } from "../providers/kvm/mdata/answer.js";
-import { encodeRequest, type Request } from "../providers/kvm/mdata/request.js";
+import { encodeAnswer } from "../src/mdata/answer.js";
+import { encodeRequest, type Request } from "../src/mdata/request.js";
 import { median, ms, row } from "./report.js";
 
 const SCRIPT = fileURLToPath(import.meta.url);
@@ -94,7 +94,7 @@ function memoryMiB({ pid }: ChildProcess): number {
   return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1024;
 }
 
-/** Gives the processor time that a process has taken. */
+/** Returns the processor time that a process has taken. */
 function cpuMs({ pid }: ChildProcess): number {
   const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
   // In ticks of 10 ms, on every Linux that Node runs on.

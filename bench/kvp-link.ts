@@ -3,9 +3,9 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { closeSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { LINUX_KVP } from "../providers/hyperv/kvp-message.js";
-import { loadKoffi } from "../src/native/koffi.js";
-import { openLibc } from "../src/native/libc.js";
-import { HypervKernelSimulator } from "../src/testing/kvp-device/simulator.js";
+import { HypervKernelSimulator } from "../providers/hyperv/testing/kvp-device/simulator.js";
+import { loadKoffi } from "../src/native/ffi/koffi.js";
+import { openLibc } from "../src/native/ffi/libc.js";
 
 /** A daemon under measurement. */
 export interface KvpLink {

@@ -11,7 +11,7 @@ import {
   LINUX_KVP,
   replyStatus,
 } from "../providers/hyperv/kvp-message.js";
-import { HypervKernelSimulator } from "../src/testing/kvp-device/simulator.js";
+import { HypervKernelSimulator } from "../providers/hyperv/testing/kvp-device/simulator.js";
 import { someMac } from "../test/support/kvp-agents.js";
 import { fuseLinks, type KvpLink, preparePoolPlace, type StartKvpLink, socketLinks } from "./kvp-link.js";
 import { median, row } from "./report.js";

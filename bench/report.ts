@@ -1,6 +1,6 @@
 import { Bench } from "tinybench";
 
-/** Gives the middle value. */
+/** Returns the middle value. */
 export function median(values: readonly number[]): number {
   return [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 }

@@ -5,7 +5,7 @@
  */
 import { closeSync, constants, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
 import { decodeRecord, encodeRecord, RECORD_SIZE } from "../providers/hyperv/codec.js";
-import { tryLockFile } from "../src/native/file-lock.js";
+import { tryLockFile } from "../src/native/posix/file-lock.js";
 
 export class VendorWay {
   readonly #path: string;

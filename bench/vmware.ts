@@ -5,11 +5,11 @@
 import { spawnSync } from "node:child_process";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { VmxHost } from "../providers/testing.js";
 import { SocketSource } from "../providers/vmware/link.js";
 import { infoGet } from "../providers/vmware/rpci.js";
 import { StreamTransport } from "../providers/vmware/stream-transport.js";
 import { Call } from "../src/index.js";
-import { VmxHost } from "../src/testing/index.js";
 import { openVmTools } from "../test/support/open-vm-tools.js";
 import type { TrapReport } from "../test/support/trap-host/main.js";
 import type { OwnOutcome, OwnStep } from "../test/support/trap-host/ours.js";

@@ -25,7 +25,7 @@ const MILLION = 1_000_000;
 /** More than go out at a time: the others wait in the client. */
 const IN_FLIGHT = 512;
 
-/** Gives reads per second. */
+/** Returns reads per second. */
 type Measure = () => number | Promise<number>;
 
 function readers(xs: XenStoreClient, atATime: number, reads: number): Measure {

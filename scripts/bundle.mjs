@@ -67,7 +67,7 @@ for (const { path, text } of outputFiles) {
   parts.set(basename(path, ".js"), { body, needs });
 }
 
-/** Gives all parts that the evaluation of one needs. */
+/** Returns all parts that the evaluation of one needs. */
 function closure(name, into = new Set()) {
   if (into.has(name)) return into;
   into.add(name);

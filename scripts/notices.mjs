@@ -5,7 +5,7 @@ import { join, resolve } from "node:path";
 const TEXTS = /^(licen[cs]e|copying|copyright|notice)/i;
 
 /**
- * Gives the directories of the packages whose code came into a bundle.
+ * Returns the directories of the packages whose code came into a bundle.
  * @param metafile esbuild's
  */
 export function bundledPackages({ outputs }) {
@@ -18,7 +18,7 @@ export function bundledPackages({ outputs }) {
   return [...found].sort();
 }
 
-/** Gives the notices of packages, by their directories. @throws Error for one that brings no licence's text */
+/** Returns the notices of packages, by their directories. @throws Error for one that brings no licence's text */
 export function notices(directories) {
   const parts = directories.map((directory) => {
     const { name, version, license } = JSON.parse(readFileSync(join(directory, "package.json"), "utf8"));

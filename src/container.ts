@@ -1,9 +1,9 @@
 import { Container, type ContainerModule } from "inversify";
-import { pvbusError } from "./bus/errors.js";
-import type { Provider, ProviderClass } from "./bus/provider.js";
-import { HOST, PROVIDER } from "./bus/tokens.js";
-import { typeOfId } from "./detect/interface-table.js";
-import type { Host } from "./host/host.js";
+import { pvbusError } from "./base/errors.js";
+import type { Host } from "./base/host/host.js";
+import { typeOfId } from "./contract/interfaces.js";
+import type { Provider, ProviderClass } from "./contract/provider.js";
+import { HOST, PROVIDER } from "./contract/tokens.js";
 
 /** Providers that come with pvbus; a module is imported when its provider is first needed. */
 const BUILT_IN = [
@@ -34,9 +34,9 @@ const SERVED_BY: ReadonlyMap<string, string> = new Map(
 export interface ProviderRegistry {
   /** Ids of all providers. */
   readonly ids: readonly string[];
-  /** Gives the id for an id or a type string of an interface without regard to case; undefined when no provider serves it. */
+  /** Returns the id for an id or a type string of an interface without regard to case; undefined when no provider serves it. */
   idOf(type: string): string | undefined;
-  /** Gives the type string of a known id. */
+  /** Returns the type string of a known id. */
   typeOf(id: string): string;
   /** Loads and creates the provider that serves a known id, once. */
   provider(id: string): Promise<Provider>;

@@ -1,8 +1,3 @@
-export { Bus } from "./bus/bus.js";
-export type { CallOptions } from "./bus/call.js";
-export { Call } from "./bus/call.js";
-export type { Capabilities, Limits, Verbs } from "./bus/capabilities.js";
-export type { Diagnosis } from "./bus/diagnosis.js";
 export {
   AbortedError,
   FormatError,
@@ -14,11 +9,21 @@ export {
   RefusedError,
   RetryableError,
   UnavailableError,
-} from "./bus/errors.js";
-export { type InterfaceParts, PvInterface, type WatchOptions } from "./bus/interface.js";
-export { type KernelErrno, KernelError, type KernelStore } from "./bus/kernel-store.js";
-export { PortableView } from "./bus/portable-keys.js";
-export type { Provider, ProviderClass, StoreTarget } from "./bus/provider.js";
+} from "./base/errors.js";
+export type { CallOptions } from "./base/flow/call.js";
+export { Call } from "./base/flow/call.js";
+export type { FileKind, FileOpening, HostFiles } from "./base/host/files.js";
+export type { Clock, Host, Logger } from "./base/host/host.js";
+export { type NodeHostOptions, nodeHost } from "./base/host/node-host.js";
+export type { Held, HeldName } from "./base/host/tree.js";
+export { Bus } from "./bus/bus.js";
+export { type InterfaceParts, PvInterface, type WatchOptions } from "./bus/interface/interface.js";
+export { PortableView } from "./bus/portable/view.js";
+export type { Capabilities, Limits, Verbs } from "./contract/capabilities.js";
+export type { Diagnosis } from "./contract/diagnosis.js";
+export { type HostctlErrno, HostctlError, type HostctlStore } from "./contract/hostctl.js";
+export type { Provider, ProviderClass, StoreTarget } from "./contract/provider.js";
+export type { DetectedInterface, DetectionReport, Evidence, EvidenceSource } from "./contract/report.js";
 export type {
   MachineFacts,
   PortableLayout,
@@ -27,13 +32,8 @@ export type {
   StoreChange,
   StoreEntry,
   WatchHooks,
-} from "./bus/store.js";
-export { HOST, PROVIDER, type Token } from "./bus/tokens.js";
+} from "./contract/store.js";
+export { HOST, PROVIDER, type Token } from "./contract/tokens.js";
 export type { SnapshotDocument } from "./detect/capture.js";
-export type { DetectedInterface, DetectionReport, Evidence, EvidenceSource } from "./detect/report.js";
-export type { FileKind, FileOpening, HostFiles } from "./host/files.js";
-export type { Clock, Host, Logger } from "./host/host.js";
-export { type NodeHostOptions, nodeHost } from "./host/node-host.js";
-export type { Held, HeldName } from "./host/tree.js";
 export { type InterfaceRequest, type OpenOptions, openPvbus } from "./open.js";
 export { captureSnapshot, type SnapshotOptions } from "./snapshot.js";

@@ -1,13 +1,13 @@
+import { pvbusError } from "./base/errors.js";
+import { Call, type CallOptions } from "./base/flow/call.js";
+import type { Host, Logger } from "./base/host/host.js";
+import { nodeHost } from "./base/host/node-host.js";
+import { ownEntry } from "./base/own.js";
 import { Bus } from "./bus/bus.js";
-import { Call, type CallOptions } from "./bus/call.js";
-import { pvbusError } from "./bus/errors.js";
-import { PvInterface } from "./bus/interface.js";
-import { ownEntry } from "./bus/own.js";
-import type { ProviderClass, StoreTarget } from "./bus/provider.js";
+import { PvInterface } from "./bus/interface/interface.js";
 import type { ProviderRegistry } from "./container.js";
-import type { DetectedInterface, DetectionReport } from "./detect/report.js";
-import type { Host, Logger } from "./host/host.js";
-import { nodeHost } from "./host/node-host.js";
+import type { ProviderClass, StoreTarget } from "./contract/provider.js";
+import type { DetectedInterface, DetectionReport } from "./contract/report.js";
 
 /** A store that the caller names, to be opened whatever detection says. */
 export interface InterfaceRequest extends StoreTarget {

@@ -1,7 +1,7 @@
 import type { KvpDaemonOptions, KvpService } from "../providers/hyperv/kvpd/create.js";
 import type { ReceiveOptions } from "../providers/hyperv/kvpd/receive.js";
-import type { StoreEntry } from "./bus/store.js";
-import type { Host } from "./host/host.js";
+import type { Host } from "./base/host/host.js";
+import type { StoreEntry } from "./contract/store.js";
 
 /*
  * The composition of what is no store: the services that a provider offers besides. Like the container it is the only

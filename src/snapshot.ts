@@ -1,5 +1,5 @@
+import { nodeHost } from "./base/host/node-host.js";
 import type { CaptureOptions, SnapshotDocument } from "./detect/capture.js";
-import { nodeHost } from "./host/node-host.js";
 
 /** Options of {@link captureSnapshot}. */
 export interface SnapshotOptions extends CaptureOptions {

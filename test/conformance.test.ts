@@ -2,8 +2,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { HypervProvider } from "../providers/hyperv/index.js";
-import { nodeHost } from "../src/host/node-host.js";
-import { type ConformanceSubject, describeProviderConformance } from "../src/testing/index.js";
+import { type ConformanceSubject, describeProviderConformance } from "../providers/testing.js";
+import { nodeHost } from "../src/base/host/node-host.js";
 import { fixture } from "./support/pools.js";
 
 /** The Hyper-V provider on pool files in the place of one operating system. */

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { expect } from "chai";
-import { HypervHostSimulator, HypervKernelSimulator } from "../src/testing/index.js";
+import { HypervHostSimulator, HypervKernelSimulator } from "../providers/testing.js";
 import { pending } from "./support/pending.js";
 import { fixture, PoolTree, pairsOf, ROOT } from "./support/pools.js";
 import { start } from "./support/processes.js";

@@ -5,7 +5,7 @@ import { expect } from "chai";
 import { ROOT } from "./support/pools.js";
 import { start } from "./support/processes.js";
 
-/** Gives the scripts that a program loaded, as V8's coverage lists them. */
+/** Returns the scripts that a program loaded, as V8's coverage lists them. */
 async function loadedBy(script: string): Promise<string[]> {
   const folder = mkdtempSync(join(tmpdir(), "pvbus-import-"));
   try {

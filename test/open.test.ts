@@ -4,9 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { ContainerModule } from "inversify";
-import { nodeHost } from "../src/host/node-host.js";
+import { MemoryProvider } from "../providers/testing.js";
+import { nodeHost } from "../src/base/host/node-host.js";
 import { openPvbus, PROVIDER } from "../src/index.js";
-import { MemoryProvider } from "../src/testing/index.js";
 import { codeOf } from "./support/memory-interface.js";
 
 const interfaces = [{ type: "Memory" }];

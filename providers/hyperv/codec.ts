@@ -33,7 +33,7 @@ export interface PoolRecord {
   readonly value: Uint8Array;
 }
 
-/** Gives where the string of a field ends: the offset of its first NUL, or the field's end. */
+/** Returns where the string of a field ends: the offset of its first NUL, or the field's end. */
 export function fieldEnd(bytes: Uint8Array, start: number, size: number): number {
   const end = bytes.indexOf(0, start);
   return end < 0 || end > start + size ? start + size : end;
@@ -70,7 +70,7 @@ export function encodeRecord({ key, value }: PoolRecord): Buffer {
   return record;
 }
 
-/** Tells whether a slot was made and not filled: both its strings are empty, and nobody has set them so. */
+/** Reports whether a slot was made and not filled: both its strings are empty, and nobody has set them so. */
 export function isUnfilled(bytes: Uint8Array, at = 0): boolean {
   const valueAt = at + HV_KVP_EXCHANGE_MAX_KEY_SIZE;
   return bytes[at] === 0 && bytes[valueAt] === 0 && !isMarked(bytes, valueAt);

@@ -1,5 +1,5 @@
-import type { Capabilities } from "../../src/bus/capabilities.js";
-import { pvbusError } from "../../src/bus/errors.js";
+import { pvbusError } from "../../src/base/errors.js";
+import type { Capabilities } from "../../src/contract/capabilities.js";
 import { checkPair, type WriteLimits } from "./keys.js";
 import { poolCapabilities } from "./pool-files.js";
 
@@ -19,7 +19,7 @@ const KERNEL_LIMITS: WriteLimits = {
   valueBytes: VALUE_UNITS * UTF8_PER_UNIT,
 };
 
-/** Gives what OpenBSD's pools can do: Guest takes new names, Auto new values, nothing is removed. */
+/** Returns what OpenBSD's pools can do: Guest takes new names, Auto new values, nothing is removed. */
 export function kernelCapabilities(): Capabilities {
   return poolCapabilities(KERNEL_LIMITS, ({ name }) => ({
     write: name === "Guest" || name === "Auto",
@@ -50,7 +50,7 @@ export function checkKernelPair(key: string, value: Uint8Array): void {
   }
 }
 
-/** Tells whether each character is one byte to the kernel. */
+/** Reports whether each character is one byte to the kernel. */
 export function isLatin1(text: string): boolean {
   for (let at = 0; at < text.length; at++) if (text.charCodeAt(at) > 0xff) return false;
   return true;

@@ -1,9 +1,9 @@
-import type { Call } from "../../src/bus/call.js";
-import { pvbusError } from "../../src/bus/errors.js";
-import { fromSystemError, isSystemError } from "../../src/bus/system-error.js";
-import type { Host, Logger } from "../../src/host/host.js";
-import { PVBUS_KVOP_MAXSIZE } from "../../src/native/pvbus-device.js";
-import { type PvbusNode, PvbusNodeOfType, type PvbusNodes } from "../../src/native/pvbus-nodes.js";
+import { pvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
+import type { Host, Logger } from "../../src/base/host/host.js";
+import { fromSystemError, isSystemError } from "../../src/base/system-error.js";
+import { PVBUS_KVOP_MAXSIZE } from "../../src/native/bsd/pvbus-device.js";
+import { type PvbusNode, PvbusNodeOfType, type PvbusNodes } from "../../src/native/bsd/pvbus-nodes.js";
 import { checkKernelPair, isLatin1, kernelCapabilities } from "./kernel-limits.js";
 import type { PoolInfo } from "./keys.js";
 import type { HypervOptions } from "./options.js";

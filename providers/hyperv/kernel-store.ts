@@ -1,6 +1,6 @@
-import type { Call } from "../../src/bus/call.js";
-import { PvbusError } from "../../src/bus/errors.js";
-import { KernelError, type KernelStore } from "../../src/bus/kernel-store.js";
+import { PvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
+import { HostctlError, type HostctlStore } from "../../src/contract/hostctl.js";
 import { POOLS, type PoolInfo } from "./keys.js";
 import type { HypervStore } from "./store.js";
 
@@ -20,7 +20,7 @@ const LONGEST_NAME = 256;
  * so an existing name is refused with EINVAL. A record called Parameters in pool Guest has no native key: it
  * reads as missing and is refused on a write. Source: OpenBSD sys/dev/pv/hypervic.c.
  */
-export class HypervKernelStore implements KernelStore {
+export class HypervHostctlStore implements HostctlStore {
   readonly #store: HypervStore;
 
   /** @param store the pools */
@@ -32,13 +32,13 @@ export class HypervKernelStore implements KernelStore {
   async read(key: Uint8Array, valueLength: number, call: Call): Promise<Uint8Array> {
     const { pool, name } = split(key);
     if (name === "") return this.#names(pool, valueLength, call);
-    if (valueLength < SMALLEST_READ) throw new KernelError("ERANGE");
+    if (valueLength < SMALLEST_READ) throw new HostctlError("ERANGE");
     const native = `${pool.name}/${name}`;
     // The kernel takes this as a record of pool Guest, where our keys cannot put one.
-    if (native.toLowerCase() === "guest/parameters") throw new KernelError("ENOENT");
+    if (native.toLowerCase() === "guest/parameters") throw new HostctlError("ENOENT");
     const value = await this.#store.read(native, call);
-    if (value === undefined) throw new KernelError("ENOENT");
-    if (value.length >= valueLength) throw new KernelError("ERANGE");
+    if (value === undefined) throw new HostctlError("ENOENT");
+    if (value.length >= valueLength) throw new HostctlError("ERANGE");
     return value;
   }
 
@@ -48,13 +48,13 @@ export class HypervKernelStore implements KernelStore {
     if (name === "") return this.#names(pool, Math.max(value.length + 1, WRITE_BUFFER), call);
     const native = `${pool.name}/${name}`;
     if (pool.name === "Auto") {
-      if ((await this.#store.read(native, call)) === undefined) throw new KernelError("ENOENT");
+      if ((await this.#store.read(native, call)) === undefined) throw new HostctlError("ENOENT");
       await this.#store.write(native, value, call);
       return value;
     }
-    if (pool.name !== "Guest") throw new KernelError("EINVAL");
-    if (Buffer.byteLength(name) > LONGEST_NAME) throw new KernelError("ERANGE");
-    if (!(await this.#store.insert(native, value, call))) throw new KernelError("EEXIST");
+    if (pool.name !== "Guest") throw new HostctlError("EINVAL");
+    if (Buffer.byteLength(name) > LONGEST_NAME) throw new HostctlError("ERANGE");
+    if (!(await this.#store.insert(native, value, call))) throw new HostctlError("EEXIST");
     return value;
   }
 
@@ -62,7 +62,7 @@ export class HypervKernelStore implements KernelStore {
     const names: string[] = [];
     let left = room;
     const look = (): void => {
-      if (left < NAME_ROOM) throw new KernelError("ERANGE");
+      if (left < NAME_ROOM) throw new HostctlError("ERANGE");
     };
     look();
     try {
@@ -85,6 +85,6 @@ function split(key: Uint8Array): { pool: PoolInfo; name: string } {
   const slash = text.lastIndexOf("/");
   const wanted = text.slice(0, Math.max(slash, 0)).toLowerCase();
   const pool = POOLS.find((each) => each.name.toLowerCase() === wanted);
-  if (slash < 0 || pool === undefined) throw new KernelError("EINVAL");
+  if (slash < 0 || pool === undefined) throw new HostctlError("EINVAL");
   return { pool, name: text.slice(slash + 1) };
 }

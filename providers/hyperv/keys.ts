@@ -1,5 +1,5 @@
 import { isUtf8 } from "node:buffer";
-import { pvbusError } from "../../src/bus/errors.js";
+import { pvbusError } from "../../src/base/errors.js";
 import { HV_KVP_EXCHANGE_MAX_KEY_SIZE, HV_KVP_EXCHANGE_MAX_VALUE_SIZE } from "./codec.js";
 
 /** Names of the pools as hyperv(4) has them. */
@@ -60,7 +60,7 @@ export const FILE_LIMITS: WriteLimits = {
   ...FIELD_BYTES,
 };
 
-/** Gives the pool and the rest of a key or prefix: the longest pool name that fits wins, without regard to case. */
+/** Returns the pool and the rest of a key or prefix: the longest pool name that fits wins, without regard to case. */
 function splitPool(text: string): { pool: PoolInfo; rest: string | undefined } | undefined {
   const lower = text.toLowerCase();
   for (const pool of BY_LENGTH) {
@@ -103,7 +103,7 @@ export function parseKey(native: string, longestBytes = HV_KVP_EXCHANGE_MAX_KEY_
 }
 
 /**
- * Gives the pools that a prefix covers and the beginning that their keys must have. `Guest` and `Guest/` are the
+ * Returns the pools that a prefix covers and the beginning that their keys must have. `Guest` and `Guest/` are the
  * pool Guest alone; the empty prefix covers all pools.
  * @throws PvbusError `ERR_KEY_INVALID` when it names no pool
  */
@@ -116,7 +116,7 @@ export function parsePrefix(prefix: string): { pools: readonly PoolInfo[]; keyPr
   return { pools: [split.pool], keyPrefix: split.rest ?? "" };
 }
 
-/** Gives the full native key of a record. */
+/** Returns the full native key of a record. */
 export function nativeKey(pool: PoolInfo, key: string): string {
   return `${pool.name}/${key}`;
 }

@@ -123,7 +123,7 @@ function bufferOf(bytes: Uint8Array): Buffer {
   return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
-/** Gives the bytes of a field before its first NUL, a view. */
+/** Returns the bytes of a field before its first NUL, a view. */
 function fieldBytes(message: Uint8Array, at: number, size: number): Uint8Array {
   return message.subarray(at, fieldEnd(message, at, size));
 }
@@ -147,7 +147,7 @@ export function encodeRegistration(layout: KvpLayout): Buffer {
 }
 
 /**
- * Gives the version text of the driver's answer to the registration.
+ * Returns the version text of the driver's answer to the registration.
  * @returns undefined when the message is no such answer
  */
 export function decodeRegistrationReply(message: Uint8Array, layout: KvpLayout): string | undefined {
@@ -199,7 +199,7 @@ export function decodeRequest(message: Uint8Array, layout: KvpLayout): KvpReques
   }
 }
 
-/** Gives the key's bytes, or what is wrong with them. */
+/** Returns the key's bytes, or what is wrong with them. */
 function keyField(view: Buffer, sizeAt: number, keyAt: number): Uint8Array | string {
   const size = view.readUInt32LE(sizeAt);
   if (size === 0 || size > HV_KVP_EXCHANGE_MAX_KEY_SIZE) return `key_size ${size}`;
@@ -286,12 +286,12 @@ export function turnIntoIpReply(message: Buffer, info: KvpIpInfo): void {
   putIpSettings(message, info);
 }
 
-/** Gives the error word of a reply. */
+/** Returns the error word of a reply. */
 export function replyStatus(reply: Uint8Array): number {
   return bufferOf(reply).readUInt32LE(0);
 }
 
-/** Gives the record of a successful reply to ENUMERATE: the bytes before each NUL, as the driver takes them. */
+/** Returns the record of a successful reply to ENUMERATE: the bytes before each NUL, as the driver takes them. */
 export function decodeEnumerateReply(reply: Uint8Array): { key: Uint8Array; value: Uint8Array } {
   return {
     key: fieldBytes(reply, ENUMERATE.keyAt, HV_KVP_EXCHANGE_MAX_KEY_SIZE),
@@ -299,7 +299,7 @@ export function decodeEnumerateReply(reply: Uint8Array): { key: Uint8Array; valu
   };
 }
 
-/** Gives the IP settings of a request or of a reply to GET_IP_INFO. */
+/** Returns the IP settings of a request or of a reply to GET_IP_INFO. */
 export function decodeIpInfo(message: Uint8Array): KvpIpInfo {
   return {
     adapterId: fieldText(message, ADAPTER),

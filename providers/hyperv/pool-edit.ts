@@ -1,5 +1,5 @@
 import { crc32 } from "node:zlib";
-import { isNoSpace } from "../../src/bus/system-error.js";
+import { isNoSpace } from "../../src/base/system-error.js";
 import {
   decodeRecord,
   encodeRecord,
@@ -111,7 +111,7 @@ function* publish(pool: PoolBytes, offset: number, record: Buffer): Edit {
 }
 
 /**
- * Gives the record at an offset a new value in place, as one write to one page where the value's text lies on one;
+ * Returns the record at an offset a new value in place, as one write to one page where the value's text lies on one;
  * otherwise a copy stands at the end of the file until the value is complete. A failure leaves the record as it was.
  * @param key the record's own
  */

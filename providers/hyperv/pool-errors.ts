@@ -1,7 +1,7 @@
 import type { BigIntStats } from "node:fs";
 import { dirname } from "node:path";
-import { PvbusError, pvbusError } from "../../src/bus/errors.js";
-import { fromSystemError, isSystemError } from "../../src/bus/system-error.js";
+import { PvbusError, pvbusError } from "../../src/base/errors.js";
+import { fromSystemError, isSystemError } from "../../src/base/system-error.js";
 
 /** A pool file as its errors name it. */
 export interface NamedPool {
@@ -48,7 +48,7 @@ export function poolError(error: unknown, doing: string, options: NamedPool): un
   });
 }
 
-/** Tells whether an error says that a pool file is not there. */
+/** Reports whether an error says that a pool file is not there. */
 export function isMissing(error: unknown): boolean {
   return PvbusError.is(error) && isSystemError(error.cause) && error.cause.code === "ENOENT";
 }

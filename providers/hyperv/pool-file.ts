@@ -1,10 +1,10 @@
 import nodeFs from "node:fs";
 import { dirname } from "node:path";
-import type { Call } from "../../src/bus/call.js";
-import { pvbusError } from "../../src/bus/errors.js";
-import { isSystemError } from "../../src/bus/system-error.js";
-import type { HeldName } from "../../src/host/tree.js";
-import type { LockMode } from "../../src/native/file-lock.js";
+import { pvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
+import type { HeldName } from "../../src/base/host/tree.js";
+import { isSystemError } from "../../src/base/system-error.js";
+import type { LockMode } from "../../src/native/posix/file-lock.js";
 import type { PoolBytes } from "./pool-edit.js";
 import { checkPoolFile, isMissing, linkError, missing, notAFile, poolError } from "./pool-errors.js";
 import { joinQueue } from "./pool-queue.js";
@@ -23,7 +23,7 @@ export type PoolFs = Pick<
   | "fsync"
 >;
 
-/** Takes the pool locks on an open file; see src/native/file-lock.ts for the families. */
+/** Takes the pool locks on an open file; see src/native/posix/file-lock.ts for the families. */
 export type Locker = (fd: number, options: { mode: LockMode; call: Call }) => Promise<{ release(): void }>;
 
 /** What a pool file needs to know of its surroundings. */
@@ -58,7 +58,7 @@ export interface Stamp {
   readonly ctimeNs: bigint;
 }
 
-/** Tells whether two stamps are the same. */
+/** Reports whether two stamps are the same. */
 export function sameStamp(a: Stamp, b: Stamp): boolean {
   return a.mtimeNs === b.mtimeNs && a.ctimeNs === b.ctimeNs && a.size === b.size && a.id === b.id;
 }
@@ -94,7 +94,7 @@ export class PoolFile {
   }
 
   /**
-   * Gives the file's state by its name, opening it when it is not open or another file took its place (but never
+   * Returns the file's state by its name, opening it when it is not open or another file took its place (but never
    * closing a descriptor that a locked action uses: compare with {@link PoolFile.holds}).
    * @throws PvbusError `ERR_UNAVAILABLE` when it is missing, `ERR_PERMISSION`, `ERR_CORRUPT` when it is no file
    */
@@ -107,7 +107,7 @@ export class PoolFile {
     return { id, size: Number(stats.size), mtimeNs: stats.mtimeNs, ctimeNs: stats.ctimeNs };
   }
 
-  /** Tells whether the open descriptor is the file of that stamp. */
+  /** Reports whether the open descriptor is the file of that stamp. */
   holds(stamp: Stamp): boolean {
     return this.#open?.id === stamp.id;
   }
@@ -172,7 +172,7 @@ export class PoolFile {
     }
   }
 
-  /** Gives the bytes for editing; only inside an exclusive {@link PoolFile.locked} action. */
+  /** Returns the bytes for editing; only inside an exclusive {@link PoolFile.locked} action. */
   bytes(): PoolBytes {
     const fd = this.#descriptor();
     const fs = this.#fs;

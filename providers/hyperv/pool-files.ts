@@ -1,8 +1,8 @@
 import { resolve } from "node:path";
-import type { Capabilities, Verbs } from "../../src/bus/capabilities.js";
-import { PvbusError } from "../../src/bus/errors.js";
-import type { Host } from "../../src/host/host.js";
-import { loadKoffi } from "../../src/native/koffi.js";
+import { PvbusError } from "../../src/base/errors.js";
+import type { Host } from "../../src/base/host/host.js";
+import type { Capabilities, Verbs } from "../../src/contract/capabilities.js";
+import { loadKoffi } from "../../src/native/ffi/koffi.js";
 import { HV_KVP_EXCHANGE_MAX_KEY_SIZE } from "./codec.js";
 import { checkPair, FILE_LIMITS, HOST_LIMITS, POOLS, type PoolInfo, type WriteLimits } from "./keys.js";
 import type { HypervOptions } from "./options.js";
@@ -12,13 +12,13 @@ import { openPool } from "./pool-opening.js";
 import { poolDirectory, poolFileName } from "./pool-places.js";
 import type { PoolSystem } from "./store-pool.js";
 
-/** Tells whether a guest may write a pool under these settings. */
+/** Reports whether a guest may write a pool under these settings. */
 export function isWritable(pool: PoolInfo, options: HypervOptions): boolean {
   const names = options.writablePools ?? [];
   return pool.guestWritable || names.some((name) => name.toLowerCase() === pool.name.toLowerCase());
 }
 
-/** Gives what pools can do whose verbs depend on the pool alone. */
+/** Returns what pools can do whose verbs depend on the pool alone. */
 export function poolCapabilities(
   limits: WriteLimits,
   verbs: (pool: PoolInfo) => Pick<Verbs, "write" | "delete">,
@@ -47,7 +47,7 @@ function limitsOf(options: HypervOptions): WriteLimits {
   return options.wideLimits === true ? FILE_LIMITS : HOST_LIMITS;
 }
 
-/** Gives what pool files can do under these settings; limits count the key without its pool. */
+/** Returns what pool files can do under these settings; limits count the key without its pool. */
 export function fileCapabilities(options: HypervOptions): Capabilities {
   return poolCapabilities(limitsOf(options), (pool) => {
     const writable = isWritable(pool, options);
@@ -87,7 +87,7 @@ export function filePools(host: Host, options: HypervOptions): PoolSystem {
 }
 
 const lockFamilies: Locker = async (fd, { mode, call }) => {
-  const { lockFile } = await import("../../src/native/file-lock.js");
+  const { lockFile } = await import("../../src/native/posix/file-lock.js");
   return lockFile(fd, { mode, call });
 };
 

@@ -1,5 +1,5 @@
 import { isUtf8 } from "node:buffer";
-import type { Call } from "../../src/bus/call.js";
+import type { Call } from "../../src/base/flow/call.js";
 import { fieldEnd, HV_KVP_EXCHANGE_MAX_KEY_SIZE, isUnfilled, RECORD_SIZE } from "./codec.js";
 import { wholeRecords } from "./pool-layout.js";
 import { decodeNote } from "./pool-note.js";
@@ -109,7 +109,7 @@ export class PoolIndex {
     return last !== undefined && end >= size ? last.slot * RECORD_SIZE : size;
   }
 
-  /** Gives the offset of the record that a key means: its last one; undefined when there is none. */
+  /** Returns the offset of the record that a key means: its last one; undefined when there is none. */
   offsetOf(key: string): number | undefined {
     const offset = this.last.get(indexKey(key));
     if (offset !== undefined) return offset;
@@ -117,7 +117,7 @@ export class PoolIndex {
     return alias === undefined ? undefined : this.last.get(alias);
   }
 
-  /** Gives all offsets of the key of these very bytes, ascending. */
+  /** Returns all offsets of the key of these very bytes, ascending. */
   offsetsOfBytes(key: Uint8Array): readonly number[] {
     return this.#offsets(Buffer.from(key.buffer, key.byteOffset, key.length).toString("latin1"));
   }
@@ -135,7 +135,7 @@ export class PoolIndex {
   }
 }
 
-/** Gives the form in which the index holds a key. */
+/** Returns the form in which the index holds a key. */
 export function indexKey(key: string): string {
   return Buffer.from(key, "utf8").toString("latin1");
 }
@@ -163,7 +163,7 @@ export function* chunks(
   }
 }
 
-/** Tells whether a key can be looked for by its bytes; one with U+FFFD may stand for bytes that are no text. */
+/** Reports whether a key can be looked for by its bytes; one with U+FFFD may stand for bytes that are no text. */
 export function canScanFor(key: string): boolean {
   return !key.includes("\ufffd");
 }

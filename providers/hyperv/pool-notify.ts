@@ -1,9 +1,9 @@
 import { type BigIntStats, type FSWatcher, lstatSync, realpathSync, statSync, watch } from "node:fs";
 import { basename, dirname, join, posix, relative, resolve } from "node:path";
-import { isSystemError } from "../../src/bus/system-error.js";
-import { type HostFiles, hostFiles } from "../../src/host/files.js";
-import type { Host } from "../../src/host/host.js";
-import type { Held } from "../../src/host/tree.js";
+import { type HostFiles, hostFiles } from "../../src/base/host/files.js";
+import type { Host } from "../../src/base/host/host.js";
+import type { Held } from "../../src/base/host/tree.js";
+import { isSystemError } from "../../src/base/system-error.js";
 
 /** How often the files are looked at where the file system gives no notifications. */
 const POLL_MS = 1_000;
@@ -157,7 +157,7 @@ class Notifier {
     }, POLL_MS);
   }
 
-  /** Gives a text that is another one when anything changed. */
+  /** Returns a text that is another one when anything changed. */
   #look(): string {
     const { host, directory, files } = this.#given;
     try {
@@ -172,7 +172,7 @@ class Notifier {
   }
 }
 
-/** Gives the directories on some ways to one, from the root downwards, the last one included. */
+/** Returns the directories on some ways to one, from the root downwards, the last one included. */
 function partsOf(ways: readonly string[], hold: (name: string) => Held | undefined): Part[] {
   const onwards = new Map<string, Set<string>>();
   for (const path of new Set(ways)) {

@@ -1,5 +1,5 @@
 import { posix } from "node:path";
-import type { Host } from "../../src/host/host.js";
+import type { Host } from "../../src/base/host/host.js";
 import { Pool, type PoolOptions } from "./pool.js";
 import { PoolFile, type PoolFileOptions } from "./pool-file.js";
 import { poolFileName } from "./pool-places.js";

@@ -1,4 +1,4 @@
-import { SerialQueue } from "../../src/bus/serial-queue.js";
+import { SerialQueue } from "../../src/base/flow/serial-queue.js";
 
 const queues = new Map<string, { readonly queue: SerialQueue; users: number }>();
 

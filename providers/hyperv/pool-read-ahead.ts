@@ -12,12 +12,12 @@ export class ReadAhead {
   #from = 0;
   #end = 0;
 
-  /** Tells whether anything is held of the file's state. */
+  /** Reports whether anything is held of the file's state. */
   isOf(stamp: Stamp): boolean {
     return this.#stamp !== undefined && sameStamp(this.#stamp, stamp);
   }
 
-  /** Gives the record at an offset, a view that holds until the next {@link fill}. */
+  /** Returns the record at an offset, a view that holds until the next {@link fill}. */
   record(stamp: Stamp, offset: number): Buffer | undefined {
     if (!this.isOf(stamp) || offset < this.#from || offset + RECORD_SIZE > this.#end) return undefined;
     return (this.#buffer as Buffer).subarray(offset - this.#from, offset - this.#from + RECORD_SIZE);

@@ -28,7 +28,7 @@ export interface Findings {
   readonly closeStrays: boolean;
 }
 
-/** Tells whether anything is to be repaired: a torn tail, a note, an unfinished append, a slot that nobody uses. */
+/** Reports whether anything is to be repaired: a torn tail, a note, an unfinished append, a slot that nobody uses. */
 export function needsRepair(size: number, findings: Findings): boolean {
   if (size !== wholeRecords(size)) return true;
   const { unused, closeStrays } = findings;
@@ -169,7 +169,7 @@ function leftOver(pool: PoolBytes, first: number, width: number, end: number): n
   });
 }
 
-/** Gives copies the values that another program has given to the records themselves since. */
+/** Returns copies the values that another program has given to the records themselves since. */
 function takeOver(copies: Buffer, place: Buffer, width: number): void {
   for (let i = 0; i * RECORD_SIZE < copies.length; i++) {
     // Where it goes, or where it came from.

@@ -3,7 +3,7 @@ import { PoolFile, type PoolFileOptions } from "./pool-file.js";
 const shared = new Map<string, { readonly file: PoolFile; users: number }>();
 
 /**
- * Gives the pool file for record locks of the POSIX kind: one descriptor per path in the whole process, since closing
+ * Returns the pool file for record locks of the POSIX kind: one descriptor per path in the whole process, since closing
  * any descriptor of a file drops all its locks there. Close it through the returned function.
  */
 export function sharePoolFile(options: PoolFileOptions): { file: PoolFile; close: () => Promise<void> } {

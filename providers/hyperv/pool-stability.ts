@@ -12,7 +12,7 @@ const SHORTEST_TICK_NS = 500_000n;
 /** The daemon's C library writes a whole number of these before the rest of a file (Linux tools/hv, fwrite, fclose). */
 const DAEMON_WRITE_UNIT = 4096;
 
-/** Tells whether a file has been at rest for so long that its next change must show in its stamp. */
+/** Reports whether a file has been at rest for so long that its next change must show in its stamp. */
 export function isSettled(stamp: Stamp, nowMs: number): boolean {
   const newestMs = Math.max(Number(stamp.mtimeNs / 1_000_000n), Number(stamp.ctimeNs / 1_000_000n));
   const coarse = stamp.mtimeNs % COARSE_UNIT_NS === 0n && stamp.ctimeNs % COARSE_UNIT_NS === 0n;
@@ -20,7 +20,7 @@ export function isSettled(stamp: Stamp, nowMs: number): boolean {
 }
 
 /**
- * Tells whether a file's length cannot be that of a rewrite that stands still. The vendor's daemon truncates, writes a
+ * Reports whether a file's length cannot be that of a rewrite that stands still. The vendor's daemon truncates, writes a
  * multiple of 4096 bytes and then the rest, so an empty, torn or twice divisible length leaves it open whether the
  * rest is still to come.
  */

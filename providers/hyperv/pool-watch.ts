@@ -1,6 +1,6 @@
-import { onAbort } from "../../src/bus/abort.js";
-import type { Call } from "../../src/bus/call.js";
-import { PvbusError, pvbusError } from "../../src/bus/errors.js";
+import { PvbusError, pvbusError } from "../../src/base/errors.js";
+import { onAbort } from "../../src/base/flow/abort.js";
+import type { Call } from "../../src/base/flow/call.js";
 import { isMissing } from "./pool-errors.js";
 import type { PoolPair, PoolSystem, StorePool } from "./store-pool.js";
 

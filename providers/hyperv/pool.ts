@@ -1,7 +1,7 @@
-import type { Call } from "../../src/bus/call.js";
-import { pvbusError } from "../../src/bus/errors.js";
-import { fairTurn } from "../../src/bus/turn.js";
-import type { Clock } from "../../src/host/host.js";
+import { pvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
+import { fairTurn } from "../../src/base/flow/turn.js";
+import type { Clock } from "../../src/base/host/host.js";
 import { decodeRecord, type PoolRecord, RECORD_SIZE } from "./codec.js";
 import type { PoolInfo } from "./keys.js";
 import {
@@ -45,7 +45,7 @@ export interface PoolOptions {
   readonly closeFile: () => Promise<void>;
   /** Time, to compare with file stamps. */
   readonly clock: Clock;
-  /** Tells whether locks can be taken at all (native calls are there). */
+  /** Reports whether locks can be taken at all (native calls are there). */
   readonly canLock: () => boolean;
   /** Resolve writes only when the data is on the disk. */
   readonly durable: boolean;
@@ -82,7 +82,7 @@ export interface Editing {
   /** Its bytes. */
   readonly bytes: PoolBytes;
   /**
-   * Tells whether the index holds for these records, from the records themselves; an edit begins with it.
+   * Reports whether the index holds for these records, from the records themselves; an edit begins with it.
    * @throws StaleIndex when it does not
    */
   verify(name: string, offsets: readonly number[]): void;
@@ -247,7 +247,7 @@ export class Pool implements StorePool {
   }
 
   /**
-   * Gives the record at a position, views that hold until the next call, without waiting for anything.
+   * Returns the record at a position, views that hold until the next call, without waiting for anything.
    * @returns "end" past the end; undefined when the file is not known to be at rest, see {@link recordAt}
    */
   recordNow(position: number): PoolRecord | "end" | undefined {
@@ -263,7 +263,7 @@ export class Pool implements StorePool {
     return record && decodeRecord(record);
   }
 
-  /** Tells whether the last slot is not in use: some writer is at work, or was killed. */
+  /** Reports whether the last slot is not in use: some writer is at work, or was killed. */
   endsUnused(): boolean {
     const { size } = this.#file.stamp();
     const end = wholeRecords(size);
@@ -272,7 +272,7 @@ export class Pool implements StorePool {
   }
 
   /**
-   * Gives the value of the first record of a key's very bytes, a view that holds until the next call, without waiting.
+   * Returns the value of the first record of a key's very bytes, a view that holds until the next call, without waiting.
    * @returns "none" when there is no such record; undefined when the file is not known to be at rest, or not indexed yet
    */
   valueNow(key: Uint8Array): Uint8Array | "none" | undefined {

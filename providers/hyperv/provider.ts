@@ -1,12 +1,12 @@
-import type { Capabilities } from "../../src/bus/capabilities.js";
-import type { Diagnosis } from "../../src/bus/diagnosis.js";
-import { pvbusError } from "../../src/bus/errors.js";
-import type { KernelStore } from "../../src/bus/kernel-store.js";
-import type { Provider, StoreTarget } from "../../src/bus/provider.js";
-import type { ProviderStore } from "../../src/bus/store.js";
-import type { Host } from "../../src/host/host.js";
+import { pvbusError } from "../../src/base/errors.js";
+import type { Host } from "../../src/base/host/host.js";
+import type { Capabilities } from "../../src/contract/capabilities.js";
+import type { Diagnosis } from "../../src/contract/diagnosis.js";
+import type { HostctlStore } from "../../src/contract/hostctl.js";
+import type { Provider, StoreTarget } from "../../src/contract/provider.js";
+import type { ProviderStore } from "../../src/contract/store.js";
 import { kernelCapabilities } from "./kernel-limits.js";
-import { HypervKernelStore } from "./kernel-store.js";
+import { HypervHostctlStore } from "./kernel-store.js";
 import { checkOptions, type HypervOptions } from "./options.js";
 import { fileCapabilities, filePools } from "./pool-files.js";
 import { hasPools } from "./pool-places.js";
@@ -40,7 +40,7 @@ export class HypervProvider implements Provider {
     }
   }
 
-  /** Tells whether there are pool files at a usual place. */
+  /** Reports whether there are pool files at a usual place. */
   locate(): boolean {
     return systemOf(this.#host) === "files" && hasPools(this.#host);
   }
@@ -86,8 +86,8 @@ export class HypervProvider implements Provider {
   }
 
   /** The pools as OpenBSD's kernel serves them. */
-  kernelStore(store: ProviderStore): KernelStore {
-    return new HypervKernelStore(store as HypervStore);
+  hostctlStore(store: ProviderStore): HostctlStore {
+    return new HypervHostctlStore(store as HypervStore);
   }
 }
 

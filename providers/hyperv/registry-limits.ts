@@ -1,4 +1,4 @@
-import type { Capabilities } from "../../src/bus/capabilities.js";
+import type { Capabilities } from "../../src/contract/capabilities.js";
 import type { WriteLimits } from "./keys.js";
 import type { HypervOptions } from "./options.js";
 import { isWritable, poolCapabilities } from "./pool-files.js";
@@ -16,7 +16,7 @@ export const REGISTRY_LIMITS: WriteLimits = {
   valueBytes: VALUE_UNITS * UTF8_PER_UNIT,
 };
 
-/** Gives what the registry's pools can do under these settings. */
+/** Returns what the registry's pools can do under these settings. */
 export function registryCapabilities(options: HypervOptions): Capabilities {
   return poolCapabilities(REGISTRY_LIMITS, (pool) => {
     const writable = isWritable(pool, options);

@@ -1,14 +1,14 @@
-import { Call } from "../../src/bus/call.js";
-import { type PvbusError, pvbusError } from "../../src/bus/errors.js";
-import { fromSystemError, isSystemError } from "../../src/bus/system-error.js";
-import type { Host } from "../../src/host/host.js";
+import { type PvbusError, pvbusError } from "../../src/base/errors.js";
+import { Call } from "../../src/base/flow/call.js";
+import type { Host } from "../../src/base/host/host.js";
+import { fromSystemError, isSystemError } from "../../src/base/system-error.js";
 import {
   openRegistryKey,
   REG_SZ,
   type RegistryKey,
   type RegistryOpening,
   type RegistryValue,
-} from "../../src/native/registry.js";
+} from "../../src/native/windows/registry.js";
 import { checkPair, type PoolInfo } from "./keys.js";
 import type { HypervOptions } from "./options.js";
 import { isMissing } from "./pool-errors.js";

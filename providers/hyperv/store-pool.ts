@@ -1,5 +1,5 @@
-import type { Call } from "../../src/bus/call.js";
-import type { Capabilities } from "../../src/bus/capabilities.js";
+import type { Call } from "../../src/base/flow/call.js";
+import type { Capabilities } from "../../src/contract/capabilities.js";
 import type { PoolInfo } from "./keys.js";
 
 /** One pair of a pool. */
@@ -14,7 +14,7 @@ export interface PoolPair {
 export interface StorePool {
   /** Which pool it is. */
   readonly info: PoolInfo;
-  /** Gives a value; undefined when there is no such key. */
+  /** Returns a value; undefined when there is no such key. */
   read(key: string, call: Call): Promise<Uint8Array | undefined>;
   /** Writes a checked pair. */
   write(key: string, value: Uint8Array, call: Call): Promise<void>;
@@ -24,7 +24,7 @@ export interface StorePool {
   delete(key: string, call: Call): Promise<boolean>;
   /** Yields the pairs whose keys begin with the prefix, each key once. */
   list(prefix: string, call: Call): AsyncIterable<PoolPair>;
-  /** Gives the same at one moment, by what tells keys apart. */
+  /** Returns the same at one moment, by what tells keys apart. */
   snapshot(prefix: string, call: Call): Promise<ReadonlyMap<string, PoolPair>>;
   /** Zeroes what removed values left behind, where that can be. */
   scrub?(call: Call): Promise<void>;
@@ -42,7 +42,7 @@ export interface PoolSystem {
   readonly longestKeyBytes: number;
   /** What stands between the namespace and the name of a portable key. */
   readonly separator: "/" | ":";
-  /** Gives the access to one pool; nothing is opened yet. */
+  /** Returns the access to one pool; nothing is opened yet. */
   pool(info: PoolInfo): StorePool;
   /**
    * Checks a pair before anything is written.

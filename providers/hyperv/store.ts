@@ -1,14 +1,14 @@
-import type { Call } from "../../src/bus/call.js";
-import type { Capabilities } from "../../src/bus/capabilities.js";
-import { pvbusError } from "../../src/bus/errors.js";
-import { putEntry } from "../../src/bus/own.js";
+import { pvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
+import { putEntry } from "../../src/base/own.js";
+import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
   MachineFacts,
   PortableLayout,
   ProviderStore,
   RawEntry,
   WatchHooks,
-} from "../../src/bus/store.js";
+} from "../../src/contract/store.js";
 import {
   HOST_LIMITS,
   nativeKey,
@@ -119,7 +119,7 @@ export class HypervStore implements ProviderStore {
     for await (const { pool, key, value } of changes) yield { key: nativeKey(pool.info, key), value };
   }
 
-  /** Gives what the host put into Guest/Parameters; nothing where the host said nothing. */
+  /** Returns what the host put into Guest/Parameters; nothing where the host said nothing. */
   async facts(call: Call): Promise<MachineFacts> {
     const all: Record<string, string> = {};
     try {

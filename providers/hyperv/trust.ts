@@ -1,11 +1,11 @@
 import { realpathSync } from "node:fs";
 import { resolve } from "node:path";
-import { type PvbusError, pvbusError } from "../../src/bus/errors.js";
-import { isSystemError } from "../../src/bus/system-error.js";
-import type { Host } from "../../src/host/host.js";
-import { type ForeignHand, foreignHandOn, ourselves } from "../../src/host/ownership.js";
+import { type PvbusError, pvbusError } from "../../src/base/errors.js";
+import type { Host } from "../../src/base/host/host.js";
+import { type ForeignHand, foreignHandOn, ourselves } from "../../src/base/host/ownership.js";
+import { isSystemError } from "../../src/base/system-error.js";
 
-/** Gives the owners whose files are taken: root, this user, and below a sysroot whoever owns that. */
+/** Returns the owners whose files are taken: root, this user, and below a sysroot whoever owns that. */
 export function trustedOwners(host: Host): ReadonlySet<number> {
   const owners = new Set([0]);
   if (host.uid !== undefined) owners.add(host.uid);
@@ -32,7 +32,7 @@ export function checkOwnDirectory(host: Host, directory: string, what: string, s
 }
 
 /**
- * Gives the path by which a program is to be run with the rights of this process: what nobody else can change, as it is
+ * Returns the path by which a program is to be run with the rights of this process: what nobody else can change, as it is
  * started by its name. Below a sysroot too its owner is root or this user; the sysroot's owner is not enough.
  * @returns undefined when it is not there
  * @throws PvbusError `ERR_PERMISSION` when somebody else can change it, or a directory on the way to it

@@ -1,8 +1,8 @@
-import { Call } from "../../src/bus/call.js";
-import type { Diagnosis } from "../../src/bus/diagnosis.js";
-import { PvbusError } from "../../src/bus/errors.js";
-import type { StoreTarget } from "../../src/bus/provider.js";
-import type { Host } from "../../src/host/host.js";
+import { PvbusError } from "../../src/base/errors.js";
+import { Call } from "../../src/base/flow/call.js";
+import type { Host } from "../../src/base/host/host.js";
+import type { Diagnosis } from "../../src/contract/diagnosis.js";
+import type { StoreTarget } from "../../src/contract/provider.js";
 import { channelAdvice } from "./advice.js";
 import { portNames } from "./channel/places.js";
 import { type CompleteOptions, completeOptions } from "./options.js";

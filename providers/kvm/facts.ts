@@ -1,5 +1,5 @@
-import { putEntry } from "../../src/bus/own.js";
-import type { MachineFacts } from "../../src/bus/store.js";
+import { putEntry } from "../../src/base/own.js";
+import type { MachineFacts } from "../../src/contract/store.js";
 
 /** Where each fact is looked for, the strongest place first; `sdc:` are the names of SmartOS. */
 const VM_NAME = ["meta/sdc:alias", "meta/sdc:hostname"];

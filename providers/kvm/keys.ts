@@ -1,4 +1,4 @@
-import { pvbusError } from "../../src/bus/errors.js";
+import { pvbusError } from "../../src/base/errors.js";
 
 /** Where values come from; also the first part of a qualified key. */
 export type SourceName = "meta" | "fwcfg" | "smbios";
@@ -17,7 +17,7 @@ export const SOURCES: readonly SourceName[] = ["meta", "fwcfg", "smbios"];
 /** No host takes longer keys; what is longer is a mistake. */
 const MAX_KEY_BYTES = 4096;
 
-/** Gives the qualified key of a name. */
+/** Returns the qualified key of a name. */
 export function qualifiedKey(source: SourceName, name: string): string {
   return `${source}/${name}`;
 }
@@ -47,7 +47,7 @@ export function parsePrefix(prefix: string): KvmKey {
   return source === undefined ? (split(prefix) ?? { source, name: prefix }) : { source, name: "" };
 }
 
-/** Tells whether a name can be a key of the channel; hosts list others that nobody can ask for. */
+/** Reports whether a name can be a key of the channel; hosts list others that nobody can ask for. */
 export function isChannelKey(name: string): boolean {
   return name !== "" && faultOf(name) === undefined && Buffer.byteLength(name) <= MAX_KEY_BYTES;
 }

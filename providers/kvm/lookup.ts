@@ -1,7 +1,7 @@
-import type { Call } from "../../src/bus/call.js";
-import { PvbusError, pvbusError } from "../../src/bus/errors.js";
-import type { RawEntry } from "../../src/bus/store.js";
-import type { Logger } from "../../src/host/host.js";
+import { PvbusError, pvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
+import type { Logger } from "../../src/base/host/host.js";
+import type { RawEntry } from "../../src/contract/store.js";
 import { channelAdvice } from "./advice.js";
 import type { MetadataChannel } from "./channel/metadata.js";
 import { type KvmKey, qualifiedKey, type SourceName } from "./keys.js";
@@ -42,7 +42,7 @@ export class Lookup {
     this.#parts = parts;
   }
 
-  /** Gives a value; of a plain key the first that is found. A source that cannot be asked is an error when no other has it. */
+  /** Returns a value; of a plain key the first that is found. A source that cannot be asked is an error when no other has it. */
   async find({ source, name }: KvmKey, call: Call): Promise<FoundValue | undefined> {
     if (source !== undefined) return this.#findIn(source, name, call);
     let notAsked: PvbusError | undefined;
@@ -70,7 +70,7 @@ export class Lookup {
     }
   }
 
-  /** Gives the value that a plain key has besides the channel. */
+  /** Returns the value that a plain key has besides the channel. */
   async staticValue(key: string, call: Call): Promise<Uint8Array | undefined> {
     for (const source of this.#parts.statics) {
       const found = await this.tryFind({ source: source.name, name: source.nameOf(key) }, call);

@@ -1,5 +1,5 @@
-import type { StoreTarget } from "../../src/bus/provider.js";
-import type { Host } from "../../src/host/host.js";
+import type { Host } from "../../src/base/host/host.js";
+import type { StoreTarget } from "../../src/contract/provider.js";
 import { ChannelClient } from "./channel/client.js";
 import { MetadataChannel } from "./channel/metadata.js";
 import { completeOptions } from "./options.js";

@@ -1,4 +1,4 @@
-import { ownEntry, putEntry } from "../../src/bus/own.js";
+import { ownEntry, putEntry } from "../../src/base/own.js";
 
 /** Settings of the KVM provider: `openPvbus({ providerOptions: { kvm: {…} } })`. */
 export interface KvmOptions {

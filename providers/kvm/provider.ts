@@ -1,7 +1,7 @@
-import type { Capabilities, Verbs } from "../../src/bus/capabilities.js";
-import type { Diagnosis } from "../../src/bus/diagnosis.js";
-import type { Provider, StoreTarget } from "../../src/bus/provider.js";
-import type { Host } from "../../src/host/host.js";
+import type { Host } from "../../src/base/host/host.js";
+import type { Capabilities, Verbs } from "../../src/contract/capabilities.js";
+import type { Diagnosis } from "../../src/contract/diagnosis.js";
+import type { Provider, StoreTarget } from "../../src/contract/provider.js";
 import { channelAdvice, staticAdvice } from "./advice.js";
 import { completeOptions } from "./options.js";
 import { capabilitiesOf, findSources } from "./sources.js";
@@ -28,7 +28,7 @@ export class KvmProvider implements Provider {
     return capabilitiesOf(findSources(this.#host, target, completeOptions(target.options)));
   }
 
-  /** Tells whether this machine has any of the sources, SMBIOS aside, which every machine has. */
+  /** Reports whether this machine has any of the sources, SMBIOS aside, which every machine has. */
   locate(): boolean {
     const { endpoint, statics } = findSources(this.#host, {}, completeOptions());
     return endpoint !== undefined || statics.some(({ name }) => name === "fwcfg");

@@ -1,8 +1,8 @@
-import type { Capabilities, Verbs } from "../../src/bus/capabilities.js";
-import { NO_CAPABILITIES } from "../../src/bus/capabilities.js";
-import { putEntry } from "../../src/bus/own.js";
-import type { StoreTarget } from "../../src/bus/provider.js";
-import type { Host } from "../../src/host/host.js";
+import type { Host } from "../../src/base/host/host.js";
+import { putEntry } from "../../src/base/own.js";
+import type { Capabilities, Verbs } from "../../src/contract/capabilities.js";
+import { NO_CAPABILITIES } from "../../src/contract/capabilities.js";
+import type { StoreTarget } from "../../src/contract/provider.js";
 import type { Endpoint } from "./channel/link.js";
 import { findChannel, parseChannel } from "./channel/places.js";
 import type { CompleteOptions } from "./options.js";
@@ -34,7 +34,7 @@ export function findSources(host: Host, { channel }: StoreTarget, options: Compl
   return { endpoint, statics };
 }
 
-/** Gives what can be done with sources. */
+/** Returns what can be done with sources. */
 export function capabilitiesOf({ endpoint, statics }: Sources): Capabilities {
   const pools: Record<string, Verbs> = {};
   if (endpoint !== undefined) pools["meta"] = ALL;

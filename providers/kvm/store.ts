@@ -1,13 +1,13 @@
-import type { Call } from "../../src/bus/call.js";
-import type { Capabilities } from "../../src/bus/capabilities.js";
-import { pvbusError } from "../../src/bus/errors.js";
+import { pvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
+import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
   MachineFacts,
   PortableLayout,
   ProviderStore,
   RawEntry,
   WatchHooks,
-} from "../../src/bus/store.js";
+} from "../../src/contract/store.js";
 import type { MetadataChannel } from "./channel/metadata.js";
 import type { WatchParts } from "./channel/watch.js";
 import { machineFacts } from "./facts.js";
@@ -62,7 +62,7 @@ export class KvmStore implements ProviderStore {
     this.watch = (prefix, call, hooks) => this.#watch(channel, prefix, call, hooks);
   }
 
-  /** Gives a value; of a plain key the first that is found. */
+  /** Returns a value; of a plain key the first that is found. */
   async read(key: string, call: Call): Promise<Uint8Array | undefined> {
     const found = await this.find(key, call);
     if (found !== undefined && found.key !== key)
@@ -71,7 +71,7 @@ export class KvmStore implements ProviderStore {
   }
 
   /**
-   * Gives a value together with the source that answered. A source that cannot be asked is passed over for a plain key; its
+   * Returns a value together with the source that answered. A source that cannot be asked is passed over for a plain key; its
    * error is thrown when no other has the key.
    */
   async find(key: string, call: Call): Promise<FoundValue | undefined> {
@@ -91,7 +91,7 @@ export class KvmStore implements ProviderStore {
     }
   }
 
-  /** Gives the machine's id and name, and what its firmware says. A host that does not answer tells nothing. */
+  /** Returns the machine's id and name, and what its firmware says. A host that does not answer tells nothing. */
   async facts(call: Call): Promise<MachineFacts> {
     this.#check(call);
     return machineFacts(async (key) => (await this.#lookup.tryFind(parseKey(key), call))?.value);
@@ -138,7 +138,7 @@ export class KvmStore implements ProviderStore {
     }
   }
 
-  /** Gives the channel's key of a key to be changed. */
+  /** Returns the channel's key of a key to be changed. */
   #channelName(key: string): string {
     const { source, name } = parseKey(key);
     if (source === undefined || source === "meta") return name;

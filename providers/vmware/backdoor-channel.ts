@@ -1,4 +1,4 @@
-import type { Operation, Registers } from "../../src/native/backdoor-port.js";
+import type { Operation, Registers } from "../../src/native/cpu/backdoor-port.js";
 
 /*
  * The message channel of VMware's backdoor as a state machine: it yields operations and is given what came out of them. It
@@ -136,7 +136,7 @@ export class Channel {
     yield* one(this.#message(MESSAGE_TYPE.CLOSE, 0));
   }
 
-  /** Gives false when a checkpoint cut it: then the whole request is due again. */
+  /** Returns false when a checkpoint cut it: then the whole request is due again. */
   *#send(request: Uint8Array, bulk: boolean, quick: boolean): Steps<boolean> {
     const size = yield* one(this.#message(MESSAGE_TYPE.SENDSIZE, request.length));
     if (!hasSucceeded(size.ecx))
@@ -160,7 +160,7 @@ export class Channel {
     return true;
   }
 
-  /** Gives undefined when a checkpoint cut it: then the host delivers the reply anew. */
+  /** Returns undefined when a checkpoint cut it: then the host delivers the reply anew. */
   *#receive(bulk: boolean, maxReply: number): Steps<Uint8Array | undefined> {
     const size = yield* one(this.#message(MESSAGE_TYPE.RECVSIZE, 0));
     if (!hasSucceeded(size.ecx)) throw failed("the host told no length of the reply", "refused");

@@ -1,7 +1,7 @@
-import type { Call } from "../../src/bus/call.js";
-import { pvbusError } from "../../src/bus/errors.js";
-import { fairTurn } from "../../src/bus/turn.js";
-import type { BackdoorPort } from "../../src/native/backdoor-port.js";
+import { pvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
+import { fairTurn } from "../../src/base/flow/turn.js";
+import type { BackdoorPort } from "../../src/native/cpu/backdoor-port.js";
 import { Channel, ChannelFailure, type Steps } from "./backdoor-channel.js";
 import { MAX_REPLY_BYTES } from "./rpci.js";
 import { ExchangeFailure, type ExchangeHints, type RpcTransport } from "./transport.js";

@@ -1,12 +1,12 @@
-import { pvbusError } from "../../src/bus/errors.js";
-import type { Host } from "../../src/host/host.js";
-import { isTooLong } from "../../src/host/socket.js";
+import { pvbusError } from "../../src/base/errors.js";
+import type { Host } from "../../src/base/host/host.js";
+import { isTooLong } from "../../src/base/host/socket.js";
 import { type LinkSource, type Privilege, SocketSource, VsockSource } from "./link.js";
 
 const MAX_NUMBER = 0xffff_ffff;
 
 /**
- * Gives the place of a channel that the caller named: `vsock:CID:PORT` or `unix:PATH`, the path below the host's sysroot.
+ * Returns the place of a channel that the caller named: `vsock:CID:PORT` or `unix:PATH`, the path below the host's sysroot.
  * @throws PvbusError `ERR_NOT_SUPPORTED` for anything else; the machine-code port is never opened by a name
  */
 export function namedSource(channel: string, host: Host, privilege: Privilege): LinkSource {

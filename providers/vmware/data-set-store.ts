@@ -1,7 +1,7 @@
-import { Call } from "../../src/bus/call.js";
-import type { Capabilities } from "../../src/bus/capabilities.js";
-import { pvbusError } from "../../src/bus/errors.js";
-import type { PortableLayout, ProviderStore, RawEntry, WatchHooks } from "../../src/bus/store.js";
+import { pvbusError } from "../../src/base/errors.js";
+import { Call } from "../../src/base/flow/call.js";
+import type { Capabilities } from "../../src/contract/capabilities.js";
+import type { PortableLayout, ProviderStore, RawEntry, WatchHooks } from "../../src/contract/store.js";
 import { VmwareDataSets } from "./data-sets.js";
 import { DATASET_KEY_BYTES, DATASET_VALUE_BYTES, dataSetCapabilities, dataSetLayout } from "./limits.js";
 import type { VmwareOptions } from "./options.js";

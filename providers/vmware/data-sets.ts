@@ -1,7 +1,7 @@
-import type { Call } from "../../src/bus/call.js";
-import { type PvbusErrorCode, pvbusError } from "../../src/bus/errors.js";
-import { peerWords } from "../../src/bus/outside-text.js";
-import { ownEntry } from "../../src/bus/own.js";
+import { type PvbusErrorCode, pvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
+import { peerWords } from "../../src/base/outside-text.js";
+import { ownEntry } from "../../src/base/own.js";
 import { command, HostRefusal, UNKNOWN_COMMAND, wordsOf } from "./rpci.js";
 import type { RpciSession } from "./session.js";
 
@@ -64,7 +64,7 @@ export class VmwareDataSets {
     });
   }
 
-  /** Gives what the host says of one DataSet. @throws as {@link VmwareDataSets.list} */
+  /** Returns what the host says of one DataSet. @throws as {@link VmwareDataSets.list} */
   async query(dataset: string, call: Call): Promise<Reply> {
     const { result: _, ...rest } = await this.#ask("datasets-query", { dataset }, call);
     return rest;
@@ -87,7 +87,7 @@ export class VmwareDataSets {
     }
   }
 
-  /** Gives a value; undefined when there is no such key. @throws as {@link VmwareDataSets.list} */
+  /** Returns a value; undefined when there is no such key. @throws as {@link VmwareDataSets.list} */
   async get(dataset: string, key: string, call: Call): Promise<string | undefined> {
     const reply = await this.#reply("datasets-get-entry", { dataset, keys: [key] }, call);
     const failure = failureOf(reply);
@@ -97,7 +97,7 @@ export class VmwareDataSets {
     throw failed("datasets-get-entry", failure);
   }
 
-  /** Tells whether a key is there. @throws as {@link VmwareDataSets.list} */
+  /** Reports whether a key is there. @throws as {@link VmwareDataSets.list} */
   async has(dataset: string, key: string, call: Call): Promise<boolean> {
     for await (const each of this.keys(dataset, call)) if (each === key) return true;
     return false;

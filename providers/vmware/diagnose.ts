@@ -1,9 +1,9 @@
-import { Call } from "../../src/bus/call.js";
-import type { Diagnosis } from "../../src/bus/diagnosis.js";
-import { PvbusError } from "../../src/bus/errors.js";
-import type { StoreTarget } from "../../src/bus/provider.js";
-import type { Host } from "../../src/host/host.js";
-import { VmwareProof } from "../../src/native/vmware-proof.js";
+import { PvbusError } from "../../src/base/errors.js";
+import { Call } from "../../src/base/flow/call.js";
+import type { Host } from "../../src/base/host/host.js";
+import type { Diagnosis } from "../../src/contract/diagnosis.js";
+import type { StoreTarget } from "../../src/contract/provider.js";
+import { VmwareProof } from "../../src/native/cpu/vmware-proof.js";
 import { namedSource } from "./channel-name.js";
 import { GUESTRPC_RPCI_VSOCK_LISTEN_PORT, type LinkSource, VMX_CID, VsockSource } from "./link.js";
 import { lookForVmware } from "./presence.js";
@@ -31,7 +31,7 @@ export async function diagnoseVmware(host: Host, { channel }: StoreTarget): Prom
     { what, works: true, why: proof.evidence },
     ...(host.platform === "linux" ? await vsock() : []),
     await way("the backdoor answers", async () => {
-      const { openBackdoor } = await import("../../src/native/backdoor.js");
+      const { openBackdoor } = await import("../../src/native/cpu/backdoor.js");
       const { BackdoorTransport } = await import("./backdoor-transport.js");
       return new BackdoorTransport(openBackdoor(proof));
     }),
@@ -39,7 +39,7 @@ export async function diagnoseVmware(host: Host, { channel }: StoreTarget): Prom
 }
 
 async function vsock(): Promise<Diagnosis[]> {
-  const { hasVmciTransport } = await import("../../src/native/vsock.js");
+  const { hasVmciTransport } = await import("../../src/native/posix/vsock.js");
   const what = "VMware's vsock driver is loaded";
   try {
     if (!hasVmciTransport()) return [{ what, works: false, mend: LOAD_VSOCK }];

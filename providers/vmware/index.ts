@@ -1,4 +1,9 @@
-export type { BackdoorPort, Operation, OperationMemory, Registers } from "../../src/native/backdoor-port.js";
+export type {
+  BackdoorPort,
+  Operation,
+  OperationMemory,
+  Registers,
+} from "../../src/native/cpu/backdoor-port.js";
 export { BackdoorTransport } from "./backdoor-transport.js";
 export { VmwareDataSetStore } from "./data-set-store.js";
 export { DataSetFailure, type DataSetInfo, VmwareDataSets } from "./data-sets.js";

@@ -1,5 +1,5 @@
-import type { Call } from "../../src/bus/call.js";
-import { KernelError, type KernelStore } from "../../src/bus/kernel-store.js";
+import type { Call } from "../../src/base/flow/call.js";
+import { HostctlError, type HostctlStore } from "../../src/contract/hostctl.js";
 import type { VmwareStore } from "./store.js";
 
 /** Bytes of a whole command with its NUL (VMT_RPC_BUFLEN). */
@@ -10,7 +10,7 @@ const COMMAND_BYTES = 4096;
  * reply counts with the two bytes in front of it. Unlike there, the command goes out without padding. Source: OpenBSD
  * sys/dev/pv/vmt.c, vmt_kvop.
  */
-export class VmwareKernelStore implements KernelStore {
+export class VmwareHostctlStore implements HostctlStore {
   readonly #store: VmwareStore;
 
   /** @param store guestinfo */
@@ -30,11 +30,11 @@ export class VmwareKernelStore implements KernelStore {
   }
 
   async #ask(name: string, args: Buffer, room: number, call: Call): Promise<Uint8Array> {
-    if (name.length + 1 + args.length >= COMMAND_BYTES) throw new KernelError("EINVAL");
+    if (name.length + 1 + args.length >= COMMAND_BYTES) throw new HostctlError("EINVAL");
     const reply = await this.#store.rpc(name, args, call);
     const length = reply.accepted ? reply.value.length : Buffer.byteLength(reply.words);
-    if (length + 3 > room) throw new KernelError("ERANGE");
-    if (!reply.accepted) throw new KernelError("EINVAL");
+    if (length + 3 > room) throw new HostctlError("ERANGE");
+    if (!reply.accepted) throw new HostctlError("EINVAL");
     const end = reply.value.indexOf(0);
     return end < 0 ? reply.value : reply.value.subarray(0, end);
   }

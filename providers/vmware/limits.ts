@@ -1,5 +1,5 @@
-import type { Capabilities } from "../../src/bus/capabilities.js";
-import type { PortableLayout } from "../../src/bus/store.js";
+import type { Capabilities } from "../../src/contract/capabilities.js";
+import type { PortableLayout } from "../../src/contract/store.js";
 import { KEY_PREFIX, MAX_KEY_BYTES, MAX_VALUE_BYTES } from "./rpci.js";
 
 /** Bytes of a whole command for OpenBSD's driver, its NUL included (OpenBSD sys/dev/pv/vmt.c). */

@@ -1,5 +1,5 @@
-import type { Call } from "../../src/bus/call.js";
-import { pvbusError } from "../../src/bus/errors.js";
+import { pvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
 import { command, type RpciRequest } from "./rpci.js";
 import type { RpciSession } from "./session.js";
 
@@ -23,7 +23,7 @@ export class VmwareNamespace {
   }
 
   /**
-   * Gives a value.
+   * Returns a value.
    * @returns undefined when there is none
    * @throws PvbusError `ERR_PERMISSION` without privilege, or for a namespace that the host does not give; `ERR_NOT_SUPPORTED`
    *   on a host without the database
@@ -32,7 +32,7 @@ export class VmwareNamespace {
     return (await this.getAll([key], call)).get(key);
   }
 
-  /** Gives the values of several keys in one command; keys without one are left out. @throws as {@link VmwareNamespace.get} */
+  /** Returns the values of several keys in one command; keys without one are left out. @throws as {@link VmwareNamespace.get} */
   async getAll(keys: readonly string[], call: Call): Promise<ReadonlyMap<string, string>> {
     if (keys.length === 0) return new Map();
     for (const key of keys) checkText("key", key, "ERR_KEY_INVALID");

@@ -1,4 +1,4 @@
-import { ownEntry } from "../../src/bus/own.js";
+import { ownEntry } from "../../src/base/own.js";
 import type { Privilege } from "./link.js";
 
 /** Settings of the VMware provider: `openPvbus({ providerOptions: { vmware: {…} } })`. */

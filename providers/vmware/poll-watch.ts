@@ -1,11 +1,11 @@
-import { pause } from "../../src/bus/abort.js";
-import type { Call } from "../../src/bus/call.js";
-import { PvbusError, type PvbusErrorCode, pvbusError } from "../../src/bus/errors.js";
-import type { RawEntry } from "../../src/bus/store.js";
+import { PvbusError, type PvbusErrorCode, pvbusError } from "../../src/base/errors.js";
+import { pause } from "../../src/base/flow/abort.js";
+import type { Call } from "../../src/base/flow/call.js";
+import type { RawEntry } from "../../src/contract/store.js";
 
 /** What a watch by looking needs. */
 export interface PollParts {
-  /** Gives what is there now, by key. */
+  /** Returns what is there now, by key. */
   readonly look: () => Promise<ReadonlyMap<string, Uint8Array>>;
   /** Milliseconds to the next look behind a change. */
   readonly pollMs: number;

@@ -1,7 +1,7 @@
-import type { Host } from "../../src/host/host.js";
-import { openCpuid } from "../../src/native/cpuid.js";
-import { loadKoffi } from "../../src/native/koffi.js";
-import { type NotVmware, proveVmware, type VmwareProof } from "../../src/native/vmware-proof.js";
+import type { Host } from "../../src/base/host/host.js";
+import { openCpuid } from "../../src/native/cpu/cpuid.js";
+import { type NotVmware, proveVmware, type VmwareProof } from "../../src/native/cpu/vmware-proof.js";
+import { loadKoffi } from "../../src/native/ffi/koffi.js";
 
 const VENDOR_FILE = "/sys/class/dmi/id/sys_vendor";
 const WINDOWS_BIOS = "HKLM\\HARDWARE\\DESCRIPTION\\System\\BIOS";
@@ -21,9 +21,9 @@ export async function lookForVmware(host: Host): Promise<VmwareProof | NotVmware
 async function systemVendor(host: Host): Promise<string | undefined> {
   try {
     if (host.platform === "freebsd")
-      return (await import("../../src/native/kenv.js")).readKenv(loadKoffi(), "smbios.system.maker");
+      return (await import("../../src/native/bsd/kenv.js")).readKenv(loadKoffi(), "smbios.system.maker");
     if (host.platform === "win32")
-      return (await import("../../src/native/registry.js")).readRegistry(
+      return (await import("../../src/native/windows/registry.js")).readRegistry(
         loadKoffi(),
         WINDOWS_BIOS,
         "SystemManufacturer",

@@ -1,15 +1,15 @@
-import type { Call } from "../../src/bus/call.js";
-import type { Capabilities } from "../../src/bus/capabilities.js";
-import type { Diagnosis } from "../../src/bus/diagnosis.js";
-import { PvbusError, pvbusError } from "../../src/bus/errors.js";
-import type { KernelStore } from "../../src/bus/kernel-store.js";
-import type { Provider, StoreTarget } from "../../src/bus/provider.js";
-import type { ProviderStore } from "../../src/bus/store.js";
-import type { Host } from "../../src/host/host.js";
-import { VmwareProof } from "../../src/native/vmware-proof.js";
+import { PvbusError, pvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
+import type { Host } from "../../src/base/host/host.js";
+import type { Capabilities } from "../../src/contract/capabilities.js";
+import type { Diagnosis } from "../../src/contract/diagnosis.js";
+import type { HostctlStore } from "../../src/contract/hostctl.js";
+import type { Provider, StoreTarget } from "../../src/contract/provider.js";
+import type { ProviderStore } from "../../src/contract/store.js";
+import { VmwareProof } from "../../src/native/cpu/vmware-proof.js";
 import { namedSource } from "./channel-name.js";
 import { VmwareDataSetStore } from "./data-set-store.js";
-import { VmwareKernelStore } from "./kernel-store.js";
+import { VmwareHostctlStore } from "./kernel-store.js";
 import { dataSetCapabilities, guestinfoCapabilities, KERNEL_VALUE_BYTES } from "./limits.js";
 import { GUESTRPC_RPCI_VSOCK_LISTEN_PORT, VMX_CID, VsockSource } from "./link.js";
 import { checkVmwareOptions, type VmwareOptions } from "./options.js";
@@ -64,8 +64,8 @@ export class VmwareProvider implements Provider {
   }
 
   /** guestinfo as OpenBSD's kernel serves it. @throws PvbusError `ERR_NOT_SUPPORTED` for a DataSet */
-  kernelStore(store: ProviderStore): KernelStore {
-    if (store instanceof VmwareStore) return new VmwareKernelStore(store);
+  hostctlStore(store: ProviderStore): HostctlStore {
+    if (store instanceof VmwareStore) return new VmwareHostctlStore(store);
     throw pvbusError(
       "ERR_NOT_SUPPORTED",
       "OpenBSD's kernel has no call for DataSets; leave the option dataset out",
@@ -116,7 +116,7 @@ function vsock(privilege: NonNullable<VmwareOptions["privilege"]>): RpcTransport
 }
 
 async function hasVsock(): Promise<boolean> {
-  return (await import("../../src/native/vsock.js")).hasVmciTransport();
+  return (await import("../../src/native/posix/vsock.js")).hasVmciTransport();
 }
 
 /** The backdoor, and where that cannot be had the vendor's library. */
@@ -126,7 +126,7 @@ async function openMachine(
 ): Promise<RpcTransport> {
   if (transport === "libvmtools") return openLibrary();
   try {
-    const { openBackdoor } = await import("../../src/native/backdoor.js");
+    const { openBackdoor } = await import("../../src/native/cpu/backdoor.js");
     const { BackdoorTransport } = await import("./backdoor-transport.js");
     return new BackdoorTransport(openBackdoor(proof));
   } catch (error) {
@@ -137,7 +137,7 @@ async function openMachine(
 }
 
 async function openLibrary(): Promise<RpcTransport> {
-  const { openVmtools } = await import("../../src/native/vmtools.js");
+  const { openVmtools } = await import("../../src/native/vmware/vmtools.js");
   const { VmtoolsTransport } = await import("./vmtools-transport.js");
   return new VmtoolsTransport(openVmtools());
 }

@@ -1,6 +1,6 @@
-import { PvbusError, type PvbusErrorCode, pvbusError } from "../../src/bus/errors.js";
-import { peerWords } from "../../src/bus/outside-text.js";
-import { ownEntry } from "../../src/bus/own.js";
+import { PvbusError, type PvbusErrorCode, pvbusError } from "../../src/base/errors.js";
+import { peerWords } from "../../src/base/outside-text.js";
+import { ownEntry } from "../../src/base/own.js";
 
 /** Longest message from the guest (GUESTMSG_MAX_IN_SIZE, open-vm-tools lib/include/guest_msg_def.h). */
 export const MAX_REQUEST_BYTES = 65_536;
@@ -172,7 +172,7 @@ export function refusal(request: Pick<RpciRequest, "name">, words: string, over:
   });
 }
 
-/** Gives the host's words of an error that tells of a refusal. */
+/** Returns the host's words of an error that tells of a refusal. */
 export function wordsOf(error: unknown): string | undefined {
   return PvbusError.is(error) && error.cause instanceof HostRefusal ? error.cause.words : undefined;
 }

@@ -1,6 +1,6 @@
-import type { Call } from "../../src/bus/call.js";
-import { PvbusError, pvbusError } from "../../src/bus/errors.js";
-import type { Logger } from "../../src/host/host.js";
+import { PvbusError, pvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
+import type { Logger } from "../../src/base/host/host.js";
 import { decodeReply, type RpciReply, type RpciRequest, refusal } from "./rpci.js";
 import { ExchangeFailure, type RpcTransport } from "./transport.js";
 
@@ -53,7 +53,7 @@ export class RpciSession {
   }
 
   /**
-   * Gives the host a command.
+   * Returns the host a command.
    * @returns what it answers, also where it refuses
    * @throws PvbusError `ERR_PERMISSION` where privilege is needed and cannot be had, `ERR_UNAVAILABLE`, `ERR_DISCONNECTED`,
    *   `ERR_PROTOCOL`, `ERR_BUSY`, `ERR_TIMEOUT`, `ERR_ABORTED`
@@ -62,7 +62,7 @@ export class RpciSession {
     return decodeReply(await this.#inTurn(request, call));
   }
 
-  /** Gives the host a command and its value. @throws PvbusError as {@link RpciSession.ask}, and the refusal's own code */
+  /** Returns the host a command and its value. @throws PvbusError as {@link RpciSession.ask}, and the refusal's own code */
   async value(request: RpciRequest, call: Call): Promise<Uint8Array> {
     const reply = await this.ask(request, call);
     if (reply.accepted) return reply.value;

@@ -1,14 +1,14 @@
-import { Call } from "../../src/bus/call.js";
-import type { Capabilities } from "../../src/bus/capabilities.js";
-import { pvbusError } from "../../src/bus/errors.js";
-import { putEntry } from "../../src/bus/own.js";
+import { pvbusError } from "../../src/base/errors.js";
+import { Call } from "../../src/base/flow/call.js";
+import { putEntry } from "../../src/base/own.js";
+import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
   MachineFacts,
   PortableLayout,
   ProviderStore,
   RawEntry,
   WatchHooks,
-} from "../../src/bus/store.js";
+} from "../../src/contract/store.js";
 import { VmwareDataSets } from "./data-sets.js";
 import { decodeValue } from "./encoded-value.js";
 import { guestinfoCapabilities, guestinfoLayout } from "./limits.js";
@@ -135,7 +135,7 @@ export class VmwareStore implements ProviderStore {
     );
   }
 
-  /** Gives what guestinfo says of the machine: its OVF environment's ids, its name and address. */
+  /** Returns what guestinfo says of the machine: its OVF environment's ids, its name and address. */
   async facts(call: Call): Promise<MachineFacts> {
     const other: Record<string, string> = {};
     for (const key of FACTS) {
@@ -187,7 +187,7 @@ export class VmwareStore implements ProviderStore {
     return decodeValue(value, (await this.#textOf(`${key}.encoding`, call)) ?? "");
   }
 
-  /** Gives cloud-init's metadata, userdata and vendordata, unpacked. @throws as {@link VmwareStore.readEncoded} */
+  /** Returns cloud-init's metadata, userdata and vendordata, unpacked. @throws as {@link VmwareStore.readEncoded} */
   async cloudInit(call: Call): Promise<CloudInitData> {
     const data: Record<string, Uint8Array> = {};
     for (const name of ["metadata", "userdata", "vendordata"]) {
@@ -198,7 +198,7 @@ export class VmwareStore implements ProviderStore {
   }
 
   /**
-   * Gives the OVF environment; undefined when the machine was not deployed with one. Properties of an appliance are here
+   * Returns the OVF environment; undefined when the machine was not deployed with one. Properties of an appliance are here
    * and nowhere else in guestinfo.
    * @throws PvbusError `ERR_CORRUPT` for a malformed one, and those of {@link VmwareStore.read}
    */
@@ -208,13 +208,13 @@ export class VmwareStore implements ProviderStore {
     return (await import("./ovf-environment.js")).parseOvfEnvironment(xml);
   }
 
-  /** Gives a namespace of the host's namespace database, which compares and swaps. @throws PvbusError `ERR_KEY_INVALID` */
+  /** Returns a namespace of the host's namespace database, which compares and swaps. @throws PvbusError `ERR_KEY_INVALID` */
   namespace(name: string): VmwareNamespace {
     return new VmwareNamespace(this.#session, name);
   }
 
   /**
-   * Gives the host any command, once.
+   * Returns the host any command, once.
    * @param args what follows the name and a space
    * @returns what the host answers, also where it refuses
    * @throws PvbusError `ERR_VALUE_TOO_LONG` beyond 65536 bytes in all, before anything is sent

@@ -1,5 +1,5 @@
-import type { Call } from "../../src/bus/call.js";
-import { PvbusError, pvbusError } from "../../src/bus/errors.js";
+import { PvbusError, pvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
 import { decodeFrame, encodeFrame, FrameReader } from "./data-map.js";
 import type { Link, LinkSource } from "./link.js";
 import { ExchangeFailure, type RpcTransport } from "./transport.js";
@@ -58,7 +58,7 @@ export class StreamTransport implements RpcTransport {
     await connection?.close();
   }
 
-  /** Gives the connection; one that the host closed in the meantime is replaced. */
+  /** Returns the connection; one that the host closed in the meantime is replaced. */
   async #connected(call: Call): Promise<Connection> {
     if (this.#closed) throw pvbusError("ERR_DISCONNECTED", `${this.name} is closed; open the bus again`);
     if (this.#connection?.alive === true) return this.#connection;

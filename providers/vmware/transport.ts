@@ -1,5 +1,5 @@
-import type { Call } from "../../src/bus/call.js";
-import type { PvbusErrorCode } from "../../src/bus/errors.js";
+import type { PvbusErrorCode } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
 
 /** What is known of a command beside its bytes. */
 export interface ExchangeHints {
@@ -23,7 +23,7 @@ export interface RpcTransport {
    * @throws ExchangeFailure for what a second try may mend; PvbusError `ERR_TIMEOUT`, `ERR_ABORTED`, `ERR_PROTOCOL`
    */
   exchange(request: Uint8Array, call: Call, hints?: ExchangeHints): Promise<Uint8Array>;
-  /** Gives everything back; nothing is under way then. May be called twice. */
+  /** Returns everything back; nothing is under way then. May be called twice. */
   close(): Promise<void>;
 }
 

@@ -31,7 +31,7 @@ export const WELL_KNOWN_KEYS: readonly string[] = [
   "guestinfo.appInfo",
 ];
 
-/** Gives the well-known keys that begin with a text, whatever its case: hosts do not tell cases apart. */
+/** Returns the well-known keys that begin with a text, whatever its case: hosts do not tell cases apart. */
 export function wellKnownBelow(prefix: string): readonly string[] {
   const wanted = prefix.toLowerCase();
   return WELL_KNOWN_KEYS.filter((key) => key.toLowerCase().startsWith(wanted));

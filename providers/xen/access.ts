@@ -1,5 +1,5 @@
-import { Call, type CallOptions } from "../../src/bus/call.js";
-import { PvbusError, pvbusError } from "../../src/bus/errors.js";
+import { PvbusError, pvbusError } from "../../src/base/errors.js";
+import { Call, type CallOptions } from "../../src/base/flow/call.js";
 import {
   DIRECTORY,
   DIRECTORY_PART,
@@ -20,7 +20,7 @@ import { decodeDirectoryPart, XENSTORE_PAYLOAD_MAX } from "./wire.js";
 /** What each operation accepts: a running call, or the options of one. */
 export type CallLike = Call | CallOptions;
 
-/** Gives the running call. */
+/** Returns the running call. */
 export function callOf(call: CallLike | undefined): Call {
   return call instanceof Call ? call : new Call(call);
 }
@@ -93,7 +93,7 @@ export abstract class XenStoreAccess {
   }
 
   /**
-   * Gives the names of a node's children, of any number; undefined when there is no such node. More than 4096 bytes of them
+   * Returns the names of a node's children, of any number; undefined when there is no such node. More than 4096 bytes of them
    * come in parts, which are asked for again, until the call is over, when the directory changes meanwhile.
    * @throws PvbusError `ERR_NOT_SUPPORTED` when they have more than 4096 bytes and the daemon cannot give them in parts
    */
@@ -116,7 +116,7 @@ export abstract class XenStoreAccess {
   /** @internal Lists a long directory that changes all the time; undefined where there is no better way. */
   protected steadyDirectory?(path: string, call: Call): Promise<string[] | undefined>;
 
-  /** Gives a node's permissions, its owner first; undefined when there is no such node. */
+  /** Returns a node's permissions, its owner first; undefined when there is no such node. */
   permissions(path: string, call?: CallLike): Promise<Permission[] | undefined> {
     return this.#ask(GET_PERMS, path, call);
   }
@@ -164,7 +164,7 @@ export abstract class XenStoreAccess {
   }
 }
 
-/** Tells whether an error is the daemon's refusal of that name. */
+/** Reports whether an error is the daemon's refusal of that name. */
 export function isRefusal(error: unknown, name: string): boolean {
   return PvbusError.is(error) && error.cause instanceof XenStoreRefusal && error.cause.code === name;
 }

@@ -1,4 +1,4 @@
-import type { Capabilities } from "../../src/bus/capabilities.js";
+import type { Capabilities } from "../../src/contract/capabilities.js";
 
 /** What XenStore can do through a daemon's socket or a kernel's device. */
 export const CAPABILITIES: Capabilities = Object.freeze({

@@ -1,8 +1,8 @@
-import type { Call, CallOptions } from "../../src/bus/call.js";
-import { PvbusError, pvbusError } from "../../src/bus/errors.js";
-import { Semaphore } from "../../src/bus/semaphore.js";
-import type { Logger } from "../../src/host/host.js";
-import { SILENT } from "../../src/host/node-host.js";
+import { PvbusError, pvbusError } from "../../src/base/errors.js";
+import type { Call, CallOptions } from "../../src/base/flow/call.js";
+import { Semaphore } from "../../src/base/flow/semaphore.js";
+import type { Logger } from "../../src/base/host/host.js";
+import { SILENT } from "../../src/base/host/node-host.js";
 import { type CallLike, callOf, isRefusal, type Question, XenStoreAccess } from "./access.js";
 import type { Connection } from "./connection.js";
 import { Line } from "./line.js";
@@ -171,19 +171,19 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
     }
   }
 
-  /** Gives the path of a domain's own directory. */
+  /** Returns the path of a domain's own directory. */
   async domainPath(domain: number, call?: CallLike): Promise<string> {
     checkDomain(domain);
     return this.ask({ operation: GET_DOMAIN_PATH, text: String(domain) }, callOf(call));
   }
 
-  /** Tells whether a domain has its connection to the daemon; only the controlling domain may ask. */
+  /** Reports whether a domain has its connection to the daemon; only the controlling domain may ask. */
   async isIntroduced(domain: number, call?: CallLike): Promise<boolean> {
     checkDomain(domain);
     return this.ask({ operation: IS_DOMAIN_INTRODUCED, text: String(domain) }, callOf(call));
   }
 
-  /** Gives the daemon's features: 4 depth of watches, 8 permissions for any domain, …; 0 when it tells none. */
+  /** Returns the daemon's features: 4 depth of watches, 8 permissions for any domain, …; 0 when it tells none. */
   async features(call?: CallLike): Promise<number> {
     try {
       // One byte that is no NUL: the one payload that all daemons answer.
@@ -232,7 +232,7 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
     }
   }
 
-  /** Gives the connection with the least to do. */
+  /** Returns the connection with the least to do. */
   #line(): Line {
     let best = this.#lines[0] as Line;
     if (this.#lines.length === 1) return best;
@@ -261,7 +261,7 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
   }
 }
 
-/** Gives the milliseconds between an attempt and the next one. */
+/** Returns the milliseconds between an attempt and the next one. */
 function pauseBehind(attempt: number): number {
   if (attempt < QUICK_ATTEMPTS) return 0;
   return 1 + Math.random() * Math.min(LONGEST_PAUSE_MS - 1, 2 ** (attempt - QUICK_ATTEMPTS + 1));
@@ -276,7 +276,7 @@ function once(action: () => void): () => void {
   };
 }
 
-/** Tells whether an error is only the end of the call. */
+/** Reports whether an error is only the end of the call. */
 export function isEnd(error: unknown, call: Call): boolean {
   if (!PvbusError.is(error)) return false;
   if (error.code === "ERR_ABORTED") return call.signal?.aborted === true;

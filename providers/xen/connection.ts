@@ -1,8 +1,8 @@
-import { Call } from "../../src/bus/call.js";
-import { pvbusError } from "../../src/bus/errors.js";
-import { isSystemError } from "../../src/bus/system-error.js";
-import { mayGoOn, waitTurn } from "../../src/bus/turn.js";
-import { WaitingLine } from "../../src/bus/waiting-line.js";
+import { pvbusError } from "../../src/base/errors.js";
+import { Call } from "../../src/base/flow/call.js";
+import { mayGoOn, waitTurn } from "../../src/base/flow/turn.js";
+import { WaitingLine } from "../../src/base/flow/waiting-line.js";
+import { isSystemError } from "../../src/base/system-error.js";
 import { Deadlines } from "./deadlines.js";
 import { MessageDecoder } from "./decoder.js";
 import type { Link, LinkEvents, LinkPurpose, Transport } from "./link.js";
@@ -328,7 +328,7 @@ function isEndless(request: Request | undefined): boolean {
 const FROM_DAEMON =
   /^(?:EINVAL|EACCES|EEXIST|EISDIR|ENOENT|ENOMEM|ENOSPC|EIO|ENOTEMPTY|ENOSYS|EROFS|EBUSY|EAGAIN|EISCONN|E2BIG|EPERM|EILSEQ)$/;
 
-/** Gives the call of a request that is followed to its end whoever waits for it, but not for ever. */
+/** Returns the call of a request that is followed to its end whoever waits for it, but not for ever. */
 export function toTheEnd(): Call {
   return new Call({ timeoutMs: TO_THE_END_MS });
 }

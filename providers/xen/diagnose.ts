@@ -1,8 +1,8 @@
-import { Call } from "../../src/bus/call.js";
-import type { Diagnosis } from "../../src/bus/diagnosis.js";
-import { PvbusError } from "../../src/bus/errors.js";
-import type { ProviderStore } from "../../src/bus/store.js";
-import type { Host } from "../../src/host/host.js";
+import { PvbusError } from "../../src/base/errors.js";
+import { Call } from "../../src/base/flow/call.js";
+import type { Host } from "../../src/base/host/host.js";
+import type { Diagnosis } from "../../src/contract/diagnosis.js";
+import type { ProviderStore } from "../../src/contract/store.js";
 import { ownDomain } from "./home.js";
 import { place, placesLookedAt } from "./places.js";
 import type { XenStore } from "./store.js";

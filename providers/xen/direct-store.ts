@@ -1,8 +1,8 @@
-import type { Call } from "../../src/bus/call.js";
-import type { Capabilities } from "../../src/bus/capabilities.js";
-import { PvbusError, pvbusError } from "../../src/bus/errors.js";
-import type { MachineFacts, PortableLayout, ProviderStore, RawEntry } from "../../src/bus/store.js";
-import type { Logger } from "../../src/host/host.js";
+import { PvbusError, pvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
+import type { Logger } from "../../src/base/host/host.js";
+import type { Capabilities } from "../../src/contract/capabilities.js";
+import type { MachineFacts, PortableLayout, ProviderStore, RawEntry } from "../../src/contract/store.js";
 import { factsOf } from "./facts.js";
 import type { KernelNodes } from "./kernel-store.js";
 import { checkKey, childPlace, type KeySyntax, type Place, portableLayout, withoutSlash } from "./keys.js";
@@ -25,7 +25,7 @@ export interface DirectAccess {
   readonly portableBytes: number;
   /** Checks what it can pass on. @throws PvbusError `ERR_KEY_TOO_LONG`, `ERR_VALUE_TOO_LONG`, `ERR_VALUE_INVALID` */
   check(path: string, value: Uint8Array): void;
-  /** Gives a node; undefined when there is none. @param children whether its children are asked for too */
+  /** Returns a node; undefined when there is none. @param children whether its children are asked for too */
   look(path: string, children: boolean, call: Call): Promise<DirectNode | undefined>;
   /** Writes a value. */
   write(path: string, value: Uint8Array, call: Call): Promise<void>;
@@ -89,7 +89,7 @@ export class DirectXenStore implements ProviderStore {
     }
   }
 
-  /** Gives the machine's name, UUID and domain id. */
+  /** Returns the machine's name, UUID and domain id. */
   async facts(call: Call): Promise<MachineFacts> {
     const text = async (path: string): Promise<string | undefined> =>
       (await this.#lookUnlessRefused(path, false, call))?.value?.toString("utf8");
@@ -132,7 +132,7 @@ export class DirectXenStore implements ProviderStore {
     );
   }
 
-  /** Gives the children in the order of a stack. */
+  /** Returns the children in the order of a stack. */
   #children(parent: Place, names: readonly string[]): Place[] {
     const places: Place[] = [];
     for (const name of [...names].sort().reverse()) {

@@ -1,6 +1,6 @@
-import { pvbusError } from "../../src/bus/errors.js";
-import { fromSystemError } from "../../src/bus/system-error.js";
-import type { WindowsDevice } from "../../src/native/windows-device.js";
+import { pvbusError } from "../../src/base/errors.js";
+import { fromSystemError } from "../../src/base/system-error.js";
+import type { WindowsDevice } from "../../src/native/windows/device.js";
 import type { DirectAccess } from "./direct-store.js";
 
 export { DirectXenStore } from "./direct-store.js";
@@ -16,7 +16,7 @@ export async function directAccess(platform: DirectPlatform): Promise<DirectAcce
   if (platform === "openbsd") return new (await import("./openbsd-access.js")).OpenbsdAccess();
   const [{ XENIFACE_INTERFACE, XenifaceAccess }, { openWindowsDevice }] = await Promise.all([
     import("./xeniface-access.js"),
-    import("../../src/native/windows-device.js"),
+    import("../../src/native/windows/device.js"),
   ]);
   let device: WindowsDevice | undefined;
   try {

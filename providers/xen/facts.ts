@@ -1,6 +1,6 @@
-import type { Call } from "../../src/bus/call.js";
-import { putEntry } from "../../src/bus/own.js";
-import type { MachineFacts } from "../../src/bus/store.js";
+import type { Call } from "../../src/base/flow/call.js";
+import { putEntry } from "../../src/base/own.js";
+import type { MachineFacts } from "../../src/contract/store.js";
 import type { XenStoreClient } from "./client.js";
 import { ownDomain } from "./home.js";
 import { below, REFUSED, type Surroundings, unlessRefused } from "./tree.js";
@@ -9,7 +9,7 @@ import { below, REFUSED, type Surroundings, unlessRefused } from "./tree.js";
 const VM_DATA = "vm-data";
 const UUID = /^\/vm\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/i;
 
-/** Gives what XenStore tells of this machine: its name, UUID and domain id, and all of `vm-data`, which users fill. */
+/** Returns what XenStore tells of this machine: its name, UUID and domain id, and all of `vm-data`, which users fill. */
 export async function machineFacts(
   { access: client, ...rest }: Surroundings & { readonly access: XenStoreClient },
   call: Call,

@@ -1,10 +1,10 @@
-import type { Call } from "../../src/bus/call.js";
-import { pvbusError } from "../../src/bus/errors.js";
+import { pvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
 import type { XenStoreClient } from "./client.js";
 import { domainOf } from "./permissions.js";
 
 /**
- * Gives this domain's id: what the toolstack wrote, else the owner of the directory that every guest owns. Ask again rather
+ * Returns this domain's id: what the toolstack wrote, else the owner of the directory that every guest owns. Ask again rather
  * than keep it: migration may change it.
  * @returns undefined when nothing tells it
  */
@@ -18,7 +18,7 @@ export async function ownDomain(client: XenStoreClient, call: Call): Promise<num
 }
 
 /**
- * Gives the absolute path of this domain's directory, which has no relative one.
+ * Returns the absolute path of this domain's directory, which has no relative one.
  * @throws PvbusError `ERR_UNAVAILABLE` when nothing tells the domain's id
  */
 export async function homePath(client: XenStoreClient, call: Call): Promise<string> {

@@ -1,6 +1,6 @@
-import type { Call } from "../../src/bus/call.js";
-import { PvbusError } from "../../src/bus/errors.js";
-import { type KernelErrno, KernelError, type KernelStore } from "../../src/bus/kernel-store.js";
+import { PvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
+import { type HostctlErrno, HostctlError, type HostctlStore } from "../../src/contract/hostctl.js";
 import { XenStoreRefusal } from "./refusal.js";
 
 /** What the kernel's calls need of a store; paths are XenStore's own. */
@@ -9,14 +9,14 @@ export interface KernelNodes {
   read(path: string, call: Call): Promise<Uint8Array | undefined>;
   /** Writes a value. */
   write(path: string, value: Uint8Array, call: Call): Promise<void>;
-  /** Gives the names of a node's children; undefined when there is no such node. */
+  /** Returns the names of a node's children; undefined when there is no such node. */
   directory(path: string, call: Call): Promise<readonly string[] | undefined>;
 }
 
 /** Largest payload of a request or reply (OpenBSD sys/dev/pv/xenstore.c); a larger one is EIO or EMSGSIZE. */
 const MOST = 1024;
 /** Errors that the driver knows; all others are EOPNOTSUPP. */
-const KNOWN: readonly KernelErrno[] = [
+const KNOWN: readonly HostctlErrno[] = [
   "EINVAL",
   "EACCES",
   "EEXIST",
@@ -38,7 +38,7 @@ const KNOWN: readonly KernelErrno[] = [
  * difference that is meant: a value longer than 1024 bytes is refused with EMSGSIZE as there, one that holds a NUL is
  * given whole. Source: OpenBSD sys/dev/pv/xenstore.c.
  */
-export class XenKernelStore implements KernelStore {
+export class XenHostctlStore implements HostctlStore {
   readonly #nodes: KernelNodes;
 
   /** @param nodes the way to the daemon */
@@ -50,32 +50,32 @@ export class XenKernelStore implements KernelStore {
   async read(key: Uint8Array, valueLength: number, call: Call): Promise<Uint8Array> {
     const path = text(key);
     const value = await answer(this.#nodes.read(path, call));
-    if (value === undefined) throw new KernelError("ENOENT");
-    if (value.length > MOST) throw new KernelError("EMSGSIZE");
+    if (value === undefined) throw new HostctlError("ENOENT");
+    if (value.length > MOST) throw new HostctlError("EMSGSIZE");
     const found = value.length > 0 ? value : await this.#names(path, call);
-    if (found.length >= valueLength) throw new KernelError("ERANGE");
+    if (found.length >= valueLength) throw new HostctlError("ERANGE");
     return found;
   }
 
   /** Writes a value; nothing stays in the buffer. */
   async write(key: Uint8Array, value: Uint8Array, call: Call): Promise<Uint8Array> {
-    if (key.length + 1 + value.length > MOST) throw new KernelError("EIO");
+    if (key.length + 1 + value.length > MOST) throw new HostctlError("EIO");
     await answer(this.#nodes.write(text(key), value, call));
     return new Uint8Array(0);
   }
 
   async #names(path: string, call: Call): Promise<Uint8Array> {
     const names = await answer(this.#nodes.directory(path, call));
-    if (names === undefined) throw new KernelError("ENOENT");
+    if (names === undefined) throw new HostctlError("ENOENT");
     const joined = Buffer.from(names.join("\n"));
     // On the wire each name has a NUL.
-    if (names.length > 0 && joined.length + 1 > MOST) throw new KernelError("EMSGSIZE");
+    if (names.length > 0 && joined.length + 1 > MOST) throw new HostctlError("EMSGSIZE");
     return joined;
   }
 }
 
 function text(key: Uint8Array): string {
-  if (key.length + 1 > MOST) throw new KernelError("EIO");
+  if (key.length + 1 > MOST) throw new HostctlError("EIO");
   return Buffer.from(key).toString("latin1");
 }
 
@@ -86,6 +86,6 @@ async function answer<T>(asked: Promise<T>): Promise<T> {
     const refused =
       PvbusError.is(error) && error.cause instanceof XenStoreRefusal ? error.cause.code : undefined;
     if (refused === undefined) throw error;
-    throw new KernelError(KNOWN.find((each) => each === refused) ?? "EOPNOTSUPP", error);
+    throw new HostctlError(KNOWN.find((each) => each === refused) ?? "EOPNOTSUPP", error);
   }
 }

@@ -1,15 +1,15 @@
-import { pvbusError } from "../../src/bus/errors.js";
-import type { PortableLayout } from "../../src/bus/store.js";
+import { pvbusError } from "../../src/base/errors.js";
+import type { PortableLayout } from "../../src/contract/store.js";
 import { decodeName, encodeName, encodePath } from "./names.js";
 import { checkLength, childPath } from "./path.js";
 
 /** How native keys stand for XenStore paths. */
 export interface KeySyntax {
-  /** Gives the path of a key. @throws PvbusError `ERR_KEY_INVALID` */
+  /** Returns the path of a key. @throws PvbusError `ERR_KEY_INVALID` */
   pathOf(key: string): string;
-  /** Gives what stands for a node's name in a key; undefined where no key can name the node. */
+  /** Returns what stands for a node's name in a key; undefined where no key can name the node. */
   nameOf(node: string): string | undefined;
-  /** Gives the key of a value below a directory, whatever characters the names have. */
+  /** Returns the key of a value below a directory, whatever characters the names have. */
   join(directory: string, ...names: readonly string[]): string;
 }
 
@@ -37,7 +37,7 @@ const ENCODED: KeySyntax = {
   join: (directory, ...names) => [directory, ...names].join("/"),
 };
 
-/** Gives the syntax of keys, with the option `encodeNames` or without. */
+/** Returns the syntax of keys, with the option `encodeNames` or without. */
 export function keySyntax(encodeNames: boolean): KeySyntax {
   return encodeNames ? ENCODED : PLAIN;
 }
@@ -53,7 +53,7 @@ export interface Place {
   readonly key: string;
 }
 
-/** Gives the place of a child; undefined where no key can name it. */
+/** Returns the place of a child; undefined where no key can name it. */
 export function childPlace({ path, key }: Place, node: string, syntax: KeySyntax): Place | undefined {
   // The special watches, which oxenstored shows as children of the root.
   if (path === "/" && node.startsWith("@")) return undefined;

@@ -11,7 +11,7 @@ export class KnownTree<T> {
     return this.#children.size === 0;
   }
 
-  /** Gives a node, added with those above it when it is not known. */
+  /** Returns a node, added with those above it when it is not known. */
   add(names: readonly string[]): KnownTree<T> {
     let node: KnownTree<T> = this;
     for (const name of names) {
@@ -25,7 +25,7 @@ export class KnownTree<T> {
     return node;
   }
 
-  /** Gives a node; undefined: it is not known. */
+  /** Returns a node; undefined: it is not known. */
   at(names: readonly string[]): KnownTree<T> | undefined {
     let node: KnownTree<T> = this;
     for (const name of names) {
@@ -47,7 +47,7 @@ export class KnownTree<T> {
     if (parent !== undefined) parent.#children.delete(names.at(-1) as string);
   }
 
-  /** Gives all nodes below with their paths, relative to this one, each after its parent; what is added meanwhile may be left out. */
+  /** Returns all nodes below with their paths, relative to this one, each after its parent; what is added meanwhile may be left out. */
   *below(): Generator<{ readonly names: readonly string[]; readonly node: KnownTree<T> }, void, undefined> {
     const waiting: { readonly names: readonly string[]; readonly node: KnownTree<T> }[] = [
       { names: [], node: this },

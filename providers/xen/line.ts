@@ -1,6 +1,6 @@
-import type { Call } from "../../src/bus/call.js";
-import { Call as RunningCall } from "../../src/bus/call.js";
-import { pvbusError } from "../../src/bus/errors.js";
+import { pvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
+import { Call as RunningCall } from "../../src/base/flow/call.js";
 import { Connection, type ConnectionEvents } from "./connection.js";
 import type { LinkPurpose, Transport } from "./link.js";
 
@@ -35,7 +35,7 @@ export class Line {
     return (this.connection?.load ?? 0) + this.#waiting;
   }
 
-  /** Gives the connection, made when there is none. @throws as {@link Transport.connect} */
+  /** Returns the connection, made when there is none. @throws as {@link Transport.connect} */
   connect(call: Call): Promise<Connection> {
     const { connection } = this;
     if (connection !== undefined) return Promise.resolve(connection);
@@ -71,7 +71,7 @@ export class Line {
   }
 }
 
-/** Gives the error of a client that was closed. */
+/** Returns the error of a client that was closed. */
 export function closedError(): Error {
   return pvbusError("ERR_DISCONNECTED", "the XenStore client was closed; open it again");
 }

@@ -1,6 +1,6 @@
 import { ContainerModule } from "inversify";
-import { HOST, PROVIDER } from "../../src/bus/tokens.js";
-import type { Host } from "../../src/host/host.js";
+import type { Host } from "../../src/base/host/host.js";
+import { HOST, PROVIDER } from "../../src/contract/tokens.js";
 import { XenProvider } from "./provider.js";
 
 /** Binds the Xen provider. */

@@ -1,4 +1,4 @@
-import { pvbusError } from "../../src/bus/errors.js";
+import { pvbusError } from "../../src/base/errors.js";
 
 /*
  * Names that XenStore cannot hold: every byte of the name's UTF-8 that is no letter, digit, dash or underscore becomes
@@ -11,7 +11,7 @@ const ESCAPES = /(?:@[0-9a-f]{2})+/g;
 const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /**
- * Gives a name as XenStore can hold it.
+ * Returns a name as XenStore can hold it.
  * @param name any text; slashes are encoded too
  * @throws PvbusError `ERR_KEY_INVALID` for the empty name and for a lone surrogate
  */
@@ -22,7 +22,7 @@ export function encodeName(name: string): string {
   return name.replace(OTHER, (character) => Buffer.from(character).toString("hex").replace(/../g, "@$&"));
 }
 
-/** Gives the name that {@link encodeName} encoded; a name that it would not have made is given as it is. */
+/** Returns the name that {@link encodeName} encoded; a name that it would not have made is given as it is. */
 export function decodeName(encoded: string): string {
   if (!encoded.includes("@")) return encoded;
   try {

@@ -1,4 +1,4 @@
-import { pvbusError } from "../../src/bus/errors.js";
+import { pvbusError } from "../../src/base/errors.js";
 import { type Permission, parsePermission } from "./permissions.js";
 import type { Operation } from "./request.js";
 import { decodeStrings, typeName, XS, type XsType } from "./wire.js";
@@ -47,7 +47,7 @@ export const READ_TEXT: Operation<string | undefined> = {
   missing: { value: undefined },
 };
 
-/** Gives the names of a node's children; undefined: no such node. */
+/** Returns the names of a node's children; undefined: no such node. */
 export const DIRECTORY: Operation<string[] | undefined> = {
   type: XS.DIRECTORY,
   decode: (bytes, start, end) => {
@@ -57,14 +57,14 @@ export const DIRECTORY: Operation<string[] | undefined> = {
   missing: { value: undefined },
 };
 
-/** Gives one part of a long listing, still encoded; undefined: no such node. */
+/** Returns one part of a long listing, still encoded; undefined: no such node. */
 export const DIRECTORY_PART: Operation<Buffer | undefined> = {
   type: XS.DIRECTORY_PART,
   decode: (bytes, start, end) => Buffer.from(bytes.subarray(start, end)),
   missing: { value: undefined },
 };
 
-/** Gives a node's permissions; undefined: no such node. */
+/** Returns a node's permissions; undefined: no such node. */
 export const GET_PERMS: Operation<Permission[] | undefined> = {
   type: XS.GET_PERMS,
   decode: (bytes, start, end) => {
@@ -99,9 +99,9 @@ export const TRANSACTION_START: Operation<number> = {
 };
 /** Ends a transaction. */
 export const TRANSACTION_END: Operation<true> = change(XS.TRANSACTION_END);
-/** Gives the path of a domain's own directory. */
+/** Returns the path of a domain's own directory. */
 export const GET_DOMAIN_PATH: Operation<string> = { type: XS.GET_DOMAIN_PATH, decode: text };
-/** Tells whether a domain is known to the daemon. */
+/** Reports whether a domain is known to the daemon. */
 export const IS_DOMAIN_INTRODUCED: Operation<boolean> = {
   type: XS.IS_DOMAIN_INTRODUCED,
   decode: (bytes, start, end) => {
@@ -112,7 +112,7 @@ export const IS_DOMAIN_INTRODUCED: Operation<boolean> = {
 };
 /** Runs a command of the daemon's own. */
 export const CONTROL: Operation<string> = { type: XS.CONTROL, decode: text };
-/** Gives the daemon's features as a bit set. */
+/** Returns the daemon's features as a bit set. */
 export const GET_FEATURE: Operation<number> = {
   type: XS.GET_FEATURE,
   bare: true,

@@ -4,7 +4,7 @@ import { HEADER_BYTES } from "./wire.js";
 
 /** Where an outbox sends to, and who hears of a write that fails. */
 export interface OutboxOwner {
-  /** Gives the link; undefined while there is none to write to. */
+  /** Returns the link; undefined while there is none to write to. */
   readonly link: () => Link | undefined;
   /** A write was refused. */
   readonly onRefused: (error: unknown) => void;

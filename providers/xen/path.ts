@@ -1,4 +1,4 @@
-import { pvbusError } from "../../src/bus/errors.js";
+import { pvbusError } from "../../src/base/errors.js";
 import { XENSTORE_ABS_PATH_MAX, XENSTORE_REL_PATH_MAX } from "./wire.js";
 
 /** What all daemons take: names of these characters, one slash between them, none at the end. */
@@ -35,12 +35,12 @@ export function checkRemovable(path: string): void {
     throw pvbusError("ERR_NOT_SUPPORTED", "the root of XenStore is never removed; name a node");
 }
 
-/** Gives the path of a child. */
+/** Returns the path of a child. */
 export function childPath(parent: string, name: string): string {
   return parent === "/" ? `/${name}` : parent === "" ? name : `${parent}/${name}`;
 }
 
-/** Tells whether a path is another one or lies below it. */
+/** Reports whether a path is another one or lies below it. */
 export function isAtOrBelow(path: string, top: string): boolean {
   return path === top || top === "/" || (path.startsWith(top) && path[top.length] === "/");
 }

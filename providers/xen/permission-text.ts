@@ -1,12 +1,12 @@
-import { Call, type CallOptions } from "../../src/bus/call.js";
-import type { ProviderStore } from "../../src/bus/store.js";
+import { Call, type CallOptions } from "../../src/base/flow/call.js";
+import type { ProviderStore } from "../../src/contract/store.js";
 import { formatPermission, type Permission, readPermission } from "./permissions.js";
 import { XenStore } from "./store.js";
 import { REFUSED, unlessRefused } from "./tree.js";
 
 /** The permissions of a store's keys as text: `n7`, `r0`, the owner's first. */
 export interface PermissionTexts {
-  /** Gives those of a key; undefined when there is no such key, or when they may not be seen. */
+  /** Returns those of a key; undefined when there is no such key, or when they may not be seen. */
   read(key: string, options: CallOptions): Promise<readonly string[] | undefined>;
   /**
    * Replaces those of a key.
@@ -22,12 +22,12 @@ function parsed(texts: readonly string[]): readonly Permission[] | undefined {
   return all.every((each) => each !== undefined) && all.length > 0 ? all : undefined;
 }
 
-/** Tells whether these are permissions: `n`, `r`, `w` or `b` and a domain each. */
+/** Reports whether these are permissions: `n`, `r`, `w` or `b` and a domain each. */
 export function arePermissions(texts: readonly string[]): boolean {
   return parsed(texts) !== undefined;
 }
 
-/** Gives the permissions of a store's keys; undefined where keys have none. */
+/** Returns the permissions of a store's keys; undefined where keys have none. */
 export function permissionTexts(store: ProviderStore): PermissionTexts | undefined {
   if (!(store instanceof XenStore)) return undefined;
   return {

@@ -1,5 +1,5 @@
-import { pvbusError } from "../../src/bus/errors.js";
-import { ownEntry } from "../../src/bus/own.js";
+import { pvbusError } from "../../src/base/errors.js";
+import { ownEntry } from "../../src/base/own.js";
 
 /** What a domain may do with a node. */
 export type Access = "none" | "read" | "write" | "both";
@@ -21,7 +21,7 @@ const ACCESS: Readonly<Record<string, Access>> = { n: "none", r: "read", w: "wri
 const MAX_DOMAIN = 0xffff;
 
 /**
- * Gives an entry as on the wire: `n0`, `r7`.
+ * Returns an entry as on the wire: `n0`, `r7`.
  * @throws TypeError, RangeError for an entry that is none
  */
 export function formatPermission({ domain, access }: Permission): string {
@@ -47,7 +47,7 @@ export function parsePermission(text: string): Permission {
   return permission;
 }
 
-/** Gives the domain id that a text from outside says; undefined where it says none. */
+/** Returns the domain id that a text from outside says; undefined where it says none. */
 export function domainOf(text: string): number | undefined {
   return /^\d{1,5}$/.test(text) && Number(text) <= MAX_DOMAIN ? Number(text) : undefined;
 }

@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import { pvbusError } from "../../src/bus/errors.js";
-import type { Host } from "../../src/host/host.js";
+import { pvbusError } from "../../src/base/errors.js";
+import type { Host } from "../../src/base/host/host.js";
 import { DeviceTransport } from "./device-transport.js";
 import type { Transport } from "./link.js";
 import { SocketTransport } from "./socket-transport.js";
@@ -15,7 +15,7 @@ const DEVICES: Partial<Record<NodeJS.Platform, readonly string[]>> = {
   netbsd: ["/kern/xen/xenbus"],
 };
 
-/** Gives all places of the machine where the daemon may be reached, in the order in which libxenstore tries them. */
+/** Returns all places of the machine where the daemon may be reached, in the order in which libxenstore tries them. */
 function candidates(host: Host): readonly string[] {
   const { XENSTORED_PATH, XENSTORED_RUNDIR } = host.env;
   return XENSTORED_PATH
@@ -35,13 +35,13 @@ export function placesLookedAt(host: Host): string {
     .join(", ");
 }
 
-/** Gives the first place of the machine that is there; undefined when there is none. */
+/** Returns the first place of the machine that is there; undefined when there is none. */
 export function place(host: Host): string | undefined {
   return candidates(host).find((path) => host.files.kind(path) !== undefined);
 }
 
 /**
- * Gives the way to the daemon: the named channel, else {@link place}.
+ * Returns the way to the daemon: the named channel, else {@link place}.
  * @throws PvbusError `ERR_UNAVAILABLE` when there is none, `ERR_NOT_SUPPORTED` for a channel of another kind
  */
 export function transportOf(host: Host, channel: string | undefined): Transport {

@@ -1,14 +1,14 @@
-import type { Call } from "../../src/bus/call.js";
-import type { Capabilities } from "../../src/bus/capabilities.js";
-import type { Diagnosis } from "../../src/bus/diagnosis.js";
-import type { KernelStore } from "../../src/bus/kernel-store.js";
-import type { Provider, StoreTarget } from "../../src/bus/provider.js";
-import type { ProviderStore } from "../../src/bus/store.js";
-import type { Host } from "../../src/host/host.js";
+import type { Call } from "../../src/base/flow/call.js";
+import type { Host } from "../../src/base/host/host.js";
+import type { Capabilities } from "../../src/contract/capabilities.js";
+import type { Diagnosis } from "../../src/contract/diagnosis.js";
+import type { HostctlStore } from "../../src/contract/hostctl.js";
+import type { Provider, StoreTarget } from "../../src/contract/provider.js";
+import type { ProviderStore } from "../../src/contract/store.js";
 import { CAPABILITIES, OPENBSD_CAPABILITIES, XENIFACE_CAPABILITIES } from "./capabilities.js";
 import { XenStoreClient } from "./client.js";
 import type { DirectPlatform, DirectXenStore } from "./direct.js";
-import { XenKernelStore } from "./kernel-store.js";
+import { XenHostctlStore } from "./kernel-store.js";
 import { keySyntax } from "./keys.js";
 import { checkOptions } from "./options.js";
 import { place, transportOf } from "./places.js";
@@ -33,7 +33,7 @@ export class XenProvider implements Provider {
     return CAPABILITIES_OF[this.#way(target)];
   }
 
-  /** Tells whether a daemon's socket or a kernel's device is at a usual place. */
+  /** Reports whether a daemon's socket or a kernel's device is at a usual place. */
   locate(): boolean {
     return place(this.#host) !== undefined;
   }
@@ -71,8 +71,8 @@ export class XenProvider implements Provider {
   }
 
   /** XenStore as OpenBSD's kernel serves it. */
-  kernelStore(store: ProviderStore): KernelStore {
-    return new XenKernelStore(
+  hostctlStore(store: ProviderStore): HostctlStore {
+    return new XenHostctlStore(
       "client" in store ? (store as XenStore).client : (store as DirectXenStore).nodes,
     );
   }

@@ -1,5 +1,5 @@
-import { type PvbusErrorCode, pvbusError } from "../../src/bus/errors.js";
-import { ownEntry } from "../../src/bus/own.js";
+import { type PvbusErrorCode, pvbusError } from "../../src/base/errors.js";
+import { ownEntry } from "../../src/base/own.js";
 import { typeName, XS, type XsType } from "./wire.js";
 
 /** A refusal by the XenStore daemon, the cause of the PvbusError that reports it. */
@@ -77,7 +77,7 @@ const SPECIAL: Readonly<Record<number, Readonly<Record<string, Meaning>>>> = {
 
 const NAME = /^[A-Z][A-Z0-9]{0,31}$/;
 
-/** Gives the error that reports a refusal; any error name survives in the cause. */
+/** Returns the error that reports a refusal; any error name survives in the cause. */
 export function refusalError(type: XsType, name: string, path: string): Error {
   const request = typeName(type);
   const shown = NAME.test(name) ? name : "an error without a name";

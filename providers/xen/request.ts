@@ -1,6 +1,6 @@
-import { onAbort } from "../../src/bus/abort.js";
-import type { Call } from "../../src/bus/call.js";
-import { PvbusError, pvbusError } from "../../src/bus/errors.js";
+import { PvbusError, pvbusError } from "../../src/base/errors.js";
+import { onAbort } from "../../src/base/flow/abort.js";
+import type { Call } from "../../src/base/flow/call.js";
 import type { Tick, Timed } from "./deadlines.js";
 import { refusalError } from "./refusal.js";
 import type { XsType } from "./wire.js";
@@ -94,7 +94,7 @@ export class Request<T = unknown> implements Timed {
     return promise;
   }
 
-  /** Gives the reply to who waits. */
+  /** Returns the reply to who waits. */
   reply(bytes: Buffer, start: number, end: number): void {
     if (!this.live && this.#done === undefined) return;
     let answer: T | undefined;
@@ -107,7 +107,7 @@ export class Request<T = unknown> implements Timed {
     this.finish(answer);
   }
 
-  /** Gives the daemon's refusal to who waits. */
+  /** Returns the daemon's refusal to who waits. */
   refuse(name: string): void {
     const { type, missing } = this.operation;
     if (this.live) {

@@ -1,10 +1,10 @@
 import type { IpcSocketConnectOpts, Socket } from "node:net";
-import type { Call } from "../../src/bus/call.js";
-import { fromSystemError, isSystemError } from "../../src/bus/system-error.js";
-import { hostFiles } from "../../src/host/files.js";
-import type { Host } from "../../src/host/host.js";
-import { connectTo } from "../../src/host/socket.js";
-import type { HeldName } from "../../src/host/tree.js";
+import type { Call } from "../../src/base/flow/call.js";
+import { hostFiles } from "../../src/base/host/files.js";
+import type { Host } from "../../src/base/host/host.js";
+import { connectTo } from "../../src/base/host/socket.js";
+import type { HeldName } from "../../src/base/host/tree.js";
+import { fromSystemError, isSystemError } from "../../src/base/system-error.js";
 import type { Link, LinkEvents, Transport } from "./link.js";
 import { XENSTORE_PAYLOAD_MAX } from "./wire.js";
 

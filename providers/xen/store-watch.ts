@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
-import { Call } from "../../src/bus/call.js";
-import { PvbusError } from "../../src/bus/errors.js";
-import type { RawEntry, WatchHooks } from "../../src/bus/store.js";
+import { PvbusError } from "../../src/base/errors.js";
+import { Call } from "../../src/base/flow/call.js";
+import type { RawEntry, WatchHooks } from "../../src/contract/store.js";
 import type { XenStoreClient } from "./client.js";
 import { childPlace, type Place } from "./keys.js";
 import { KnownTree } from "./known-tree.js";
@@ -78,7 +78,7 @@ export class StoreWatch {
     }
   }
 
-  /** Gives the call of a look: it ends with the watch at the latest. */
+  /** Returns the call of a look: it ends with the watch at the latest. */
   #look(): Call {
     const { signal, remainingMs } = this.#call;
     return new Call({ signal, timeoutMs: Math.min(LOOK_MS, remainingMs) });
@@ -133,7 +133,7 @@ export class StoreWatch {
     yield* this.#compare([], this.#top);
   }
 
-  /** Tells what is below a node and was not told, and what was told and is there no more. */
+  /** Reports what is below a node and was not told, and what was told and is there no more. */
   async *#compare(names: readonly string[], place: Place): AsyncGenerator<RawEntry, void, undefined> {
     const walk = ++this.#walks;
     const call = this.#look();
@@ -192,7 +192,7 @@ function* change(
   if (place !== undefined && place.key !== "") yield { key: place.key, value };
 }
 
-/** Gives what stands for a value. */
+/** Returns what stands for a value. */
 function stampOf(value: Uint8Array): string {
   if (value.length <= KEPT_BYTES) return `=${Buffer.from(value).toString("latin1")}`;
   return `#${createHash("sha256").update(value).digest("base64")}`;

@@ -1,14 +1,14 @@
-import type { Call } from "../../src/bus/call.js";
-import type { Capabilities } from "../../src/bus/capabilities.js";
-import { pvbusError } from "../../src/bus/errors.js";
+import { pvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
+import type { Logger } from "../../src/base/host/host.js";
+import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
   MachineFacts,
   PortableLayout,
   ProviderStore,
   RawEntry,
   WatchHooks,
-} from "../../src/bus/store.js";
-import type { Logger } from "../../src/host/host.js";
+} from "../../src/contract/store.js";
 import type { CallLike } from "./access.js";
 import { CAPABILITIES } from "./capabilities.js";
 import { isEnd, type XenStoreClient } from "./client.js";
@@ -82,7 +82,7 @@ export class XenStore implements ProviderStore {
     }
   }
 
-  /** Gives a node's permissions, its owner first; undefined when there is no such node. */
+  /** Returns a node's permissions, its owner first; undefined when there is no such node. */
   permissions(key: string, call: CallLike): Promise<Permission[] | undefined> {
     return this.client.permissions(this.#path(key), call);
   }
@@ -95,7 +95,7 @@ export class XenStore implements ProviderStore {
     return this.client.setPermissions(this.#path(key), permissions, call);
   }
 
-  /** Gives the machine's name, UUID, domain id and `vm-data`. */
+  /** Returns the machine's name, UUID, domain id and `vm-data`. */
   facts(call: Call): Promise<MachineFacts> {
     return machineFacts(this.#surroundings, call);
   }

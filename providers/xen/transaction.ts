@@ -1,5 +1,5 @@
-import type { Call } from "../../src/bus/call.js";
-import { pvbusError } from "../../src/bus/errors.js";
+import { pvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
 import { type CallLike, callOf, type Question, XenStoreAccess } from "./access.js";
 import { type Connection, toTheEnd } from "./connection.js";
 import { TRANSACTION_END } from "./operations.js";

@@ -1,7 +1,7 @@
-import type { Call } from "../../src/bus/call.js";
-import { PvbusError } from "../../src/bus/errors.js";
-import { fairSort } from "../../src/bus/fair-sort.js";
-import type { Logger } from "../../src/host/host.js";
+import { PvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
+import { fairSort } from "../../src/base/flow/fair-sort.js";
+import type { Logger } from "../../src/base/host/host.js";
 import type { XenStoreAccess } from "./access.js";
 import { childPlace, type KeySyntax, type Place } from "./keys.js";
 
@@ -78,7 +78,7 @@ async function* pages(
   }
 }
 
-/** Gives undefined when the node is gone. */
+/** Returns undefined when the node is gone. */
 async function look(
   access: XenStoreAccess,
   place: Place,
@@ -98,7 +98,7 @@ async function look(
   };
 }
 
-/** Tells whether the daemon, or the client, takes no path so long; a daemon may list what it does not take. */
+/** Reports whether the daemon, or the client, takes no path so long; a daemon may list what it does not take. */
 export function isUnnameable(error: unknown): boolean {
   return PvbusError.is(error) && error.code === "ERR_KEY_TOO_LONG";
 }
@@ -113,7 +113,7 @@ function unlessUnnameable(leaveOut: () => undefined): (error: unknown) => undefi
 /** Stands for what may not be looked at. */
 export const REFUSED: unique symbol = Symbol("refused");
 
-/** Gives {@link REFUSED} in place of a refusal for want of permission. */
+/** Returns {@link REFUSED} in place of a refusal for want of permission. */
 export async function unlessRefused<T>(asked: Promise<T>): Promise<T | typeof REFUSED> {
   try {
     return await asked;

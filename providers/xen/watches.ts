@@ -1,6 +1,6 @@
-import { Call } from "../../src/bus/call.js";
-import { PvbusError, pvbusError } from "../../src/bus/errors.js";
-import type { Logger } from "../../src/host/host.js";
+import { PvbusError, pvbusError } from "../../src/base/errors.js";
+import { Call } from "../../src/base/flow/call.js";
+import type { Logger } from "../../src/base/host/host.js";
 import { type Connection, toTheEnd } from "./connection.js";
 import { closedError, type Line } from "./line.js";
 import { UNWATCH, WATCH } from "./operations.js";
@@ -227,7 +227,7 @@ export class Watches {
     );
   }
 
-  /** Gives false when it must be tried again: whatever the daemon says, but that this domain may not, it may unsay. */
+  /** Returns false when it must be tried again: whatever the daemon says, but that this domain may not, it may unsay. */
   async #registerAgain(watch: Watch, connection: Connection, call: Call): Promise<boolean> {
     try {
       await call.within(this.#register(watch, connection), "the watch to be registered again");

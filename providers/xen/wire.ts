@@ -53,7 +53,7 @@ const NAMES: Readonly<Record<number, string>> = Object.fromEntries(
   Object.entries(XS).map(([name, number]) => [number, name]),
 );
 
-/** Gives the name of a type, its number for an unknown one. */
+/** Returns the name of a type, its number for an unknown one. */
 export function typeName(type: number): string {
   return NAMES[type] ?? `type ${type}`;
 }
@@ -83,7 +83,7 @@ export function writeHeader(
   target.writeUInt32LE(length, at + 12);
 }
 
-/** Gives a whole message as it is sent. */
+/** Returns a whole message as it is sent. */
 export function encodeMessage(message: XsMessage): Buffer {
   const bytes = Buffer.alloc(HEADER_BYTES + message.payload.length);
   writeHeader(bytes, 0, message, message.payload.length);
@@ -91,13 +91,13 @@ export function encodeMessage(message: XsMessage): Buffer {
   return bytes;
 }
 
-/** Gives strings as a payload has them: each ended by a NUL. */
+/** Returns strings as a payload has them: each ended by a NUL. */
 export function encodeStrings(...strings: readonly string[]): Buffer {
   return Buffer.from(strings.map((each) => `${each}\0`).join(""));
 }
 
 /**
- * Gives the strings of a payload. The last one's NUL may be missing; an empty payload has none.
+ * Returns the strings of a payload. The last one's NUL may be missing; an empty payload has none.
  * @param most stop after so many, the last one being all the rest
  */
 export function decodeStrings(payload: Uint8Array, most = Number.POSITIVE_INFINITY): string[] {

@@ -1,8 +1,8 @@
-import type { Call } from "../../src/bus/call.js";
-import type { Capabilities } from "../../src/bus/capabilities.js";
-import { pvbusError } from "../../src/bus/errors.js";
-import { fromSystemError, isSystemError } from "../../src/bus/system-error.js";
-import type { WindowsDevice } from "../../src/native/windows-device.js";
+import { pvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
+import { fromSystemError, isSystemError } from "../../src/base/system-error.js";
+import type { Capabilities } from "../../src/contract/capabilities.js";
+import type { WindowsDevice } from "../../src/native/windows/device.js";
 import { XENIFACE_CAPABILITIES } from "./capabilities.js";
 import type { DirectAccess, DirectNode } from "./direct-store.js";
 import { decodeStrings, XENSTORE_PAYLOAD_MAX } from "./wire.js";

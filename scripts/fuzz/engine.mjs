@@ -24,7 +24,7 @@ const ADDON = "@jazzer.js/fuzzer";
 const FETCH_MS = 180_000;
 
 /**
- * Gives the command that begins a run of the fuzzer: a Node that loads it, and its program.
+ * Returns the command that begins a run of the fuzzer: a Node that loads it, and its program.
  * @throws Error in words when it cannot be had here
  */
 export function fuzzer() {
@@ -90,7 +90,7 @@ function fetchLibrary() {
   }
 }
 
-/** Gives the archive that this machine takes its own packages from: another release is at the same place. */
+/** Returns the archive that this machine takes its own packages from: another release is at the same place. */
 function archive() {
   const ask = () => {
     const format = "$(REPO_URI) $(CODENAME) $(ORIGIN)";

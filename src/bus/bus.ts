@@ -1,7 +1,7 @@
-import type { DetectionReport } from "../detect/report.js";
-import { pvbusError } from "./errors.js";
-import type { PvInterface } from "./interface.js";
-import { PortableView } from "./portable-keys.js";
+import { pvbusError } from "../base/errors.js";
+import type { DetectionReport } from "../contract/report.js";
+import type { PvInterface } from "./interface/interface.js";
+import { PortableView } from "./portable/view.js";
 
 /**
  * Every hypervisor interface of this machine. A machine without any yields an empty bus.
@@ -22,19 +22,19 @@ export class Bus implements AsyncDisposable {
     this.primary = interfaces.find((candidate) => candidate.primary);
   }
 
-  /** Gives the interface of that name, `pvbus1`; undefined when there is none. */
+  /** Returns the interface of that name, `pvbus1`; undefined when there is none. */
   interface(name: string): PvInterface | undefined {
     return this.interfaces.find((candidate) => candidate.name === name);
   }
 
-  /** Gives the first interface of that type (`Hyper-V`) or id (`hyperv`), without regard to case. */
+  /** Returns the first interface of that type (`Hyper-V`) or id (`hyperv`), without regard to case. */
   byType(type: string): PvInterface | undefined {
     const wanted = type.toLowerCase();
     return this.interfaces.find(({ type: t, id }) => t.toLowerCase() === wanted || id === wanted);
   }
 
   /**
-   * Gives a view of the primary interface with directions instead of native key syntax.
+   * Returns a view of the primary interface with directions instead of native key syntax.
    * @param namespace reverse domain name of the program, `com.example.agent`: letters, digits, dots, dashes
    * @throws PvbusError `ERR_NO_INTERFACE` on an empty bus, `ERR_KEY_INVALID` for a namespace out of that alphabet
    */

@@ -294,7 +294,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
 ];
 
-/** Gives a command's name. */
+/** Returns a command's name. */
 export function nameOf({ name }: { readonly name: string }): string {
   return name;
 }

@@ -1,8 +1,8 @@
+import { pvbusError } from "../base/errors.js";
+import type { CallOptions } from "../base/flow/call.js";
+import type { Logger } from "../base/host/host.js";
 import type { Bus } from "../bus/bus.js";
-import type { CallOptions } from "../bus/call.js";
-import { pvbusError } from "../bus/errors.js";
-import type { PvInterface } from "../bus/interface.js";
-import type { Logger } from "../host/host.js";
+import type { PvInterface } from "../bus/interface/interface.js";
 import type { OpenOptions } from "../open.js";
 import { jsonLogger } from "./json-log.js";
 import { stderrLogger } from "./log.js";
@@ -51,12 +51,12 @@ export interface Context {
 /** Wrong usage that only shows after parsing: exit code 2. */
 export class UsageError extends Error {}
 
-/** Gives the call options that the user's time limit makes. */
+/** Returns the call options that the user's time limit makes. */
 export function callOptions({ options, signal }: Context): CallOptions {
   return options.timeout === undefined ? { signal } : { signal, timeoutMs: options.timeout * 1000 };
 }
 
-/** Gives the logger of `-v`, undefined without; its lines are JSON where everything is to be. */
+/** Returns the logger of `-v`, undefined without; its lines are JSON where everything is to be. */
 export function loggerOf({ stderr, options }: Context): Logger | undefined {
   if (options.verbose !== true) return undefined;
   return options.json === true ? jsonLogger(stderr, Date, true) : stderrLogger(stderr);
@@ -86,7 +86,7 @@ export function withInterface<T>(context: Context, action: (target: PvInterface)
 }
 
 /**
- * Gives the interface that the options choose: the named one, else the primary.
+ * Returns the interface that the options choose: the named one, else the primary.
  * @throws PvbusError `ERR_NO_INTERFACE` when there is none
  */
 export function chooseInterface(bus: Bus, { interface: name, type }: GlobalOptions): PvInterface {

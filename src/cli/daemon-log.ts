@@ -1,9 +1,9 @@
-import type { Logger } from "../host/host.js";
-import { openSyslog, SYSLOG_PRIORITY } from "../native/syslog.js";
+import type { Logger } from "../base/host/host.js";
+import { openSyslog, SYSLOG_PRIORITY } from "../native/posix/syslog.js";
 import { lineLogger } from "./log.js";
 import type { Sink } from "./output.js";
 
-/** Gives a logger for standard error; below systemd each line has its priority in front, as sd-daemon(3) says. */
+/** Returns a logger for standard error; below systemd each line has its priority in front, as sd-daemon(3) says. */
 export function foregroundLog(
   stderr: Sink,
   env: Readonly<Record<string, string | undefined>>,
@@ -16,7 +16,7 @@ export function foregroundLog(
   });
 }
 
-/** Gives a logger for the system's log. */
+/** Returns a logger for the system's log. */
 export function backgroundLog(debug: boolean): Logger {
   const write = openSyslog("KVP");
   return lineLogger((level, line) => {

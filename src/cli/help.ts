@@ -14,7 +14,7 @@ function optionRow({ name, short, value, description }: OptionEntry): [string, s
   ];
 }
 
-/** Gives the help of the whole program. */
+/** Returns the help of the whole program. */
 export function programHelp(): string {
   const commands = COMMANDS.map(
     ({ name, args, description }) => [[name, ...args].join(" "), description] as const,
@@ -31,7 +31,7 @@ Exit codes: 0 success, 1 failure or missing key, 2 wrong usage.
 `;
 }
 
-/** Gives the help of one command. */
+/** Returns the help of one command. */
 export function commandHelp({ name, args, description }: CommandEntry): string {
   const options = OPTIONS.filter(({ commands }) => commands === undefined || commands.includes(name));
   return `Usage: pvbus ${[name, ...args].join(" ")} [options]
@@ -42,7 +42,7 @@ Options:
 ${rows(options.map(optionRow))}`;
 }
 
-/** Gives " (did you mean …?)" when a word is close to a known one, else nothing. */
+/** Returns " (did you mean …?)" when a word is close to a known one, else nothing. */
 export function suggestion(word: string, known: readonly string[]): string {
   const close = known
     .filter((each) => Math.abs(each.length - word.length) <= SUGGESTION_DISTANCE)

@@ -1,9 +1,9 @@
-import type { Clock, Logger } from "../host/host.js";
+import type { Clock, Logger } from "../base/host/host.js";
 import { fieldsText, type Level } from "./log.js";
 import type { Sink } from "./output.js";
 
 /**
- * Gives a logger that writes one JSON object a line: time, level, event and what belongs to it. A line that cannot be written, on a
+ * Returns a logger that writes one JSON object a line: time, level, event and what belongs to it. A line that cannot be written, on a
  * full disk for instance, is lost: the service goes on.
  */
 export function jsonLogger(sink: Sink, clock: Clock, debug: boolean): Logger {

@@ -1,10 +1,10 @@
-import type { Logger } from "../host/host.js";
+import type { Logger } from "../base/host/host.js";
 import { jsonText, type Sink, visible } from "./output.js";
 
 /** How grave a message is. */
 export type Level = keyof Logger;
 
-/** Gives a logger whose messages arrive as lines, their fields as JSON behind. */
+/** Returns a logger whose messages arrive as lines, their fields as JSON behind. */
 export function lineLogger(write: (level: Level, line: string) => void): Logger {
   const log =
     (level: Level) =>
@@ -14,14 +14,14 @@ export function lineLogger(write: (level: Level, line: string) => void): Logger 
   return { debug: log("debug"), info: log("info"), warn: log("warn"), error: log("error") };
 }
 
-/** Gives a logger for standard error. */
+/** Returns a logger for standard error. */
 export function stderrLogger(stderr: Sink): Logger {
   return lineLogger((level, line) => {
     stderr.write(`pvbus: ${level === "warn" ? "warning" : level}: ${line}\n`);
   });
 }
 
-/** Gives fields as JSON: a message must not fail for what its fields hold. */
+/** Returns fields as JSON: a message must not fail for what its fields hold. */
 export function fieldsText(fields: Readonly<Record<string, unknown>>): string {
   try {
     return jsonText(fields);

@@ -1,4 +1,4 @@
-import type { StoreChange, StoreEntry } from "../bus/store.js";
+import type { StoreChange, StoreEntry } from "../contract/store.js";
 
 /** A stream that a command writes to. */
 export interface Sink {
@@ -36,7 +36,7 @@ const BOLD = "\x1b[1m";
 const PLAIN = "\x1b[0m";
 
 /**
- * Gives a sink whose text drives no terminal, whoever wrote it and whatever it holds: the one way to both outputs. Text is for
+ * Returns a sink whose text drives no terminal, whoever wrote it and whatever it holds: the one way to both outputs. Text is for
  * people and escaped, however often it was escaped before; bytes are data that was asked for, and pass as they are.
  */
 export function printed(sink: Sink): Sink {
@@ -54,7 +54,7 @@ function betweenPlain(text: string): string {
   return text.split(PLAIN).map(onTerminal).join(PLAIN);
 }
 
-/** Gives an error's stack with the message in it on one line: it may quote a host that forges lines of a stack. */
+/** Returns an error's stack with the message in it on one line: it may quote a host that forges lines of a stack. */
 export function stackText(error: unknown): string {
   if (!(error instanceof Error)) return visible(String(error));
   const { message, stack = message } = error;
@@ -68,7 +68,7 @@ export function writeData(sink: Sink, data: string | Uint8Array): void {
   else sink.write(typeof data === "string" ? Buffer.from(data) : data);
 }
 
-/** Gives JSON that drives no terminal either: what {@link visible} escapes stands as `\uXXXX` in its strings. */
+/** Returns JSON that drives no terminal either: what {@link visible} escapes stands as `\uXXXX` in its strings. */
 export function jsonText(value: unknown, indent?: number): string {
   return JSON.stringify(value, plain, indent).replace(/[\x7f-\x9f\p{Cf}\u2028\u2029]/gu, (char) =>
     char
@@ -85,7 +85,7 @@ function plain(_name: string, value: unknown): unknown {
 }
 
 /**
- * Gives an entry or change as the JSON of the command line: `valueBase64` where the bytes are not valid
+ * Returns an entry or change as the JSON of the command line: `valueBase64` where the bytes are not valid
  * UTF-8, null where there is no value: a key that is gone, or a store that lists names only.
  */
 export function entryJson(entry: StoreEntry | StoreChange): Record<string, unknown> {
@@ -94,7 +94,7 @@ export function entryJson(entry: StoreEntry | StoreChange): Record<string, unkno
   return { key, value: value ?? null };
 }
 
-/** Gives a paint function for headings: bold on a terminal, plain elsewhere and where NO_COLOR is set. */
+/** Returns a paint function for headings: bold on a terminal, plain elsewhere and where NO_COLOR is set. */
 export function heading(
   sink: Sink,
   env: Readonly<Record<string, string | undefined>>,

@@ -1,5 +1,5 @@
 import { fstatSync, readSync, writeSync } from "node:fs";
-import { pvbusError } from "../bus/errors.js";
+import { pvbusError } from "../base/errors.js";
 import { jsonText, printed, type Sink, stackText, writeError } from "./output.js";
 
 const RETRY_MS = 5;
@@ -10,7 +10,7 @@ const MAX_INPUT_BYTES = 64 * 1024 * 1024;
 class OutputClosed extends Error {}
 
 /**
- * Gives a sink that writes to a descriptor at once. Node's own streams cost several milliseconds of start-up, more
+ * Returns a sink that writes to a descriptor at once. Node's own streams cost several milliseconds of start-up, more
  * than everything else that a short command does. Messages that nobody reads are dropped, so that the exit code
  * stays the command's own; data that nobody reads ends the command.
  */
@@ -76,7 +76,7 @@ export async function readAll(fd: number, maxBytes = MAX_INPUT_BYTES): Promise<U
 }
 
 /**
- * Gives a signal that SIGINT and SIGTERM fire; a second one kills. Only a program that waits in the event loop may
+ * Returns a signal that SIGINT and SIGTERM fire; a second one kills. Only a program that waits in the event loop may
  * ask for it: one that stands in a read or a write of a pipe would never hear of them, while without this they end it.
  */
 export function untilInterrupted(): AbortSignal {

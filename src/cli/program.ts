@@ -1,6 +1,6 @@
 import { parseArgs } from "node:util";
-import { PvbusError } from "../bus/errors.js";
-import { ownEntry, putEntry } from "../bus/own.js";
+import { PvbusError } from "../base/errors.js";
+import { ownEntry, putEntry } from "../base/own.js";
 import { COMMANDS, type CommandEntry, nameOf, OPTIONS } from "./commands.js";
 import { type Context, type GlobalOptions, loggerOf, UsageError } from "./context.js";
 import { commandHelp, programHelp, suggestion } from "./help.js";
@@ -8,7 +8,7 @@ import { printed, stackText, visible, writeError } from "./output.js";
 
 /** What the outside gives to one run. */
 export type World = Omit<Context, "options" | "signal"> & {
-  /** Gives a signal that fires when the user ends the program; from then on that does not end it by itself. */
+  /** Returns a signal that fires when the user ends the program; from then on that does not end it by itself. */
   readonly untilInterrupted: () => AbortSignal;
   /** Version to print. */
   readonly version: string;
@@ -17,7 +17,7 @@ export type World = Omit<Context, "options" | "signal"> & {
 const EXIT_FAILURE = 1;
 const EXIT_USAGE = 2;
 
-/** Tells whether everything is to be JSON, also what is said before the arguments are checked, or when they cannot be. */
+/** Reports whether everything is to be JSON, also what is said before the arguments are checked, or when they cannot be. */
 export function wantsJson(argv: readonly string[]): boolean {
   return argv.slice(0, argv.indexOf("--") >>> 0).includes("--json");
 }
@@ -102,7 +102,7 @@ function checkArguments({ args, ...entry }: CommandEntry, given: readonly string
   }
 }
 
-/** Gives the options of the command itself. @throws UsageError when one of another command is among them */
+/** Returns the options of the command itself. @throws UsageError when one of another command is among them */
 function ownOptions(entry: CommandEntry, values: Values): Values {
   const chosen: Record<string, unknown> = {};
   for (const { name, commands, parse: read } of OPTIONS) {

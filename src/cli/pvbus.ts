@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { processEnvironment } from "../host/environment.js";
+import { processEnvironment } from "../base/host/environment.js";
 import { openPvbus } from "../open.js";
 import { descriptorSink, readAll, startProcess, untilInterrupted } from "./process.js";
 import { runPvbus, wantsJson } from "./program.js";

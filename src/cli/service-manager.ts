@@ -1,8 +1,8 @@
-import { notifySocket } from "../native/notify-socket.js";
+import { notifySocket } from "../native/posix/notify-socket.js";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Gives what tells systemd about this service; nothing where none listens. */
+/** Returns what tells systemd about this service; nothing where none listens. */
 export function serviceManager(env: Environment): (state: string) => void {
   const socket = env["NOTIFY_SOCKET"];
   return (state) => {

@@ -37,7 +37,7 @@ export class Container {
     module.register({ bind: this.bind });
   }
 
-  /** Gives all services of a token, in binding order. */
+  /** Returns all services of a token, in binding order. */
   getAll(token: symbol): unknown[] {
     return (this.#bindings.get(token) ?? []).map((create) => create());
   }

@@ -1,4 +1,4 @@
-import { ownEntry } from "../bus/own.js";
+import { ownEntry } from "../base/own.js";
 import { type Facts, textOf } from "./facts.js";
 import type { Findings } from "./findings.js";
 
@@ -10,7 +10,7 @@ export const FADT_IDS: Readonly<Record<string, string>> = {
   FIRECKVM: "kvm",
 };
 
-/** Gives the hypervisor vendor identity of the FADT, empty where there is none. */
+/** Returns the hypervisor vendor identity of the FADT, empty where there is none. */
 export function fadtIdentity(facts: Facts): string {
   return textOf(facts.fadtHypervisorId()).replaceAll("\0", "").trim();
 }

@@ -1,4 +1,4 @@
-import type { Host } from "../host/host.js";
+import type { Host } from "../base/host/host.js";
 import { decide } from "./decide.js";
 import { factsOf } from "./detect.js";
 import { type Fact, type Facts, known } from "./facts.js";

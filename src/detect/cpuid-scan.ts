@@ -1,7 +1,7 @@
-import { withoutEndingNuls } from "../bus/outside-text.js";
-import type { CpuidRegisters } from "../native/cpuid.js";
+import { withoutEndingNuls } from "../base/outside-text.js";
+import { idOfSignature } from "../contract/interfaces.js";
+import type { CpuidRegisters } from "../native/cpu/cpuid.js";
 import { type Facts, known } from "./facts.js";
-import { idOfSignature } from "./interface-table.js";
 
 const FIRST_BASE = 0x40000000;
 const END_OF_BASES = 0x40010000;

@@ -1,3 +1,5 @@
+import { INTERFACE_KINDS, OPENBSD_ROWS, PRIMARY_ORDER, typeOfId } from "../contract/interfaces.js";
+import type { DetectedInterface, DetectionReport, Evidence, EvidenceSource } from "../contract/report.js";
 import { judgeAcpi } from "./acpi.js";
 import { type CpuidScan, type ScanOptions, scanCpuid } from "./cpuid-scan.js";
 import { cpuidDetails } from "./details.js";
@@ -6,8 +8,6 @@ import { findConfidential, findContainer, findPlatform } from "./environment.js"
 import { type Facts, known, textOf } from "./facts.js";
 import { Findings, printable } from "./findings.js";
 import { judgeForeignSystems } from "./foreign-systems.js";
-import { INTERFACE_KINDS, OPENBSD_ROWS, PRIMARY_ORDER, typeOfId } from "./interface-table.js";
-import type { DetectedInterface, DetectionReport, Evidence, EvidenceSource } from "./report.js";
 import { judgeWeakEvidence } from "./weak-evidence.js";
 
 /** Guests of these offer the Hyper-V interface beside their own. */

@@ -1,12 +1,12 @@
-import { pvbusError } from "../bus/errors.js";
-import type { Host } from "../host/host.js";
-import type { Cpuid } from "../native/cpuid.js";
+import { pvbusError } from "../base/errors.js";
+import type { Host } from "../base/host/host.js";
+import type { DetectionReport } from "../contract/report.js";
+import type { Cpuid } from "../native/cpu/cpuid.js";
 import type { ScanOptions } from "./cpuid-scan.js";
 import { decide } from "./decide.js";
 import type { Facts } from "./facts.js";
 import type { ForeignSources } from "./foreign-sources.js";
 import { liveFacts } from "./live-facts.js";
-import type { DetectionReport } from "./report.js";
 import { snapshotFacts } from "./snapshot.js";
 
 /** File below a sysroot that records the whole machine. */
@@ -21,7 +21,7 @@ export async function detect(host: Host, options: ScanOptions = {}): Promise<Det
   return decide(await factsOf(host), options);
 }
 
-/** Gives the facts that {@link detect} decides from. @throws PvbusError `ERR_CORRUPT` for a malformed snapshot */
+/** Returns the facts that {@link detect} decides from. @throws PvbusError `ERR_CORRUPT` for a malformed snapshot */
 export async function factsOf(host: Host): Promise<Facts> {
   if (host.sysroot === undefined) return liveFacts(host, await liveCpuid(), await foreign(host));
   const files = liveFacts(host, { unreadable: "a captured tree has no processor" });
@@ -34,7 +34,7 @@ export function detectSnapshot(document: unknown, options: ScanOptions = {}): De
 }
 
 async function liveCpuid(): Promise<Cpuid> {
-  const { openCpuid } = await import("../native/cpuid.js");
+  const { openCpuid } = await import("../native/cpu/cpuid.js");
   return openCpuid();
 }
 

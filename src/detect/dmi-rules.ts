@@ -1,6 +1,6 @@
+import type { EvidenceSource } from "../contract/report.js";
 import type { Facts } from "./facts.js";
 import { firmwareText } from "./firmware.js";
-import type { EvidenceSource } from "./report.js";
 
 /** What firmware text says of the hypervisor. */
 export interface DmiMatch {
@@ -64,7 +64,7 @@ const RULES: readonly Rule[] = [
   { id: "bochs", strength: "weak", fields: NAMES, prefix: "Bochs" },
 ];
 
-/** Gives every rule that the firmware's texts match, the strong ones first. */
+/** Returns every rule that the firmware's texts match, the strong ones first. */
 export function matchDmi(facts: Facts): readonly DmiMatch[] {
   const texts = new Map([...NAMES].map((field) => [field as string, firmwareText(facts, field)]));
   const text = (field: string): string => texts.get(field)?.text ?? "";

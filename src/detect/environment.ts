@@ -26,7 +26,7 @@ const SEV_LEAF = 0x8000001f;
 const SEV_SUPPORTED = 2;
 const SEV_STATUS_MSR = 0xc0010131;
 
-/** Gives the cloud platform by its firmware texts, or null. */
+/** Returns the cloud platform by its firmware texts, or null. */
 export function findPlatform(facts: Facts): string | null {
   const text = (field: string): string => firmwareText(facts, field).text;
   const product = text("product_name");
@@ -44,7 +44,7 @@ export function findPlatform(facts: Facts): string | null {
   return byVendor ?? PLATFORM_PRODUCTS.find(([beginning]) => product.startsWith(beginning))?.[1] ?? null;
 }
 
-/** Gives the container around this process, or null. A leftover /.dockerenv alone proves nothing. */
+/** Returns the container around this process, or null. A leftover /.dockerenv alone proves nothing. */
 export function findContainer(facts: Facts): string | null {
   if (/Microsoft|WSL/i.test(textOf(facts.file("/proc/sys/kernel/osrelease")))) return "wsl";
   if (facts.file("/proc/vz").kind === "value" && facts.file("/proc/bc").kind !== "value") return "openvz";
@@ -60,7 +60,7 @@ export function findContainer(facts: Facts): string | null {
   return null;
 }
 
-/** Gives the confidential computing technology, or null. */
+/** Returns the confidential computing technology, or null. */
 export function findConfidential(facts: Facts, scan: CpuidScan): string | null {
   const hyperv = scan.ranges.find(({ isHypervInterface }) => isHypervInterface);
   const leaf = (number: number) => known(facts.cpuid(number));

@@ -1,4 +1,4 @@
-import type { CpuidRegisters } from "../native/cpuid.js";
+import type { CpuidRegisters } from "../native/cpu/cpuid.js";
 
 /** The answer of a source: a value, known absence, or not to be read, which proves nothing. */
 export type Fact<T> =
@@ -60,12 +60,12 @@ export const NO_FOREIGN_SOURCES: Pick<Facts, "sysctl" | "kenv" | "registry" | "p
   pvbusTypes: () => new Map(),
 };
 
-/** Gives the value of a fact, or undefined. */
+/** Returns the value of a fact, or undefined. */
 export function known<T>(fact: Fact<T>): T | undefined {
   return fact.kind === "value" ? fact.value : undefined;
 }
 
-/** Gives the trimmed text of a fact, empty where there is none. */
+/** Returns the trimmed text of a fact, empty where there is none. */
 export function textOf(fact: Fact<string>): string {
   return (known(fact) ?? "").trim();
 }

@@ -1,4 +1,4 @@
-import type { Evidence, EvidenceSource } from "./report.js";
+import type { Evidence, EvidenceSource } from "../contract/report.js";
 
 /** What was found of one interface so far. */
 export interface Found {

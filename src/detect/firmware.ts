@@ -1,6 +1,6 @@
-import { ownEntry } from "../bus/own.js";
+import { ownEntry } from "../base/own.js";
+import type { EvidenceSource } from "../contract/report.js";
 import { type Facts, known } from "./facts.js";
-import type { EvidenceSource } from "./report.js";
 
 /** Names of the SMBIOS fields in FreeBSD's kernel environment. */
 export const KENV: Readonly<Record<string, string>> = {
@@ -40,7 +40,7 @@ export interface FirmwareText {
   readonly name: string;
 }
 
-/** Gives a field of the firmware's tables by its Linux name, from wherever this operating system shows it. */
+/** Returns a field of the firmware's tables by its Linux name, from wherever this operating system shows it. */
 export function firmwareText(facts: Facts, field: string): FirmwareText {
   const read = (value: string | undefined, source: EvidenceSource, name: string): FirmwareText | undefined =>
     value === undefined ? undefined : { text: value.trim(), source, name };

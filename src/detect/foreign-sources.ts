@@ -1,10 +1,10 @@
 import { readdirSync } from "node:fs";
-import { readFirmwareTable } from "../native/firmware-table.js";
-import { readKenv } from "../native/kenv.js";
-import { type Koffi, type KoffiLoader, loadKoffi } from "../native/koffi.js";
-import { readPvbusType } from "../native/pvbus-type.js";
-import { readRegistry } from "../native/registry.js";
-import { readSysctl } from "../native/sysctl.js";
+import { readKenv } from "../native/bsd/kenv.js";
+import { readPvbusType } from "../native/bsd/pvbus-type.js";
+import { readSysctl } from "../native/bsd/sysctl.js";
+import { type Koffi, type KoffiLoader, loadKoffi } from "../native/ffi/koffi.js";
+import { readFirmwareTable } from "../native/windows/firmware-table.js";
+import { readRegistry } from "../native/windows/registry.js";
 import type { Fact, Facts } from "./facts.js";
 import { parseSmbios, type SmbiosTexts } from "./smbios.js";
 
@@ -17,7 +17,7 @@ export type ForeignSources = Pick<Facts, "sysctl" | "kenv" | "registry" | "pvbus
 const ABSENT: Fact<never> = { kind: "absent" };
 
 /**
- * Gives the sources of an operating system beside files: sysctl and kernel environment of the BSDs and macOS, the
+ * Returns the sources of an operating system beside files: sysctl and kernel environment of the BSDs and macOS, the
  * registry and firmware tables of Windows, OpenBSD's pvbus devices. None of these systems was at hand: the calls follow their headers and
  * are not verified by a run. Every failure is an answer, none is thrown.
  */

@@ -1,7 +1,7 @@
-import { ownEntry } from "../bus/own.js";
+import { ownEntry } from "../base/own.js";
+import { INTERFACE_KINDS, idOfSignature } from "../contract/interfaces.js";
 import { type Facts, known, textOf } from "./facts.js";
 import type { Findings } from "./findings.js";
-import { INTERFACE_KINDS, idOfSignature } from "./interface-table.js";
 
 /** FreeBSD's kern.vm_guest (sys/kern/subr_param.c). */
 export const FREEBSD_GUESTS: Readonly<Record<string, string>> = {

@@ -1,8 +1,8 @@
+import { INTERFACE_KINDS, idOfSignature } from "../contract/interfaces.js";
 import { FADT_IDS } from "./acpi.js";
 import { AZURE_ASSET_TAG } from "./environment.js";
 import { KENV, REGISTRY, REGISTRY_KEY, SYSCTL } from "./firmware.js";
 import { FREEBSD_GUESTS, HYPERV_PARAMETERS, MAC_MODELS, NETBSD_GUESTS } from "./foreign-systems.js";
-import { INTERFACE_KINDS, idOfSignature } from "./interface-table.js";
 import { CLOCKS } from "./weak-evidence.js";
 
 /*
@@ -17,7 +17,7 @@ export const REDACTED = "redacted";
 /** Sources of named texts. */
 export type TextSource = "dmi" | "files" | "sysctl" | "kenv" | "acpi" | "registry";
 
-/** Gives what is kept of a text that is not empty. */
+/** Returns what is kept of a text that is not empty. */
 type Keep = (text: string) => string;
 
 const whole: Keep = (text) => text;
@@ -165,7 +165,7 @@ const ACPI_DEVICES = "/sys/bus/acpi/devices/";
 const ACPI_NAME = /^[A-Z0-9_]{1,8}:[0-9a-f]{2,4}$/i;
 const DEVICE_TREE = "/proc/device-tree";
 
-/** Gives what is kept of a text; {@link REDACTED} of what nobody named. */
+/** Returns what is kept of a text; {@link REDACTED} of what nobody named. */
 export function keptText(source: TextSource, name: string, text: string): string {
   if (text === "") return "";
   const keep = KEPT[source].get(name);
@@ -173,20 +173,20 @@ export function keptText(source: TextSource, name: string, text: string): string
   return name.startsWith(ACPI_DEVICES) && /^(vmbus|VMGENCTR|MSFT1000)$/i.test(text.trim()) ? text : REDACTED;
 }
 
-/** Tells whether a file's path itself may be kept: names of devices are the firmware's. */
+/** Reports whether a file's path itself may be kept: names of devices are the firmware's. */
 export function keepsPath(path: string, text: string): boolean {
   if (!path.startsWith(ACPI_DEVICES)) return true;
   const [name = ""] = path.slice(ACPI_DEVICES.length).split("/", 1);
   return ACPI_NAME.test(name) && (isTelling(name) || /^vmbus$/i.test(text.trim()));
 }
 
-/** Tells whether a name in a directory is kept: those that rules look for. */
+/** Reports whether a name in a directory is kept: those that rules look for. */
 export function keepsName(directory: string, name: string): boolean {
   if (directory === DEVICE_TREE) return /^fw-cfg@[0-9a-f]{1,16}$/.test(name);
   return `${directory}/` === ACPI_DEVICES && ACPI_NAME.test(name) && isTelling(name);
 }
 
-/** Gives what is kept of the type that a pvbus device answers with. */
+/** Returns what is kept of the type that a pvbus device answers with. */
 export function keptType(type: string): string {
   return INTERFACE_KINDS.some((kind) => kind.type === type) ? type : REDACTED;
 }

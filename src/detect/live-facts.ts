@@ -1,7 +1,7 @@
 import { closeSync, constants, readSync } from "node:fs";
-import { readHeld } from "../host/files.js";
-import type { Host } from "../host/host.js";
-import type { Cpuid, CpuidRegisters } from "../native/cpuid.js";
+import { readHeld } from "../base/host/files.js";
+import type { Host } from "../base/host/host.js";
+import type { Cpuid, CpuidRegisters } from "../native/cpu/cpuid.js";
 import { ABSENT, type Fact, type Facts, NO_FOREIGN_SOURCES, unreadable, value } from "./facts.js";
 import type { ForeignSources } from "./foreign-sources.js";
 import { parseSmbios, type SmbiosTexts } from "./smbios.js";

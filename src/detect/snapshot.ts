@@ -1,6 +1,6 @@
-import { pvbusError } from "../bus/errors.js";
-import { ownEntry } from "../bus/own.js";
-import type { CpuidRegisters } from "../native/cpuid.js";
+import { pvbusError } from "../base/errors.js";
+import { ownEntry } from "../base/own.js";
+import type { CpuidRegisters } from "../native/cpu/cpuid.js";
 import { ABSENT, type Fact, type Facts, unreadable, value } from "./facts.js";
 
 type Json = Readonly<Record<string, unknown>>;

@@ -1,8 +1,8 @@
-import type { Call } from "../bus/call.js";
-import type { Capabilities, Limits } from "../bus/capabilities.js";
-import { pvbusError } from "../bus/errors.js";
-import type { Provider, StoreTarget } from "../bus/provider.js";
-import type { Host } from "../host/host.js";
+import { pvbusError } from "../base/errors.js";
+import type { Call } from "../base/flow/call.js";
+import type { Host } from "../base/host/host.js";
+import type { Capabilities, Limits } from "../contract/capabilities.js";
+import type { Provider, StoreTarget } from "../contract/provider.js";
 import { MemoryRecords } from "./memory-records.js";
 import { MemoryStore } from "./memory-store.js";
 

@@ -1,11 +1,11 @@
-import type { RawEntry } from "../bus/store.js";
+import type { RawEntry } from "../contract/store.js";
 
 /** The pairs that all stores of one memory provider share, and who follows them. */
 export class MemoryRecords {
   readonly #values = new Map<string, Uint8Array>();
   readonly #followers = new Set<(change: RawEntry) => void>();
 
-  /** Gives a copy of the value; undefined when there is no such key. */
+  /** Returns a copy of the value; undefined when there is no such key. */
   get(key: string): Uint8Array | undefined {
     return this.#values.get(key)?.slice();
   }
@@ -17,12 +17,12 @@ export class MemoryRecords {
     for (const follower of this.#followers) follower({ key, value: value?.slice() });
   }
 
-  /** Tells whether the key is there. */
+  /** Reports whether the key is there. */
   has(key: string): boolean {
     return this.#values.has(key);
   }
 
-  /** Gives all keys as they are now. */
+  /** Returns all keys as they are now. */
   keys(): readonly string[] {
     return [...this.#values.keys()];
   }

@@ -1,8 +1,8 @@
-import { onAbort } from "../bus/abort.js";
-import type { Call } from "../bus/call.js";
-import type { Capabilities } from "../bus/capabilities.js";
-import { PvbusError, pvbusError } from "../bus/errors.js";
-import type { MachineFacts, PortableLayout, ProviderStore, RawEntry, WatchHooks } from "../bus/store.js";
+import { PvbusError, pvbusError } from "../base/errors.js";
+import { onAbort } from "../base/flow/abort.js";
+import type { Call } from "../base/flow/call.js";
+import type { Capabilities } from "../contract/capabilities.js";
+import type { MachineFacts, PortableLayout, ProviderStore, RawEntry, WatchHooks } from "../contract/store.js";
 import type { MemoryRecords } from "./memory-records.js";
 
 const GUEST = "guest/";
@@ -121,7 +121,7 @@ export class MemoryStore implements ProviderStore {
   }
 }
 
-/** Tells whether a key is the prefix itself or lies below it; the prefix's last slash may be left out. */
+/** Reports whether a key is the prefix itself or lies below it; the prefix's last slash may be left out. */
 function isBelow(key: string, prefix: string): boolean {
   if (prefix === "") return true;
   return prefix.endsWith("/")

@@ -1,8 +1,8 @@
 import { expect } from "chai";
+import { nodeHost } from "../../src/base/host/node-host.js";
 import { Bus } from "../../src/bus/bus.js";
-import { PortableView } from "../../src/bus/portable-keys.js";
+import { PortableView } from "../../src/bus/portable/view.js";
 import { detect } from "../../src/detect/detect.js";
-import { nodeHost } from "../../src/host/node-host.js";
 import { memoryInterface } from "../support/memory-interface.js";
 
 const report = await detect(nodeHost({ sysroot: "/nonexistent" }));

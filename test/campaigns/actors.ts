@@ -3,7 +3,7 @@ import { ServedPool } from "../../providers/hyperv/kvpd/served-pool.js";
 import { Pool } from "../../providers/hyperv/pool.js";
 import { isMissing } from "../../providers/hyperv/pool-errors.js";
 import { PoolFile, type PoolFs } from "../../providers/hyperv/pool-file.js";
-import { Call } from "../../src/bus/call.js";
+import { Call } from "../../src/base/flow/call.js";
 import type { Random } from "../support/campaign.js";
 import type { Action, Records } from "./model.js";
 import { keyOf, newValue } from "./pairs.js";

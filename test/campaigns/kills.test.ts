@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { HypervKernelSimulator } from "../../src/testing/kvp-device/simulator.js";
+import { HypervKernelSimulator } from "../../providers/hyperv/testing/kvp-device/simulator.js";
 import { budget, count, isLong, patience, type Random, random, report } from "../support/campaign.js";
 import { whyNoAgent } from "../support/kvp-agents.js";
 import { pending } from "../support/pending.js";

@@ -223,7 +223,7 @@ export function settle(
   return { fault: differenceOf(slots, states) };
 }
 
-/** Tells whether records are a state but for keys that stand there several times in one of the states. */
+/** Reports whether records are a state but for keys that stand there several times in one of the states. */
 function isPartWay(records: Records, state: Records, states: readonly Records[]): boolean {
   const several = new Set<string>();
   for (const each of states) {

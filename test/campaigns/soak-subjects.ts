@@ -3,17 +3,17 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { HypervProvider } from "../../providers/hyperv/index.js";
 import { KvmProvider } from "../../providers/kvm/index.js";
+import { MemoryProvider, VmxHost, XenStoreSimulator } from "../../providers/testing.js";
 import { VmwareProvider } from "../../providers/vmware/index.js";
 import { XenProvider } from "../../providers/xen/index.js";
-import { Call } from "../../src/bus/call.js";
-import type { PvInterface } from "../../src/bus/interface.js";
-import { PortableView } from "../../src/bus/portable-keys.js";
-import type { Provider, StoreTarget } from "../../src/bus/provider.js";
-import type { ProviderStore } from "../../src/bus/store.js";
-import { nodeHost } from "../../src/host/node-host.js";
+import { Call } from "../../src/base/flow/call.js";
+import { nodeHost } from "../../src/base/host/node-host.js";
+import type { PvInterface } from "../../src/bus/interface/interface.js";
+import { PortableView } from "../../src/bus/portable/view.js";
+import type { Provider, StoreTarget } from "../../src/contract/provider.js";
+import type { ProviderStore } from "../../src/contract/store.js";
 import { openPvbus } from "../../src/index.js";
 import { sessionOf } from "../../src/testing/conformance/session.js";
-import { MemoryProvider, VmxHost, XenStoreSimulator } from "../../src/testing/index.js";
 import { HostFolder } from "../support/kvm-guest.js";
 import { RunningDaemon } from "../support/kvp-daemon.js";
 import { backdoorStore, SimulatedVmx } from "../support/vmware.js";
@@ -24,7 +24,7 @@ export interface Soaked {
   readonly verbs: Readonly<Record<string, (round: number) => Promise<unknown>>>;
   /** Forgets what simulators note of what they are asked, for tests to look at. */
   readonly tidy?: (() => void) | undefined;
-  /** Gives all back; then no descriptor may be left. */
+  /** Returns all back; then no descriptor may be left. */
   readonly close: () => Promise<void>;
 }
 

@@ -2,8 +2,8 @@
 import { constants, openSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { Call, openPvbus } from "../../src/index.js";
-import { lockFile, tryLockFile } from "../../src/native/file-lock.js";
-import { openPollable } from "../../src/native/pollable.js";
+import { lockFile, tryLockFile } from "../../src/native/posix/file-lock.js";
+import { openPollable } from "../../src/native/posix/pollable.js";
 import type { Assignment, End, Job } from "./workers.js";
 
 const { job, end, endAfterMs, paths } = workerData as Assignment;

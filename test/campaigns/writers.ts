@@ -2,7 +2,10 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type HypervKernelSimulator, KvpDriverAnswer } from "../../src/testing/kvp-device/simulator.js";
+import {
+  type HypervKernelSimulator,
+  KvpDriverAnswer,
+} from "../../providers/hyperv/testing/kvp-device/simulator.js";
 import { PROGRAM } from "../support/command-line.js";
 import { ROOT } from "../support/pools.js";
 import type { MixedResult } from "./mixed.js";

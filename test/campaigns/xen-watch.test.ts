@@ -6,8 +6,8 @@ import { createInterface } from "node:readline";
 import { expect } from "chai";
 import { XenProvider, type XenStore, XenStoreClient } from "../../providers/xen/index.js";
 import { SocketTransport } from "../../providers/xen/socket-transport.js";
-import { Call } from "../../src/bus/call.js";
-import { nodeHost } from "../../src/host/node-host.js";
+import { Call } from "../../src/base/flow/call.js";
+import { nodeHost } from "../../src/base/host/node-host.js";
 import { PvbusError } from "../../src/index.js";
 import { budget, patience, type Random, random, repeat, report } from "../support/campaign.js";
 import { pending } from "../support/pending.js";
@@ -59,7 +59,7 @@ class Watcher {
     return watcher;
   }
 
-  /** Gives the tree as it walks it, and as its watch told. */
+  /** Returns the tree as it walks it, and as its watch told. */
   async rest(): Promise<{ readonly tree: Tree; readonly told: Tree }> {
     const tree = new Map<string, string>();
     const told = new Map<string, string>();
@@ -111,7 +111,7 @@ async function change(xs: XenStoreClient, chance: Random): Promise<void> {
     });
 }
 
-/** Gives how many changes were made. */
+/** Returns how many changes were made. */
 async function burst(xs: XenStoreClient, chance: Random, count: number): Promise<number> {
   let left = count;
   let made = 0;

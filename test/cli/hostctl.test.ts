@@ -4,11 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import fc from "fast-check";
-import { KernelError } from "../../src/bus/kernel-store.js";
 import { BusDevices, type PvbusDevice, type PvbusDevices } from "../../src/cli/hostctl/devices.js";
 import { parseHostctl } from "../../src/cli/hostctl/getopt.js";
 import { runHostctl } from "../../src/cli/hostctl/run.js";
 import { encodeVis } from "../../src/cli/hostctl/vis.js";
+import { HostctlError } from "../../src/contract/hostctl.js";
 import { type Bus, openPvbus } from "../../src/index.js";
 import { simulatedVmware, simulatedXen } from "../support/kernel-simulators.js";
 import { fixture, PoolTree, ROOT } from "../support/pools.js";
@@ -38,8 +38,8 @@ function devicesOf(devices: Readonly<Record<string, PvbusDevice>>, writable = tr
   return {
     open: async (name, mode) => {
       const device = devices[name];
-      if (device === undefined) throw new KernelError("ENOENT");
-      if (mode === "write" && !writable) throw new KernelError("EACCES");
+      if (device === undefined) throw new HostctlError("ENOENT");
+      if (mode === "write" && !writable) throw new HostctlError("EACCES");
       return device;
     },
   };
@@ -122,7 +122,7 @@ describe("hostctl", () => {
     const pools = (): PvbusDevices => hyperv;
     const forbidden = (): PvbusDevices => ({
       open: async () => {
-        throw new KernelError("EACCES");
+        throw new HostctlError("EACCES");
       },
     });
     const readOnly = (): PvbusDevices => devicesOf({ "/dev/pvbus0": simulatedVmware(new Map()) }, false);

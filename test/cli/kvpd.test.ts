@@ -3,7 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { encodeRequest, LINUX_KVP } from "../../providers/hyperv/kvp-message.js";
-import { type HypervKernelSimulator, KvpDriverAnswer } from "../../src/testing/kvp-device/simulator.js";
+import {
+  type HypervKernelSimulator,
+  KvpDriverAnswer,
+} from "../../providers/hyperv/testing/kvp-device/simulator.js";
 import { PROGRAM } from "../support/command-line.js";
 import { startAgent, withSimulatedDevice } from "../support/kvp-agents.js";
 import { childrenOf, eventually, helperOf, isWaiting } from "../support/lock-helpers.js";

@@ -2,12 +2,12 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
+import { nodeHost } from "../../src/base/host/node-host.js";
 import { recordFacts } from "../../src/detect/capture.js";
 import { detect, detectSnapshot } from "../../src/detect/detect.js";
 import type { Fact, Facts } from "../../src/detect/facts.js";
 import { keptText } from "../../src/detect/kept-facts.js";
 import { snapshotFacts } from "../../src/detect/snapshot.js";
-import { nodeHost } from "../../src/host/node-host.js";
 import { captureSnapshot, openPvbus } from "../../src/index.js";
 import { ROOT } from "../support/pools.js";
 

@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "chai";
+import type { DetectionReport } from "../../src/contract/report.js";
 import { detectSnapshot } from "../../src/detect/detect.js";
-import type { DetectionReport } from "../../src/detect/report.js";
 import { ROOT } from "../support/pools.js";
 
 interface Recorded {

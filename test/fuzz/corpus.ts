@@ -6,7 +6,7 @@ import type { Target } from "./target.js";
 /** Where the corpora are: one text per target, an input a line. */
 const CORPUS = join(ROOT, "test/fuzz/corpus");
 
-/** Gives a target's inputs: those of its corpus, and what its encoders make. */
+/** Returns a target's inputs: those of its corpus, and what its encoders make. */
 export function corpusOf({ name, seeds }: Target): Uint8Array[] {
   const path = join(CORPUS, `${name}.txt`);
   const lines = existsSync(path) ? readFileSync(path, "utf8").split("\n") : [];
@@ -14,7 +14,7 @@ export function corpusOf({ name, seeds }: Target): Uint8Array[] {
   return [...kept, ...(seeds?.() ?? []).map((each) => Buffer.from(each as Uint8Array))];
 }
 
-/** Gives bytes as a line of a corpus: printable ASCII as it is, the rest as `\xNN`; `\xNN*12` stands for twelve. */
+/** Returns bytes as a line of a corpus: printable ASCII as it is, the rest as `\xNN`; `\xNN*12` stands for twelve. */
 export function escaped(bytes: Uint8Array): string {
   const text = Buffer.from(bytes).toString("latin1");
   const line = text.replace(/(.)\1{7,}|[^ -~]|\\/gs, (run) =>
@@ -27,7 +27,7 @@ function codeOf(text: string): string {
   return `\\x${text.charCodeAt(0).toString(16).padStart(2, "0")}`;
 }
 
-/** Gives the bytes of a line. */
+/** Returns the bytes of a line. */
 export function unescaped(line: string): Buffer {
   const text = line.replace(/\\x([0-9a-f]{2})(?:\*(\d+);)?/g, (_, code: string, count?: string) =>
     String.fromCharCode(Number.parseInt(code, 16)).repeat(Number(count ?? 1)),

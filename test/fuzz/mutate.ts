@@ -5,7 +5,7 @@ const INTERESTING = [0, 1, 0x0a, 0x20, 0x2f, 0x3d, 0x7f, 0x80, 0xfe, 0xff];
 const WORDS = ["__proto__", "constructor", "\0", "\r\n", "//", "..", "%", "99999999999", "-1", "\u{1f600}"];
 const LONGEST = 16 * 1024;
 
-/** Gives an input like one of the corpus: some of its bytes changed, repeated, left out, or taken from another. */
+/** Returns an input like one of the corpus: some of its bytes changed, repeated, left out, or taken from another. */
 export function mutated(corpus: readonly Uint8Array[], choice: Random): Uint8Array {
   let bytes: Buffer = Buffer.from(corpus.length > 0 ? choice.pick(corpus) : choice.bytes(choice.below(64)));
   for (let times = 1 + choice.below(4); times > 0; times--) bytes = changed(bytes, corpus, choice);

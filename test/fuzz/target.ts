@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
-import { PvbusError } from "../../src/bus/errors.js";
+import { PvbusError } from "../../src/base/errors.js";
 import { Input } from "./input.js";
 
 /** Code that meets bytes from outside, and what holds of it for any bytes. */
@@ -75,7 +75,7 @@ class StopWatch {
   #began = 0;
   #used = process.cpuUsage();
 
-  /** Tells whether the call is due, for the first time or again. @throws Finding when it was slow each time */
+  /** Reports whether the call is due, for the first time or again. @throws Finding when it was slow each time */
   goesOn(): boolean {
     if (this.#shortest <= LONGEST_MS) return false;
     if (this.#attempts++ < ATTEMPTS) return true;

@@ -54,7 +54,7 @@ export class CpioArchive implements FileTree {
     return this.file(to, readFileSync(from), (stats.isSymbolicLink() ? 0o755 : stats.mode) & 0o777);
   }
 
-  /** Gives the bytes. */
+  /** Returns the bytes. */
   end(): Buffer {
     this.#record(TRAILER, 0, Buffer.alloc(0));
     return Buffer.concat(this.#parts);

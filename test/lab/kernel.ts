@@ -11,7 +11,7 @@ export interface GuestKernel extends DebianPackage {
   readonly image: string;
 }
 
-/** Gives Debian's current kernel for amd64. */
+/** Returns Debian's current kernel for amd64. */
 export function guestKernel(): GuestKernel {
   const name = cachedTrees().find((tree) => tree.startsWith("linux-image-")) ?? kernelPackage();
   const found = debianPackage(name);

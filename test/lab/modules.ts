@@ -11,7 +11,7 @@ export interface KernelModule {
 }
 
 /**
- * Gives modules and what they depend on, in the order in which they can be inserted. What a module needs stands in its
+ * Returns modules and what they depend on, in the order in which they can be inserted. What a module needs stands in its
  * own `depends=` text, so no depmod(8) is needed. Names that the kernel has built in are left out.
  */
 export function modulesInOrder(kernel: GuestKernel, names: readonly string[]): readonly KernelModule[] {

@@ -1,8 +1,8 @@
 import { closeSync, promises, writeSync } from "node:fs";
 import { expect } from "chai";
-import { callAsync, MAX_ASYNC_CALLS } from "../../src/native/async-call.js";
-import { type Koffi, loadKoffi } from "../../src/native/koffi.js";
-import { type Libc, type NativeFunction, openLibc } from "../../src/native/libc.js";
+import { callAsync, MAX_ASYNC_CALLS } from "../../src/native/ffi/async-call.js";
+import { type Koffi, loadKoffi } from "../../src/native/ffi/koffi.js";
+import { type Libc, type NativeFunction, openLibc } from "../../src/native/ffi/libc.js";
 import { collectGarbage, socketPair, turn } from "../support/descriptors.js";
 
 const isLinux = process.platform === "linux";

@@ -1,6 +1,6 @@
 import { closeSync, openSync, readFileSync, readSync } from "node:fs";
 import { expect } from "chai";
-import { openCpuid } from "../../src/native/cpuid.js";
+import { openCpuid } from "../../src/native/cpu/cpuid.js";
 import { pending } from "../support/pending.js";
 import { ROOT } from "../support/pools.js";
 import { start } from "../support/processes.js";
@@ -74,7 +74,7 @@ describe(`CPUID in process${isX64Linux ? "" : " [pending: x86-64 Linux only]"}`,
         const koffi = createRequire(${JSON.stringify(`${ROOT}/package.json`)})("koffi");
         const prctl = koffi.load(null).func("int prctl(int, ulong, ulong, ulong, ulong)");
         const set = ${prefix};
-        const { openCpuid } = await import(${JSON.stringify(`${ROOT}/dist/src/native/cpuid.js`)});
+        const { openCpuid } = await import(${JSON.stringify(`${ROOT}/dist/src/native/cpu/cpuid.js`)});
         const cpuid = openCpuid();
         console.log(JSON.stringify({ set, read: "read" in cpuid && cpuid.read(0).eax > 0, why: cpuid.unreadable }));`;
       const { stdout, code, stderr } = await start(process.execPath, [
@@ -98,7 +98,7 @@ describe(`CPUID in process${isX64Linux ? "" : " [pending: x86-64 Linux only]"}`,
       const koffi = createRequire(${JSON.stringify(`${ROOT}/package.json`)})("koffi");
       const syscall = koffi.load(null).func("long syscall(long, ...)");
       const set = syscall(158, "int", 0x1012, "ulong", 0);
-      const { openCpuid } = await import(${JSON.stringify(`${ROOT}/dist/src/native/cpuid.js`)});
+      const { openCpuid } = await import(${JSON.stringify(`${ROOT}/dist/src/native/cpu/cpuid.js`)});
       const cpuid = openCpuid({ device: "/nonexistent" });
       console.log(JSON.stringify({ set, why: cpuid.unreadable }));`;
     const { stdout, code, signal } = await start(process.execPath, ["--input-type=module", "-e", script])

@@ -1,7 +1,7 @@
 import { expect } from "chai";
-import { createExecutablePage } from "../../src/native/executable-page.js";
-import { type Libc, openLibc } from "../../src/native/libc.js";
-import { mappings } from "../../src/native/memory-map.js";
+import { createExecutablePage } from "../../src/native/ffi/executable-page.js";
+import { type Libc, openLibc } from "../../src/native/ffi/libc.js";
+import { mappings } from "../../src/native/ffi/memory-map.js";
 import { type Declared, watchedKoffi } from "../support/watched-koffi.js";
 
 /* linux/fcntl.h: what was done to a file in memory, and that it can be no more. */

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { Call } from "../../src/index.js";
-import { lockFile, type RecordLockKind, tryLockFile } from "../../src/native/file-lock.js";
+import { lockFile, type RecordLockKind, tryLockFile } from "../../src/native/posix/file-lock.js";
 import { pending } from "../support/pending.js";
 import { ROOT } from "../support/pools.js";
 import { findPython, start } from "../support/processes.js";
@@ -143,7 +143,7 @@ describe(`file locks${isLinux ? "" : " [pending: Linux only]"}`, () => {
 
   it("say ERR_UNAVAILABLE without native calls", async () => {
     const script = `
-      import { tryLockFile } from ${JSON.stringify(`${ROOT}/dist/src/native/file-lock.js`)};
+      import { tryLockFile } from ${JSON.stringify(`${ROOT}/dist/src/native/posix/file-lock.js`)};
       try { tryLockFile(0, { mode: "shared" }); } catch (error) { console.log(error.code, error.cause?.code); }`;
     const { stdout } = await start(process.execPath, ["--no-addons", "--input-type=module", "-e", script])
       .done;

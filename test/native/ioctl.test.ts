@@ -1,9 +1,9 @@
 import { closeSync, openSync, writeSync } from "node:fs";
 import { expect } from "chai";
-import { ioctl } from "../../src/native/ioctl.js";
-import { loadKoffi } from "../../src/native/koffi.js";
-import { openLibc } from "../../src/native/libc.js";
-import { NativeBlock } from "../../src/native/native-block.js";
+import { loadKoffi } from "../../src/native/ffi/koffi.js";
+import { openLibc } from "../../src/native/ffi/libc.js";
+import { NativeBlock } from "../../src/native/ffi/native-block.js";
+import { ioctl } from "../../src/native/posix/ioctl.js";
 import { collectGarbage, socketPair } from "../support/descriptors.js";
 
 const isLinux = process.platform === "linux";

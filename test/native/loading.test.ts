@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { tryLockFile } from "../../src/native/file-lock.js";
+import { tryLockFile } from "../../src/native/posix/file-lock.js";
 import { pending } from "../support/pending.js";
 import { PoolTree, ROOT } from "../support/pools.js";
 import { start } from "../support/processes.js";
@@ -25,8 +25,8 @@ describe("native layer", () => {
     const result = await run(`
       import { readFileSync } from "node:fs";
       const loaded = () => readFileSync("/proc/self/maps", "latin1").includes("koffi");
-      const locks = await import(${native("file-lock")});
-      const cpuid = await import(${native("cpuid")});
+      const locks = await import(${native("posix/file-lock")});
+      const cpuid = await import(${native("cpu/cpuid")});
       const before = loaded();
       cpuid.openCpuid();
       console.log(JSON.stringify([before, loaded()]));`);
@@ -35,9 +35,9 @@ describe("native layer", () => {
 
   it("may be evaluated twice in one process: no type is declared twice", async () => {
     const result = await run(`
-      const first = await import(${native("cpuid")});
-      const second = await import(${native("cpuid")} + "?again");
-      const again = await import(${native("file-lock")} + "?again");
+      const first = await import(${native("cpu/cpuid")});
+      const second = await import(${native("cpu/cpuid")} + "?again");
+      const again = await import(${native("posix/file-lock")} + "?again");
       const kinds = [first.openCpuid(), second.openCpuid()].map((each) => Object.keys(each)[0]);
       console.log(JSON.stringify([kinds[0] === kinds[1], typeof again.tryLockFile]));`);
     expect(result).to.deep.equal([true, "function"]);
@@ -82,8 +82,8 @@ describe("native layer", () => {
 
   it("keeps the process from nothing: it ends by itself after native calls", async () => {
     const result = await run(`
-      const { openCpuid } = await import(${native("cpuid")});
-      const { tryLockFile } = await import(${native("file-lock")});
+      const { openCpuid } = await import(${native("cpu/cpuid")});
+      const { tryLockFile } = await import(${native("posix/file-lock")});
       openCpuid();
       try { tryLockFile(9999, { mode: "shared" }); } catch {}
       console.log("true");`);

@@ -14,7 +14,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { Call } from "../../src/index.js";
-import { type LockMode, lockFile, tryLockFile } from "../../src/native/file-lock.js";
+import { type LockMode, lockFile, tryLockFile } from "../../src/native/posix/file-lock.js";
 import { openDescriptors } from "../support/descriptors.js";
 import { childrenOf, eventually, helperOf, isWaiting } from "../support/lock-helpers.js";
 import { LockHolder } from "../support/lock-holder.js";
@@ -46,7 +46,7 @@ describe("the helper that waits for a lock in the kernel", function () {
     rmSync(folder, { recursive: true });
   });
 
-  /** Tells whether somebody else gets the locks at this moment. */
+  /** Reports whether somebody else gets the locks at this moment. */
   const isFree = (mode: LockMode = "exclusive"): boolean => {
     const other = openSync(path, "r+");
     const lock = tryLockFile(other, { mode });
@@ -121,7 +121,7 @@ describe("the helper that waits for a lock in the kernel", function () {
     it(`ends with the process that started it (${how})`, async () => {
       await using _ = await LockHolder.start(path, "record", "exclusive");
       const program = `
-        const { lockFile } = await import(${JSON.stringify(join(ROOT, "dist/src/native/file-lock.js"))});
+        const { lockFile } = await import(${JSON.stringify(join(ROOT, "dist/src/native/posix/file-lock.js"))});
         const { Call } = await import(${JSON.stringify(join(ROOT, "dist/src/index.js"))});
         const { openSync } = await import("node:fs");
         process.stdin.once("data", () => process.exit(0));

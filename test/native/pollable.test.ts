@@ -2,10 +2,10 @@ import { closeSync, constants, mkdtempSync, openSync, rmSync, writeSync } from "
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
-import { openLibc } from "../../src/native/libc.js";
-import { openPollWaiter } from "../../src/native/poll-waiter.js";
-import { pollMechanism } from "../../src/native/pollability.js";
-import { openPollable, type Pollable, type PollableOptions } from "../../src/native/pollable.js";
+import { openLibc } from "../../src/native/ffi/libc.js";
+import { openPollWaiter } from "../../src/native/posix/poll-waiter.js";
+import { pollMechanism } from "../../src/native/posix/pollability.js";
+import { openPollable, type Pollable, type PollableOptions } from "../../src/native/posix/pollable.js";
 import {
   closeIfOpen,
   collectGarbage,
@@ -49,7 +49,7 @@ async function run(script: string): Promise<{ code: number | null; stdout: strin
     "--input-type=module",
     "-e",
     `import fs from "node:fs";
-     import { openPollable } from ${module("src/native/pollable")};
+     import { openPollable } from ${module("src/native/posix/pollable")};
      import { socketPair } from ${module("test/support/descriptors")};
      const ends = socketPair("stream");
      ${script}`,

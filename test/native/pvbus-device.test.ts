@@ -2,16 +2,16 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
-import { KernelError } from "../../src/bus/kernel-store.js";
 import { KernelDevices } from "../../src/cli/hostctl/kernel-devices.js";
 import { runHostctl } from "../../src/cli/hostctl/run.js";
-import { loadKoffi } from "../../src/native/koffi.js";
+import { HostctlError } from "../../src/contract/hostctl.js";
 import {
   openPvbusDevice,
   PVBUS_KVOP_MAXSIZE,
   type PvbusKernelDevice,
-} from "../../src/native/pvbus-device.js";
-import { readPvbusType } from "../../src/native/pvbus-type.js";
+} from "../../src/native/bsd/pvbus-device.js";
+import { readPvbusType } from "../../src/native/bsd/pvbus-type.js";
+import { loadKoffi } from "../../src/native/ffi/koffi.js";
 import { openDescriptors } from "../support/descriptors.js";
 import { type SimulatedDriver, simulatedPvbusKernel } from "../support/pvbus-kernel.js";
 
@@ -25,12 +25,12 @@ describe(`OpenBSD's pvbus device${isLinux ? "" : " [pending: Linux only]"}`, () 
     type: "VMware",
     read: (key, room) => {
       const value = values.get(key);
-      if (value === undefined) throw new KernelError("EINVAL");
-      if (value.length > room) throw new KernelError("ERANGE");
+      if (value === undefined) throw new HostctlError("EINVAL");
+      if (value.length > room) throw new HostctlError("ERANGE");
       return value;
     },
     write: (key, value, room) => {
-      if (room !== 4096) throw new KernelError("EIO");
+      if (room !== 4096) throw new HostctlError("EIO");
       values.set(key, value);
       return Buffer.from("written");
     },

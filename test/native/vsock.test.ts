@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
 import { expect } from "chai";
 import { Call, PvbusError } from "../../src/index.js";
-import type { DeviceStream, DeviceStreamOptions } from "../../src/native/device-stream.js";
-import { type Koffi, loadKoffi } from "../../src/native/koffi.js";
+import { type Koffi, loadKoffi } from "../../src/native/ffi/koffi.js";
+import type { DeviceStream, DeviceStreamOptions } from "../../src/native/posix/device-stream.js";
 import {
   connectVsock,
   listenVsock,
@@ -10,7 +10,7 @@ import {
   VMADDR_CID_LOCAL,
   VMADDR_PORT_ANY,
   type VsockListener,
-} from "../../src/native/vsock.js";
+} from "../../src/native/posix/vsock.js";
 import { openDescriptors } from "../support/descriptors.js";
 import { pending } from "../support/pending.js";
 import { rejects } from "../support/rejects.js";

@@ -49,8 +49,8 @@ describe("a worker thread", () => {
         const body = \`
           import fs from "node:fs";
           import { parentPort } from "node:worker_threads";
-          const { openPollable } = await import(${module("src/native/pollable")});
-          const { openDevice } = await import(${module("src/native/device-stream")});
+          const { openPollable } = await import(${module("src/native/posix/pollable")});
+          const { openDevice } = await import(${module("src/native/posix/device-stream")});
           const listeners = { bufferBytes: 64, onData() {}, onEnd() {} };
           const pollables = Array.from({ length: 4 }, () => openPollable(${PTMX}, listeners));
           const device = openDevice("/dev/ptmx", listeners);
@@ -79,7 +79,7 @@ describe("a worker thread", () => {
       const body = \`
         import fs from "node:fs";
         import { parentPort } from "node:worker_threads";
-        const { openDevice } = await import(${module("src/native/device-stream")});
+        const { openDevice } = await import(${module("src/native/posix/device-stream")});
         const device = openDevice("/dev/ptmx", { bufferBytes: 64, onData() {}, onEnd() {} });
         await device.close();
         parentPort.postMessage("closed");
@@ -98,9 +98,9 @@ describe("a worker thread", () => {
 
   it("that is stopped gives back the lock of a serial line: the next one reads", async () => {
     const { code, stdout, stderr } = await run(`
-      const { KvmHostSimulator } = await import(${module("src/testing/index")});
+      const { KvmHostSimulator } = await import(${module("providers/testing")});
       const { DeviceDuplex, openPty } = await import(${module("test/support/device-duplex")});
-      const { DeviceStream } = await import(${module("src/native/device-stream")});
+      const { DeviceStream } = await import(${module("src/native/posix/device-stream")});
       const host = new KvmHostSimulator();
       host.set("key", "value");
       const line = openPty();
@@ -122,7 +122,7 @@ describe("a worker thread", () => {
   it("starts no helper for a lock, whom nobody would reap", async () => {
     await using tree = new PoolTree();
     const { code, stdout, stderr } = await run(`
-      const { tryLockFile } = await import(${module("src/native/file-lock")});
+      const { tryLockFile } = await import(${module("src/native/posix/file-lock")});
       const path = ${JSON.stringify(tree.path(0))};
       const held = tryLockFile(fs.openSync(path, "r+"), { mode: "exclusive" });
       const children = () => fs.readdirSync("/proc/self/task")
@@ -130,7 +130,7 @@ describe("a worker thread", () => {
       const body = \`
         import fs from "node:fs";
         import { parentPort, workerData } from "node:worker_threads";
-        const { lockFile } = await import(${module("src/native/file-lock")});
+        const { lockFile } = await import(${module("src/native/posix/file-lock")});
         const { Call } = await import(${module("src/index")});
         const call = new Call({ timeoutMs: 20000 });
         setTimeout(() => parentPort.postMessage("look"), 300);
@@ -158,11 +158,11 @@ describe("a worker thread", () => {
         import { parentPort } from "node:worker_threads";
         const koffi = createRequire(${JSON.stringify(`${ROOT}/package.json`)})("koffi");
         const had = koffi.load(null).func("int getppid(void)")() > 0;
-        const { openLibc } = await import(${module("src/native/libc")});
-        const { noteThreadMemory } = await import(${module("src/native/thread-memory")});
+        const { openLibc } = await import(${module("src/native/ffi/libc")});
+        const { noteThreadMemory } = await import(${module("src/native/ffi/thread-memory")});
         noteThreadMemory(openLibc());
         const own = Number(fs.readlinkSync("/proc/thread-self").split("/").at(-1));
-        const { mappings } = await import(${module("src/native/memory-map")});
+        const { mappings } = await import(${module("src/native/ffi/memory-map")});
         const tables = mappings().filter(({ name }) => name.includes("pvbus-threads"));
         const slots = tables.flatMap(({ start }) => {
           const words = new Int32Array(koffi.view(start, 4096));
@@ -181,9 +181,9 @@ describe("a worker thread", () => {
     if (process.arch !== "x64") return pending(this, "an x86-64 processor");
     const { code, stdout, stderr } = await run(`
       const body = \`
-        const { openCpuid } = await import(${module("src/native/cpuid")});
-        const { callAsync } = await import(${module("src/native/async-call")});
-        const { openLibc } = await import(${module("src/native/libc")});
+        const { openCpuid } = await import(${module("src/native/cpu/cpuid")});
+        const { callAsync } = await import(${module("src/native/ffi/async-call")});
+        const { openLibc } = await import(${module("src/native/ffi/libc")});
         const cpuid = openCpuid();
         if (!("read" in cpuid) || cpuid.read(0).eax === 0) throw new Error("no answer");
         await callAsync(openLibc(), openLibc().function("int getppid(void)"));\`;
@@ -213,11 +213,11 @@ describe("a worker thread", () => {
     it(`may be stopped by terminate() while it ${name}`, async function () {
       if (process.arch !== "x64") return pending(this, "a processor that the guard is made for");
       const { code, signal, stdout, stderr } = await run(`
-        const { openLibc } = await import(${module("src/native/libc")});
+        const { openLibc } = await import(${module("src/native/ffi/libc")});
         openLibc();
         const body = \`
           import { workerData as flag } from "node:worker_threads";
-          const { openLibc } = await import(${module("src/native/libc")});
+          const { openLibc } = await import(${module("src/native/ffi/libc")});
           ${body}\`;
         for (let time = 0; time < 10; time++) {
           const flag = new Int32Array(new SharedArrayBuffer(4));

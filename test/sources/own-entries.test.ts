@@ -5,7 +5,7 @@ import { ROOT } from "../support/pools.js";
 import { everyNode, nameOf, placeOf, typedSources } from "../support/sources.js";
 
 /** The one place that asks an object for a name; it asks for the object's own. */
-const HELPER = "src/bus/own.ts";
+const HELPER = "src/base/own.ts";
 /** Types whose values a name may reach: `as` says what nobody has checked. */
 const FROM_OUTSIDE =
   ts.TypeFlags.String | ts.TypeFlags.TemplateLiteral | ts.TypeFlags.Any | ts.TypeFlags.Unknown;
@@ -18,7 +18,7 @@ function mayBeAnyText(checker: ts.TypeChecker, name: ts.Expression): boolean {
   return parts.some((part) => (part.flags & FROM_OUTSIDE) !== 0 || part.flags === ts.TypeFlags.StringMapping);
 }
 
-/** Gives every place that asks an object for a member by a text that may be any, or sets one. */
+/** Returns every place that asks an object for a member by a text that may be any, or sets one. */
 function offences({ checker, files }: ReturnType<typeof typedSources>): string[] {
   const found: string[] = [];
   for (const file of files) {

@@ -42,18 +42,18 @@ describe("what is printed", () => {
 
   it("is written to descriptors by that sink alone; others write to files and pipes of their own", () => {
     const inFaces = (names: readonly string[]): string[] =>
-      names.filter((name) => name.startsWith("src/cli/") || name.startsWith("src/testing/"));
+      names.filter((name) => /^src\/(cli|testing)\/|^providers\/(\w+\/testing\/|testing)/.test(name));
     const writes = usersOf((node) => isCall(node, /(^|\.)writev?Sync$/));
-    expect(inFaces(writes)).to.deep.equal([
+    expect(inFaces(writes).sort()).to.deep.equal([
+      // The pool files that the simulated host writes.
+      "providers/hyperv/testing/host.ts",
+      // A process of its own that says "ready".
+      "providers/hyperv/testing/kvp-device/fuse-server.ts",
       // Tells the parent on a pipe how the start went.
       "src/cli/detach.ts",
       // Writes the file that -o names.
       "src/cli/hostctl/run.ts",
       "src/cli/process.ts",
-      // The pool files that the simulated host writes.
-      "src/testing/hyperv-host.ts",
-      // A process of its own that says "ready".
-      "src/testing/kvp-device/fuse-server.ts",
     ]);
     const byNumber = usersOf(
       (node) =>
@@ -63,7 +63,7 @@ describe("what is printed", () => {
         ) &&
         node.arguments.some((each) => /^[12]$|^"\/dev\/(std(out|err)|tty|fd\/[12])"$/.test(each.getText())),
     );
-    expect(byNumber).to.deep.equal(["src/testing/kvp-device/fuse-server.ts"]);
+    expect(byNumber).to.deep.equal(["providers/hyperv/testing/kvp-device/fuse-server.ts"]);
   });
 
   it("is escaped there: who opens the raw sink hands it to what wraps it", () => {
@@ -94,7 +94,7 @@ describe("what is printed", () => {
   it("and variables of the environment come from where a setuid process has none", () => {
     expect(usersOf((node) => isMember(node, /(^|\.)process$/, /^env$/))).to.deep.equal([
       // Hands all of it to a simulator's process.
-      "src/testing/kvp-device/simulator.ts",
+      "providers/hyperv/testing/kvp-device/simulator.ts",
     ]);
   });
 });

@@ -25,13 +25,13 @@ export interface DebianPackage {
   readonly version: string;
 }
 
-/** Gives a package unpacked, from the cache or from Debian's archive. @throws Error when it cannot be had */
+/** Returns a package unpacked, from the cache or from Debian's archive. @throws Error when it cannot be had */
 export function debianPackage(name: string): DebianPackage {
   return debianTree(name, [name]);
 }
 
 /**
- * Gives packages unpacked into one tree.
+ * Returns packages unpacked into one tree.
  * @param name of the tree
  * @throws Error when one cannot be had
  */
@@ -41,7 +41,7 @@ export function debianTree(name: string, packages: readonly string[]): DebianPac
   return { directory, version: readFileSync(join(directory, STAMP), "utf8") };
 }
 
-/** Gives the names of the trees in the cache. */
+/** Returns the names of the trees in the cache. */
 export function cachedTrees(): readonly string[] {
   return existsSync(CACHE) ? readdirSync(CACHE) : [];
 }

@@ -1,8 +1,8 @@
 import { closeSync, constants, openSync } from "node:fs";
 import { Duplex } from "node:stream";
 import { Call } from "../../src/index.js";
-import type { DeviceStream, DeviceStreamOptions } from "../../src/native/device-stream.js";
-import { openLibc } from "../../src/native/libc.js";
+import { openLibc } from "../../src/native/ffi/libc.js";
+import type { DeviceStream, DeviceStreamOptions } from "../../src/native/posix/device-stream.js";
 
 /**
  * Makes a pair of terminals: an open descriptor of one end, and the path of the other, which is as a serial port. A second

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
 /**
- * Gives the drop-ins that docs/kvm-host.md shows for pvbus-host.service, by their names.
+ * Returns the drop-ins that docs/kvm-host.md shows for pvbus-host.service, by their names.
  * @param root of the repository or of the package
  */
 export function serviceDropIns(root: string): Readonly<Record<string, string>> {

@@ -1,6 +1,6 @@
-import type { Capabilities } from "../../src/bus/capabilities.js";
-import { PvbusError, pvbusError } from "../../src/bus/errors.js";
-import type { RawEntry } from "../../src/bus/store.js";
+import { PvbusError, pvbusError } from "../../src/base/errors.js";
+import type { Capabilities } from "../../src/contract/capabilities.js";
+import type { RawEntry } from "../../src/contract/store.js";
 import { HOSTILE_TEXTS } from "../../src/testing/conformance/hostile.js";
 import { work } from "./event-loop.js";
 import { busy, type Fault, HEEDLESS, heedless } from "./faulty-provider.js";

@@ -1,9 +1,9 @@
-import { Call } from "../../src/bus/call.js";
-import type { Capabilities } from "../../src/bus/capabilities.js";
-import { pvbusError } from "../../src/bus/errors.js";
-import type { Provider, StoreTarget } from "../../src/bus/provider.js";
-import type { ProviderStore } from "../../src/bus/store.js";
-import type { MemoryProvider } from "../../src/testing/index.js";
+import type { MemoryProvider } from "../../providers/testing.js";
+import { pvbusError } from "../../src/base/errors.js";
+import { Call } from "../../src/base/flow/call.js";
+import type { Capabilities } from "../../src/contract/capabilities.js";
+import type { Provider, StoreTarget } from "../../src/contract/provider.js";
+import type { ProviderStore } from "../../src/contract/store.js";
 
 /** What all sessions of one faulty provider share. */
 export interface Shared {

@@ -1,5 +1,5 @@
-import { hostFiles } from "../../src/host/files.js";
-import type { Host } from "../../src/host/host.js";
+import { hostFiles } from "../../src/base/host/files.js";
+import type { Host } from "../../src/base/host/host.js";
 
 /** Puts devices of this machine into one that a directory stands for, which by itself leads to none. @param devices where each one is */
 export function withDevices(host: Host, devices: ReadonlyMap<string, string>): Host {

@@ -1,4 +1,4 @@
-import { KernelError } from "../../src/bus/kernel-store.js";
+import { HostctlError } from "../../src/contract/hostctl.js";
 import type { SimulatedDriver } from "./pvbus-kernel.js";
 
 /** OpenBSD's hypervic(4) with its pools (sys/dev/pv/hypervic.c, hv_kvop), text as its bytes in Latin-1. */
@@ -14,10 +14,10 @@ export class Hypervic implements SimulatedDriver {
   read(key: string, room: number): Buffer {
     const { pool, name } = this.#split(key);
     if (name === "") return this.#names(pool, room);
-    if (room < 1024) throw new KernelError("ERANGE");
+    if (room < 1024) throw new HostctlError("ERANGE");
     const value = pool.get(name);
-    if (value === undefined) throw new KernelError("ENOENT");
-    if (value.length >= room) throw new KernelError("ERANGE");
+    if (value === undefined) throw new HostctlError("ENOENT");
+    if (value.length >= room) throw new HostctlError("ERANGE");
     return Buffer.from(value, "latin1");
   }
 
@@ -25,10 +25,10 @@ export class Hypervic implements SimulatedDriver {
     const { pool, name } = this.#split(key);
     if (name === "") return this.#names(pool, room);
     if (pool === this.pools["guest"]) {
-      if (pool.has(name)) throw new KernelError("EEXIST");
+      if (pool.has(name)) throw new HostctlError("EEXIST");
     } else if (pool === this.pools["auto"]) {
-      if (!pool.has(name)) throw new KernelError("ENOENT");
-    } else throw new KernelError("EINVAL");
+      if (!pool.has(name)) throw new HostctlError("ENOENT");
+    } else throw new HostctlError("EINVAL");
     pool.set(name, value.toString("latin1").slice(0, 255));
     return value;
   }
@@ -36,17 +36,17 @@ export class Hypervic implements SimulatedDriver {
   #names(pool: Map<string, string>, room: number): Buffer {
     let left = room;
     for (const name of pool.keys()) {
-      if (left < 256) throw new KernelError("ERANGE");
+      if (left < 256) throw new HostctlError("ERANGE");
       left -= name.length + 1;
     }
-    if (left < 256) throw new KernelError("ERANGE");
+    if (left < 256) throw new HostctlError("ERANGE");
     return Buffer.from([...pool.keys()].join("\n"), "latin1");
   }
 
   #split(key: string): { pool: Map<string, string>; name: string } {
     const slash = key.lastIndexOf("/");
     const pool = this.pools[key.slice(0, Math.max(slash, 0)).toLowerCase()];
-    if (slash < 0 || pool === undefined) throw new KernelError("EINVAL");
+    if (slash < 0 || pool === undefined) throw new HostctlError("EINVAL");
     return { pool, name: key.slice(slash + 1) };
   }
 }

@@ -1,5 +1,5 @@
-import { KernelError } from "../../src/bus/kernel-store.js";
 import type { PvbusDevice } from "../../src/cli/hostctl/devices.js";
+import { HostctlError } from "../../src/contract/hostctl.js";
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString("latin1");
 
@@ -9,8 +9,8 @@ export function simulatedVmware(values: Map<string, string>): PvbusDevice {
     type: () => "VMware",
     read: async (key, valueLength) => {
       const value = values.get(text(key));
-      if (value === undefined) throw new KernelError("EINVAL");
-      if (value.length + 3 > valueLength) throw new KernelError("ERANGE");
+      if (value === undefined) throw new HostctlError("EINVAL");
+      if (value.length + 3 > valueLength) throw new HostctlError("ERANGE");
       return Buffer.from(value);
     },
     write: async (key, value) => {
@@ -27,7 +27,7 @@ export function simulatedXen(nodes: Map<string, string>, forbidden: string): Pvb
     read: async (key) => {
       const path = text(key);
       const value = nodes.get(path);
-      if (value === undefined) throw new KernelError("ENOENT");
+      if (value === undefined) throw new HostctlError("ENOENT");
       if (value !== "") return Buffer.from(value);
       const children = [...nodes.keys()]
         .filter((each) => each.startsWith(`${path}/`))
@@ -35,7 +35,7 @@ export function simulatedXen(nodes: Map<string, string>, forbidden: string): Pvb
       return Buffer.from(children.filter((name) => !name.includes("/")).join("\n"));
     },
     write: async (key, value) => {
-      if (text(key).startsWith(forbidden)) throw new KernelError("EACCES");
+      if (text(key).startsWith(forbidden)) throw new HostctlError("EACCES");
       nodes.set(text(key), text(value));
       return Buffer.alloc(0);
     },

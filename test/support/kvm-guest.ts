@@ -9,9 +9,9 @@ import {
   parseEndpoint,
   type ServedGuest,
 } from "../../providers/kvm/host/index.js";
-import { type Answer, decodeAnswer } from "../../providers/kvm/mdata/answer.js";
-import { decodeFrame } from "../../providers/kvm/mdata/frame.js";
-import { encodeRequest, type Request } from "../../providers/kvm/mdata/request.js";
+import { type Answer, decodeAnswer } from "../../src/mdata/answer.js";
+import { decodeFrame } from "../../src/mdata/frame.js";
+import { encodeRequest, type Request } from "../../src/mdata/request.js";
 
 /** A directory for a host, its state and its sockets. */
 export class HostFolder implements AsyncDisposable {
@@ -26,7 +26,7 @@ export class HostFolder implements AsyncDisposable {
     return join(this.path, "state");
   }
 
-  /** Gives a guest's socket. */
+  /** Returns a guest's socket. */
   socket(guest: string): string {
     return join(this.path, `${guest}.sock`);
   }
@@ -91,7 +91,7 @@ export class TestGuest implements AsyncDisposable {
     return new TestGuest(socket);
   }
 
-  /** Gives the next line that answers no request; undefined when the connection is over. */
+  /** Returns the next line that answers no request; undefined when the connection is over. */
   async line(): Promise<string | undefined> {
     if (this.#lines.length > 0 || this.socket.destroyed) return this.#lines.shift();
     return new Promise((resolve) => this.#waiting.push(resolve));
@@ -118,13 +118,13 @@ export class TestGuest implements AsyncDisposable {
     return wordOf(await this.ask({ command: "PUT", key, value: Buffer.from(value) }));
   }
 
-  /** Gives a value as text; undefined for no such key. */
+  /** Returns a value as text; undefined for no such key. */
   async get(key: string): Promise<string | undefined> {
     const answer = await this.ask({ command: "GET", key });
     return answer?.kind === "missing" ? undefined : wordOf(answer);
   }
 
-  /** Gives the next event. */
+  /** Returns the next event. */
   async event(): Promise<Answer | undefined> {
     const line = await this.line();
     const frame = line === undefined ? undefined : decodeFrame(Buffer.from(line, "latin1"));

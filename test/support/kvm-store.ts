@@ -2,9 +2,9 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type KvmOptions, KvmProvider, type KvmStore } from "../../providers/kvm/index.js";
-import type { Logger } from "../../src/host/host.js";
-import { nodeHost } from "../../src/host/node-host.js";
-import { type KvmHostSettings, KvmHostSimulator } from "../../src/testing/index.js";
+import { type KvmHostSettings, KvmHostSimulator } from "../../providers/testing.js";
+import type { Logger } from "../../src/base/host/host.js";
+import { nodeHost } from "../../src/base/host/node-host.js";
 import { addFiles, removeTree } from "./trees.js";
 
 /** A machine in a directory whose metadata channel is a simulated host's UNIX socket. */
@@ -30,7 +30,7 @@ export class KvmMachine {
     await this.host.listen(join(this.sysroot, "meta.sock"));
   }
 
-  /** Gives the machine a fw_cfg device with these items. */
+  /** Returns the machine a fw_cfg device with these items. */
   addFwCfg(items: Readonly<Record<string, string>>): void {
     const root = "sys/firmware/qemu_fw_cfg";
     addFiles(this.sysroot, { [`${root}/rev`]: "3\n" });
@@ -61,7 +61,7 @@ export class KvmMachine {
   }
 }
 
-/** Gives the keys and values of a listing as text. */
+/** Returns the keys and values of a listing as text. */
 export async function listing(store: KvmStore, prefix: string, call: Parameters<KvmStore["list"]>[1]) {
   const all: [string, string | undefined][] = [];
   for await (const { key, value } of store.list(prefix, call))

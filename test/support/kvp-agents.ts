@@ -1,6 +1,6 @@
 import type { ChildProcess } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { HypervKernelSimulator } from "../../src/testing/kvp-device/simulator.js";
+import { HypervKernelSimulator } from "../../providers/hyperv/testing/kvp-device/simulator.js";
 import { PROGRAM } from "./command-line.js";
 import { pending } from "./pending.js";
 
@@ -60,7 +60,7 @@ export async function startAgent(
   return { child, said: () => said, ended };
 }
 
-/** Gives the MAC address of an interface of this machine that has an address, upper case; undefined when there is none. */
+/** Returns the MAC address of an interface of this machine that has an address, upper case; undefined when there is none. */
 export function someMac(): string | undefined {
   return readdirSync("/sys/class/net")
     .filter((name) => name !== "lo")

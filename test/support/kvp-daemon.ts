@@ -1,8 +1,8 @@
 import type { KvpLayout, KvpRequest } from "../../providers/hyperv/kvp-message.js";
 import { decodeEnumerateReply, LINUX_KVP, replyStatus } from "../../providers/hyperv/kvp-message.js";
 import { createKvpDaemon, type KvpDaemonOptions } from "../../providers/hyperv/kvpd/create.js";
-import type { Logger } from "../../src/host/host.js";
-import { nodeHost } from "../../src/host/node-host.js";
+import type { Logger } from "../../src/base/host/host.js";
+import { nodeHost } from "../../src/base/host/node-host.js";
 import { TestDriver } from "./kvp-driver.js";
 
 /** A logger that keeps what it is told, a line each. */

@@ -1,7 +1,10 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { encodeRecord, RECORD_SIZE } from "../../providers/hyperv/codec.js";
-import { HypervKernelSimulator, KvpDriverAnswer } from "../../src/testing/kvp-device/simulator.js";
+import {
+  HypervKernelSimulator,
+  KvpDriverAnswer,
+} from "../../providers/hyperv/testing/kvp-device/simulator.js";
 import { random, repeat } from "./campaign.js";
 import { startAgent, type Who } from "./kvp-agents.js";
 import { pairsOf } from "./pools.js";

@@ -13,7 +13,7 @@ export async function eventually<T>(look: () => T | undefined): Promise<T> {
   }
 }
 
-/** Gives the children of a process's first thread. */
+/** Returns the children of a process's first thread. */
 export function childrenOf(pid: number): number[] {
   try {
     return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8")
@@ -26,7 +26,7 @@ export function childrenOf(pid: number): number[] {
   }
 }
 
-/** Gives the helper of a process that has the file open, once it is a program of its own. */
+/** Returns the helper of a process that has the file open, once it is a program of its own. */
 export function helperOf(pid: number, path: string): number | undefined {
   return childrenOf(pid).find((child) => {
     try {

@@ -12,7 +12,7 @@ export class LockHolder implements AsyncDisposable {
     this.#end = end;
   }
 
-  /** Tells what is missing here; undefined when nothing is. */
+  /** Reports what is missing here; undefined when nothing is. */
   static whyNot(): string | undefined {
     return findPython("import fcntl") === undefined ? "there is no Python 3" : undefined;
   }

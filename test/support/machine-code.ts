@@ -1,8 +1,8 @@
 import { expect } from "chai";
-import { backdoorCode, backdoorTarget } from "../../src/native/backdoor-code.js";
-import { createExecutablePage } from "../../src/native/executable-page.js";
-import { loadKoffi } from "../../src/native/koffi.js";
-import { openLibc } from "../../src/native/libc.js";
+import { backdoorCode, backdoorTarget } from "../../src/native/cpu/backdoor-code.js";
+import { createExecutablePage } from "../../src/native/ffi/executable-page.js";
+import { loadKoffi } from "../../src/native/ffi/koffi.js";
+import { openLibc } from "../../src/native/ffi/libc.js";
 import { pending } from "./pending.js";
 
 const REGISTERS = 7;

@@ -1,8 +1,8 @@
-import { Call } from "../../src/bus/call.js";
-import type { PvInterface } from "../../src/bus/interface.js";
-import type { ProviderStore } from "../../src/bus/store.js";
+import { MemoryProvider } from "../../providers/testing.js";
+import { Call } from "../../src/base/flow/call.js";
+import type { PvInterface } from "../../src/bus/interface/interface.js";
+import type { ProviderStore } from "../../src/contract/store.js";
 import { sessionOf } from "../../src/testing/conformance/session.js";
-import { MemoryProvider } from "../../src/testing/index.js";
 
 /** An interface over one memory provider, with whatever the test changes of its store. */
 export async function memoryInterface(
@@ -24,7 +24,7 @@ export async function memoryInterface(
   return sessionOf({ ...same, ...change(same) }, provider).face;
 }
 
-/** Gives the code that a promise rejects with; "none" when it does not. */
+/** Returns the code that a promise rejects with; "none" when it does not. */
 export async function codeOf(promise: Promise<unknown>): Promise<string> {
   return promise.then(
     () => "none",

@@ -1,4 +1,4 @@
-import type { ConformanceRunner } from "../../src/testing/index.js";
+import type { ConformanceRunner } from "../../providers/testing.js";
 
 /** How one test of a collected suite ended. */
 export interface Result {

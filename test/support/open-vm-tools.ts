@@ -10,7 +10,7 @@ const PACKAGES = ["open-vm-tools", "libtirpc3"];
 
 /** The unpacked tools. */
 export interface OpenVmTools {
-  /** Gives the path of one of them: `vmware-rpctool`. */
+  /** Returns the path of one of them: `vmware-rpctool`. */
   program(name: string): string;
   /** Path of VMware's library. */
   readonly library: string;
@@ -20,7 +20,7 @@ export interface OpenVmTools {
 
 let outcome: OpenVmTools | { readonly why: string } | undefined;
 
-/** Gives the tools, or why there are none; fetches them on the first call. */
+/** Returns the tools, or why there are none; fetches them on the first call. */
 export function openVmTools(): OpenVmTools | { readonly why: string } {
   outcome ??= find();
   return outcome;

@@ -13,7 +13,7 @@ export const INSIDE = "inside";
 
 const POOLS = [0, 1, 2, 3, 4] as const;
 
-/** Gives a pool in which `marker` has a value. */
+/** Returns a pool in which `marker` has a value. */
 export function markedPool(value: string): Buffer {
   return encodeRecord({ key: Buffer.from("marker"), value: Buffer.from(value) });
 }
@@ -42,7 +42,7 @@ export class TreeWithOutside implements AsyncDisposable {
     return this.#other.sysroot;
   }
 
-  /** Tells whether anything was made, removed or written outside. */
+  /** Reports whether anything was made, removed or written outside. */
   isUntouched(): boolean {
     return this.#state() === this.#before;
   }

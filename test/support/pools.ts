@@ -9,12 +9,12 @@ import { type Bus, openPvbus, type PvInterface } from "../../src/index.js";
 /** The repository's root, seen from the compiled tests. */
 export const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), "../../..");
 
-/** Gives the bytes of a genuine pool file or message; see test/fixtures/hyperv/README.md. */
+/** Returns the bytes of a genuine pool file or message; see test/fixtures/hyperv/README.md. */
 export function fixture(name: string): Buffer {
   return readFileSync(join(ROOT, "test/fixtures/hyperv", name));
 }
 
-/** Gives the records of a pool image as text pairs, every slot, in file order. */
+/** Returns the records of a pool image as text pairs, every slot, in file order. */
 export function pairsOf(bytes: Buffer): [string, string][] {
   const pairs: [string, string][] = [];
   for (let at = 0; at + RECORD_SIZE <= bytes.length; at += RECORD_SIZE) {

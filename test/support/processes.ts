@@ -33,7 +33,7 @@ export function startWorker(name: string, args: readonly string[]): ReturnType<t
   return start(process.execPath, [join(ROOT, "dist/test/support", `${name}.js`), ...args]);
 }
 
-/** Gives a Python 3 that runs the given statement, or undefined. */
+/** Returns a Python 3 that runs the given statement, or undefined. */
 export function findPython(statement: string): string | undefined {
   return ["/usr/bin/python3", "python3"].find((name) => spawnSync(name, ["-c", statement]).status === 0);
 }

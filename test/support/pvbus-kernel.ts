@@ -1,15 +1,15 @@
-import { type KernelErrno, KernelError } from "../../src/bus/kernel-store.js";
-import { loadKoffi } from "../../src/native/koffi.js";
-import { openLibc } from "../../src/native/libc.js";
-import type { PvbusIoctl } from "../../src/native/pvbus-device.js";
+import { type HostctlErrno, HostctlError } from "../../src/contract/hostctl.js";
+import type { PvbusIoctl } from "../../src/native/bsd/pvbus-device.js";
+import { loadKoffi } from "../../src/native/ffi/koffi.js";
+import { openLibc } from "../../src/native/ffi/libc.js";
 
 /** A driver's key-value call as the kernel makes it: both ends of the exchange are NUL-terminated text in buffers. */
 export interface SimulatedDriver {
   /** Type that the kernel answers by itself. */
   readonly type: string;
-  /** Reads into a buffer of `room` bytes. @throws KernelError */
+  /** Reads into a buffer of `room` bytes. @throws HostctlError */
   read(key: string, room: number): Buffer;
-  /** Writes; gives what is left in the value buffer. @throws KernelError */
+  /** Writes; gives what is left in the value buffer. @throws HostctlError */
   write(key: string, value: Buffer, room: number): Buffer;
 }
 
@@ -23,7 +23,7 @@ export function simulatedPvbusKernel(driver: SimulatedDriver, wordBytes = 8): Pv
   const koffi = loadKoffi();
   const libc = openLibc();
   const memory = (address: bigint, length: number): Buffer => Buffer.from(koffi.view(address, length));
-  const refuse = (errno: KernelErrno): never => {
+  const refuse = (errno: HostctlErrno): never => {
     throw libc.systemError("ioctl", libc.errnoNumber(errno));
   };
   return (_fd, request, address) => {
@@ -59,7 +59,7 @@ export function simulatedPvbusKernel(driver: SimulatedDriver, wordBytes = 8): Pv
       out.set(left.subarray(0, valueLength));
       out[Math.min(left.length, valueLength)] = 0;
     } catch (error) {
-      if (error instanceof KernelError) return refuse(error.errno);
+      if (error instanceof HostctlError) return refuse(error.errno);
       throw error;
     }
   };

@@ -14,7 +14,7 @@ const ENTRY_BYTES = 64;
 const SERIAL_PORT = 0x3f8;
 const STATUS_PORT = 0x3fd;
 
-/** Tells whether QEMU is installed. */
+/** Reports whether QEMU is installed. */
 export function hasQemu(): boolean {
   return spawnSync(PROGRAM, ["--version"]).status === 0;
 }
@@ -42,7 +42,7 @@ export class QemuPorts implements AsyncDisposable {
     });
   }
 
-  /** Gives those items of its fw_cfg device whose names are wanted: reading goes byte by byte. */
+  /** Returns those items of its fw_cfg device whose names are wanted: reading goes byte by byte. */
   async items(isWanted: (name: string) => boolean): Promise<Map<string, Buffer>> {
     const count = (await this.#read(DIRECTORY_ITEM, 4)).readUInt32BE();
     const directory = (await this.#read(DIRECTORY_ITEM, 4 + count * ENTRY_BYTES)).subarray(4);
@@ -60,7 +60,7 @@ export class QemuPorts implements AsyncDisposable {
     await Promise.all([...Buffer.from(text)].map((byte) => this.#do(`outb ${SERIAL_PORT} ${byte}`)));
   }
 
-  /** Gives the next line that comes in over the serial port; undefined when none begins within so many looks. */
+  /** Returns the next line that comes in over the serial port; undefined when none begins within so many looks. */
   async line(looks = Number.POSITIVE_INFINITY): Promise<string | undefined> {
     for (let text = "", left = looks; left > 0; ) {
       const status = Number((await this.#do(`inb ${STATUS_PORT}`)).slice(3));

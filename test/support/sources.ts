@@ -3,7 +3,7 @@ import { join } from "node:path";
 import ts from "typescript";
 import { ROOT } from "./pools.js";
 
-/** Where something stands: `src/bus/own.ts:9`. */
+/** Where something stands: `src/base/own.ts:9`. */
 export function placeOf(node: ts.Node): string {
   const file = node.getSourceFile();
   const { line } = file.getLineAndCharacterOfPosition(node.getStart());

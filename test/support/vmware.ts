@@ -2,20 +2,20 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
-  BackdoorTransport,
-  RpciSession,
-  type VmwareOptions,
-  VmwareStore,
-} from "../../providers/vmware/index.js";
-import { SILENT } from "../../src/host/node-host.js";
-import type { Cpuid, CpuidRegisters } from "../../src/native/cpuid.js";
-import {
   VmxBackdoor,
   type VmxBackdoorOptions,
   VmxHost,
   VmxListener,
   type VmxListenerOptions,
-} from "../../src/testing/index.js";
+} from "../../providers/testing.js";
+import {
+  BackdoorTransport,
+  RpciSession,
+  type VmwareOptions,
+  VmwareStore,
+} from "../../providers/vmware/index.js";
+import { SILENT } from "../../src/base/host/node-host.js";
+import type { Cpuid, CpuidRegisters } from "../../src/native/cpu/cpuid.js";
 
 /** A store over a simulated backdoor. */
 export function backdoorStore(

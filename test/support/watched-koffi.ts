@@ -1,10 +1,10 @@
-import { type Koffi, loadKoffi } from "../../src/native/koffi.js";
+import { type Koffi, loadKoffi } from "../../src/native/ffi/koffi.js";
 
 /** A declared function, as koffi gives it. */
 export type Declared = ((...args: unknown[]) => unknown) & { async?: unknown };
 
 /**
- * Gives a koffi whose declared functions a test sees.
+ * Returns a koffi whose declared functions a test sees.
  * @param replace gives what stands in for a function; `declare` declares another one
  */
 export function watchedKoffi(
@@ -19,7 +19,7 @@ export function watchedKoffi(
   return { ...real, load } as unknown as Koffi;
 }
 
-/** Gives a koffi that tells of each direct call of the functions whose declaration matches. */
+/** Returns a koffi that tells of each direct call of the functions whose declaration matches. */
 export function countingKoffi(matching: RegExp, count: () => void): Koffi {
   return watchedKoffi((declaration, declare) => {
     const declared = declare(declaration);

@@ -1,10 +1,10 @@
 import { expect } from "chai";
-import type { Provider } from "../../src/bus/provider.js";
 import {
   type ConformanceSubject,
   describeProviderConformance,
   MemoryProvider,
-} from "../../src/testing/index.js";
+} from "../../providers/testing.js";
+import type { Provider } from "../../src/contract/provider.js";
 import { FAULTS } from "../support/faults.js";
 import { FaultyProvider } from "../support/faulty-provider.js";
 import { codeOf } from "../support/memory-interface.js";

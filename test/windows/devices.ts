@@ -1,7 +1,7 @@
 import { XenProvider } from "../../providers/xen/index.js";
-import { nodeHost } from "../../src/host/node-host.js";
+import { nodeHost } from "../../src/base/host/node-host.js";
 import { Call } from "../../src/index.js";
-import { openWindowsDevice } from "../../src/native/windows-device.js";
+import { openWindowsDevice } from "../../src/native/windows/device.js";
 
 /*
  * Runs on Windows, or in wine as xeniface.test.ts has it done; prints what it saw as JSON. Wine has no XENIFACE device, but

@@ -4,10 +4,10 @@ import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { expect } from "chai";
 import { HypervProvider } from "../../providers/hyperv/index.js";
-import { nodeHost } from "../../src/host/node-host.js";
+import { describeProviderConformance } from "../../providers/testing.js";
+import { nodeHost } from "../../src/base/host/node-host.js";
 import { Call, openPvbus, type PvInterface } from "../../src/index.js";
-import { openRegistryKey, type RegistryKey } from "../../src/native/registry.js";
-import { describeProviderConformance } from "../../src/testing/index.js";
+import { openRegistryKey, type RegistryKey } from "../../src/native/windows/registry.js";
 import { collect, ROOT } from "../support/pools.js";
 import { rejects } from "../support/rejects.js";
 
@@ -187,7 +187,7 @@ describe("Hyper-V's pools in the registry", () => {
   it("tells a worker thread of changes too, which may be stopped while it watches", async () => {
     const body = `
       const { parentPort } = require("node:worker_threads");
-      import(${JSON.stringify(new URL("../../src/native/registry.js", import.meta.url).href)}).then(({ openRegistryKey }) => {
+      import(${JSON.stringify(new URL("../../src/native/windows/registry.js", import.meta.url).href)}).then(({ openRegistryKey }) => {
         openRegistryKey(${JSON.stringify(`${PLACE}\\External`)}).notify(() => parentPort.postMessage("changed"));
         parentPort.postMessage("watching");
       });`;

@@ -1,6 +1,6 @@
 import { expect } from "chai";
 import { KvmProvider } from "../../providers/kvm/index.js";
-import { nodeHost } from "../../src/host/node-host.js";
+import { nodeHost } from "../../src/base/host/node-host.js";
 import { Call } from "../../src/index.js";
 
 describe("SMBIOS on Windows", () => {

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
 import { type FileHandle, open, rename, unlink } from "node:fs/promises";
-import type { HostFiles } from "../../../src/host/files.js";
+import type { HostFiles } from "../../../src/base/host/files.js";
 import { missing } from "../pool-errors.js";
 
 /** O_NOFOLLOW is not there on Windows; O_EXCL alone takes no link either. */

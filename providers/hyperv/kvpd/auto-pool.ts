@@ -1,7 +1,7 @@
 import os from "node:os";
-import { Call } from "../../../src/bus/call.js";
-import type { Host } from "../../../src/host/host.js";
-import { type InterfaceAddress, interfaceAddresses } from "../../../src/native/interface-addresses.js";
+import { Call } from "../../../src/base/flow/call.js";
+import type { Host } from "../../../src/base/host/host.js";
+import { type InterfaceAddress, interfaceAddresses } from "../../../src/native/posix/interface-addresses.js";
 import { joinList } from "./ip-lists.js";
 import { parseOsRelease } from "./os-release.js";
 import { type RunScript, runScript } from "./scripts.js";

@@ -1,6 +1,6 @@
-import { Call } from "../../../src/bus/call.js";
-import { pvbusError } from "../../../src/bus/errors.js";
-import type { Host } from "../../../src/host/host.js";
+import { pvbusError } from "../../../src/base/errors.js";
+import { Call } from "../../../src/base/flow/call.js";
+import type { Host } from "../../../src/base/host/host.js";
 import { POOLS, type PoolInfo } from "../keys.js";
 import { openPool } from "../pool-opening.js";
 import { daemonDirectory } from "../pool-places.js";

@@ -1,7 +1,7 @@
-import { onAbort } from "../../../src/bus/abort.js";
-import { Call } from "../../../src/bus/call.js";
-import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
-import type { Logger } from "../../../src/host/host.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { onAbort } from "../../../src/base/flow/abort.js";
+import { Call } from "../../../src/base/flow/call.js";
+import type { Logger } from "../../../src/base/host/host.js";
 import { decodeRegistrationReply, encodeRegistration, type KvpLayout } from "../kvp-message.js";
 import type { KvpDevice, OpenKvpDevice } from "./device.js";
 
@@ -16,7 +16,7 @@ const SOUND_MS = 60_000;
 const HEAD_START_MS = 2_000;
 const HEAD_START_PART = 0.2;
 
-/** Gives how long a request may take: the driver must have the refusal before it answers the host by itself. */
+/** Returns how long a request may take: the driver must have the refusal before it answers the host by itself. */
 export function requestLimitMs(driverLimitMs: number): number {
   return driverLimitMs - Math.min(HEAD_START_MS, driverLimitMs * HEAD_START_PART);
 }

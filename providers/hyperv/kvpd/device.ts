@@ -1,8 +1,8 @@
 import { closeSync, constants, fstatSync, openSync, type Stats, writeSync } from "node:fs";
-import { pvbusError } from "../../../src/bus/errors.js";
-import { fromSystemError } from "../../../src/bus/system-error.js";
-import type { Host } from "../../../src/host/host.js";
-import { openPollable } from "../../../src/native/pollable.js";
+import { pvbusError } from "../../../src/base/errors.js";
+import type { Host } from "../../../src/base/host/host.js";
+import { fromSystemError } from "../../../src/base/system-error.js";
+import { openPollable } from "../../../src/native/posix/pollable.js";
 import { FREEBSD_KVP, type KvpLayout, LINUX_KVP } from "../kvp-message.js";
 import { missing } from "../pool-errors.js";
 import { trustedOwners } from "../trust.js";
@@ -41,7 +41,7 @@ export interface KvpDevicePlace {
   readonly timeLimitMs: number;
 }
 
-/** Gives the usual device of a platform; undefined where there is none. */
+/** Returns the usual device of a platform; undefined where there is none. */
 export function kvpDevicePlace(platform: NodeJS.Platform): KvpDevicePlace | undefined {
   if (platform === "linux") return { path: "/dev/vmbus/hv_kvp", layout: LINUX_KVP, timeLimitMs: 30_000 };
   if (platform === "freebsd") return { path: "/dev/hv_kvp_dev", layout: FREEBSD_KVP, timeLimitMs: 5_000 };

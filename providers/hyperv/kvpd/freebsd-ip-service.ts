@@ -1,8 +1,8 @@
 import { networkInterfaces } from "node:os";
 import { posix } from "node:path";
-import type { Call } from "../../../src/bus/call.js";
-import type { Host } from "../../../src/host/host.js";
-import { type InterfaceAddress, interfaceAddresses } from "../../../src/native/interface-addresses.js";
+import type { Call } from "../../../src/base/flow/call.js";
+import type { Host } from "../../../src/base/host/host.js";
+import { type InterfaceAddress, interfaceAddresses } from "../../../src/native/posix/interface-addresses.js";
 import type { KvpIpInfo } from "../kvp-message.js";
 import { checkOwnDirectory } from "../trust.js";
 import { writeWhole } from "./atomic-file.js";

@@ -1,6 +1,6 @@
-import { Call } from "../../../src/bus/call.js";
-import { PvbusError } from "../../../src/bus/errors.js";
-import type { Logger } from "../../../src/host/host.js";
+import { PvbusError } from "../../../src/base/errors.js";
+import { Call } from "../../../src/base/flow/call.js";
+import type { Logger } from "../../../src/base/host/host.js";
 import type { PoolRecord } from "../codec.js";
 import type { ServedPool } from "./served-pool.js";
 

@@ -18,7 +18,7 @@ function counted(name: string, at: number): string {
 }
 
 /**
- * Gives the settings in the format of ifcfg files, which is what hv_set_ifconfig takes as its first argument (Linux
+ * Returns the settings in the format of ifcfg files, which is what hv_set_ifconfig takes as its first argument (Linux
  * tools/hv/hv_kvp_daemon.c).
  */
 export function ifcfgText(target: IpTarget, { dhcp, addresses, gateways, dns }: IpSettings): string {
@@ -57,7 +57,7 @@ export function ifcfgText(target: IpTarget, { dhcp, addresses, gateways, dns }: 
 }
 
 /**
- * Gives the settings in NetworkManager's keyfile format, the second argument of hv_set_ifconfig. An IPv6 prefix
+ * Returns the settings in NetworkManager's keyfile format, the second argument of hv_set_ifconfig. An IPv6 prefix
  * counts with and without its slash; the vendor's daemon makes `/64` the prefix 0.
  */
 export function keyfileText(target: IpTarget, { dhcp, addresses, gateways, dns }: IpSettings): string {
@@ -84,7 +84,7 @@ export function keyfileText(target: IpTarget, { dhcp, addresses, gateways, dns }
 }
 
 /**
- * Gives the settings as FreeBSD's hv_set_ifconfig takes them (FreeBSD contrib/hyperv/tools/hv_kvp_daemon.c). The lists are
+ * Returns the settings as FreeBSD's hv_set_ifconfig takes them (FreeBSD contrib/hyperv/tools/hv_kvp_daemon.c). The lists are
  * joined from checked entries: the script reads them with a shell.
  */
 export function freebsdText(target: IpTarget, { dhcp, addresses, gateways, dns }: IpSettings): string {

@@ -1,5 +1,5 @@
 import { isIPv4, isIPv6 } from "node:net";
-import type { InterfaceAddress } from "../../../src/native/interface-addresses.js";
+import type { InterfaceAddress } from "../../../src/native/posix/interface-addresses.js";
 import type { KvpIpInfo } from "../kvp-message.js";
 import { KvpStatus, KvpStatusError } from "./status.js";
 
@@ -69,7 +69,7 @@ export function parseIpSettings(info: KvpIpInfo): IpSettings {
   };
 }
 
-/** Gives the bits of a mask: dotted for IPv4, a number with or without a slash for both. */
+/** Returns the bits of a mask: dotted for IPv4, a number with or without a slash for both. */
 function prefixOf(mask: string, family: 4 | 6): number {
   const number = /^\/?(\d{1,3})$/.exec(mask)?.[1];
   if (number !== undefined && Number(number) <= (family === 4 ? 32 : 128)) return Number(number);
@@ -116,7 +116,7 @@ export const LONGEST_LIST = 1023;
 /** The same of the gateways. */
 export const LONGEST_GATEWAYS = 511;
 
-/** Gives the reply's fields for addresses, IPv4 first; as many masks as addresses. */
+/** Returns the reply's fields for addresses, IPv4 first; as many masks as addresses. */
 export function addressLists(
   addresses: readonly InterfaceAddress[],
   terminator: "" | ";",

@@ -1,7 +1,7 @@
 import { mkdirSync } from "node:fs";
 import { dirname, posix, resolve } from "node:path";
-import { fromSystemError, isSystemError } from "../../../src/bus/system-error.js";
-import type { Host } from "../../../src/host/host.js";
+import type { Host } from "../../../src/base/host/host.js";
+import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
 import { missing } from "../pool-errors.js";
 import { checkOwnDirectory } from "../trust.js";
 

@@ -1,7 +1,7 @@
-import { Call, type CallOptions } from "../../../src/bus/call.js";
-import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
-import type { StoreEntry } from "../../../src/bus/store.js";
-import type { Host } from "../../../src/host/host.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { Call, type CallOptions } from "../../../src/base/flow/call.js";
+import type { Host } from "../../../src/base/host/host.js";
+import type { StoreEntry } from "../../../src/contract/store.js";
 import { nativeKey, parseKey } from "../keys.js";
 import { HypervProvider } from "../provider.js";
 import type { HypervStore } from "../store.js";

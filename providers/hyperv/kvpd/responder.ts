@@ -1,7 +1,7 @@
 import { isUtf8 } from "node:buffer";
-import type { Call } from "../../../src/bus/call.js";
-import { PvbusError } from "../../../src/bus/errors.js";
-import type { Logger } from "../../../src/host/host.js";
+import { PvbusError } from "../../../src/base/errors.js";
+import type { Call } from "../../../src/base/flow/call.js";
+import type { Logger } from "../../../src/base/host/host.js";
 import { HV_KVP_EXCHANGE_MAX_KEY_SIZE, HV_KVP_EXCHANGE_MAX_VALUE_SIZE, type PoolRecord } from "../codec.js";
 import {
   decodeRequest,
@@ -148,7 +148,7 @@ export class KvpResponder {
     return pool;
   }
 
-  /** Gives a pool that the host may change; the Auto pool is computed here, a change would have no effect. */
+  /** Returns a pool that the host may change; the Auto pool is computed here, a change would have no effect. */
   #changeable(number: number): GuardedPool {
     if (number === AUTO_POOL)
       throw new KvpStatusError(KvpStatus.noMoreItems, "the Auto pool cannot be changed");
@@ -156,7 +156,7 @@ export class KvpResponder {
   }
 }
 
-/** Gives a record in the form in which its message can carry it. */
+/** Returns a record in the form in which its message can carry it. */
 function forHost(pool: number, { key, value }: PoolRecord): PoolRecord {
   const clean = pool === GUEST_POOL ? presentable : ended;
   return { key: clean(key, LONGEST_KEY), value: clean(value, LONGEST_VALUE) };

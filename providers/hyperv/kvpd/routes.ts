@@ -7,7 +7,7 @@ function isUpGateway(flags: number): boolean {
   return (flags & UP_GATEWAY) === UP_GATEWAY;
 }
 
-/** Gives the IPv4 default gateways of an interface from the text of /proc/net/route. */
+/** Returns the IPv4 default gateways of an interface from the text of /proc/net/route. */
 export function ipv4Gateways(text: string, name: string): string[] {
   const gateways: string[] = [];
   for (const line of text.split("\n").slice(1)) {
@@ -20,7 +20,7 @@ export function ipv4Gateways(text: string, name: string): string[] {
   return gateways;
 }
 
-/** Gives the IPv6 default gateways of an interface, shortened, from the text of /proc/net/ipv6_route. */
+/** Returns the IPv6 default gateways of an interface, shortened, from the text of /proc/net/ipv6_route. */
 export function ipv6Gateways(text: string, name: string): string[] {
   const gateways: string[] = [];
   for (const line of text.split("\n")) {
@@ -32,7 +32,7 @@ export function ipv6Gateways(text: string, name: string): string[] {
   return gateways;
 }
 
-/** Gives the default gateways of an interface from what FreeBSD's `netstat -rn` prints. */
+/** Returns the default gateways of an interface from what FreeBSD's `netstat -rn` prints. */
 export function netstatGateways(text: string, name: string): string[] {
   const gateways: string[] = [];
   for (const line of text.split("\n")) {

@@ -1,9 +1,9 @@
 import { spawn } from "node:child_process";
 import type { Readable } from "node:stream";
-import { onAbort } from "../../../src/bus/abort.js";
-import type { Call } from "../../../src/bus/call.js";
-import { PvbusError } from "../../../src/bus/errors.js";
-import type { Host } from "../../../src/host/host.js";
+import { PvbusError } from "../../../src/base/errors.js";
+import { onAbort } from "../../../src/base/flow/abort.js";
+import type { Call } from "../../../src/base/flow/call.js";
+import type { Host } from "../../../src/base/host/host.js";
 import { ownProgram } from "../trust.js";
 
 /** What a script left. */
@@ -24,7 +24,7 @@ const LONGEST_OUTPUT = 64 * 1024;
 /** The environment of a system service, whatever the daemon was started with. */
 const ENVIRONMENT = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C" };
 
-/** Gives the lines of an output that have something in them. */
+/** Returns the lines of an output that have something in them. */
 export function outputLines(text: string): string[] {
   return text.split("\n").filter((line) => line !== "");
 }
@@ -73,7 +73,7 @@ export class HostScripts {
     }
   }
 
-  /** Gives what one prints; what it printed before it failed counts, as for the vendor's daemon. */
+  /** Returns what one prints; what it printed before it failed counts, as for the vendor's daemon. */
   answer(path: string, args: readonly string[], call: Call): Promise<string> {
     return this.#remember([path, ...args], () => this.run(path, args, call));
   }

@@ -1,4 +1,4 @@
-import type { Call } from "../../../src/bus/call.js";
+import type { Call } from "../../../src/base/flow/call.js";
 import {
   decodeRecord,
   fieldEnd,
@@ -48,7 +48,7 @@ export class ServedPool {
     return record.key.length === 0 || (position === 0 && this.#pool.endsUnused());
   }
 
-  /** Gives the record at a position if the file is at rest: "end" past its end, undefined when it cannot be told now. */
+  /** Returns the record at a position if the file is at rest: "end" past its end, undefined when it cannot be told now. */
   enumerateNow(position: number): PoolRecord | "end" | undefined {
     try {
       if (position === 0 && this.#pool.endsUnused()) return undefined;
@@ -73,7 +73,7 @@ export class ServedPool {
     }
   }
 
-  /** Gives the value of a key if the file is at rest: "none" when there is no such record, undefined when it cannot be told now. */
+  /** Returns the value of a key if the file is at rest: "none" when there is no such record, undefined when it cannot be told now. */
   getNow(key: Uint8Array): Uint8Array | "none" | undefined {
     try {
       // No index holds the empty key.
@@ -84,7 +84,7 @@ export class ServedPool {
     }
   }
 
-  /** Gives the first record of a key the value, or appends one; without a value an existing record stays as it is. */
+  /** Returns the first record of a key the value, or appends one; without a value an existing record stays as it is. */
   set(key: Uint8Array, value: Uint8Array | undefined, call: Call): Promise<void> {
     return this.#pool.edit(call, async ({ index, bytes, verify, run }) => {
       const [first] = offsetsOf(key, index, bytes);
@@ -119,7 +119,7 @@ export class ServedPool {
   }
 }
 
-/** Gives the offsets of a key's records, ascending. The host may use an empty key, which no index holds. */
+/** Returns the offsets of a key's records, ascending. The host may use an empty key, which no index holds. */
 function offsetsOf(key: Uint8Array, index: PoolIndex, bytes: PoolBytes): readonly number[] {
   if (key.length > 0) return index.offsetsOfBytes(key);
   const end = wholeRecords(bytes.size);

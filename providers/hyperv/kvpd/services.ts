@@ -1,4 +1,4 @@
-import type { Call } from "../../../src/bus/call.js";
+import type { Call } from "../../../src/base/flow/call.js";
 import type { KvpIpInfo } from "../kvp-message.js";
 
 /** The Auto pool: values that the daemon computes. */
@@ -7,7 +7,7 @@ export interface AutoValues {
   prepare?(signal: AbortSignal): Promise<void>;
   /** Takes the text that the driver sent at the registration. */
   setIntegrationServicesVersion(version: string): void;
-  /** Gives the pair at a position of the host's enumeration; undefined past the end. Never waits. */
+  /** Returns the pair at a position of the host's enumeration; undefined past the end. Never waits. */
   entry(position: number): { readonly key: string; readonly value: string } | undefined;
 }
 

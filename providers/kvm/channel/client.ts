@@ -1,8 +1,8 @@
-import { Call } from "../../../src/bus/call.js";
-import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
-import { SerialQueue } from "../../../src/bus/serial-queue.js";
-import { type Answer, decodeCapabilities, type HostCapabilities } from "../mdata/answer.js";
-import type { Request } from "../mdata/request.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { Call } from "../../../src/base/flow/call.js";
+import { SerialQueue } from "../../../src/base/flow/serial-queue.js";
+import { type Answer, decodeCapabilities, type HostCapabilities } from "../../../src/mdata/answer.js";
+import type { Request } from "../../../src/mdata/request.js";
 import type { Endpoint } from "./link.js";
 import { nobodyAnswers } from "./negotiation.js";
 import { Session, SessionOver } from "./session.js";
@@ -106,7 +106,7 @@ export class ChannelClient {
     }
   }
 
-  /** Gives the open session, a new one where there is none. @throws as {@link ChannelClient.request} */
+  /** Returns the open session, a new one where there is none. @throws as {@link ChannelClient.request} */
   async connect(call: Call): Promise<Connected> {
     this.#checkOpen();
     if (this.#connected?.session.isOpen) return this.#connected;
@@ -257,7 +257,7 @@ async function capabilitiesOf(session: Session, call: Call): Promise<HostCapabil
   return answer.kind === "success" ? decodeCapabilities(answer.value) : undefined;
 }
 
-/** Tells whether a link went away. */
+/** Reports whether a link went away. */
 export function isDisconnected(error: unknown): boolean {
   return PvbusError.is(error) && error.code === "ERR_DISCONNECTED";
 }

@@ -1,13 +1,17 @@
 import { closeSync, constants } from "node:fs";
-import { Call } from "../../../src/bus/call.js";
-import { PvbusError, type PvbusErrorCode, pvbusError } from "../../../src/bus/errors.js";
-import { fromSystemError } from "../../../src/bus/system-error.js";
-import { FOUND_DEVICE_ADVICE } from "../../../src/host/files.js";
-import type { Host } from "../../../src/host/host.js";
-import { DeviceStream, type DeviceStreamOptions, openDevice } from "../../../src/native/device-stream.js";
-import { type FileLock, lockFile } from "../../../src/native/file-lock.js";
-import { makeRaw } from "../../../src/native/terminal.js";
-import { connectVsock } from "../../../src/native/vsock.js";
+import { PvbusError, type PvbusErrorCode, pvbusError } from "../../../src/base/errors.js";
+import { Call } from "../../../src/base/flow/call.js";
+import { FOUND_DEVICE_ADVICE } from "../../../src/base/host/files.js";
+import type { Host } from "../../../src/base/host/host.js";
+import { fromSystemError } from "../../../src/base/system-error.js";
+import {
+  DeviceStream,
+  type DeviceStreamOptions,
+  openDevice,
+} from "../../../src/native/posix/device-stream.js";
+import { type FileLock, lockFile } from "../../../src/native/posix/file-lock.js";
+import { makeRaw } from "../../../src/native/posix/terminal.js";
+import { connectVsock } from "../../../src/native/posix/vsock.js";
 import type { Link, LinkEvents } from "./link.js";
 
 /** Most bytes of one read: a virtio port gives 32 KiB at once. */

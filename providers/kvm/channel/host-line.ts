@@ -1,7 +1,7 @@
-import type { Call } from "../../../src/bus/call.js";
-import { type PvbusError, pvbusError } from "../../../src/bus/errors.js";
-import { fairTurn } from "../../../src/bus/turn.js";
-import { type Line, LineReader } from "../mdata/line-reader.js";
+import { type PvbusError, pvbusError } from "../../../src/base/errors.js";
+import type { Call } from "../../../src/base/flow/call.js";
+import { fairTurn } from "../../../src/base/flow/turn.js";
+import { type Line, LineReader } from "../../../src/mdata/line-reader.js";
 import type { Endpoint, Link } from "./link.js";
 
 /** So many times the longest line that is taken, a line counts as endless. */
@@ -76,7 +76,7 @@ export class HostLine {
     else this.#link?.unref();
   }
 
-  /** Gives the link back. May be called twice. */
+  /** Returns the link back. May be called twice. */
   async close(): Promise<void> {
     this.#end(undefined);
     await this.#link?.close();

@@ -1,5 +1,5 @@
-import type { Call } from "../../../src/bus/call.js";
-import type { HostFiles } from "../../../src/host/files.js";
+import type { Call } from "../../../src/base/flow/call.js";
+import type { HostFiles } from "../../../src/base/host/files.js";
 
 /** Who hears of a link. */
 export interface LinkEvents {
@@ -23,7 +23,7 @@ export interface Link {
   ref(): void;
   /** Lets the process end. */
   unref(): void;
-  /** Gives everything back; no listener is called any more. May be called twice. */
+  /** Returns everything back; no listener is called any more. May be called twice. */
   close(): Promise<void>;
 }
 

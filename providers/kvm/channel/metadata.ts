@@ -1,10 +1,10 @@
 import { isUtf8 } from "node:buffer";
-import type { Call } from "../../../src/bus/call.js";
-import { type PvbusError, pvbusError } from "../../../src/bus/errors.js";
+import { type PvbusError, pvbusError } from "../../../src/base/errors.js";
+import type { Call } from "../../../src/base/flow/call.js";
+import type { Answer, HostCapabilities } from "../../../src/mdata/answer.js";
+import { base64Bytes } from "../../../src/mdata/base64.js";
+import type { Request } from "../../../src/mdata/request.js";
 import { isChannelKey } from "../keys.js";
-import type { Answer, HostCapabilities } from "../mdata/answer.js";
-import { base64Bytes } from "../mdata/base64.js";
-import type { Request } from "../mdata/request.js";
 import { type ChannelClient, isDisconnected } from "./client.js";
 import { refusal } from "./refusal.js";
 
@@ -25,12 +25,12 @@ export class MetadataChannel {
     this.#maxLineBytes = maxLineBytes;
   }
 
-  /** Gives a value; undefined when there is no such key. */
+  /** Returns a value; undefined when there is no such key. */
   async get(key: string, call: Call): Promise<Uint8Array | undefined> {
     return carried("GET", await this.client.request({ command: "GET", key }, call));
   }
 
-  /** Gives the keys; hosts leave some of their own out. */
+  /** Returns the keys; hosts leave some of their own out. */
   async keys(call: Call): Promise<string[]> {
     const listing = carried("KEYS", await this.client.request({ command: "KEYS" }, call));
     const { buffer, byteOffset, length } = listing ?? new Uint8Array();
@@ -107,7 +107,7 @@ export class MetadataChannel {
   }
 }
 
-/** Gives what a successful answer carries. @throws PvbusError for a refusal */
+/** Returns what a successful answer carries. @throws PvbusError for a refusal */
 function carried(command: string, answer: Answer): Uint8Array | undefined {
   if (answer.kind === "success") return answer.value;
   if (answer.kind === "missing") return undefined;

@@ -1,6 +1,6 @@
-import { Call } from "../../../src/bus/call.js";
-import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
-import { EMPTY_LINE, INVALID_COMMAND, NEGOTIATE, VERSION_2 } from "../mdata/plain.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { Call } from "../../../src/base/flow/call.js";
+import { EMPTY_LINE, INVALID_COMMAND, NEGOTIATE, VERSION_2 } from "../../../src/mdata/plain.js";
 import type { HostLine } from "./host-line.js";
 
 /** So long nobody speaks before a shared line counts as quiet. */
@@ -71,7 +71,7 @@ class Words {
     line.onEnd = () => this.#wake();
   }
 
-  /** Gives the next line. */
+  /** Returns the next line. */
   async next(call: Call): Promise<string> {
     for (;;) {
       const word = this.#words.shift();

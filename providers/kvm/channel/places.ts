@@ -1,7 +1,7 @@
 import { basename } from "node:path";
-import type { Call } from "../../../src/bus/call.js";
-import { pvbusError } from "../../../src/bus/errors.js";
-import type { Host } from "../../../src/host/host.js";
+import { pvbusError } from "../../../src/base/errors.js";
+import type { Call } from "../../../src/base/flow/call.js";
+import type { Host } from "../../../src/base/host/host.js";
 import type { DevicePlace } from "./device-links.js";
 import type { Endpoint, Link, LinkEvents, SharingPlace } from "./link.js";
 
@@ -68,7 +68,7 @@ export function findChannel(host: Host, portName: string): Endpoint | undefined 
     : undefined;
 }
 
-/** Gives the names of all virtio-serial ports of this machine. */
+/** Returns the names of all virtio-serial ports of this machine. */
 export function portNames(host: Host): string[] {
   return ports(host).map((port) => shortText(host, `${PORT_NAMES}/${port}/name`));
 }
@@ -140,7 +140,7 @@ function ports(host: Host): string[] {
   return host.files.names(PORT_NAMES);
 }
 
-/** Gives a short text file of the kernel; empty when it is not there, or is no file. */
+/** Returns a short text file of the kernel; empty when it is not there, or is no file. */
 function shortText(host: Host, absolute: string): string {
   return host.files.read(absolute, MAX_TEXT_BYTES)?.toString("utf8").trim() ?? "";
 }

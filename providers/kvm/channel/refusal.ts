@@ -1,5 +1,5 @@
-import { type PvbusError, type PvbusErrorCode, pvbusError } from "../../../src/bus/errors.js";
-import { peerWords } from "../../../src/bus/outside-text.js";
+import { type PvbusError, type PvbusErrorCode, pvbusError } from "../../../src/base/errors.js";
+import { peerWords } from "../../../src/base/outside-text.js";
 
 /** Codes that our host side puts in front of its message, as far as they are about the request. */
 const REFUSALS: readonly PvbusErrorCode[] = [

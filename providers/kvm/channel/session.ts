@@ -1,11 +1,11 @@
 import { randomBytes, randomInt } from "node:crypto";
-import { Call } from "../../../src/bus/call.js";
-import { type PvbusError, pvbusError } from "../../../src/bus/errors.js";
-import { type Answer, decodeAnswer, type KeyEvent } from "../mdata/answer.js";
-import { decodeFrame, decodeFrameHead, isFrame } from "../mdata/frame.js";
-import type { Line } from "../mdata/line-reader.js";
-import { encodePlainRequest, PlainAnswerReader } from "../mdata/plain.js";
-import { encodeRequest, type Request } from "../mdata/request.js";
+import { type PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { Call } from "../../../src/base/flow/call.js";
+import { type Answer, decodeAnswer, type KeyEvent } from "../../../src/mdata/answer.js";
+import { decodeFrame, decodeFrameHead, isFrame } from "../../../src/mdata/frame.js";
+import type { Line } from "../../../src/mdata/line-reader.js";
+import { encodePlainRequest, PlainAnswerReader } from "../../../src/mdata/plain.js";
+import { encodeRequest, type Request } from "../../../src/mdata/request.js";
 import { HostLine } from "./host-line.js";
 import type { Endpoint } from "./link.js";
 import { negotiate } from "./negotiation.js";

@@ -1,17 +1,17 @@
 import { mkdirSync, rmSync, type Stats } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { dirname, join } from "node:path";
-import { onAbort } from "../../../src/bus/abort.js";
-import { Call } from "../../../src/bus/call.js";
-import { PvbusError } from "../../../src/bus/errors.js";
-import type { HostFiles } from "../../../src/host/files.js";
-import type { Held } from "../../../src/host/tree.js";
-import { type Answer, encodeAnswer } from "../mdata/answer.js";
-import { decodeFrame, type Frame, isFrame } from "../mdata/frame.js";
-import { type Line, LineReader } from "../mdata/line-reader.js";
-import { INVALID_COMMAND, NEGOTIATE, VERSION_2 } from "../mdata/plain.js";
-import { RememberedAnswers } from "../mdata/repeats.js";
-import { decodeRequest, type Request } from "../mdata/request.js";
+import { PvbusError } from "../../../src/base/errors.js";
+import { onAbort } from "../../../src/base/flow/abort.js";
+import { Call } from "../../../src/base/flow/call.js";
+import type { HostFiles } from "../../../src/base/host/files.js";
+import type { Held } from "../../../src/base/host/tree.js";
+import { type Answer, encodeAnswer } from "../../../src/mdata/answer.js";
+import { decodeFrame, type Frame, isFrame } from "../../../src/mdata/frame.js";
+import { type Line, LineReader } from "../../../src/mdata/line-reader.js";
+import { INVALID_COMMAND, NEGOTIATE, VERSION_2 } from "../../../src/mdata/plain.js";
+import { RememberedAnswers } from "../../../src/mdata/repeats.js";
+import { decodeRequest, type Request } from "../../../src/mdata/request.js";
 import type { Link, LinkEvents, SharingPlace } from "./link.js";
 import type { Session } from "./session.js";
 import { openUnix } from "./unix-link.js";
@@ -268,7 +268,7 @@ function holdShared({ files, directory, name }: SharingPlace): Held {
   throw new Error("no socket that is safe");
 }
 
-/** Tells whether what is there is a directory of this user or of root to which others have none of these rights. */
+/** Reports whether what is there is a directory of this user or of root to which others have none of these rights. */
 function isSafe(stats: Stats, rights = OTHERS_WRITE): boolean {
   return stats.isDirectory() && (stats.mode & rights) === 0 && isOurs(stats);
 }

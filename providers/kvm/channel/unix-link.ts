@@ -1,9 +1,9 @@
 import type { Socket } from "node:net";
-import type { Call } from "../../../src/bus/call.js";
-import type { PvbusErrorCode } from "../../../src/bus/errors.js";
-import { fromSystemError } from "../../../src/bus/system-error.js";
-import { connectTo } from "../../../src/host/socket.js";
-import type { HeldName } from "../../../src/host/tree.js";
+import type { PvbusErrorCode } from "../../../src/base/errors.js";
+import type { Call } from "../../../src/base/flow/call.js";
+import { connectTo } from "../../../src/base/host/socket.js";
+import type { HeldName } from "../../../src/base/host/tree.js";
+import { fromSystemError } from "../../../src/base/system-error.js";
 import type { Link, LinkEvents } from "./link.js";
 
 const CODES: Readonly<Record<string, PvbusErrorCode>> = {

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
-import { onAbort, pause } from "../../../src/bus/abort.js";
-import { Call } from "../../../src/bus/call.js";
-import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { onAbort, pause } from "../../../src/base/flow/abort.js";
+import { Call } from "../../../src/base/flow/call.js";
 import { isChannelKey } from "../keys.js";
 import type { Connected, Lease } from "./client.js";
 import { isDisconnected } from "./client.js";
@@ -249,7 +249,7 @@ class ChannelWatch {
     connected.session.unwatch(id, new Call({ timeoutMs: LONGEST_RETRY_MS })).catch(() => undefined);
   }
 
-  /** Tells whether the call is over. @throws PvbusError `ERR_DISCONNECTED` when the store was closed */
+  /** Reports whether the call is over. @throws PvbusError `ERR_DISCONNECTED` when the store was closed */
   #isEnded(): boolean {
     if (this.#parts.closing.aborted)
       throw pvbusError("ERR_DISCONNECTED", "the store was closed; open the bus again");
@@ -257,7 +257,7 @@ class ChannelWatch {
   }
 }
 
-/** Tells whether a failure may be over soon: the host restarts, or another program has the line. */
+/** Reports whether a failure may be over soon: the host restarts, or another program has the line. */
 function isPassing(error: unknown): boolean {
   if (error instanceof SessionOver || isDisconnected(error)) return true;
   return PvbusError.is(error) && ["ERR_UNAVAILABLE", "ERR_BUSY", "ERR_TIMEOUT"].includes(error.code);

@@ -1,5 +1,5 @@
-import { Call, type CallOptions } from "../../../src/bus/call.js";
-import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { Call, type CallOptions } from "../../../src/base/flow/call.js";
 import { connectControl } from "./control-client.js";
 import { ADMINISTRATOR_LIMITS } from "./limits.js";
 import { type GuestDamage, StateDirectory } from "./state-directory.js";
@@ -14,9 +14,9 @@ export interface GuestEntry {
 
 /** What the host's administrator does with the keys of guests, whether a host serves them at the time or not. */
 export interface Administration extends AsyncDisposable {
-  /** Gives the names of the guests that have keys or are served, sorted. */
+  /** Returns the names of the guests that have keys or are served, sorted. */
   guests(options?: CallOptions): Promise<string[]>;
-  /** Gives a value; undefined for no such key. @throws PvbusError `ERR_UNAVAILABLE` for no such guest */
+  /** Returns a value; undefined for no such key. @throws PvbusError `ERR_UNAVAILABLE` for no such guest */
   get(guest: string, key: string, options?: CallOptions): Promise<Uint8Array | undefined>;
   /** Stores a value; it is on the disk, and guests that watch the key are told. A guest that is not known yet becomes so. */
   set(guest: string, key: string, value: Uint8Array, options?: CallOptions): Promise<void>;
@@ -25,11 +25,11 @@ export interface Administration extends AsyncDisposable {
   /** Yields keys with this beginning and their values, sorted, the host's own facts among them. */
   list(guest: string, prefix?: string, options?: CallOptions): AsyncIterable<GuestEntry>;
   /**
-   * Gives what is wrong with the logs of guests: what was damaged is kept until the administrator removes it. A host that serves is
+   * Returns what is wrong with the logs of guests: what was damaged is kept until the administrator removes it. A host that serves is
    * asked for those that it has opened.
    */
   damages(options?: CallOptions): Promise<GuestDamage[]>;
-  /** Gives everything back. */
+  /** Returns everything back. */
   close(): Promise<void>;
 }
 

@@ -1,8 +1,8 @@
 import { createConnection, type Socket } from "node:net";
 import { resolve } from "node:path";
-import { Call, type CallOptions } from "../../../src/bus/call.js";
-import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
-import { fromSystemError } from "../../../src/bus/system-error.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { Call, type CallOptions } from "../../../src/base/flow/call.js";
+import { fromSystemError } from "../../../src/base/system-error.js";
 import type { Administration, GuestEntry } from "./administration.js";
 import { decodeReport, encodeOrder, type Order, type Report } from "./control-messages.js";
 import { ADMINISTRATOR_LIMITS, checkKey, checkValue } from "./limits.js";
@@ -13,7 +13,7 @@ import { checkGuestName, checkOurs, controlPath, type GuestDamage } from "./stat
 const NOBODY: readonly unknown[] = ["ENOENT", "ECONNREFUSED"];
 
 /**
- * Gives the administration through a running host; undefined when none runs.
+ * Returns the administration through a running host; undefined when none runs.
  * @throws PvbusError `ERR_PERMISSION` where somebody else could pretend to be the host of that directory
  */
 export async function connectControl(directory: string, call: Call): Promise<Administration | undefined> {

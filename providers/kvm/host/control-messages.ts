@@ -1,5 +1,5 @@
-import { isErrorCode, type PvbusError, pvbusError } from "../../../src/bus/errors.js";
-import { decodeBase64, encodeBase64 } from "../mdata/base64.js";
+import { isErrorCode, type PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { decodeBase64, encodeBase64 } from "../../../src/mdata/base64.js";
 
 /*
  * Orders to a running host, over a socket that only its owner may use: one JSON object a line, one order a connection. The
@@ -21,7 +21,7 @@ export type Report =
   | { readonly guest: string; readonly message: string }
   | { readonly error: PvbusError };
 
-/** Gives an order's line. */
+/** Returns an order's line. */
 export function encodeOrder(order: Order): string {
   return encode(order);
 }
@@ -38,7 +38,7 @@ export function decodeOrder(line: string): Order | undefined {
   return what === "set" && bytes !== undefined ? { do: what, guest, key, value: bytes } : undefined;
 }
 
-/** Gives a line of an answer. */
+/** Returns a line of an answer. */
 export function encodeReport(report: Report): string {
   if (!("error" in report)) return encode(report);
   const { code, message, key } = report.error;

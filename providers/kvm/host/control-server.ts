@@ -1,8 +1,8 @@
 import type { Socket } from "node:net";
-import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
-import type { Logger } from "../../../src/host/host.js";
-import { base64Length } from "../mdata/base64.js";
-import { LineReader } from "../mdata/line-reader.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import type { Logger } from "../../../src/base/host/host.js";
+import { base64Length } from "../../../src/mdata/base64.js";
+import { LineReader } from "../../../src/mdata/line-reader.js";
 import { type Administration, LocalAdministration } from "./administration.js";
 import { decodeOrder, encodeReport, type Order, type Report } from "./control-messages.js";
 import { listen, type OpenEndpoint } from "./endpoints.js";
@@ -111,7 +111,7 @@ async function* carryOut(order: Order, administration: Administration): AsyncGen
   yield { done: outcome };
 }
 
-/** Gives the one line that a connection sends; undefined when it ends before, or sends more than an order can have. */
+/** Returns the one line that a connection sends; undefined when it ends before, or sends more than an order can have. */
 async function firstLine(socket: Socket): Promise<string | undefined> {
   const reader = new LineReader(base64Length(ADMINISTRATOR_LIMITS.maxValueBytes) + OVERHEAD_BYTES);
   for await (const chunk of socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {

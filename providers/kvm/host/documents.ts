@@ -2,7 +2,7 @@
 export type Fields = Readonly<Record<string, unknown>>;
 
 /**
- * Gives the fields of an object.
+ * Returns the fields of an object.
  * @param where its place, for messages
  * @param known the fields that there are; any where none are given
  * @throws TypeError for anything else, and for a field that has no meaning

@@ -1,7 +1,7 @@
 import { createConnection, createServer, type Socket } from "node:net";
-import { onAbort, pause } from "../../../src/bus/abort.js";
-import { PvbusError } from "../../../src/bus/errors.js";
-import type { Held } from "../../../src/host/tree.js";
+import { PvbusError } from "../../../src/base/errors.js";
+import { onAbort, pause } from "../../../src/base/flow/abort.js";
+import type { Held } from "../../../src/base/host/tree.js";
 import { checkSocketPath, holdSocket, listenAt, type SocketOwner } from "./socket-place.js";
 
 export type { SocketOwner } from "./socket-place.js";
@@ -78,7 +78,7 @@ export function parseEndpoint(text: string): Endpoint {
   throw new TypeError(`'${text}' is no endpoint; write ${FORMS}`);
 }
 
-/** Gives an endpoint as {@link parseEndpoint} reads it. */
+/** Returns an endpoint as {@link parseEndpoint} reads it. */
 export function endpointText(endpoint: Endpoint): string {
   if (endpoint.kind === "connect") return `connect:${endpoint.path}`;
   const { vsock } = endpoint;
@@ -135,7 +135,7 @@ function connect(path: string, { onConnection, onWaiting }: EndpointEvents): Ope
   };
 }
 
-/** Gives a connection, or what speaks against it: an errno, a link of somebody else. */
+/** Returns a connection, or what speaks against it: an errno, a link of somebody else. */
 function dial(path: string, signal: AbortSignal): Promise<Socket | string> {
   return new Promise((resolve) => {
     let held: Held | undefined;

@@ -1,4 +1,4 @@
-import type { Clock, Logger } from "../../../src/host/host.js";
+import type { Clock, Logger } from "../../../src/base/host/host.js";
 
 /** A guest can make the host say something as often as it likes: of each kind one line in that time is written. */
 const QUIET_MS = 10_000;

@@ -53,7 +53,7 @@ export class GuestService {
     }
   }
 
-  /** Gives how many connections there are. */
+  /** Returns how many connections there are. */
   get connections(): number {
     return this.#sessions.size;
   }

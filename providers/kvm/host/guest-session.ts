@@ -1,10 +1,10 @@
 import type { Duplex } from "node:stream";
-import { type Answer, encodeAnswer } from "../mdata/answer.js";
-import { base64Length } from "../mdata/base64.js";
-import { decodeFrame, decodeFrameHead, type Frame, isFrame } from "../mdata/frame.js";
-import { type Line, LineReader } from "../mdata/line-reader.js";
-import { RememberedAnswers } from "../mdata/repeats.js";
-import { decodeRequest, decodeRequestInSteps } from "../mdata/request.js";
+import { type Answer, encodeAnswer } from "../../../src/mdata/answer.js";
+import { base64Length } from "../../../src/mdata/base64.js";
+import { decodeFrame, decodeFrameHead, type Frame, isFrame } from "../../../src/mdata/frame.js";
+import { type Line, LineReader } from "../../../src/mdata/line-reader.js";
+import { RememberedAnswers } from "../../../src/mdata/repeats.js";
+import { decodeRequest, decodeRequestInSteps } from "../../../src/mdata/request.js";
 import type { StateChange } from "./guest-state.js";
 import type { GuestTurns } from "./guest-turns.js";
 import type { GuestLimits } from "./limits.js";
@@ -245,7 +245,7 @@ export class GuestSession {
   }
 }
 
-/** Gives the length of the longest line that can be a request. */
+/** Returns the length of the longest line that can be a request. */
 function longestLine({ maxKeyBytes, maxValueBytes }: GuestLimits): number {
   return FRAME_OVERHEAD_BYTES + base64Length(base64Length(maxKeyBytes) + 1 + base64Length(maxValueBytes));
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { type KeyPortions, KeyTable } from "./key-table.js";
 import { checkKey, checkValue, type GuestLimits } from "./limits.js";
 import { MAX_REVISION, recordBytes } from "./log-codec.js";
@@ -108,7 +108,7 @@ export class GuestState {
     return { keys: this.#keys.size, bytes: this.#used };
   }
 
-  /** Gives a value; undefined for no such key. The bytes are not the caller's to change. */
+  /** Returns a value; undefined for no such key. The bytes are not the caller's to change. */
   get(key: string): Uint8Array | undefined {
     return this.#keys.get(key)?.value;
   }
@@ -119,12 +119,12 @@ export class GuestState {
       for (const { key, value } of portion) if (key.startsWith(prefix)) yield { key, value: value.value };
   }
 
-  /** Gives the keys, sorted. */
+  /** Returns the keys, sorted. */
   keys(prefix = ""): string[] {
     return Array.from(this.entries(prefix), ({ key }) => key);
   }
 
-  /** Gives all keys as they are now, sorted, in portions that make a short step each. */
+  /** Returns all keys as they are now, sorted, in portions that make a short step each. */
   portions(): KeyPortions<Held> {
     return this.#keys.portions();
   }
@@ -328,7 +328,7 @@ function full(key: string, why: string): PvbusError {
   return pvbusError("ERR_NO_SPACE", `cannot store "${key}": ${why}; delete keys or raise the limit`, { key });
 }
 
-/** Gives bytes that hold nothing else in memory: a short value out of Node's pool would keep 8 KiB of it. */
+/** Returns bytes that hold nothing else in memory: a short value out of Node's pool would keep 8 KiB of it. */
 function ownBytes(bytes: Uint8Array): Uint8Array {
   return bytes.buffer.byteLength - bytes.byteLength > MOST_WASTED_BYTES ? new Uint8Array(bytes) : bytes;
 }

@@ -1,5 +1,5 @@
-import { Turns } from "../../../src/bus/turn.js";
-import { WaitingLine } from "../../../src/bus/waiting-line.js";
+import { Turns } from "../../../src/base/flow/turn.js";
+import { WaitingLine } from "../../../src/base/flow/waiting-line.js";
 
 /**
  * How the host shares its time. Short: what somebody waits for who seldom asks is the rest of the present stretch.
@@ -24,7 +24,7 @@ export class HostTurns {
     this.#turns = turns;
   }
 
-  /** Tells whether there is time left to work on. */
+  /** Reports whether there is time left to work on. */
   mayGoOn(): boolean {
     return this.#turns.mayGoOn();
   }
@@ -69,7 +69,7 @@ export class GuestTurns {
     this.#host = host;
   }
 
-  /** Tells when to go on. @returns undefined when there is time left; else a promise to wait for */
+  /** Reports when to go on. @returns undefined when there is time left; else a promise to wait for */
   next(): Promise<void> | undefined {
     if (this.#host.mayGoOn()) return undefined;
     return new Promise((resolve) => {

@@ -24,7 +24,7 @@ export class KeyTable<V> {
     return this.#size;
   }
 
-  /** Gives what belongs to a key; undefined for no such key. */
+  /** Returns what belongs to a key; undefined for no such key. */
   get(key: string): V | undefined {
     const portion = this.#portions[this.#portionOf(key)] ?? [];
     const entry = portion[placeIn(portion, key)];
@@ -52,7 +52,7 @@ export class KeyTable<V> {
     this.#replace(at, next.length === 0 ? [] : [next]);
   }
 
-  /** Gives the table as it is now. */
+  /** Returns the table as it is now. */
   portions(): KeyPortions<V> {
     return this.#portions;
   }
@@ -61,7 +61,7 @@ export class KeyTable<V> {
     this.#portions = [...this.#portions.slice(0, at), ...by, ...this.#portions.slice(at + 1)];
   }
 
-  /** Gives the portion in which a key is, or would be: the last one that does not begin behind it. */
+  /** Returns the portion in which a key is, or would be: the last one that does not begin behind it. */
   #portionOf(key: string): number {
     let low = 0;
     for (let high = this.#portions.length; high - low > 1; ) {
@@ -73,7 +73,7 @@ export class KeyTable<V> {
   }
 }
 
-/** Gives where a key is, or would be, among sorted ones. */
+/** Returns where a key is, or would be, among sorted ones. */
 function placeIn<V>(portion: readonly KeyEntry<V>[], key: string): number {
   let low = 0;
   for (let high = portion.length; low < high; ) {

@@ -1,4 +1,4 @@
-import { pvbusError } from "../../../src/bus/errors.js";
+import { pvbusError } from "../../../src/base/errors.js";
 
 /** What one guest may store, and how it may ask; every figure holds for each guest by itself. */
 export interface GuestLimits {

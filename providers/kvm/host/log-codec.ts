@@ -97,13 +97,13 @@ export interface LogHeader {
   readonly length: number;
 }
 
-/** Gives the header of a new log. */
+/** Returns the header of a new log. */
 export function encodeHeader(header: LogHeader): Buffer {
   return encodeFigures(MAGIC, header);
 }
 
 /**
- * Gives what is kept beside a log that was closed: its length and highest revision then. With it a file that was cut later, even
+ * Returns what is kept beside a log that was closed: its length and highest revision then. With it a file that was cut later, even
  * between two records, is known from one that ended there.
  */
 export function encodeEnd(end: LogHeader): Buffer {
@@ -121,7 +121,7 @@ function encodeFigures(magic: Buffer, { mark, revision, length }: LogHeader): Bu
   return header;
 }
 
-/** Gives the header of a log; undefined when the bytes do not begin with one of this version whose figures can be. */
+/** Returns the header of a log; undefined when the bytes do not begin with one of this version whose figures can be. */
 export function decodeHeader(bytes: Buffer): LogHeader | undefined {
   return decodeFigures(MAGIC, bytes);
 }
@@ -140,12 +140,12 @@ function decodeFigures(magic: Buffer, bytes: Buffer): LogHeader | undefined {
   return { mark: Buffer.from(bytes.subarray(12, 20)), revision, length };
 }
 
-/** Gives the bytes that a record takes. */
+/** Returns the bytes that a record takes. */
 export function recordBytes(key: string, value: Uint8Array): number {
   return RECORD_HEADER_BYTES + BODY_HEADER_BYTES + Buffer.byteLength(key) + value.length;
 }
 
-/** Gives a record's bytes. */
+/** Returns a record's bytes. */
 export function encodeRecord(mark: Uint8Array, record: LogRecord): Buffer {
   const { batch, revision, operation, key, value } = record;
   const keyBytes = Buffer.byteLength(key);
@@ -162,7 +162,7 @@ export function encodeRecord(mark: Uint8Array, record: LogRecord): Buffer {
   return bytes;
 }
 
-/** Gives the record at an offset with its end; undefined when there is no whole one. */
+/** Returns the record at an offset with its end; undefined when there is no whole one. */
 function recordAt(
   bytes: Buffer,
   mark: Uint8Array,
@@ -235,13 +235,13 @@ export function decodeLog(bytes: Buffer, header: LogHeader, settled: Settled = h
   return { records, goodBytes, tail: "damaged", lost };
 }
 
-/** Tells whether a record is one of those with which a file was made: one write, of changes that had been before. */
+/** Reports whether a record is one of those with which a file was made: one write, of changes that had been before. */
 function isRewritten({ batch, revision }: LogRecord, header: LogHeader): boolean {
   return batch === 1 && revision > 0 && revision <= header.revision;
 }
 
 /**
- * Tells whether a record may come behind another one, or as the first one behind those with which the file was made: there the
+ * Reports whether a record may come behind another one, or as the first one behind those with which the file was made: there the
  * revision may be lower than the header's, which earlier versions forgot when they opened a file.
  */
 function isNext({ batch, revision }: LogRecord, last: LogRecord | undefined): boolean {
@@ -254,7 +254,7 @@ function isNext({ batch, revision }: LogRecord, last: LogRecord | undefined): bo
   );
 }
 
-/** Tells whether a record that lies somewhere behind damage comes after all that were read. */
+/** Reports whether a record that lies somewhere behind damage comes after all that were read. */
 function isLater(
   { record, end }: { readonly record: LogRecord; readonly end: number },
   header: LogHeader,
@@ -267,7 +267,7 @@ function isLater(
 }
 
 /**
- * Tells whether what lies at an offset can be the rest of a write that was cut by a kill or a power cut: its beginning, or all of it
+ * Reports whether what lies at an offset can be the rest of a write that was cut by a kill or a power cut: its beginning, or all of it
  * with blocks that never came to the disk, which hold zeros. Bytes that changed are something else.
  */
 function isTorn(bytes: Buffer, mark: Uint8Array, offset: number): boolean {

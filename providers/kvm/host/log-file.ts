@@ -12,8 +12,8 @@ import {
   rm,
 } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { pvbusError } from "../../../src/bus/errors.js";
-import { fromSystemError } from "../../../src/bus/system-error.js";
+import { pvbusError } from "../../../src/base/errors.js";
+import { fromSystemError } from "../../../src/base/system-error.js";
 import {
   decodeEnd,
   decodeHeader,
@@ -67,14 +67,14 @@ export interface LogDamage {
   readonly kept: string;
 }
 
-/** Gives the names of damaged logs that are kept beside a log, sorted. */
+/** Returns the names of damaged logs that are kept beside a log, sorted. */
 export async function keptBeside(path: string): Promise<string[]> {
   const front = `${basename(path)}${KEPT}`;
   const names = await readdir(dirname(path));
   return names.filter((name) => name.startsWith(front) && !name.endsWith(END)).sort();
 }
 
-/** Gives what a damaged log that was kept has lost; nothing where that cannot be told from it. */
+/** Returns what a damaged log that was kept has lost; nothing where that cannot be told from it. */
 export async function lossOf(path: string): Promise<readonly LogGap[]> {
   const bytes = await readIfThere(path);
   const header = bytes && decodeHeader(bytes);
@@ -222,7 +222,7 @@ export class LogFile {
     }
   }
 
-  /** Gives that room away. @returns whether there was some */
+  /** Returns that room away. @returns whether there was some */
   async spendReserve(): Promise<boolean> {
     if (!this.#hasReserve) return false;
     this.#hasReserve = false;
@@ -262,7 +262,7 @@ async function readIfThere(path: string): Promise<Buffer | undefined> {
   }
 }
 
-/** Gives what is known to have been on the disk: what the file was made with, and what it held when it was closed last. */
+/** Returns what is known to have been on the disk: what the file was made with, and what it held when it was closed last. */
 async function endOf(path: string, header: LogHeader): Promise<LogHeader> {
   // A note that cannot be read says nothing.
   const bytes = await readIfThere(endPath(path)).catch(() => undefined);
@@ -286,7 +286,7 @@ function endPath(path: string): string {
   return `${path}${END}`;
 }
 
-/** Gives how many changes a damaged log may have held behind those whose numbers are known: none of them comes again. */
+/** Returns how many changes a damaged log may have held behind those whose numbers are known: none of them comes again. */
 function unknownChanges(lost: readonly LogGap[]): number {
   let bytes = 0;
   for (const gap of lost) if (gap.revisions === undefined) bytes += gap.bytes;
@@ -316,7 +316,7 @@ async function keep(path: string): Promise<string> {
   }
 }
 
-/** Gives a file one more name, or a copy: one that exists is never replaced. */
+/** Returns a file one more name, or a copy: one that exists is never replaced. */
 async function linkFree(path: string, name: string): Promise<string> {
   for (let count = 1; ; count++) {
     const free = count === 1 ? name : `${name}-${count}`;
@@ -359,7 +359,7 @@ async function replaceFile(
   }
 }
 
-/** Gives records in portions, so that neither each of them costs a call nor all of them stop the other guests. */
+/** Returns records in portions, so that neither each of them costs a call nor all of them stop the other guests. */
 function* chunks(live: Iterable<Change>, mark: Uint8Array): Generator<Buffer[]> {
   let parts: Buffer[] = [];
   let bytes = 0;

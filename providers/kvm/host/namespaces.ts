@@ -1,4 +1,4 @@
-import { pvbusError } from "../../../src/bus/errors.js";
+import { pvbusError } from "../../../src/base/errors.js";
 
 /** Which keys a guest may change; all of them may be read. */
 export interface Namespaces {

@@ -1,11 +1,11 @@
-import { PvbusError } from "../../../src/bus/errors.js";
-import { type Answer, encodeAnswer, encodeCapabilities } from "../mdata/answer.js";
-import type { Frame } from "../mdata/frame.js";
-import { type AnswerParts, longAnswer, longPlainAnswer } from "../mdata/long-answer.js";
-import { encodePlainValue, INVALID_COMMAND, VERSION_2 } from "../mdata/plain.js";
-import type { RememberedAnswers } from "../mdata/repeats.js";
-import type { Request } from "../mdata/request.js";
-import { portionsOf, STEP_BYTES } from "../mdata/steps.js";
+import { PvbusError } from "../../../src/base/errors.js";
+import { type Answer, encodeAnswer, encodeCapabilities } from "../../../src/mdata/answer.js";
+import type { Frame } from "../../../src/mdata/frame.js";
+import { type AnswerParts, longAnswer, longPlainAnswer } from "../../../src/mdata/long-answer.js";
+import { encodePlainValue, INVALID_COMMAND, VERSION_2 } from "../../../src/mdata/plain.js";
+import type { RememberedAnswers } from "../../../src/mdata/repeats.js";
+import type { Request } from "../../../src/mdata/request.js";
+import { portionsOf, STEP_BYTES } from "../../../src/mdata/steps.js";
 import type { GuestState } from "./guest-state.js";
 import { checkKeyLength } from "./limits.js";
 import { checkWritable, HOST_NAMESPACE, type Namespaces } from "./namespaces.js";
@@ -51,7 +51,7 @@ const MISSING: Answer = { kind: "missing" };
 /** What goes out for a request: at once, or in parts of which each is a short step. */
 export type Reply = Buffer | string | AnswerParts;
 
-/** Tells whether a frame says what only hosts say: it is no request, and gets no answer. */
+/** Reports whether a frame says what only hosts say: it is no request, and gets no answer. */
 export function isOurs({ word }: Frame): boolean {
   return OUR_FRAMES.includes(word);
 }
@@ -93,7 +93,7 @@ export function answerFrame(
   }
 }
 
-/** Tells whether a request is served in some microseconds, so that to have it wait for its turn would cost more. */
+/** Reports whether a request is served in some microseconds, so that to have it wait for its turn would cost more. */
 export function isCheap({ state }: Served, request: Request | "unknown" | "invalid"): boolean {
   if (typeof request === "string") return true;
   if (request.command === "GET") return (state.get(request.key.trim())?.length ?? 0) <= CHEAP_BYTES;
@@ -148,7 +148,7 @@ export function answerLine(state: GuestState, line: string): Reply | undefined {
   return lacksArgument ? `${INVALID_COMMAND}\n` : "FAILURE\n";
 }
 
-/** Gives the answer that a request failed. */
+/** Returns the answer that a request failed. */
 export function failure(message: string): Answer {
   return { kind: "failure", message };
 }
@@ -159,7 +159,7 @@ function answerOf(state: GuestState, key: string): Answer {
 }
 
 /**
- * Gives the names of the keys as they are now, one a line, in portions of one step each. The host's own facts are read by name;
+ * Returns the names of the keys as they are now, one a line, in portions of one step each. The host's own facts are read by name;
  * existing servers never list them.
  */
 function listing(state: GuestState): () => Generator<Uint8Array, void, undefined> {

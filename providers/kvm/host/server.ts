@@ -1,5 +1,5 @@
-import { pvbusError } from "../../../src/bus/errors.js";
-import type { Clock, Logger } from "../../../src/host/host.js";
+import { pvbusError } from "../../../src/base/errors.js";
+import type { Clock, Logger } from "../../../src/base/host/host.js";
 import { openControl } from "./control-server.js";
 import type { Endpoint, OpenEndpoint, SocketOwner } from "./endpoints.js";
 import { GuestLog } from "./guest-log.js";
@@ -96,12 +96,12 @@ export class MetadataHost {
     }
   }
 
-  /** Gives the names of the guests that are served. */
+  /** Returns the names of the guests that are served. */
   get guests(): string[] {
     return [...this.#guests.keys()];
   }
 
-  /** Gives how many connections there are. */
+  /** Returns how many connections there are. */
   get connections(): number {
     let sum = 0;
     for (const { connections } of this.#open) sum += connections;

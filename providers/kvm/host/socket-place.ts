@@ -2,11 +2,17 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { createConnection, type Server } from "node:net";
 import { basename, dirname, join, resolve } from "node:path";
-import { type PvbusError, pvbusError } from "../../../src/bus/errors.js";
-import { fromSystemError } from "../../../src/bus/system-error.js";
-import { foreignHand, ourselves } from "../../../src/host/ownership.js";
-import { isTooLong, MAX_PATH_BYTES } from "../../../src/host/socket.js";
-import { type Held, hasDescriptors, holdBelow, type Look, watchfulWalker } from "../../../src/host/tree.js";
+import { type PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { foreignHand, ourselves } from "../../../src/base/host/ownership.js";
+import { isTooLong, MAX_PATH_BYTES } from "../../../src/base/host/socket.js";
+import {
+  type Held,
+  hasDescriptors,
+  holdBelow,
+  type Look,
+  watchfulWalker,
+} from "../../../src/base/host/tree.js";
+import { fromSystemError } from "../../../src/base/system-error.js";
 
 /*
  * A socket may lie in a directory of the user who it is for, and that user may put anything in the place of any name there, at any
@@ -219,7 +225,7 @@ function faultOfLink(stats: fs.Stats, directory: fs.Stats | undefined): string |
   return why && `is a link, and it or its directory ${why}`;
 }
 
-/** Gives the name of what is held, for messages. */
+/** Returns the name of what is held, for messages. */
 function nameOf(path: string): string {
   return hasDescriptors() ? fs.readlinkSync(path) : path;
 }
@@ -247,7 +253,7 @@ function unlink(path: string): void {
   }
 }
 
-/** Tells whether somebody accepts connections there. */
+/** Reports whether somebody accepts connections there. */
 function answers(path: string): Promise<boolean> {
   return new Promise((resolve, reject) => {
     const socket = createConnection(path);

@@ -1,10 +1,10 @@
 import { constants, lstatSync, mkdirSync } from "node:fs";
 import { type FileHandle, lstat, open, readdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
-import { fromSystemError, isSystemError } from "../../../src/bus/system-error.js";
-import { foreignHandOn, ourselves } from "../../../src/host/ownership.js";
-import { type FileLock, tryLockFile } from "../../../src/native/file-lock.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { foreignHandOn, ourselves } from "../../../src/base/host/ownership.js";
+import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
+import { type FileLock, tryLockFile } from "../../../src/native/posix/file-lock.js";
 import { GuestState } from "./guest-state.js";
 import { ADMINISTRATOR_LIMITS } from "./limits.js";
 import type { LogGap } from "./log-codec.js";
@@ -49,7 +49,7 @@ export function lossText(lost: readonly LogGap[]): string {
   return parts.join(", ");
 }
 
-/** Gives the place of the socket by which a running host takes orders. */
+/** Returns the place of the socket by which a running host takes orders. */
 export function controlPath(directory: string): string {
   return join(resolve(directory), "control.sock");
 }
@@ -144,13 +144,13 @@ export class StateDirectory {
     }
   }
 
-  /** Gives the names of the guests that have a state. */
+  /** Returns the names of the guests that have a state. */
   async guests(): Promise<string[]> {
     return (await readdir(join(this.path, "guests"))).filter((name) => NAME.test(name)).sort();
   }
 
   /**
-   * Gives what is wrong with the guests' logs: those that cannot be opened, and damaged ones that are kept.
+   * Returns what is wrong with the guests' logs: those that cannot be opened, and damaged ones that are kept.
    * @param examine look into those that nobody has opened so far, too
    */
   async damages({ examine }: { readonly examine: boolean }): Promise<GuestDamage[]> {
@@ -172,7 +172,7 @@ export class StateDirectory {
   }
 
   /**
-   * Gives a guest's state, opened once.
+   * Returns a guest's state, opened once.
    * @param create whether a guest without a state gets one
    * @throws PvbusError `ERR_UNAVAILABLE` when there is none and none is to be made, `ERR_CORRUPT` for a damaged log
    * @throws TypeError for a name that is none

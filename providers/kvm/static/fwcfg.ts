@@ -1,6 +1,6 @@
-import { Call } from "../../../src/bus/call.js";
-import { PvbusError, pvbusError } from "../../../src/bus/errors.js";
-import type { Host } from "../../../src/host/host.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { Call } from "../../../src/base/flow/call.js";
+import type { Host } from "../../../src/base/host/host.js";
 import type { StaticEntry, StaticSource } from "./source.js";
 import { isThere, namesIn, readSourceFile } from "./source-files.js";
 
@@ -32,7 +32,7 @@ export interface FwCfgOptions {
   readonly maxBytes: number;
 }
 
-/** Tells whether the driver serves a device: its directory alone is there without one too. */
+/** Reports whether the driver serves a device: its directory alone is there without one too. */
 export function hasFwCfg(host: Host): boolean {
   return isThere(host, `${FWCFG_ROOT}/rev`);
 }
@@ -60,7 +60,7 @@ export class FwCfgSource implements StaticSource {
   }
 
   /**
-   * Gives an item's exact bytes; the first read of each is kept.
+   * Returns an item's exact bytes; the first read of each is kept.
    * @throws PvbusError `ERR_PERMISSION` for others than root, `ERR_VALUE_TOO_LONG` above the size that is read, `ERR_CORRUPT`
    */
   async read(name: string, call: Call): Promise<Uint8Array | undefined> {
@@ -117,7 +117,7 @@ export class FwCfgSource implements StaticSource {
     return Number(text);
   }
 
-  /** Gives the selector of each name; the empty one where only names may be seen. Asked once, but again after a failure. */
+  /** Returns the selector of each name; the empty one where only names may be seen. Asked once, but again after a failure. */
   #items(call: Call): Promise<ReadonlyMap<string, string>> {
     this.#selectors ??= this.#readItems().catch((error) => {
       this.#selectors = undefined;

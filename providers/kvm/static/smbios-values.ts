@@ -1,5 +1,9 @@
-import { type SmbiosStructure, smbiosString, smbiosStructures } from "../../../src/smbios/structures.js";
-import { decodeBase64 } from "../mdata/base64.js";
+import {
+  type SmbiosStructure,
+  smbiosString,
+  smbiosStructures,
+} from "../../../src/base/firmware/smbios-structures.js";
+import { decodeBase64 } from "../../../src/mdata/base64.js";
 
 /** One field of the firmware's description: names as dmidecode's keywords have them, with a slash. */
 export interface SmbiosField {
@@ -82,7 +86,7 @@ export function smbiosValues(table: Uint8Array, hasMixedUuid = true): Map<string
   return values;
 }
 
-/** Gives the names to be listed: an OEM string that has a name of its own is listed under that alone. */
+/** Returns the names to be listed: an OEM string that has a name of its own is listed under that alone. */
 export function listedNames(values: ReadonlyMap<string, Uint8Array>): string[] {
   return [...values]
     .filter(([name, value]) => {
@@ -93,7 +97,7 @@ export function listedNames(values: ReadonlyMap<string, Uint8Array>): string[] {
     .map(([name]) => name);
 }
 
-/** Tells whether the entry point, of either form, is of SMBIOS 2.6 or later: there UUIDs are mixed-endian. */
+/** Reports whether the entry point, of either form, is of SMBIOS 2.6 or later: there UUIDs are mixed-endian. */
 export function hasMixedUuids(entryPoint: Uint8Array): boolean {
   const text = Buffer.from(entryPoint).toString("latin1", 0, 5);
   const at = text === "_SM3_" ? 7 : text.startsWith("_SM_") ? 6 : undefined;
@@ -119,7 +123,7 @@ function sameBytes(a: Uint8Array | undefined, b: Uint8Array): boolean {
   return a !== undefined && Buffer.compare(a, b) === 0;
 }
 
-/** Gives the UUID as text; all zeros and all ones stand for none. */
+/** Returns the UUID as text; all zeros and all ones stand for none. */
 function uuid({ fields }: SmbiosStructure, isMixed: boolean): Uint8Array | undefined {
   const bytes = Buffer.from(fields.subarray(UUID_FIELD.offset, UUID_FIELD.offset + UUID_BYTES));
   if (bytes.length < UUID_BYTES || bytes.every((byte) => byte === 0) || bytes.every((byte) => byte === 0xff))

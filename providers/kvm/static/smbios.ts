@@ -1,9 +1,9 @@
-import { Call } from "../../../src/bus/call.js";
-import { PvbusError } from "../../../src/bus/errors.js";
-import type { Host } from "../../../src/host/host.js";
-import { readFirmwareTable } from "../../../src/native/firmware-table.js";
-import { loadKoffi } from "../../../src/native/koffi.js";
-import { isCutTable } from "../../../src/smbios/structures.js";
+import { PvbusError } from "../../../src/base/errors.js";
+import { isCutTable } from "../../../src/base/firmware/smbios-structures.js";
+import { Call } from "../../../src/base/flow/call.js";
+import type { Host } from "../../../src/base/host/host.js";
+import { loadKoffi } from "../../../src/native/ffi/koffi.js";
+import { readFirmwareTable } from "../../../src/native/windows/firmware-table.js";
 import { FIELDS, hasMixedUuids, listedNames, smbiosValues } from "./smbios-values.js";
 import type { StaticEntry, StaticSource } from "./source.js";
 import { isThere, readSourceFile } from "./source-files.js";
@@ -18,7 +18,7 @@ const MAX_TABLE_BYTES = 16 * 1024 * 1024;
 const MAX_ENTRY_POINT_BYTES = 256;
 const MAX_FIELD_BYTES = 4096;
 
-/** Tells whether the firmware describes the machine; Windows always has some table. */
+/** Reports whether the firmware describes the machine; Windows always has some table. */
 export function hasSmbios(host: Host): boolean {
   return isWindows(host) || isThere(host, TABLE) || isThere(host, FIELD_FILES);
 }
@@ -48,7 +48,7 @@ export class SmbiosSource implements StaticSource {
     return name.startsWith(front) ? name.slice(front.length) : undefined;
   }
 
-  /** Gives a value. @throws PvbusError `ERR_PERMISSION` for OEM strings and serial numbers where only root may see them */
+  /** Returns a value. @throws PvbusError `ERR_PERMISSION` for OEM strings and serial numbers where only root may see them */
   async read(name: string, call: Call): Promise<Uint8Array | undefined> {
     const { values, refusal } = await this.#read(call);
     const value = values.get(name);
@@ -134,7 +134,7 @@ interface Values {
   readonly refusal?: PvbusError;
 }
 
-/** Tells whether root alone sees a value that may be there. */
+/** Reports whether root alone sees a value that may be there. */
 function isHidden(name: string): boolean {
   return name.startsWith("oem/") || FIELDS.some((field) => field.name === name);
 }

@@ -1,8 +1,8 @@
 import type { FileHandle } from "node:fs/promises";
-import type { Call } from "../../../src/bus/call.js";
-import { pvbusError } from "../../../src/bus/errors.js";
-import { fromSystemError } from "../../../src/bus/system-error.js";
-import type { Host } from "../../../src/host/host.js";
+import { pvbusError } from "../../../src/base/errors.js";
+import type { Call } from "../../../src/base/flow/call.js";
+import type { Host } from "../../../src/base/host/host.js";
+import { fromSystemError } from "../../../src/base/system-error.js";
 
 /** How much of a file is read. */
 export interface ReadLimits {
@@ -19,12 +19,12 @@ const ADVICE = {
   EINVAL: "it is no file; nothing was read",
 };
 
-/** Tells whether a path of the machine is there. */
+/** Reports whether a path of the machine is there. */
 export function isThere(host: Host, absolute: string): boolean {
   return host.files.kind(absolute) !== undefined;
 }
 
-/** Gives the sorted names in a directory; none when there is no such directory. */
+/** Returns the sorted names in a directory; none when there is no such directory. */
 export function namesIn(host: Host, absolute: string, call: Call): string[] {
   call.check(`reading ${host.path(absolute)}`);
   try {

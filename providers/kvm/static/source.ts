@@ -1,4 +1,4 @@
-import type { Call } from "../../../src/bus/call.js";
+import type { Call } from "../../../src/base/flow/call.js";
 
 /** One name and value of a static source; the value is undefined where only the name can be told. */
 export interface StaticEntry {
@@ -16,8 +16,8 @@ export interface StaticSource {
   read(name: string, call: Call): Promise<Uint8Array | undefined>;
   /** Yields names and values. @param prefix beginning of the names that are wanted */
   list(prefix: string, call: Call): AsyncIterable<StaticEntry>;
-  /** Gives the name under which a plain key lies here. */
+  /** Returns the name under which a plain key lies here. */
   nameOf(key: string): string;
-  /** Gives the plain key that lies under a name; undefined for none. */
+  /** Returns the plain key that lies under a name; undefined for none. */
   keyOf(name: string): string | undefined;
 }

@@ -1,4 +1,4 @@
-import { ownEntry } from "../../bus/own.js";
+import { ownEntry } from "../../base/own.js";
 import type { OptionEntry } from "../commands.js";
 import { type Context, UsageError } from "../context.js";
 

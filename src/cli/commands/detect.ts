@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
+import { pvbusError } from "../../base/errors.js";
 import type { Bus } from "../../bus/bus.js";
-import type { Verbs } from "../../bus/capabilities.js";
-import { NO_CAPABILITIES } from "../../bus/capabilities.js";
-import { pvbusError } from "../../bus/errors.js";
+import type { Verbs } from "../../contract/capabilities.js";
+import { NO_CAPABILITIES } from "../../contract/capabilities.js";
 import type { Context } from "../context.js";
 import { withBus } from "../context.js";
 import { heading, type Sink, visible, writeJson } from "../output.js";
@@ -39,7 +39,7 @@ function load(path: string): unknown {
   }
 }
 
-/** Gives the document of `pvbus detect --json`. */
+/** Returns the document of `pvbus detect --json`. */
 export function detectionJson(bus: Bus): Record<string, unknown> {
   const { interfaces, unreadable, ...rest } = bus.detection;
   return {

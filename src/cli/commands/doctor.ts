@@ -1,5 +1,5 @@
-import type { Diagnosis } from "../../bus/diagnosis.js";
-import type { PvInterface } from "../../bus/interface.js";
+import type { PvInterface } from "../../bus/interface/interface.js";
+import type { Diagnosis } from "../../contract/diagnosis.js";
 import { type Context, chooseInterface, withBus } from "../context.js";
 import { heading, visible, writeJson } from "../output.js";
 

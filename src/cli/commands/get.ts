@@ -1,5 +1,5 @@
 import { isUtf8 } from "node:buffer";
-import type { PvInterface } from "../../bus/interface.js";
+import type { PvInterface } from "../../bus/interface/interface.js";
 import { type Context, callOptions, withInterface } from "../context.js";
 import { entryJson, visible, writeData, writeError, writeJson } from "../output.js";
 

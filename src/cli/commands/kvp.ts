@@ -1,4 +1,4 @@
-import { nodeHost } from "../../host/node-host.js";
+import { nodeHost } from "../../base/host/node-host.js";
 import { receiveKvp } from "../../services.js";
 import { type Context, callOptions, loggerOf, UsageError } from "../context.js";
 import { entryJson, visible, visibleKey, writeData, writeJson } from "../output.js";

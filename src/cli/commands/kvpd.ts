@@ -1,8 +1,8 @@
 import { closeSync, openSync } from "node:fs";
 import { isatty } from "node:tty";
-import { isElevated } from "../../host/environment.js";
-import type { Logger } from "../../host/host.js";
-import { nodeHost } from "../../host/node-host.js";
+import { isElevated } from "../../base/host/environment.js";
+import type { Logger } from "../../base/host/host.js";
+import { nodeHost } from "../../base/host/node-host.js";
 import { createKvpDaemon } from "../../services.js";
 import { type Context, UsageError } from "../context.js";
 import { backgroundLog, foregroundLog } from "../daemon-log.js";

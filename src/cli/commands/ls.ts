@@ -1,4 +1,4 @@
-import type { StoreEntry } from "../../bus/store.js";
+import type { StoreEntry } from "../../contract/store.js";
 import { type Context, callOptions, withInterface } from "../context.js";
 import { entryJson, visible, visibleKey, writeEach } from "../output.js";
 

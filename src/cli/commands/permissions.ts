@@ -1,5 +1,5 @@
-import { pvbusError } from "../../bus/errors.js";
-import type { PvInterface } from "../../bus/interface.js";
+import { pvbusError } from "../../base/errors.js";
+import type { PvInterface } from "../../bus/interface/interface.js";
 import { loadPermissions, type PermissionTexts } from "../../services.js";
 import { type Context, callOptions, UsageError, withInterface } from "../context.js";
 import { writeJson } from "../output.js";
@@ -11,7 +11,7 @@ export interface ChmodOptions {
   readonly recursive?: boolean;
 }
 
-/** Gives the permissions of an interface's keys. @throws PvbusError `ERR_NOT_SUPPORTED` where keys have none */
+/** Returns the permissions of an interface's keys. @throws PvbusError `ERR_NOT_SUPPORTED` where keys have none */
 export async function permissionsOf(context: Context, target: PvInterface): Promise<PermissionTexts> {
   const { permissionTexts } = await loadPermissions();
   const texts = permissionTexts(await target.store(callOptions(context)));

@@ -1,4 +1,4 @@
-import type { StoreChange } from "../../bus/store.js";
+import type { StoreChange } from "../../contract/store.js";
 import { type Context, callOptions, withInterface } from "../context.js";
 import { entryJson, jsonText, visible, visibleKey } from "../output.js";
 

@@ -1,21 +1,21 @@
 import { accessSync, constants } from "node:fs";
+import { Call } from "../../base/flow/call.js";
 import type { Bus } from "../../bus/bus.js";
-import { Call } from "../../bus/call.js";
-import { type KernelErrno, KernelError } from "../../bus/kernel-store.js";
+import { type HostctlErrno, HostctlError } from "../../contract/hostctl.js";
 
 /** An open pvbus(4) device. */
 export interface PvbusDevice {
-  /** Answer of the type call. @throws KernelError */
+  /** Answer of the type call. @throws HostctlError */
   type(): string;
-  /** The read call with a buffer of that length. @throws KernelError */
+  /** The read call with a buffer of that length. @throws HostctlError */
   read(key: Uint8Array, valueLength: number): Promise<Uint8Array>;
-  /** The write call. @returns what it leaves in the value buffer @throws KernelError */
+  /** The write call. @returns what it leaves in the value buffer @throws HostctlError */
   write(key: Uint8Array, value: Uint8Array): Promise<Uint8Array>;
 }
 
 /** Opens pvbus(4) devices by name. */
 export interface PvbusDevices {
-  /** @throws KernelError with the errno of open(2) */
+  /** @throws HostctlError with the errno of open(2) */
   open(name: string, mode: "read" | "write"): Promise<PvbusDevice>;
 }
 
@@ -37,12 +37,12 @@ export class BusDevices implements PvbusDevices {
     if (unit === undefined) return foreignDevice(name);
     const target = this.#bus.interface(`pvbus${Number(unit)}`);
     if (target === undefined) {
-      if (Number(unit) >= NODES_ALWAYS_THERE) throw new KernelError("ENOENT");
-      throw new KernelError(this.#bus.interfaces.length === 0 ? "ENODEV" : "ENXIO");
+      if (Number(unit) >= NODES_ALWAYS_THERE) throw new HostctlError("ENOENT");
+      throw new HostctlError(this.#bus.interfaces.length === 0 ? "ENODEV" : "ENXIO");
     }
     const store = async () => {
-      const kernel = await target.kernelStore();
-      if (kernel === undefined) throw new KernelError("ENXIO");
+      const kernel = await target.hostctlStore();
+      if (kernel === undefined) throw new HostctlError("ENXIO");
       return kernel;
     };
     return {
@@ -57,10 +57,10 @@ function foreignDevice(path: string): PvbusDevice {
   try {
     accessSync(path, constants.R_OK);
   } catch (error) {
-    throw new KernelError((error as NodeJS.ErrnoException).code as KernelErrno, error);
+    throw new HostctlError((error as NodeJS.ErrnoException).code as HostctlErrno, error);
   }
   const refuse = (): never => {
-    throw new KernelError("ENOTTY");
+    throw new HostctlError("ENOTTY");
   };
   return { type: refuse, read: async () => refuse(), write: async () => refuse() };
 }

@@ -1,4 +1,4 @@
-import { ownEntry } from "../../bus/own.js";
+import { ownEntry } from "../../base/own.js";
 
 /** Texts of OpenBSD's errno values (lib/libc/gen/errlist.c), which differ from Linux's. */
 const TEXTS: Readonly<Record<string, string>> = {
@@ -32,7 +32,7 @@ const TEXTS: Readonly<Record<string, string>> = {
   ENOSYS: "Function not implemented",
 };
 
-/** Gives OpenBSD's text for an errno by name. */
+/** Returns OpenBSD's text for an errno by name. */
 export function errnoText(errno: string): string {
   return ownEntry(TEXTS, errno) ?? `Unknown error: ${errno}`;
 }

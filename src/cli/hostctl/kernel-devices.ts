@@ -1,6 +1,6 @@
-import { type KernelErrno, KernelError } from "../../bus/kernel-store.js";
-import { isSystemError } from "../../bus/system-error.js";
-import { openPvbusDevice, type PvbusDeviceOptions } from "../../native/pvbus-device.js";
+import { isSystemError } from "../../base/system-error.js";
+import { type HostctlErrno, HostctlError } from "../../contract/hostctl.js";
+import { openPvbusDevice, type PvbusDeviceOptions } from "../../native/bsd/pvbus-device.js";
 import type { PvbusDevice, PvbusDevices } from "./devices.js";
 
 /** Bytes of hostctl's value buffer for a write: drivers such as xen(4) answer in it. */
@@ -29,12 +29,12 @@ export class KernelDevices implements PvbusDevices {
   }
 }
 
-/** Runs a call of the kernel, its error as a {@link KernelError}. */
+/** Runs a call of the kernel, its error as a {@link HostctlError}. */
 function inKernelWords<T>(call: () => T): T {
   try {
     return call();
   } catch (error) {
-    if (isSystemError(error)) throw new KernelError(error.code as KernelErrno, error);
+    if (isSystemError(error)) throw new HostctlError(error.code as HostctlErrno, error);
     throw error;
   }
 }

@@ -1,5 +1,5 @@
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
-import { KernelError, kernelErrnoOf } from "../../bus/kernel-store.js";
+import { HostctlError, hostctlErrnoOf } from "../../contract/hostctl.js";
 import { printed, type Sink } from "../output.js";
 import type { PvbusDevice, PvbusDevices } from "./devices.js";
 import { errnoText } from "./errno-text.js";
@@ -83,7 +83,7 @@ async function read(device: PvbusDevice, key: Uint8Array): Promise<Uint8Array> {
     try {
       return upToNul(await device.read(key, length));
     } catch (error) {
-      if (error instanceof KernelError && error.errno === "ERANGE" && length < LARGEST_VALUE) continue;
+      if (error instanceof HostctlError && error.errno === "ERANGE" && length < LARGEST_VALUE) continue;
       throw ioctlFailure(error);
     }
   }
@@ -98,14 +98,14 @@ async function call<T>(ioctl: () => Promise<T>): Promise<T> {
 }
 
 function ioctlFailure(error: unknown): Failure {
-  return new Failure(`hostctl: ioctl: ${errnoText(kernelErrnoOf(error))}`, { cause: error });
+  return new Failure(`hostctl: ioctl: ${errnoText(hostctlErrnoOf(error))}`, { cause: error });
 }
 
 async function openDevice(devices: PvbusDevices, name: string, mode: "read" | "write"): Promise<PvbusDevice> {
   try {
     return await devices.open(name, mode);
   } catch (error) {
-    throw new Failure(`hostctl: open: ${name}: ${errnoText(kernelErrnoOf(error))}`, { cause: error });
+    throw new Failure(`hostctl: open: ${name}: ${errnoText(hostctlErrnoOf(error))}`, { cause: error });
   }
 }
 

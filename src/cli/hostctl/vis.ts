@@ -7,7 +7,7 @@
 const SAFE = new Set([0x07, 0x08, 0x09, 0x0a, 0x0d, 0x20]);
 const BACKSLASH = 0x5c;
 
-/** Gives the text of one byte. */
+/** Returns the text of one byte. */
 function encodeByte(byte: number): string {
   if (byte === BACKSLASH) return "\\\\";
   if (SAFE.has(byte) || (byte > 0x20 && byte < 0x7f)) return String.fromCharCode(byte);

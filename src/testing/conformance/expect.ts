@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { PvbusError, type PvbusErrorCode } from "../../bus/errors.js";
+import { PvbusError, type PvbusErrorCode } from "../../base/errors.js";
 
 /** What a failure must be. */
 export interface FailureShape {

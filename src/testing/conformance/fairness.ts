@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { PvbusError } from "../../bus/errors.js";
+import { PvbusError } from "../../base/errors.js";
 import type { Clauses } from "./clauses.js";
 import { settle } from "./expect.js";
 import type { Scope } from "./scope.js";
@@ -168,7 +168,7 @@ async function inTime(scope: Scope, what: string, attempt: () => Promise<number>
   assert.fail(`${what} comes within ${BOUND_MS} ms in none of ${ATTEMPTS} attempts, but in ${seen} ms`);
 }
 
-/** Gives how long a timer takes to fire while steps are done. */
+/** Returns how long a timer takes to fire while steps are done. */
 async function timerBeside(step: () => Promise<unknown>): Promise<number> {
   const began = performance.now();
   let isOver = false;
@@ -183,7 +183,7 @@ async function timerBeside(step: () => Promise<unknown>): Promise<number> {
   return timer;
 }
 
-/** Gives how long a loop goes on that a timer's signal ends. */
+/** Returns how long a loop goes on that a timer's signal ends. */
 async function endOf(step: Step): Promise<number> {
   const abort = new AbortController();
   const began = performance.now();

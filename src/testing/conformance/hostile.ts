@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { PvbusErrorCode } from "../../bus/errors.js";
+import type { PvbusErrorCode } from "../../base/errors.js";
 import type { Clauses } from "./clauses.js";
 import { assertFailure } from "./expect.js";
 import type { Scope } from "./scope.js";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { StoreEntry } from "../../bus/store.js";
+import type { StoreEntry } from "../../contract/store.js";
 import type { Clauses } from "./clauses.js";
 import type { Scope } from "./scope.js";
 import { drained, type Session } from "./session.js";

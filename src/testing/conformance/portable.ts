@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { PortableView } from "../../bus/portable-keys.js";
+import { PortableView } from "../../bus/portable/view.js";
 import type { Clauses } from "./clauses.js";
 import { NAMESPACE } from "./trait.js";
 

@@ -1,4 +1,4 @@
-import { ownEntry } from "../../bus/own.js";
+import { ownEntry } from "../../base/own.js";
 
 /** The part of a test runner that the suite uses: mocha, `node:test`, jest and vitest have it. */
 export interface ConformanceRunner {
@@ -13,7 +13,7 @@ export interface ConformanceRunner {
 }
 
 /**
- * Gives the runner whose functions are global.
+ * Returns the runner whose functions are global.
  * @throws TypeError when there is none: hand one over as `options.runner`
  */
 export function globalRunner(): ConformanceRunner {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { Call } from "../../bus/call.js";
-import type { Capabilities, Verbs } from "../../bus/capabilities.js";
-import type { ProviderStore } from "../../bus/store.js";
+import { Call } from "../../base/flow/call.js";
+import type { Capabilities, Verbs } from "../../contract/capabilities.js";
+import type { ProviderStore } from "../../contract/store.js";
 import { assertFailure, type FailureShape, type Outcome, settle, soon } from "./expect.js";
 import { type Session, sessionOf } from "./session.js";
 import type { ConformanceKeys, ConformanceSubject } from "./subject.js";
@@ -77,17 +77,17 @@ export class Scope {
     return session;
   }
 
-  /** Gives another session than `first`, or `first` itself where the transport takes one at a time. */
+  /** Returns another session than `first`, or `first` itself where the transport takes one at a time. */
   async another(first: Session): Promise<Session> {
     return this.subject.exclusive ? first : this.session();
   }
 
-  /** Gives a new writable key; removed when the test ends. */
+  /** Returns a new writable key; removed when the test ends. */
   key(suffix = ""): string {
     return this.keyOf(`c${this.#running.labels++}${suffix}`);
   }
 
-  /** Gives the writable key of a label. */
+  /** Returns the writable key of a label. */
   keyOf(label: string): string {
     assert.ok(this.keys.writable, "the store can write: the subject must have keys.writable");
     const key = this.keys.writable(label);
@@ -95,7 +95,7 @@ export class Scope {
     return key;
   }
 
-  /** Gives a key for verbs that need not find anything. */
+  /** Returns a key for verbs that need not find anything. */
   anyKey(): string {
     if (this.keys.writable) return this.key();
     const key = Object.keys(this.keys.given ?? {})[0] ?? this.keys.readOnly?.[0];
@@ -128,7 +128,7 @@ export class Scope {
     assert.ok(found === value, `${what}: expected ${shown(value)}, found ${shown(found)}`);
   }
 
-  /** Tells whether the store declares all of the verbs. */
+  /** Reports whether the store declares all of the verbs. */
   has(...verbs: readonly (keyof Verbs)[]): boolean {
     return verbs.every((verb) => this.capabilities[verb]);
   }

@@ -1,8 +1,8 @@
-import { Call, type CallOptions } from "../../bus/call.js";
-import type { Verbs } from "../../bus/capabilities.js";
-import { PvInterface } from "../../bus/interface.js";
-import type { Provider } from "../../bus/provider.js";
-import type { ProviderStore } from "../../bus/store.js";
+import { Call, type CallOptions } from "../../base/flow/call.js";
+import { PvInterface } from "../../bus/interface/interface.js";
+import type { Verbs } from "../../contract/capabilities.js";
+import type { Provider } from "../../contract/provider.js";
+import type { ProviderStore } from "../../contract/store.js";
 
 /** The verbs in the order in which the suite names them. */
 export const VERBS: readonly (keyof Verbs)[] = ["read", "write", "delete", "list", "watch"];
@@ -82,7 +82,7 @@ export async function faceVerb(verb: keyof Verbs, face: PvInterface, key: string
   }
 }
 
-/** Gives all that an iterable yields. */
+/** Returns all that an iterable yields. */
 export async function drained<T>(entries: AsyncIterable<T> | undefined): Promise<T[]> {
   const all: T[] = [];
   for await (const entry of entries ?? []) all.push(entry);

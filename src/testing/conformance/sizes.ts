@@ -6,7 +6,7 @@ export function longestAscii({ capabilities }: Scope): number | undefined {
   return smallest(maxValueUnits, maxValueBytes);
 }
 
-/** Gives text of three-byte characters that just fits, filled up with one-byte characters. */
+/** Returns text of three-byte characters that just fits, filled up with one-byte characters. */
 export function longestNonAscii({ capabilities }: Scope): string | undefined {
   const { maxValueUnits = Infinity, maxValueBytes = Infinity } = capabilities.limits ?? {};
   const euros = Math.floor(Math.min(maxValueUnits, maxValueBytes / 3));
@@ -15,7 +15,7 @@ export function longestNonAscii({ capabilities }: Scope): string | undefined {
   return "\u20ac".repeat(euros) + "x".repeat(rest);
 }
 
-/** Gives a writable key whose counted part has `length` one-byte characters. */
+/** Returns a writable key whose counted part has `length` one-byte characters. */
 export function keyOfLength(scope: Scope, length: number): string {
   const front = scope.keys.uncounted ?? "";
   return scope

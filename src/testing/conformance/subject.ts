@@ -1,16 +1,16 @@
-import type { Provider, StoreTarget } from "../../bus/provider.js";
-import type { ProviderStore } from "../../bus/store.js";
+import type { Provider, StoreTarget } from "../../contract/provider.js";
+import type { ProviderStore } from "../../contract/store.js";
 import type { ConformanceRunner } from "./runner.js";
 import type { ConformanceTrait } from "./trait.js";
 
 /** Sample native keys of a subject: all that the suite cannot know by itself. */
 export interface ConformanceKeys {
   /**
-   * Gives a writable key for a label, `(label) => "guest/" + label`. Labels are short and of a-z and 0-9, except in the
+   * Returns a writable key for a label, `(label) => "guest/" + label`. Labels are short and of a-z and 0-9, except in the
    * hostile tests, where the key may well be impossible. Needed where the store can write.
    */
   readonly writable?: ((label: string) => string) | undefined;
-  /** Gives the key under which a listing has one that can be written in several ways; default: the same. */
+  /** Returns the key under which a listing has one that can be written in several ways; default: the same. */
   readonly listed?: ((key: string) => string) | undefined;
   /** What to list and watch so that all writable keys are found; default: everything. */
   readonly prefix?: string | undefined;

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { NO_CAPABILITIES } from "../../bus/capabilities.js";
+import { NO_CAPABILITIES } from "../../contract/capabilities.js";
 import { Clauses } from "./clauses.js";
 import { concurrencyClauses } from "./concurrency.js";
 import { contractClauses } from "./contract.js";

@@ -1,5 +1,5 @@
-import type { Verbs } from "../../bus/capabilities.js";
-import type { ProviderStore } from "../../bus/store.js";
+import type { Verbs } from "../../contract/capabilities.js";
+import type { ProviderStore } from "../../contract/store.js";
 import type { ConformanceSubject } from "./subject.js";
 
 /** What a store or its subject may have or lack, and clauses may need; each verb, and what TRAITS says of the others. */
@@ -57,7 +57,7 @@ export const TRAITS: Readonly<Record<ConformanceTrait, readonly [has: Look, miss
   writableKeys: [(_, { keys }) => keys.writable !== undefined, "the subject has no keys.writable"],
 };
 
-/** Gives what a store and its subject have. */
+/** Returns what a store and its subject have. */
 export function traitsOf(store: ProviderStore, subject: ConformanceSubject): Set<ConformanceTrait> {
   const names = Object.keys(TRAITS) as ConformanceTrait[];
   return new Set(names.filter((name) => TRAITS[name][0](store, subject)));

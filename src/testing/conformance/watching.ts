@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { Call } from "../../bus/call.js";
-import type { StoreChange } from "../../bus/store.js";
+import { Call } from "../../base/flow/call.js";
+import type { StoreChange } from "../../contract/store.js";
 import type { Clauses } from "./clauses.js";
 import type { Scope } from "./scope.js";
 import { drained, hook, type Session } from "./session.js";

@@ -56,7 +56,7 @@ export function writingClauses(clauses: Clauses): void {
 
     clauses.clause("keeps the bytes that it was given", ["read", "write"], async (scope) => {
       const { store } = await scope.session();
-      const { Call } = await import("../../bus/call.js");
+      const { Call } = await import("../../base/flow/call.js");
       const key = scope.key();
       const bytes = new TextEncoder().encode("mine");
       await scope.soon(store.write?.(key, bytes, new Call()) ?? Promise.resolve(), "write");

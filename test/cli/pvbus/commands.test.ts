@@ -1,7 +1,7 @@
 import { expect } from "chai";
+import { MemoryProvider, type MemorySettings } from "../../../providers/testing.js";
 import type { Host, ProviderStore, StoreTarget } from "../../../src/index.js";
 import { type Call, openPvbus, pvbusError } from "../../../src/index.js";
-import { MemoryProvider, type MemorySettings } from "../../../src/testing/index.js";
 import { BARE, run, type Surroundings } from "../../support/command-line.js";
 
 const GIVEN = { "host/name": "vm-1", "host/a=b": "c" };

@@ -1,12 +1,12 @@
 import { spawnSync } from "node:child_process";
 import { expect } from "chai";
+import { MemoryProvider } from "../../../providers/testing.js";
 import { runHostctl } from "../../../src/cli/hostctl/run.js";
 import { jsonLogger } from "../../../src/cli/json-log.js";
 import { stderrLogger } from "../../../src/cli/log.js";
 import { heading, printed, type Sink, stackText, writeData } from "../../../src/cli/output.js";
 import type { Host } from "../../../src/index.js";
 import { pvbusError } from "../../../src/index.js";
-import { MemoryProvider } from "../../../src/testing/index.js";
 import { run } from "../../support/command-line.js";
 
 /** What drives a terminal, turns text round or ends a line where none ends. */

@@ -1,4 +1,4 @@
-import { KernelError } from "../../../src/bus/kernel-store.js";
+import { MemoryProvider } from "../../../providers/testing.js";
 import { COMMANDS, nameOf, OPTIONS } from "../../../src/cli/commands.js";
 import type { PvbusDevice } from "../../../src/cli/hostctl/devices.js";
 import { parseHostctl } from "../../../src/cli/hostctl/getopt.js";
@@ -6,8 +6,8 @@ import { runHostctl } from "../../../src/cli/hostctl/run.js";
 import { encodeVis } from "../../../src/cli/hostctl/vis.js";
 import { jsonText, onTerminal, visible, visibleKey } from "../../../src/cli/output.js";
 import { runPvbus } from "../../../src/cli/program.js";
+import { HostctlError } from "../../../src/contract/hostctl.js";
 import { type Bus, openPvbus } from "../../../src/index.js";
-import { MemoryProvider } from "../../../src/testing/index.js";
 import type { Input } from "../input.js";
 import { holds, same, type Target } from "../target.js";
 
@@ -25,7 +25,7 @@ function words(input: Input, known: readonly string[]): string[] {
   return found;
 }
 
-/** Gives the bytes that stand for these words, in UTF-8 each. */
+/** Returns the bytes that stand for these words, in UTF-8 each. */
 function typed(...argv: readonly string[]): Buffer {
   const fields = argv.map((word) => {
     // The first byte of a field chooses UTF-8 by being divisible by three.
@@ -61,7 +61,7 @@ function isVis(text: string): boolean {
 /** A device that answers what the input says. */
 function deviceFrom(input: Input): PvbusDevice {
   const answer = async (): Promise<Uint8Array> => {
-    if (input.below(4) === 0) throw new KernelError(input.pick(["ENOENT", "ERANGE", "EIO", "EPERM"]));
+    if (input.below(4) === 0) throw new HostctlError(input.pick(["ENOENT", "ERANGE", "EIO", "EPERM"]));
     return input.field();
   };
   return { type: () => "KVM", read: answer, write: answer };

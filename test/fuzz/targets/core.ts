@@ -1,8 +1,13 @@
 import { isUtf8 } from "node:buffer";
-import { checkText, valueBytes, withText } from "../../../src/bus/arguments.js";
-import { Call } from "../../../src/bus/call.js";
-import { NO_CAPABILITIES } from "../../../src/bus/capabilities.js";
-import type { PvInterface } from "../../../src/bus/interface.js";
+import {
+  decodeFuseRequest,
+  decodePoll,
+  decodeRead,
+  decodeWrite,
+} from "../../../providers/hyperv/testing/kvp-device/fuse-codec.js";
+import { Call } from "../../../src/base/flow/call.js";
+import { checkText, valueBytes, withText } from "../../../src/bus/interface/arguments.js";
+import type { PvInterface } from "../../../src/bus/interface/interface.js";
 import {
   checkName,
   checkNamespace,
@@ -13,15 +18,10 @@ import {
   MAX_PORTABLE_BYTES,
   MIN_CHUNK_BYTES,
   splitText,
-} from "../../../src/bus/portable-layout.js";
-import { PortablePlace } from "../../../src/bus/portable-place.js";
-import { publishValue, removeValue } from "../../../src/bus/portable-publisher.js";
-import {
-  decodeFuseRequest,
-  decodePoll,
-  decodeRead,
-  decodeWrite,
-} from "../../../src/testing/kvp-device/fuse-codec.js";
+} from "../../../src/bus/portable/layout.js";
+import { PortablePlace } from "../../../src/bus/portable/place.js";
+import { publishValue, removeValue } from "../../../src/bus/portable/publisher.js";
+import { NO_CAPABILITIES } from "../../../src/contract/capabilities.js";
 import type { Input } from "../input.js";
 import { holds, same, type Target } from "../target.js";
 

@@ -23,9 +23,9 @@ import { indexKey, PoolIndex } from "../../../providers/hyperv/pool-index.js";
 import { decodeNote, encodeNote, NOTE_AT, type Note } from "../../../providers/hyperv/pool-note.js";
 import { needsRepair, repairPool } from "../../../providers/hyperv/pool-repair.js";
 import { registryPools } from "../../../providers/hyperv/registry-pools.js";
-import { Call } from "../../../src/bus/call.js";
-import { nodeHost } from "../../../src/host/node-host.js";
-import type { RegistryKey } from "../../../src/native/registry.js";
+import { Call } from "../../../src/base/flow/call.js";
+import { nodeHost } from "../../../src/base/host/node-host.js";
+import type { RegistryKey } from "../../../src/native/windows/registry.js";
 import type { Input } from "../input.js";
 import { holds, same, type Target } from "../target.js";
 

@@ -24,12 +24,12 @@ import {
   MARK_BYTES,
 } from "../../../providers/kvm/host/log-codec.js";
 import { answerFrame, answerLine, isOurs, type Reply } from "../../../providers/kvm/host/requests.js";
-import { decodeAnswer } from "../../../providers/kvm/mdata/answer.js";
-import { encodeBase64 } from "../../../providers/kvm/mdata/base64.js";
-import { decodeFrame } from "../../../providers/kvm/mdata/frame.js";
-import { RememberedAnswers } from "../../../providers/kvm/mdata/repeats.js";
-import { decodeRequest } from "../../../providers/kvm/mdata/request.js";
-import { PvbusError } from "../../../src/bus/errors.js";
+import { PvbusError } from "../../../src/base/errors.js";
+import { decodeAnswer } from "../../../src/mdata/answer.js";
+import { encodeBase64 } from "../../../src/mdata/base64.js";
+import { decodeFrame } from "../../../src/mdata/frame.js";
+import { RememberedAnswers } from "../../../src/mdata/repeats.js";
+import { decodeRequest } from "../../../src/mdata/request.js";
 import type { Input } from "../input.js";
 import { Finding, holds, same, type Target } from "../target.js";
 
@@ -137,7 +137,7 @@ function unless<T>(make: () => T): T | undefined {
   }
 }
 
-/** Gives the options of QEMU's argument: it ends a value at a comma, and takes two for one. */
+/** Returns the options of QEMU's argument: it ends a value at a comma, and takes two for one. */
 function optionsOf(argument: string): string[] {
   const found: string[] = [""];
   for (let at = 0; at < argument.length; at++) {
@@ -201,7 +201,7 @@ function stateInMemory(): GuestState {
   return state as unknown as GuestState;
 }
 
-/** Gives all that goes out, whatever parts it has. */
+/** Returns all that goes out, whatever parts it has. */
 function whole(reply: Reply): Buffer {
   if (typeof reply === "string" || Buffer.isBuffer(reply)) return Buffer.from(reply as string);
   return Buffer.concat([...reply].filter((part) => part !== undefined));

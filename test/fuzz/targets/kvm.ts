@@ -5,11 +5,11 @@ import { isChannelKey, parseKey, parsePrefix, qualifiedKey } from "../../../prov
 import { completeOptions } from "../../../providers/kvm/options.js";
 import { FWCFG_ROOT, FwCfgSource } from "../../../providers/kvm/static/fwcfg.js";
 import { hasMixedUuids, listedNames, smbiosValues } from "../../../providers/kvm/static/smbios-values.js";
-import { Call } from "../../../src/bus/call.js";
-import { PvbusError } from "../../../src/bus/errors.js";
+import { PvbusError } from "../../../src/base/errors.js";
+import { smbiosString, smbiosStructures } from "../../../src/base/firmware/smbios-structures.js";
+import { Call } from "../../../src/base/flow/call.js";
+import { nodeHost } from "../../../src/base/host/node-host.js";
 import { parseSmbios } from "../../../src/detect/smbios.js";
-import { nodeHost } from "../../../src/host/node-host.js";
-import { smbiosString, smbiosStructures } from "../../../src/smbios/structures.js";
 import type { Input } from "../input.js";
 import { holds, same, type Target } from "../target.js";
 

@@ -27,8 +27,8 @@ import { parseOsRelease } from "../../../providers/hyperv/kvpd/os-release.js";
 import { KvpResponder } from "../../../providers/hyperv/kvpd/responder.js";
 import { ipv4Gateways, ipv6Gateways, netstatGateways } from "../../../providers/hyperv/kvpd/routes.js";
 import { KvpStatusError } from "../../../providers/hyperv/kvpd/status.js";
-import { Call } from "../../../src/bus/call.js";
-import { SILENT } from "../../../src/host/node-host.js";
+import { Call } from "../../../src/base/flow/call.js";
+import { SILENT } from "../../../src/base/host/node-host.js";
 import type { Input } from "../input.js";
 import { Finding, holds, same, type Target } from "../target.js";
 

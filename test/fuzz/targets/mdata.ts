@@ -2,42 +2,32 @@ import { crc32 } from "node:zlib";
 import type { HostLine } from "../../../providers/kvm/channel/host-line.js";
 import { negotiate } from "../../../providers/kvm/channel/negotiation.js";
 import { refusal } from "../../../providers/kvm/channel/refusal.js";
+import { Call } from "../../../src/base/flow/call.js";
 import {
   type Answer,
   decodeAnswer,
   decodeCapabilities,
   encodeAnswer,
   encodeCapabilities,
-} from "../../../providers/kvm/mdata/answer.js";
+} from "../../../src/mdata/answer.js";
 import {
   base64Bytes,
   base64Length,
   decodeBase64,
   decodeBase64InSteps,
   encodeBase64,
-} from "../../../providers/kvm/mdata/base64.js";
-import {
-  decodeFrame,
-  decodeFrameHead,
-  encodeFrame,
-  type Frame,
-  isFrame,
-} from "../../../providers/kvm/mdata/frame.js";
-import { type Line, LineReader } from "../../../providers/kvm/mdata/line-reader.js";
-import { type AnswerParts, longAnswer, longPlainAnswer } from "../../../providers/kvm/mdata/long-answer.js";
-import {
-  encodePlainRequest,
-  encodePlainValue,
-  PlainAnswerReader,
-} from "../../../providers/kvm/mdata/plain.js";
+} from "../../../src/mdata/base64.js";
+import { decodeFrame, decodeFrameHead, encodeFrame, type Frame, isFrame } from "../../../src/mdata/frame.js";
+import { type Line, LineReader } from "../../../src/mdata/line-reader.js";
+import { type AnswerParts, longAnswer, longPlainAnswer } from "../../../src/mdata/long-answer.js";
+import { encodePlainRequest, encodePlainValue, PlainAnswerReader } from "../../../src/mdata/plain.js";
 import {
   decodeRequest,
   decodeRequestInSteps,
   encodeRequest,
   type Request,
-} from "../../../providers/kvm/mdata/request.js";
-import { finish } from "../../../providers/kvm/mdata/steps.js";
-import { Call } from "../../../src/bus/call.js";
+} from "../../../src/mdata/request.js";
+import { finish } from "../../../src/mdata/steps.js";
 import type { Random } from "../../support/campaign.js";
 import { type Input, pieces } from "../input.js";
 import { holds, same, type Target } from "../target.js";

@@ -22,11 +22,11 @@ import {
   refusal,
 } from "../../../providers/vmware/rpci.js";
 import type { RpciSession } from "../../../providers/vmware/session.js";
-import { Call } from "../../../src/bus/call.js";
-import { PvbusError } from "../../../src/bus/errors.js";
-import { nodeHost } from "../../../src/host/node-host.js";
-import type { Operation, Registers } from "../../../src/native/backdoor-port.js";
-import { VmxHost } from "../../../src/testing/vmx/host.js";
+import { VmxHost } from "../../../providers/vmware/testing/host.js";
+import { PvbusError } from "../../../src/base/errors.js";
+import { Call } from "../../../src/base/flow/call.js";
+import { nodeHost } from "../../../src/base/host/node-host.js";
+import type { Operation, Registers } from "../../../src/native/cpu/backdoor-port.js";
 import { type Input, pieces } from "../input.js";
 import { holds, same, type Target } from "../target.js";
 

@@ -29,9 +29,9 @@ import {
   type XsType,
 } from "../../../providers/xen/wire.js";
 import { XenifaceAccess } from "../../../providers/xen/xeniface-access.js";
-import { Call } from "../../../src/bus/call.js";
-import { PvbusError } from "../../../src/bus/errors.js";
-import type { WindowsDevice } from "../../../src/native/windows-device.js";
+import { PvbusError } from "../../../src/base/errors.js";
+import { Call } from "../../../src/base/flow/call.js";
+import type { WindowsDevice } from "../../../src/native/windows/device.js";
 import { type Input, pieces } from "../input.js";
 import { holds, same, type Target } from "../target.js";
 

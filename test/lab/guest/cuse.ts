@@ -13,7 +13,7 @@ import {
   pollBody,
   REQUEST_BYTES,
   writtenBody,
-} from "../../../src/testing/kvp-device/fuse-codec.js";
+} from "../../../providers/hyperv/testing/kvp-device/fuse-codec.js";
 
 /*
  * Character devices served from this process: CUSE is FUSE's protocol for one device without files (Linux

@@ -12,7 +12,7 @@ import {
   LINUX_KVP,
   replyStatus,
 } from "../../../providers/hyperv/kvp-message.js";
-import { Call } from "../../../src/bus/call.js";
+import { Call } from "../../../src/base/flow/call.js";
 import type { KvpEvent } from "./kvp-device.js";
 
 const PROGRAM = join(import.meta.dirname, "../../../bin/pvbus.cjs");

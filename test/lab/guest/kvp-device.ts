@@ -1,5 +1,5 @@
 /** A process that is Linux's KVP driver and the host behind it: `/dev/vmbus/hv_kvp`, asked over its parent's channel. */
-import { type HostResult, KvpDriver } from "../../../src/testing/kvp-device/driver.js";
+import { type HostResult, KvpDriver } from "../../../providers/hyperv/testing/kvp-device/driver.js";
 import { CuseServer } from "./cuse.js";
 
 /** What the parent sends: a message for the agent, in base64. */

@@ -1,6 +1,6 @@
 /** A process that is OpenBSD's pvbus(4) with hypervic(4) behind it, `/dev/pvbus0`, down to the copies of an ioctl's memory. */
 import { constants } from "node:os";
-import { KernelError } from "../../../src/bus/kernel-store.js";
+import { HostctlError } from "../../../src/contract/hostctl.js";
 import { Hypervic } from "../../support/hypervic.js";
 import { type Area, CuseServer, type IoctlStep } from "./cuse.js";
 
@@ -45,7 +45,7 @@ function ioctl(command: number, argument: bigint, memory: Buffer): IoctlStep {
         : driver.write(name, valueBytes.subarray(0, end < 0 ? undefined : end), value.length);
     return { result: 0, output: terminated(left, value.length) };
   } catch (error) {
-    if (error instanceof KernelError) return refused(constants.errno[error.errno]);
+    if (error instanceof HostctlError) return refused(constants.errno[error.errno]);
     throw error;
   }
 }

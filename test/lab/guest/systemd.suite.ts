@@ -26,7 +26,7 @@ import {
   LINUX_KVP,
   replyStatus,
 } from "../../../providers/hyperv/kvp-message.js";
-import { tryLockFile } from "../../../src/native/file-lock.js";
+import { tryLockFile } from "../../../src/native/posix/file-lock.js";
 import { serviceDropIns } from "../../support/drop-ins.js";
 import { rejects } from "../../support/rejects.js";
 import type { Attempts } from "./confinement.js";

@@ -1,13 +1,13 @@
 import { spawn, spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { expect } from "chai";
+import { VmxHost, VmxListener } from "../../../providers/testing.js";
 import { RpciSession, VmwareProvider, VmwareStore } from "../../../providers/vmware/index.js";
 import { VsockSource } from "../../../providers/vmware/link.js";
 import { StreamTransport } from "../../../providers/vmware/stream-transport.js";
-import { SILENT } from "../../../src/host/node-host.js";
+import { SILENT } from "../../../src/base/host/node-host.js";
 import { Call, openPvbus, type PvbusError } from "../../../src/index.js";
-import { hasVmciTransport } from "../../../src/native/vsock.js";
-import { VmxHost, VmxListener } from "../../../src/testing/index.js";
+import { hasVmciTransport } from "../../../src/native/posix/vsock.js";
 import { rejects } from "../../support/rejects.js";
 
 /*
@@ -127,7 +127,7 @@ describe("VMware's vsock on this kernel's own", () => {
   });
 
   it("says in doctor what works", async () => {
-    const { nodeHost } = await import("../../../src/host/node-host.js");
+    const { nodeHost } = await import("../../../src/base/host/node-host.js");
     const [check] = await new VmwareProvider(nodeHost()).diagnose({ channel: `vsock:${LOCAL}:${port}` });
     expect(check).to.include({ works: true });
   });
@@ -136,10 +136,10 @@ describe("VMware's vsock on this kernel's own", () => {
 describe("QEMU's imitation of VMware's backdoor", () => {
   const open = (permitted: boolean): string => `
     import { createRequire } from "node:module";
-    const { openBackdoor } = await import(${JSON.stringify(join(DIST, "src/native/backdoor.js"))});
-    const { proveVmware } = await import(${JSON.stringify(join(DIST, "src/native/vmware-proof.js"))});
+    const { openBackdoor } = await import(${JSON.stringify(join(DIST, "src/native/cpu/backdoor.js"))});
+    const { proveVmware } = await import(${JSON.stringify(join(DIST, "src/native/cpu/vmware-proof.js"))});
     const { BackdoorTransport } = await import(${JSON.stringify(join(DIST, "providers/vmware/index.js"))});
-    const { loadKoffi } = await import(${JSON.stringify(join(DIST, "src/native/koffi.js"))});
+    const { loadKoffi } = await import(${JSON.stringify(join(DIST, "src/native/ffi/koffi.js"))});
     const { Call } = await import(${JSON.stringify(join(DIST, "src/index.js"))});
     // A four-byte access checks four ports; five cover both.
     if (${permitted}) loadKoffi().load(null).func("int ioperm(unsigned long, unsigned long, int)")(0x5658, 5, 1);

@@ -4,8 +4,8 @@ import { existsSync } from "node:fs";
 import { createConnection } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Call } from "../../../src/bus/call.js";
-import { listenVsock, VMADDR_PORT_ANY } from "../../../src/native/vsock.js";
+import { Call } from "../../../src/base/flow/call.js";
+import { listenVsock, VMADDR_PORT_ANY } from "../../../src/native/posix/vsock.js";
 
 const [state = ""] = process.argv.slice(2);
 const socket = join(state, "lab.sock");

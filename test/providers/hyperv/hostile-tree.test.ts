@@ -12,7 +12,7 @@ import { createServer } from "node:net";
 import { dirname, join, relative } from "node:path";
 import { expect } from "chai";
 import { diagnoseHyperv } from "../../../providers/hyperv/diagnose.js";
-import { nodeHost } from "../../../src/host/node-host.js";
+import { nodeHost } from "../../../src/base/host/node-host.js";
 import { PvbusError, type PvbusErrorCode, type PvInterface } from "../../../src/index.js";
 import { budget, note, seed } from "../../support/campaign.js";
 import { PROGRAM } from "../../support/command-line.js";

@@ -1,10 +1,10 @@
 import { expect } from "chai";
 import { HypervStore } from "../../../providers/hyperv/index.js";
 import { kernelPools } from "../../../providers/hyperv/kernel-pools.js";
-import { nodeHost } from "../../../src/host/node-host.js";
+import { nodeHost } from "../../../src/base/host/node-host.js";
 import { Call, openPvbus, type PvInterface } from "../../../src/index.js";
-import { openPvbusDevice } from "../../../src/native/pvbus-device.js";
-import type { PvbusNodes } from "../../../src/native/pvbus-nodes.js";
+import { openPvbusDevice } from "../../../src/native/bsd/pvbus-device.js";
+import type { PvbusNodes } from "../../../src/native/bsd/pvbus-nodes.js";
 import { Hypervic } from "../../support/hypervic.js";
 import { collect } from "../../support/pools.js";
 import { type SimulatedDriver, simulatedPvbusKernel } from "../../support/pvbus-kernel.js";

@@ -20,7 +20,7 @@ import { fixture } from "../../support/pools.js";
 
 const bytes = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text));
 
-/** Gives a copy of a request that has been made a reply. */
+/** Returns a copy of a request that has been made a reply. */
 function replyTo(request: Buffer, turn: (message: Buffer) => void): Buffer {
   const reply = Buffer.from(request);
   turn(reply);

@@ -14,9 +14,9 @@ import {
   type PoolFs,
 } from "../../../providers/hyperv/pool-file.js";
 import { sharePoolFile } from "../../../providers/hyperv/pool-sharing.js";
-import { nodeHost } from "../../../src/host/node-host.js";
+import { nodeHost } from "../../../src/base/host/node-host.js";
 import { Call, openPvbus, type PvInterface } from "../../../src/index.js";
-import { lockFile } from "../../../src/native/file-lock.js";
+import { lockFile } from "../../../src/native/posix/file-lock.js";
 import { pending } from "../../support/pending.js";
 import { collect, fixture, pairsOf } from "../../support/pools.js";
 import { findPython, start } from "../../support/processes.js";

@@ -14,9 +14,9 @@ import { encodeRecord } from "../../../providers/hyperv/codec.js";
 import { notifyFiles } from "../../../providers/hyperv/pool-notify.js";
 import { watchPools } from "../../../providers/hyperv/pool-watch.js";
 import type { PoolPair, StorePool } from "../../../providers/hyperv/store-pool.js";
-import { nodeHost } from "../../../src/host/node-host.js";
+import { HypervHostSimulator } from "../../../providers/testing.js";
+import { nodeHost } from "../../../src/base/host/node-host.js";
 import { Call, type PvInterface, type StoreChange } from "../../../src/index.js";
-import { HypervHostSimulator } from "../../../src/testing/index.js";
 import { PoolTree } from "../../support/pools.js";
 import { rejects } from "../../support/rejects.js";
 

@@ -2,16 +2,16 @@ import { closeSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:f
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { KvmProvider } from "../../../providers/kvm/index.js";
-import type { StoreTarget } from "../../../src/bus/provider.js";
-import type { ProviderStore } from "../../../src/bus/store.js";
-import { nodeHost } from "../../../src/host/node-host.js";
-import { DeviceStream } from "../../../src/native/device-stream.js";
 import {
   type ConformanceSubject,
   describeProviderConformance,
   type KvmHostDialect,
   KvmHostSimulator,
-} from "../../../src/testing/index.js";
+} from "../../../providers/testing.js";
+import { nodeHost } from "../../../src/base/host/node-host.js";
+import type { StoreTarget } from "../../../src/contract/provider.js";
+import type { ProviderStore } from "../../../src/contract/store.js";
+import { DeviceStream } from "../../../src/native/posix/device-stream.js";
 import { DeviceDuplex, openPty } from "../../support/device-duplex.js";
 import { HostFolder } from "../../support/kvm-guest.js";
 

@@ -1,16 +1,16 @@
 import { expect } from "chai";
 import fc from "fast-check";
-import { BackdoorTransport } from "../../../providers/vmware/backdoor-transport.js";
-import { RpciSession, VmwareStore } from "../../../providers/vmware/index.js";
-import { SILENT } from "../../../src/host/node-host.js";
-import { Call, PvbusError } from "../../../src/index.js";
 import {
   type VmxBackdoor,
   type VmxBackdoorOptions,
   type VmxFault,
   VmxHost,
   type VmxStep,
-} from "../../../src/testing/index.js";
+} from "../../../providers/testing.js";
+import { BackdoorTransport } from "../../../providers/vmware/backdoor-transport.js";
+import { RpciSession, VmwareStore } from "../../../providers/vmware/index.js";
+import { SILENT } from "../../../src/base/host/node-host.js";
+import { Call, PvbusError } from "../../../src/index.js";
 import { rejects } from "../../support/rejects.js";
 import { backdoorStore } from "../../support/vmware.js";
 

@@ -1,6 +1,6 @@
+import { type ConformanceKeys, describeProviderConformance, VmxHost } from "../../../providers/testing.js";
 import { VmwareProvider } from "../../../providers/vmware/index.js";
-import { nodeHost } from "../../../src/host/node-host.js";
-import { type ConformanceKeys, describeProviderConformance, VmxHost } from "../../../src/testing/index.js";
+import { nodeHost } from "../../../src/base/host/node-host.js";
 import { backdoorStore, SimulatedVmx } from "../../support/vmware.js";
 
 const KEYS: ConformanceKeys = {

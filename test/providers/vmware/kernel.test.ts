@@ -1,12 +1,12 @@
 import { expect } from "chai";
+import { describeProviderConformance, VmxHost } from "../../../providers/testing.js";
 import { RpciSession, VmwareStore } from "../../../providers/vmware/index.js";
-import { VmwareKernelStore } from "../../../providers/vmware/kernel-store.js";
+import { VmwareHostctlStore } from "../../../providers/vmware/kernel-store.js";
 import { KernelTransport } from "../../../providers/vmware/kernel-transport.js";
 import { KERNEL_VALUE_BYTES } from "../../../providers/vmware/limits.js";
-import { SILENT } from "../../../src/host/node-host.js";
-import { Call, KernelError } from "../../../src/index.js";
-import type { PvbusNode, PvbusNodes } from "../../../src/native/pvbus-nodes.js";
-import { describeProviderConformance, VmxHost } from "../../../src/testing/index.js";
+import { SILENT } from "../../../src/base/host/node-host.js";
+import { Call, HostctlError } from "../../../src/index.js";
+import type { PvbusNode, PvbusNodes } from "../../../src/native/bsd/pvbus-nodes.js";
 import { rejects } from "../../support/rejects.js";
 import { backdoorStore } from "../../support/vmware.js";
 
@@ -15,13 +15,13 @@ const text = (bytes: Uint8Array | undefined): string | undefined => bytes && Buf
 
 async function errno(work: Promise<unknown>): Promise<string | undefined> {
   const outcome: unknown = await work.catch((error) => error);
-  return outcome instanceof KernelError ? outcome.errno : undefined;
+  return outcome instanceof HostctlError ? outcome.errno : undefined;
 }
 
 describe("VMware as OpenBSD's kernel serves it", () => {
   const open = (variables = {}) => {
     const { store } = backdoorStore(new VmxHost({ variables }));
-    const kernel = new VmwareKernelStore(store);
+    const kernel = new VmwareHostctlStore(store);
     return {
       read: (key: string, room = 4096) => kernel.read(Buffer.from(key), room, call()),
       write: (key: string, value: string) => kernel.write(Buffer.from(key), Buffer.from(value), call()),
@@ -116,7 +116,7 @@ class SimulatedNodes implements PvbusNodes {
   }
 }
 
-function kernelStore(nodes: SimulatedNodes, settings = {}): VmwareStore {
+function hostctlStore(nodes: SimulatedNodes, settings = {}): VmwareStore {
   const session = new RpciSession({ first: new KernelTransport(nodes), logger: SILENT });
   return new VmwareStore(session, settings, KERNEL_VALUE_BYTES);
 }
@@ -124,7 +124,7 @@ function kernelStore(nodes: SimulatedNodes, settings = {}): VmwareStore {
 describe("VMware through OpenBSD's kernel", () => {
   it("finds its device among others, and opens it for writing when something is written", async () => {
     const nodes = new SimulatedNodes();
-    const store = kernelStore(nodes);
+    const store = hostctlStore(nodes);
     expect(await store.read("guestinfo.a", call())).to.equal(undefined);
     await store.write("guestinfo.a", Buffer.from("b c"), call());
     expect(text(await store.read("guestinfo.a", call()))).to.equal("b c");
@@ -140,7 +140,7 @@ describe("VMware through OpenBSD's kernel", () => {
 
   it("reads what the kernel hands over, and says so beyond that", async () => {
     const nodes = new SimulatedNodes();
-    const store = kernelStore(nodes);
+    const store = hostctlStore(nodes);
     nodes.host.set("guestinfo.a", "x".repeat(65_533));
     expect(await store.read("guestinfo.a", call())).to.have.length(65_533);
     nodes.host.set("guestinfo.a", "x".repeat(65_534));
@@ -149,7 +149,7 @@ describe("VMware through OpenBSD's kernel", () => {
 
   it("refuses before it writes what the driver would not take", async () => {
     const nodes = new SimulatedNodes();
-    const store = kernelStore(nodes);
+    const store = hostctlStore(nodes);
     const key = `guestinfo.${"k".repeat(245)}`;
     await store.write(key, Buffer.alloc(KERNEL_VALUE_BYTES, "v"), call());
     const before = nodes.host.commands.length;
@@ -163,7 +163,7 @@ describe("VMware through OpenBSD's kernel", () => {
   it("tells who may write, and what the driver has no call for", async () => {
     const nodes = new SimulatedNodes();
     nodes.isRoot = false;
-    const store = kernelStore(nodes);
+    const store = hostctlStore(nodes);
     const error = await rejects(store.write("guestinfo.a", Buffer.from("v"), call()), "ERR_PERMISSION");
     expect(error.message).to.include("writing root");
     expect(await store.rpc("log", "x", call())).to.deep.equal({ accepted: false, words: "Unknown command" });
@@ -173,7 +173,7 @@ describe("VMware through OpenBSD's kernel", () => {
   it("says that there is none where no device is VMware's", async () => {
     const nodes = new SimulatedNodes();
     nodes.types = ["KVM", ""];
-    await rejects(kernelStore(nodes).read("guestinfo.a", call()), "ERR_UNAVAILABLE");
+    await rejects(hostctlStore(nodes).read("guestinfo.a", call()), "ERR_UNAVAILABLE");
   });
 
   describeProviderConformance(
@@ -181,7 +181,7 @@ describe("VMware through OpenBSD's kernel", () => {
     () => {
       const host = new VmxHost({ variables: { "guestinfo./host": "theirs" } });
       return {
-        open: async () => kernelStore(new SimulatedNodes(host), { pollMs: 5, longestPollMs: 20 }),
+        open: async () => hostctlStore(new SimulatedNodes(host), { pollMs: 5, longestPollMs: 20 }),
         keys: {
           writable: (label) => `guestinfo.conformance.${label}`,
           prefix: "guestinfo.conformance",

@@ -1,9 +1,9 @@
 import { expect } from "chai";
+import { VmxHost } from "../../../providers/testing.js";
 import { RpciSession, type VmwareNamespace, VmwareStore } from "../../../providers/vmware/index.js";
 import { ExchangeFailure, type RpcTransport } from "../../../providers/vmware/transport.js";
-import { SILENT } from "../../../src/host/node-host.js";
+import { SILENT } from "../../../src/base/host/node-host.js";
 import { Call } from "../../../src/index.js";
-import { VmxHost } from "../../../src/testing/index.js";
 import { rejects } from "../../support/rejects.js";
 
 const call = (): Call => new Call({ timeoutMs: 5000 });

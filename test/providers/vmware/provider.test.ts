@@ -1,10 +1,10 @@
 import { expect } from "chai";
+import { VmxHost } from "../../../providers/testing.js";
 import { VmwareProvider } from "../../../providers/vmware/index.js";
 import { lookForVmware } from "../../../providers/vmware/presence.js";
-import { nodeHost } from "../../../src/host/node-host.js";
+import { nodeHost } from "../../../src/base/host/node-host.js";
 import { Call, openPvbus } from "../../../src/index.js";
-import { VmwareProof } from "../../../src/native/vmware-proof.js";
-import { VmxHost } from "../../../src/testing/index.js";
+import { VmwareProof } from "../../../src/native/cpu/vmware-proof.js";
 import { run } from "../../support/command-line.js";
 import { rejects } from "../../support/rejects.js";
 import { SimulatedVmx } from "../../support/vmware.js";
@@ -64,9 +64,9 @@ describe("VMware provider", () => {
     const provider = new VmwareProvider(nodeHost());
     const open = (options: Record<string, unknown>) =>
       provider.open({ channel: "unix:/none", options }, call());
-    expect(provider.kernelStore(await open({}))).to.have.property("read");
+    expect(provider.hostctlStore(await open({}))).to.have.property("read");
     const sets = await open({ dataset: "app" });
-    expect(() => provider.kernelStore(sets)).to.throw(/DataSets/);
+    expect(() => provider.hostctlStore(sets)).to.throw(/DataSets/);
   });
 
   it("is not opened by a call that is over", async () => {

@@ -2,7 +2,7 @@ import { expect } from "chai";
 import { command, infoGet, type RpciRequest } from "../../../providers/vmware/rpci.js";
 import { RpciSession } from "../../../providers/vmware/session.js";
 import { ExchangeFailure, type RpcTransport } from "../../../providers/vmware/transport.js";
-import { SILENT } from "../../../src/host/node-host.js";
+import { SILENT } from "../../../src/base/host/node-host.js";
 import { Call } from "../../../src/index.js";
 import { rejects } from "../../support/rejects.js";
 

@@ -1,9 +1,9 @@
 import { gzipSync } from "node:zlib";
 import { expect } from "chai";
+import { VmxHost, type VmxHostOptions } from "../../../providers/testing.js";
 import { VmwareProvider, type VmwareStore, WELL_KNOWN_KEYS } from "../../../providers/vmware/index.js";
-import { nodeHost } from "../../../src/host/node-host.js";
+import { nodeHost } from "../../../src/base/host/node-host.js";
 import { Call, openPvbus } from "../../../src/index.js";
-import { VmxHost, type VmxHostOptions } from "../../../src/testing/index.js";
 import { rejects } from "../../support/rejects.js";
 import { backdoorStore, SimulatedVmx } from "../../support/vmware.js";
 

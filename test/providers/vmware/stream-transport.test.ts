@@ -1,21 +1,21 @@
 import { once } from "node:events";
 import { createServer, type Socket } from "node:net";
 import { expect } from "chai";
-import { SocketSource, VsockSource } from "../../../providers/vmware/link.js";
-import { command, infoGet } from "../../../providers/vmware/rpci.js";
-import { RpciSession } from "../../../providers/vmware/session.js";
-import { StreamTransport } from "../../../providers/vmware/stream-transport.js";
-import { ExchangeFailure } from "../../../providers/vmware/transport.js";
-import { SILENT } from "../../../src/host/node-host.js";
-import { Call, pvbusError } from "../../../src/index.js";
-import type { DeviceStream } from "../../../src/native/device-stream.js";
-import { localCid, type VsockOptions } from "../../../src/native/vsock.js";
 import {
   VmxHost,
   VmxListener,
   type VmxListenerOptions,
   type VmxStreamFault,
-} from "../../../src/testing/index.js";
+} from "../../../providers/testing.js";
+import { SocketSource, VsockSource } from "../../../providers/vmware/link.js";
+import { command, infoGet } from "../../../providers/vmware/rpci.js";
+import { RpciSession } from "../../../providers/vmware/session.js";
+import { StreamTransport } from "../../../providers/vmware/stream-transport.js";
+import { ExchangeFailure } from "../../../providers/vmware/transport.js";
+import { SILENT } from "../../../src/base/host/node-host.js";
+import { Call, pvbusError } from "../../../src/index.js";
+import type { DeviceStream } from "../../../src/native/posix/device-stream.js";
+import { localCid, type VsockOptions } from "../../../src/native/posix/vsock.js";
 import { pending } from "../../support/pending.js";
 import { ROOT } from "../../support/pools.js";
 import { start } from "../../support/processes.js";

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "chai";
-import { VmxHost } from "../../../src/testing/index.js";
+import { VmxHost } from "../../../providers/testing.js";
 import { isLong, seed } from "../../support/campaign.js";
 import { type OpenVmTools, openVmTools } from "../../support/open-vm-tools.js";
 import { pending } from "../../support/pending.js";

@@ -1,13 +1,13 @@
 import { expect } from "chai";
-import { DeviceTransport } from "../../../providers/xen/device-transport.js";
-import { XenProvider, XenStore, XenStoreClient } from "../../../providers/xen/index.js";
-import { keySyntax } from "../../../providers/xen/keys.js";
-import { nodeHost, SILENT } from "../../../src/host/node-host.js";
 import {
   type ConformanceSubject,
   describeProviderConformance,
   XenStoreSimulator,
-} from "../../../src/testing/index.js";
+} from "../../../providers/testing.js";
+import { DeviceTransport } from "../../../providers/xen/device-transport.js";
+import { XenProvider, XenStore, XenStoreClient } from "../../../providers/xen/index.js";
+import { keySyntax } from "../../../providers/xen/keys.js";
+import { nodeHost, SILENT } from "../../../src/base/host/node-host.js";
 import {
   startOxenstored,
   startXenstored,

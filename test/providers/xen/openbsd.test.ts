@@ -2,15 +2,15 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
+import { describeProviderConformance, XenStoreSimulator } from "../../../providers/testing.js";
 import { DirectXenStore } from "../../../providers/xen/direct-store.js";
 import { keySyntax } from "../../../providers/xen/keys.js";
 import { OpenbsdAccess } from "../../../providers/xen/openbsd-access.js";
-import { Call } from "../../../src/bus/call.js";
-import { KernelError } from "../../../src/bus/kernel-store.js";
-import { SILENT } from "../../../src/host/node-host.js";
-import { openPvbusDevice } from "../../../src/native/pvbus-device.js";
-import type { PvbusNodes } from "../../../src/native/pvbus-nodes.js";
-import { describeProviderConformance, XenStoreSimulator } from "../../../src/testing/index.js";
+import { Call } from "../../../src/base/flow/call.js";
+import { SILENT } from "../../../src/base/host/node-host.js";
+import { HostctlError } from "../../../src/contract/hostctl.js";
+import { openPvbusDevice } from "../../../src/native/bsd/pvbus-device.js";
+import type { PvbusNodes } from "../../../src/native/bsd/pvbus-nodes.js";
 import { type SimulatedDriver, simulatedPvbusKernel } from "../../support/pvbus-kernel.js";
 import { rejects } from "../../support/rejects.js";
 
@@ -29,22 +29,22 @@ class Xen4 implements SimulatedDriver {
   read(key: string, room: number): Buffer {
     const path = this.#path(key);
     const value = this.xen.read(path);
-    if (value === undefined) throw new KernelError("ENOENT");
-    if (value.length > PAYLOAD) throw new KernelError("EMSGSIZE");
+    if (value === undefined) throw new HostctlError("ENOENT");
+    if (value.length > PAYLOAD) throw new HostctlError("EMSGSIZE");
     const found = value.length > 0 ? value : Buffer.from((this.xen.children(path) ?? []).join("\n"));
-    if (found.length >= room) throw new KernelError("ERANGE");
+    if (found.length >= room) throw new HostctlError("ERANGE");
     return found;
   }
 
   write(key: string, value: Buffer): Buffer {
-    if (key.length + 1 + value.length > PAYLOAD) throw new KernelError("EIO");
-    if (!key.startsWith("data/")) throw new KernelError("EACCES");
+    if (key.length + 1 + value.length > PAYLOAD) throw new HostctlError("EIO");
+    if (!key.startsWith("data/")) throw new HostctlError("EACCES");
     this.xen.write(this.#path(key), value);
     return Buffer.alloc(0);
   }
 
   #path(key: string): string {
-    if (key.length + 1 > PAYLOAD) throw new KernelError("EIO");
+    if (key.length + 1 > PAYLOAD) throw new HostctlError("EIO");
     return key.startsWith("/") ? key : `${HOME}/${key}`;
   }
 }

@@ -51,7 +51,7 @@ function client({ path }: Daemon): XenStoreClient {
   return new XenStoreClient(new SocketTransport(path));
 }
 
-/** Gives the next event of a watch that the predicate accepts. */
+/** Returns the next event of a watch that the predicate accepts. */
 async function until<T>(events: AsyncGenerator<T, void>, accept: (event: T) => boolean): Promise<T> {
   for (;;) {
     const { value, done } = await events.next();

@@ -4,13 +4,13 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
+import { XenStoreSimulator, type XenStoreSimulatorOptions } from "../../../providers/testing.js";
 import { XenProvider, type XenStore } from "../../../providers/xen/index.js";
 import { place } from "../../../providers/xen/places.js";
-import { Call } from "../../../src/bus/call.js";
-import { KernelError } from "../../../src/bus/kernel-store.js";
-import { type NodeHostOptions, nodeHost } from "../../../src/host/node-host.js";
+import { Call } from "../../../src/base/flow/call.js";
+import { type NodeHostOptions, nodeHost } from "../../../src/base/host/node-host.js";
+import { HostctlError } from "../../../src/contract/hostctl.js";
 import { openPvbus } from "../../../src/index.js";
-import { XenStoreSimulator, type XenStoreSimulatorOptions } from "../../../src/testing/index.js";
 import { BARE, run } from "../../support/command-line.js";
 import { rejects } from "../../support/rejects.js";
 
@@ -372,14 +372,14 @@ describe("XenStore as OpenBSD's kernel serves it", () => {
       await asked;
       return "none";
     } catch (error) {
-      if (error instanceof KernelError) return error.errno;
+      if (error instanceof HostctlError) return error.errno;
       throw error;
     }
   }
 
   it("reads values, and the children of a node without a value", async () => {
     await using setting = await guest();
-    const kernel = new XenProvider(host()).kernelStore(setting.store);
+    const kernel = new XenProvider(host()).hostctlStore(setting.store);
     const call = new Call(SOON);
     expect(Buffer.from(await kernel.read(bytes("name"), 4096, call)).toString()).to.equal("web-01");
     expect(Buffer.from(await kernel.read(bytes("vm-data"), 4096, call)).toString()).to.equal("role\napp");

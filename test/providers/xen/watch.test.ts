@@ -1,12 +1,12 @@
 import { expect } from "chai";
+import { XenStoreSimulator } from "../../../providers/testing.js";
 import { XenProvider, XenStore, XenStoreClient } from "../../../providers/xen/index.js";
 import { keySyntax } from "../../../providers/xen/keys.js";
 import { SocketTransport } from "../../../providers/xen/socket-transport.js";
 import { encodeMessage, encodeStrings, XS } from "../../../providers/xen/wire.js";
-import { Call } from "../../../src/bus/call.js";
-import { nodeHost, SILENT } from "../../../src/host/node-host.js";
+import { Call } from "../../../src/base/flow/call.js";
+import { nodeHost, SILENT } from "../../../src/base/host/node-host.js";
 import type { PvbusErrorCode } from "../../../src/index.js";
-import { XenStoreSimulator } from "../../../src/testing/index.js";
 import { pending } from "../../support/pending.js";
 import { rejects } from "../../support/rejects.js";
 import {

@@ -1,12 +1,12 @@
 import { expect } from "chai";
+import { describeProviderConformance, XenStoreSimulator } from "../../../providers/testing.js";
 import { DirectXenStore } from "../../../providers/xen/direct-store.js";
 import { XenProvider } from "../../../providers/xen/index.js";
 import { keySyntax } from "../../../providers/xen/keys.js";
 import { XENIFACE, XenifaceAccess } from "../../../providers/xen/xeniface-access.js";
-import { Call } from "../../../src/bus/call.js";
-import { nodeHost, SILENT } from "../../../src/host/node-host.js";
-import type { WindowsDevice } from "../../../src/native/windows-device.js";
-import { describeProviderConformance, XenStoreSimulator } from "../../../src/testing/index.js";
+import { Call } from "../../../src/base/flow/call.js";
+import { nodeHost, SILENT } from "../../../src/base/host/node-host.js";
+import type { WindowsDevice } from "../../../src/native/windows/device.js";
 import { pending } from "../../support/pending.js";
 import { rejects } from "../../support/rejects.js";
 import { Wine } from "../../support/wine.js";
@@ -78,7 +78,7 @@ describe("XenStore through Windows' XENIFACE driver", () => {
     expect((await store.read("data/k", call))?.length).to.equal(4088);
     xen.write(`${HOME}/data/nul`, "ab\0cd");
     expect(Buffer.from((await store.read("data/nul", call)) ?? []).toString()).to.equal("ab");
-    const kernel = new XenProvider(nodeHost()).kernelStore(store);
+    const kernel = new XenProvider(nodeHost()).hostctlStore(store);
     const read = async (key: string): Promise<string> =>
       Buffer.from(await kernel.read(Buffer.from(key), 4096, call)).toString();
     expect(await read("name")).to.equal("winnie");

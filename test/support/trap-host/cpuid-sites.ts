@@ -9,7 +9,7 @@ export interface Mapping {
   readonly path: string;
 }
 
-/** Gives the executable mappings of a process that are files. */
+/** Returns the executable mappings of a process that are files. */
 export function executableMappings(pid: number): readonly Mapping[] {
   const lines = readFileSync(`/proc/${pid}/maps`, "latin1").split("\n");
   return lines.flatMap((line) => {
@@ -23,7 +23,7 @@ export function executableMappings(pid: number): readonly Mapping[] {
 const known = new Map<string, readonly bigint[]>();
 
 /**
- * Gives the offsets in a file at which its code executes CPUID. A disassembler finds them: the same two bytes inside of
+ * Returns the offsets in a file at which its code executes CPUID. A disassembler finds them: the same two bytes inside of
  * another instruction must stay.
  */
 export function cpuidOffsets(path: string): readonly bigint[] {

@@ -1,5 +1,5 @@
 import { readFileSync, writeFileSync } from "node:fs";
-import { VmxBackdoor, type VmxFault, VmxHost, type VmxStep } from "../../../src/testing/index.js";
+import { VmxBackdoor, type VmxFault, VmxHost, type VmxStep } from "../../../providers/testing.js";
 import { Tracer } from "./tracer.js";
 
 /** What a run is to be: written by the test, read by the tracer's own process. */

@@ -1,5 +1,5 @@
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
-import { type Libc, openLibc } from "../../../src/native/libc.js";
+import { type Libc, openLibc } from "../../../src/native/ffi/libc.js";
 
 /* Linux sys/ptrace.h, for x86-64. */
 const PTRACE_CONT = 7;

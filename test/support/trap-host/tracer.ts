@@ -1,7 +1,7 @@
 import { basename } from "node:path";
-import type { Registers } from "../../../src/native/backdoor-port.js";
-import { type CpuidReader, openCpuid } from "../../../src/native/cpuid.js";
-import type { VmxBackdoor } from "../../../src/testing/index.js";
+import type { VmxBackdoor } from "../../../providers/testing.js";
+import type { Registers } from "../../../src/native/cpu/backdoor-port.js";
+import { type CpuidReader, openCpuid } from "../../../src/native/cpu/cpuid.js";
 import { cpuidOffsets, executableMappings } from "./cpuid-sites.js";
 import { Ptrace, type RegisterName, type Stop, ThreadRegisters } from "./ptrace.js";
 

@@ -42,7 +42,7 @@ export function whyNoOxenstored(): string | undefined {
   return unshareArguments() === undefined ? "unshare(1) cannot make a mount namespace here" : undefined;
 }
 
-/** Gives how a mount namespace can be had: as root, or as anybody in a user namespace. */
+/** Returns how a mount namespace can be had: as root, or as anybody in a user namespace. */
 function unshareArguments(): readonly string[] | undefined {
   return [["-m"], ["-U", "-r", "-m"]].find(
     (each) => spawnSync("unshare", [...each, "mount", "-t", "tmpfs", "none", "/mnt"]).status === 0,
@@ -219,7 +219,7 @@ export async function said(child: ChildProcess, pattern: RegExp): Promise<void> 
   });
 }
 
-/** Gives the handle of a daemon that `start` starts. */
+/** Returns the handle of a daemon that `start` starts. */
 export async function managed(
   path: string,
   directory: string,

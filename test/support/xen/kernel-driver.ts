@@ -10,7 +10,7 @@ import {
   XS,
   type XsMessage,
 } from "../../../providers/xen/wire.js";
-import { fromSystemError } from "../../../src/bus/system-error.js";
+import { fromSystemError } from "../../../src/base/system-error.js";
 
 /** Whose driver is simulated; `linux-4.4` answers WATCH with request id 0. */
 export type Kernel = "linux" | "linux-4.4" | "freebsd";

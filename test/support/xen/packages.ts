@@ -28,7 +28,7 @@ export const XEN_PACKAGES = [
 
 let outcome: { readonly directory: string } | { readonly why: string } | undefined;
 
-/** Gives the directory of the unpacked packages, or why there is none; fetches them on the first call. */
+/** Returns the directory of the unpacked packages, or why there is none; fetches them on the first call. */
 export function xenPackages(): { readonly directory: string } | { readonly why: string } {
   outcome ??= fetched();
   return outcome;
@@ -44,7 +44,7 @@ function fetched(): { readonly directory: string } | { readonly why: string } {
   }
 }
 
-/** Gives the environment in which the unpacked programs find their libraries. */
+/** Returns the environment in which the unpacked programs find their libraries. */
 export function xenEnvironment(directory: string): NodeJS.ProcessEnv {
   return { ...process.env, LD_LIBRARY_PATH: join(directory, "usr/lib/x86_64-linux-gnu") };
 }

@@ -49,7 +49,7 @@ export async function rawPeer(answer: Answer, greet?: (socket: Socket) => void):
   };
 }
 
-/** Gives an answer to a request as bytes. */
+/** Returns an answer to a request as bytes. */
 export function replyTo(request: XsMessage, payload: string | Uint8Array, type = request.type): Buffer {
   return encodeMessage({ ...request, type, payload: Buffer.from(payload as string) });
 }

@@ -1,5 +1,5 @@
 import type { XenStore } from "../../../providers/xen/index.js";
-import { Call } from "../../../src/bus/call.js";
+import { Call } from "../../../src/base/flow/call.js";
 
 /** What a watch has told: the keys and values that a program which follows it believes to be there. */
 export class Replica implements AsyncDisposable {

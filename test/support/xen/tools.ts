@@ -8,7 +8,7 @@ import { xenEnvironment } from "./packages.js";
 const run = promisify(execFile);
 const LONGEST_OUTPUT = 64 << 20;
 
-/** Gives the environment in which the tools find a daemon and their libraries. */
+/** Returns the environment in which the tools find a daemon and their libraries. */
 export function environmentOf({ packages, path }: Pick<Daemon, "packages" | "path">): NodeJS.ProcessEnv {
   return { ...xenEnvironment(packages), XENSTORED_PATH: path };
 }

@@ -1,4 +1,4 @@
-import { pvbusError } from "../../../../src/bus/errors.js";
+import { pvbusError } from "../../../../src/base/errors.js";
 import type { LaunchChannel, LaunchDescription } from "./description.js";
 import { MAX_ARGUMENT_BYTES, MAX_OEM_STRINGS } from "./limits.js";
 import { type LaunchAbilities, planLaunch, type SizeOf } from "./plan.js";
@@ -10,7 +10,7 @@ import { type LaunchAbilities, planLaunch, type SizeOf } from "./plan.js";
 export const CLOUD_HYPERVISOR: LaunchAbilities = { items: false, unfit: /[,"[\]\0]|^\s|\s$/ };
 
 /**
- * Gives Cloud Hypervisor's arguments for a machine.
+ * Returns Cloud Hypervisor's arguments for a machine.
  * @throws PvbusError `ERR_KEY_TOO_LONG`, `ERR_KEY_INVALID`, `ERR_VALUE_TOO_LONG`, `ERR_VALUE_INVALID`, `ERR_NO_SPACE`, `ERR_NOT_SUPPORTED`
  */
 export function cloudHypervisorArguments(description: LaunchDescription, sizeOf: SizeOf): string[] {

@@ -1,4 +1,4 @@
-import { decodeBase64 } from "../../mdata/base64.js";
+import { decodeBase64 } from "../../../../src/mdata/base64.js";
 import { objectOf } from "../documents.js";
 import { type Endpoint, parseEndpoint } from "../endpoints.js";
 

@@ -1,5 +1,5 @@
-import { pvbusError } from "../../../../src/bus/errors.js";
-import { ownEntry } from "../../../../src/bus/own.js";
+import { pvbusError } from "../../../../src/base/errors.js";
+import { ownEntry } from "../../../../src/base/own.js";
 import type { LaunchChannel, LaunchDescription } from "./description.js";
 import { FREE_ITEM_SLOTS } from "./limits.js";
 import { type LaunchAbilities, type LaunchItem, planLaunch, type SizeOf } from "./plan.js";
@@ -16,7 +16,7 @@ export interface DomainPart {
 }
 
 /**
- * Gives the parts of libvirt's domain XML for a machine.
+ * Returns the parts of libvirt's domain XML for a machine.
  * @throws PvbusError `ERR_KEY_TOO_LONG`, `ERR_KEY_INVALID`, `ERR_VALUE_TOO_LONG`, `ERR_VALUE_INVALID`, `ERR_NO_SPACE`, `ERR_NOT_SUPPORTED`
  */
 export function libvirtParts(description: LaunchDescription, sizeOf: SizeOf): DomainPart[] {

@@ -1,6 +1,6 @@
 import { isUtf8 } from "node:buffer";
-import { pvbusError } from "../../../../src/bus/errors.js";
-import { encodeBase64 } from "../../mdata/base64.js";
+import { pvbusError } from "../../../../src/base/errors.js";
+import { encodeBase64 } from "../../../../src/mdata/base64.js";
 import type { LaunchDescription, LaunchKey } from "./description.js";
 import { MAX_ITEM_BYTES, MAX_ITEM_NAME_BYTES, MAX_OEM_BYTES } from "./limits.js";
 
@@ -24,11 +24,11 @@ export interface LaunchPlan {
 export interface LaunchAbilities {
   /** It has fw_cfg items. */
   readonly items: boolean;
-  /** Tells what an OEM string must not hold; values that do go as base64. */
+  /** Reports what an OEM string must not hold; values that do go as base64. */
   readonly unfit: RegExp;
 }
 
-/** Gives the size of a file in bytes; undefined where there is none. */
+/** Returns the size of a file in bytes; undefined where there is none. */
 export type SizeOf = (path: string) => number | undefined;
 
 /**

@@ -1,4 +1,4 @@
-import { pvbusError } from "../../../../src/bus/errors.js";
+import { pvbusError } from "../../../../src/base/errors.js";
 import type { LaunchChannel, LaunchDescription } from "./description.js";
 import { FREE_ITEM_SLOTS, MAX_ARGUMENT_BYTES, OWN_ITEM_SLOTS } from "./limits.js";
 import { type LaunchAbilities, planLaunch, type SizeOf } from "./plan.js";
@@ -7,7 +7,7 @@ import { type LaunchAbilities, planLaunch, type SizeOf } from "./plan.js";
 export const QEMU: LaunchAbilities = { items: true, unfit: /\0/ };
 
 /**
- * Gives QEMU's arguments for a machine.
+ * Returns QEMU's arguments for a machine.
  * @throws PvbusError `ERR_KEY_TOO_LONG`, `ERR_KEY_INVALID`, `ERR_VALUE_TOO_LONG`, `ERR_VALUE_INVALID`, `ERR_NO_SPACE`, `ERR_NOT_SUPPORTED`
  */
 export function qemuArguments(description: LaunchDescription, sizeOf: SizeOf): string[] {

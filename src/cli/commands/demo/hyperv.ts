@@ -1,9 +1,9 @@
-import type { PvInterface } from "../../../bus/interface.js";
+import type { PvInterface } from "../../../bus/interface/interface.js";
 import { nextChange, type RoundTrip } from "./steps.js";
 
 /** The round trip over Hyper-V's pool files. */
 export const hypervRoundTrip: RoundTrip = async ({ open, signal }, sysroot, tell) => {
-  const { HypervHostSimulator } = await import("../../../testing/hyperv-host.js");
+  const { HypervHostSimulator } = await import("../../../../providers/hyperv/testing/host.js");
   await using host = await HypervHostSimulator.create({ sysroot });
   await host.setParameters({ VirtualMachineName: "web-01", HostName: "HV-HOST-01" });
   await host.addKvpItems([{ name: "role", data: "web" }]);

@@ -1,6 +1,6 @@
-import { pvbusError } from "../../../bus/errors.js";
-import type { PvInterface } from "../../../bus/interface.js";
-import type { StoreChange } from "../../../bus/store.js";
+import { pvbusError } from "../../../base/errors.js";
+import type { PvInterface } from "../../../bus/interface/interface.js";
+import type { StoreChange } from "../../../contract/store.js";
 import type { Context } from "../../context.js";
 
 /** Who does a step of the round trip. */

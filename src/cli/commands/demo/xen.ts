@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import type { PvInterface } from "../../../bus/interface.js";
-import { XenStoreSimulator } from "../../../testing/xenstore/simulator.js";
+import { XenStoreSimulator } from "../../../../providers/xen/testing/simulator.js";
+import type { PvInterface } from "../../../bus/interface/interface.js";
 import { nextChange, type RoundTrip } from "./steps.js";
 
 const DOMAIN = 7;

@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { fromSystemError } from "../../../bus/system-error.js";
+import { fromSystemError } from "../../../base/system-error.js";
 import { UsageError } from "../../context.js";
 
 /** Reads a JSON file that the user wrote. @throws UsageError when it is none; PvbusError when it cannot be read */

@@ -1,4 +1,4 @@
-import { ownEntry } from "../../../bus/own.js";
+import { ownEntry } from "../../../base/own.js";
 import { type Context, UsageError } from "../../context.js";
 import { suggestion } from "../../help.js";
 
@@ -95,7 +95,7 @@ export async function hostCommand(
   return (await entry.load())({ context, own, args });
 }
 
-/** Gives the state directory. @throws UsageError when none was named */
+/** Returns the state directory. @throws UsageError when none was named */
 export function stateOf({ own: { state } }: HostAction): string {
   if (state) return state;
   throw new UsageError("host: name the directory of the guests' keys with --state DIR");

@@ -1,5 +1,5 @@
 import { isUtf8 } from "node:buffer";
-import type { StoreEntry } from "../../../bus/store.js";
+import type { StoreEntry } from "../../../contract/store.js";
 import { type Administration, type GuestEntry, loadKvmHost } from "../../../services.js";
 import { callOptions, UsageError } from "../../context.js";
 import { entryJson, visible, visibleKey, writeData, writeEach, writeError, writeJson } from "../../output.js";

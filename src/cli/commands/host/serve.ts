@@ -1,4 +1,4 @@
-import { onAbort } from "../../../bus/abort.js";
+import { onAbort } from "../../../base/flow/abort.js";
 import { type HostConfiguration, loadKvmHost, type ServedGuest } from "../../../services.js";
 import { UsageError } from "../../context.js";
 import { jsonLogger } from "../../json-log.js";
@@ -52,7 +52,7 @@ export async function serveAction(action: HostAction): Promise<number> {
   return 0;
 }
 
-/** Gives the guests of the file and of the command line; one that both name has the endpoints of both. */
+/** Returns the guests of the file and of the command line; one that both name has the endpoints of both. */
 async function configurationOf({ own }: HostAction): Promise<HostConfiguration> {
   const { checkGuestName, parseConfiguration, parseEndpoint } = await loadKvmHost();
   const document = own.config === undefined ? {} : await readDocument(own.config);

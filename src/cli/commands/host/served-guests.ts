@@ -1,5 +1,5 @@
-import { PvbusError } from "../../../bus/errors.js";
-import type { Logger } from "../../../host/host.js";
+import { PvbusError } from "../../../base/errors.js";
+import type { Logger } from "../../../base/host/host.js";
 import type { HostConfiguration, MetadataHost, ServedGuest } from "../../../services.js";
 
 /** The guests of a host as a configuration has them, which may change. */

@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { expect } from "chai";
 import { AutoPool, type AutoSources } from "../../../../providers/hyperv/kvpd/auto-pool.js";
 import { parseOsRelease } from "../../../../providers/hyperv/kvpd/os-release.js";
-import { nodeHost } from "../../../../src/host/node-host.js";
-import type { InterfaceAddress } from "../../../../src/native/interface-addresses.js";
+import { nodeHost } from "../../../../src/base/host/node-host.js";
+import type { InterfaceAddress } from "../../../../src/native/posix/interface-addresses.js";
 
 const at = (family: 4 | 6, address: string, loopback = false): InterfaceAddress => ({
   name: loopback ? "lo" : "eth0",

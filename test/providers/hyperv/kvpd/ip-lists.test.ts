@@ -9,7 +9,7 @@ import {
   parseIpSettings,
 } from "../../../../providers/hyperv/kvpd/ip-lists.js";
 import { KvpStatus, KvpStatusError } from "../../../../providers/hyperv/kvpd/status.js";
-import type { InterfaceAddress } from "../../../../src/native/interface-addresses.js";
+import type { InterfaceAddress } from "../../../../src/native/posix/interface-addresses.js";
 
 const info = (fields: Partial<KvpIpInfo>): KvpIpInfo => ({
   ...EMPTY_IP_INFO,

@@ -17,9 +17,9 @@ import { FreebsdIpService } from "../../../../providers/hyperv/kvpd/freebsd-ip-s
 import { LinuxIpService } from "../../../../providers/hyperv/kvpd/linux-ip-service.js";
 import { type RunScript, runScript } from "../../../../providers/hyperv/kvpd/scripts.js";
 import { KvpStatus, KvpStatusError } from "../../../../providers/hyperv/kvpd/status.js";
-import { nodeHost } from "../../../../src/host/node-host.js";
+import { nodeHost } from "../../../../src/base/host/node-host.js";
 import { Call } from "../../../../src/index.js";
-import type { InterfaceAddress } from "../../../../src/native/interface-addresses.js";
+import type { InterfaceAddress } from "../../../../src/native/posix/interface-addresses.js";
 import { RunningDaemon } from "../../../support/kvp-daemon.js";
 
 const MAC = "02:FC:00:00:00:01";

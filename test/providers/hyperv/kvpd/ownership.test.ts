@@ -19,7 +19,7 @@ import { createKvpDaemon } from "../../../../providers/hyperv/kvpd/create.js";
 import { openKvpDevice } from "../../../../providers/hyperv/kvpd/device.js";
 import { LinuxIpService } from "../../../../providers/hyperv/kvpd/linux-ip-service.js";
 import { KvpStatusError } from "../../../../providers/hyperv/kvpd/status.js";
-import { nodeHost } from "../../../../src/host/node-host.js";
+import { nodeHost } from "../../../../src/base/host/node-host.js";
 import { Call, PvbusError } from "../../../../src/index.js";
 import { keepingLogger } from "../../../support/kvp-daemon.js";
 import { TestDriver } from "../../../support/kvp-driver.js";

@@ -1,6 +1,6 @@
 import { expect } from "chai";
 import { encodeRecord } from "../../../../providers/hyperv/codec.js";
-import { HypervKernelSimulator } from "../../../../src/testing/index.js";
+import { HypervKernelSimulator } from "../../../../providers/testing.js";
 import { startAgent, whyNoAgent } from "../../../support/kvp-agents.js";
 import { pending } from "../../../support/pending.js";
 import { collect, PoolTree, pairsOf } from "../../../support/pools.js";

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { EMPTY_IP_INFO, type KvpIpInfo } from "../../../../providers/hyperv/kvp-message.js";
-import { HypervKernelSimulator } from "../../../../src/testing/kvp-device/simulator.js";
+import { HypervKernelSimulator } from "../../../../providers/hyperv/testing/kvp-device/simulator.js";
 import { startAgent, type Who, whyNoAgent } from "../../../support/kvp-agents.js";
 import { pending } from "../../../support/pending.js";
 

@@ -9,7 +9,10 @@ import {
   LINUX_KVP,
   replyStatus,
 } from "../../../../providers/hyperv/kvp-message.js";
-import { HypervKernelSimulator, KvpDriverAnswer } from "../../../../src/testing/kvp-device/simulator.js";
+import {
+  HypervKernelSimulator,
+  KvpDriverAnswer,
+} from "../../../../providers/hyperv/testing/kvp-device/simulator.js";
 import { someMac, startAgent, type Who, whyNoAgent } from "../../../support/kvp-agents.js";
 import { requestScript, type ScriptStep } from "../../../support/kvp-script.js";
 import { pending } from "../../../support/pending.js";

@@ -1,10 +1,10 @@
 import { closeSync } from "node:fs";
 import { expect } from "chai";
 import { KvmProvider } from "../../../../providers/kvm/index.js";
-import { nodeHost } from "../../../../src/host/node-host.js";
+import { KvmHostSimulator } from "../../../../providers/testing.js";
+import { nodeHost } from "../../../../src/base/host/node-host.js";
 import { Call } from "../../../../src/index.js";
-import { DeviceStream } from "../../../../src/native/device-stream.js";
-import { KvmHostSimulator } from "../../../../src/testing/index.js";
+import { DeviceStream } from "../../../../src/native/posix/device-stream.js";
 import { DeviceDuplex, openPty } from "../../../support/device-duplex.js";
 import { pending } from "../../../support/pending.js";
 import { findPython, start } from "../../../support/processes.js";

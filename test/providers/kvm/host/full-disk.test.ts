@@ -7,7 +7,7 @@ import { pending } from "../../../support/pending.js";
 
 const DISK_BYTES = 256 * 1024;
 
-/** Gives a guest's directory a small file system of its own; false without the right to. */
+/** Returns a guest's directory a small file system of its own; false without the right to. */
 function mountSmall(path: string): boolean {
   mkdirSync(path, { recursive: true, mode: 0o700 });
   const args = ["-t", "tmpfs", "-o", `size=${DISK_BYTES},mode=700`, "tmpfs", path];

@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { expect } from "chai";
-import { encodeFrame } from "../../../../providers/kvm/mdata/frame.js";
-import { encodeRequest } from "../../../../providers/kvm/mdata/request.js";
+import { encodeFrame } from "../../../../src/mdata/frame.js";
+import { encodeRequest } from "../../../../src/mdata/request.js";
 import { PROGRAM } from "../../../support/command-line.js";
 import { HostFolder, TestGuest } from "../../../support/kvm-guest.js";
 import { pending } from "../../../support/pending.js";

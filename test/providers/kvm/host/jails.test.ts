@@ -24,7 +24,7 @@ import {
   parseEndpoint,
   type ServedGuest,
 } from "../../../../providers/kvm/host/index.js";
-import { PvbusError } from "../../../../src/bus/errors.js";
+import { PvbusError } from "../../../../src/base/errors.js";
 import { budget, patience, repeat, report } from "../../../support/campaign.js";
 import { HostFolder, TestGuest } from "../../../support/kvm-guest.js";
 import { pending } from "../../../support/pending.js";

@@ -52,7 +52,7 @@ function makeLog(rewritten: number): {
 const revisionsOf = ({ records }: Pick<LogContents, "records">): number[] =>
   records.map(({ revision }) => revision);
 
-/** Gives the numbers from one to another. */
+/** Returns the numbers from one to another. */
 const span = (first: number, last: number): number[] =>
   Array.from({ length: Math.max(last - first + 1, 0) }, (_, at) => first + at);
 

@@ -8,7 +8,7 @@ import { openAdministration, parseConfiguration } from "../../../../providers/kv
 import { parseDescription } from "../../../../providers/kvm/host/launch/description.js";
 import { libvirtParts } from "../../../../providers/kvm/host/launch/libvirt.js";
 import { qemuArguments } from "../../../../providers/kvm/host/launch/qemu.js";
-import { PvbusError, pvbusError } from "../../../../src/bus/errors.js";
+import { PvbusError, pvbusError } from "../../../../src/base/errors.js";
 import { HostFolder, TestGuest } from "../../../support/kvm-guest.js";
 import { collect } from "../../../support/pools.js";
 import { rejects } from "../../../support/rejects.js";

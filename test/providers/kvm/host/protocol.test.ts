@@ -1,10 +1,10 @@
 import { expect } from "chai";
 import { openAdministration } from "../../../../providers/kvm/host/index.js";
-import { decodeAnswer, decodeCapabilities } from "../../../../providers/kvm/mdata/answer.js";
-import { decodeFrame, encodeFrame, type Frame } from "../../../../providers/kvm/mdata/frame.js";
-import { encodeRequest } from "../../../../providers/kvm/mdata/request.js";
+import { decodeAnswer, decodeCapabilities } from "../../../../src/mdata/answer.js";
+import { decodeFrame, encodeFrame, type Frame } from "../../../../src/mdata/frame.js";
+import { encodeRequest } from "../../../../src/mdata/request.js";
+import { ANSWER_VECTORS, REQUEST_VECTORS } from "../../../mdata/vectors.js";
 import { HostFolder, TestGuest } from "../../../support/kvm-guest.js";
-import { ANSWER_VECTORS, REQUEST_VECTORS } from "../mdata/vectors.js";
 
 const idOf = (line: string): string => line.split(" ")[3] as string;
 /** Where ours goes further than the reference server: watches, and values that are empty. */

@@ -8,8 +8,8 @@ import {
   parseEndpoint,
   qemuArguments,
 } from "../../../../providers/kvm/host/index.js";
-import { encodeRequest } from "../../../../providers/kvm/mdata/request.js";
-import { smbiosStructures } from "../../../../src/smbios/structures.js";
+import { smbiosStructures } from "../../../../src/base/firmware/smbios-structures.js";
+import { encodeRequest } from "../../../../src/mdata/request.js";
 import { HostFolder } from "../../../support/kvm-guest.js";
 import { hasQemu, QemuPorts } from "../../../support/qemu.js";
 

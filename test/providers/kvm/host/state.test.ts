@@ -34,13 +34,13 @@ describe("GuestState", () => {
   });
   afterEach(() => rmSync(folder, { recursive: true }));
 
-  /** Gives the log the bytes that a host left which was killed: no note says where it ended. */
+  /** Returns the log the bytes that a host left which was killed: no note says where it ended. */
   function leave(bytes: Buffer): void {
     writeFileSync(path, bytes);
     rmSync(`${path}.end`, { force: true });
   }
 
-  /** Gives the names of damaged logs that were kept. */
+  /** Returns the names of damaged logs that were kept. */
   const kept = (): string[] =>
     readdirSync(folder).filter((name) => name.startsWith("log.damaged-") && !name.endsWith(".end"));
 

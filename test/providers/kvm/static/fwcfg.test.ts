@@ -2,7 +2,7 @@ import { chmodSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "chai";
 import { FwCfgSource, hasFwCfg } from "../../../../providers/kvm/static/fwcfg.js";
-import { nodeHost } from "../../../../src/host/node-host.js";
+import { nodeHost } from "../../../../src/base/host/node-host.js";
 import { Call } from "../../../../src/index.js";
 import { rejects } from "../../../support/rejects.js";
 import { addFiles, asNobody, fileTree, removeTree } from "../../../support/trees.js";

@@ -4,7 +4,7 @@ import { expect } from "chai";
 import fc from "fast-check";
 import { hasSmbios, SmbiosSource } from "../../../../providers/kvm/static/smbios.js";
 import { hasMixedUuids, listedNames, smbiosValues } from "../../../../providers/kvm/static/smbios-values.js";
-import { nodeHost } from "../../../../src/host/node-host.js";
+import { nodeHost } from "../../../../src/base/host/node-host.js";
 import { Call } from "../../../../src/index.js";
 import { rejects } from "../../../support/rejects.js";
 import { addFiles, asNobody, fileTree, removeTree } from "../../../support/trees.js";

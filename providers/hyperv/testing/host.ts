@@ -1,0 +1,227 @@
+import { closeSync, constants, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { Call } from "../../../src/base/flow/call.js";
+import { lockFile } from "../../../src/native/posix/file-lock.js";
+import {
+  decodeRecord,
+  encodeKeyField,
+  encodeValueField,
+  HV_KVP_EXCHANGE_MAX_KEY_SIZE,
+  RECORD_SIZE,
+} from "../codec.js";
+import { HOST_LIMITS } from "../keys.js";
+
+/** A key-value pair as an administrator's Msvm_KvpExchangeDataItem carries it. */
+export interface KvpItem {
+  /** Key. */
+  readonly name: string;
+  /** Value. */
+  readonly data: string;
+}
+
+/** Return value of a refused WMI call: the key exists already, or does not exist (Microsoft WMI reference). */
+export const INVALID_PARAMETER = 32773;
+/** Most items that one call takes. */
+export const MAX_ITEMS_PER_CALL = 128;
+
+/** A refusal of the simulated host's management service. */
+export class KvpHostError extends Error {
+  /** Return value of the WMI method. */
+  readonly returnValue: number;
+  /** @param returnValue as the WMI method gives it */
+  constructor(message: string, returnValue: number) {
+    super(`${message} (${returnValue})`);
+    this.name = "KvpHostError";
+    this.returnValue = returnValue;
+  }
+}
+
+const POOL_FILES = [0, 1, 2, 3, 4] as const;
+
+/**
+ * The host's side of Hyper-V's KVP exchange together with the guest's daemon, as far as the pool files show it: an
+ * administrator adds, modifies and removes pairs, the host tells facts, the host enumerates what the guest wrote.
+ * The files change as the vendor's daemon changes them: under its record lock, truncated and rewritten whole, old tails
+ * left standing.
+ */
+export class HypervHostSimulator implements AsyncDisposable {
+  /** The pools' directory. */
+  readonly directory: string;
+  #items = new Set<string>();
+
+  private constructor(directory: string) {
+    this.directory = directory;
+  }
+
+  /**
+   * Makes the pool directory and its five empty files, as the daemon does at its start; existing ones are kept.
+   * @param options.sysroot directory that stands for `/`
+   * @param options.platform whose places to use: `linux` (default) or `freebsd`
+   */
+  static async create(options: {
+    sysroot: string;
+    platform?: NodeJS.Platform;
+  }): Promise<HypervHostSimulator> {
+    const place = options.platform === "freebsd" ? "var/db/hyperv/pool" : "var/lib/hyperv";
+    const directory = join(options.sysroot, place);
+    mkdirSync(directory, { recursive: true, mode: 0o755 });
+    const simulator = new HypervHostSimulator(directory);
+    for (const pool of POOL_FILES) closeSync(openSync(simulator.#path(pool), "a", 0o644));
+    for (const { name } of simulator.#enumerate(0)) simulator.#items.add(name);
+    return simulator;
+  }
+
+  /**
+   * AddKvpItems: puts new pairs into pool External.
+   * @throws KvpHostError 32773 when any of the keys exists or there are more than 128 items; then none is added
+   */
+  async addKvpItems(items: readonly KvpItem[]): Promise<void> {
+    this.#checkCount(items.length);
+    for (const { name } of items) {
+      if (this.#items.has(name)) throw new KvpHostError(`${name} exists already`, INVALID_PARAMETER);
+    }
+    for (const { name } of items) this.#items.add(name);
+    await this.#set(0, items);
+  }
+
+  /**
+   * ModifyKvpItems: gives pairs of pool External new values.
+   * @throws KvpHostError 32773 when any of the keys does not exist; then none is changed
+   */
+  async modifyKvpItems(items: readonly KvpItem[]): Promise<void> {
+    this.#checkCount(items.length);
+    this.#checkKnown(items.map(({ name }) => name));
+    await this.#set(0, items);
+  }
+
+  /**
+   * RemoveKvpItems: removes pairs of pool External by key.
+   * @throws KvpHostError 32773 when any of the keys does not exist; then none is removed
+   */
+  async removeKvpItems(names: readonly string[]): Promise<void> {
+    this.#checkCount(names.length);
+    this.#checkKnown(names);
+    for (const name of names) {
+      this.#items.delete(name);
+      await this.#rewrite(0, (records) => {
+        const at = records.findIndex((record) => keyOf(record) === name);
+        return at < 0 ? records : records.toSpliced(at, 1);
+      });
+    }
+  }
+
+  /** What the host tells about itself and the machine: SET on pool Guest/Parameters. */
+  async setParameters(facts: Readonly<Record<string, string>>): Promise<void> {
+    await this.#set(
+      3,
+      Object.entries(facts).map(([name, data]) => ({ name, data })),
+    );
+  }
+
+  /**
+   * GuestExchangeItems: pool Guest as the host enumerates it. Names are cut at 254 and values at 1022 UTF-16 units,
+   * a record that is not valid UTF-8 ends the enumeration, of equal names (without regard to case) the last counts.
+   */
+  async guestItems(): Promise<readonly KvpItem[]> {
+    const items = new Map<string, KvpItem>();
+    for (const item of this.#enumerate(1)) items.set(item.name.toLowerCase(), item);
+    return [...items.values()];
+  }
+
+  /** Nothing is held open between calls; present for `await using`. */
+  async close(): Promise<void> {
+    this.#items.clear();
+  }
+
+  /** The same as {@link HypervHostSimulator.close}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #path(pool: number): string {
+    return join(this.directory, `.kvp_pool_${pool}`);
+  }
+
+  #checkCount(count: number): void {
+    if (count > MAX_ITEMS_PER_CALL) throw new KvpHostError(`${count} items in one call`, INVALID_PARAMETER);
+  }
+
+  #checkKnown(names: readonly string[]): void {
+    for (const name of names) {
+      if (!this.#items.has(name)) throw new KvpHostError(`${name} does not exist`, INVALID_PARAMETER);
+    }
+  }
+
+  async #set(pool: number, items: readonly KvpItem[]): Promise<void> {
+    for (const { name, data } of items) {
+      const key = encodeKeyField(Buffer.from(name));
+      const value = encodeValueField(Buffer.from(data)).subarray(0, Buffer.byteLength(data) + 1);
+      await this.#rewrite(pool, (records) => {
+        const found = records.find((record) => keyOf(record) === name);
+        if (found !== undefined) {
+          value.copy(found, HV_KVP_EXCHANGE_MAX_KEY_SIZE);
+          return records;
+        }
+        const added = Buffer.alloc(RECORD_SIZE);
+        key.copy(added);
+        value.copy(added, HV_KVP_EXCHANGE_MAX_KEY_SIZE);
+        return [...records, added];
+      });
+    }
+  }
+
+  /** Reload, change, truncate, write back whole: the daemon's way, its lock held meanwhile. */
+  async #rewrite(pool: number, change: (records: Buffer[]) => Buffer[]): Promise<void> {
+    const fd = openSync(this.#path(pool), constants.O_RDWR);
+    try {
+      const lock = await lockFile(fd, { mode: "exclusive", flock: false, call: new Call() });
+      try {
+        const content = Buffer.concat(change(this.#records(pool)));
+        ftruncateSync(fd, 0);
+        for (let done = 0; done < content.length; )
+          done += writeSync(fd, content, done, content.length - done, done);
+      } finally {
+        lock.release();
+      }
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  #records(pool: number): Buffer[] {
+    const bytes = readFileSync(this.#path(pool));
+    const records: Buffer[] = [];
+    for (let at = 0; at + RECORD_SIZE <= bytes.length; at += RECORD_SIZE) {
+      records.push(bytes.subarray(at, at + RECORD_SIZE));
+    }
+    return records;
+  }
+
+  #enumerate(pool: number): KvpItem[] {
+    const items: KvpItem[] = [];
+    const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+    for (const record of this.#records(pool)) {
+      const { key, value } = decodeRecord(record);
+      try {
+        items.push({
+          name: cut(strict.decode(key), HOST_LIMITS.keyUnits),
+          data: cut(strict.decode(value), HOST_LIMITS.valueUnits),
+        });
+      } catch {
+        // The driver answers this index with a failure and the host asks for no further one.
+        break;
+      }
+    }
+    return items;
+  }
+}
+
+function keyOf(record: Buffer): string {
+  return Buffer.from(decodeRecord(record).key).toString("utf8");
+}
+
+/** Cuts at a number of UTF-16 units; a surrogate pair that would be split is dropped whole. */
+function cut(text: string, units: number): string {
+  const end = /[\uD800-\uDBFF]/.test(text.charAt(units - 1)) ? units - 1 : units;
+  return text.length <= units ? text : text.slice(0, end);
+}

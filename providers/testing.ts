@@ -1,0 +1,41 @@
+export type { ConformanceRunner } from "../src/testing/conformance/runner.js";
+export type {
+  ConformanceKeys,
+  ConformanceOptions,
+  ConformanceSubject,
+  MakeConformanceSubject,
+} from "../src/testing/conformance/subject.js";
+export { describeProviderConformance } from "../src/testing/conformance/suite.js";
+export type { ConformanceTrait } from "../src/testing/conformance/trait.js";
+export { MemoryProvider, type MemorySettings } from "../src/testing/memory-provider.js";
+export { MemoryStore } from "../src/testing/memory-store.js";
+export type { KvpIpInfo } from "./hyperv/kvp-message.js";
+export { HypervHostSimulator, KvpHostError, type KvpItem } from "./hyperv/testing/host.js";
+export type { HostFailure } from "./hyperv/testing/kvp-device/driver.js";
+export {
+  type HostIpInfo,
+  type HostRecord,
+  HypervKernelSimulator,
+  type KernelSimulatorOptions,
+  KvpDriverAnswer,
+} from "./hyperv/testing/kvp-device/simulator.js";
+export type { KvmHostFault } from "./kvm/testing/faults.js";
+export { type KvmHostDialect, type KvmHostSettings, KvmHostSimulator } from "./kvm/testing/simulator.js";
+export {
+  VmxBackdoor,
+  type VmxBackdoorOptions,
+  type VmxFault,
+  type VmxStep,
+  type VmxTrap,
+} from "./vmware/testing/backdoor.js";
+export type { DataSetAccess, SimulatedDataSets } from "./vmware/testing/data-sets.js";
+export { VmxHost, type VmxHostOptions, type VmxPeer } from "./vmware/testing/host.js";
+export { VmxListener, type VmxListenerOptions, type VmxStreamFault } from "./vmware/testing/listener.js";
+export type { SimulatedNamespaces } from "./vmware/testing/namespaces.js";
+export type { XenStoreFaults, XsMessage } from "./xen/testing/faults.js";
+export type { XenStoreQuotas } from "./xen/testing/operations.js";
+export {
+  type DomainDescription,
+  XenStoreSimulator,
+  type XenStoreSimulatorOptions,
+} from "./xen/testing/simulator.js";

@@ -1,0 +1,187 @@
+import { childOf, type Node, type Nodes, type Permit, parentOf } from "./nodes.js";
+
+/** What the daemon answers with an error. */
+export class Refusal extends Error {
+  /** @param code `ENOENT`, … */
+  constructor(code: string) {
+    super(code);
+    this.name = "Refusal";
+  }
+}
+
+/** Quotas of a guest; the controlling domain has none. */
+export interface XenStoreQuotas {
+  /** Nodes that it may own; default 1000. */
+  readonly nodes?: number;
+  /** Bytes of one node: its header, eight for each permission, its value, its children's names; default 2048. */
+  readonly nodeBytes?: number;
+  /** Watches; default 128. */
+  readonly watches?: number;
+  /** Open transactions; default 10. */
+  readonly transactions?: number;
+  /** Permissions of one node; default 5. */
+  readonly permissions?: number;
+}
+
+/** The quotas of Xen 4.17's C daemon. */
+export const DEFAULT_QUOTAS: Required<XenStoreQuotas> = {
+  nodes: 1000,
+  nodeBytes: 2048,
+  watches: 128,
+  transactions: 10,
+  permissions: 5,
+};
+
+/** Bytes of the C daemon's header of a node. */
+const NODE_HEADER = 24;
+const PERMISSION_BYTES = 8;
+const PERMIT = /^([nrwb])(\d{1,5})$/;
+const READ = "rb";
+const WRITE = "wb";
+const OWN = "";
+
+/** Who asks, and what he may use. */
+export interface Asking {
+  readonly domain: number;
+  readonly quotas: Required<XenStoreQuotas>;
+  /** Number of nodes that he owns. */
+  readonly owned: () => number;
+}
+
+/** What may be done with nodes, by one domain. Each method throws a {@link Refusal} as the C daemon does. */
+export class Operations {
+  readonly #nodes: Nodes;
+  readonly #asking: Asking;
+
+  constructor(nodes: Nodes, asking: Asking) {
+    this.#nodes = nodes;
+    this.#asking = asking;
+  }
+
+  read(path: string): Buffer {
+    return this.#find(path, READ).value;
+  }
+
+  children(path: string): readonly string[] {
+    return this.#find(path, READ).children;
+  }
+
+  generation(path: string): number {
+    return this.#find(path, READ).generation;
+  }
+
+  permits(path: string): readonly Permit[] {
+    return this.#find(path, READ).permits;
+  }
+
+  /**
+   * Whether events of a path may be told: to who may read the node or the one above.
+   * @param gone nodes as they were before they were removed
+   */
+  maySee(path: string, gone: ReadonlyMap<string, Node>): boolean {
+    const paths = [path, parentOf(path) ?? "/"];
+    return paths
+      .map((each) => this.#nodes.get(each) ?? gone.get(each))
+      .some((each) => each !== undefined && this.#may(each, READ));
+  }
+
+  write(path: string, value: Buffer): void {
+    const node = this.#nodes.get(path);
+    if (node === undefined) this.#create(path, value);
+    else if (this.#may(node, WRITE)) this.#put(path, { ...node, value });
+    else throw new Refusal("EACCES");
+  }
+
+  /** Returns false when it was there. */
+  mkdir(path: string): boolean {
+    const node = this.#nodes.get(path);
+    if (node !== undefined) {
+      if (!this.#may(node, WRITE)) throw new Refusal("EACCES");
+      return false;
+    }
+    this.#create(path, Buffer.alloc(0));
+    return true;
+  }
+
+  /** Returns the nodes that are gone; none when it was not there and its parent was. */
+  remove(path: string): ReadonlyMap<string, Node> {
+    const parent = parentOf(path);
+    if (parent === undefined) throw new Refusal("EINVAL");
+    try {
+      this.#find(path, WRITE);
+    } catch (error) {
+      if (!(error instanceof Refusal) || error.message !== "ENOENT" || this.#nodes.get(parent) === undefined)
+        throw error;
+      return new Map();
+    }
+    const above = this.#nodes.get(parent) as Node;
+    const name = path.slice(path.lastIndexOf("/") + 1);
+    this.#nodes.put(parent, { ...above, children: above.children.filter((each) => each !== name) });
+    const gone = new Map<string, Node>();
+    const waiting = [path];
+    for (let top = waiting.pop(); top !== undefined; top = waiting.pop()) {
+      const node = this.#nodes.get(top) as Node;
+      gone.set(top, node);
+      for (const child of node.children) waiting.push(childOf(top, child));
+      this.#nodes.put(top, undefined);
+    }
+    return gone;
+  }
+
+  setPermits(path: string, permits: readonly Permit[]): void {
+    const { domain, quotas } = this.#asking;
+    const node = this.#find(path, OWN);
+    if (domain !== 0 && permits[0]?.domain !== domain) throw new Refusal("EPERM");
+    if (domain !== 0 && permits.length > quotas.permissions) throw new Refusal("ENOSPC");
+    this.#put(path, { ...node, permits });
+  }
+
+  #create(path: string, value: Buffer): void {
+    const parent = parentOf(path) as string;
+    if (this.#nodes.get(parent) === undefined) this.#create(parent, Buffer.alloc(0));
+    const above = this.#nodes.get(parent) as Node;
+    if (!this.#may(above, WRITE)) throw new Refusal("EACCES");
+    const { domain, quotas, owned } = this.#asking;
+    if (domain !== 0 && owned() >= quotas.nodes) throw new Refusal("ENOSPC");
+    const [first, ...others] = above.permits as readonly [Permit, ...Permit[]];
+    const permits = domain === 0 ? above.permits : [{ letter: first.letter, domain }, ...others];
+    const name = path.slice(path.lastIndexOf("/") + 1);
+    this.#put(parent, { ...above, children: [...above.children, name] });
+    this.#put(path, { value, permits, children: [] });
+  }
+
+  #put(path: string, node: Omit<Node, "generation">): void {
+    const { domain, quotas } = this.#asking;
+    const names = node.children.reduce((sum, name) => sum + name.length + 1, 0);
+    const size = NODE_HEADER + node.permits.length * PERMISSION_BYTES + node.value.length + names;
+    if (domain !== 0 && size > quotas.nodeBytes) throw new Refusal("ENOSPC");
+    this.#nodes.put(path, node);
+  }
+
+  /** @param need letters of which the permission must be one; none: only the owner may */
+  #find(path: string, need: string): Node {
+    const node = this.#nodes.get(path);
+    if (node !== undefined && this.#may(node, need)) return node;
+    // Whether a node is there is told only to who may do the same with what is above it.
+    for (let above = parentOf(path); above !== undefined; above = parentOf(above)) {
+      const there = this.#nodes.get(above);
+      if (there === undefined) continue;
+      throw new Refusal(node === undefined && this.#may(there, need) ? "ENOENT" : "EACCES");
+    }
+    throw new Refusal("EACCES");
+  }
+
+  #may({ permits }: Node, letters: string): boolean {
+    const { domain } = this.#asking;
+    const [first, ...others] = permits as readonly [Permit, ...Permit[]];
+    if (domain === 0 || first.domain === domain) return true;
+    return letters.includes((others.find((each) => each.domain === domain) ?? first).letter);
+  }
+}
+
+/** Takes a permission apart. @throws Refusal `EINVAL` */
+export function readPermit(text: string): Permit {
+  const [, letter, domain] = PERMIT.exec(text) ?? [];
+  if (letter === undefined) throw new Refusal("EINVAL");
+  return { letter, domain: Number(domain) };
+}

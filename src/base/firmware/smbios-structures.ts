@@ -1,0 +1,76 @@
+/**
+ * The SMBIOS structure table (DMTF DSP0134): structures of a formatted area (type, length, handle, fields) and a set
+ * of NUL-terminated strings that ends with an empty one; a field holds the number of its string, from 1.
+ */
+
+/** One structure. */
+export interface SmbiosStructure {
+  /** Its type. */
+  readonly type: number;
+  /** The formatted area, header included; a view. */
+  readonly fields: Uint8Array;
+  /**
+   * Its strings as bytes without their NULs; views. Counts inside the fields may say otherwise: these are all there are. One that
+   * the table's end cuts is none of them: nobody knows what it was.
+   */
+  readonly strings: readonly Uint8Array[];
+}
+
+const HEADER_SIZE = 4;
+const END_OF_TABLE = 127;
+/** More than any firmware has; what follows is not looked at. */
+const MAX_STRUCTURES = 4096;
+/** Strings of the whole table, likewise. */
+const MAX_STRINGS = 16_384;
+const TWO_NULS = Buffer.alloc(2);
+
+/**
+ * Returns the structures of a table; any bytes are accepted, what is cut or out of bounds is left out.
+ * @returns whether the table ends inside a structure
+ */
+export function* smbiosStructures(table: Uint8Array): Generator<SmbiosStructure, boolean, undefined> {
+  let at = 0;
+  let room = MAX_STRINGS;
+  for (let count = 0; count < MAX_STRUCTURES && at + HEADER_SIZE <= table.length; count++) {
+    const type = table[at] ?? END_OF_TABLE;
+    const length = table[at + 1] ?? 0;
+    if (type === END_OF_TABLE || length < HEADER_SIZE) return false;
+    if (at + length > table.length) return true;
+    const { strings, end } = readStrings(table, at + length, room);
+    room -= strings.length;
+    yield { type, fields: table.subarray(at, at + length), strings };
+    at = end;
+  }
+  return at > table.length;
+}
+
+/** Reports whether a table ends inside a structure: what stood there is left out. */
+export function isCutTable(table: Uint8Array): boolean {
+  const structures = smbiosStructures(table);
+  for (;;) {
+    const { done, value } = structures.next();
+    if (done === true) return value;
+  }
+}
+
+/** Returns the string whose number stands at an offset of the fields; undefined when there is none. */
+export function smbiosString({ fields, strings }: SmbiosStructure, offset: number): Uint8Array | undefined {
+  return strings[(fields[offset] ?? 0) - 1];
+}
+
+function readStrings(table: Uint8Array, start: number, room: number): { strings: Uint8Array[]; end: number } {
+  // Without any string two NULs follow, else the one that is the empty string.
+  if (start >= table.length || table[start] === 0) return { strings: [], end: start + 2 };
+  const bytes = Buffer.from(table.buffer, table.byteOffset, table.length);
+  const found = bytes.indexOf(TWO_NULS, start);
+  const last = found < 0 ? table.length : found;
+  const strings: Uint8Array[] = [];
+  for (let at = start; at < last && strings.length < room; ) {
+    const end = table.indexOf(0, at);
+    // The table's end cuts it: nobody knows how it goes on.
+    if (end < 0) break;
+    strings.push(table.subarray(at, end));
+    at = end + 1;
+  }
+  return { strings, end: found < 0 ? table.length + 1 : last + 2 };
+}

@@ -1,0 +1,162 @@
+import { pvbusError } from "../errors.js";
+import { onAbort, pause } from "./abort.js";
+import { mayGoOn, waitTurn } from "./turn.js";
+
+/** What every call of the API accepts. */
+export interface CallOptions {
+  /** Aborts the call: it rejects with `ERR_ABORTED`, the signal's reason as cause. */
+  readonly signal?: AbortSignal | undefined;
+  /** Longest time in milliseconds before the call rejects with `ERR_TIMEOUT`; `Infinity` waits for ever. */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** Longest delay that Node's timers take. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** Default of {@link CallOptions.timeoutMs} where an operation has none of its own. */
+export const DEFAULT_TIMEOUT_MS = 10_000;
+
+/**
+ * One running call as a provider sees it: its deadline and its signal.
+ *
+ * Duties of whoever receives one: call {@link Call.check} before each step that changes something, ask
+ * {@link Call.turn} before each step of work that does not wait, and wait only through {@link Call.sleep},
+ * {@link Call.within} or with {@link Call.remainingMs}.
+ */
+export class Call {
+  /** The caller's signal. */
+  readonly signal: AbortSignal | undefined;
+  readonly #timeoutMs: number;
+  #expiresAt: number;
+
+  /**
+   * @param options the caller's options, already complete
+   * @throws TypeError when signal is no AbortSignal; RangeError when timeoutMs is negative or not a number
+   */
+  constructor(options: CallOptions = {}, defaultTimeoutMs: number = DEFAULT_TIMEOUT_MS) {
+    const { signal, timeoutMs = defaultTimeoutMs } = options;
+    if (signal !== undefined && !(signal instanceof AbortSignal))
+      throw new TypeError("signal must be an AbortSignal");
+    if (typeof timeoutMs !== "number" || !(timeoutMs >= 0)) {
+      throw new RangeError("timeoutMs must be a number of milliseconds, zero or more");
+    }
+    this.signal = signal;
+    this.#timeoutMs = timeoutMs;
+    this.#expiresAt = performance.now() + timeoutMs;
+  }
+
+  /** Milliseconds left, zero or more; `Infinity` without a deadline. */
+  get remainingMs(): number {
+    return Math.max(0, this.#expiresAt - performance.now());
+  }
+
+  /** When it is over, in the time of `performance.now()`; `Infinity` without a deadline. */
+  get expiresAt(): number {
+    return this.#expiresAt;
+  }
+
+  /** Lets the time limit begin again: for listings, whose consumer may take as long as it likes between two pages. */
+  renew(): void {
+    this.#expiresAt = performance.now() + this.#timeoutMs;
+  }
+
+  /**
+   * To be asked before each step of synchronous work: checks the call, and gives the event loop its turn where this
+   * process's calls have kept it for too long, so that timers fire and a signal is honoured within 10 ms, also while
+   * the call waits for its turn.
+   * @returns undefined when there is time left; else a promise to wait for before going on
+   * @throws PvbusError as {@link Call.check}, at once or through the promise
+   */
+  turn(waitingFor?: string): Promise<void> | undefined {
+    this.check(waitingFor);
+    return mayGoOn() ? undefined : this.#takeTurn(waitingFor);
+  }
+
+  /**
+   * Throws when the call is over.
+   * @throws PvbusError `ERR_ABORTED` after the signal fired, `ERR_TIMEOUT` after the deadline
+   */
+  check(waitingFor = "the operation"): void {
+    if (this.signal?.aborted) {
+      throw pvbusError("ERR_ABORTED", `aborted while waiting for ${waitingFor}`, {
+        cause: this.signal.reason,
+      });
+    }
+    if (this.#expiresAt <= performance.now()) {
+      throw pvbusError(
+        "ERR_TIMEOUT",
+        `no end of ${waitingFor} within ${this.#timeoutMs} ms; try again or allow a longer timeoutMs`,
+      );
+    }
+  }
+
+  /**
+   * Waits `ms` milliseconds, less when the deadline comes first.
+   * @throws PvbusError `ERR_ABORTED` as soon as the signal fires, `ERR_TIMEOUT` at the deadline
+   */
+  async sleep(ms: number, waitingFor?: string): Promise<void> {
+    const until = performance.now() + ms;
+    do {
+      this.check(waitingFor);
+      const left = Math.min(until - performance.now(), this.remainingMs, MAX_TIMER_MS);
+      // Rounded up, and looked at again: a timer may fire a fraction too early, which must not count as slept.
+      await pause(Math.ceil(left), this.signal);
+      this.check(waitingFor);
+    } while (performance.now() < until);
+  }
+
+  /**
+   * Waits for a promise that knows nothing of this call; it goes on by itself when the call is over first. A promise
+   * that lives long keeps what waited for it: give each waiting one of its own.
+   * @throws PvbusError `ERR_ABORTED` as soon as the signal fires, `ERR_TIMEOUT` at the deadline
+   */
+  async within<T>(promise: Promise<T>, waitingFor?: string): Promise<T> {
+    const outcome = promise.then((value) => ({ value }));
+    // When the call is over first, nobody else waits for the promise: its failure must not end the process.
+    outcome.catch(() => undefined);
+    this.check(waitingFor);
+    for (;;) {
+      const first = await this.#raceEnd(outcome);
+      if (first !== undefined) return first.value;
+      this.check(waitingFor);
+    }
+  }
+
+  /** By hand, since thousands of calls may wait here at a time. */
+  #takeTurn(waitingFor: string | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const goOn = (): void => {
+        clearTimeout(timer);
+        forget();
+        leave();
+        try {
+          this.check(waitingFor);
+          resolve();
+        } catch (error) {
+          reject(error);
+        }
+      };
+      const leave = waitTurn(goOn);
+      const ms = this.remainingMs;
+      const timer = ms <= MAX_TIMER_MS ? setTimeout(goOn, Math.ceil(ms)) : undefined;
+      const forget = onAbort(this.signal, goOn);
+    });
+  }
+
+  /** Returns what came first; undefined for the end of the call, which a timer may report a fraction too early. */
+  async #raceEnd<T>(outcome: Promise<T>): Promise<T | undefined> {
+    let over = (): void => undefined;
+    const end = new Promise<undefined>((resolve) => {
+      over = () => resolve(undefined);
+    });
+    const forget = onAbort(this.signal, over);
+    const ms = this.remainingMs;
+    const timer = ms <= MAX_TIMER_MS ? setTimeout(over, Math.ceil(ms)) : undefined;
+    try {
+      return await Promise.race([outcome, end]);
+    } finally {
+      clearTimeout(timer);
+      forget();
+    }
+  }
+}

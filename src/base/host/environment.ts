@@ -1,0 +1,29 @@
+/** What of a process tells whose environment it has. */
+export interface EnvironmentOwner {
+  /** Its environment variables. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Real user id; absent where the system has none. */
+  readonly getuid?: (() => number) | undefined;
+  /** Effective user id. */
+  readonly geteuid?: (() => number) | undefined;
+  /** Real group id. */
+  readonly getgid?: (() => number) | undefined;
+  /** Effective group id. */
+  readonly getegid?: (() => number) | undefined;
+}
+
+/** Reports whether a process has rights that its caller has not: it is setuid or setgid. */
+export function isElevated({ getuid, geteuid, getgid, getegid }: EnvironmentOwner = process): boolean {
+  return getuid?.() !== geteuid?.() || getgid?.() !== getegid?.();
+}
+
+/**
+ * Returns the environment variables of a process, none where it is setuid or setgid: there they are the caller's word, and
+ * `PVBUS_SYSROOT` or `XENSTORED_PATH` would choose what the rights are used on. Behind `sudo -E` the ids are the same: that caller
+ * may do everything anyway. Everything that reads variables has them from here.
+ */
+export function processEnvironment(
+  owner: EnvironmentOwner = process,
+): Readonly<Record<string, string | undefined>> {
+  return isElevated(owner) ? {} : owner.env;
+}

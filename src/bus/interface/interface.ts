@@ -1,0 +1,350 @@
+import { PvbusError, pvbusError } from "../../base/errors.js";
+import { Call, type CallOptions } from "../../base/flow/call.js";
+import { fairTurn, loopTurnIfDue } from "../../base/flow/turn.js";
+import { type Capabilities, NO_CAPABILITIES, type Verbs } from "../../contract/capabilities.js";
+import type { Diagnosis } from "../../contract/diagnosis.js";
+import type { HostctlStore } from "../../contract/hostctl.js";
+import type { Provider, StoreTarget } from "../../contract/provider.js";
+import type { DetectedInterface, Evidence } from "../../contract/report.js";
+import type { MachineFacts, ProviderStore, StoreChange, StoreEntry } from "../../contract/store.js";
+import { checkText, textOf, valueBytes, withText } from "./arguments.js";
+
+/** Options of {@link PvInterface.watch}. */
+export interface WatchOptions extends CallOptions {
+  /** Called once when the watch is armed: every later change is seen. */
+  readonly ready?: (() => void) | undefined;
+}
+
+/** What an interface is made of. */
+export interface InterfaceParts {
+  /** What detection found, or what the caller named. */
+  readonly detected: DetectedInterface;
+  /** Whether it is the machine's real hypervisor. */
+  readonly primary: boolean;
+  /** The provider; undefined when none serves this type. */
+  readonly provider?: Provider | undefined;
+  /** What the provider declares before it is opened. */
+  readonly capabilities?: Capabilities | undefined;
+  /** How to open the store. */
+  readonly target?: StoreTarget | undefined;
+}
+
+/**
+ * One hypervisor interface and, behind the same object, its store. The store opens on first use; verbs that the
+ * hypervisor does not have reject with `ERR_NOT_SUPPORTED`.
+ *
+ * Every call accepts {@link CallOptions}; every failure is a {@link PvbusError} that names this interface and the key.
+ * No call, and no loop of awaited calls, keeps other work of the process waiting for more than 10 ms, and a signal is
+ * honoured within that time: each call, each entry of a listing and each change of a watch gives the event loop its turn
+ * when it is due.
+ */
+export class PvInterface implements AsyncDisposable {
+  /** Number in probe order, the n of `/dev/pvbus<n>`. */
+  readonly unit: number;
+  /** `pvbus<unit>`. */
+  readonly name: string;
+  /** Lower-case id, `hyperv`. */
+  readonly id: string;
+  /** Type string, `Hyper-V`. */
+  readonly type: string;
+  /** `host` for a controlling partition, else `guest`. */
+  readonly role: "guest" | "host";
+  /** CPUID base as `0x40000000`, null when not found through CPUID. */
+  readonly base: string | null;
+  /** Offered by a different hypervisor. */
+  readonly emulated: boolean;
+  /** True for the machine's real hypervisor. */
+  readonly primary: boolean;
+  /** What speaks for this interface. */
+  readonly evidence: readonly Evidence[];
+  /** Decoded facts. */
+  readonly details: Readonly<Record<string, unknown>>;
+  /** What can be done with it. */
+  readonly capabilities: Capabilities;
+
+  readonly #provider: Provider | undefined;
+  readonly #target: StoreTarget;
+  #store: Promise<ProviderStore> | undefined;
+  #opened: ProviderStore | undefined;
+  #closed = false;
+
+  /** @internal Interfaces come from `openPvbus()`. */
+  constructor(parts: InterfaceParts) {
+    const { detected } = parts;
+    this.unit = detected.unit;
+    this.name = detected.name;
+    this.id = detected.id;
+    this.type = detected.type;
+    this.role = detected.role;
+    this.base = detected.base;
+    this.emulated = detected.emulated;
+    this.primary = parts.primary;
+    this.evidence = detected.evidence;
+    this.details = detected.details;
+    this.capabilities = parts.capabilities ?? NO_CAPABILITIES;
+    this.#provider = parts.provider;
+    this.#target = parts.target ?? {};
+  }
+
+  /**
+   * Reads the value of a key as text; bytes that are not valid UTF-8 become U+FFFD (see {@link PvInterface.readBytes}).
+   * @param key full native key
+   * @returns undefined when there is no such key
+   * @throws PvbusError `ERR_KEY_INVALID` for a key that the store cannot hold, `ERR_UNAVAILABLE`, `ERR_PERMISSION`,
+   * `ERR_CORRUPT`, `ERR_TIMEOUT`, `ERR_ABORTED`
+   */
+  async read(key: string, options?: CallOptions): Promise<string | undefined> {
+    const bytes = await this.readBytes(key, options);
+    return bytes === undefined ? undefined : textOf(bytes);
+  }
+
+  /**
+   * Reads the value of a key as the bytes that are stored.
+   * @returns undefined when there is no such key; the array is the caller's own
+   * @throws PvbusError as {@link PvInterface.read}
+   */
+  async readBytes(key: string, options?: CallOptions): Promise<Uint8Array | undefined> {
+    return this.#run("read", key, options, (store, call) => store.read?.(key, call));
+  }
+
+  /**
+   * Writes a value; resolves when other readers see it.
+   * @param value text, or bytes where the store takes them (otherwise they must be valid UTF-8)
+   * @throws PvbusError `ERR_READ_ONLY`, `ERR_KEY_INVALID`, `ERR_KEY_TOO_LONG`, `ERR_VALUE_INVALID`,
+   * `ERR_VALUE_TOO_LONG`, `ERR_NO_SPACE`, and those of {@link PvInterface.read}; then nothing was changed. After
+   * `ERR_TIMEOUT` and `ERR_ABORTED` a change that had begun may still be completed.
+   */
+  async write(key: string, value: string | Uint8Array, options?: CallOptions): Promise<void> {
+    await this.#run("write", key, options, (store, call) => {
+      const bytes = valueBytes(value, store.capabilities);
+      return store.write?.(key, bytes, call);
+    });
+  }
+
+  /**
+   * Removes a key.
+   * @returns whether it was there
+   * @throws PvbusError `ERR_READ_ONLY` and those of {@link PvInterface.read}
+   */
+  async delete(key: string, options?: CallOptions): Promise<boolean> {
+    return (await this.#run("delete", key, options, (store, call) => store.delete?.(key, call))) ?? false;
+  }
+
+  /**
+   * Lists the pairs below a prefix, page by page. `timeoutMs` is for the store's time until the next entry: it begins
+   * again whenever the loop asks for one, and the time that the loop's body takes does not count.
+   * @param prefix a pool or path with or without its final slash; empty: everything
+   * @throws PvbusError as {@link PvInterface.read}, while iterating
+   */
+  async *list(prefix = "", options?: CallOptions): AsyncGenerator<StoreEntry, void, undefined> {
+    try {
+      const call = new Call(options);
+      await this.#begin(call);
+      const store = await this.#ready("list", call);
+      checkText(prefix);
+      const entries = store.list?.(prefix, call);
+      if (entries === undefined) throw this.#missing("list");
+      for await (const entry of entries) {
+        yield withText(entry);
+        call.renew();
+        this.#checkOpen();
+        const turn = call.turn("the listing");
+        if (turn !== undefined) await turn;
+      }
+    } catch (error) {
+      throw await this.#failed(error, prefix);
+    }
+  }
+
+  /**
+   * Follows changes below a prefix. The loop ends without an error when the signal fires or `timeoutMs` (default:
+   * none) has passed, and with `ERR_DISCONNECTED` when the interface is closed.
+   * @throws PvbusError as {@link PvInterface.read}, while iterating
+   */
+  async *watch(prefix = "", options: WatchOptions = {}): AsyncGenerator<StoreChange, void, undefined> {
+    let call: Call | undefined;
+    try {
+      const { ready, ...callOptions } = options;
+      if (ready !== undefined && typeof ready !== "function") throw new TypeError("ready must be a function");
+      call = new Call(callOptions, Number.POSITIVE_INFINITY);
+      await this.#begin(call);
+      const store = await this.#ready("watch", call);
+      checkText(prefix);
+      const hooks = { ready: ready ?? (() => undefined) };
+      const changes = store.watch?.(prefix, call, hooks);
+      if (changes === undefined) throw this.#missing("watch");
+      for await (const entry of changes) {
+        const { key, value, ...rest } = withText(entry);
+        yield { key, value, ...rest };
+        this.#checkOpen();
+        const turn = call.turn("a change");
+        if (turn !== undefined) await turn;
+      }
+      if (!isOver(call)) this.#checkOpen();
+    } catch (error) {
+      const failure = await this.#failed(error, prefix);
+      if (call === undefined || !isEnd(error, call)) throw failure;
+    }
+  }
+
+  /** Resolves with what the host tells about this machine; an empty object where it tells nothing. */
+  async facts(options?: CallOptions): Promise<MachineFacts> {
+    try {
+      const call = new Call(options);
+      await this.#begin(call);
+      const store = await this.#open(call);
+      return (await store.facts?.(call)) ?? {};
+    } catch (error) {
+      throw await this.#failed(error);
+    }
+  }
+
+  /**
+   * Returns the provider's own store class, for what only this hypervisor has.
+   * @example `const store = await bus.byType("Hyper-V")?.store<HypervStore>();`
+   */
+  async store<T extends ProviderStore = ProviderStore>(options?: CallOptions): Promise<T> {
+    try {
+      const call = new Call(options);
+      await this.#begin(call);
+      return (await this.#open(call)) as T;
+    } catch (error) {
+      throw await this.#failed(error);
+    }
+  }
+
+  /** Checks what the store needs on this machine; undefined where no provider can tell. */
+  async diagnose(): Promise<readonly Diagnosis[] | undefined> {
+    await fairTurn();
+    return this.#provider?.diagnose?.(this.#target);
+  }
+
+  /** Returns the interface as OpenBSD's kernel would serve it; undefined when that kernel has no key-value call for it. */
+  async hostctlStore(options?: CallOptions): Promise<HostctlStore | undefined> {
+    if (this.#provider?.hostctlStore === undefined) return undefined;
+    return this.#provider.hostctlStore(await this.store(options));
+  }
+
+  /** Closes the store; every later call rejects with `ERR_DISCONNECTED`. May be called twice. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    const store = this.#store;
+    this.#store = undefined;
+    this.#opened = undefined;
+    try {
+      await fairTurn();
+      if (store !== undefined) await (await store.catch(() => undefined))?.close();
+    } catch (error) {
+      throw await this.#failed(error);
+    }
+  }
+
+  /** The same as {@link PvInterface.close}, for `await using`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #run<T>(
+    verb: keyof Verbs,
+    key: string,
+    options: CallOptions | undefined,
+    operation: (store: ProviderStore, call: Call) => Promise<T> | undefined,
+  ): Promise<T | undefined> {
+    try {
+      const call = new Call(options);
+      const turn = this.#begin(call);
+      if (turn !== undefined) await turn;
+      checkText(key);
+      if (key === "") throw pvbusError("ERR_KEY_INVALID", "the key is empty; give a full native key");
+      const store = this.#ready(verb, call);
+      const ready = store instanceof Promise ? await store : store;
+      const result = operation(ready, call);
+      if (result === undefined) throw this.#missing(verb);
+      return await result;
+    } catch (error) {
+      throw await this.#failed(error, key);
+    }
+  }
+
+  /** The gate of every call: whatever a loop calls, the event loop has its turn in time. */
+  #begin(call: Call): Promise<void> | undefined {
+    return call.turn("the start of the call");
+  }
+
+  /** Returns the open store when it has the verb; synchronously once it is open, so that a read costs no extra turn. */
+  #ready(verb: keyof Verbs, call: Call): ProviderStore | Promise<ProviderStore> {
+    this.#checkOpen();
+    if (!this.capabilities[verb]) {
+      const why =
+        this.#provider === undefined
+          ? "no provider serves it; bind one with openPvbus({ providers: […] })"
+          : (this.#provider.explain?.(verb, this.#target) ??
+            "this hypervisor has no such operation; see capabilities");
+      throw pvbusError("ERR_NOT_SUPPORTED", `${this.type} cannot ${verb}: ${why}`);
+    }
+    return this.#opened ?? this.#open(call);
+  }
+
+  /** A verb that the provider declares and its store lacks must not look like a key that is not there. */
+  #missing(verb: keyof Verbs): PvbusError {
+    return pvbusError(
+      "ERR_NOT_SUPPORTED",
+      `the ${this.type} provider declares ${verb} but its store has no such verb; report it to the provider's author`,
+    );
+  }
+
+  /** Opens the store once for all callers; one caller's abort or deadline ends its own waiting only. */
+  #open(call: Call): Promise<ProviderStore> {
+    this.#checkOpen();
+    const provider = this.#provider;
+    if (provider === undefined) {
+      throw pvbusError(
+        "ERR_NOT_SUPPORTED",
+        `no provider serves ${this.type}; bind one with openPvbus({ providers: […] })`,
+      );
+    }
+    call.check("the opening of the store");
+    this.#store ??= this.#openStore(provider);
+    return call.within(this.#store, "the opening of the store");
+  }
+
+  async #openStore(provider: Provider): Promise<ProviderStore> {
+    try {
+      const store = await provider.open(this.#target, new Call());
+      if (this.#closed) {
+        await store.close();
+        this.#checkOpen();
+      }
+      this.#opened = store;
+      return store;
+    } catch (error) {
+      this.#store = undefined;
+      throw error;
+    }
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) {
+      throw pvbusError("ERR_DISCONNECTED", `${this.name} is closed; open the bus again`);
+    }
+  }
+
+  /** Returns the error to be thrown. A call that fails at once passes the gate too: its caller may try for ever. */
+  async #failed(error: unknown, key?: string): Promise<unknown> {
+    await loopTurnIfDue();
+    if (!PvbusError.is(error)) return error;
+    error.interface ??= this.name;
+    if (key !== undefined && key !== "") error.key ??= key;
+    return error;
+  }
+}
+
+/** Reports whether an error is only the end of the call. */
+function isEnd(error: unknown, call: Call): boolean {
+  if (!PvbusError.is(error)) return false;
+  return (error.code === "ERR_ABORTED" || error.code === "ERR_TIMEOUT") && isOver(call);
+}
+
+function isOver(call: Call): boolean {
+  return call.signal?.aborted === true || call.remainingMs === 0;
+}

@@ -1,0 +1,134 @@
+import { pvbusError } from "../../base/errors.js";
+import type { Call, CallOptions } from "../../base/flow/call.js";
+import type { PvInterface } from "../interface/interface.js";
+import { checksum, chunkName, decodeHead, isMarked, type SetHead } from "./layout.js";
+
+/** How often one head record is tried before its set counts as torn for good. */
+const TORN_ATTEMPTS = 6;
+const FIRST_PAUSE_MS = 5;
+const LONGEST_PAUSE_MS = 80;
+
+/** The native keys of one portable name in one direction, and the call on whose time they are used. */
+export class PortablePlace {
+  readonly #target: PvInterface;
+  readonly #call: Call;
+  readonly #name: string;
+  readonly #keyOf: (name: string) => string;
+
+  /** @param keyOf gives the native key of a name or of a chunk's name */
+  constructor(target: PvInterface, call: Call, name: string, keyOf: (name: string) => string) {
+    this.#target = target;
+    this.#call = call;
+    this.#name = name;
+    this.#keyOf = keyOf;
+  }
+
+  /** Native key of the plain value or of the head record. */
+  get key(): string {
+    return this.#keyOf(this.#name);
+  }
+
+  /** Native key of a chunk. */
+  chunkKey(slot: SetHead["slot"], index: number): string {
+    return this.#keyOf(chunkName(this.#name, slot, index));
+  }
+
+  /** Reads a native key. Where a store cannot delete, an empty value stands for none. */
+  async read(key: string): Promise<Uint8Array | undefined> {
+    const bytes = await this.#target.readBytes(key, this.#options);
+    return bytes?.length === 0 && !this.#target.capabilities.delete ? undefined : bytes;
+  }
+
+  /** Writes a native key. */
+  async write(key: string, value: Uint8Array | string): Promise<void> {
+    await this.#target.write(key, value, this.#options);
+  }
+
+  /** Removes a native key, or empties it where the store cannot delete. */
+  async remove(key: string): Promise<void> {
+    if (this.#target.capabilities.delete) await this.#target.delete(key, this.#options);
+    else await this.#target.write(key, "", this.#options);
+  }
+
+  /**
+   * Reads the whole value, whether plain or a set. A publisher may be at work: a set that does not fit its head record
+   * is read again, for as long as head records change, a few times when they do not.
+   * @throws PvbusError `ERR_CONFLICT` for a set that stays torn, `ERR_CORRUPT` for a head record that is none
+   */
+  async readWhole(): Promise<Uint8Array | undefined> {
+    let last = "";
+    let pauseMs = FIRST_PAUSE_MS;
+    for (let attempt = 1; ; attempt++) {
+      const stored = await this.read(this.key);
+      if (stored === undefined || !isMarked(stored)) return stored;
+      const head = decodeHead(stored) ?? this.#notAHead();
+      const whole = await this.readSet(head);
+      if (whole !== undefined) return whole;
+      if (head.sum + head.slot !== last) {
+        last = head.sum + head.slot;
+        attempt = 1;
+        pauseMs = FIRST_PAUSE_MS;
+      }
+      if (attempt >= TORN_ATTEMPTS) throw this.torn();
+      await this.#call.sleep(pauseMs, `a whole value of "${this.key}"`);
+      pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
+    }
+  }
+
+  /** Reads the chunks that a head record names, never more bytes than it tells; undefined when they do not fit it. */
+  async readSet(head: SetHead): Promise<Uint8Array | undefined> {
+    const chunks: Uint8Array[] = [];
+    let length = 0;
+    for (let index = 1; index <= head.count; index++) {
+      const chunk = await this.read(this.chunkKey(head.slot, index));
+      length += chunk?.length ?? 0;
+      if (chunk === undefined || length > head.bytes) return undefined;
+      chunks.push(chunk);
+    }
+    const whole = joined(chunks, length);
+    return length === head.bytes && (await this.checksum(whole)) === head.sum ? whole : undefined;
+  }
+
+  /** Returns the checksum of a whole value, in pieces that leave time for others. */
+  checksum(whole: Uint8Array): Promise<string> {
+    return checksum(whole, () => this.#call.turn(`the checksum of "${this.key}"`));
+  }
+
+  /** The error of a set whose parts do not belong together. */
+  torn(): Error {
+    return pvbusError(
+      "ERR_CONFLICT",
+      `the parts of the value under "${this.key}" do not belong together: a publisher is at work or was stopped; ` +
+        "try again, or publish the value anew",
+      { interface: this.#target.name, key: this.key },
+    );
+  }
+
+  /** Waits a moment of the call. */
+  async pause(ms: number): Promise<void> {
+    await this.#call.sleep(ms, `the turn to publish "${this.key}"`);
+  }
+
+  get #options(): CallOptions {
+    return { signal: this.#call.signal, timeoutMs: this.#call.remainingMs };
+  }
+
+  #notAHead(): never {
+    throw pvbusError(
+      "ERR_CORRUPT",
+      `the value under "${this.key}" begins as a head record of portable keys but is none of version 1; ` +
+        "see docs/portable-keys.md, and update pvbus if its publisher is newer",
+      { interface: this.#target.name, key: this.key },
+    );
+  }
+}
+
+function joined(chunks: readonly Uint8Array[], length: number): Uint8Array {
+  const whole = new Uint8Array(length);
+  let at = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, at);
+    at += chunk.length;
+  }
+  return whole;
+}

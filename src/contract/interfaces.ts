@@ -1,0 +1,70 @@
+/** One kind of hypervisor interface. */
+export interface InterfaceKind {
+  /** Lower-case id. */
+  readonly id: string;
+  /** Type string; the first six are OpenBSD's (sys/dev/pv/pvbus.c), the others follow their manner. */
+  readonly type: string;
+  /** CPUID signatures: EBX, ECX, EDX of the base leaf as 12 Latin-1 characters, NULs at the end left out. */
+  readonly signatures: readonly string[];
+}
+
+/** The kinds in unit order: OpenBSD's rows first. Sources of the signatures: docs/detection.md. */
+export const INTERFACE_KINDS: readonly InterfaceKind[] = [
+  { id: "kvm", type: "KVM", signatures: ["KVMKVMKVM", "Linux KVM Hv"] },
+  { id: "hyperv", type: "Hyper-V", signatures: ["Microsoft Hv"] },
+  { id: "vmware", type: "VMware", signatures: ["VMwareVMware"] },
+  { id: "xen", type: "Xen", signatures: ["XenVMMXenVMM"] },
+  { id: "bhyve", type: "bhyve", signatures: ["bhyve bhyve ", "BHyVE BHyVE "] },
+  { id: "openbsd", type: "OpenBSD", signatures: ["OpenBSDVMM58"] },
+  { id: "qemu", type: "QEMU", signatures: ["TCGTCGTCGTCG"] },
+  { id: "virtualbox", type: "VirtualBox", signatures: ["VBoxVBoxVBox"] },
+  { id: "parallels", type: "Parallels", signatures: [" lrpepyh  vr", " prl hyperv "] },
+  { id: "acrn", type: "ACRN", signatures: ["ACRNACRNACRN"] },
+  { id: "jailhouse", type: "Jailhouse", signatures: ["Jailhouse"] },
+  { id: "qnx", type: "QNX", signatures: ["QNXQVMBSQG", " QNXQVMBSQG", "QXNQSBMV"] },
+  { id: "apple", type: "Apple", signatures: ["Apple VZ"] },
+  { id: "nvmm", type: "NVMM", signatures: ["___ NVMM ___"] },
+  { id: "haxm", type: "HAXM", signatures: ["HAXMHAXMHAXM"] },
+  { id: "lkvm", type: "LKVM", signatures: ["LKVMLKVMLKVM"] },
+  { id: "sre", type: "SRE", signatures: ["SRESRESRESRE"] },
+  { id: "spar", type: "sPAR", signatures: ["UnisysSpar64"] },
+  { id: "kgt", type: "KGT", signatures: ["EVMMEVMMEVMM"] },
+  { id: "bochs", type: "Bochs", signatures: [] },
+];
+
+/** Rows that keep OpenBSD's order; the others follow by base and id. */
+export const OPENBSD_ROWS = 6;
+
+/** Order in which the real hypervisor is picked among those that are not emulated. */
+export const PRIMARY_ORDER: readonly string[] = [
+  "virtualbox",
+  "parallels",
+  "openbsd",
+  "bhyve",
+  "acrn",
+  "jailhouse",
+  "qnx",
+  "apple",
+  "nvmm",
+  "lkvm",
+  "sre",
+  "haxm",
+  "spar",
+  "kgt",
+  "xen",
+  "vmware",
+  "kvm",
+  "qemu",
+  "bochs",
+  "hyperv",
+];
+
+/** Returns the type string of an id; an unknown id is its own type. */
+export function typeOfId(id: string): string {
+  return INTERFACE_KINDS.find((kind) => kind.id === id)?.type ?? id;
+}
+
+/** Returns the id that a CPUID signature names. */
+export function idOfSignature(signature: string): string | undefined {
+  return INTERFACE_KINDS.find((kind) => kind.signatures.includes(signature))?.id;
+}

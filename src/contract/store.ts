@@ -1,0 +1,94 @@
+import type { Call } from "../base/flow/call.js";
+import type { Capabilities } from "./capabilities.js";
+
+/** One pair as a store lists it. */
+export interface StoreEntry {
+  /** Full native key; it can be passed back to every verb. */
+  readonly key: string;
+  /** The value as text; bytes that are not valid UTF-8 are replaced by U+FFFD here. Absent where a store lists names only. */
+  readonly value?: string;
+  /** The value's bytes, present only when they are not valid UTF-8. */
+  readonly bytes?: Uint8Array;
+}
+
+/** One observed change; `value` is undefined when the key is gone. */
+export interface StoreChange {
+  /** Full native key. */
+  readonly key: string;
+  /** The new value, or undefined after a removal. */
+  readonly value: string | undefined;
+  /** The new value's bytes, present only when they are not valid UTF-8. */
+  readonly bytes?: Uint8Array;
+}
+
+/** One pair in a provider's hands: the value as bytes. */
+export interface RawEntry {
+  /** Full native key. */
+  readonly key: string;
+  /** The value's bytes; undefined where the store lists names only, or in a change: where the key is gone. */
+  readonly value: Uint8Array | undefined;
+}
+
+/** Facts about the machine that the host tells, where known. */
+export interface MachineFacts {
+  /** Name of the virtual machine as its administrator sees it. */
+  readonly vmName?: string;
+  /** Identifier of the virtual machine as its host sees it. */
+  readonly vmId?: string;
+  /** Name of the host. */
+  readonly hostName?: string;
+  /** Whatever else the host says, by its native names. */
+  readonly other?: Readonly<Record<string, string>>;
+}
+
+/** What a watch tells while it lasts. */
+export interface WatchHooks {
+  /** Called once when the watch is armed: changes from here on are seen. */
+  readonly ready: () => void;
+}
+
+/**
+ * An open key-value session with one interface, as a provider implements it. The interface in front of it has
+ * already checked types, empty keys, NULs and lone surrogates, so hooks see complete arguments only.
+ *
+ * Duties: a verb exists exactly where {@link Capabilities} says so; values are the stored bytes; every wait goes
+ * through the {@link Call}, and work of more than a few milliseconds without a wait asks {@link Call.turn} before each
+ * step; sizes are checked before anything is written; after `close` every verb rejects with
+ * `ERR_DISCONNECTED`; errors are PvbusErrors (interface and key are filled in by the caller).
+ */
+export interface ProviderStore {
+  /** What this store can do; constant while it is open. */
+  readonly capabilities: Capabilities;
+  /** Resolves with the value's bytes, undefined when there is no such key. The array belongs to the caller. */
+  read?(key: string, call: Call): Promise<Uint8Array | undefined>;
+  /** Resolves when other readers see the value. */
+  write?(key: string, value: Uint8Array, call: Call): Promise<void>;
+  /** Resolves with whether the key was there. */
+  delete?(key: string, call: Call): Promise<boolean>;
+  /**
+   * Yields the pairs whose native key lies below the prefix (empty: all), in the store's own order. The call's limit begins
+   * again whenever the consumer comes back: use this call for every page, none that is derived from it at the start.
+   */
+  list?(prefix: string, call: Call): AsyncIterable<RawEntry>;
+  /** Yields changes below the prefix until the call is aborted or times out; then it returns without an error. */
+  watch?(prefix: string, call: Call, hooks: WatchHooks): AsyncIterable<RawEntry>;
+  /** Resolves with what the host tells about the machine. */
+  facts?(call: Call): Promise<MachineFacts>;
+  /** Where portable keys live in this store; see docs/portable-keys.md. */
+  readonly portable?: PortableLayout;
+  /** Releases every handle; may be called twice. */
+  close(): Promise<void>;
+}
+
+/**
+ * Native places of portable keys in one store. Names are letters, digits, `.`, `-` and `_`, at most 120 characters;
+ * distinct names must give distinct keys. A store whose keys take less than that encodes the rest.
+ */
+export interface PortableLayout {
+  /** Native keys under which the host may have put the named value, the strongest first; as many for every name. */
+  hostKeys(namespace: string, name: string): readonly string[];
+  /** Native key under which the guest publishes the named value; undefined where it cannot tell the host anything. */
+  guestKey(namespace: string, name: string): string | undefined;
+  /** Longest value in UTF-8 bytes that one native key surely takes, 64 at least. */
+  readonly chunkBytes: number;
+}

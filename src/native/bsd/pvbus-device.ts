@@ -1,0 +1,165 @@
+import { closeSync, constants, openSync } from "node:fs";
+import { type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
+import { type Libc, openLibc } from "../ffi/libc.js";
+import { NativeBlock } from "../ffi/native-block.js";
+import { ioctl } from "../posix/ioctl.js";
+
+/** Numbers of the requests (OpenBSD sys/dev/pv/pvvar.h). */
+const KVREAD = 1;
+const KVWRITE = 2;
+const TYPE = 3;
+/** Largest key and value buffer (pvvar.h, since OpenBSD 7.3; 4096 before). */
+export const PVBUS_KVOP_MAXSIZE = 65_536;
+/** Bytes of the buffer for the type's name. */
+const TYPE_SIZE = 64;
+/**
+ * struct pvbus_req is four machine words: length and address of the key, then of the value. It stands at the beginning
+ * of the block, the key behind it, the value behind the key.
+ */
+const REQUEST_WORDS = 4;
+/** The kernel copies a value out up to its NUL, which a driver may have put behind the last byte announced. */
+const SPARE = 8;
+
+/** The ioctl call; stands in for a kernel in tests. */
+export type PvbusIoctl = (fd: number, request: number, address: bigint) => void;
+
+/** What {@link openPvbusDevice} may be given. */
+export interface PvbusDeviceOptions {
+  /** Opens for writes too. Default false: group wheel may read, only root may write. */
+  readonly writable?: boolean | undefined;
+  /** Stands in for the kernel's call. */
+  readonly ioctl?: PvbusIoctl | undefined;
+  /** Bytes of a machine word, 8 or 4; default: this process's. */
+  readonly wordBytes?: number | undefined;
+  /** Stands in for the native library. */
+  readonly koffi?: KoffiLoader | undefined;
+}
+
+/**
+ * OpenBSD's `/dev/pvbusN`: the kernel's own key-value call of one interface. Each call is one ioctl on this thread; the
+ * kernel's drivers answer from memory or from the hypervisor at once.
+ *
+ * Keys are cut by the kernel at a NUL; callers check them. Not verified by a run on OpenBSD.
+ */
+export class PvbusKernelDevice implements Disposable {
+  readonly #fd: number;
+  readonly #libc: Libc;
+  readonly #ioctl: PvbusIoctl;
+  readonly #wordBytes: number;
+  #block: NativeBlock | undefined;
+  #closed = false;
+
+  /** @internal Use {@link openPvbusDevice}. */
+  constructor(fd: number, libc: Libc, options: PvbusDeviceOptions) {
+    this.#fd = fd;
+    this.#libc = libc;
+    this.#ioctl = options.ioctl ?? ((fd, request, address) => void ioctl(libc, fd, request, address));
+    this.#wordBytes = options.wordBytes ?? libc.koffi.sizeof("void *");
+  }
+
+  /** Asks for the type, `Xen`. @throws a system error: `ENXIO` without such an interface */
+  type(): string {
+    // Its name comes back in the key's buffer.
+    return upToNul(this.#call(TYPE, { key: Buffer.alloc(TYPE_SIZE - 1), room: 1 }).key).toString("latin1");
+  }
+
+  /**
+   * Reads a key into a buffer of `room` bytes.
+   * @returns the value without its NUL
+   * @throws a system error: `ERANGE` for a buffer that is too small, the driver's own otherwise
+   */
+  read(key: Uint8Array, room: number): Buffer {
+    return upToNul(this.#call(KVREAD, { key, room }).value);
+  }
+
+  /**
+   * Writes a key.
+   * @param room bytes of the value's buffer, which some drivers answer in; at least the value and its NUL
+   * @returns what the driver left in the value's buffer
+   * @throws a system error: `EPERM` on a device opened for reading, the driver's own otherwise
+   */
+  write(key: Uint8Array, value: Uint8Array, room: number = value.length + 1): Buffer {
+    return upToNul(this.#call(KVWRITE, { key, value, room }).value);
+  }
+
+  /** Closes the device; may be called twice. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#block?.free();
+    closeSync(this.#fd);
+  }
+
+  /** The same, for `using`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #call(
+    number: number,
+    { key, value, room }: { readonly key: Uint8Array; readonly value?: Uint8Array; readonly room: number },
+  ): { readonly key: Buffer; readonly value: Buffer } {
+    if (this.#closed) throw this.#error("EBADF");
+    const keyLength = key.length + 1;
+    const valueLength = Math.max(room, (value?.length ?? 0) + 1);
+    // The kernel's own checks, before anything is copied.
+    if (keyLength > PVBUS_KVOP_MAXSIZE || valueLength > PVBUS_KVOP_MAXSIZE) throw this.#error("ENAMETOOLONG");
+    const keyAt = REQUEST_WORDS * this.#wordBytes;
+    const valueAt = keyAt + keyLength;
+    const end = valueAt + valueLength + SPARE;
+    const { bytes, address } = this.#room(end);
+    bytes.fill(0, 0, end);
+    [BigInt(keyLength), address + BigInt(keyAt), BigInt(valueLength), address + BigInt(valueAt)].forEach(
+      (word, index) => {
+        this.#writeWord(bytes, word, index);
+      },
+    );
+    bytes.set(key, keyAt);
+    if (value !== undefined) bytes.set(value, valueAt);
+    this.#ioctl(this.#fd, this.#request(number), address);
+    return {
+      key: Buffer.from(bytes.subarray(keyAt, valueAt)),
+      value: Buffer.from(bytes.subarray(valueAt, valueAt + valueLength + 1)),
+    };
+  }
+
+  /** Number of a request that copies the structure in and out (sys/ioccom.h, group V). */
+  #request(number: number): number {
+    return 0xc000_5600 + ((REQUEST_WORDS * this.#wordBytes) << 16) + number;
+  }
+
+  #writeWord(bytes: Buffer, word: bigint, index: number): void {
+    const at = index * this.#wordBytes;
+    if (this.#wordBytes === 8) bytes.writeBigUInt64LE(word, at);
+    else bytes.writeUInt32LE(Number(BigInt.asUintN(32, word)), at);
+  }
+
+  /** Returns the block, grown when needed. */
+  #room(size: number): NativeBlock {
+    if (this.#block !== undefined && this.#block.bytes.length >= size) return this.#block;
+    this.#block?.free();
+    this.#block = undefined;
+    this.#block = new NativeBlock(this.#libc.koffi, size);
+    return this.#block;
+  }
+
+  #error(name: string): Error {
+    return this.#libc.systemError("ioctl", this.#libc.errnoNumber(name));
+  }
+}
+
+/**
+ * Opens an OpenBSD pvbus device.
+ * @throws PvbusError `ERR_UNAVAILABLE` without native calls; a system error of open(2): `ENXIO` without such an interface,
+ *   `EACCES` for users outside group wheel
+ */
+export function openPvbusDevice(path: string, options: PvbusDeviceOptions = {}): PvbusKernelDevice {
+  const libc = openLibc(options.koffi ?? loadKoffi);
+  const fd = openSync(path, options.writable === true ? constants.O_RDWR : constants.O_RDONLY);
+  return new PvbusKernelDevice(fd, libc, options);
+}
+
+function upToNul(bytes: Buffer): Buffer {
+  const end = bytes.indexOf(0);
+  return end < 0 ? bytes : bytes.subarray(0, end);
+}

@@ -1,0 +1,94 @@
+import { createExecutablePage } from "../ffi/executable-page.js";
+import { type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
+import { openLibc } from "../ffi/libc.js";
+import { CPUID_DEVICE, openCpuidDevice } from "./cpuid-device.js";
+
+/** The four registers that CPUID fills, as unsigned numbers. */
+export interface CpuidRegisters {
+  /** EAX. */
+  readonly eax: number;
+  /** EBX. */
+  readonly ebx: number;
+  /** ECX. */
+  readonly ecx: number;
+  /** EDX. */
+  readonly edx: number;
+}
+
+/** Executes CPUID for a leaf and sub-leaf. */
+export type CpuidReader = (leaf: number, subleaf?: number) => CpuidRegisters;
+
+/** A reader, or why there is none. */
+export type Cpuid = { readonly read: CpuidReader } | { readonly unreadable: string };
+
+/*
+ * void cpuid(uint32 leaf, uint32 subleaf, uint32 out[4]), a leaf function: no stack change, RBX parked in R9.
+ * System V: endbr64; r8=rdx; r9=rbx; eax=edi; ecx=esi; cpuid; store four; rbx=r9; ret. Win64: the same with ECX, EDX, R8.
+ */
+const SYSTEM_V = "f30f1efa4989d04989d989f889f10fa241890041895804418948084189500c4c89cbc3";
+const WIN64 = "f30f1efa4989d989c889d10fa241890041895804418948084189500c4c89cbc3";
+
+/** arch_prctl's number and its question whether CPUID may be executed (Linux arch/x86, asm/prctl.h). */
+const SYS_ARCH_PRCTL = 158;
+const ARCH_GET_CPUID = 0x1011;
+
+/** What {@link openCpuid} looks at. */
+export interface CpuidOptions {
+  /** Operating system; default: this one. */
+  readonly platform?: NodeJS.Platform;
+  /** Processor architecture; default: this one. */
+  readonly arch?: NodeJS.Architecture;
+  /** Stands in for the native library. */
+  readonly koffi?: KoffiLoader;
+  /** Device that answers for the instruction; default `/dev/cpu/0/cpuid`. */
+  readonly device?: string;
+}
+
+let opened: Cpuid | undefined;
+
+/**
+ * Returns a way to execute CPUID in this process without privileges, else the kernel's device for it (Linux, root),
+ * else the reason why there is none. Never throws; the instruction is not executed where it could fault.
+ */
+export function openCpuid(options: CpuidOptions = {}): Cpuid {
+  if (Object.keys(options).length > 0) return open(options);
+  opened ??= open(options);
+  return opened;
+}
+
+function open(options: CpuidOptions): Cpuid {
+  const { platform = process.platform, arch = process.arch } = options;
+  if (arch !== "x64") return { unreadable: `${arch} has no CPUID instruction` };
+  if (platform === "openbsd")
+    return { unreadable: "OpenBSD allows no code made at run time; its pvbus devices answer" };
+  let why: string;
+  try {
+    return { read: openThunk(platform, options.koffi ?? loadKoffi) };
+  } catch (error) {
+    why = error instanceof Error ? error.message : String(error);
+  }
+  const device = platform === "linux" ? openCpuidDevice(options.device ?? CPUID_DEVICE) : undefined;
+  return device === undefined ? { unreadable: why } : { read: device };
+}
+
+function openThunk(platform: NodeJS.Platform, loader: KoffiLoader): CpuidReader {
+  const libc = openLibc(loader);
+  const { koffi } = libc;
+  if (platform === "linux") {
+    const syscall = libc.function("long syscall(long, ...)");
+    if (syscall(SYS_ARCH_PRCTL, "int", ARCH_GET_CPUID, "ulong", 0) === 0)
+      throw new Error("CPUID faults in this process");
+  }
+  const page = createExecutablePage(
+    Buffer.from(platform === "win32" ? WIN64 : SYSTEM_V, "hex"),
+    platform,
+    libc,
+  );
+  const thunk = koffi.decode(page, koffi.proto("void (uint32_t leaf, uint32_t subleaf, void *out)"));
+  const out = new Uint32Array(4);
+  return (leaf, subleaf = 0) => {
+    thunk(leaf >>> 0, subleaf >>> 0, out);
+    const [eax = 0, ebx = 0, ecx = 0, edx = 0] = out;
+    return { eax, ebx, ecx, edx };
+  };
+}

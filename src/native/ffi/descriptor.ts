@@ -1,0 +1,143 @@
+import { closeSync, constants, openSync } from "node:fs";
+import { isMainThread } from "node:worker_threads";
+import { isSystemError } from "../../base/system-error.js";
+import type { Libc, NativeResult } from "./libc.js";
+
+/*
+ * Who owns descriptors. Node notes the numbers that a worker thread opens, and closes them when the thread ends, which may be at
+ * any moment. A number that Node has noted and that is closed behind its back is closed once more at that end, though it is
+ * another thread's by then; one that Node has not noted stays open for ever. So each descriptor is closed by the layer that
+ * opened it, and what a native call makes in a worker is moved onto a number that Node has noted. Nothing else in this
+ * project closes or duplicates descriptors by native calls: test/sources/native.test.ts upholds it.
+ */
+
+/** fcntl's command for a duplicate that child processes do not inherit (fcntl.h of each system). */
+const F_DUPFD_CLOEXEC: Partial<Record<NodeJS.Platform, number>> = {
+  linux: 1030,
+  android: 1030,
+  darwin: 67,
+  freebsd: 17,
+  netbsd: 12,
+  openbsd: 10,
+};
+/** O_CLOEXEC (fcntl.h of each system that has dup3). */
+const O_CLOEXEC: Partial<Record<NodeJS.Platform, number>> = {
+  linux: 0x8_0000,
+  android: 0x8_0000,
+  freebsd: 0x10_0000,
+  openbsd: 0x1_0000,
+  netbsd: 0x40_0000,
+};
+/* fcntl.h of every system served. */
+const F_GETFL = 3;
+const F_SETFL = 4;
+
+/** Numbers that native calls made and that Node does not know, by what closes them. */
+const foreign = new Map<number, Libc>();
+
+/**
+ * Takes over a descriptor that a native call has just made; the number given is the only valid one afterwards. Closed with
+ * {@link closeDescriptor}, or with the worker thread that it belongs to.
+ * @throws a system error, `EMFILE`; the descriptor is closed then
+ */
+export function ownDescriptor(libc: Libc, made: number): number {
+  return ownDescriptors(libc, [made])[0] as number;
+}
+
+/** The same for several that one call made: all of them, or none. */
+export function ownDescriptors(libc: Libc, made: readonly number[]): readonly number[] {
+  for (const fd of made) foreign.set(fd, libc);
+  if (isMainThread) return made;
+  const own = [...made];
+  try {
+    for (const [at, fd] of made.entries()) own[at] = moved(libc, fd) ?? fd;
+  } catch (error) {
+    own.forEach(closeDescriptor);
+    throw error;
+  }
+  return own;
+}
+
+/** Closes what a native call made a moment ago, for a short use that ends within the same turn. */
+export function closeMade(libc: Libc, made: number): void {
+  foreign.set(made, libc);
+  closeDescriptor(made);
+}
+
+/**
+ * Returns a second descriptor of the same open file, which child processes do not inherit.
+ * @throws a system error, `EBADF` for what is no descriptor
+ */
+export function duplicate(libc: Libc, fd: number): number {
+  const place = isMainThread ? undefined : notedNumber();
+  if (place !== undefined) return onto(libc, fd, place);
+  const command = F_DUPFD_CLOEXEC[process.platform];
+  const { rc, errno } =
+    command === undefined
+      ? libc.call(libc.function("int dup(int)"), fd)
+      : libc.call(libc.function("int fcntl(int, int, ...)"), fd, command, "int", 0);
+  if (rc < 0) throw libc.systemError("dup", errno);
+  foreign.set(rc, libc);
+  return rc;
+}
+
+/** Makes reads and writes of an open file return instead of waiting. @throws a system error */
+export function setNonBlocking(libc: Libc, fd: number): void {
+  const fcntl = libc.function("int fcntl(int, int, ...)");
+  const flags = libc.call(fcntl, fd, F_GETFL, "int", 0);
+  if (flags.rc < 0) throw libc.systemError("fcntl", flags.errno);
+  if ((flags.rc & constants.O_NONBLOCK) !== 0) return;
+  const set = libc.call(fcntl, fd, F_SETFL, "int", flags.rc | constants.O_NONBLOCK);
+  if (set.rc < 0) throw libc.systemError("fcntl", set.errno);
+}
+
+/** Closes a descriptor of ours, by the layer that it was opened by. */
+export function closeDescriptor(fd: number): void {
+  const libc = foreign.get(fd);
+  if (libc !== undefined) {
+    foreign.delete(fd);
+    libc.function("int close(int)")(fd);
+    return;
+  }
+  try {
+    closeSync(fd);
+  } catch {
+    // It is closed all the same, or never was open.
+  }
+}
+
+/** Moves a descriptor onto a number that Node has noted; undefined where there is none to be had. */
+function moved(libc: Libc, made: number): number | undefined {
+  const place = notedNumber();
+  if (place === undefined) return undefined;
+  const fd = onto(libc, made, place);
+  closeDescriptor(made);
+  return fd;
+}
+
+/**
+ * Opens a number that Node has noted as this thread's; undefined where there is no dup3 or nothing may be opened (Node's
+ * permission model, a root without devices): then a thread that is stopped in its tracks leaves a descriptor behind.
+ */
+function notedNumber(): number | undefined {
+  if (O_CLOEXEC[process.platform] === undefined) return undefined;
+  try {
+    return openSync("/dev/null", "r");
+  } catch (error) {
+    if (isSystemError(error) && (error.code === "EMFILE" || error.code === "ENFILE")) throw error;
+    return undefined;
+  }
+}
+
+/** Makes the number another descriptor of an open file; closes it when that fails. */
+function onto(libc: Libc, fd: number, place: number): number {
+  const dup3 = libc.function("int dup3(int, int, int)");
+  let result: NativeResult = { rc: -1, errno: libc.errnoNumber("EBADF") };
+  // A descriptor that is none may have just that number.
+  if (fd !== place)
+    do result = libc.call(dup3, fd, place, O_CLOEXEC[process.platform] as number);
+    while (result.rc < 0 && libc.errnoName(result.errno) === "EINTR");
+  if (result.rc >= 0) return place;
+  closeSync(place);
+  throw libc.systemError("dup", result.errno);
+}

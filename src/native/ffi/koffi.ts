@@ -1,0 +1,47 @@
+import { realpathSync } from "node:fs";
+import { createRequire } from "node:module";
+import { pvbusError } from "../../base/errors.js";
+
+/** The koffi module; its types stay inside this folder. */
+export type Koffi = typeof import("koffi");
+
+/** Returns koffi; takes part as a parameter so that a test can stand in for a machine without it. */
+export type KoffiLoader = () => Koffi;
+
+let outcome: { readonly koffi: Koffi } | { readonly error: unknown } | undefined;
+
+/**
+ * Returns koffi, loading it on the first call of the process; success and failure are both remembered.
+ * @throws PvbusError `ERR_UNAVAILABLE` when its binary for this platform is not installed or may not be loaded
+ */
+export const loadKoffi: KoffiLoader = () => {
+  outcome ??= tryLoad();
+  if ("koffi" in outcome) return outcome.koffi;
+  throw pvbusError(
+    "ERR_UNAVAILABLE",
+    "native calls are not available: koffi cannot be loaded; install pvbus without --omit=optional on this very " +
+      "platform, and allow native addons where Node's permission model is on (--allow-addons)",
+    { cause: outcome.error },
+  );
+};
+
+function tryLoad(): { readonly koffi: Koffi } | { readonly error: unknown } {
+  try {
+    return { koffi: createRequire(import.meta.url)("koffi") as Koffi };
+  } catch (error) {
+    return { error };
+  }
+}
+
+/** Returns the file that another process loads koffi from. */
+export function koffiPath(): string {
+  return createRequire(import.meta.url).resolve("koffi");
+}
+
+/** Returns the file of the native code that koffi consists of, by its real name; undefined for what is no koffi of this process. */
+export function koffiBinary(koffi: Koffi): string | undefined {
+  const modules = Object.values(createRequire(import.meta.url).cache);
+  // Modules that Node's ESM loader puts there have no name.
+  const file = modules.find((each) => each?.filename?.endsWith(".node") && each.exports?.load === koffi.load);
+  return file === undefined ? undefined : realpathSync(file.filename);
+}

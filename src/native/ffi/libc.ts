@@ -1,0 +1,112 @@
+import { ownEntry } from "../../base/own.js";
+import { type Koffi, type KoffiLoader, loadKoffi } from "./koffi.js";
+import { limitThreadMemory, noteThreadMemory } from "./thread-memory.js";
+import { guardThrows } from "./throw-guard.js";
+
+/** What a libc function takes: numbers, descriptors, addresses, bytes, and the type names before variadic values. */
+export type NativeArgument = number | bigint | string | Uint8Array | null;
+
+/** A declared libc function that gives an integer. */
+export interface NativeFunction {
+  /** Calls it on this thread; read {@link Libc.errno} in the very next statement. */
+  (...args: NativeArgument[]): number;
+  /** Calls it on a thread of libuv's pool: only src/native/ffi/async-call.ts may do that. */
+  async(...args: [...NativeArgument[], (error: unknown, rc: number) => void]): void;
+}
+
+/** What a native call left: its return value, and errno as it was right behind it. */
+export interface NativeResult {
+  /** Return value, −1 on failure. */
+  readonly rc: number;
+  /** errno; means something only when rc tells of a failure. */
+  readonly errno: number;
+}
+
+/** An error of the operating system in the form of Node's own, see {@link isSystemError}. */
+export interface SystemError extends Error {
+  /** Symbolic errno, `EBADF`. */
+  readonly code: string;
+  /** The number, negative as Node has it. */
+  readonly errno: number;
+  /** What failed, `fcntl`. */
+  readonly syscall: string;
+}
+
+/** The C library of this process, each function declared once on first use. */
+export class Libc {
+  /** The module beneath. */
+  readonly koffi: Koffi;
+  readonly #library: ReturnType<Koffi["load"]>;
+  readonly #functions = new Map<string, NativeFunction>();
+  #names: Map<number, string> | undefined;
+
+  /** @internal Use {@link openLibc}. */
+  constructor(koffi: Koffi) {
+    this.koffi = koffi;
+    limitThreadMemory(koffi);
+    this.#library = koffi.load(null);
+  }
+
+  /**
+   * Returns the function of a C declaration without named types, `int getppid(void)`. Keep it where calls are frequent.
+   * @throws Error when the process has no such symbol
+   */
+  function(declaration: string): NativeFunction {
+    let found = this.#functions.get(declaration);
+    if (found === undefined) {
+      found = this.#library.func(declaration) as NativeFunction;
+      this.#functions.set(declaration, found);
+    }
+    return found;
+  }
+
+  /** Calls a declared function and reads errno right behind it. */
+  call(declared: NativeFunction, ...args: NativeArgument[]): NativeResult {
+    const rc = declared(...args);
+    return { rc, errno: this.koffi.errno() };
+  }
+
+  /** Returns errno of the last native call of this thread; anything in between spoils it. */
+  errno(): number {
+    return this.koffi.errno();
+  }
+
+  /** Returns this system's number of a symbolic errno, `EAGAIN`; NaN, which equals nothing, where it has none. */
+  errnoNumber(name: string): number {
+    return ownEntry(this.koffi.os.errno, name) ?? Number.NaN;
+  }
+
+  /** Returns the symbolic name of an errno number, `EAGAIN` for the one it shares with `EWOULDBLOCK`. */
+  errnoName(number: number): string {
+    if (this.#names === undefined) {
+      const entries = Object.entries(this.koffi.os.errno);
+      this.#names = new Map(entries.map(([name, value]) => [value, name]));
+      for (const name of ["EAGAIN", "EOPNOTSUPP", "EDEADLK"]) this.#names.set(this.errnoNumber(name), name);
+    }
+    return this.#names.get(number) ?? `errno ${number}`;
+  }
+
+  /** Makes the error of a failed call. */
+  systemError(syscall: string, errno: number): SystemError {
+    const code = this.errnoName(errno);
+    return Object.assign(new Error(`${code}: ${syscall}`), { code, errno: -errno, syscall });
+  }
+}
+
+const opened = new WeakMap<Koffi, Libc>();
+
+/**
+ * Returns the C library of this process; always the same one for the same koffi.
+ * @throws PvbusError `ERR_UNAVAILABLE` without native calls
+ */
+export function openLibc(loader: KoffiLoader = loadKoffi): Libc {
+  const koffi = loader();
+  let libc = opened.get(koffi);
+  if (libc === undefined) {
+    libc = new Libc(koffi);
+    guardThrows(libc);
+    noteThreadMemory(libc);
+    opened.set(koffi, libc);
+  }
+  return libc;
+}

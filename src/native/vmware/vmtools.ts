@@ -1,0 +1,72 @@
+import { pvbusError } from "../../base/errors.js";
+import { callAsync } from "../ffi/async-call.js";
+import { type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
+import { type Libc, type NativeFunction, openLibc } from "../ffi/libc.js";
+
+/** What the library gave for a command. */
+export interface VmtoolsReply {
+  /** Whether the host accepted it; false also for the library's own failures. */
+  readonly accepted: boolean;
+  /** The reply without its first two bytes, or words of refusal or failure. */
+  readonly bytes: Buffer;
+}
+
+/** VMware's own library of open-vm-tools, where it is installed. */
+export interface Vmtools {
+  /** Sends one command, over vsock or the backdoor as the library chooses; on a thread, since it blocks. */
+  send(request: Uint8Array): Promise<VmtoolsReply>;
+}
+
+const NAMES: Partial<Record<NodeJS.Platform, readonly string[]>> = {
+  linux: ["libvmtools.so.0"],
+  freebsd: ["libvmtools.so.0", "/usr/local/lib/libvmtools.so.0"],
+};
+const POINTER = 8;
+
+/**
+ * Opens VMware's library, libvmtools of open-vm-tools.
+ * @param names where to look; default: the system's library path
+ * @throws PvbusError `ERR_UNAVAILABLE` when it is not installed, or says itself that this is none of VMware's machines
+ */
+export function openVmtools(
+  koffi: KoffiLoader = loadKoffi,
+  names: readonly string[] = NAMES[process.platform] ?? [],
+): Vmtools {
+  const libc = openLibc(koffi);
+  const library = loadFirst(libc, names);
+  // Asks CPUID and, under handlers of its own, the port: safe on any machine.
+  const isVirtual = library.func("bool VmCheck_IsVirtualWorld(void)") as () => boolean;
+  if (!isVirtual())
+    throw pvbusError("ERR_UNAVAILABLE", "VMware's own library finds no VMware here; see `pvbus detect`");
+  const send = library.func(
+    "int RpcChannel_SendOneRaw(const void *, size_t, void *, void *)",
+  ) as unknown as NativeFunction;
+  return { send: (request) => sendOne(libc, send, request) };
+}
+
+function loadFirst(libc: Libc, names: readonly string[]): ReturnType<Libc["koffi"]["load"]> {
+  let cause: unknown;
+  for (const name of names) {
+    try {
+      return libc.koffi.load(name);
+    } catch (error) {
+      cause ??= error;
+    }
+  }
+  throw pvbusError("ERR_UNAVAILABLE", "VMware's library cannot be loaded; install open-vm-tools", { cause });
+}
+
+async function sendOne(libc: Libc, send: NativeFunction, request: Uint8Array): Promise<VmtoolsReply> {
+  const place = Buffer.alloc(POINTER);
+  const length = Buffer.alloc(POINTER);
+  const { rc } = await callAsync(libc, send, request, request.length, place, length);
+  const address = place.readBigUInt64LE();
+  if (address === 0n) return { accepted: rc !== 0, bytes: Buffer.alloc(0) };
+  try {
+    const size = Number(length.readBigUInt64LE());
+    const bytes = size === 0 ? Buffer.alloc(0) : Buffer.from(Buffer.from(libc.koffi.view(address, size)));
+    return { accepted: rc !== 0, bytes };
+  } finally {
+    libc.function("void free(void *)")(address);
+  }
+}
