@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import type { Bus } from "../bus/bus.js";
-import { openPvbus } from "../open.js";
+import { openPvbus } from "../composition.js";
 import { BusDevices } from "./hostctl/devices.js";
 import { KernelDevices } from "./hostctl/kernel-devices.js";
 import { runHostctl } from "./hostctl/run.js";

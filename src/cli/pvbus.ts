@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { processEnvironment } from "../base/host/environment.js";
-import { openPvbus } from "../open.js";
+import { openPvbus } from "../composition.js";
 import { descriptorSink, readAll, startProcess, untilInterrupted } from "./process.js";
 import { runPvbus, wantsJson } from "./program.js";
 import { VERSION } from "./version.js";

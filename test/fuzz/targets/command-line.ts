@@ -1,4 +1,4 @@
-import { MemoryProvider } from "../../../providers/testing.js";
+import { memoryManifest } from "../../../providers/testing.js";
 import { COMMANDS, nameOf, OPTIONS } from "../../../src/cli/commands.js";
 import type { PvbusDevice } from "../../../src/cli/hostctl/devices.js";
 import { parseHostctl } from "../../../src/cli/hostctl/getopt.js";
@@ -120,7 +120,7 @@ let open: Promise<Bus> | undefined;
 function memoryBus(): Promise<Bus> {
   open ??= openPvbus({
     snapshot: { os: "linux", arch: "x64", input: {} },
-    providers: [MemoryProvider],
+    providers: [memoryManifest()],
     interfaces: [{ type: "Memory" }],
   });
   return open;
