@@ -86,7 +86,7 @@ describe("openPvbus", () => {
         return seen.filter((url) => url.includes("/node_modules/" + what)).length;
       };
       const before = [seen.length > 3, await count("inversify"), await count("koffi")];
-      const bus = await openPvbus({ sysroot: ${JSON.stringify(sysroot)} });
+      const bus = await openPvbus({ sysroot: ${JSON.stringify(sysroot)}, interfaces: [{ type: "Hyper-V" }] });
       const after = [(await count("inversify")) > 0, await count("koffi")];
       const { readFileSync, existsSync } = await import("node:fs");
       const maps = existsSync("/proc/self/maps") ? readFileSync("/proc/self/maps", "utf8") : "";
