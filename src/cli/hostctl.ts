@@ -4,7 +4,7 @@ import { openPvbus } from "../composition.js";
 import { BusDevices } from "./hostctl/devices.js";
 import { KernelDevices } from "./hostctl/kernel-devices.js";
 import { runHostctl } from "./hostctl/run.js";
-import { descriptorSink, readAll, startProcess } from "./process.js";
+import { descriptorSink, readAll, startProcess } from "./io/process.js";
 
 startProcess("hostctl", async () => {
   let bus: Bus | undefined;

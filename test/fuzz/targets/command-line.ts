@@ -4,7 +4,7 @@ import type { PvbusDevice } from "../../../src/cli/hostctl/devices.js";
 import { parseHostctl } from "../../../src/cli/hostctl/getopt.js";
 import { runHostctl } from "../../../src/cli/hostctl/run.js";
 import { encodeVis } from "../../../src/cli/hostctl/vis.js";
-import { jsonText, onTerminal, visible, visibleKey } from "../../../src/cli/output.js";
+import { jsonText, onTerminal, visible, visibleKey } from "../../../src/cli/io/output.js";
 import { runPvbus } from "../../../src/cli/program.js";
 import { HostctlError } from "../../../src/contract/hostctl.js";
 import { type Bus, openPvbus } from "../../../src/index.js";
