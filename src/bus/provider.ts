@@ -27,7 +27,8 @@ export interface Provider {
   /** Tells, without native code, whether there is a store at its usual place on this host or below its sysroot. */
   locate(): boolean;
   /**
-   * Opens a store.
+   * Opens a store. The interface opens once for all its callers: the call has no time limit, and its signal fires when
+   * nobody waits any more or the interface is closed.
    * @throws PvbusError `ERR_UNAVAILABLE` when the transport is not there, `ERR_PERMISSION` when it refuses
    */
   open(target: StoreTarget, call: Call): Promise<ProviderStore>;
