@@ -4,7 +4,7 @@ import { createConnection, type Server } from "node:net";
 import { basename, dirname, join, resolve } from "node:path";
 import { type PvbusError, pvbusError } from "../../../src/bus/errors.js";
 import { fromSystemError } from "../../../src/bus/system-error.js";
-import { foreignHand, ourselves } from "../../../src/host/ownership.js";
+import { foreignHand, nameOf, ourselves } from "../../../src/host/ownership.js";
 import { isTooLong, MAX_PATH_BYTES } from "../../../src/host/socket.js";
 import { type Held, hasDescriptors, holdBelow, type Look, watchfulWalker } from "../../../src/host/tree.js";
 
@@ -217,11 +217,6 @@ function faultOfLink(stats: fs.Stats, directory: fs.Stats | undefined): string |
   const rule = { trusted: ourselves(), sticky: true };
   const why = foreignHand(stats, rule) ?? foreignHand(directory, rule);
   return why && `is a link, and it or its directory ${why}`;
-}
-
-/** Gives the name of what is held, for messages. */
-function nameOf(path: string): string {
-  return hasDescriptors() ? fs.readlinkSync(path) : path;
 }
 
 function isOurs({ uid }: fs.Stats): boolean {

@@ -93,7 +93,6 @@ describe("Hyper-V pool file", () => {
     };
     const coarse = poolOn(
       new PoolFile(fileOptions(counting, whole)),
-      undefined,
       () => Math.floor(statSync(path).ctimeMs / 1000) * 1000 + 1500,
     );
     await coarse.read("k", new Call());
