@@ -25,7 +25,8 @@ export interface Provider {
   /** What a store of this provider can do on this host, without opening one. */
   capabilities(target?: StoreTarget): Capabilities;
   /**
-   * Opens a store.
+   * Opens a store. The interface opens once for all its callers: the call has no time limit, and its signal fires when
+   * nobody waits any more or the interface is closed.
    * @throws PvbusError `ERR_UNAVAILABLE` when the transport is not there, `ERR_PERMISSION` when it refuses
    */
   open(target: StoreTarget, call: Call): Promise<ProviderStore>;
