@@ -4,7 +4,7 @@ import { base64Length } from "../../../src/mdata/base64.js";
 import { decodeFrame, decodeFrameHead, type Frame, isFrame } from "../../../src/mdata/frame.js";
 import { type Line, LineReader } from "../../../src/mdata/line-reader.js";
 import { RememberedAnswers } from "../../../src/mdata/repeats.js";
-import { decodeRequest, decodeRequestInSteps } from "../../../src/mdata/request.js";
+import { decodeRequest, decodeRequestInSteps, type Introduction } from "../../../src/mdata/request.js";
 import type { StateChange } from "./guest-state.js";
 import type { GuestTurns } from "./guest-turns.js";
 import type { GuestLimits } from "./limits.js";
@@ -89,6 +89,11 @@ export class GuestSession {
       this.#flushLater();
     });
     stream.on("data", (chunk: Buffer) => this.#take(chunk));
+  }
+
+  /** What the client on it says of itself: its session, its boot, how far it has seen. Undefined for one that does not. */
+  get client(): Introduction | undefined {
+    return this.#served.answers.client;
   }
 
   /** Ends the connection. */

@@ -1,5 +1,10 @@
 import { PvbusError } from "../../../src/base/errors.js";
-import { type Answer, encodeAnswer, encodeCapabilities } from "../../../src/mdata/answer.js";
+import {
+  type Answer,
+  encodeAnswer,
+  encodeCapabilities,
+  encodeHostSession,
+} from "../../../src/mdata/answer.js";
 import type { Frame } from "../../../src/mdata/frame.js";
 import { type AnswerParts, longAnswer, longPlainAnswer } from "../../../src/mdata/long-answer.js";
 import { encodePlainValue, INVALID_COMMAND, VERSION_2 } from "../../../src/mdata/plain.js";
@@ -119,8 +124,8 @@ function serve(
     case "CAPS":
       return { kind: "success", value: capabilities(state) };
     case "SESSION":
-      answers.begin(request.session);
-      return { kind: "success", value: Buffer.from(`${state.session} ${state.revision}`) };
+      answers.begin(request);
+      return { kind: "success", value: encodeHostSession(state) };
     case "WATCH":
       checkKeyLength(request.prefix, state.limits);
       return watches.add(id, request.prefix) ? OK : failure("ERR_BUSY: too many watches; end one first");
