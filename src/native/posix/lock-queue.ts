@@ -1,4 +1,4 @@
-import { SerialQueue } from "../base/flow/serial-queue.js";
+import { SerialQueue } from "../../base/flow/serial-queue.js";
 
 const queues = new Map<string, { readonly queue: SerialQueue; users: number }>();
 
