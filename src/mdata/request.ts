@@ -47,11 +47,16 @@ export function encodeRequest(id: string, request: Request): Buffer {
  * @returns `unknown` for another command, `invalid` for a known one whose payload is not as it must be
  */
 export function decodeRequest(frame: Frame): Request | "unknown" | "invalid" {
-  return finish(decodeRequestInSteps(frame));
+  return frame.word === "PUT" ? finish(decodePut(frame.payload)) : decodeShort(frame);
 }
 
 /** The same in steps: values are long. */
-export function* decodeRequestInSteps({ word, payload }: Frame): Steps<Request | "unknown" | "invalid"> {
+export function* decodeRequestInSteps(frame: Frame): Steps<Request | "unknown" | "invalid"> {
+  return frame.word === "PUT" ? yield* decodePut(frame.payload) : decodeShort(frame);
+}
+
+/** Reads what carries no value. */
+function decodeShort({ word, payload }: Frame): Request | "unknown" | "invalid" {
   switch (word) {
     case "KEYS":
     case "CAPS":
@@ -68,8 +73,6 @@ export function* decodeRequestInSteps({ word, payload }: Frame): Steps<Request |
       if (boot !== "-" && !isBootId(boot)) return "invalid";
       return { command: word, session, boot: boot === "-" ? undefined : boot, revision: Number(revision) };
     }
-    case "PUT":
-      return yield* decodePut(payload);
     case "WATCH": {
       const prefix = payloadText(payload);
       return prefix === undefined ? "invalid" : { command: word, prefix };
