@@ -28,9 +28,11 @@ export interface Provider {
   locate(): boolean;
   /**
    * Opens a store.
+   * @param closing fires when the interface is closed, also while this runs: what waits for it ends, and the store counts as
+   *   closed; undefined where nobody but the store's own `close` closes it
    * @throws PvbusError `ERR_UNAVAILABLE` when the transport is not there, `ERR_PERMISSION` when it refuses
    */
-  open(target: StoreTarget, call: Call): Promise<ProviderStore>;
+  open(target: StoreTarget, call: Call, closing?: AbortSignal): Promise<ProviderStore>;
   /** Says why this machine's store lacks a verb, and what would bring it; without it the hypervisor has no such operation. */
   explain?(verb: keyof Verbs, target: StoreTarget): string;
   /** Checks what the store needs on this host; native code only where a check is about it. */

@@ -66,7 +66,7 @@ export class PvInterface implements AsyncDisposable {
   readonly #target: StoreTarget;
   #store: Promise<ProviderStore> | undefined;
   #opened: ProviderStore | undefined;
-  #closed = false;
+  readonly #closing = new AbortController();
 
   /** @internal Interfaces come from `openPvbus()`. */
   constructor(parts: InterfaceParts) {
@@ -180,10 +180,10 @@ export class PvInterface implements AsyncDisposable {
         const turn = call.turn("a change");
         if (turn !== undefined) await turn;
       }
-      if (!isOver(call)) this.#checkOpen();
+      if (!call.isOver) this.#checkOpen();
     } catch (error) {
       const failure = await this.#failed(error, prefix);
-      if (call === undefined || !isEnd(error, call)) throw failure;
+      if (call?.isEnd(error) !== true) throw failure;
     }
   }
 
@@ -227,7 +227,7 @@ export class PvInterface implements AsyncDisposable {
 
   /** Closes the store; every later call rejects with `ERR_DISCONNECTED`. May be called twice. */
   async close(): Promise<void> {
-    this.#closed = true;
+    this.#closing.abort();
     const store = this.#store;
     this.#store = undefined;
     this.#opened = undefined;
@@ -310,8 +310,8 @@ export class PvInterface implements AsyncDisposable {
 
   async #openStore(provider: Provider): Promise<ProviderStore> {
     try {
-      const store = await provider.open(this.#target, new Call());
-      if (this.#closed) {
+      const store = await provider.open(this.#target, new Call(), this.#closing.signal);
+      if (this.#closing.signal.aborted) {
         await store.close();
         this.#checkOpen();
       }
@@ -324,7 +324,7 @@ export class PvInterface implements AsyncDisposable {
   }
 
   #checkOpen(): void {
-    if (this.#closed) {
+    if (this.#closing.signal.aborted) {
       throw pvbusError("ERR_DISCONNECTED", `${this.name} is closed; open the bus again`);
     }
   }
@@ -337,14 +337,4 @@ export class PvInterface implements AsyncDisposable {
     if (key !== undefined && key !== "") error.key ??= key;
     return error;
   }
-}
-
-/** Reports whether an error is only the end of the call. */
-function isEnd(error: unknown, call: Call): boolean {
-  if (!PvbusError.is(error)) return false;
-  return (error.code === "ERR_ABORTED" || error.code === "ERR_TIMEOUT") && isOver(call);
-}
-
-function isOver(call: Call): boolean {
-  return call.signal?.aborted === true || call.remainingMs === 0;
 }
