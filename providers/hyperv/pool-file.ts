@@ -4,8 +4,8 @@ import { pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
 import type { HeldName } from "../../src/base/host/tree.js";
 import { isSystemError } from "../../src/base/system-error.js";
-import { joinQueue } from "../../src/native/posix/lock-queue.js";
 import type { LockMode } from "../../src/native/posix/file-lock.js";
+import { joinQueue } from "../../src/native/posix/lock-queue.js";
 import type { PoolBytes } from "./pool-edit.js";
 import { checkPoolFile, isMissing, linkError, missing, notAFile, poolError } from "./pool-errors.js";
 

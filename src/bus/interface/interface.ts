@@ -66,7 +66,7 @@ export class PvInterface implements AsyncDisposable {
   readonly #provider: Provider | undefined;
   readonly #target: StoreTarget;
   #opening: Opening | undefined;
-  #closed = false;
+  readonly #closing = new AbortController();
 
   /** @internal Interfaces come from `openPvbus()`. */
   constructor(parts: InterfaceParts) {
@@ -182,10 +182,10 @@ export class PvInterface implements AsyncDisposable {
         const turn = call.turn("a change");
         if (turn !== undefined) await turn;
       }
-      if (!isOver(call)) this.#checkOpen();
+      if (!call.isOver) this.#checkOpen();
     } catch (error) {
       const failure = await this.#failed(error, prefix);
-      if (call === undefined || !isEnd(error, call)) throw failure;
+      if (call?.isEnd(error) !== true) throw failure;
     }
   }
 
@@ -230,7 +230,7 @@ export class PvInterface implements AsyncDisposable {
   /** Closes the store; every later call rejects with `ERR_DISCONNECTED`. May be called twice. */
   async close(): Promise<void> {
     const opening = this.#opening;
-    this.#closed = true;
+    this.#closing.abort();
     this.#opening = undefined;
     opening?.abort(this.#isClosed());
     try {
@@ -321,11 +321,11 @@ export class PvInterface implements AsyncDisposable {
     before: Promise<void> | undefined,
   ): Promise<ProviderStore> {
     if (before !== undefined) await call.within(before, "the end of an opening that was given up");
-    return provider.open(this.#target, call);
+    return provider.open(this.#target, call, this.#closing.signal);
   }
 
   #checkOpen(): void {
-    if (this.#closed) throw this.#isClosed();
+    if (this.#closing.signal.aborted) throw this.#isClosed();
   }
 
   #isClosed(): PvbusError {
@@ -340,14 +340,4 @@ export class PvInterface implements AsyncDisposable {
     if (key !== undefined && key !== "") error.key ??= key;
     return error;
   }
-}
-
-/** Reports whether an error is only the end of the call. */
-function isEnd(error: unknown, call: Call): boolean {
-  if (!PvbusError.is(error)) return false;
-  return (error.code === "ERR_ABORTED" || error.code === "ERR_TIMEOUT") && isOver(call);
-}
-
-function isOver(call: Call): boolean {
-  return call.signal?.aborted === true || call.remainingMs === 0;
 }

@@ -2,7 +2,6 @@ import { isMainThread } from "node:worker_threads";
 import type { Call } from "../../base/flow/call.js";
 import { type Koffi, type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
 import { openLibc } from "../ffi/libc.js";
-import { hasQueue, joinQueue } from "./lock-queue.js";
 import {
   type FlockLayout,
   layoutOf,
@@ -11,6 +10,7 @@ import {
   request,
   requestsOf,
 } from "./flock-layout.js";
+import { hasQueue, joinQueue } from "./lock-queue.js";
 
 export { type RecordLockKind, recordLockKind } from "./flock-layout.js";
 
