@@ -1,7 +1,7 @@
 import { pvbusError } from "../../src/base/errors.js";
 import type { Host } from "../../src/base/host/host.js";
 import { isTooLong } from "../../src/base/host/socket.js";
-import { type LinkSource, type Privilege, SocketSource, VsockSource } from "./link.js";
+import { type LinkSource, type Privilege, SocketSource, VsockSource } from "./transport/vsock.js";
 
 const MAX_NUMBER = 0xffff_ffff;
 

@@ -2,7 +2,7 @@ import { type PvbusErrorCode, pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
 import { peerWords } from "../../src/base/outside-text.js";
 import { ownEntry } from "../../src/base/own.js";
-import { command, HostRefusal, UNKNOWN_COMMAND, wordsOf } from "./rpci.js";
+import { command, HostRefusal, UNKNOWN_COMMAND, wordsOf } from "./protocol/rpci.js";
 import type { RpciSession } from "./session.js";
 
 /** A DataSet as the host lists it. */

@@ -3,13 +3,13 @@ import { Call } from "../../src/base/flow/call.js";
 import type { Host } from "../../src/base/host/host.js";
 import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { StoreTarget } from "../../src/contract/provider.js";
-import { VmwareProof } from "../../src/native/cpu/vmware-proof.js";
+import { VmwareProof } from "../../src/native/vmware/proof.js";
 import { namedSource } from "./channel-name.js";
-import { GUESTRPC_RPCI_VSOCK_LISTEN_PORT, type LinkSource, VMX_CID, VsockSource } from "./link.js";
 import { lookForVmware } from "./presence.js";
-import { infoGet } from "./rpci.js";
-import { StreamTransport } from "./stream-transport.js";
-import { ExchangeFailure, type RpcTransport } from "./transport.js";
+import { infoGet } from "./protocol/rpci.js";
+import { StreamTransport } from "./transport/stream.js";
+import { ExchangeFailure, type RpcTransport } from "./transport/transport.js";
+import { GUESTRPC_RPCI_VSOCK_LISTEN_PORT, type LinkSource, VMX_CID, VsockSource } from "./transport/vsock.js";
 
 const LOAD_VSOCK = "modprobe vmw_vsock_vmci_transport";
 
@@ -21,7 +21,7 @@ export async function diagnoseVmware(host: Host, { channel }: StoreTarget): Prom
     return [
       await way(
         "OpenBSD's kernel answers",
-        async () => new (await import("./kernel-transport.js")).KernelTransport(),
+        async () => new (await import("./transport/openbsd-device.js")).KernelTransport(),
       ),
     ];
   const proof = await lookForVmware(host);
@@ -31,8 +31,8 @@ export async function diagnoseVmware(host: Host, { channel }: StoreTarget): Prom
     { what, works: true, why: proof.evidence },
     ...(host.platform === "linux" ? await vsock() : []),
     await way("the backdoor answers", async () => {
-      const { openBackdoor } = await import("../../src/native/cpu/backdoor.js");
-      const { BackdoorTransport } = await import("./backdoor-transport.js");
+      const { openBackdoor } = await import("../../src/native/vmware/backdoor.js");
+      const { BackdoorTransport } = await import("./transport/backdoor.js");
       return new BackdoorTransport(openBackdoor(proof));
     }),
   ];

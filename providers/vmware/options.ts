@@ -1,5 +1,5 @@
 import { ownEntry } from "../../src/base/own.js";
-import type { Privilege } from "./link.js";
+import type { Privilege } from "./transport/vsock.js";
 
 /** Settings of the VMware provider: `openPvbus({ providerOptions: { vmware: {…} } })`. */
 export interface VmwareOptions {

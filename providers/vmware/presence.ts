@@ -1,7 +1,7 @@
 import type { Host } from "../../src/base/host/host.js";
 import { openCpuid } from "../../src/native/cpu/cpuid.js";
-import { type NotVmware, proveVmware, type VmwareProof } from "../../src/native/cpu/vmware-proof.js";
 import { loadKoffi } from "../../src/native/ffi/koffi.js";
+import { type NotVmware, proveVmware, type VmwareProof } from "../../src/native/vmware/proof.js";
 
 const VENDOR_FILE = "/sys/class/dmi/id/sys_vendor";
 const WINDOWS_BIOS = "HKLM\\HARDWARE\\DESCRIPTION\\System\\BIOS";

@@ -6,19 +6,19 @@ import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { HostctlStore } from "../../src/contract/hostctl.js";
 import type { Provider, StoreTarget } from "../../src/contract/provider.js";
 import type { ProviderStore } from "../../src/contract/store.js";
-import { VmwareProof } from "../../src/native/cpu/vmware-proof.js";
+import { VmwareProof } from "../../src/native/vmware/proof.js";
+import { dataSetCapabilities, guestinfoCapabilities, KERNEL_VALUE_BYTES } from "./capabilities.js";
 import { namedSource } from "./channel-name.js";
 import { VmwareDataSetStore } from "./data-set-store.js";
-import { VmwareHostctlStore } from "./kernel-store.js";
-import { dataSetCapabilities, guestinfoCapabilities, KERNEL_VALUE_BYTES } from "./limits.js";
-import { GUESTRPC_RPCI_VSOCK_LISTEN_PORT, VMX_CID, VsockSource } from "./link.js";
+import { VmwareHostctlStore } from "./hostctl.js";
 import { checkVmwareOptions, type VmwareOptions } from "./options.js";
 import { lookForVmware } from "./presence.js";
-import { MAX_VALUE_BYTES } from "./rpci.js";
+import { MAX_VALUE_BYTES } from "./protocol/rpci.js";
 import { RpciSession, type SessionParts } from "./session.js";
 import { VmwareStore } from "./store.js";
-import { StreamTransport } from "./stream-transport.js";
-import type { RpcTransport } from "./transport.js";
+import { StreamTransport } from "./transport/stream.js";
+import type { RpcTransport } from "./transport/transport.js";
+import { GUESTRPC_RPCI_VSOCK_LISTEN_PORT, VMX_CID, VsockSource } from "./transport/vsock.js";
 
 /** Serves VMware's guestinfo from inside the guest: over vsock, the backdoor, VMware's library, OpenBSD's kernel. */
 export class VmwareProvider implements Provider {
@@ -87,7 +87,7 @@ export class VmwareProvider implements Provider {
       return { first, requirePrivilege, logger };
     }
     if (this.#host.platform === "openbsd" && this.#host.sysroot === undefined) {
-      const { KernelTransport } = await import("./kernel-transport.js");
+      const { KernelTransport } = await import("./transport/openbsd-device.js");
       const kernel = new KernelTransport();
       await kernel.prepare();
       return { first: kernel, requirePrivilege, logger };
@@ -126,8 +126,8 @@ async function openMachine(
 ): Promise<RpcTransport> {
   if (transport === "libvmtools") return openLibrary();
   try {
-    const { openBackdoor } = await import("../../src/native/cpu/backdoor.js");
-    const { BackdoorTransport } = await import("./backdoor-transport.js");
+    const { openBackdoor } = await import("../../src/native/vmware/backdoor.js");
+    const { BackdoorTransport } = await import("./transport/backdoor.js");
     return new BackdoorTransport(openBackdoor(proof));
   } catch (error) {
     if (transport === "backdoor" || !PvbusError.is(error)) throw error;
@@ -138,6 +138,6 @@ async function openMachine(
 
 async function openLibrary(): Promise<RpcTransport> {
   const { openVmtools } = await import("../../src/native/vmware/vmtools.js");
-  const { VmtoolsTransport } = await import("./vmtools-transport.js");
+  const { VmtoolsTransport } = await import("./transport/vmtools.js");
   return new VmtoolsTransport(openVmtools());
 }

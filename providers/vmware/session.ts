@@ -1,8 +1,8 @@
 import { PvbusError, pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
 import type { Logger } from "../../src/base/host/host.js";
-import { decodeReply, type RpciReply, type RpciRequest, refusal } from "./rpci.js";
-import { ExchangeFailure, type RpcTransport } from "./transport.js";
+import { decodeReply, type RpciReply, type RpciRequest, refusal } from "./protocol/rpci.js";
+import { ExchangeFailure, type RpcTransport } from "./transport/transport.js";
 
 /** What a session goes over. */
 export interface SessionParts {

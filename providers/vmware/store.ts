@@ -9,13 +9,14 @@ import type {
   RawEntry,
   WatchHooks,
 } from "../../src/contract/store.js";
+import { guestinfoCapabilities, guestinfoLayout } from "./capabilities.js";
 import { VmwareDataSets } from "./data-sets.js";
-import { decodeValue } from "./encoded-value.js";
-import { guestinfoCapabilities, guestinfoLayout } from "./limits.js";
-import { VmwareNamespace } from "./namespace-db.js";
+import { VmwareNamespace } from "./namespace.js";
 import type { VmwareOptions } from "./options.js";
-import type { OvfEnvironment } from "./ovf-environment.js";
 import { watchByPolling } from "./poll-watch.js";
+import { decodeValue } from "./protocol/encoded-value.js";
+import { WELL_KNOWN_KEYS, wellKnownBelow } from "./protocol/keys.js";
+import type { OvfEnvironment } from "./protocol/ovf-environment.js";
 import {
   command,
   infoGet,
@@ -24,9 +25,8 @@ import {
   MAX_VALUE_BYTES,
   NO_VALUE_FOUND,
   type RpciReply,
-} from "./rpci.js";
+} from "./protocol/rpci.js";
 import type { RpciSession } from "./session.js";
-import { WELL_KNOWN_KEYS, wellKnownBelow } from "./well-known.js";
 
 /** What became of a key that {@link VmwareStore.clear} was called on. */
 export type ClearOutcome = "removed" | "emptied" | "blanked";
@@ -205,7 +205,7 @@ export class VmwareStore implements ProviderStore {
   async ovfEnvironment(call: Call): Promise<OvfEnvironment | undefined> {
     const xml = (await this.#textOf("guestinfo.ovfEnv", call))?.trim();
     if (xml === undefined || xml === "") return undefined;
-    return (await import("./ovf-environment.js")).parseOvfEnvironment(xml);
+    return (await import("./protocol/ovf-environment.js")).parseOvfEnvironment(xml);
   }
 
   /** Returns a namespace of the host's namespace database, which compares and swaps. @throws PvbusError `ERR_KEY_INVALID` */

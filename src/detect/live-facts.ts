@@ -1,10 +1,10 @@
 import { closeSync, constants, readSync } from "node:fs";
+import { parseSmbios, type SmbiosTexts } from "../base/firmware/smbios-texts.js";
 import { readHeld } from "../base/host/files.js";
 import type { Host } from "../base/host/host.js";
 import type { Cpuid, CpuidRegisters } from "../native/cpu/cpuid.js";
+import type { ForeignSources } from "../native/foreign-sources.js";
 import { ABSENT, type Fact, type Facts, NO_FOREIGN_SOURCES, unreadable, value } from "./facts.js";
-import type { ForeignSources } from "./foreign-sources.js";
-import { parseSmbios, type SmbiosTexts } from "./smbios.js";
 
 /** Most bytes that are read of any source; the longest text that a rule needs is far shorter. */
 const MAX_BYTES = 1024 * 1024;

@@ -10,7 +10,7 @@ const SOURCES = ["src", "providers"].flatMap((folder) =>
 
 /** Who of detection, the core and the providers may use the file system beside `host.files`, a folder or a file each, and why. */
 const FILE_USERS: Readonly<Record<string, string>> = {
-  "src/detect/foreign-sources.ts": "names in /dev of a live OpenBSD; never asked below a sysroot",
+  "src/native/foreign-sources.ts": "names in /dev of a live OpenBSD; never asked below a sysroot",
   "src/detect/live-facts.ts": "reads and closes what host.files opened",
   "providers/hyperv/":
     "its pools and its daemon open by host.files what they then read, write and lock themselves",

@@ -4,7 +4,7 @@ import type {
   Operation,
   OperationMemory,
   Registers,
-} from "../../../src/native/cpu/backdoor-port.js";
+} from "../../../src/native/vmware/backdoor-port.js";
 import type { VmxHost } from "./host.js";
 
 /** Steps of a message channel. */

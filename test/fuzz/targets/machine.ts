@@ -5,7 +5,7 @@ import { cpuidDetails } from "../../../src/detect/details.js";
 import { ABSENT, type Fact, type Facts, unreadable, value } from "../../../src/detect/facts.js";
 import { snapshotFacts } from "../../../src/detect/snapshot.js";
 import type { CpuidRegisters } from "../../../src/native/cpu/cpuid.js";
-import { proveVmware } from "../../../src/native/cpu/vmware-proof.js";
+import { proveVmware } from "../../../src/native/vmware/proof.js";
 import type { Input } from "../input.js";
 import { holds, same, type Target } from "../target.js";
 

@@ -9,7 +9,7 @@ import {
   MAX_REQUEST_BYTES,
   MAX_VALUE_BYTES,
   refusal,
-} from "../../../providers/vmware/rpci.js";
+} from "../../../providers/vmware/protocol/rpci.js";
 import { PvbusError, type PvbusErrorCode } from "../../../src/index.js";
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString("latin1");

@@ -1,5 +1,5 @@
-import type { PvbusErrorCode } from "../../src/base/errors.js";
-import type { Call } from "../../src/base/flow/call.js";
+import type { PvbusErrorCode } from "../../../src/base/errors.js";
+import type { Call } from "../../../src/base/flow/call.js";
 
 /** What is known of a command beside its bytes. */
 export interface ExchangeHints {

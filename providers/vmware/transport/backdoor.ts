@@ -1,9 +1,9 @@
-import { pvbusError } from "../../src/base/errors.js";
-import type { Call } from "../../src/base/flow/call.js";
-import { fairTurn } from "../../src/base/flow/turn.js";
-import type { BackdoorPort } from "../../src/native/cpu/backdoor-port.js";
-import { Channel, ChannelFailure, type Steps } from "./backdoor-channel.js";
-import { MAX_REPLY_BYTES } from "./rpci.js";
+import { pvbusError } from "../../../src/base/errors.js";
+import type { Call } from "../../../src/base/flow/call.js";
+import { fairTurn } from "../../../src/base/flow/turn.js";
+import type { BackdoorPort } from "../../../src/native/vmware/backdoor-port.js";
+import { Channel, ChannelFailure, type Steps } from "../protocol/backdoor-channel.js";
+import { MAX_REPLY_BYTES } from "../protocol/rpci.js";
 import { ExchangeFailure, type ExchangeHints, type RpcTransport } from "./transport.js";
 
 /** Hosts close channels that stay idle, and old ones have eight: ours goes back when it was not used for so long. */

@@ -1,6 +1,6 @@
-import type { Call } from "../../src/base/flow/call.js";
-import { peerWords } from "../../src/base/outside-text.js";
-import type { Vmtools } from "../../src/native/vmware/vmtools.js";
+import type { Call } from "../../../src/base/flow/call.js";
+import { peerWords } from "../../../src/base/outside-text.js";
+import type { Vmtools } from "../../../src/native/vmware/vmtools.js";
 import { ExchangeFailure, type RpcTransport } from "./transport.js";
 
 /** The library's own words of failure (open-vm-tools lib/rpcOut, lib/rpcChannel): the host did not speak. */

@@ -1,12 +1,12 @@
 import { readdirSync } from "node:fs";
-import { readKenv } from "../native/bsd/kenv.js";
-import { readPvbusType } from "../native/bsd/pvbus-type.js";
-import { readSysctl } from "../native/bsd/sysctl.js";
-import { type Koffi, type KoffiLoader, loadKoffi } from "../native/ffi/koffi.js";
-import { readFirmwareTable } from "../native/windows/firmware-table.js";
-import { readRegistry } from "../native/windows/registry.js";
-import type { Fact, Facts } from "./facts.js";
-import { parseSmbios, type SmbiosTexts } from "./smbios.js";
+import { parseSmbios, type SmbiosTexts } from "../base/firmware/smbios-texts.js";
+import type { Fact, Facts } from "../detect/facts.js";
+import { readKenv } from "./bsd/kenv.js";
+import { readPvbusType } from "./bsd/pvbus-type.js";
+import { readSysctl } from "./bsd/sysctl.js";
+import { type Koffi, type KoffiLoader, loadKoffi } from "./ffi/koffi.js";
+import { readFirmwareTable } from "./windows/firmware-table.js";
+import { readRegistry } from "./windows/registry.js";
 
 /** Sources of the operating systems that have no /sys and /proc to read. */
 export type ForeignSources = Pick<Facts, "sysctl" | "kenv" | "registry" | "pvbusTypes"> & {

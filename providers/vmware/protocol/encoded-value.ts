@@ -1,6 +1,6 @@
 import { promisify } from "node:util";
 import { gunzip } from "node:zlib";
-import { pvbusError } from "../../src/base/errors.js";
+import { pvbusError } from "../../../src/base/errors.js";
 
 /** Longest value that is unpacked: what a small packed one may grow to. */
 const MAX_UNPACKED_BYTES = 64 * 1024 * 1024;

@@ -14,7 +14,7 @@ import {
   readRegisters,
   writeRegisters,
 } from "./backdoor-registers.js";
-import { VmwareProof } from "./vmware-proof.js";
+import { VmwareProof } from "./proof.js";
 
 /** Flags that stand in EDX in place of the port when a hypercall is used. */
 const HYPERCALL_HB = 1;

@@ -1,9 +1,9 @@
 import { expect } from "chai";
 import { describeProviderConformance, VmxHost } from "../../../providers/testing.js";
+import { KERNEL_VALUE_BYTES } from "../../../providers/vmware/capabilities.js";
+import { VmwareHostctlStore } from "../../../providers/vmware/hostctl.js";
 import { RpciSession, VmwareStore } from "../../../providers/vmware/index.js";
-import { VmwareHostctlStore } from "../../../providers/vmware/kernel-store.js";
-import { KernelTransport } from "../../../providers/vmware/kernel-transport.js";
-import { KERNEL_VALUE_BYTES } from "../../../providers/vmware/limits.js";
+import { KernelTransport } from "../../../providers/vmware/transport/openbsd-device.js";
 import { SILENT } from "../../../src/base/host/node-host.js";
 import { Call, HostctlError } from "../../../src/index.js";
 import type { PvbusNode, PvbusNodes } from "../../../src/native/bsd/pvbus-nodes.js";

@@ -7,11 +7,11 @@ import {
   type VmxListenerOptions,
   type VmxStreamFault,
 } from "../../../providers/testing.js";
-import { SocketSource, VsockSource } from "../../../providers/vmware/link.js";
-import { command, infoGet } from "../../../providers/vmware/rpci.js";
+import { command, infoGet } from "../../../providers/vmware/protocol/rpci.js";
 import { RpciSession } from "../../../providers/vmware/session.js";
-import { StreamTransport } from "../../../providers/vmware/stream-transport.js";
-import { ExchangeFailure } from "../../../providers/vmware/transport.js";
+import { StreamTransport } from "../../../providers/vmware/transport/stream.js";
+import { ExchangeFailure } from "../../../providers/vmware/transport/transport.js";
+import { SocketSource, VsockSource } from "../../../providers/vmware/transport/vsock.js";
 import { SILENT } from "../../../src/base/host/node-host.js";
 import { Call, pvbusError } from "../../../src/index.js";
 import type { DeviceStream } from "../../../src/native/posix/device-stream.js";

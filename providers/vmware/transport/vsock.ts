@@ -1,11 +1,11 @@
 import type { Socket } from "node:net";
-import { PvbusError, type PvbusErrorCode } from "../../src/base/errors.js";
-import type { Call } from "../../src/base/flow/call.js";
-import { type HostFiles, hostFiles } from "../../src/base/host/files.js";
-import { connectTo } from "../../src/base/host/socket.js";
-import { fromSystemError, isSystemError } from "../../src/base/system-error.js";
-import type { DeviceStreamOptions } from "../../src/native/posix/device-stream.js";
-import type { VsockOptions } from "../../src/native/posix/vsock.js";
+import { PvbusError, type PvbusErrorCode } from "../../../src/base/errors.js";
+import type { Call } from "../../../src/base/flow/call.js";
+import { type HostFiles, hostFiles } from "../../../src/base/host/files.js";
+import { connectTo } from "../../../src/base/host/socket.js";
+import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
+import type { DeviceStreamOptions } from "../../../src/native/posix/device-stream.js";
+import type { VsockOptions } from "../../../src/native/posix/vsock.js";
 
 /** What a stream tells its owner; nothing more behind `onEnd`. */
 export type LinkEvents = Pick<DeviceStreamOptions, "onData" | "onEnd">;
@@ -130,7 +130,7 @@ export class VsockSource implements LinkSource {
 }
 
 async function connectByKernel(options: VsockOptions): Promise<Link> {
-  return (await import("../../src/native/posix/vsock.js")).connectVsock(options);
+  return (await import("../../../src/native/posix/vsock.js")).connectVsock(options);
 }
 
 function failureOf(error: unknown): string | undefined {

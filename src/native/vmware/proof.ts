@@ -1,5 +1,5 @@
 import { withoutEndingNuls } from "../../base/outside-text.js";
-import type { Cpuid, CpuidRegisters } from "./cpuid.js";
+import type { Cpuid, CpuidRegisters } from "../cpu/cpuid.js";
 
 /** What is known of the machine that this process really runs on. */
 export interface VmwareFacts {

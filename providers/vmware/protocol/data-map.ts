@@ -1,4 +1,4 @@
-import { pvbusError } from "../../src/base/errors.js";
+import { pvbusError } from "../../../src/base/errors.js";
 
 /*
  * Frames of VMware's guest RPC over vsock ("DataMap", open-vm-tools lib/dataMap). All 32-bit integers big endian:

@@ -1,6 +1,6 @@
 import { pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
-import { command, type RpciRequest } from "./rpci.js";
+import { command, type RpciRequest } from "./protocol/rpci.js";
 import type { RpciSession } from "./session.js";
 
 /** Longest value that VMware's own tool sends. */

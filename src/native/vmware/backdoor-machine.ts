@@ -14,7 +14,7 @@ import {
   trapsOf,
 } from "./backdoor-code.js";
 import { readRegisters, writeRegisters } from "./backdoor-registers.js";
-import type { VmwareProof } from "./vmware-proof.js";
+import type { VmwareProof } from "./proof.js";
 
 /** Machine code of this process that is known to work. */
 export interface BackdoorMachine {

@@ -1,8 +1,8 @@
-import { PvbusError, pvbusError } from "../../src/base/errors.js";
-import type { Call } from "../../src/base/flow/call.js";
-import { decodeFrame, encodeFrame, FrameReader } from "./data-map.js";
-import type { Link, LinkSource } from "./link.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import type { Call } from "../../../src/base/flow/call.js";
+import { decodeFrame, encodeFrame, FrameReader } from "../protocol/data-map.js";
 import { ExchangeFailure, type RpcTransport } from "./transport.js";
+import type { Link, LinkSource } from "./vsock.js";
 
 type Outcome = { readonly reply: Buffer } | { readonly error: unknown };
 

@@ -1,6 +1,6 @@
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type { PortableLayout } from "../../src/contract/store.js";
-import { KEY_PREFIX, MAX_KEY_BYTES, MAX_VALUE_BYTES } from "./rpci.js";
+import { KEY_PREFIX, MAX_KEY_BYTES, MAX_VALUE_BYTES } from "./protocol/rpci.js";
 
 /** Bytes of a whole command for OpenBSD's driver, its NUL included (OpenBSD sys/dev/pv/vmt.c). */
 const VMT_RPC_BUFLEN = 4096;

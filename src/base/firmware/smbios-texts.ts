@@ -1,4 +1,4 @@
-import { type SmbiosStructure, smbiosString, smbiosStructures } from "../base/firmware/smbios-structures.js";
+import { type SmbiosStructure, smbiosString, smbiosStructures } from "./smbios-structures.js";
 
 /** Where the fields of /sys/class/dmi/id stand: structure type, offset of the string's number. */
 const STRINGS: Readonly<Record<string, readonly [number, number]>> = {

@@ -1,8 +1,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import { expect } from "chai";
 import fc from "fast-check";
-import { parseSmbios } from "../../src/detect/smbios.js";
-import { pending } from "../support/pending.js";
+import { parseSmbios } from "../../../src/base/firmware/smbios-texts.js";
+import { pending } from "../../support/pending.js";
 
 /** A structure: type, formatted bytes behind the header, strings. */
 function structure(type: number, fields: readonly number[], strings: readonly string[]): Buffer {

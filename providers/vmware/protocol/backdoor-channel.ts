@@ -1,4 +1,4 @@
-import type { Operation, Registers } from "../../src/native/cpu/backdoor-port.js";
+import type { Operation, Registers } from "../../../src/native/vmware/backdoor-port.js";
 
 /*
  * The message channel of VMware's backdoor as a state machine: it yields operations and is given what came out of them. It

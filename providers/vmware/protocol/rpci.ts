@@ -1,6 +1,6 @@
-import { PvbusError, type PvbusErrorCode, pvbusError } from "../../src/base/errors.js";
-import { peerWords } from "../../src/base/outside-text.js";
-import { ownEntry } from "../../src/base/own.js";
+import { PvbusError, type PvbusErrorCode, pvbusError } from "../../../src/base/errors.js";
+import { peerWords } from "../../../src/base/outside-text.js";
+import { ownEntry } from "../../../src/base/own.js";
 
 /** Longest message from the guest (GUESTMSG_MAX_IN_SIZE, open-vm-tools lib/include/guest_msg_def.h). */
 export const MAX_REQUEST_BYTES = 65_536;
