@@ -1,4 +1,4 @@
-import type { CpuidRegisters } from "../native/cpu/cpuid.js";
+import type { CpuidRegisters } from "../base/firmware/cpuid.js";
 
 /** Decoded facts of an interface. */
 export type Details = Readonly<Record<string, unknown>>;

@@ -1,8 +1,8 @@
 import { pvbusError } from "../base/errors.js";
+import type { Cpuid } from "../base/firmware/cpuid.js";
+import type { ForeignSources } from "../base/firmware/dmi.js";
 import type { Host } from "../base/host/host.js";
 import type { DetectionReport } from "../contract/report.js";
-import type { Cpuid } from "../native/cpu/cpuid.js";
-import type { ForeignSources } from "../native/foreign-sources.js";
 import type { ScanOptions } from "./cpuid-scan.js";
 import { decide } from "./decide.js";
 import type { Facts } from "./facts.js";

@@ -1,7 +1,8 @@
 import { pvbusError } from "../base/errors.js";
+import type { CpuidRegisters } from "../base/firmware/cpuid.js";
+import { ABSENT, type Fact, unreadable, value } from "../base/firmware/fact.js";
 import { ownEntry } from "../base/own.js";
-import type { CpuidRegisters } from "../native/cpu/cpuid.js";
-import { ABSENT, type Fact, type Facts, unreadable, value } from "./facts.js";
+import type { Facts } from "./facts.js";
 
 type Json = Readonly<Record<string, unknown>>;
 

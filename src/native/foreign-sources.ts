@@ -1,33 +1,25 @@
 import { readdirSync } from "node:fs";
+import type { ForeignSources } from "../base/firmware/dmi.js";
+import { ABSENT, type Fact, unreadable, value } from "../base/firmware/fact.js";
 import { parseSmbios, type SmbiosTexts } from "../base/firmware/smbios-texts.js";
-import type { Fact, Facts } from "../detect/facts.js";
-import { readKenv } from "./bsd/kenv.js";
 import { readPvbusType } from "./bsd/pvbus-type.js";
-import { readSysctl } from "./bsd/sysctl.js";
+import { readKenv, readSysctl } from "./bsd/sysctl.js";
 import { type Koffi, type KoffiLoader, loadKoffi } from "./ffi/koffi.js";
 import { readFirmwareTable } from "./windows/firmware-table.js";
 import { readRegistry } from "./windows/registry.js";
 
-/** Sources of the operating systems that have no /sys and /proc to read. */
-export type ForeignSources = Pick<Facts, "sysctl" | "kenv" | "registry" | "pvbusTypes"> & {
-  /** The firmware's SMBIOS table where it is no file. */
-  readonly smbios?: () => Fact<SmbiosTexts>;
-};
-
-const ABSENT: Fact<never> = { kind: "absent" };
-
 /**
  * Returns the sources of an operating system beside files: sysctl and kernel environment of the BSDs and macOS, the
- * registry and firmware tables of Windows, OpenBSD's pvbus devices. None of these systems was at hand: the calls follow their headers and
- * are not verified by a run. Every failure is an answer, none is thrown.
+ * registry and firmware tables of Windows, OpenBSD's pvbus devices. None of these systems was at hand: the calls follow
+ * their headers and are not verified by a run. Every failure is an answer, none is thrown.
  */
 export function foreignSources(platform: NodeJS.Platform, loader: KoffiLoader = loadKoffi): ForeignSources {
   const guarded = <T>(read: (koffi: Koffi) => T | undefined): Fact<T> => {
     try {
-      const value = read(loader());
-      return value === undefined ? ABSENT : { kind: "value", value };
+      const found = read(loader());
+      return found === undefined ? ABSENT : value(found);
     } catch (error) {
-      return { kind: "unreadable", why: error instanceof Error ? error.message : String(error) };
+      return unreadable(error instanceof Error ? error.message : String(error));
     }
   };
   let firmware: Fact<SmbiosTexts> | undefined;

@@ -1,7 +1,8 @@
 import { closeSync, constants, openSync } from "node:fs";
 import { type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
-import { type Libc, openLibc } from "../ffi/libc.js";
+import type { Libc } from "../ffi/libc.js";
 import { NativeBlock } from "../ffi/native-block.js";
+import { openLibc } from "../ffi/open-libc.js";
 import { ioctl } from "../posix/ioctl.js";
 
 /** Numbers of the requests (OpenBSD sys/dev/pv/pvvar.h). */

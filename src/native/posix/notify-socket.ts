@@ -1,6 +1,6 @@
 import { closeMade } from "../ffi/descriptor.js";
 import { type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
-import { openLibc } from "../ffi/libc.js";
+import { openLibc } from "../ffi/open-libc.js";
 
 const AF_UNIX = 1;
 const SOCK_DGRAM = 2;

@@ -13,7 +13,7 @@ import {
   type Trap,
   trapsOf,
 } from "./backdoor-code.js";
-import { readRegisters, writeRegisters } from "./backdoor-registers.js";
+import { readRegisters, writeRegisters } from "./backdoor-port.js";
 import type { VmwareProof } from "./proof.js";
 
 /** Machine code of this process that is known to work. */

@@ -1,19 +1,23 @@
 import { PvbusError, pvbusError } from "../../base/errors.js";
 import { callAsync } from "../ffi/async-call.js";
 import { type Koffi, type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
-import { type Libc, openLibc } from "../ffi/libc.js";
+import type { Libc } from "../ffi/libc.js";
 import { NativeBlock } from "../ffi/native-block.js";
+import { openLibc } from "../ffi/open-libc.js";
 import { backdoorTarget } from "./backdoor-code.js";
 import { type BackdoorMachine, makeBackdoorMachine } from "./backdoor-machine.js";
-import type { BackdoorPort, Operation, OperationMemory, Registers } from "./backdoor-port.js";
 import {
+  type BackdoorPort,
   EDI_AT,
   EDX_AT,
   ESI_AT,
+  type Operation,
+  type OperationMemory,
   REGISTERS_BYTES,
+  type Registers,
   readRegisters,
   writeRegisters,
-} from "./backdoor-registers.js";
+} from "./backdoor-port.js";
 import { VmwareProof } from "./proof.js";
 
 /** Flags that stand in EDX in place of the port when a hypercall is used. */

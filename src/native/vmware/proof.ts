@@ -1,5 +1,11 @@
-import { withoutEndingNuls } from "../../base/outside-text.js";
-import type { Cpuid, CpuidRegisters } from "../cpu/cpuid.js";
+import {
+  type Cpuid,
+  type CpuidReader,
+  FEATURES_LEAF,
+  FIRST_HYPERVISOR_LEAF,
+  hasHypervisorBit,
+  signatureOf,
+} from "../../base/firmware/cpuid.js";
 
 /** What is known of the machine that this process really runs on. */
 export interface VmwareFacts {
@@ -11,9 +17,7 @@ export interface VmwareFacts {
   readonly systemVendor: string | undefined;
 }
 
-const HYPERVISOR_BIT = 1 << 31;
-const BASE = 0x4000_0000;
-const HYPERCALLS = BASE + 0x10;
+const HYPERCALLS = FIRST_HYPERVISOR_LEAF + 0x10;
 const VMCALL = 1 << 1;
 const VMMCALL = 1 << 0;
 const ENCRYPTION = 0x8000_001f;
@@ -61,9 +65,9 @@ export class VmwareProof {
     if (arch === "arm64")
       return dmi === undefined ? { refused: "DMI does not name VMware" } : new VmwareProof(dmi, [], false);
     if (!("read" in cpuid)) return { refused: cpuid.unreadable, isLikely: dmi !== undefined };
-    const signature = signatureOf(cpuid.read);
+    const signature = hypervisorOf(cpuid.read);
     if (signature === SIGNATURE) {
-      const flags = cpuid.read(BASE).eax >= HYPERCALLS ? cpuid.read(HYPERCALLS).ecx : 0;
+      const flags = cpuid.read(FIRST_HYPERVISOR_LEAF).eax >= HYPERCALLS ? cpuid.read(HYPERCALLS).ecx : 0;
       const hypercalls = [
         ...((flags & VMCALL) === 0 ? [] : (["vmcall"] as const)),
         ...((flags & VMMCALL) === 0 ? [] : (["vmmcall"] as const)),
@@ -83,15 +87,10 @@ export function proveVmware(facts: VmwareFacts): VmwareProof | NotVmware {
   return VmwareProof.judge(facts);
 }
 
-/** Undefined when the processor does not say that there is a hypervisor: then that leaf means nothing. */
-function signatureOf(read: (leaf: number) => CpuidRegisters): string | undefined {
-  if ((read(1).ecx & HYPERVISOR_BIT) === 0) return undefined;
-  const { ebx, ecx, edx } = read(BASE);
-  const bytes = Buffer.alloc(12);
-  for (const [at, register] of [ebx, ecx, edx].entries()) bytes.writeUInt32LE(register >>> 0, at * 4);
-  return withoutEndingNuls(bytes).toString("latin1");
+function hypervisorOf(read: CpuidReader): string | undefined {
+  return hasHypervisorBit(read(FEATURES_LEAF)) ? signatureOf(read(FIRST_HYPERVISOR_LEAF)) : undefined;
 }
 
-function canEncrypt(read: (leaf: number) => CpuidRegisters): boolean {
+function canEncrypt(read: CpuidReader): boolean {
   return read(0x8000_0000).eax >= ENCRYPTION && (read(ENCRYPTION).eax & ENCRYPTED_MODES) !== 0;
 }

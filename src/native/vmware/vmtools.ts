@@ -1,7 +1,8 @@
 import { pvbusError } from "../../base/errors.js";
 import { callAsync } from "../ffi/async-call.js";
 import { type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
-import { type Libc, type NativeFunction, openLibc } from "../ffi/libc.js";
+import type { Libc, NativeFunction } from "../ffi/libc.js";
+import { openLibc } from "../ffi/open-libc.js";
 
 /** What the library gave for a command. */
 export interface VmtoolsReply {
