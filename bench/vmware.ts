@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { VmxHost } from "../providers/testing.js";
 import { infoGet } from "../providers/vmware/protocol/rpci.js";
 import { StreamTransport } from "../providers/vmware/transport/stream.js";
-import { SocketSource } from "../providers/vmware/transport/vsock.js";
+import { UnixSource } from "../providers/vmware/transport/unix.js";
 import { Call } from "../src/index.js";
 import { openVmTools } from "../test/support/open-vm-tools.js";
 import type { TrapReport } from "../test/support/trap-host/main.js";
@@ -131,11 +131,11 @@ async function untraced(rpctool: string, env: NodeJS.ProcessEnv): Promise<void> 
   report("on the simulated backdoor", median(starts), await time(() => store.read(KEY, new Call())));
   await store.close();
   await using vmx = await SimulatedVmx.start(host);
-  const stream = new StreamTransport(new SocketSource(vmx.channel, vmx.path));
+  const stream = new StreamTransport(new UnixSource(vmx.channel, vmx.path));
   const request = infoGet(KEY).bytes;
   const kept = await time(() => stream.exchange(request, new Call()));
   const connecting = await time(async () => {
-    const once = new StreamTransport(new SocketSource(vmx.channel, vmx.path));
+    const once = new StreamTransport(new UnixSource(vmx.channel, vmx.path));
     await once.exchange(request, new Call());
     await once.close();
   });

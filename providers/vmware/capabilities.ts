@@ -1,50 +1,32 @@
+import type { Host } from "../../src/base/host/host.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
-import type { PortableLayout } from "../../src/contract/store.js";
-import { KEY_PREFIX, MAX_KEY_BYTES, MAX_VALUE_BYTES } from "./protocol/rpci.js";
+import type { StoreTarget } from "../../src/contract/provider.js";
+import {
+  DATASET_KEY_BYTES,
+  DATASET_VALUE_BYTES,
+  MAX_KEY_BYTES,
+  MAX_VALUE_BYTES,
+  OPENBSD_VALUE_BYTES,
+} from "./protocol/limits.js";
 
-/** Bytes of a whole command for OpenBSD's driver, its NUL included (OpenBSD sys/dev/pv/vmt.c). */
-const VMT_RPC_BUFLEN = 4096;
-/** Longest value that every key takes there. */
-export const KERNEL_VALUE_BYTES = VMT_RPC_BUFLEN - "info-set ".length - MAX_KEY_BYTES - 2;
+/** Reports whether OpenBSD's own driver moves the commands: on its live machine, unless a channel is named. */
+export function usesOpenbsdDevice({ platform, sysroot }: Host, { channel }: StoreTarget): boolean {
+  return platform === "openbsd" && sysroot === undefined && channel === undefined;
+}
 
-/** Longest key and value of a DataSet (Broadcom Guest SDK, "In-Guest Communication Limits"). */
-export const DATASET_KEY_BYTES = 4096;
-/** Longest value of a DataSet. */
-export const DATASET_VALUE_BYTES = 1024 * 1024;
+/** Longest value that guestinfo takes on a host. */
+export function maxValueBytesOf(host: Host, target: StoreTarget): number {
+  return usesOpenbsdDevice(host, target) ? OPENBSD_VALUE_BYTES : MAX_VALUE_BYTES;
+}
 
 /** What guestinfo can do. The host does not list, and a key that was set stays: it can be emptied only. */
-export function guestinfoCapabilities(maxValueBytes: number = MAX_VALUE_BYTES): Capabilities {
-  return {
-    read: true,
-    write: true,
-    delete: false,
-    list: false,
-    watch: true,
-    limits: { maxKeyBytes: MAX_KEY_BYTES, maxValueBytes },
-  };
+export function guestinfoCapabilities(maxValueBytes: number): Capabilities {
+  const limits = { maxKeyBytes: MAX_KEY_BYTES, maxValueBytes };
+  return { read: true, write: true, delete: false, list: false, watch: true, limits };
 }
 
 /** What a DataSet can do. */
 export function dataSetCapabilities(): Capabilities {
-  return {
-    read: true,
-    write: true,
-    delete: true,
-    list: true,
-    watch: true,
-    limits: { maxKeyBytes: DATASET_KEY_BYTES, maxValueBytes: DATASET_VALUE_BYTES },
-  };
-}
-
-/** Portable keys are guestinfo keys of the same name in both directions. */
-export function guestinfoLayout(chunkBytes: number): PortableLayout {
-  const key = (namespace: string, name: string): string => `${KEY_PREFIX}${namespace}.${name}`;
-  return { hostKeys: (namespace, name) => [key(namespace, name)], guestKey: key, chunkBytes };
-}
-
-/** The same in a DataSet, which has keys of its own. */
-export function dataSetLayout(): PortableLayout {
-  const key = (namespace: string, name: string): string => `${namespace}/${name}`;
-  // What one command surely carries, so that a chunk is never seen in part.
-  return { hostKeys: (namespace, name) => [key(namespace, name)], guestKey: key, chunkBytes: 8 * 1024 };
+  const limits = { maxKeyBytes: DATASET_KEY_BYTES, maxValueBytes: DATASET_VALUE_BYTES };
+  return { read: true, write: true, delete: true, list: true, watch: true, limits };
 }

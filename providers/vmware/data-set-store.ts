@@ -2,15 +2,12 @@ import { pvbusError } from "../../src/base/errors.js";
 import { Call } from "../../src/base/flow/call.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type { PortableLayout, ProviderStore, RawEntry, WatchHooks } from "../../src/contract/store.js";
-import {
-  DATASET_KEY_BYTES,
-  DATASET_VALUE_BYTES,
-  dataSetCapabilities,
-  dataSetLayout,
-} from "./capabilities.js";
+import { dataSetCapabilities } from "./capabilities.js";
 import { VmwareDataSets } from "./data-sets.js";
 import type { VmwareOptions } from "./options.js";
 import { watchByPolling } from "./poll-watch.js";
+import { dataSetLayout } from "./portable.js";
+import { DATASET_KEY_BYTES, DATASET_VALUE_BYTES } from "./protocol/limits.js";
 import type { RpciSession } from "./session.js";
 
 const DEFAULT_POLL_MS = 1_000;

@@ -1,9 +1,7 @@
 import type { Call } from "../../src/base/flow/call.js";
 import { HostctlError, type HostctlStore } from "../../src/contract/hostctl.js";
+import { VMT_RPC_BUFLEN } from "./protocol/limits.js";
 import type { VmwareStore } from "./store.js";
-
-/** Bytes of a whole command with its NUL (VMT_RPC_BUFLEN). */
-const COMMAND_BYTES = 4096;
 
 /**
  * guestinfo as OpenBSD's kernel serves it: the key goes to the host as it is, every refusal of the host is EINVAL, and a
@@ -26,11 +24,11 @@ export class VmwareHostctlStore implements HostctlStore {
   /** Sets a value; what is left in the buffer is empty. */
   async write(key: Uint8Array, value: Uint8Array, call: Call): Promise<Uint8Array> {
     const args = Buffer.concat([key, Buffer.from(" "), value]);
-    return this.#ask("info-set", args, COMMAND_BYTES, call);
+    return this.#ask("info-set", args, VMT_RPC_BUFLEN, call);
   }
 
   async #ask(name: string, args: Buffer, room: number, call: Call): Promise<Uint8Array> {
-    if (name.length + 1 + args.length >= COMMAND_BYTES) throw new HostctlError("EINVAL");
+    if (name.length + 1 + args.length >= VMT_RPC_BUFLEN) throw new HostctlError("EINVAL");
     const reply = await this.#store.rpc(name, args, call);
     const length = reply.accepted ? reply.value.length : Buffer.byteLength(reply.words);
     if (length + 3 > room) throw new HostctlError("ERANGE");

@@ -5,10 +5,11 @@ export type {
   Registers,
 } from "../../src/native/vmware/backdoor-port.js";
 export { VmwareDataSetStore } from "./data-set-store.js";
-export { DataSetFailure, type DataSetInfo, VmwareDataSets } from "./data-sets.js";
+export { VmwareDataSets } from "./data-sets.js";
 export { vmwareModule } from "./module.js";
 export { VmwareNamespace } from "./namespace.js";
 export type { VmwareOptions } from "./options.js";
+export { DataSetFailure, type DataSetInfo } from "./protocol/data-sets.js";
 export { WELL_KNOWN_KEYS } from "./protocol/keys.js";
 export { type OvfAdapter, type OvfEnvironment, parseOvfEnvironment } from "./protocol/ovf-environment.js";
 export {
@@ -22,5 +23,5 @@ export { VmwareProvider } from "./provider.js";
 export { RpciSession, type SessionParts } from "./session.js";
 export { type ClearOutcome, type CloudInitData, VmwareStore } from "./store.js";
 export { BackdoorTransport } from "./transport/backdoor.js";
-export { ExchangeFailure, type ExchangeHints, type RpcTransport } from "./transport/transport.js";
+export { ExchangeFailure, type ExchangeHints, type RpcTransport } from "./transport/rpc-transport.js";
 export type { Privilege } from "./transport/vsock.js";

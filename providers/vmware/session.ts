@@ -2,7 +2,7 @@ import { PvbusError, pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
 import type { Logger } from "../../src/base/host/host.js";
 import { decodeReply, type RpciReply, type RpciRequest, refusal } from "./protocol/rpci.js";
-import { ExchangeFailure, type RpcTransport } from "./transport/transport.js";
+import { ExchangeFailure, type RpcTransport } from "./transport/rpc-transport.js";
 
 /** What a session goes over. */
 export interface SessionParts {
@@ -53,7 +53,7 @@ export class RpciSession {
   }
 
   /**
-   * Returns the host a command.
+   * Sends the host a command.
    * @returns what it answers, also where it refuses
    * @throws PvbusError `ERR_PERMISSION` where privilege is needed and cannot be had, `ERR_UNAVAILABLE`, `ERR_DISCONNECTED`,
    *   `ERR_PROTOCOL`, `ERR_BUSY`, `ERR_TIMEOUT`, `ERR_ABORTED`
@@ -62,7 +62,7 @@ export class RpciSession {
     return decodeReply(await this.#inTurn(request, call));
   }
 
-  /** Returns the host a command and its value. @throws PvbusError as {@link RpciSession.ask}, and the refusal's own code */
+  /** Sends the host a command and returns its value. @throws PvbusError as {@link RpciSession.ask}, and the refusal's own code */
   async value(request: RpciRequest, call: Call): Promise<Uint8Array> {
     const reply = await this.ask(request, call);
     if (reply.accepted) return reply.value;

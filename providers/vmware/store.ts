@@ -9,23 +9,18 @@ import type {
   RawEntry,
   WatchHooks,
 } from "../../src/contract/store.js";
-import { guestinfoCapabilities, guestinfoLayout } from "./capabilities.js";
+import { guestinfoCapabilities } from "./capabilities.js";
 import { VmwareDataSets } from "./data-sets.js";
+import { machineFacts } from "./facts.js";
 import { VmwareNamespace } from "./namespace.js";
 import type { VmwareOptions } from "./options.js";
 import { watchByPolling } from "./poll-watch.js";
+import { guestinfoLayout } from "./portable.js";
 import { decodeValue } from "./protocol/encoded-value.js";
-import { WELL_KNOWN_KEYS, wellKnownBelow } from "./protocol/keys.js";
+import { KEY_PREFIX, WELL_KNOWN_KEYS, wellKnownBelow } from "./protocol/keys.js";
+import { MAX_VALUE_BYTES } from "./protocol/limits.js";
 import type { OvfEnvironment } from "./protocol/ovf-environment.js";
-import {
-  command,
-  infoGet,
-  infoSet,
-  KEY_PREFIX,
-  MAX_VALUE_BYTES,
-  NO_VALUE_FOUND,
-  type RpciReply,
-} from "./protocol/rpci.js";
+import { command, infoGet, infoSet, NO_VALUE_FOUND, type RpciReply } from "./protocol/rpci.js";
 import type { RpciSession } from "./session.js";
 
 /** What became of a key that {@link VmwareStore.clear} was called on. */
@@ -44,10 +39,6 @@ export interface CloudInitData {
 const DEFAULT_POLL_MS = 250;
 const DEFAULT_LONGEST_POLL_MS = 5_000;
 const LOOK_MS = 10_000;
-/** Portable chunks: far below the limit, so that hosts with smaller ones of their own take them too. */
-const CHUNK_BYTES = 32 * 1024;
-
-const FACTS = ["guestinfo.hostname", "guestinfo.ip", "guestinfo.vmtools.description"] as const;
 
 /**
  * VMware's guestinfo: text by key, shared by host and guest. Native keys begin with `guestinfo.`, in any case; keys with a
@@ -71,7 +62,7 @@ export class VmwareStore implements ProviderStore {
     this.#options = options;
     this.dataSets = new VmwareDataSets(session);
     this.capabilities = guestinfoCapabilities(maxValueBytes);
-    this.portable = guestinfoLayout(Math.min(CHUNK_BYTES, maxValueBytes));
+    this.portable = guestinfoLayout(maxValueBytes);
   }
 
   /** Names the way of the last command: `vsock:0:976 from a privileged port`. */
@@ -137,20 +128,7 @@ export class VmwareStore implements ProviderStore {
 
   /** Returns what guestinfo says of the machine: its OVF environment's ids, its name and address. */
   async facts(call: Call): Promise<MachineFacts> {
-    const other: Record<string, string> = {};
-    for (const key of FACTS) {
-      const value = await this.#textOf(key, call);
-      if (value !== undefined && value !== "") putEntry(other, key, value);
-    }
-    const environment = await this.ovfEnvironment(call);
-    if (environment?.id !== undefined) other["ovf.id"] = environment.id;
-    if (environment?.vCenterId !== undefined) other["ovf.vCenterId"] = environment.vCenterId;
-    for (const [name, value] of Object.entries(environment?.platform ?? {}))
-      putEntry(other, `ovf.${name}`, value);
-    return {
-      ...(environment?.vCenterId === undefined ? {} : { vmId: environment.vCenterId }),
-      ...(Object.keys(other).length === 0 ? {} : { other }),
-    };
+    return machineFacts((key) => this.#textOf(key, call), await this.ovfEnvironment(call));
   }
 
   /** Yields those of the well-known keys below a prefix that have a value; there may be others that nobody can find. */
@@ -214,7 +192,7 @@ export class VmwareStore implements ProviderStore {
   }
 
   /**
-   * Returns the host any command, once.
+   * Sends the host any command, once.
    * @param args what follows the name and a space
    * @returns what the host answers, also where it refuses
    * @throws PvbusError `ERR_VALUE_TOO_LONG` beyond 65536 bytes in all, before anything is sent

@@ -1,3 +1,26 @@
+import { pvbusError } from "../../../src/base/errors.js";
+import { MAX_KEY_BYTES } from "./limits.js";
+
+/** Every guestinfo key begins so, in any case. */
+export const KEY_PREFIX = "guestinfo.";
+
+/**
+ * Checks a guestinfo key. There is no quoting: a space in a key would make the rest of it the value, a NUL would end it, and
+ * the host keeps keys in a text file of its own.
+ * @throws PvbusError `ERR_KEY_INVALID`, `ERR_KEY_TOO_LONG`
+ */
+export function checkKey(key: string): void {
+  if (Buffer.byteLength(key) > MAX_KEY_BYTES)
+    throw pvbusError("ERR_KEY_TOO_LONG", `the key has more than ${MAX_KEY_BYTES} bytes; shorten it`);
+  if (key.slice(0, KEY_PREFIX.length).toLowerCase() !== KEY_PREFIX || key.length === KEY_PREFIX.length)
+    throw pvbusError("ERR_KEY_INVALID", `keys of VMware begin with ${KEY_PREFIX} and a name behind it`);
+  if (!/^[\x21-\x7e]+$/.test(key) || /[="#\\]/.test(key))
+    throw pvbusError(
+      "ERR_KEY_INVALID",
+      'a guestinfo key holds printable ASCII characters but no space, = " # \\; choose another name',
+    );
+}
+
 /**
  * Keys that programs agree on: the only ones that a look at guestinfo can find, since the host does not list. Owners:
  * cloud-init, Ignition, Afterburn, Talos, VMware's tools, OpenBSD's vmt.

@@ -1,20 +1,8 @@
 import { PvbusError, type PvbusErrorCode, pvbusError } from "../../../src/base/errors.js";
 import { peerWords } from "../../../src/base/outside-text.js";
 import { ownEntry } from "../../../src/base/own.js";
-
-/** Longest message from the guest (GUESTMSG_MAX_IN_SIZE, open-vm-tools lib/include/guest_msg_def.h). */
-export const MAX_REQUEST_BYTES = 65_536;
-/** Longest reply that is taken; hosts send about a mebibyte at most. */
-export const MAX_REPLY_BYTES = 8 * 1024 * 1024;
-/** Longest key; the host's own limit is not documented. */
-export const MAX_KEY_BYTES = 255;
-/** Every key of the guest begins so, in any case. */
-export const KEY_PREFIX = "guestinfo.";
-/**
- * Longest value that every key takes: a whole command less `info-set `, the longest key, the space behind it, and the NUL
- * that some hosts count.
- */
-export const MAX_VALUE_BYTES = MAX_REQUEST_BYTES - "info-set ".length - MAX_KEY_BYTES - 2;
+import { checkKey } from "./keys.js";
+import { MAX_REQUEST_BYTES, MAX_VALUE_BYTES } from "./limits.js";
 
 const NUL = 0;
 const SPACE = 0x20;
@@ -116,23 +104,6 @@ export function infoSet(key: string, value: Uint8Array): RpciRequest {
     );
   }
   return command("info-set", Buffer.concat([Buffer.from(`${key} `), value]), { repeatable: true });
-}
-
-/**
- * Checks a guestinfo key. There is no quoting: a space in a key would make the rest of it the value, a NUL would end it, and
- * the host keeps keys in a text file of its own.
- * @throws PvbusError `ERR_KEY_INVALID`, `ERR_KEY_TOO_LONG`
- */
-export function checkKey(key: string): void {
-  if (Buffer.byteLength(key) > MAX_KEY_BYTES)
-    throw pvbusError("ERR_KEY_TOO_LONG", `the key has more than ${MAX_KEY_BYTES} bytes; shorten it`);
-  if (key.slice(0, KEY_PREFIX.length).toLowerCase() !== KEY_PREFIX || key.length === KEY_PREFIX.length)
-    throw pvbusError("ERR_KEY_INVALID", `keys of VMware begin with ${KEY_PREFIX} and a name behind it`);
-  if (!/^[\x21-\x7e]+$/.test(key) || /[="#\\]/.test(key))
-    throw pvbusError(
-      "ERR_KEY_INVALID",
-      'a guestinfo key holds printable ASCII characters but no space, = " # \\; choose another name',
-    );
 }
 
 /** Takes a reply apart. @throws PvbusError `ERR_PROTOCOL` for what is none */

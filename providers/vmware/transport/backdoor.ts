@@ -2,9 +2,10 @@ import { pvbusError } from "../../../src/base/errors.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import { fairTurn } from "../../../src/base/flow/turn.js";
 import type { BackdoorPort } from "../../../src/native/vmware/backdoor-port.js";
+import type { VmwareProof } from "../../../src/native/vmware/proof.js";
 import { Channel, ChannelFailure, type Steps } from "../protocol/backdoor-channel.js";
-import { MAX_REPLY_BYTES } from "../protocol/rpci.js";
-import { ExchangeFailure, type ExchangeHints, type RpcTransport } from "./transport.js";
+import { MAX_REPLY_BYTES } from "../protocol/limits.js";
+import { ExchangeFailure, type ExchangeHints, type RpcTransport } from "./rpc-transport.js";
 
 /** Hosts close channels that stay idle, and old ones have eight: ours goes back when it was not used for so long. */
 const IDLE_MS = 5_000;
@@ -152,4 +153,10 @@ export class BackdoorTransport implements RpcTransport {
     }, this.#idleMs);
     this.#idle.unref();
   }
+}
+
+/** Opens the processor's own port. @throws PvbusError where it does not answer, or no code can be made */
+export async function openBackdoorTransport(proof: VmwareProof): Promise<BackdoorTransport> {
+  const { openBackdoor } = await import("../../../src/native/vmware/backdoor.js");
+  return new BackdoorTransport(openBackdoor(proof));
 }

@@ -3,7 +3,7 @@ import type { Call } from "../../../src/base/flow/call.js";
 import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
 import { PVBUS_KVOP_MAXSIZE } from "../../../src/native/bsd/pvbus-device.js";
 import { PvbusNodeOfType, type PvbusNodes } from "../../../src/native/bsd/pvbus-nodes.js";
-import type { RpcTransport } from "./transport.js";
+import type { RpcTransport } from "./rpc-transport.js";
 
 const FIRST_ROOM = 4096;
 const NOTHING = Buffer.alloc(0);
@@ -13,7 +13,7 @@ const ADVICE = { EACCES: "reading needs group wheel, writing root", EPERM: "writ
  * OpenBSD's own driver, vmt(4), through `/dev/pvbusN`: it knows the commands info-get and info-set, and tells no reason of a
  * refusal: on a read it counts as a key that is not there. Not verified by a run on OpenBSD.
  */
-export class KernelTransport implements RpcTransport {
+export class OpenbsdDeviceTransport implements RpcTransport {
   readonly name = "OpenBSD's kernel";
   readonly privileged = false;
   readonly #node: PvbusNodeOfType;

@@ -1,8 +1,33 @@
 import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import type { Call } from "../../../src/base/flow/call.js";
+import type { DeviceStreamOptions } from "../../../src/native/posix/device-stream.js";
 import { decodeFrame, encodeFrame, FrameReader } from "../protocol/data-map.js";
-import { ExchangeFailure, type RpcTransport } from "./transport.js";
-import type { Link, LinkSource } from "./vsock.js";
+import { ExchangeFailure, type RpcTransport } from "./rpc-transport.js";
+
+/** What a stream tells its owner; nothing more behind `onEnd`. */
+export type StreamEvents = Pick<DeviceStreamOptions, "onData" | "onEnd">;
+
+/** An open stream to the host. */
+export interface HostStream {
+  /** Writes all of the bytes. */
+  write(bytes: Uint8Array, call: Call): Promise<void>;
+  /** Keeps the process alive. */
+  ref(): void;
+  /** Lets the process end. */
+  unref(): void;
+  /** Closes it; no event comes any more. May be called twice. */
+  close(): Promise<void>;
+}
+
+/** An address where the host listens. */
+export interface StreamSource {
+  /** Names it in messages. */
+  readonly name: string;
+  /** Whether the last connection came from a privileged port; undefined where there is no such thing. */
+  readonly privileged: boolean | undefined;
+  /** Connects. @throws PvbusError `ERR_UNAVAILABLE`, `ERR_PERMISSION`, `ERR_TIMEOUT`, `ERR_ABORTED` */
+  connect(events: StreamEvents, call: Call): Promise<HostStream>;
+}
 
 type Outcome = { readonly reply: Buffer } | { readonly error: unknown };
 
@@ -11,12 +36,12 @@ type Outcome = { readonly reply: Buffer } | { readonly error: unknown };
  * one command is under way at a time, and one that ends early takes its connection along.
  */
 export class StreamTransport implements RpcTransport {
-  readonly #source: LinkSource;
+  readonly #source: StreamSource;
   #connection: Connection | undefined;
   #closed = false;
 
   /** @param source where the host listens; connected on first use */
-  constructor(source: LinkSource) {
+  constructor(source: StreamSource) {
     this.#source = source;
   }
 
@@ -86,7 +111,7 @@ export class StreamTransport implements RpcTransport {
 }
 
 class Connection {
-  #link: Link | undefined;
+  #stream: HostStream | undefined;
   #reader = new FrameReader();
   #waiting: ((outcome: Outcome) => void) | undefined;
   #end: unknown;
@@ -100,28 +125,28 @@ class Connection {
     return this.#alive;
   }
 
-  async open(source: LinkSource, call: Call): Promise<void> {
+  async open(source: StreamSource, call: Call): Promise<void> {
     const onData = (chunk: Buffer): void => this.#take(chunk);
     const onEnd = (error: Error | undefined): void =>
       this.#finish(
         error ?? new Error(`the host closed the connection${this.#reader.pending > 0 ? " in a frame" : ""}`),
       );
-    this.#link = await source.connect({ onData, onEnd }, call);
+    this.#stream = await source.connect({ onData, onEnd }, call);
   }
 
   async exchange(frame: Uint8Array, call: Call): Promise<Buffer> {
-    const link = this.#link as Link;
+    const stream = this.#stream as HostStream;
     if (!this.#alive) throw this.#end;
     this.sent = false;
     const outcome = new Promise<Outcome>((resolve) => {
       this.#waiting = resolve;
     });
-    link.ref();
-    await link.write(frame, call);
+    stream.ref();
+    await stream.write(frame, call);
     this.sent = true;
     const result = await call.within(outcome, "the host's reply");
     if ("error" in result) throw result.error;
-    link.unref();
+    stream.unref();
     this.used = true;
     return result.reply;
   }
@@ -129,7 +154,7 @@ class Connection {
   /** Ends a command that is under way, too. */
   async close(): Promise<void> {
     this.#alive = false;
-    await this.#link?.close();
+    await this.#stream?.close();
     this.#settle({ error: new Error("it was closed here") });
   }
 
@@ -149,7 +174,7 @@ class Connection {
   #finish(error: unknown): void {
     this.#alive = false;
     this.#end = error;
-    void this.#link?.close();
+    void this.#stream?.close();
     this.#settle({ error });
   }
 

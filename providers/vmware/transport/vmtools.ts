@@ -1,7 +1,7 @@
 import type { Call } from "../../../src/base/flow/call.js";
 import { peerWords } from "../../../src/base/outside-text.js";
 import type { Vmtools } from "../../../src/native/vmware/vmtools.js";
-import { ExchangeFailure, type RpcTransport } from "./transport.js";
+import { ExchangeFailure, type RpcTransport } from "./rpc-transport.js";
 
 /** The library's own words of failure (open-vm-tools lib/rpcOut, lib/rpcChannel): the host did not speak. */
 const FAILURE = /^(RpcOut|RpcChannel|VSockOut): (?<what>Unable to (open|send|receive)|Invalid format).*/;
@@ -37,4 +37,10 @@ export class VmtoolsTransport implements RpcTransport {
   async close(): Promise<void> {
     // The library keeps nothing open.
   }
+}
+
+/** Opens the library. @throws PvbusError `ERR_UNAVAILABLE` where it is not installed or finds no VMware */
+export async function openVmtoolsTransport(): Promise<RpcTransport> {
+  const { openVmtools } = await import("../../../src/native/vmware/vmtools.js");
+  return new VmtoolsTransport(openVmtools());
 }

@@ -1,41 +1,12 @@
-import type { Socket } from "node:net";
-import { PvbusError, type PvbusErrorCode } from "../../../src/base/errors.js";
+import { PvbusError } from "../../../src/base/errors.js";
 import type { Call } from "../../../src/base/flow/call.js";
-import { type HostFiles, hostFiles } from "../../../src/base/host/files.js";
-import { connectTo } from "../../../src/base/host/socket.js";
-import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
-import type { DeviceStreamOptions } from "../../../src/native/posix/device-stream.js";
+import { isSystemError } from "../../../src/base/system-error.js";
 import type { VsockOptions } from "../../../src/native/posix/vsock.js";
-
-/** What a stream tells its owner; nothing more behind `onEnd`. */
-export type LinkEvents = Pick<DeviceStreamOptions, "onData" | "onEnd">;
-
-/** An open stream to the host. */
-export interface Link {
-  /** Writes all of the bytes. */
-  write(bytes: Uint8Array, call: Call): Promise<void>;
-  /** Keeps the process alive. */
-  ref(): void;
-  /** Lets the process end. */
-  unref(): void;
-  /** Closes it; no event comes any more. May be called twice. */
-  close(): Promise<void>;
-}
-
-/** A place where the host listens. */
-export interface LinkSource {
-  /** Names it in messages. */
-  readonly name: string;
-  /** Whether the last connection came from a privileged port; undefined where there is no such thing. */
-  readonly privileged: boolean | undefined;
-  /** Connects. @throws PvbusError `ERR_UNAVAILABLE`, `ERR_PERMISSION`, `ERR_TIMEOUT`, `ERR_ABORTED` */
-  connect(events: LinkEvents, call: Call): Promise<Link>;
-}
+import type { HostStream, StreamEvents, StreamSource } from "./stream.js";
 
 /** VMware's own context, and its port for RPCI (open-vm-tools lib/include/vmci_defs.h). */
-export const VMX_CID = 0;
-/** Port of RPCI. */
-export const GUESTRPC_RPCI_VSOCK_LISTEN_PORT = 976;
+const VMX_CID = 0;
+const GUESTRPC_RPCI_VSOCK_LISTEN_PORT = 976;
 
 /** A host answers at once or not at all; the kernel itself would wait two seconds. */
 const CONNECT_MS = 500;
@@ -49,18 +20,12 @@ const MOST_NO_BUFFERS = 5;
 /** Whether the host is to know that a privileged program speaks. */
 export type Privilege = "prefer" | "require" | "never";
 
-const CODES: Readonly<Record<string, PvbusErrorCode>> = {
-  ECONNREFUSED: "ERR_UNAVAILABLE",
-  EPIPE: "ERR_DISCONNECTED",
-};
-const ADVICE = { default: "see that the simulated host listens there, and that you may use its socket" };
-
 /** The host's vsock, from a privileged port where this program may have one. */
-export class VsockSource implements LinkSource {
+export class VsockSource implements StreamSource {
   readonly #cid: number;
   readonly #port: number;
   readonly #privilege: Privilege;
-  readonly #connect: (options: VsockOptions) => Promise<Link>;
+  readonly #connect: (options: VsockOptions) => Promise<HostStream>;
   #privileged: boolean | undefined;
 
   /**
@@ -83,23 +48,23 @@ export class VsockSource implements LinkSource {
     return this.#privileged;
   }
 
-  async connect(events: LinkEvents, call: Call): Promise<Link> {
+  async connect(events: StreamEvents, call: Call): Promise<HostStream> {
     if (this.#privilege !== "never") {
       try {
-        const link = await this.#dial(events, call, true);
+        const stream = await this.#dial(events, call, true);
         this.#privileged = true;
-        return link;
+        return stream;
       } catch (error) {
         // Only the refusal of the port itself says that this program has no privilege.
         if (this.#privilege === "require" || failureOf(error) !== "bind EACCES") throw error;
       }
     }
-    const link = await this.#dial(events, call, false);
+    const stream = await this.#dial(events, call, false);
     this.#privileged = false;
-    return link;
+    return stream;
   }
 
-  async #dial(events: LinkEvents, call: Call, privileged: boolean): Promise<Link> {
+  async #dial(events: StreamEvents, call: Call, privileged: boolean): Promise<HostStream> {
     const { first, count } = PRIVILEGED_PORTS;
     let step = Math.floor(Math.random() * count);
     let resets = 0;
@@ -129,78 +94,21 @@ export class VsockSource implements LinkSource {
   }
 }
 
-async function connectByKernel(options: VsockOptions): Promise<Link> {
+/** Returns the host's own vsock. */
+export function hostVsock(privilege: Privilege): VsockSource {
+  return new VsockSource(VMX_CID, GUESTRPC_RPCI_VSOCK_LISTEN_PORT, privilege);
+}
+
+/** Reports whether the kernel has VMware's vsock. @throws PvbusError `ERR_UNAVAILABLE` without native calls */
+export async function hasVsock(): Promise<boolean> {
+  return (await import("../../../src/native/posix/vsock.js")).hasVmciTransport();
+}
+
+async function connectByKernel(options: VsockOptions): Promise<HostStream> {
   return (await import("../../../src/native/posix/vsock.js")).connectVsock(options);
 }
 
 function failureOf(error: unknown): string | undefined {
   if (!PvbusError.is(error) || !isSystemError(error.cause)) return undefined;
   return `${error.cause.syscall} ${error.cause.code}`;
-}
-
-/** A UNIX socket that speaks as the host does: a simulator's. */
-export class SocketSource implements LinkSource {
-  readonly name: string;
-  readonly privileged = undefined;
-  readonly #path: string;
-  readonly #files: HostFiles;
-
-  /**
-   * @param path where the socket is on the machine
-   * @param files the machine's; default: this one's
-   */
-  constructor(name: string, path: string, files = hostFiles(undefined)) {
-    this.name = name;
-    this.#path = path;
-    this.#files = files;
-  }
-
-  async connect({ onData, onEnd }: LinkEvents, call: Call): Promise<Link> {
-    const { name } = this;
-    const socket = this.#begin();
-    let closed = false;
-    let failure: Error | undefined;
-    const close = async (): Promise<void> => {
-      closed = true;
-      socket.destroy();
-    };
-    try {
-      const open = new Promise<void>((resolve, reject) => {
-        socket.once("connect", resolve);
-        socket.on("error", (error) => {
-          failure = error;
-          reject(error);
-        });
-      });
-      await call.within(open, `the connection to ${name}`);
-    } catch (error) {
-      await close();
-      throw this.#failed(error);
-    }
-    socket.on("data", (chunk: Buffer) => {
-      if (!closed) onData(chunk);
-    });
-    socket.once("close", () => {
-      if (!closed) onEnd(failure);
-    });
-    const write = (bytes: Uint8Array, during: Call): Promise<void> => {
-      const written = new Promise<void>((resolve, reject) => {
-        socket.write(bytes, (error) => (error ? reject(error) : resolve()));
-      });
-      return during.within(written, `${name} to take what is written`);
-    };
-    return { write, close, ref: () => void socket.ref(), unref: () => void socket.unref() };
-  }
-
-  #begin(): Socket {
-    try {
-      return connectTo(this.#files.holdSocket(this.#path));
-    } catch (error) {
-      throw this.#failed(error);
-    }
-  }
-
-  #failed(error: unknown): unknown {
-    return fromSystemError(error, { doing: `cannot connect to ${this.name}`, codes: CODES, advice: ADVICE });
-  }
 }

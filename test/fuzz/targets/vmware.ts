@@ -11,16 +11,10 @@ import {
   MAX_FRAME_BYTES,
 } from "../../../providers/vmware/protocol/data-map.js";
 import { decodeValue } from "../../../providers/vmware/protocol/encoded-value.js";
+import { checkKey } from "../../../providers/vmware/protocol/keys.js";
+import { MAX_REQUEST_BYTES } from "../../../providers/vmware/protocol/limits.js";
 import { parseOvfEnvironment } from "../../../providers/vmware/protocol/ovf-environment.js";
-import {
-  checkKey,
-  command,
-  decodeReply,
-  infoGet,
-  infoSet,
-  MAX_REQUEST_BYTES,
-  refusal,
-} from "../../../providers/vmware/protocol/rpci.js";
+import { command, decodeReply, infoGet, infoSet, refusal } from "../../../providers/vmware/protocol/rpci.js";
 import type { RpciSession } from "../../../providers/vmware/session.js";
 import { VmxHost } from "../../../providers/vmware/testing/host.js";
 import { PvbusError } from "../../../src/base/errors.js";

@@ -1,9 +1,9 @@
 import { expect } from "chai";
 import { describeProviderConformance, VmxHost } from "../../../providers/testing.js";
-import { KERNEL_VALUE_BYTES } from "../../../providers/vmware/capabilities.js";
 import { VmwareHostctlStore } from "../../../providers/vmware/hostctl.js";
 import { RpciSession, VmwareStore } from "../../../providers/vmware/index.js";
-import { KernelTransport } from "../../../providers/vmware/transport/openbsd-device.js";
+import { OPENBSD_VALUE_BYTES } from "../../../providers/vmware/protocol/limits.js";
+import { OpenbsdDeviceTransport } from "../../../providers/vmware/transport/openbsd-device.js";
 import { SILENT } from "../../../src/base/host/node-host.js";
 import { Call, HostctlError } from "../../../src/index.js";
 import type { PvbusNode, PvbusNodes } from "../../../src/native/bsd/pvbus-nodes.js";
@@ -117,8 +117,8 @@ class SimulatedNodes implements PvbusNodes {
 }
 
 function hostctlStore(nodes: SimulatedNodes, settings = {}): VmwareStore {
-  const session = new RpciSession({ first: new KernelTransport(nodes), logger: SILENT });
-  return new VmwareStore(session, settings, KERNEL_VALUE_BYTES);
+  const session = new RpciSession({ first: new OpenbsdDeviceTransport(nodes), logger: SILENT });
+  return new VmwareStore(session, settings, OPENBSD_VALUE_BYTES);
 }
 
 describe("VMware through OpenBSD's kernel", () => {
@@ -151,10 +151,10 @@ describe("VMware through OpenBSD's kernel", () => {
     const nodes = new SimulatedNodes();
     const store = hostctlStore(nodes);
     const key = `guestinfo.${"k".repeat(245)}`;
-    await store.write(key, Buffer.alloc(KERNEL_VALUE_BYTES, "v"), call());
+    await store.write(key, Buffer.alloc(OPENBSD_VALUE_BYTES, "v"), call());
     const before = nodes.host.commands.length;
     await rejects(
-      store.write("guestinfo.a", Buffer.alloc(KERNEL_VALUE_BYTES + 1, "v"), call()),
+      store.write("guestinfo.a", Buffer.alloc(OPENBSD_VALUE_BYTES + 1, "v"), call()),
       "ERR_VALUE_TOO_LONG",
     );
     expect(nodes.host.commands).to.have.length(before);

@@ -9,9 +9,10 @@ import {
 } from "../../../providers/testing.js";
 import { command, infoGet } from "../../../providers/vmware/protocol/rpci.js";
 import { RpciSession } from "../../../providers/vmware/session.js";
+import { ExchangeFailure } from "../../../providers/vmware/transport/rpc-transport.js";
 import { StreamTransport } from "../../../providers/vmware/transport/stream.js";
-import { ExchangeFailure } from "../../../providers/vmware/transport/transport.js";
-import { SocketSource, VsockSource } from "../../../providers/vmware/transport/vsock.js";
+import { UnixSource } from "../../../providers/vmware/transport/unix.js";
+import { VsockSource } from "../../../providers/vmware/transport/vsock.js";
 import { SILENT } from "../../../src/base/host/node-host.js";
 import { Call, pvbusError } from "../../../src/index.js";
 import type { DeviceStream } from "../../../src/native/posix/device-stream.js";
@@ -37,7 +38,7 @@ async function withVmx(
   action: (transport: StreamTransport, vmx: SimulatedVmx) => Promise<void>,
 ): Promise<void> {
   await using vmx = await SimulatedVmx.start(bar(), options);
-  const transport = new StreamTransport(new SocketSource(vmx.channel, vmx.path));
+  const transport = new StreamTransport(new UnixSource(vmx.channel, vmx.path));
   try {
     await action(transport, vmx);
   } finally {
@@ -112,7 +113,7 @@ describe("VMware stream transport", () => {
     });
 
     it("a host that is not there, before anything is sent", async () => {
-      const transport = new StreamTransport(new SocketSource("unix:/nowhere/x", "/nowhere/x"));
+      const transport = new StreamTransport(new UnixSource("unix:/nowhere/x", "/nowhere/x"));
       const error = await failure(transport.exchange(GET, call()));
       expect([error.code, error.executed, error.connecting]).to.deep.equal(["ERR_UNAVAILABLE", false, true]);
     });
@@ -132,7 +133,7 @@ describe("VMware stream transport", () => {
 
   it("ends the command that is under way when it is closed, and sends nothing more", async () => {
     await using vmx = await SimulatedVmx.start(bar(), { fault: () => "silence" });
-    const transport = new StreamTransport(new SocketSource(vmx.channel, vmx.path));
+    const transport = new StreamTransport(new UnixSource(vmx.channel, vmx.path));
     const session = new RpciSession({ first: transport, logger: SILENT });
     const running = [
       session.value(infoGet("guestinfo.foo"), call()),
@@ -151,7 +152,7 @@ describe("VMware stream transport", () => {
     const path = `${vmx.folder}/odd.sock`;
     server.listen(path);
     await once(server, "listening");
-    const transport = new StreamTransport(new SocketSource("unix:odd", path));
+    const transport = new StreamTransport(new UnixSource("unix:odd", path));
     const connected = once(server, "connection") as Promise<[Socket]>;
     await transport.prepare(call());
     const [first] = await connected;

@@ -20,16 +20,16 @@ export interface RpcTransport {
   prepare(call: Call): Promise<void>;
   /**
    * Sends a command and gives the reply. Calls do not overlap. Whatever it throws, the next call begins anew.
-   * @throws ExchangeFailure for what a second try may mend; PvbusError `ERR_TIMEOUT`, `ERR_ABORTED`, `ERR_PROTOCOL`
+   * @throws ExchangeFailure for what a second try may fix; PvbusError `ERR_TIMEOUT`, `ERR_ABORTED`, `ERR_PROTOCOL`
    */
   exchange(request: Uint8Array, call: Call, hints?: ExchangeHints): Promise<Uint8Array>;
-  /** Returns everything back; nothing is under way then. May be called twice. */
+  /** Gives everything back; nothing is under way then. May be called twice. */
   close(): Promise<void>;
 }
 
 /** An exchange that broke off. */
 export class ExchangeFailure extends Error {
-  /** Code of the error that it becomes when nothing mends it. */
+  /** Code of the error that it becomes when nothing fixes it. */
   readonly code: PvbusErrorCode;
   /** Whether the host may have carried out the command. */
   readonly executed: boolean;
