@@ -5,7 +5,7 @@ import { NO_CAPABILITIES } from "../../src/contract/capabilities.js";
 import type { StoreTarget } from "../../src/contract/provider.js";
 import type { Endpoint } from "./channel/link.js";
 import { findChannel, parseChannel } from "./channel/places.js";
-import type { CompleteOptions } from "./options.js";
+import { type CompleteOptions, completeOptions } from "./options.js";
 import { FwCfgSource, hasFwCfg } from "./static/fwcfg.js";
 import { hasSmbios, SmbiosSource } from "./static/smbios.js";
 import type { StaticSource } from "./static/source.js";
@@ -40,5 +40,12 @@ export function capabilitiesOf({ endpoint, statics }: Sources): Capabilities {
   if (endpoint !== undefined) pools["meta"] = ALL;
   for (const { name } of statics) putEntry(pools, name, READ_ONLY);
   if (Object.keys(pools).length === 0) return NO_CAPABILITIES;
-  return { ...(endpoint === undefined ? READ_ONLY : ALL), binary: true, pools };
+  // Which bytes a host keeps it says when the channel is used, long after the store was opened.
+  return endpoint === undefined ? { ...READ_ONLY, binary: true, pools } : { ...ALL, binary: "host", pools };
+}
+
+/** Reports whether a machine has any of the sources, SMBIOS aside, which every machine has. */
+export function hasSources(host: Host): boolean {
+  const { endpoint, statics } = findSources(host, {}, completeOptions());
+  return endpoint !== undefined || statics.some(({ name }) => name === "fwcfg");
 }

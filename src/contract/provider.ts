@@ -24,10 +24,9 @@ export interface Provider {
   readonly type: string;
   /** What a store of this provider can do on this host, without opening one. */
   capabilities(target?: StoreTarget): Capabilities;
-  /** Tells, without native code, whether there is a store at its usual place on this host or below its sysroot. */
-  locate(): boolean;
   /**
-   * Opens a store.
+   * Opens a store. The interface opens once for all its callers: the call has no time limit, and its signal fires when
+   * nobody waits any more or the interface is closed.
    * @throws PvbusError `ERR_UNAVAILABLE` when the transport is not there, `ERR_PERMISSION` when it refuses
    */
   open(target: StoreTarget, call: Call): Promise<ProviderStore>;
@@ -38,6 +37,3 @@ export interface Provider {
   /** The interface as OpenBSD's kernel would serve it through `/dev/pvbusN`; undefined when its kernel has no key-value call for it. */
   hostctlStore?(store: ProviderStore): HostctlStore;
 }
-
-/** A provider class: what a third party hands to `openPvbus({ providers: [MyProvider] })`. */
-export type ProviderClass = new (host: Host) => Provider;

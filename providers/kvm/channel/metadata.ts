@@ -97,10 +97,10 @@ export class MetadataChannel {
     const keyBytes = Buffer.byteLength(key);
     if (host?.maxKey !== undefined && keyBytes > host.maxKey)
       throw tooLong("ERR_KEY_TOO_LONG", "key", keyBytes, host.maxKey);
-    if (host?.binary !== true && !isUtf8(value))
+    if (host?.binary !== true && (value.includes(0) || !isUtf8(value)))
       throw pvbusError(
         "ERR_VALUE_INVALID",
-        "the value is no UTF-8 and this host keeps text; encode it (base64)",
+        "the value is not UTF-8 text without NUL, and this host keeps nothing else; encode it (base64)",
       );
     if (host?.emptyValues !== true && value.length === 0)
       throw pvbusError("ERR_VALUE_INVALID", "this host cannot keep an empty value; remove the key instead");

@@ -1,4 +1,4 @@
-import { Call } from "./call.js";
+import type { Call } from "./call.js";
 import { Semaphore } from "./semaphore.js";
 
 /**
@@ -26,11 +26,5 @@ export class SerialQueue {
     } finally {
       this.#place.leave();
     }
-  }
-
-  /** Resolves when what was asked for so far is done. */
-  async idle(): Promise<void> {
-    if (!this.busy) return;
-    await this.run(new Call({ timeoutMs: Number.POSITIVE_INFINITY }), "its turn", () => undefined);
   }
 }
