@@ -7,7 +7,7 @@ import { ExchangeFailure, type RpcTransport } from "./rpc-transport.js";
 const FAILURE = /^(RpcOut|RpcChannel|VSockOut): (?<what>Unable to (open|send|receive)|Invalid format).*/;
 
 /** VMware's own library: it chooses vsock or the backdoor by itself, and opens and closes it for each command. */
-export class VmtoolsTransport implements RpcTransport {
+class VmtoolsTransport implements RpcTransport {
   readonly name = "VMware's library";
   readonly privileged = undefined;
   readonly #tools: Vmtools;

@@ -8,7 +8,7 @@ import {
 } from "../../base/firmware/cpuid.js";
 
 /** What is known of the machine that this process really runs on. */
-export interface VmwareFacts {
+interface VmwareFacts {
   /** Processor architecture. */
   readonly arch: NodeJS.Architecture;
   /** The processor's own answer. */

@@ -58,10 +58,10 @@ function loadFirst(libc: Libc, names: readonly string[]): ReturnType<Libc["koffi
 }
 
 async function sendOne(libc: Libc, send: NativeFunction, request: Uint8Array): Promise<VmtoolsReply> {
-  const place = Buffer.alloc(POINTER);
+  const reply = Buffer.alloc(POINTER);
   const length = Buffer.alloc(POINTER);
-  const { rc } = await callAsync(libc, send, request, request.length, place, length);
-  const address = place.readBigUInt64LE();
+  const { rc } = await callAsync(libc, send, request, request.length, reply, length);
+  const address = reply.readBigUInt64LE();
   if (address === 0n) return { accepted: rc !== 0, bytes: Buffer.alloc(0) };
   try {
     const size = Number(length.readBigUInt64LE());
