@@ -15,20 +15,22 @@ import { hasVsock, hostVsock } from "./transport/vsock.js";
 
 const LOAD_VSOCK = "modprobe vmw_vsock_vmci_transport";
 
-/** Checks each way to the host by asking for a key that need not be there. Never throws for a machine's state. */
+/** Checks each transport to the host by asking for a key that need not be there. Never throws for a machine's state. */
 export async function diagnoseVmware(host: Host, target: StoreTarget): Promise<readonly Diagnosis[]> {
   const { channel } = target;
   if (channel !== undefined)
-    return [await way(`${channel} answers`, () => new StreamTransport(namedSource(channel, host, "prefer")))];
+    return [
+      await answers(`${channel} answers`, () => new StreamTransport(namedSource(channel, host, "prefer"))),
+    ];
   if (usesOpenbsdDevice(host, target))
-    return [await way("OpenBSD's kernel answers", () => new OpenbsdDeviceTransport())];
+    return [await answers("OpenBSD's kernel answers", () => new OpenbsdDeviceTransport())];
   const proof = await lookForVmware(host);
   const what = "this is VMware's hardware";
   if ("refused" in proof) return [{ what, works: false, why: proof.refused }];
   return [
     { what, works: true, why: proof.evidence },
     ...(host.platform === "linux" ? await vsock() : []),
-    await way("the backdoor answers", () => openBackdoorTransport(proof)),
+    await answers("the backdoor answers", () => openBackdoorTransport(proof)),
   ];
 }
 
@@ -40,12 +42,12 @@ async function vsock(): Promise<Diagnosis[]> {
     return [{ what, works: false, why: reason(error), mend: "npm install --include=optional" }];
   }
   const source = hostVsock("prefer");
-  const answers = await way("the host answers on vsock", () => new StreamTransport(source));
-  if (!answers.works) return [{ what, works: true }, answers];
+  const reply = await answers("the host answers on vsock", () => new StreamTransport(source));
+  if (!reply.works) return [{ what, works: true }, reply];
   const privileged = source.privileged === true;
   return [
     { what, works: true },
-    answers,
+    reply,
     {
       what: "the host takes this program for a privileged one",
       works: privileged,
@@ -54,7 +56,7 @@ async function vsock(): Promise<Diagnosis[]> {
   ];
 }
 
-async function way(what: string, open: () => RpcTransport | Promise<RpcTransport>): Promise<Diagnosis> {
+async function answers(what: string, open: () => RpcTransport | Promise<RpcTransport>): Promise<Diagnosis> {
   let transport: RpcTransport | undefined;
   try {
     transport = await open();

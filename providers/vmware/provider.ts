@@ -44,14 +44,14 @@ export class VmwareProvider implements Provider {
   }
 
   /**
-   * Opens guestinfo, or the DataSet that the options name. Ways are opened on first use.
+   * Opens guestinfo, or the DataSet that the options name. Transports are opened on first use.
    * @throws PvbusError `ERR_NO_INTERFACE` where this is not VMware's hardware and no channel is named, `ERR_UNAVAILABLE` where
    *   that cannot be proved; `ERR_NOT_SUPPORTED` for a channel that is none
    */
   async open(target: StoreTarget, call: Call): Promise<VmwareStore | VmwareDataSetStore> {
     const options = checkVmwareOptions(target.options);
     call.check("the opening of the store");
-    const session = new RpciSession(await this.#ways(target, options, call));
+    const session = new RpciSession(await this.#transports(target, options, call));
     if (options.dataset !== undefined) return new VmwareDataSetStore(session, options.dataset, options);
     return new VmwareStore(session, options, maxValueBytesOf(this.#host, target));
   }
@@ -71,7 +71,7 @@ export class VmwareProvider implements Provider {
     );
   }
 
-  async #ways(target: StoreTarget, options: VmwareOptions, call: Call): Promise<SessionParts> {
+  async #transports(target: StoreTarget, options: VmwareOptions, call: Call): Promise<SessionParts> {
     const { logger } = this.#host;
     const { transport = "auto", privilege = "prefer" } = options;
     const always = { requirePrivilege: privilege === "require", logger };
@@ -101,7 +101,7 @@ export class VmwareProvider implements Provider {
   }
 }
 
-/** Undefined where it is one of several ways, and not there. */
+/** Undefined where it is one of several transports, and not there. */
 async function vsock(
   transport: "auto" | "vsock",
   privilege: NonNullable<VmwareOptions["privilege"]>,

@@ -4,13 +4,13 @@ import type { Logger } from "../../src/base/host/host.js";
 import { decodeReply, type RpciReply, type RpciRequest, refusal } from "./protocol/rpci.js";
 import { ExchangeFailure, type RpcTransport } from "./transport/rpc-transport.js";
 
-/** What a session goes over. */
+/** The transports of a session. */
 export interface SessionParts {
-  /** The way that is taken while it works: vsock, or what the caller named. */
+  /** The transport that is used while it works: vsock, or what the caller named. */
   readonly first?: RpcTransport | undefined;
-  /** Opens the way that is taken when the first one is not there; it is opened once. */
+  /** Opens the transport that is used when the first one is not there; it is opened once. */
   readonly second?: ((call: Call) => Promise<RpcTransport>) | undefined;
-  /** No command goes over a way that is not privileged. */
+  /** No command goes over a transport that is not privileged. */
   readonly requirePrivilege?: boolean | undefined;
   /** Receives what was worked around. */
   readonly logger: Logger;
@@ -18,16 +18,16 @@ export interface SessionParts {
   readonly now?: (() => number) | undefined;
 }
 
-/** Behind a failed start the first way is left alone for so long, and twice as long each time. */
+/** After a failed start the first transport is left alone for so long, and twice as long each time. */
 const FIRST_REST_MS = 4_000;
 const LONGEST_REST_MS = 300_000;
-/** A way that worked before is started two more times at once. */
+/** A transport that worked before is started two more times at once. */
 const RESTARTS = 2;
 const RESTART_PAUSE_MS = 100;
 
 /**
- * Commands to the host in the order of the calls: chooses the way, repeats what may be repeated, and takes replies apart. A
- * command that needs privilege never goes over a way that has none.
+ * Commands to the host in the order of the calls: chooses the transport, repeats what may be repeated, and takes replies apart. A
+ * command that needs privilege never goes over a transport that has none.
  */
 export class RpciSession {
   readonly #parts: SessionParts;
@@ -41,13 +41,13 @@ export class RpciSession {
   #tail: Promise<unknown> | undefined;
   #closed = false;
 
-  /** @param parts one way at least */
+  /** @param parts one transport at least */
   constructor(parts: SessionParts) {
     this.#parts = parts;
     this.#now = parts.now ?? (() => performance.now());
   }
 
-  /** Names the way of the last command. */
+  /** Names the transport of the last command. */
   get over(): string {
     return this.#over;
   }
@@ -75,7 +75,7 @@ export class RpciSession {
     return refusal(request, words, `${this.#over}${failed}`);
   }
 
-  /** Closes every way behind the command that is under way. */
+  /** Closes every transport after the command that is under way. */
   async close(): Promise<void> {
     this.#closed = true;
     await this.#parts.first?.close();
@@ -134,7 +134,7 @@ export class RpciSession {
     }
   }
 
-  /** The first way, unless it rests; a command that needs it does not wait for the end of that. */
+  /** The first transport, unless it rests; a command that needs it does not wait for the end of that. */
   #usableFirst(needed: boolean): RpcTransport | undefined {
     const { first, second } = this.#parts;
     return needed || second === undefined || this.#now() >= this.#restUntil ? first : undefined;
@@ -158,7 +158,7 @@ export class RpciSession {
     }
   }
 
-  /** Once more behind a failure, where the host cannot have carried it out or may do so twice. */
+  /** Once more after a failure, where the host cannot have carried it out or may do so twice. */
   async #repeated(
     transport: RpcTransport,
     request: RpciRequest,

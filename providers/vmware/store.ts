@@ -65,7 +65,7 @@ export class VmwareStore implements ProviderStore {
     this.portable = guestinfoLayout(maxValueBytes);
   }
 
-  /** Names the way of the last command: `vsock:0:976 from a privileged port`. */
+  /** Names the transport of the last command: `vsock:0:976 from a privileged port`. */
   get over(): string {
     return this.#session.over;
   }
@@ -105,7 +105,7 @@ export class VmwareStore implements ProviderStore {
   }
 
   /**
-   * Follows a key and the well-known keys below it by looking, at first soon, then ever more seldom: the host tells of no
+   * Follows a key and the well-known keys below it by looking, at first soon, then ever more seldom: the host reports no
    * change.
    */
   async *watch(prefix: string, call: Call, hooks: WatchHooks): AsyncGenerator<RawEntry, void, undefined> {

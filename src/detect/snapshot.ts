@@ -57,7 +57,7 @@ export function snapshotFacts(document: unknown): Facts {
   };
 }
 
-/** Tells directories apart by one search each: a snapshot may hold a hundred thousand names to be looked up. */
+/** Recognises directories by one search each: a snapshot may hold a hundred thousand names to be looked up. */
 function directoriesOf(paths: readonly string[]): (path: string) => boolean {
   const sorted = [...paths].sort((a, b) => (a < b ? -1 : 1));
   return (path) => {

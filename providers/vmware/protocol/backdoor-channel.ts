@@ -160,10 +160,10 @@ export class Channel {
     return true;
   }
 
-  /** Returns undefined when a checkpoint cut it: then the host delivers the reply anew. */
+  /** Returns undefined when a checkpoint cut it: then the host delivers the reply from its start. */
   *#receive(bulk: boolean, maxReply: number): Steps<Uint8Array | undefined> {
     const size = yield* one(this.#message(MESSAGE_TYPE.RECVSIZE, 0));
-    if (!hasSucceeded(size.ecx)) throw failed("the host told no length of the reply", "refused");
+    if (!hasSucceeded(size.ecx)) throw failed("the host sent no length of the reply", "refused");
     if (!hasStatus(size.ecx, MESSAGE_STATUS.DORECV))
       throw failed("the host has no reply to the command", "malformed");
     if (size.edx >>> 16 !== MESSAGE_TYPE.SENDSIZE)

@@ -46,7 +46,7 @@ export function encodeFrame(payload: Uint8Array, fastClose = false): Buffer {
 }
 
 /**
- * Decodes the entries of a frame and gives its payload.
+ * Decodes the entries of a frame and returns its payload.
  * @param body the frame without its length word
  * @throws PvbusError `ERR_PROTOCOL` for entries that are none, a field that comes twice, a frame without payload or one
  *   that is no data

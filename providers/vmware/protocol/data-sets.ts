@@ -82,7 +82,7 @@ export function decodeDataSetReply(name: string, bytes: Uint8Array): DataSetRepl
   throw malformed(`the reply to ${name} has no result`);
 }
 
-/** Returns the failure that a reply tells; undefined for a success. */
+/** Returns the failure that a reply reports; undefined for a success. */
 export function failureIn(reply: DataSetReply): DataSetFailure | undefined {
   if (reply["result"] === true) return undefined;
   return new DataSetFailure(textIn(reply["error-id"]) ?? "unknown", textIn(reply["error-message"]) ?? "");

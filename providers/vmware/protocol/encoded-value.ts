@@ -27,7 +27,7 @@ export async function decodeValue(value: Uint8Array, encoding: string): Promise<
     const { code } = error as NodeJS.ErrnoException;
     if (code === "ERR_CORRUPT") throw error;
     const why = code === "ERR_BUFFER_TOO_LARGE" ? "unpacks to more than 64 MiB" : "is no gzip";
-    throw pvbusError("ERR_CORRUPT", `the value is said to be ${name} but ${why}; set it anew`, {
+    throw pvbusError("ERR_CORRUPT", `the value is said to be ${name} but ${why}; set it again`, {
       cause: error,
     });
   }
@@ -36,5 +36,5 @@ export async function decodeValue(value: Uint8Array, encoding: string): Promise<
 function fromBase64(value: Uint8Array, name: string): Buffer {
   const text = Buffer.from(value).toString("latin1").replace(/\s/g, "");
   if (BASE64_TEXT.test(text) && text.length % 4 !== 1) return Buffer.from(text, "base64");
-  throw pvbusError("ERR_CORRUPT", `the value is said to be ${name} but is no base64; set it anew`);
+  throw pvbusError("ERR_CORRUPT", `the value is said to be ${name} but is no base64; set it again`);
 }

@@ -7,7 +7,7 @@ export interface OvfAdapter {
   readonly mac: string;
   /** Name of its network. */
   readonly network: string;
-  /** Unit number; undefined where none is told. */
+  /** Unit number; undefined where there is none. */
   readonly unitNumber: string | undefined;
 }
 

@@ -40,7 +40,7 @@ export interface RpciRefusal {
 /** What the host said. */
 export type RpciReply = RpciAcceptance | RpciRefusal;
 
-/** A refusal in the host's own words; the cause of the error that tells of it. */
+/** A refusal in the host's own words; the cause of the error that reports it. */
 export class HostRefusal extends Error {
   /** The words, unchanged. */
   readonly words: string;
@@ -143,7 +143,7 @@ export function refusal(request: Pick<RpciRequest, "name">, words: string, over:
   });
 }
 
-/** Returns the host's words of an error that tells of a refusal. */
+/** Returns the host's words of an error that reports a refusal. */
 export function wordsOf(error: unknown): string | undefined {
   return PvbusError.is(error) && error.cause instanceof HostRefusal ? error.cause.words : undefined;
 }

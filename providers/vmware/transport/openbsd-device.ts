@@ -10,7 +10,7 @@ const NOTHING = Buffer.alloc(0);
 const ADVICE = { EACCES: "reading needs group wheel, writing root", EPERM: "writing needs root" };
 
 /**
- * OpenBSD's own driver, vmt(4), through `/dev/pvbusN`: it knows the commands info-get and info-set, and tells no reason of a
+ * OpenBSD's own driver, vmt(4), through `/dev/pvbusN`: it knows the commands info-get and info-set, and gives no reason for a
  * refusal: on a read it counts as a key that is not there. Not verified by a run on OpenBSD.
  */
 export class OpenbsdDeviceTransport implements RpcTransport {

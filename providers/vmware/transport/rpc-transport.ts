@@ -3,15 +3,15 @@ import type { Call } from "../../../src/base/flow/call.js";
 
 /** What is known of a command beside its bytes. */
 export interface ExchangeHints {
-  /** The host answers it from memory, so that a way without threads of its own may wait for it on this one. */
+  /** The host answers it from memory, so that a transport without threads of its own may wait for it on this one. */
   readonly quick?: boolean;
 }
 
-/** A way to the host that moves one command and one reply at a time and knows no meaning. */
+/** Moves one command and one reply at a time to and from the host, and knows no meaning. */
 export interface RpcTransport {
   /** Names it in messages: `vsock:0:976 from a privileged port`. */
   readonly name: string;
-  /** Whether it proves to the host that a privileged program speaks; undefined: not to be told from here. */
+  /** Whether it proves to the host that a privileged program speaks; undefined: that cannot be known here. */
   readonly privileged: boolean | undefined;
   /**
    * Connects where that is due: only then {@link RpcTransport.privileged} is known.
@@ -19,7 +19,7 @@ export interface RpcTransport {
    */
   prepare(call: Call): Promise<void>;
   /**
-   * Sends a command and gives the reply. Calls do not overlap. Whatever it throws, the next call begins anew.
+   * Sends a command and returns the reply. Calls do not overlap. Whatever it throws, the next call starts afresh.
    * @throws ExchangeFailure for what a second try may fix; PvbusError `ERR_TIMEOUT`, `ERR_ABORTED`, `ERR_PROTOCOL`
    */
   exchange(request: Uint8Array, call: Call, hints?: ExchangeHints): Promise<Uint8Array>;

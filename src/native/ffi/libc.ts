@@ -4,7 +4,7 @@ import type { Koffi } from "./koffi.js";
 /** What a libc function takes: numbers, descriptors, addresses, bytes, and the type names before variadic values. */
 export type NativeArgument = number | bigint | string | Uint8Array | null;
 
-/** A declared libc function that gives an integer. */
+/** A declared libc function that returns an integer. */
 export interface NativeFunction {
   /** Calls it on this thread; read {@link Libc.errno} in the very next statement. */
   (...args: NativeArgument[]): number;
@@ -16,7 +16,7 @@ export interface NativeFunction {
 export interface NativeResult {
   /** Return value, −1 on failure. */
   readonly rc: number;
-  /** errno; means something only when rc tells of a failure. */
+  /** errno; means something only when rc shows a failure. */
   readonly errno: number;
 }
 

@@ -177,7 +177,7 @@ export class DeviceStream implements AsyncDisposable {
     }
   }
 
-  /** Writes once, waiting for room; gives how many bytes were taken, one at least. */
+  /** Writes once, waiting for room; returns how many bytes were taken, one at least. */
   async #writeSome(data: Uint8Array, call: Call): Promise<number> {
     for (let pause = 0; ; ) {
       const { rc, errno } = await this.#writeOnce(data);

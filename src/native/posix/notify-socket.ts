@@ -11,7 +11,7 @@ const MSG_NOSIGNAL = 0x4000;
 const SUN_PATH_BYTES = 108;
 
 /**
- * Tells systemd about this service's state, as sd_notify(3) does: one datagram to the socket that `NOTIFY_SOCKET` names.
+ * Reports this service's state to systemd, as sd_notify(3) does: one datagram to the socket that `NOTIFY_SOCKET` names.
  * @param path absolute, or abstract with `@` in front
  * @param state lines such as `READY=1`
  * @returns whether it was taken; a service must not fail because nobody listens

@@ -43,7 +43,7 @@ export interface VsockListener {
   /** Port that it listens on. */
   readonly port: number;
   /**
-   * Waits for a peer and gives its stream.
+   * Waits for a peer and returns its stream.
    * @throws PvbusError `ERR_TIMEOUT`, `ERR_ABORTED`, `ERR_DISCONNECTED` after {@link VsockListener.close}
    */
   accept(options: VsockAcceptOptions, call?: Call): Promise<DeviceStream>;

@@ -3,7 +3,7 @@
  * Leaf functions without a stack: what the caller keeps is parked in registers that nobody touches, on Windows also in the
  * caller's home space.
  *
- *   int64 calls(u64 registers[count][7], int64 count)  executes operations until one leaves bit 16 of ECX clear; gives how many
+ *   int64 calls(u64 registers[count][7], int64 count)  executes operations until one leaves bit 16 of ECX clear; returns how many
  *                                                      were left out
  *   int64 send/fill(u64 registers[7], int64)           one string instruction
  *   int64 probe(block)                                 tries one operation where a fault ends nothing
@@ -24,7 +24,7 @@ export interface BackdoorCode {
   /** Lets the hypervisor fill memory. */
   readonly fill: Buffer;
   /**
-   * Tries one operation. On Linux in a child that shares this memory and has handlers of its own; gives its pid or −errno. On
+   * Tries one operation. On Linux in a child that shares this memory and has handlers of its own; returns its pid or −errno. On
    * Windows under the vectored exception handler that is part of it.
    */
   readonly probe: Buffer;

@@ -65,7 +65,7 @@ export function makeBackdoorMachine(libc: Libc, proof: VmwareProof, target: Back
   );
 }
 
-/** Asks for the version; gives why nothing came of it. */
+/** Asks for the version; returns why nothing came of it. */
 function tryOnce(libc: Libc, trap: Trap, { probe, handlerAt }: BackdoorCode): string | undefined {
   using block = new NativeBlock(libc.koffi, PROBE_BLOCK_SIZE);
   const page = pageOf(libc, probe);

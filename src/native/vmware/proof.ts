@@ -54,7 +54,7 @@ export class VmwareProof {
     this.mayEncrypt = mayEncrypt;
   }
 
-  /** Tells a proof from everything else. */
+  /** Reports whether a value is a proof. */
   static is(value: unknown): value is VmwareProof {
     return typeof value === "object" && value !== null && #made in value && value.#made;
   }
