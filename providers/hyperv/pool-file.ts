@@ -5,9 +5,9 @@ import type { Call } from "../../src/base/flow/call.js";
 import type { HeldName } from "../../src/base/host/tree.js";
 import { isSystemError } from "../../src/base/system-error.js";
 import type { LockMode } from "../../src/native/posix/file-lock.js";
+import { joinQueue } from "../../src/native/posix/lock-queue.js";
 import type { PoolBytes } from "./pool-edit.js";
 import { checkPoolFile, isMissing, linkError, missing, notAFile, poolError } from "./pool-errors.js";
-import { joinQueue } from "./pool-queue.js";
 
 /** What this module needs of the file system; a test hands in one with faults. */
 export type PoolFs = Pick<

@@ -24,6 +24,8 @@ export interface InterfaceParts {
   readonly primary: boolean;
   /** The provider; undefined when none serves this type. */
   readonly provider?: Provider | undefined;
+  /** Loads the provider where it is not there yet: opening the bus goes on when that fails. */
+  readonly load?: ((call: Call) => Promise<Provider>) | undefined;
   /** What the provider declares before it is opened. */
   readonly capabilities?: Capabilities | undefined;
   /** How to open the store. */
@@ -60,13 +62,12 @@ export class PvInterface implements AsyncDisposable {
   readonly evidence: readonly Evidence[];
   /** Decoded facts. */
   readonly details: Readonly<Record<string, unknown>>;
-  /** What can be done with it. */
-  readonly capabilities: Capabilities;
-
-  readonly #provider: Provider | undefined;
+  #provider: Provider | undefined;
+  readonly #load: InterfaceParts["load"];
+  #capabilities: Capabilities;
   readonly #target: StoreTarget;
   #opening: Opening | undefined;
-  #closed = false;
+  readonly #closing = new AbortController();
 
   /** @internal Interfaces come from `openPvbus()`. */
   constructor(parts: InterfaceParts) {
@@ -81,9 +82,15 @@ export class PvInterface implements AsyncDisposable {
     this.primary = parts.primary;
     this.evidence = detected.evidence;
     this.details = detected.details;
-    this.capabilities = parts.capabilities ?? NO_CAPABILITIES;
+    this.#capabilities = parts.capabilities ?? NO_CAPABILITIES;
     this.#provider = parts.provider;
+    this.#load = parts.load;
     this.#target = parts.target ?? {};
+  }
+
+  /** What can be done with it; nothing while its provider could not be loaded. */
+  get capabilities(): Capabilities {
+    return this.#capabilities;
   }
 
   /**
@@ -182,10 +189,10 @@ export class PvInterface implements AsyncDisposable {
         const turn = call.turn("a change");
         if (turn !== undefined) await turn;
       }
-      if (!isOver(call)) this.#checkOpen();
+      if (!call.isOver) this.#checkOpen();
     } catch (error) {
       const failure = await this.#failed(error, prefix);
-      if (call === undefined || !isEnd(error, call)) throw failure;
+      if (call?.isEnd(error) !== true) throw failure;
     }
   }
 
@@ -218,19 +225,27 @@ export class PvInterface implements AsyncDisposable {
   /** Checks what the store needs on this machine; undefined where no provider can tell. */
   async diagnose(): Promise<readonly Diagnosis[] | undefined> {
     await fairTurn();
-    return this.#provider?.diagnose?.(this.#target);
+    let provider: Provider | undefined;
+    try {
+      provider = await this.#loaded(new Call());
+    } catch (error) {
+      if (!PvbusError.is(error)) throw error;
+      return [{ what: "its provider can be loaded", works: false, why: error.message }];
+    }
+    return provider?.diagnose?.(this.#target);
   }
 
   /** Returns the interface as OpenBSD's kernel would serve it; undefined when that kernel has no key-value call for it. */
   async hostctlStore(options?: CallOptions): Promise<HostctlStore | undefined> {
-    if (this.#provider?.hostctlStore === undefined) return undefined;
-    return this.#provider.hostctlStore(await this.store(options));
+    const provider = await this.#loaded(new Call(options));
+    if (provider?.hostctlStore === undefined) return undefined;
+    return provider.hostctlStore(await this.store(options));
   }
 
   /** Closes the store; every later call rejects with `ERR_DISCONNECTED`. May be called twice. */
   async close(): Promise<void> {
     const opening = this.#opening;
-    this.#closed = true;
+    this.#closing.abort();
     this.#opening = undefined;
     opening?.abort(this.#isClosed());
     try {
@@ -277,6 +292,8 @@ export class PvInterface implements AsyncDisposable {
   /** Returns the open store when it has the verb; synchronously once it is open, so that a read costs no extra turn. */
   #ready(verb: keyof Verbs, call: Call): ProviderStore | Promise<ProviderStore> {
     this.#checkOpen();
+    if (this.#provider === undefined && this.#load !== undefined)
+      return this.#loaded(call).then(() => this.#ready(verb, call));
     if (!this.capabilities[verb]) {
       const why =
         this.#provider === undefined
@@ -297,9 +314,10 @@ export class PvInterface implements AsyncDisposable {
   }
 
   /** Opens the store once for all callers; one caller's abort or deadline ends its own waiting alone. */
-  #open(call: Call): Promise<ProviderStore> {
+  async #open(call: Call): Promise<ProviderStore> {
     this.#checkOpen();
-    const provider = this.#provider;
+    const provider = await this.#loaded(call);
+    this.#checkOpen();
     if (provider === undefined) {
       throw pvbusError(
         "ERR_NOT_SUPPORTED",
@@ -314,6 +332,16 @@ export class PvInterface implements AsyncDisposable {
     return this.#opening.wait(call);
   }
 
+  /** Returns the provider; loads it where that failed when the bus was opened. */
+  async #loaded(call: Call): Promise<Provider | undefined> {
+    if (this.#provider === undefined && this.#load !== undefined) {
+      const provider = await this.#load(call);
+      this.#capabilities = provider.capabilities(this.#target);
+      this.#provider = provider;
+    }
+    return this.#provider;
+  }
+
   /** Begins when the last opening has come to its end: the transport may have room for one alone. */
   async #openStore(
     provider: Provider,
@@ -321,11 +349,11 @@ export class PvInterface implements AsyncDisposable {
     before: Promise<void> | undefined,
   ): Promise<ProviderStore> {
     if (before !== undefined) await call.within(before, "the end of an opening that was given up");
-    return provider.open(this.#target, call);
+    return provider.open(this.#target, call, this.#closing.signal);
   }
 
   #checkOpen(): void {
-    if (this.#closed) throw this.#isClosed();
+    if (this.#closing.signal.aborted) throw this.#isClosed();
   }
 
   #isClosed(): PvbusError {
@@ -340,14 +368,4 @@ export class PvInterface implements AsyncDisposable {
     if (key !== undefined && key !== "") error.key ??= key;
     return error;
   }
-}
-
-/** Reports whether an error is only the end of the call. */
-function isEnd(error: unknown, call: Call): boolean {
-  if (!PvbusError.is(error)) return false;
-  return (error.code === "ERR_ABORTED" || error.code === "ERR_TIMEOUT") && isOver(call);
-}
-
-function isOver(call: Call): boolean {
-  return call.signal?.aborted === true || call.remainingMs === 0;
 }
