@@ -13,14 +13,17 @@ import {
   maxValueBytesOf,
   usesOpenbsdDevice,
 } from "./capabilities.js";
-import { namedSource } from "./channel-name.js";
 import { VmwareDataSetStore } from "./data-set-store.js";
 import { VmwareHostctlStore } from "./hostctl.js";
-import { checkVmwareOptions, type VmwareOptions } from "./options.js";
+import { checkVmwareOptions } from "./options.js";
 import { RpciSession, type SessionParts } from "./session.js";
 import { VmwareStore } from "./store.js";
+import { namedSource } from "./transport/channel.js";
 import type { RpcTransport } from "./transport/rpc-transport.js";
 import { StreamTransport } from "./transport/stream.js";
+import type { Privilege } from "./transport/vsock.js";
+
+type CheckedVmwareOptions = ReturnType<typeof checkVmwareOptions>;
 
 /** Serves VMware's guestinfo from inside the guest: over vsock, the backdoor, VMware's library, OpenBSD's kernel. */
 export class VmwareProvider implements Provider {
@@ -48,12 +51,18 @@ export class VmwareProvider implements Provider {
    * @throws PvbusError `ERR_NO_INTERFACE` where this is not VMware's hardware and no channel is named, `ERR_UNAVAILABLE` where
    *   that cannot be proved; `ERR_NOT_SUPPORTED` for a channel that is none
    */
-  async open(target: StoreTarget, call: Call): Promise<VmwareStore | VmwareDataSetStore> {
+  async open(
+    target: StoreTarget,
+    call: Call,
+    closing?: AbortSignal,
+  ): Promise<VmwareStore | VmwareDataSetStore> {
     const options = checkVmwareOptions(target.options);
     call.check("the opening of the store");
     const session = new RpciSession(await this.#transports(target, options, call));
-    if (options.dataset !== undefined) return new VmwareDataSetStore(session, options.dataset, options);
-    return new VmwareStore(session, options, maxValueBytesOf(this.#host, target));
+    if (options.dataset !== undefined)
+      return new VmwareDataSetStore(session, options.dataset, { ...options, closing });
+    const maxValueBytes = maxValueBytesOf(this.#host, target);
+    return new VmwareStore(session, options, { maxValueBytes, closing });
   }
 
   /** Checks the hardware, vsock with its privileged ports, the backdoor and native calls. */
@@ -71,9 +80,9 @@ export class VmwareProvider implements Provider {
     );
   }
 
-  async #transports(target: StoreTarget, options: VmwareOptions, call: Call): Promise<SessionParts> {
+  async #transports(target: StoreTarget, options: CheckedVmwareOptions, call: Call): Promise<SessionParts> {
     const { logger } = this.#host;
-    const { transport = "auto", privilege = "prefer" } = options;
+    const { transport, privilege } = options;
     const always = { requirePrivilege: privilege === "require", logger };
     if (target.channel !== undefined)
       return { ...always, first: new StreamTransport(namedSource(target.channel, this.#host, privilege)) };
@@ -102,10 +111,7 @@ export class VmwareProvider implements Provider {
 }
 
 /** Undefined where it is one of several transports, and not there. */
-async function vsock(
-  transport: "auto" | "vsock",
-  privilege: NonNullable<VmwareOptions["privilege"]>,
-): Promise<RpcTransport | undefined> {
+async function vsock(transport: "auto" | "vsock", privilege: Privilege): Promise<RpcTransport | undefined> {
   const { hasVsock, hostVsock } = await import("./transport/vsock.js");
   return transport === "vsock" || (await hasVsock()) ? new StreamTransport(hostVsock(privilege)) : undefined;
 }

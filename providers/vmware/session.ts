@@ -1,5 +1,7 @@
 import { PvbusError, pvbusError } from "../../src/base/errors.js";
-import type { Call } from "../../src/base/flow/call.js";
+import { Backoff } from "../../src/base/flow/backoff.js";
+import { Call } from "../../src/base/flow/call.js";
+import { SerialQueue } from "../../src/base/flow/serial-queue.js";
 import type { Logger } from "../../src/base/host/host.js";
 import { decodeReply, type RpciReply, type RpciRequest, refusal } from "./protocol/rpci.js";
 import { ExchangeFailure, type RpcTransport } from "./transport/rpc-transport.js";
@@ -19,8 +21,7 @@ export interface SessionParts {
 }
 
 /** After a failed start the first transport is left alone for so long, and twice as long each time. */
-const FIRST_REST_MS = 4_000;
-const LONGEST_REST_MS = 300_000;
+const REST = { firstMs: 4_000, longestMs: 300_000, jitter: 0 };
 /** A transport that worked before is started two more times at once. */
 const RESTARTS = 2;
 const RESTART_PAUSE_MS = 100;
@@ -37,8 +38,8 @@ export class RpciSession {
   #firstWorked = false;
   #firstFailure: ExchangeFailure | undefined;
   #restUntil = 0;
-  #restMs = FIRST_REST_MS;
-  #tail: Promise<unknown> | undefined;
+  readonly #rests = new Backoff(REST);
+  readonly #queue = new SerialQueue();
   #closed = false;
 
   /** @param parts one transport at least */
@@ -79,33 +80,16 @@ export class RpciSession {
   async close(): Promise<void> {
     this.#closed = true;
     await this.#parts.first?.close();
-    await this.#tail;
-    await this.#second?.close();
+    await this.#queue.run(Call.endless(), "the last command", async () => this.#second?.close());
   }
 
-  /** One command at a time; one whose call ends early still holds the others until its way is free. */
-  async #inTurn(request: RpciRequest, call: Call): Promise<Uint8Array> {
-    const before = this.#tail;
-    let free = (): void => undefined;
-    const turn = new Promise<void>((resolve) => {
-      free = resolve;
-    });
-    const tail = Promise.all([before, turn]).then(() => {
-      if (this.#tail === tail) this.#tail = undefined;
-    });
-    this.#tail = tail;
-    let work: Promise<Uint8Array>;
-    try {
-      if (before !== undefined) await call.within(before, `the turn of ${request.name}`);
-      call.check(request.name);
+  /** One command at a time; one whose call ends early still holds the others until its transport is free. */
+  #inTurn(request: RpciRequest, call: Call): Promise<Uint8Array> {
+    const { name } = request;
+    return this.#queue.runWithin(call, `the turn of ${name}`, `the reply to ${name}`, () => {
       if (this.#closed) throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
-      work = this.#exchange(request, call);
-    } catch (error) {
-      free();
-      throw error;
-    }
-    work.then(free, free);
-    return call.within(work, `the reply to ${request.name}`);
+      return this.#exchange(request, call);
+    });
   }
 
   async #exchange(request: RpciRequest, call: Call): Promise<Uint8Array> {
@@ -116,7 +100,7 @@ export class RpciSession {
         const reply = await this.#insist(first, request, call, needsPrivilege);
         this.#firstWorked = true;
         this.#firstFailure = undefined;
-        this.#restMs = FIRST_REST_MS;
+        this.#rests.reset();
         return reply;
       } catch (error) {
         if (!(error instanceof ExchangeFailure)) throw error;
@@ -199,13 +183,13 @@ export class RpciSession {
 
   #rest(failure: ExchangeFailure): void {
     this.#firstFailure = failure;
-    this.#restUntil = this.#now() + this.#restMs;
+    const ms = this.#rests.next();
+    this.#restUntil = this.#now() + ms;
     if (this.#parts.second !== undefined)
       this.#parts.logger.warn("vsock cannot be used; commands go over the backdoor, without privilege", {
         why: failure.message,
-        again: `in ${this.#restMs / 1000} s`,
+        again: `in ${ms / 1000} s`,
       });
-    this.#restMs = Math.min(this.#restMs * 2, LONGEST_REST_MS);
   }
 
   #noPrivilege(request: RpciRequest): PvbusError {

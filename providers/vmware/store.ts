@@ -1,5 +1,6 @@
 import { pvbusError } from "../../src/base/errors.js";
 import { Call } from "../../src/base/flow/call.js";
+import { Closing } from "../../src/base/flow/closing.js";
 import { putEntry } from "../../src/base/own.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
@@ -14,7 +15,6 @@ import { VmwareDataSets } from "./data-sets.js";
 import { machineFacts } from "./facts.js";
 import { VmwareNamespace } from "./namespace.js";
 import type { VmwareOptions } from "./options.js";
-import { watchByPolling } from "./poll-watch.js";
 import { guestinfoLayout } from "./portable.js";
 import { decodeValue } from "./protocol/encoded-value.js";
 import { KEY_PREFIX, WELL_KNOWN_KEYS, wellKnownBelow } from "./protocol/keys.js";
@@ -22,9 +22,18 @@ import { MAX_VALUE_BYTES } from "./protocol/limits.js";
 import type { OvfEnvironment } from "./protocol/ovf-environment.js";
 import { command, infoGet, infoSet, NO_VALUE_FOUND, type RpciReply } from "./protocol/rpci.js";
 import type { RpciSession } from "./session.js";
+import { type Look, paceOf, watchByLooking } from "./watch.js";
 
 /** What became of a key that {@link VmwareStore.clear} was called on. */
 export type ClearOutcome = "removed" | "emptied" | "blanked";
+
+/** What a store is opened with beside its options. */
+export interface VmwareStoreParts {
+  /** Longest value that every key takes; default: guestinfo's own. */
+  readonly maxValueBytes?: number | undefined;
+  /** Fires when the interface is closed. */
+  readonly closing?: AbortSignal | undefined;
+}
 
 /** Settings for cloud-init, decoded as its key `….encoding` says. */
 export interface CloudInitData {
@@ -36,8 +45,7 @@ export interface CloudInitData {
   readonly vendordata?: Uint8Array;
 }
 
-const DEFAULT_POLL_MS = 250;
-const DEFAULT_LONGEST_POLL_MS = 5_000;
+const PACE = { firstMs: 250, longestMs: 5_000 };
 const LOOK_MS = 10_000;
 
 /**
@@ -54,10 +62,12 @@ export class VmwareStore implements ProviderStore {
   readonly dataSets: VmwareDataSets;
   readonly #session: RpciSession;
   readonly #options: VmwareOptions;
-  readonly #closing = new AbortController();
+  readonly #closing: Closing;
 
   /** @internal Opened by the provider. */
-  constructor(session: RpciSession, options: VmwareOptions = {}, maxValueBytes: number = MAX_VALUE_BYTES) {
+  constructor(session: RpciSession, options: VmwareOptions = {}, parts: VmwareStoreParts = {}) {
+    const { maxValueBytes = MAX_VALUE_BYTES, closing } = parts;
+    this.#closing = new Closing(closing);
     this.#session = session;
     this.#options = options;
     this.dataSets = new VmwareDataSets(session);
@@ -72,7 +82,7 @@ export class VmwareStore implements ProviderStore {
 
   /** Reads a value's bytes, NULs included. @throws PvbusError `ERR_KEY_INVALID`, `ERR_PERMISSION`, `ERR_PROTOCOL`, … */
   async read(key: string, call: Call): Promise<Uint8Array | undefined> {
-    this.#checkOpen();
+    this.#closing.check();
     const request = infoGet(key);
     const reply = await this.#session.ask(request, call);
     if (reply.accepted) return reply.value;
@@ -86,7 +96,7 @@ export class VmwareStore implements ProviderStore {
    *   `ERR_PERMISSION` where the host refuses; `ERR_CONFLICT` where another value is read back
    */
   async write(key: string, value: Uint8Array, call: Call): Promise<void> {
-    this.#checkOpen();
+    this.#closing.check();
     const { maxValueBytes = MAX_VALUE_BYTES } = this.capabilities.limits ?? {};
     const request = infoSet(key, value);
     if (value.length > maxValueBytes)
@@ -110,8 +120,7 @@ export class VmwareStore implements ProviderStore {
    */
   async *watch(prefix: string, call: Call, hooks: WatchHooks): AsyncGenerator<RawEntry, void, undefined> {
     const keys = followedBy(prefix);
-    const { pollMs = DEFAULT_POLL_MS, longestPollMs = DEFAULT_LONGEST_POLL_MS } = this.#options;
-    const look = async (): Promise<ReadonlyMap<string, Uint8Array>> => {
+    const look: Look = async () => {
       const found = new Map<string, Uint8Array>();
       for (const key of keys) {
         const one = new Call({ signal: call.signal, timeoutMs: Math.min(call.remainingMs, LOOK_MS) });
@@ -120,10 +129,8 @@ export class VmwareStore implements ProviderStore {
       }
       return found;
     };
-    yield* watchByPolling(
-      { look, pollMs, longestPollMs, ready: hooks.ready, closing: this.#closing.signal },
-      call,
-    );
+    const { signal: closing } = this.#closing;
+    yield* watchByLooking(look, { ...hooks, closing, pace: paceOf(this.#options, PACE) }, call);
   }
 
   /** Returns what guestinfo says of the machine: its OVF environment's ids, its name and address. */
@@ -146,7 +153,7 @@ export class VmwareStore implements ProviderStore {
    * @throws PvbusError as {@link VmwareStore.write}
    */
   async clear(key: string, call: Call): Promise<ClearOutcome> {
-    this.#checkOpen();
+    this.#closing.check();
     const reply = await this.#session.ask(infoSet(key, new Uint8Array(0)), call);
     const left = await this.read(key, call);
     if (left === undefined) return "removed";
@@ -198,24 +205,19 @@ export class VmwareStore implements ProviderStore {
    * @throws PvbusError `ERR_VALUE_TOO_LONG` beyond 65536 bytes in all, before anything is sent
    */
   async rpc(name: string, args: Uint8Array | string, call: Call): Promise<RpciReply> {
-    this.#checkOpen();
+    this.#closing.check();
     return this.#session.ask(command(name, args), call);
   }
 
   /** Ends watches and the connection. */
   async close(): Promise<void> {
-    this.#closing.abort();
+    this.#closing.close();
     await this.#session.close();
   }
 
   async #textOf(key: string, call: Call): Promise<string | undefined> {
     const value = await this.read(key, call);
     return value === undefined ? undefined : Buffer.from(value).toString("utf8");
-  }
-
-  #checkOpen(): void {
-    if (this.#closing.signal.aborted)
-      throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
   }
 }
 

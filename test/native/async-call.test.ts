@@ -82,6 +82,7 @@ describe(`asynchronous calls${isLinux ? "" : " [pending: Linux only]"}`, () => {
     const done: number[] = [];
     const all = Array.from({ length: 6 }, (_, i) => callAsync(libc, fn, i).then(({ rc }) => done.push(rc)));
     for (let i = 0; i < 6; i++) {
+      await turn();
       expect(running.length).to.equal(Math.min(i + MAX_ASYNC_CALLS, 6));
       running[i]?.(null, i);
     }

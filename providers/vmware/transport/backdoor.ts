@@ -1,4 +1,5 @@
 import { pvbusError } from "../../../src/base/errors.js";
+import { Backoff } from "../../../src/base/flow/backoff.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import { fairTurn } from "../../../src/base/flow/turn.js";
 import type { BackdoorPort } from "../../../src/native/vmware/backdoor-port.js";
@@ -9,8 +10,9 @@ import { ExchangeFailure, type ExchangeHints, type RpcTransport } from "./rpc-tr
 
 /** Hosts close channels that stay idle, and old ones have eight: ours goes back when it was not used for so long. */
 const IDLE_MS = 5_000;
-/** Pauses before an OPEN that found no free channel is tried again, half a second in all. */
-const OPEN_PAUSES_MS = [10, 20, 40, 80, 160];
+/** Before an OPEN that found no free channel is tried again: 5 to 15 ms at first, half a second in all. */
+const OPEN_PAUSES = { firstMs: 15, longestMs: 240, jitter: 2 / 3 };
+const MOST_PAUSES = 5;
 
 const WAITING = "the reply over VMware's backdoor";
 
@@ -76,25 +78,22 @@ export class BackdoorTransport implements RpcTransport {
   }
 
   async #open(call: Call): Promise<Channel> {
-    for (let attempt = 0; ; attempt++) {
+    const pauses = new Backoff(OPEN_PAUSES);
+    for (;;) {
       try {
         return await this.#drive(Channel.open(), call);
       } catch (error) {
         if (!(error instanceof ChannelFailure)) throw error;
-        const pause = error.reason === "refused" ? OPEN_PAUSES_MS[attempt] : undefined;
-        if (pause === undefined) throw this.#notOpened(error);
-        await call.sleep(pause * (0.5 + Math.random()), "a free channel of VMware's backdoor");
+        if (error.reason !== "refused") throw this.#failure(error, {});
+        if (pauses.attempts === MOST_PAUSES)
+          throw new ExchangeFailure("ERR_BUSY", `${error.message}: all of them may be in use; try again`, {
+            executed: false,
+            connecting: true,
+            cause: error,
+          });
+        await pauses.sleep(call, "a free channel of VMware's backdoor");
       }
     }
-  }
-
-  #notOpened(error: ChannelFailure): unknown {
-    if (error.reason !== "refused") return this.#failure(error, {});
-    return new ExchangeFailure("ERR_BUSY", `${error.message}: all of them may be in use; try again`, {
-      executed: false,
-      connecting: true,
-      cause: error,
-    });
   }
 
   #failure(error: ChannelFailure, when: { readonly stale?: boolean }): unknown {

@@ -118,7 +118,7 @@ class SimulatedNodes implements PvbusNodes {
 
 function hostctlStore(nodes: SimulatedNodes, settings = {}): VmwareStore {
   const session = new RpciSession({ first: new OpenbsdDeviceTransport(nodes), logger: SILENT });
-  return new VmwareStore(session, settings, OPENBSD_VALUE_BYTES);
+  return new VmwareStore(session, settings, { maxValueBytes: OPENBSD_VALUE_BYTES });
 }
 
 describe("VMware through OpenBSD's kernel", () => {
