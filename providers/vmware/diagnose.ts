@@ -60,7 +60,7 @@ async function answers(what: string, open: () => RpcTransport | Promise<RpcTrans
   let transport: RpcTransport | undefined;
   try {
     transport = await open();
-    await transport.prepare(new Call());
+    await transport.prepare?.(new Call());
     await transport.exchange(infoGet("guestinfo.pvbus").bytes, new Call());
     return { what, works: true, why: transport.name };
   } catch (error) {

@@ -1,11 +1,7 @@
+import { pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
-import {
-  checkNamespaceText,
-  checkNamespaceValue,
-  decodeNamespaceValues,
-  namespaceGet,
-  namespaceSet,
-} from "./protocol/namespaces.js";
+import { NAMESPACE_VALUE_BYTES } from "./protocol/limits.js";
+import { command, type RpciRequest } from "./protocol/rpci.js";
 import type { RpciSession } from "./session.js";
 
 /**
@@ -19,7 +15,7 @@ export class VmwareNamespace {
 
   /** @internal Use `VmwareStore.namespace`. */
   constructor(session: RpciSession, name: string) {
-    checkNamespaceText("name of a namespace", name);
+    checkText("name of a namespace", name, "ERR_KEY_INVALID");
     this.name = name;
     this.#session = session;
   }
@@ -37,13 +33,23 @@ export class VmwareNamespace {
   /** Returns the values of several keys in one command; keys without one are left out. @throws as {@link VmwareNamespace.get} */
   async getAll(keys: readonly string[], call: Call): Promise<ReadonlyMap<string, string>> {
     if (keys.length === 0) return new Map();
-    return decodeNamespaceValues(keys, await this.#session.value(namespaceGet(this.name, keys), call));
+    for (const key of keys) checkText("key", key, "ERR_KEY_INVALID");
+    const args = [this.name, ...keys].map((text) => `${text}\0`).join("");
+    const request = command("namespace-priv-get-values", args, { repeatable: true, privileged: true });
+    const reply = Buffer.from(await this.#session.value(request, call)).toString("utf8");
+    if (reply === "") return new Map();
+    const values = reply.split("\0");
+    if (values.length !== keys.length + 1 || values.at(-1) !== "")
+      throw pvbusError("ERR_PROTOCOL", `the host gave ${values.length - 1} values for ${keys.length} keys`);
+    return new Map(
+      keys.map((key, at) => [key, values[at] ?? ""] as const).filter(([, value]) => value !== ""),
+    );
   }
 
   /** Sets a value, whatever it was. @throws PvbusError `ERR_VALUE_*`, and those of {@link VmwareNamespace.get} */
   async set(key: string, value: string, call: Call): Promise<void> {
-    checkNamespaceValue(value);
-    await this.#session.value(namespaceSet(this.name, { key, value }), call);
+    checkValue(value);
+    await this.#session.value(this.#change(key, value, undefined), call);
   }
 
   /**
@@ -59,9 +65,9 @@ export class VmwareNamespace {
     value: string | undefined,
     call: Call,
   ): Promise<boolean> {
-    if (value !== undefined) checkNamespaceValue(value);
-    if (expected !== undefined) checkNamespaceValue(expected);
-    const request = namespaceSet(this.name, { key, value: value ?? "", expected: expected ?? "" });
+    if (value !== undefined) checkValue(value);
+    if (expected !== undefined) checkValue(expected);
+    const request = this.#change(key, value ?? "", expected ?? "");
     const reply = await this.#session.ask(request, call);
     if (reply.accepted) return true;
     // The host's words for this are not documented: what is stored tells.
@@ -72,7 +78,30 @@ export class VmwareNamespace {
   /** Removes a value. @returns whether there was one. @throws as {@link VmwareNamespace.get} */
   async delete(key: string, call: Call): Promise<boolean> {
     const there = (await this.get(key, call)) !== undefined;
-    if (there) await this.#session.value(namespaceSet(this.name, { key, value: "" }), call);
+    if (there) await this.#session.value(this.#change(key, "", undefined), call);
     return there;
   }
+
+  /** `NS\0 COUNT\0` and for each `OP\0 KEY\0 VALUE\0 OLD\0`; operation 1 compares. */
+  #change(key: string, value: string, old: string | undefined): RpciRequest {
+    checkText("key", key, "ERR_KEY_INVALID");
+    const fields = [this.name, "1", old === undefined ? "0" : "1", key, value, old ?? ""];
+    const args = fields.map((text) => `${text}\0`).join("");
+    return command("namespace-priv-set-keys", args, { repeatable: old === undefined, privileged: true });
+  }
+}
+
+function checkValue(value: string): void {
+  if (Buffer.byteLength(value) > NAMESPACE_VALUE_BYTES)
+    throw pvbusError(
+      "ERR_VALUE_TOO_LONG",
+      `a value of the namespace database has at most ${NAMESPACE_VALUE_BYTES} bytes`,
+    );
+  checkText("value", value, "ERR_VALUE_INVALID");
+}
+
+function checkText(what: string, text: string, code: "ERR_KEY_INVALID" | "ERR_VALUE_INVALID"): void {
+  if (text === "") throw pvbusError(code, `the ${what} is empty, which means none in the namespace database`);
+  if (text.includes("\0") || !text.isWellFormed())
+    throw pvbusError(code, `the ${what} holds a NUL or a lone surrogate; encode it`);
 }

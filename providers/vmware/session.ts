@@ -152,7 +152,7 @@ export class RpciSession {
     for (let fresh = 0; ; ) {
       call.check(request.name);
       try {
-        await transport.prepare(call);
+        await transport.prepare?.(call);
         if (needsPrivilege && transport.privileged === false) throw this.#noPrivilege(request);
         const reply = await transport.exchange(request.bytes, call, request);
         this.#over = transport.name;

@@ -41,10 +41,6 @@ export class BackdoorTransport implements RpcTransport {
     return this.#port.name;
   }
 
-  async prepare(): Promise<void> {
-    // There is nothing to find out: a channel is opened with the command.
-  }
-
   exchange(request: Uint8Array, call: Call, hints: ExchangeHints = {}): Promise<Uint8Array> {
     clearTimeout(this.#idle);
     const work = this.#exchange(request, call, hints);

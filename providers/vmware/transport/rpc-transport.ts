@@ -14,10 +14,10 @@ export interface RpcTransport {
   /** Whether it proves to the host that a privileged program speaks; undefined: that cannot be known here. */
   readonly privileged: boolean | undefined;
   /**
-   * Connects where that is due: only then {@link RpcTransport.privileged} is known.
+   * Connects where that is due: only then {@link RpcTransport.privileged} is known. Left out where each exchange connects.
    * @throws as {@link RpcTransport.exchange}
    */
-  prepare(call: Call): Promise<void>;
+  prepare?(call: Call): Promise<void>;
   /**
    * Sends a command and returns the reply. Calls do not overlap. Whatever it throws, the next call starts afresh.
    * @throws ExchangeFailure for what a second try may fix; PvbusError `ERR_TIMEOUT`, `ERR_ABORTED`, `ERR_PROTOCOL`

@@ -17,10 +17,6 @@ class VmtoolsTransport implements RpcTransport {
     this.#tools = tools;
   }
 
-  async prepare(): Promise<void> {
-    // The library connects with each command.
-  }
-
   async exchange(request: Uint8Array, call: Call): Promise<Uint8Array> {
     call.check("VMware's library");
     const { accepted, bytes } = await this.#tools.send(request);

@@ -83,19 +83,21 @@ export interface FirmwareText {
 
 /** Returns a field of the firmware's tables by its Linux name, from wherever this operating system shows it. */
 export function firmwareText(sources: FirmwareSources, field: string): FirmwareText {
-  const kenv = ownEntry(KENV, field);
-  const registry = ownEntry(REGISTRY, field);
-  const looks: readonly (readonly [FirmwareText["source"], string, () => Fact<string>])[] = [
-    ["dmi", field, () => sources.dmi(field)],
-    ...(kenv === undefined ? [] : [["dmi", kenv, () => sources.kenv(kenv)] as const]),
-    ...(registry === undefined
-      ? []
-      : [["registry", registry, () => sources.registry(REGISTRY_KEY, registry)] as const]),
-    ...(ownEntry(SYSCTL, field) ?? []).map((name) => ["sysctl", name, () => sources.sysctl(name)] as const),
-  ];
-  for (const [source, name, look] of looks) {
-    const text = known(look());
+  for (const [source, name, fact] of looksFor(sources, field)) {
+    const text = known(fact);
     if (text !== undefined) return { text: text.trim(), source, name };
   }
   return { text: "", source: "dmi", name: field };
+}
+
+function* looksFor(
+  sources: FirmwareSources,
+  field: string,
+): Generator<[source: FirmwareText["source"], name: string, Fact<string>]> {
+  yield ["dmi", field, sources.dmi(field)];
+  const kenv = ownEntry(KENV, field);
+  if (kenv !== undefined) yield ["dmi", kenv, sources.kenv(kenv)];
+  const registry = ownEntry(REGISTRY, field);
+  if (registry !== undefined) yield ["registry", registry, sources.registry(REGISTRY_KEY, registry)];
+  for (const name of ownEntry(SYSCTL, field) ?? []) yield ["sysctl", name, sources.sysctl(name)];
 }
