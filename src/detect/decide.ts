@@ -1,3 +1,4 @@
+import { known, textOf } from "../base/firmware/fact.js";
 import { INTERFACE_KINDS, OPENBSD_ROWS, PRIMARY_ORDER, typeOfId } from "../contract/interfaces.js";
 import type { DetectedInterface, DetectionReport, Evidence, EvidenceSource } from "../contract/report.js";
 import { judgeAcpi } from "./acpi.js";
@@ -5,7 +6,7 @@ import { type CpuidScan, type ScanOptions, scanCpuid } from "./cpuid-scan.js";
 import { cpuidDetails } from "./details.js";
 import { matchDmi } from "./dmi-rules.js";
 import { findConfidential, findContainer, findPlatform } from "./environment.js";
-import { type Facts, known, textOf } from "./facts.js";
+import type { Facts } from "./facts.js";
 import { Findings, printable } from "./findings.js";
 import { judgeForeignSystems } from "./foreign-systems.js";
 import { judgeStrangers, type StrangerRules } from "./stranger-rules.js";

@@ -1,10 +1,10 @@
 import { pvbusError } from "../base/errors.js";
+import type { Cpuid } from "../base/firmware/cpuid.js";
+import type { ForeignSources } from "../base/firmware/dmi.js";
 import type { Host } from "../base/host/host.js";
 import type { DetectionReport } from "../contract/report.js";
-import type { Cpuid } from "../native/cpu/cpuid.js";
 import { type DecideOptions, decide } from "./decide.js";
 import type { Facts } from "./facts.js";
-import type { ForeignSources } from "./foreign-sources.js";
 import { liveFacts } from "./live-facts.js";
 import { snapshotFacts } from "./snapshot.js";
 
@@ -40,7 +40,7 @@ async function liveCpuid(): Promise<Cpuid> {
 /** Linux says everything by files. */
 async function foreign(host: Host): Promise<ForeignSources | undefined> {
   if (host.platform === "linux") return undefined;
-  return (await import("./foreign-sources.js")).foreignSources(host.platform);
+  return (await import("../native/foreign-sources.js")).foreignSources(host.platform);
 }
 
 function recorded(files: Facts): Facts | undefined {

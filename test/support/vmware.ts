@@ -15,7 +15,7 @@ import {
   VmwareStore,
 } from "../../providers/vmware/index.js";
 import { SILENT } from "../../src/base/host/node-host.js";
-import type { Cpuid, CpuidRegisters } from "../../src/native/cpu/cpuid.js";
+import type { Cpuid, CpuidRegisters } from "../../src/base/firmware/cpuid.js";
 
 /** A store over a simulated backdoor. */
 export function backdoorStore(
