@@ -4,8 +4,8 @@ import type { Host } from "../../src/base/host/host.js";
 import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { ProviderStore } from "../../src/contract/store.js";
 import { ownDomain } from "./home.js";
-import { place, placesLookedAt } from "./places.js";
 import type { XenStore } from "./store.js";
+import { place, placesLookedAt } from "./transport/locate.js";
 
 /** Longest wait for the daemon. */
 const ANSWER_MS = 3_000;

@@ -1,9 +1,9 @@
 import { pvbusError } from "../../src/base/errors.js";
 import { fromSystemError } from "../../src/base/system-error.js";
 import type { WindowsDevice } from "../../src/native/windows/device.js";
-import type { DirectAccess } from "./direct-store.js";
+import type { DirectAccess } from "./driver-store.js";
 
-export { DirectXenStore } from "./direct-store.js";
+export { DirectXenStore } from "./driver-store.js";
 
 /** Operating systems whose driver has an interface of its own. */
 export type DirectPlatform = "openbsd" | "win32";
@@ -13,9 +13,9 @@ export type DirectPlatform = "openbsd" | "win32";
  * @throws PvbusError `ERR_UNAVAILABLE` when it is not there, `ERR_PERMISSION`
  */
 export async function directAccess(platform: DirectPlatform): Promise<DirectAccess> {
-  if (platform === "openbsd") return new (await import("./openbsd-access.js")).OpenbsdAccess();
+  if (platform === "openbsd") return new (await import("./transport/openbsd-device.js")).OpenbsdAccess();
   const [{ XENIFACE_INTERFACE, XenifaceAccess }, { openWindowsDevice }] = await Promise.all([
-    import("./xeniface-access.js"),
+    import("./transport/xeniface.js"),
     import("../../src/native/windows/device.js"),
   ]);
   let device: WindowsDevice | undefined;

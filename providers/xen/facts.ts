@@ -1,9 +1,9 @@
 import type { Call } from "../../src/base/flow/call.js";
 import { putEntry } from "../../src/base/own.js";
 import type { MachineFacts } from "../../src/contract/store.js";
-import type { XenStoreClient } from "./client.js";
+import type { XenStoreClient } from "./client/client.js";
 import { ownDomain } from "./home.js";
-import { below, REFUSED, type Surroundings, unlessRefused } from "./tree.js";
+import { below, REFUSED, type Surroundings, unlessRefused } from "./walk.js";
 
 /** Where the toolstack says what this machine is, beside the name and the UUID. */
 const VM_DATA = "vm-data";

@@ -1,7 +1,7 @@
 import { pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
-import type { XenStoreClient } from "./client.js";
-import { domainOf } from "./permissions.js";
+import type { XenStoreClient } from "./client/client.js";
+import { domainOf } from "./protocol/permissions.js";
 
 /**
  * Returns this domain's id: what the toolstack wrote, else the owner of the directory that every guest owns. Ask again rather

@@ -6,13 +6,13 @@ import type { HostctlStore } from "../../src/contract/hostctl.js";
 import type { Provider, StoreTarget } from "../../src/contract/provider.js";
 import type { ProviderStore } from "../../src/contract/store.js";
 import { CAPABILITIES, OPENBSD_CAPABILITIES, XENIFACE_CAPABILITIES } from "./capabilities.js";
-import { XenStoreClient } from "./client.js";
+import { XenStoreClient } from "./client/client.js";
 import type { DirectPlatform, DirectXenStore } from "./direct.js";
-import { XenHostctlStore } from "./kernel-store.js";
-import { keySyntax } from "./keys.js";
+import { XenHostctlStore } from "./hostctl.js";
 import { checkOptions } from "./options.js";
-import { place, transportOf } from "./places.js";
+import { keySyntax } from "./protocol/keys.js";
 import { XenStore } from "./store.js";
+import { place, transportOf } from "./transport/locate.js";
 
 /** Serves Xen's XenStore, through a daemon's socket or a kernel's device. */
 export class XenProvider implements Provider {

@@ -9,16 +9,16 @@ import type {
   RawEntry,
   WatchHooks,
 } from "../../src/contract/store.js";
-import type { CallLike } from "./access.js";
 import { CAPABILITIES } from "./capabilities.js";
-import { isEnd, type XenStoreClient } from "./client.js";
+import { isEnd, type XenStoreClient } from "./client/client.js";
+import type { CallLike } from "./client/requests.js";
 import { machineFacts } from "./facts.js";
 import { homePath } from "./home.js";
-import { checkKey, type KeySyntax, type Place, portableLayout, withoutSlash } from "./keys.js";
-import { checkRemovable } from "./path.js";
-import type { Permission } from "./permissions.js";
-import { StoreWatch, type WatchSurroundings } from "./store-watch.js";
-import { below } from "./tree.js";
+import { checkKey, type KeySyntax, type Place, portableLayout, withoutSlash } from "./protocol/keys.js";
+import { checkRemovable } from "./protocol/path.js";
+import type { Permission } from "./protocol/permissions.js";
+import { below } from "./walk.js";
+import { StoreWatch, type WatchSurroundings } from "./watch.js";
 
 /**
  * XenStore behind the uniform verbs. Keys are XenStore paths, relative to the domain's own directory or absolute; every

@@ -1,6 +1,6 @@
-import type { XsMessage } from "../wire.js";
+import type { XsMessage } from "../protocol/wire.js";
 
-export type { XsMessage } from "../wire.js";
+export type { XsMessage } from "../protocol/wire.js";
 
 /** What the simulated daemon does wrong; may be changed at any time. */
 export interface XenStoreFaults {

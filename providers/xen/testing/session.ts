@@ -1,5 +1,5 @@
 import type { Duplex } from "node:stream";
-import { MessageDecoder } from "../decoder.js";
+import { MessageDecoder } from "../protocol/decoder.js";
 import {
   decodeStrings,
   encodeMessage,
@@ -8,7 +8,7 @@ import {
   XENSTORE_PAYLOAD_MAX,
   XS,
   type XsMessage,
-} from "../wire.js";
+} from "../protocol/wire.js";
 import type { XenStoreFaults } from "./faults.js";
 import { type Nodes, type Permit, type SharedNodes, TransactionNodes } from "./nodes.js";
 import { type Asking, Operations, Refusal, readPermit, type XenStoreQuotas } from "./operations.js";

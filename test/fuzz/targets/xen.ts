@@ -1,20 +1,19 @@
-import { MessageDecoder, OversizedMessage } from "../../../providers/xen/decoder.js";
+import type { Operation } from "../../../providers/xen/client/pending.js";
 import { factsOf } from "../../../providers/xen/facts.js";
+import { KnownTree } from "../../../providers/xen/path-tree.js";
+import { MessageDecoder, OversizedMessage } from "../../../providers/xen/protocol/decoder.js";
 import {
   checkKey,
   childPlace,
   keySyntax,
   portableLayout,
   withoutSlash,
-} from "../../../providers/xen/keys.js";
-import { KnownTree } from "../../../providers/xen/known-tree.js";
-import { decodeName, decodePath, encodeName, encodePath } from "../../../providers/xen/names.js";
-import { OpenbsdAccess } from "../../../providers/xen/openbsd-access.js";
-import * as operations from "../../../providers/xen/operations.js";
-import { checkNodePath, checkPath, childPath, isAtOrBelow } from "../../../providers/xen/path.js";
-import { formatPermission, parsePermission } from "../../../providers/xen/permissions.js";
-import { refusalError } from "../../../providers/xen/refusal.js";
-import type { Operation } from "../../../providers/xen/request.js";
+} from "../../../providers/xen/protocol/keys.js";
+import { decodeName, decodePath, encodeName, encodePath } from "../../../providers/xen/protocol/names.js";
+import * as operations from "../../../providers/xen/protocol/operations.js";
+import { checkNodePath, checkPath, childPath, isAtOrBelow } from "../../../providers/xen/protocol/path.js";
+import { formatPermission, parsePermission } from "../../../providers/xen/protocol/permissions.js";
+import { refusalError } from "../../../providers/xen/protocol/refusals.js";
 import {
   decodeDirectoryPart,
   decodeStrings,
@@ -27,8 +26,9 @@ import {
   XS,
   type XsMessage,
   type XsType,
-} from "../../../providers/xen/wire.js";
-import { XenifaceAccess } from "../../../providers/xen/xeniface-access.js";
+} from "../../../providers/xen/protocol/wire.js";
+import { OpenbsdAccess } from "../../../providers/xen/transport/openbsd-device.js";
+import { XenifaceAccess } from "../../../providers/xen/transport/xeniface.js";
 import { PvbusError } from "../../../src/base/errors.js";
 import { Call } from "../../../src/base/flow/call.js";
 import type { WindowsDevice } from "../../../src/native/windows/device.js";

@@ -4,9 +4,9 @@ import {
   describeProviderConformance,
   XenStoreSimulator,
 } from "../../../providers/testing.js";
-import { DeviceTransport } from "../../../providers/xen/device-transport.js";
 import { XenProvider, XenStore, XenStoreClient } from "../../../providers/xen/index.js";
-import { keySyntax } from "../../../providers/xen/keys.js";
+import { keySyntax } from "../../../providers/xen/protocol/keys.js";
+import { DeviceTransport } from "../../../providers/xen/transport/device.js";
 import { nodeHost, SILENT } from "../../../src/base/host/node-host.js";
 import {
   startOxenstored,

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { expect } from "chai";
 import { XenStoreSimulator, type XenStoreSimulatorOptions } from "../../../providers/testing.js";
 import { XenProvider, type XenStore } from "../../../providers/xen/index.js";
-import { place } from "../../../providers/xen/places.js";
+import { place } from "../../../providers/xen/transport/locate.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { type NodeHostOptions, nodeHost } from "../../../src/base/host/node-host.js";
 import { HostctlError } from "../../../src/contract/hostctl.js";

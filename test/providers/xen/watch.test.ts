@@ -1,9 +1,9 @@
 import { expect } from "chai";
 import { XenStoreSimulator } from "../../../providers/testing.js";
 import { XenProvider, XenStore, XenStoreClient } from "../../../providers/xen/index.js";
-import { keySyntax } from "../../../providers/xen/keys.js";
-import { SocketTransport } from "../../../providers/xen/socket-transport.js";
-import { encodeMessage, encodeStrings, XS } from "../../../providers/xen/wire.js";
+import { keySyntax } from "../../../providers/xen/protocol/keys.js";
+import { encodeMessage, encodeStrings, XS } from "../../../providers/xen/protocol/wire.js";
+import { SocketTransport } from "../../../providers/xen/transport/socket.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { nodeHost, SILENT } from "../../../src/base/host/node-host.js";
 import type { PvbusErrorCode } from "../../../src/index.js";

@@ -1,6 +1,6 @@
 import { expect } from "chai";
 import fc from "fast-check";
-import { MessageDecoder, OversizedMessage } from "../../../providers/xen/decoder.js";
+import { MessageDecoder, OversizedMessage } from "../../../providers/xen/protocol/decoder.js";
 import {
   decodeDirectoryPart,
   decodeStrings,
@@ -9,7 +9,7 @@ import {
   XENSTORE_PAYLOAD_MAX,
   XS,
   type XsMessage,
-} from "../../../providers/xen/wire.js";
+} from "../../../providers/xen/protocol/wire.js";
 
 /** Messages captured from Xen's C daemon: what it is, header and payload, the bytes. */
 const CAPTURED: readonly (readonly [string, Omit<XsMessage, "payload">, string | Buffer, string])[] = [

@@ -1,9 +1,9 @@
 import { expect } from "chai";
 import { describeProviderConformance, XenStoreSimulator } from "../../../providers/testing.js";
-import { DirectXenStore } from "../../../providers/xen/direct-store.js";
+import { DirectXenStore } from "../../../providers/xen/driver-store.js";
 import { XenProvider } from "../../../providers/xen/index.js";
-import { keySyntax } from "../../../providers/xen/keys.js";
-import { XENIFACE, XenifaceAccess } from "../../../providers/xen/xeniface-access.js";
+import { keySyntax } from "../../../providers/xen/protocol/keys.js";
+import { XENIFACE, XenifaceAccess } from "../../../providers/xen/transport/xeniface.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { nodeHost, SILENT } from "../../../src/base/host/node-host.js";
 import type { WindowsDevice } from "../../../src/native/windows/device.js";

@@ -1,10 +1,10 @@
 import { release } from "node:os";
-import { Call } from "../../src/base/flow/call.js";
-import { FOUND_DEVICE_ADVICE } from "../../src/base/host/files.js";
-import type { Host } from "../../src/base/host/host.js";
-import type { DeviceStream, OpenDeviceOptions } from "../../src/native/posix/device-stream.js";
-import type { Link, LinkEvents, LinkPurpose, Transport } from "./link.js";
-import { HEADER_BYTES, XENSTORE_PAYLOAD_MAX } from "./wire.js";
+import { Call } from "../../../src/base/flow/call.js";
+import { FOUND_DEVICE_ADVICE } from "../../../src/base/host/files.js";
+import type { Host } from "../../../src/base/host/host.js";
+import type { DeviceStream, OpenDeviceOptions } from "../../../src/native/posix/device-stream.js";
+import { HEADER_BYTES, XENSTORE_PAYLOAD_MAX } from "../protocol/wire.js";
+import type { Link, LinkEvents, LinkPurpose, Transport } from "./transport.js";
 
 /** Opens a device; stands in for the kernel in tests. */
 export type OpenDevice = (
@@ -79,7 +79,7 @@ export class DeviceTransport implements Transport {
   }
 
   async connect({ onData, onDown }: LinkEvents, call: Call, purpose: LinkPurpose): Promise<Link> {
-    const open = this.#open ?? (await import("../../src/native/posix/device-stream.js")).openDevice;
+    const open = this.#open ?? (await import("../../../src/native/posix/device-stream.js")).openDevice;
     call.check(`the opening of ${this.name}`);
     const stream = open(this.name, {
       name: this.name,

@@ -4,10 +4,17 @@ import type { Logger } from "../../src/base/host/host.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type { MachineFacts, PortableLayout, ProviderStore, RawEntry } from "../../src/contract/store.js";
 import { factsOf } from "./facts.js";
-import type { KernelNodes } from "./kernel-store.js";
-import { checkKey, childPlace, type KeySyntax, type Place, portableLayout, withoutSlash } from "./keys.js";
-import { checkNodePath, checkPath, checkRemovable } from "./path.js";
-import { domainOf } from "./permissions.js";
+import type { KernelNodes } from "./hostctl.js";
+import {
+  checkKey,
+  childPlace,
+  type KeySyntax,
+  type Place,
+  portableLayout,
+  withoutSlash,
+} from "./protocol/keys.js";
+import { checkNodePath, checkPath, checkRemovable } from "./protocol/path.js";
+import { domainOf } from "./protocol/permissions.js";
 
 /** A node as a driver tells it. */
 export interface DirectNode {

@@ -1,4 +1,4 @@
-import type { Call } from "../../src/base/flow/call.js";
+import type { Call } from "../../../src/base/flow/call.js";
 
 /** What a link tells its owner; nothing more after `onDown`. */
 export interface LinkEvents {

@@ -1,5 +1,5 @@
-import { PvbusError, pvbusError } from "../../src/base/errors.js";
-import { Call, type CallOptions } from "../../src/base/flow/call.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { Call, type CallOptions } from "../../../src/base/flow/call.js";
 import {
   DIRECTORY,
   DIRECTORY_PART,
@@ -10,12 +10,12 @@ import {
   RM,
   SET_PERMS,
   WRITE,
-} from "./operations.js";
-import { checkNodePath, checkPath, checkRemovable } from "./path.js";
-import { formatPermission, type Permission } from "./permissions.js";
-import { XenStoreRefusal } from "./refusal.js";
-import type { Operation } from "./request.js";
-import { decodeDirectoryPart, XENSTORE_PAYLOAD_MAX } from "./wire.js";
+} from "../protocol/operations.js";
+import { checkNodePath, checkPath, checkRemovable } from "../protocol/path.js";
+import { formatPermission, type Permission } from "../protocol/permissions.js";
+import { XenStoreRefusal } from "../protocol/refusals.js";
+import { decodeDirectoryPart, XENSTORE_PAYLOAD_MAX } from "../protocol/wire.js";
+import type { Operation } from "./pending.js";
 
 /** What each operation accepts: a running call, or the options of one. */
 export type CallLike = Call | CallOptions;

@@ -1,9 +1,9 @@
-import { PvbusError, pvbusError } from "../../src/base/errors.js";
-import { onAbort } from "../../src/base/flow/abort.js";
-import type { Call } from "../../src/base/flow/call.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { onAbort } from "../../../src/base/flow/abort.js";
+import type { Call } from "../../../src/base/flow/call.js";
+import { refusalError } from "../protocol/refusals.js";
+import type { XsType } from "../protocol/wire.js";
 import type { Tick, Timed } from "./deadlines.js";
-import { refusalError } from "./refusal.js";
-import type { XsType } from "./wire.js";
 
 /** What a kind of request is and how its reply is understood. */
 export interface Operation<T> {

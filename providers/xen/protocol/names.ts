@@ -1,4 +1,4 @@
-import { pvbusError } from "../../src/base/errors.js";
+import { pvbusError } from "../../../src/base/errors.js";
 
 /*
  * Names that XenStore cannot hold: every byte of the name's UTF-8 that is no letter, digit, dash or underscore becomes

@@ -1,5 +1,5 @@
-import { pvbusError } from "../../src/base/errors.js";
-import type { PortableLayout } from "../../src/contract/store.js";
+import { pvbusError } from "../../../src/base/errors.js";
+import type { PortableLayout } from "../../../src/contract/store.js";
 import { decodeName, encodeName, encodePath } from "./names.js";
 import { checkLength, childPath } from "./path.js";
 

@@ -1,11 +1,11 @@
-import { pvbusError } from "../../src/base/errors.js";
-import type { Call } from "../../src/base/flow/call.js";
-import { fromSystemError, isSystemError } from "../../src/base/system-error.js";
-import type { Capabilities } from "../../src/contract/capabilities.js";
-import type { WindowsDevice } from "../../src/native/windows/device.js";
-import { XENIFACE_CAPABILITIES } from "./capabilities.js";
-import type { DirectAccess, DirectNode } from "./direct-store.js";
-import { decodeStrings, XENSTORE_PAYLOAD_MAX } from "./wire.js";
+import { pvbusError } from "../../../src/base/errors.js";
+import type { Call } from "../../../src/base/flow/call.js";
+import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
+import type { Capabilities } from "../../../src/contract/capabilities.js";
+import type { WindowsDevice } from "../../../src/native/windows/device.js";
+import { XENIFACE_CAPABILITIES } from "../capabilities.js";
+import type { DirectAccess, DirectNode } from "../driver-store.js";
+import { decodeStrings, XENSTORE_PAYLOAD_MAX } from "../protocol/wire.js";
 
 /** Device interface of the driver (xcp-ng/win-xeniface include/xeniface_ioctls.h). */
 export const XENIFACE_INTERFACE = "B2CFB085-AA5E-47E1-8BF7-9793F3154565";

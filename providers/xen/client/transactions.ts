@@ -1,9 +1,9 @@
-import { pvbusError } from "../../src/base/errors.js";
-import type { Call } from "../../src/base/flow/call.js";
-import { type CallLike, callOf, type Question, XenStoreAccess } from "./access.js";
+import { pvbusError } from "../../../src/base/errors.js";
+import type { Call } from "../../../src/base/flow/call.js";
+import { TRANSACTION_END } from "../protocol/operations.js";
 import { type Connection, toTheEnd } from "./connection.js";
-import { TRANSACTION_END } from "./operations.js";
-import { Request } from "./request.js";
+import { Request } from "./pending.js";
+import { type CallLike, callOf, type Question, XenStoreAccess } from "./requests.js";
 
 /**
  * An open transaction: what it changes becomes visible on {@link Transaction.commit}, all at once or not at all.

@@ -1,12 +1,12 @@
 import type { IpcSocketConnectOpts, Socket } from "node:net";
-import type { Call } from "../../src/base/flow/call.js";
-import { hostFiles } from "../../src/base/host/files.js";
-import type { Host } from "../../src/base/host/host.js";
-import { connectTo } from "../../src/base/host/socket.js";
-import type { HeldName } from "../../src/base/host/tree.js";
-import { fromSystemError, isSystemError } from "../../src/base/system-error.js";
-import type { Link, LinkEvents, Transport } from "./link.js";
-import { XENSTORE_PAYLOAD_MAX } from "./wire.js";
+import type { Call } from "../../../src/base/flow/call.js";
+import { hostFiles } from "../../../src/base/host/files.js";
+import type { Host } from "../../../src/base/host/host.js";
+import { connectTo } from "../../../src/base/host/socket.js";
+import type { HeldName } from "../../../src/base/host/tree.js";
+import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
+import { XENSTORE_PAYLOAD_MAX } from "../protocol/wire.js";
+import type { Link, LinkEvents, Transport } from "./transport.js";
 
 /** What one read takes at most. */
 const READ_BYTES = 64 * 1024;

@@ -2,11 +2,11 @@ import { createHash } from "node:crypto";
 import { PvbusError } from "../../src/base/errors.js";
 import { Call } from "../../src/base/flow/call.js";
 import type { RawEntry, WatchHooks } from "../../src/contract/store.js";
-import type { XenStoreClient } from "./client.js";
-import { childPlace, type Place } from "./keys.js";
-import { KnownTree } from "./known-tree.js";
-import { isAtOrBelow } from "./path.js";
-import { below, isUnnameable, REFUSED, type Surroundings, unlessRefused } from "./tree.js";
+import type { XenStoreClient } from "./client/client.js";
+import { KnownTree } from "./path-tree.js";
+import { childPlace, type Place } from "./protocol/keys.js";
+import { isAtOrBelow } from "./protocol/path.js";
+import { below, isUnnameable, REFUSED, type Surroundings, unlessRefused } from "./walk.js";
 
 /** What a watch of a store needs. */
 export interface WatchSurroundings extends Surroundings {

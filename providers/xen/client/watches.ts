@@ -1,12 +1,12 @@
-import { PvbusError, pvbusError } from "../../src/base/errors.js";
-import { Call } from "../../src/base/flow/call.js";
-import type { Logger } from "../../src/base/host/host.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { Call } from "../../../src/base/flow/call.js";
+import type { Logger } from "../../../src/base/host/host.js";
+import { UNWATCH, WATCH } from "../protocol/operations.js";
+import { checkPath } from "../protocol/path.js";
+import { decodeStrings } from "../protocol/wire.js";
 import { type Connection, toTheEnd } from "./connection.js";
-import { closedError, type Line } from "./line.js";
-import { UNWATCH, WATCH } from "./operations.js";
-import { checkPath } from "./path.js";
-import { Request } from "./request.js";
-import { decodeStrings } from "./wire.js";
+import { Request } from "./pending.js";
+import { closedError, type Line } from "./reconnection.js";
 
 /** One firing of a watch. */
 export interface WatchEvent {

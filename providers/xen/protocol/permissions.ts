@@ -1,5 +1,5 @@
-import { pvbusError } from "../../src/base/errors.js";
-import { ownEntry } from "../../src/base/own.js";
+import { pvbusError } from "../../../src/base/errors.js";
+import { ownEntry } from "../../../src/base/own.js";
 
 /** What a domain may do with a node. */
 export type Access = "none" | "read" | "write" | "both";

@@ -1,5 +1,5 @@
-import { type PvbusErrorCode, pvbusError } from "../../src/base/errors.js";
-import { ownEntry } from "../../src/base/own.js";
+import { type PvbusErrorCode, pvbusError } from "../../../src/base/errors.js";
+import { ownEntry } from "../../../src/base/own.js";
 import { typeName, XS, type XsType } from "./wire.js";
 
 /** A refusal by the XenStore daemon, the cause of the PvbusError that reports it. */

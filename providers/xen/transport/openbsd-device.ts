@@ -1,11 +1,11 @@
-import { pvbusError } from "../../src/base/errors.js";
-import type { Call } from "../../src/base/flow/call.js";
-import { fromSystemError, isSystemError } from "../../src/base/system-error.js";
-import type { Capabilities } from "../../src/contract/capabilities.js";
-import { type PvbusNode, PvbusNodeOfType, type PvbusNodes } from "../../src/native/bsd/pvbus-nodes.js";
-import { OPENBSD_CAPABILITIES } from "./capabilities.js";
-import type { DirectAccess, DirectNode } from "./direct-store.js";
-import { childPath } from "./path.js";
+import { pvbusError } from "../../../src/base/errors.js";
+import type { Call } from "../../../src/base/flow/call.js";
+import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
+import type { Capabilities } from "../../../src/contract/capabilities.js";
+import { type PvbusNode, PvbusNodeOfType, type PvbusNodes } from "../../../src/native/bsd/pvbus-nodes.js";
+import { OPENBSD_CAPABILITIES } from "../capabilities.js";
+import type { DirectAccess, DirectNode } from "../driver-store.js";
+import { childPath } from "../protocol/path.js";
 
 /** Largest payload, path and NUL included, of a request and of a reply (OpenBSD sys/dev/pv/xenstore.c). */
 const MOST = 1024;

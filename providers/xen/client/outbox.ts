@@ -1,6 +1,6 @@
-import type { Link } from "./link.js";
-import type { Request } from "./request.js";
-import { HEADER_BYTES } from "./wire.js";
+import { HEADER_BYTES } from "../protocol/wire.js";
+import type { Link } from "../transport/transport.js";
+import type { Request } from "./pending.js";
 
 /** Where an outbox sends to, and who hears of a write that fails. */
 export interface OutboxOwner {

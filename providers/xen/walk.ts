@@ -2,8 +2,8 @@ import { PvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
 import { fairSort } from "../../src/base/flow/fair-sort.js";
 import type { Logger } from "../../src/base/host/host.js";
-import type { XenStoreAccess } from "./access.js";
-import { childPlace, type KeySyntax, type Place } from "./keys.js";
+import type { XenStoreAccess } from "./client/requests.js";
+import { childPlace, type KeySyntax, type Place } from "./protocol/keys.js";
 
 /** What a walk needs. */
 export interface Surroundings {

@@ -1,7 +1,7 @@
 import { PvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
 import { type HostctlErrno, HostctlError, type HostctlStore } from "../../src/contract/hostctl.js";
-import { XenStoreRefusal } from "./refusal.js";
+import { XenStoreRefusal } from "./protocol/refusals.js";
 
 /** What the kernel's calls need of a store; paths are XenStore's own. */
 export interface KernelNodes {

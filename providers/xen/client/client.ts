@@ -1,22 +1,22 @@
-import { PvbusError, pvbusError } from "../../src/base/errors.js";
-import type { Call, CallOptions } from "../../src/base/flow/call.js";
-import { Semaphore } from "../../src/base/flow/semaphore.js";
-import type { Logger } from "../../src/base/host/host.js";
-import { SILENT } from "../../src/base/host/node-host.js";
-import { type CallLike, callOf, isRefusal, type Question, XenStoreAccess } from "./access.js";
-import type { Connection } from "./connection.js";
-import { Line } from "./line.js";
-import type { Transport } from "./link.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import type { Call, CallOptions } from "../../../src/base/flow/call.js";
+import { Semaphore } from "../../../src/base/flow/semaphore.js";
+import type { Logger } from "../../../src/base/host/host.js";
+import { SILENT } from "../../../src/base/host/node-host.js";
 import {
   CONTROL,
   GET_DOMAIN_PATH,
   GET_FEATURE,
   IS_DOMAIN_INTRODUCED,
   TRANSACTION_START,
-} from "./operations.js";
-import { checkDomain } from "./permissions.js";
-import { Request } from "./request.js";
-import { Transaction } from "./transaction.js";
+} from "../protocol/operations.js";
+import { checkDomain } from "../protocol/permissions.js";
+import type { Transport } from "../transport/transport.js";
+import type { Connection } from "./connection.js";
+import { Request } from "./pending.js";
+import { Line } from "./reconnection.js";
+import { type CallLike, callOf, isRefusal, type Question, XenStoreAccess } from "./requests.js";
+import { Transaction } from "./transactions.js";
 import { type WatchEvent, Watches, type WatchSettings } from "./watches.js";
 
 /** Options of {@link XenStoreClient.transaction}. */

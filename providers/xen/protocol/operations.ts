@@ -1,6 +1,6 @@
-import { pvbusError } from "../../src/base/errors.js";
+import { pvbusError } from "../../../src/base/errors.js";
+import type { Operation } from "../client/pending.js";
 import { type Permission, parsePermission } from "./permissions.js";
-import type { Operation } from "./request.js";
 import { decodeStrings, typeName, XS, type XsType } from "./wire.js";
 
 const NUL = 0;

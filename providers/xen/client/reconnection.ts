@@ -1,8 +1,8 @@
-import { pvbusError } from "../../src/base/errors.js";
-import type { Call } from "../../src/base/flow/call.js";
-import { Call as RunningCall } from "../../src/base/flow/call.js";
+import { pvbusError } from "../../../src/base/errors.js";
+import type { Call } from "../../../src/base/flow/call.js";
+import { Call as RunningCall } from "../../../src/base/flow/call.js";
+import type { LinkPurpose, Transport } from "../transport/transport.js";
 import { Connection, type ConnectionEvents } from "./connection.js";
-import type { LinkPurpose, Transport } from "./link.js";
 
 /** Longest time that a connection may take to be made, whoever waits for it. */
 const CONNECT_MS = 10_000;

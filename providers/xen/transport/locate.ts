@@ -1,9 +1,9 @@
 import { join } from "node:path";
-import { pvbusError } from "../../src/base/errors.js";
-import type { Host } from "../../src/base/host/host.js";
-import { DeviceTransport } from "./device-transport.js";
-import type { Transport } from "./link.js";
-import { SocketTransport } from "./socket-transport.js";
+import { pvbusError } from "../../../src/base/errors.js";
+import type { Host } from "../../../src/base/host/host.js";
+import { DeviceTransport } from "./device.js";
+import { SocketTransport } from "./socket.js";
+import type { Transport } from "./transport.js";
 
 /** Run directories that daemons are built with. */
 const RUN_DIRECTORIES = ["/run/xenstored", "/var/run/xenstored"];

@@ -1,14 +1,14 @@
-import { pvbusError } from "../../src/base/errors.js";
-import { Call } from "../../src/base/flow/call.js";
-import { mayGoOn, waitTurn } from "../../src/base/flow/turn.js";
-import { WaitingLine } from "../../src/base/flow/waiting-line.js";
-import { isSystemError } from "../../src/base/system-error.js";
+import { pvbusError } from "../../../src/base/errors.js";
+import { Call } from "../../../src/base/flow/call.js";
+import { mayGoOn, waitTurn } from "../../../src/base/flow/turn.js";
+import { WaitingLine } from "../../../src/base/flow/waiting-line.js";
+import { isSystemError } from "../../../src/base/system-error.js";
+import { MessageDecoder } from "../protocol/decoder.js";
+import { HEADER_BYTES, typeName, XS } from "../protocol/wire.js";
+import type { Link, LinkEvents, LinkPurpose, Transport } from "../transport/transport.js";
 import { Deadlines } from "./deadlines.js";
-import { MessageDecoder } from "./decoder.js";
-import type { Link, LinkEvents, LinkPurpose, Transport } from "./link.js";
 import { Outbox } from "./outbox.js";
-import type { Request } from "./request.js";
-import { HEADER_BYTES, typeName, XS } from "./wire.js";
+import type { Request } from "./pending.js";
 
 /** Requests ids are a serial number and, in these bits, the slot that the request waits in. */
 const SLOT_BITS = 8;
