@@ -9,7 +9,7 @@ import { parseOvfEnvironment } from "../providers/vmware/ovf-environment.js";
 import { command, decodeReply, refusal } from "../providers/vmware/rpci.js";
 import type { RpciSession } from "../providers/vmware/session.js";
 import type { XenStoreClient } from "../providers/xen/client/client.js";
-import { homePath } from "../providers/xen/home.js";
+import { homePath } from "../providers/xen/facts.js";
 import { checkDomain, parsePermission } from "../providers/xen/protocol/permissions.js";
 import { refusalError, XenStoreRefusal } from "../providers/xen/protocol/refusals.js";
 import { XS } from "../providers/xen/protocol/wire.js";

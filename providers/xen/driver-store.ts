@@ -3,68 +3,38 @@ import type { Call } from "../../src/base/flow/call.js";
 import type { Logger } from "../../src/base/host/host.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type { MachineFacts, PortableLayout, ProviderStore, RawEntry } from "../../src/contract/store.js";
+import { CAPABILITIES } from "./capabilities.js";
 import { factsOf } from "./facts.js";
-import type { KernelNodes } from "./hostctl.js";
-import {
-  checkKey,
-  childPlace,
-  type KeySyntax,
-  type Place,
-  portableLayout,
-  withoutSlash,
-} from "./protocol/keys.js";
+import type { HostctlNodes } from "./hostctl.js";
+import { portableLayout } from "./portable.js";
+import { checkKey, type KeyedPath, type KeySyntax, keyedChild, withoutSlash } from "./protocol/keys.js";
 import { checkNodePath, checkPath, checkRemovable } from "./protocol/path.js";
 import { domainOf } from "./protocol/permissions.js";
-
-/** A node as a driver tells it. */
-export interface DirectNode {
-  /** Its value. */
-  readonly value: Buffer;
-  /** Names of its children, as far as they can be told. */
-  readonly names: readonly string[];
-}
-
-/** A driver that answers one question at a time and knows no transactions and no watches. */
-export interface DirectAccess {
-  /** What a store on it can do. */
-  readonly capabilities: Capabilities;
-  /** Bytes of a value that it surely takes under a portable key. */
-  readonly portableBytes: number;
-  /** Checks what it can pass on. @throws PvbusError `ERR_KEY_TOO_LONG`, `ERR_VALUE_TOO_LONG`, `ERR_VALUE_INVALID` */
-  check(path: string, value: Uint8Array): void;
-  /** Returns a node; undefined when there is none. @param children whether its children are asked for too */
-  look(path: string, children: boolean, call: Call): Promise<DirectNode | undefined>;
-  /** Writes a value. */
-  write(path: string, value: Uint8Array, call: Call): Promise<void>;
-  /** Removes a node with all below it. */
-  remove?(path: string, call: Call): Promise<void>;
-  /** Lets go of the driver. */
-  close(): Promise<void>;
-}
+import type { DriverNode, XenStoreDriver } from "./transport/transport.js";
 
 /** XenStore through a driver of the operating system that has questions and answers of its own. */
-export class DirectXenStore implements ProviderStore {
+export class XenDriverStore implements ProviderStore {
   readonly capabilities: Capabilities;
   readonly portable: PortableLayout;
   /** Removes a node with all below it; only where the driver can. Another program may come between its look and the removal. */
   readonly delete?: (key: string, call: Call) => Promise<boolean>;
-  readonly #access: DirectAccess;
+  readonly #driver: XenStoreDriver;
   readonly #syntax: KeySyntax;
   readonly #logger: Logger;
   #closed = false;
 
   /** @internal Opened by the provider. */
-  constructor(access: DirectAccess, syntax: KeySyntax, logger: Logger) {
-    this.#access = access;
+  constructor(driver: XenStoreDriver, syntax: KeySyntax, logger: Logger) {
+    this.#driver = driver;
     this.#syntax = syntax;
     this.#logger = logger;
-    this.capabilities = access.capabilities;
-    this.portable = portableLayout(syntax, access.portableBytes);
-    if (access.remove !== undefined) this.delete = (key, call) => this.#remove(key, call);
+    this.capabilities = CAPABILITIES[driver.platform];
+    this.portable = portableLayout(syntax, driver.portableBytes);
+    if (driver.remove !== undefined) this.delete = (key, call) => this.#remove(key, call);
   }
 
   /** @internal The nodes by their paths, whatever the syntax of keys. */
-  get nodes(): KernelNodes {
+  get nodes(): HostctlNodes {
     return {
       read: async (path, call) => (await this.#look(path, false, call))?.value,
       write: (path, value, call) => this.#write(path, value, call),
@@ -87,12 +57,12 @@ export class DirectXenStore implements ProviderStore {
     const key = withoutSlash(prefix);
     const path = prefix === "" ? await this.#home(call) : this.#syntax.pathOf(key);
     const top = await this.#look(path, true, call);
-    const waiting: Place[] = this.#children({ path, key }, top?.names ?? []);
-    for (let place = waiting.pop(); place !== undefined; place = waiting.pop()) {
-      const found = await this.#lookUnlessRefused(place.path, true, call);
+    const waiting: KeyedPath[] = this.#children({ path, key }, top?.names ?? []);
+    for (let node = waiting.pop(); node !== undefined; node = waiting.pop()) {
+      const found = await this.#lookUnlessRefused(node.path, true, call);
       if (found === undefined) continue;
-      yield { key: place.key, value: found.value };
-      waiting.push(...this.#children(place, found.names));
+      yield { key: node.key, value: found.value };
+      waiting.push(...this.#children(node, found.names));
     }
   }
 
@@ -111,14 +81,14 @@ export class DirectXenStore implements ProviderStore {
   /** Lets go of the driver. */
   async close(): Promise<void> {
     this.#closed = true;
-    await this.#access.close();
+    await this.#driver.close();
   }
 
   async #write(path: string, value: Uint8Array, call: Call): Promise<void> {
     checkNodePath(path);
-    this.#access.check(path, value);
+    this.#driver.check(path, value);
     this.#begin(call);
-    await this.#access.write(path, value, call);
+    await this.#driver.write(path, value, call);
   }
 
   async #remove(key: string, call: Call): Promise<boolean> {
@@ -126,7 +96,7 @@ export class DirectXenStore implements ProviderStore {
     checkRemovable(path);
     if ((await this.#look(path, false, call)) === undefined) return false;
     this.#begin(call);
-    await this.#access.remove?.(path, call);
+    await this.#driver.remove?.(path, call);
     return true;
   }
 
@@ -140,15 +110,15 @@ export class DirectXenStore implements ProviderStore {
   }
 
   /** Returns the children in the order of a stack. */
-  #children(parent: Place, names: readonly string[]): Place[] {
-    const places: Place[] = [];
+  #children(parent: KeyedPath, names: readonly string[]): KeyedPath[] {
+    const children: KeyedPath[] = [];
     for (const name of [...names].sort().reverse()) {
-      const place = childPlace(parent, name, this.#syntax);
-      if (place !== undefined) places.push(place);
+      const child = keyedChild(parent, name, this.#syntax);
+      if (child !== undefined) children.push(child);
       else if (!name.startsWith("@"))
         this.#logger.warn("a node is left out: no key can name it", { parent: parent.path, name });
     }
-    return places;
+    return children;
   }
 
   #path(key: string): string {
@@ -156,10 +126,10 @@ export class DirectXenStore implements ProviderStore {
     return this.#syntax.pathOf(key);
   }
 
-  async #look(path: string, children: boolean, call: Call): Promise<DirectNode | undefined> {
+  async #look(path: string, children: boolean, call: Call): Promise<DriverNode | undefined> {
     checkPath(path);
     this.#begin(call);
-    return this.#access.look(path, children, call);
+    return this.#driver.look(path, children, call);
   }
 
   /** What may not be read is there, without a value. */
@@ -167,7 +137,7 @@ export class DirectXenStore implements ProviderStore {
     path: string,
     children: boolean,
     call: Call,
-  ): Promise<(Omit<DirectNode, "value"> & { readonly value: Buffer | undefined }) | undefined> {
+  ): Promise<(Omit<DriverNode, "value"> & { readonly value: Buffer | undefined }) | undefined> {
     try {
       return await this.#look(path, children, call);
     } catch (error) {

@@ -1,11 +1,11 @@
-export { type TransactionOptions, XenStoreClient, type XenStoreWatchOptions } from "./client/client.js";
-export { type CallLike, XenStoreAccess } from "./client/requests.js";
-export type { Transaction } from "./client/transactions.js";
+export { XenStoreClient, type XenStoreWatchOptions } from "./client/client.js";
+export { type CallLike, XenStoreRequests } from "./client/requests.js";
+export type { Transaction, TransactionOptions } from "./client/transactions.js";
 export type { WatchEvent, WatchSettings } from "./client/watches.js";
-export type { DirectXenStore } from "./driver-store.js";
+export type { XenDriverStore } from "./driver-store.js";
 export { xenModule } from "./module.js";
 export type { XenOptions } from "./options.js";
-export { decodeName, decodePath, encodeName, encodePath } from "./protocol/names.js";
+export { decodeName, decodePath, encodeName, encodePath } from "./protocol/keys.js";
 export type { Access, Permission } from "./protocol/permissions.js";
 export { XenStoreRefusal } from "./protocol/refusals.js";
 export { XenProvider } from "./provider.js";

@@ -5,14 +5,14 @@ import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { HostctlStore } from "../../src/contract/hostctl.js";
 import type { Provider, StoreTarget } from "../../src/contract/provider.js";
 import type { ProviderStore } from "../../src/contract/store.js";
-import { CAPABILITIES, OPENBSD_CAPABILITIES, XENIFACE_CAPABILITIES } from "./capabilities.js";
+import { CAPABILITIES, type Way } from "./capabilities.js";
 import { XenStoreClient } from "./client/client.js";
-import type { DirectPlatform, DirectXenStore } from "./direct.js";
+import type { XenDriverStore } from "./driver-store.js";
 import { XenHostctlStore } from "./hostctl.js";
 import { checkOptions } from "./options.js";
 import { keySyntax } from "./protocol/keys.js";
 import { XenStore } from "./store.js";
-import { place, transportOf } from "./transport/locate.js";
+import { locateDaemon, openDriver, transportOf } from "./transport/locate.js";
 
 /** Serves Xen's XenStore, through a daemon's socket or a kernel's device. */
 export class XenProvider implements Provider {
@@ -30,12 +30,12 @@ export class XenProvider implements Provider {
   /** What XenStore can do on this operating system. @throws TypeError for unknown or malformed settings */
   capabilities(target: StoreTarget = {}): Capabilities {
     checkOptions(target.options);
-    return CAPABILITIES_OF[this.#way(target)];
+    return CAPABILITIES[this.#way(target)];
   }
 
-  /** Reports whether a daemon's socket or a kernel's device is at a usual place. */
+  /** Reports whether a daemon's socket or a kernel's device is at its usual path. */
   locate(): boolean {
-    return place(this.#host) !== undefined;
+    return locateDaemon(this.#host) !== undefined;
   }
 
   /**
@@ -43,12 +43,12 @@ export class XenProvider implements Provider {
    * @param target its channel may be `unix:PATH` of a daemon's socket or `device:PATH` of a kernel's device
    * @throws PvbusError `ERR_UNAVAILABLE` when there is no way to the daemon, `ERR_PERMISSION`
    */
-  async open(target: StoreTarget, call: Call): Promise<XenStore | DirectXenStore> {
+  async open(target: StoreTarget, call: Call): Promise<XenStore | XenDriverStore> {
     const { encodeNames = false } = checkOptions(target.options);
     const way = this.#way(target);
     if (way === "daemon") return this.#connect(target, encodeNames, call);
-    const { directAccess, DirectXenStore } = await import("./direct.js");
-    return new DirectXenStore(await directAccess(way), keySyntax(encodeNames), this.#host.logger);
+    const { XenDriverStore } = await import("./driver-store.js");
+    return new XenDriverStore(await openDriver(way), keySyntax(encodeNames), this.#host.logger);
   }
 
   async #connect(target: StoreTarget, encodeNames: boolean, call: Call): Promise<XenStore> {
@@ -73,22 +73,14 @@ export class XenProvider implements Provider {
   /** XenStore as OpenBSD's kernel serves it. */
   hostctlStore(store: ProviderStore): HostctlStore {
     return new XenHostctlStore(
-      "client" in store ? (store as XenStore).client : (store as DirectXenStore).nodes,
+      "client" in store ? (store as XenStore).client : (store as XenDriverStore).nodes,
     );
   }
 
-  /** What the store is reached through: a daemon, or at its usual place a driver that has an interface of its own. */
+  /** What the store is reached through: a daemon, or a driver that has an interface of its own. */
   #way({ channel }: StoreTarget): Way {
     const { platform, sysroot, env } = this.#host;
     if (channel !== undefined || sysroot !== undefined || env["XENSTORED_PATH"]) return "daemon";
     return platform === "openbsd" || platform === "win32" ? platform : "daemon";
   }
 }
-
-type Way = "daemon" | DirectPlatform;
-
-const CAPABILITIES_OF: Readonly<Record<Way, Capabilities>> = {
-  daemon: CAPABILITIES,
-  openbsd: OPENBSD_CAPABILITIES,
-  win32: XENIFACE_CAPABILITIES,
-};

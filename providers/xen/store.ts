@@ -12,35 +12,35 @@ import type {
 import { CAPABILITIES } from "./capabilities.js";
 import { isEnd, type XenStoreClient } from "./client/client.js";
 import type { CallLike } from "./client/requests.js";
-import { machineFacts } from "./facts.js";
-import { homePath } from "./home.js";
-import { checkKey, type KeySyntax, type Place, portableLayout, withoutSlash } from "./protocol/keys.js";
+import { homePath, machineFacts } from "./facts.js";
+import { portableLayout } from "./portable.js";
+import { checkKey, type KeyedPath, type KeySyntax, withoutSlash } from "./protocol/keys.js";
 import { checkRemovable } from "./protocol/path.js";
 import type { Permission } from "./protocol/permissions.js";
-import { below } from "./walk.js";
-import { StoreWatch, type WatchSurroundings } from "./watch.js";
+import { below, type Surroundings } from "./walk.js";
+import { StoreWatch } from "./watch.js";
 
 /**
  * XenStore behind the uniform verbs. Keys are XenStore paths, relative to the domain's own directory or absolute; every
  * node is a key, also one with children and an empty value. What only XenStore has is in {@link XenStore.client}.
  */
 export class XenStore implements ProviderStore {
-  readonly capabilities: Capabilities = CAPABILITIES;
+  readonly capabilities: Capabilities = CAPABILITIES.daemon;
   /** Transactions, permissions, watches with a depth: XenStore as it is. It takes paths, not encoded keys. */
   readonly client: XenStoreClient;
   readonly portable: PortableLayout;
   readonly #syntax: KeySyntax;
-  readonly #surroundings: WatchSurroundings;
+  readonly #surroundings: Surroundings;
 
   /** @internal Opened by the provider. */
   constructor(client: XenStoreClient, syntax: KeySyntax, logger: Logger) {
     this.client = client;
     this.portable = portableLayout(syntax);
     this.#syntax = syntax;
-    this.#surroundings = { access: client, syntax, logger };
+    this.#surroundings = { client, syntax, logger };
   }
 
-  /** Reads a node's value; a node without one gives an empty value. */
+  /** Reads a node's value; of a node without one it is empty. */
   async read(key: string, call: Call): Promise<Uint8Array | undefined> {
     return this.client.read(this.#path(key), call);
   }
@@ -88,7 +88,7 @@ export class XenStore implements ProviderStore {
   }
 
   /**
-   * Replaces a node's permissions; see {@link XenStoreAccess.setPermissions}.
+   * Replaces a node's permissions; see {@link XenStoreRequests.setPermissions}.
    * @returns false when there is no such node
    */
   setPermissions(key: string, permissions: readonly Permission[], call: CallLike): Promise<boolean> {
@@ -110,7 +110,7 @@ export class XenStore implements ProviderStore {
     return this.#syntax.pathOf(key);
   }
 
-  async #top(prefix: string, call: Call): Promise<Place> {
+  async #top(prefix: string, call: Call): Promise<KeyedPath> {
     if (this.client.isClosed) throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
     if (prefix === "") return { path: await homePath(this.client, call), key: "" };
     const key = withoutSlash(prefix);

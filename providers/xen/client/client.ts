@@ -1,29 +1,17 @@
-import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { PvbusError } from "../../../src/base/errors.js";
 import type { Call, CallOptions } from "../../../src/base/flow/call.js";
-import { Semaphore } from "../../../src/base/flow/semaphore.js";
 import type { Logger } from "../../../src/base/host/host.js";
 import { SILENT } from "../../../src/base/host/node-host.js";
-import {
-  CONTROL,
-  GET_DOMAIN_PATH,
-  GET_FEATURE,
-  IS_DOMAIN_INTRODUCED,
-  TRANSACTION_START,
-} from "../protocol/operations.js";
+import { CONTROL, GET_DOMAIN_PATH, GET_FEATURE, IS_DOMAIN_INTRODUCED } from "../protocol/operations.js";
 import { checkDomain } from "../protocol/permissions.js";
+import { isRefusal } from "../protocol/refusals.js";
 import type { Transport } from "../transport/transport.js";
-import type { Connection } from "./connection.js";
-import { Request } from "./pending.js";
-import { Line } from "./reconnection.js";
-import { type CallLike, callOf, isRefusal, type Question, XenStoreAccess } from "./requests.js";
-import { Transaction } from "./transactions.js";
+import { Connection } from "./connection.js";
+import { PendingRequest } from "./pending.js";
+import { ReconnectingConnection } from "./reconnection.js";
+import { type CallLike, callOf, type Question, XenStoreRequests } from "./requests.js";
+import { type Transaction, type TransactionOptions, Transactions } from "./transactions.js";
 import { type WatchEvent, Watches, type WatchSettings } from "./watches.js";
-
-/** Options of {@link XenStoreClient.transaction}. */
-export interface TransactionOptions extends CallOptions {
-  /** How often it is tried before a conflict is reported; default: until its time is over. */
-  readonly attempts?: number | undefined;
-}
 
 /** Options of {@link XenStoreClient.watch}. */
 export interface XenStoreWatchOptions extends CallOptions, WatchSettings {}
@@ -34,9 +22,6 @@ const GUEST_WATCHES = 100;
 /** The controlling domain has no quotas: bounds of reason. */
 const PRIVILEGED_TRANSACTIONS = 64;
 const PRIVILEGED_WATCHES = 10_000;
-/** Attempts that follow at once: a conflict says that somebody else is done. */
-const QUICK_ATTEMPTS = 4;
-const LONGEST_PAUSE_MS = 50;
 /** Printable ASCII and NULs between. */
 const COMMAND = /^[\x20-\x7e]*$/;
 
@@ -50,13 +35,13 @@ const COMMAND = /^[\x20-\x7e]*$/;
  *   await tx.write("data/count", String(count + 1));
  * });
  */
-export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
+export class XenStoreClient extends XenStoreRequests implements AsyncDisposable {
   /** Whether it speaks for the controlling domain. */
   readonly privileged: boolean;
-  readonly #lines: readonly Line[];
-  readonly #watchLine: Line;
+  readonly #connections: readonly ReconnectingConnection[];
+  readonly #watchConnection: ReconnectingConnection;
   readonly #watches: Watches;
-  readonly #transactions: Semaphore;
+  readonly #transactions: Transactions;
   #closed = false;
 
   /** @internal Opened by the provider. @param transport where the daemon is; nothing is connected yet */
@@ -64,18 +49,22 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
     super();
     const { privileged } = transport;
     this.privileged = privileged;
-    const nothing = (): void => undefined;
-    const watched = {
-      onWatchEvent: (bytes: Buffer, start: number, end: number) => this.#watches.receive(bytes, start, end),
-      onDown: (error: Error) => this.#watches.connectionLost(error),
-    };
-    const plain = { onWatchEvent: nothing, onDown: nothing };
-    this.#watchLine = new Line(transport, transport.ownWatchLine ? "watches" : "requests", watched);
-    this.#lines = transport.ownWatchLine
-      ? Array.from({ length: transport.lines }, () => new Line(transport, "requests", plain))
-      : [this.#watchLine];
-    this.#watches = new Watches(this.#watchLine, privileged ? PRIVILEGED_WATCHES : GUEST_WATCHES, logger);
-    this.#transactions = new Semaphore(privileged ? PRIVILEGED_TRANSACTIONS : GUEST_TRANSACTIONS);
+    const { connections, separateWatches } = transport;
+    this.#watchConnection = new ReconnectingConnection(transport, separateWatches ? "watches" : "requests", {
+      onWatchEvent: (bytes, start, end) => this.#watches.receive(bytes, start, end),
+      onDown: (error) => this.#watches.connectionLost(error),
+    });
+    this.#connections = separateWatches
+      ? Array.from({ length: connections }, () => new ReconnectingConnection(transport, "requests"))
+      : [this.#watchConnection];
+    this.#watches = new Watches(
+      this.#watchConnection,
+      privileged ? PRIVILEGED_WATCHES : GUEST_WATCHES,
+      logger,
+    );
+    this.#transactions = new Transactions(privileged ? PRIVILEGED_TRANSACTIONS : GUEST_TRANSACTIONS, (call) =>
+      this.#connection(call),
+    );
   }
 
   /** Whether it was closed. */
@@ -88,7 +77,7 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
    * @throws PvbusError `ERR_UNAVAILABLE`, `ERR_PERMISSION`, `ERR_TIMEOUT`, `ERR_ABORTED`
    */
   async connect(call?: CallLike): Promise<void> {
-    await this.#line().connect(callOf(call));
+    await this.#connection(callOf(call));
   }
 
   /**
@@ -120,27 +109,11 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
    * @throws PvbusError `ERR_CONFLICT` when the last attempt that there was time for had a conflict too, and what the body
    *   throws
    */
-  async transaction<T>(
+  transaction<T>(
     body: (transaction: Transaction) => Promise<T> | T,
     options: TransactionOptions = {},
   ): Promise<T> {
-    const { attempts = Number.POSITIVE_INFINITY } = options;
-    if (!(attempts > 0 && (Number.isInteger(attempts) || attempts === Number.POSITIVE_INFINITY)))
-      throw new RangeError("attempts must be a whole number, one or more");
-    const call = callOf(options);
-    for (let attempt = 1; ; attempt++) {
-      const outcome = await this.#attempt(body, call);
-      if (!("conflict" in outcome)) return outcome.value;
-      const pause = pauseBehind(attempt);
-      if (attempt >= attempts || call.remainingMs <= pause) {
-        throw pvbusError(
-          "ERR_CONFLICT",
-          `others changed the same nodes during each of ${attempt} attempts; try again later or allow a longer timeoutMs`,
-          { cause: outcome.conflict },
-        );
-      }
-      if (pause > 0) await call.sleep(pause, "the transaction's next attempt");
-    }
+    return this.#transactions.run(body, options);
   }
 
   /**
@@ -148,27 +121,7 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
    * @throws PvbusError `ERR_NO_SPACE` when the daemon grants no more
    */
   async begin(call?: CallLike): Promise<Transaction> {
-    const running = callOf(call);
-    const turn = this.#transactions.enter(running, "another transaction to end");
-    if (turn !== undefined) await turn;
-    const leave = once(() => this.#transactions.leave());
-    let connection: Connection | undefined;
-    let isGivenUp = false;
-    try {
-      const line = this.#line();
-      connection = line.connection ?? (await line.connect(running));
-      const begun = connection;
-      const request = new Request(TRANSACTION_START, "").whenDone((id) => {
-        if (id === undefined) leave();
-        // Begun after all, it must not stay open.
-        else if (isGivenUp) void new Transaction(begun, id, leave).abort();
-      });
-      return new Transaction(connection, await connection.run(request, running), leave);
-    } catch (error) {
-      isGivenUp = true;
-      if (connection === undefined) leave();
-      throw error;
-    }
+    return this.#transactions.begin(callOf(call));
   }
 
   /** Returns the path of a domain's own directory. */
@@ -205,7 +158,7 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
   async close(): Promise<void> {
     this.#closed = true;
     this.#watches.close();
-    await Promise.all([this.#watchLine, ...this.#lines].map((line) => line.close()));
+    await Promise.all([this.#watchConnection, ...this.#connections].map((each) => each.close()));
   }
 
   /** The same, for `await using`. */
@@ -215,11 +168,10 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
 
   /** @internal */
   protected override ask<T>({ operation, text, value }: Question<T>, call: Call): Promise<T> {
-    const line = this.#line();
-    const { connection } = line;
-    const request = new Request(operation, text, value);
-    if (connection !== undefined) return connection.run(request, call);
-    return line.connect(call).then((made) => made.run(request, call));
+    const request = new PendingRequest(operation, text, value);
+    const connection = this.#connection(call);
+    if (connection instanceof Connection) return connection.run(request, call);
+    return connection.then((made) => made.run(request, call));
   }
 
   /** @internal In a transaction: the C daemon copies a node for it at the first look, so all parts are of one moment. */
@@ -232,48 +184,13 @@ export class XenStoreClient extends XenStoreAccess implements AsyncDisposable {
     }
   }
 
-  /** Returns the connection with the least to do. */
-  #line(): Line {
-    let best = this.#lines[0] as Line;
-    if (this.#lines.length === 1) return best;
-    for (const line of this.#lines) {
-      if (line.load < best.load) best = line;
-    }
-    return best;
+  /** Returns the connection with the least to do, a promise where it must be made first. */
+  #connection(call: Call): Connection | Promise<Connection> {
+    let best = this.#connections[0] as ReconnectingConnection;
+    if (this.#connections.length > 1)
+      for (const each of this.#connections) if (each.load < best.load) best = each;
+    return best.current ?? best.connect(call);
   }
-
-  async #attempt<T>(
-    body: (transaction: Transaction) => Promise<T> | T,
-    call: Call,
-  ): Promise<{ value: T } | { conflict: PvbusError }> {
-    const transaction = await this.begin(call);
-    try {
-      const value = await body(transaction);
-      if (!transaction.isOver) await transaction.commit(call);
-      return { value };
-    } catch (error) {
-      const committed = transaction.isOver;
-      // Whoever waits is told now, not when a daemon that may be silent answers.
-      void transaction.abort();
-      if (committed && PvbusError.is(error) && error.code === "ERR_CONFLICT") return { conflict: error };
-      throw error;
-    }
-  }
-}
-
-/** Returns the milliseconds between an attempt and the next one. */
-function pauseBehind(attempt: number): number {
-  if (attempt < QUICK_ATTEMPTS) return 0;
-  return 1 + Math.random() * Math.min(LONGEST_PAUSE_MS - 1, 2 ** (attempt - QUICK_ATTEMPTS + 1));
-}
-
-function once(action: () => void): () => void {
-  let done = false;
-  return () => {
-    if (done) return;
-    done = true;
-    action();
-  };
 }
 
 /** Reports whether an error is only the end of the call. */

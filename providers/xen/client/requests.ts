@@ -1,10 +1,11 @@
-import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { pvbusError } from "../../../src/base/errors.js";
 import { Call, type CallOptions } from "../../../src/base/flow/call.js";
 import {
   DIRECTORY,
   DIRECTORY_PART,
   GET_PERMS,
   MKDIR,
+  type Operation,
   READ,
   READ_TEXT,
   RM,
@@ -13,9 +14,8 @@ import {
 } from "../protocol/operations.js";
 import { checkNodePath, checkPath, checkRemovable } from "../protocol/path.js";
 import { formatPermission, type Permission } from "../protocol/permissions.js";
-import { XenStoreRefusal } from "../protocol/refusals.js";
+import { isRefusal } from "../protocol/refusals.js";
 import { decodeDirectoryPart, XENSTORE_PAYLOAD_MAX } from "../protocol/wire.js";
-import type { Operation } from "./pending.js";
 
 /** What each operation accepts: a running call, or the options of one. */
 export type CallLike = Call | CallOptions;
@@ -48,7 +48,7 @@ export interface Question<T> {
  * `ERR_UNAVAILABLE`, `ERR_DISCONNECTED`, `ERR_PROTOCOL`; a refusal's cause is a {@link XenStoreRefusal}. A change whose call
  * ended early may still have been made.
  */
-export abstract class XenStoreAccess {
+export abstract class XenStoreRequests {
   /** @internal Sends one request. */
   protected abstract ask<T>(question: Question<T>, call: Call): Promise<T>;
 
@@ -162,9 +162,4 @@ export abstract class XenStoreAccess {
       return Promise.reject(error);
     }
   }
-}
-
-/** Reports whether an error is the daemon's refusal of that name. */
-export function isRefusal(error: unknown, name: string): boolean {
-  return PvbusError.is(error) && error.cause instanceof XenStoreRefusal && error.cause.code === name;
 }

@@ -1,9 +1,20 @@
-import { pvbusError } from "../../../src/base/errors.js";
-import type { Call } from "../../../src/base/flow/call.js";
-import { TRANSACTION_END } from "../protocol/operations.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import type { Call, CallOptions } from "../../../src/base/flow/call.js";
+import { Semaphore } from "../../../src/base/flow/semaphore.js";
+import { TRANSACTION_END, TRANSACTION_START } from "../protocol/operations.js";
 import { type Connection, toTheEnd } from "./connection.js";
-import { Request } from "./pending.js";
-import { type CallLike, callOf, type Question, XenStoreAccess } from "./requests.js";
+import { PendingRequest } from "./pending.js";
+import { type CallLike, callOf, type Question, XenStoreRequests } from "./requests.js";
+
+/** Options of a transaction that is tried again after a conflict. */
+export interface TransactionOptions extends CallOptions {
+  /** How often it is tried before a conflict is reported; default: until its time is over. */
+  readonly attempts?: number | undefined;
+}
+
+/** Attempts that follow at once: a conflict says that somebody else is done. */
+const QUICK_ATTEMPTS = 4;
+const LONGEST_PAUSE_MS = 50;
 
 /**
  * An open transaction: what it changes becomes visible on {@link Transaction.commit}, all at once or not at all.
@@ -11,7 +22,7 @@ import { type CallLike, callOf, type Question, XenStoreAccess } from "./requests
  * The C daemon gives no snapshot: a node first read in the transaction may be newer than its begin; the commit fails
  * when anything that was read or written was changed by others meanwhile.
  */
-export class Transaction extends XenStoreAccess implements AsyncDisposable {
+export class Transaction extends XenStoreRequests implements AsyncDisposable {
   readonly #connection: Connection;
   readonly #id: number;
   readonly #ended: () => void;
@@ -57,14 +68,14 @@ export class Transaction extends XenStoreAccess implements AsyncDisposable {
   /** @internal */
   protected override ask<T>({ operation, text, value }: Question<T>, call: Call): Promise<T> {
     this.#checkOpen();
-    return this.#connection.run(new Request(operation, text, value, this.#id), call);
+    return this.#connection.run(new PendingRequest(operation, text, value, this.#id), call);
   }
 
   /** Whatever the daemon answers, and whoever waits for it: the id is dead. */
   #end(how: "T" | "F", call: Call): Promise<true> {
     this.#over = true;
     // Another one may begin when the daemon knows that this one is over.
-    const request = new Request(TRANSACTION_END, how, undefined, this.#id).whenDone(this.#ended);
+    const request = new PendingRequest(TRANSACTION_END, how, undefined, this.#id).whenDone(this.#ended);
     request.binding = true;
     return this.#connection.run(request, call);
   }
@@ -72,4 +83,93 @@ export class Transaction extends XenStoreAccess implements AsyncDisposable {
   #checkOpen(): void {
     if (this.#over) throw pvbusError("ERR_CONFLICT", "the transaction is over; begin another one");
   }
+}
+
+/** The transactions of a client: so many are open at a time as every daemon grants, the others wait for their turn. */
+export class Transactions {
+  readonly #connect: (call: Call) => Connection | Promise<Connection>;
+  readonly #open: Semaphore;
+
+  /** @param most how many may be open at a time @param connect returns the connection to begin one on */
+  constructor(most: number, connect: (call: Call) => Connection | Promise<Connection>) {
+    this.#connect = connect;
+    this.#open = new Semaphore(most);
+  }
+
+  /** Begins one. @throws PvbusError `ERR_NO_SPACE` when the daemon grants no more */
+  async begin(call: Call): Promise<Transaction> {
+    const turn = this.#open.enter(call, "another transaction to end");
+    if (turn !== undefined) await turn;
+    const leave = once(() => this.#open.leave());
+    let isAsked = false;
+    let isGivenUp = false;
+    try {
+      const connection = await this.#connect(call);
+      isAsked = true;
+      const request = new PendingRequest(TRANSACTION_START, "").whenDone((id) => {
+        if (id === undefined) leave();
+        // Begun after all, it must not stay open.
+        else if (isGivenUp) void new Transaction(connection, id, leave).abort();
+      });
+      return new Transaction(connection, await connection.run(request, call), leave);
+    } catch (error) {
+      isGivenUp = true;
+      if (!isAsked) leave();
+      throw error;
+    }
+  }
+
+  /** Runs one to its end, after a conflict again; see {@link XenStoreClient.transaction}. */
+  async run<T>(body: (transaction: Transaction) => Promise<T> | T, options: TransactionOptions): Promise<T> {
+    const { attempts = Number.POSITIVE_INFINITY } = options;
+    if (!(attempts > 0 && (Number.isInteger(attempts) || attempts === Number.POSITIVE_INFINITY)))
+      throw new RangeError("attempts must be a whole number, one or more");
+    const call = callOf(options);
+    for (let attempt = 1; ; attempt++) {
+      const outcome = await this.#attempt(body, call);
+      if (!("conflict" in outcome)) return outcome.value;
+      const pause = pauseBehind(attempt);
+      if (attempt >= attempts || call.remainingMs <= pause) {
+        throw pvbusError(
+          "ERR_CONFLICT",
+          `others changed the same nodes during each of ${attempt} attempts; try again later or allow a longer timeoutMs`,
+          { cause: outcome.conflict },
+        );
+      }
+      if (pause > 0) await call.sleep(pause, "the transaction's next attempt");
+    }
+  }
+
+  async #attempt<T>(
+    body: (transaction: Transaction) => Promise<T> | T,
+    call: Call,
+  ): Promise<{ value: T } | { conflict: PvbusError }> {
+    const transaction = await this.begin(call);
+    try {
+      const value = await body(transaction);
+      if (!transaction.isOver) await transaction.commit(call);
+      return { value };
+    } catch (error) {
+      const committed = transaction.isOver;
+      // Whoever waits is told now, not when a daemon that may be silent answers.
+      void transaction.abort();
+      if (committed && PvbusError.is(error) && error.code === "ERR_CONFLICT") return { conflict: error };
+      throw error;
+    }
+  }
+}
+
+/** Returns the milliseconds between an attempt and the next one. */
+function pauseBehind(attempt: number): number {
+  if (attempt < QUICK_ATTEMPTS) return 0;
+  return 1 + Math.random() * Math.min(LONGEST_PAUSE_MS - 1, 2 ** (attempt - QUICK_ATTEMPTS + 1));
+}
+
+function once(action: () => void): () => void {
+  let done = false;
+  return () => {
+    if (done) return;
+    done = true;
+    action();
+  };
 }

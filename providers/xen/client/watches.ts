@@ -4,9 +4,9 @@ import type { Logger } from "../../../src/base/host/host.js";
 import { UNWATCH, WATCH } from "../protocol/operations.js";
 import { checkPath } from "../protocol/path.js";
 import { decodeStrings } from "../protocol/wire.js";
-import { type Connection, toTheEnd } from "./connection.js";
-import { Request } from "./pending.js";
-import { closedError, type Line } from "./reconnection.js";
+import { type Connection, closedError, toTheEnd } from "./connection.js";
+import { PendingRequest } from "./pending.js";
+import type { ReconnectingConnection } from "./reconnection.js";
 
 /** One firing of a watch. */
 export interface WatchEvent {
@@ -111,7 +111,7 @@ class Watch {
 
 /** All watches of a client: they share one connection and outlive it. */
 export class Watches {
-  readonly #line: Line;
+  readonly #connection: ReconnectingConnection;
   readonly #logger: Logger;
   readonly #most: number;
   readonly #watches = new Map<string, Watch>();
@@ -120,8 +120,8 @@ export class Watches {
   #restoring = false;
 
   /** @param most how many there may be at a time */
-  constructor(line: Line, most: number, logger: Logger) {
-    this.#line = line;
+  constructor(connection: ReconnectingConnection, most: number, logger: Logger) {
+    this.#connection = connection;
     this.#most = most;
     this.#logger = logger;
   }
@@ -135,7 +135,7 @@ export class Watches {
     call.check("the watch");
     const watch = this.#create(path, settings);
     try {
-      const connection = await this.#line.connect(call);
+      const connection = await this.#connection.connect(call);
       // Known before it is registered: its first event may come before the answer.
       this.#watches.set(watch.token, watch);
       const registering = this.#register(watch, connection);
@@ -184,7 +184,7 @@ export class Watches {
   }
 
   async #register(watch: Watch, connection: Connection): Promise<void> {
-    await connection.run(new Request(WATCH, watch.text), toTheEnd());
+    await connection.run(new PendingRequest(WATCH, watch.text), toTheEnd());
     if (this.#watches.get(watch.token) === watch) {
       watch.connection = connection;
       connection.hold();
@@ -209,7 +209,7 @@ export class Watches {
         await new Call(forEver).sleep(pause, "the XenStore daemon");
         pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
         const call = new Call({ signal: this.#closing.signal, timeoutMs: RESTORE_MS });
-        const connection = await this.#line.connect(call).catch(() => undefined);
+        const connection = await this.#connection.connect(call).catch(() => undefined);
         if (connection === undefined) continue;
         const restored = this.#unregistered().map((watch) => this.#registerAgain(watch, connection, call));
         if ((await Promise.all(restored)).every(Boolean)) pause = FIRST_PAUSE_MS;
@@ -246,5 +246,5 @@ export class Watches {
 /** Removes a watch from the daemon; nobody waits for it. */
 function unregister({ path, token }: Watch, connection: Connection): void {
   if (!connection.isOpen) return;
-  connection.run(new Request(UNWATCH, `${path}\0${token}`), toTheEnd()).catch(() => undefined);
+  connection.run(new PendingRequest(UNWATCH, `${path}\0${token}`), toTheEnd()).catch(() => undefined);
 }

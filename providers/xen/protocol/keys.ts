@@ -1,6 +1,4 @@
 import { pvbusError } from "../../../src/base/errors.js";
-import type { PortableLayout } from "../../../src/contract/store.js";
-import { decodeName, encodeName, encodePath } from "./names.js";
 import { checkLength, childPath } from "./path.js";
 
 /** How native keys stand for XenStore paths. */
@@ -46,15 +44,15 @@ export function keySyntax(encodeNames: boolean): KeySyntax {
  * A node as both sides name it. The domain's own directory has the empty key, since XenStore has no relative path for
  * it; its path is absolute.
  */
-export interface Place {
+export interface KeyedPath {
   /** XenStore path. */
   readonly path: string;
   /** Native key. */
   readonly key: string;
 }
 
-/** Returns the place of a child; undefined where no key can name it. */
-export function childPlace({ path, key }: Place, node: string, syntax: KeySyntax): Place | undefined {
+/** Returns a child by both its names; undefined where no key can name it. */
+export function keyedChild({ path, key }: KeyedPath, node: string, syntax: KeySyntax): KeyedPath | undefined {
   // The special watches, which oxenstored shows as children of the root.
   if (path === "/" && node.startsWith("@")) return undefined;
   const name = syntax.nameOf(node);
@@ -66,22 +64,56 @@ export function withoutSlash(prefix: string): string {
   return prefix.length > 1 && prefix.endsWith("/") ? prefix.slice(0, -1) : prefix;
 }
 
-/**
- * Bytes that a node of a guest surely holds: the C daemon of Xen 4.17 grants 2048, less its header and eight for each
- * permission.
- */
-const PORTABLE_VALUE_BYTES = 1900;
-
-/** Where portable keys live: hosts fill `vm-data`, guests may write to `data` on every toolstack. */
-export function portableLayout(syntax: KeySyntax, chunkBytes: number = PORTABLE_VALUE_BYTES): PortableLayout {
-  return {
-    hostKeys: (namespace, name) => [syntax.join("vm-data", namespace, name)],
-    guestKey: (namespace, name) => syntax.join("data", namespace, name),
-    chunkBytes,
-  };
-}
-
 /** @throws PvbusError `ERR_KEY_INVALID` for the empty key, which stands for the own directory in listings only */
 export function checkKey(key: string): void {
   if (key === "") throw pvbusError("ERR_KEY_INVALID", "the key is empty; name a node");
+}
+
+/*
+ * Names that XenStore cannot hold: every byte of the name's UTF-8 that is no letter, digit, dash or underscore becomes
+ * `@` and two lower-case hexadecimal digits, `@` itself too. So names without such bytes stay as they are, distinct
+ * names stay distinct, and no encoded name is taken for another's: `com.example` is `com@2eexample`.
+ */
+
+const OTHER = /[^A-Za-z0-9_-]/gu;
+const ESCAPES = /(?:@[0-9a-f]{2})+/g;
+const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/**
+ * Returns a name as XenStore can hold it.
+ * @param name any text; slashes are encoded too
+ * @throws PvbusError `ERR_KEY_INVALID` for the empty name and for a lone surrogate
+ */
+export function encodeName(name: string): string {
+  if (name === "") throw pvbusError("ERR_KEY_INVALID", "a name is empty; XenStore cannot hold it");
+  if (!name.isWellFormed())
+    throw pvbusError("ERR_KEY_INVALID", "a name holds a lone surrogate, which has no encoding");
+  return name.replace(OTHER, (character) => Buffer.from(character).toString("hex").replace(/../g, "@$&"));
+}
+
+/** Returns the name that {@link encodeName} encoded; a name that it would not have made is returned as it is. */
+export function decodeName(encoded: string): string {
+  if (!encoded.includes("@")) return encoded;
+  try {
+    const name = encoded.replace(ESCAPES, (run) =>
+      strict.decode(Buffer.from(run.replaceAll("@", ""), "hex")),
+    );
+    return encodeName(name) === encoded ? name : encoded;
+  } catch {
+    // Bytes that are no UTF-8: somebody else's name.
+    return encoded;
+  }
+}
+
+/** Encodes each name of a path; the slash in front of an absolute one stays. @throws as {@link encodeName} */
+export function encodePath(path: string): string {
+  if (path === "/") return path;
+  const absolute = path.startsWith("/");
+  const names = (absolute ? path.slice(1) : path).split("/").map(encodeName);
+  return `${absolute ? "/" : ""}${names.join("/")}`;
+}
+
+/** Decodes each name of a path. */
+export function decodePath(path: string): string {
+  return path.includes("@") ? path.split("/").map(decodeName).join("/") : path;
 }

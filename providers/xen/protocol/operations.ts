@@ -1,7 +1,18 @@
 import { pvbusError } from "../../../src/base/errors.js";
-import type { Operation } from "../client/pending.js";
 import { type Permission, parsePermission } from "./permissions.js";
 import { decodeStrings, typeName, XS, type XsType } from "./wire.js";
+
+/** What a kind of request is and how its reply is understood. */
+export interface Operation<T> {
+  /** Message type. */
+  readonly type: XsType;
+  /** Reads the reply's payload, `bytes` from `start` to `end`, which is valid during the call only. */
+  readonly decode: (bytes: Buffer, start: number, end: number) => T;
+  /** The payload has no NUL behind its text. */
+  readonly bare?: true;
+  /** What the refusal ENOENT stands for; none: it is an error. */
+  readonly missing?: { readonly value: T };
+}
 
 const NUL = 0;
 

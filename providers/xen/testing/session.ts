@@ -1,9 +1,9 @@
 import type { Duplex } from "node:stream";
-import { MessageDecoder } from "../protocol/decoder.js";
 import {
   decodeStrings,
   encodeMessage,
   encodeStrings,
+  MessageDecoder,
   typeName,
   XENSTORE_PAYLOAD_MAX,
   XS,

@@ -1,21 +1,23 @@
 import { join } from "node:path";
 import { pvbusError } from "../../../src/base/errors.js";
 import type { Host } from "../../../src/base/host/host.js";
+import { fromSystemError } from "../../../src/base/system-error.js";
+import type { WindowsDevice } from "../../../src/native/windows/device.js";
 import { DeviceTransport } from "./device.js";
 import { SocketTransport } from "./socket.js";
-import type { Transport } from "./transport.js";
+import type { DriverPlatform, Transport, XenStoreDriver } from "./transport.js";
 
 /** Run directories that daemons are built with. */
 const RUN_DIRECTORIES = ["/run/xenstored", "/var/run/xenstored"];
 
-/** Devices of the kernels, the better one first (Xen tools/libs/store/xs.c). */
+/** Devices that pass the daemon's messages on, the better one first (Xen tools/libs/store/xs.c). */
 const DEVICES: Partial<Record<NodeJS.Platform, readonly string[]>> = {
   linux: ["/dev/xen/xenbus", "/proc/xen/xenbus"],
   freebsd: ["/dev/xen/xenstore"],
   netbsd: ["/kern/xen/xenbus"],
 };
 
-/** Returns all places of the machine where the daemon may be reached, in the order in which libxenstore tries them. */
+/** Returns all paths of the machine where the daemon may be reached, in the order in which libxenstore tries them. */
 function candidates(host: Host): readonly string[] {
   const { XENSTORED_PATH, XENSTORED_RUNDIR } = host.env;
   return XENSTORED_PATH
@@ -28,33 +30,59 @@ function candidates(host: Host): readonly string[] {
       ];
 }
 
-/** Names these places in a message. */
-export function placesLookedAt(host: Host): string {
+/** Names these paths in a message. */
+export function candidateNames(host: Host): string {
   return candidates(host)
     .map((path) => host.path(path))
     .join(", ");
 }
 
-/** Returns the first place of the machine that is there; undefined when there is none. */
-export function place(host: Host): string | undefined {
+/** Returns the first path where the daemon may be reached that is there; undefined when there is none. */
+export function locateDaemon(host: Host): string | undefined {
   return candidates(host).find((path) => host.files.kind(path) !== undefined);
 }
 
 /**
- * Returns the way to the daemon: the named channel, else {@link place}.
+ * Returns the way to the daemon: the named channel, else {@link locateDaemon}.
  * @throws PvbusError `ERR_UNAVAILABLE` when there is none, `ERR_NOT_SUPPORTED` for a channel of another kind
  */
 export function transportOf(host: Host, channel: string | undefined): Transport {
   if (channel !== undefined) return named(host, channel);
-  const path = place(host);
+  const path = locateDaemon(host);
   if (path === undefined) {
     throw pvbusError(
       "ERR_UNAVAILABLE",
-      `no way to XenStore: none of ${placesLookedAt(host)} is there; ${adviceFor(host)}`,
+      `no way to XenStore: none of ${candidateNames(host)} is there; ${adviceFor(host)}`,
     );
   }
   if (host.files.kind(path) === "socket") return new SocketTransport(path, { host });
   return new DeviceTransport(path, host.platform, { host });
+}
+
+/**
+ * Opens a driver that has an interface of its own.
+ * @throws PvbusError `ERR_UNAVAILABLE` when it is not there, `ERR_PERMISSION`
+ */
+export async function openDriver(platform: DriverPlatform): Promise<XenStoreDriver> {
+  if (platform === "openbsd") return new (await import("./openbsd-device.js")).OpenbsdDevice();
+  const [{ XENIFACE_INTERFACE, XenifaceDriver }, { openWindowsDevice }] = await Promise.all([
+    import("./xeniface.js"),
+    import("../../../src/native/windows/device.js"),
+  ]);
+  let device: WindowsDevice | undefined;
+  try {
+    device = openWindowsDevice(XENIFACE_INTERFACE);
+  } catch (error) {
+    throw fromSystemError(error, {
+      doing: "cannot open the XENIFACE driver",
+      advice: { EACCES: "it is for administrators" },
+    });
+  }
+  if (device !== undefined) return new XenifaceDriver(device);
+  throw pvbusError(
+    "ERR_UNAVAILABLE",
+    "no XENIFACE device is here; install the Xen PV drivers for Windows (xenbus and xeniface)",
+  );
 }
 
 function named(host: Host, channel: string): Transport {

@@ -6,7 +6,7 @@ import { connectTo } from "../../../src/base/host/socket.js";
 import type { HeldName } from "../../../src/base/host/tree.js";
 import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
 import { XENSTORE_PAYLOAD_MAX } from "../protocol/wire.js";
-import type { Link, LinkEvents, Transport } from "./transport.js";
+import type { StreamEvents, Transport, TransportStream } from "./transport.js";
 
 /** What one read takes at most. */
 const READ_BYTES = 64 * 1024;
@@ -40,8 +40,8 @@ export interface SocketTransportOptions {
 /** The daemon's UNIX socket, as dom0 and driver domains have it: whoever connects is the controlling domain. */
 export class SocketTransport implements Transport {
   readonly name: string;
-  readonly lines = 1;
-  readonly ownWatchLine = false;
+  readonly connections = 1;
+  readonly separateWatches = false;
   readonly window = WINDOW;
   readonly maxRequest = XENSTORE_PAYLOAD_MAX;
   readonly maxReply = MAX_REPLY;
@@ -59,15 +59,15 @@ export class SocketTransport implements Transport {
     this.overdueMs = overdueMs;
   }
 
-  async connect(events: LinkEvents, call: Call): Promise<Link> {
+  async connect(events: StreamEvents, call: Call): Promise<TransportStream> {
     for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
-      let link: SocketLink | undefined;
+      let stream: SocketStream | undefined;
       try {
-        link = new SocketLink(this.#host.files.holdSocket(this.#path), events);
-        await call.within(link.connected, `the connection to ${this.name}`);
-        return link;
+        stream = new SocketStream(this.#host.files.holdSocket(this.#path), events);
+        await call.within(stream.connected, `the connection to ${this.name}`);
+        return stream;
       } catch (error) {
-        await link?.close();
+        await stream?.close();
         if (!isSystemError(error) || error.code !== "EAGAIN") {
           throw fromSystemError(error, {
             doing: `cannot connect to XenStore at ${this.name}`,
@@ -81,12 +81,12 @@ export class SocketTransport implements Transport {
   }
 }
 
-class SocketLink implements Link {
+class SocketStream implements TransportStream {
   readonly connected: Promise<void>;
   readonly #socket: Socket;
   #closed = false;
 
-  constructor(place: HeldName, { onData, onDown }: LinkEvents) {
+  constructor(name: HeldName, { onData, onDown }: StreamEvents) {
     const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
     const callback = (bytes: number): boolean => {
       if (!this.#closed) onData(bytes === READ_BYTES ? buffer : buffer.subarray(0, bytes));
@@ -94,7 +94,7 @@ class SocketLink implements Link {
     };
     // The types lack onread for paths, where it works as everywhere.
     const options = { onread: { buffer, callback } } as Omit<IpcSocketConnectOpts, "path">;
-    const socket = connectTo(place, options);
+    const socket = connectTo(name, options);
     this.#socket = socket;
     this.connected = new Promise((resolve, reject) => {
       socket.once("connect", resolve).once("error", reject);

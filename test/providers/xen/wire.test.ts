@@ -1,11 +1,12 @@
 import { expect } from "chai";
 import fc from "fast-check";
-import { MessageDecoder, OversizedMessage } from "../../../providers/xen/protocol/decoder.js";
 import {
   decodeDirectoryPart,
   decodeStrings,
   encodeMessage,
   encodeStrings,
+  MessageDecoder,
+  OversizedMessage,
   XENSTORE_PAYLOAD_MAX,
   XS,
   type XsMessage,

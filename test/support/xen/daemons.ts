@@ -5,7 +5,7 @@ import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSyn
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { MessageDecoder } from "../../../providers/xen/protocol/decoder.js";
+import { MessageDecoder } from "../../../providers/xen/protocol/wire.js";
 import {
   encodeMessage,
   encodeStrings,

@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
-import { MessageDecoder } from "../../../providers/xen/protocol/decoder.js";
+import { MessageDecoder } from "../../../providers/xen/protocol/wire.js";
 import {
   decodeStrings,
   encodeMessage,
