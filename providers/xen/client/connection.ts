@@ -227,7 +227,8 @@ export class Connection {
   #end(request: PendingRequest): void {
     const { live } = request;
     if (live) {
-      if (this.#down === undefined) request.expire();
+      // Its own end came first, though others had their turn before it.
+      if (this.#down === undefined || request.isOver) request.expire();
       else request.fail(this.#down);
       this.release();
     }
