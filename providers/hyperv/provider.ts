@@ -9,7 +9,6 @@ import { kernelCapabilities } from "./kernel-limits.js";
 import { HypervHostctlStore } from "./kernel-store.js";
 import { checkOptions, type HypervOptions } from "./options.js";
 import { fileCapabilities, filePools } from "./pool-files.js";
-import { hasPools } from "./pool-places.js";
 import { registryCapabilities } from "./registry-limits.js";
 import { HypervStore } from "./store.js";
 import type { PoolSystem } from "./store-pool.js";
@@ -38,11 +37,6 @@ export class HypervProvider implements Provider {
       default:
         return fileCapabilities(options);
     }
-  }
-
-  /** Reports whether there are pool files at a usual place. */
-  locate(): boolean {
-    return systemOf(this.#host) === "files" && hasPools(this.#host);
   }
 
   /**

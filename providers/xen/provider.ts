@@ -12,7 +12,7 @@ import { XenHostctlStore } from "./hostctl.js";
 import { checkOptions } from "./options.js";
 import { keySyntax } from "./protocol/keys.js";
 import { XenStore } from "./store.js";
-import { locateDaemon, openDriver, transportOf } from "./transport/locate.js";
+import { openDriver, transportOf } from "./transport/locate.js";
 
 /** Serves Xen's XenStore, through a daemon's socket or a kernel's device. */
 export class XenProvider implements Provider {
@@ -31,11 +31,6 @@ export class XenProvider implements Provider {
   capabilities(target: StoreTarget = {}): Capabilities {
     checkOptions(target.options);
     return CAPABILITIES[this.#way(target)];
-  }
-
-  /** Reports whether a daemon's socket or a kernel's device is at its usual path. */
-  locate(): boolean {
-    return locateDaemon(this.#host) !== undefined;
   }
 
   /**
