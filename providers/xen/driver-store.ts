@@ -1,4 +1,4 @@
-import { PvbusError, pvbusError } from "../../src/base/errors.js";
+import { pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
 import type { Logger } from "../../src/base/host/host.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
@@ -7,10 +7,11 @@ import { CAPABILITIES } from "./capabilities.js";
 import { factsOf } from "./facts.js";
 import type { HostctlNodes } from "./hostctl.js";
 import { portableLayout } from "./portable.js";
-import { checkKey, type KeyedPath, type KeySyntax, keyedChild, withoutSlash } from "./protocol/keys.js";
+import { checkKey, type KeyedPath, type KeySyntax, withoutSlash } from "./protocol/keys.js";
 import { checkNodePath, checkPath, checkRemovable } from "./protocol/path.js";
 import { domainOf } from "./protocol/permissions.js";
 import type { DriverNode, XenStoreDriver } from "./transport/transport.js";
+import { childrenOf, type Naming, REFUSED, unlessRefused } from "./walk.js";
 
 /** XenStore through a driver of the operating system that has questions and answers of its own. */
 export class XenDriverStore implements ProviderStore {
@@ -19,15 +20,13 @@ export class XenDriverStore implements ProviderStore {
   /** Removes a node with all below it; only where the driver can. Another program may come between its look and the removal. */
   readonly delete?: (key: string, call: Call) => Promise<boolean>;
   readonly #driver: XenStoreDriver;
-  readonly #syntax: KeySyntax;
-  readonly #logger: Logger;
+  readonly #naming: Naming;
   #closed = false;
 
   /** @internal Opened by the provider. */
   constructor(driver: XenStoreDriver, syntax: KeySyntax, logger: Logger) {
     this.#driver = driver;
-    this.#syntax = syntax;
-    this.#logger = logger;
+    this.#naming = { syntax, logger };
     this.capabilities = CAPABILITIES[driver.platform];
     this.portable = portableLayout(syntax, driver.portableBytes);
     if (driver.remove !== undefined) this.delete = (key, call) => this.#remove(key, call);
@@ -55,21 +54,24 @@ export class XenDriverStore implements ProviderStore {
   /** Lists everything below a node, each node before what is below it; empty: below the domain's own directory. */
   async *list(prefix: string, call: Call): AsyncGenerator<RawEntry, void, undefined> {
     const key = withoutSlash(prefix);
-    const path = prefix === "" ? await this.#home(call) : this.#syntax.pathOf(key);
+    const path = prefix === "" ? await this.#home(call) : this.#naming.syntax.pathOf(key);
     const top = await this.#look(path, true, call);
     const waiting: KeyedPath[] = this.#children({ path, key }, top?.names ?? []);
     for (let node = waiting.pop(); node !== undefined; node = waiting.pop()) {
-      const found = await this.#lookUnlessRefused(node.path, true, call);
+      const found = await unlessRefused(this.#look(node.path, true, call));
       if (found === undefined) continue;
-      yield { key: node.key, value: found.value };
-      waiting.push(...this.#children(node, found.names));
+      // What may not be read is there, without a value.
+      yield { key: node.key, value: found === REFUSED ? undefined : found.value };
+      if (found !== REFUSED) waiting.push(...this.#children(node, found.names));
     }
   }
 
   /** Returns the machine's name, UUID and domain id. */
   async facts(call: Call): Promise<MachineFacts> {
-    const text = async (path: string): Promise<string | undefined> =>
-      (await this.#lookUnlessRefused(path, false, call))?.value?.toString("utf8");
+    const text = async (path: string): Promise<string | undefined> => {
+      const found = await unlessRefused(this.#look(path, false, call));
+      return found === REFUSED ? undefined : found?.value.toString("utf8");
+    };
     const domid = await text("domid");
     return factsOf({
       name: await text("name"),
@@ -105,45 +107,24 @@ export class XenDriverStore implements ProviderStore {
     if (domain !== undefined) return `/local/domain/${domain}`;
     throw pvbusError(
       "ERR_UNAVAILABLE",
-      "nothing tells this domain's id; name a path in its directory, such as data",
+      "this domain's id is not known, so its own directory cannot be listed; name a path in it, such as data",
     );
   }
 
   /** Returns the children in the order of a stack. */
   #children(parent: KeyedPath, names: readonly string[]): KeyedPath[] {
-    const children: KeyedPath[] = [];
-    for (const name of [...names].sort().reverse()) {
-      const child = keyedChild(parent, name, this.#syntax);
-      if (child !== undefined) children.push(child);
-      else if (!name.startsWith("@"))
-        this.#logger.warn("a node is left out: no key can name it", { parent: parent.path, name });
-    }
-    return children;
+    return childrenOf(parent, [...names].sort().reverse(), this.#naming);
   }
 
   #path(key: string): string {
     checkKey(key);
-    return this.#syntax.pathOf(key);
+    return this.#naming.syntax.pathOf(key);
   }
 
   async #look(path: string, children: boolean, call: Call): Promise<DriverNode | undefined> {
     checkPath(path);
     this.#begin(call);
     return this.#driver.look(path, children, call);
-  }
-
-  /** What may not be read is there, without a value. */
-  async #lookUnlessRefused(
-    path: string,
-    children: boolean,
-    call: Call,
-  ): Promise<(Omit<DriverNode, "value"> & { readonly value: Buffer | undefined }) | undefined> {
-    try {
-      return await this.#look(path, children, call);
-    } catch (error) {
-      if (PvbusError.is(error) && error.code === "ERR_PERMISSION") return { value: undefined, names: [] };
-      throw error;
-    }
   }
 
   #begin(call: Call): void {

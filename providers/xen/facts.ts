@@ -10,7 +10,7 @@ import { below, REFUSED, type Surroundings, unlessRefused } from "./walk.js";
 const VM_DATA = "vm-data";
 const UUID = /^\/vm\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/i;
 
-/** Returns what XenStore tells of this machine: its name, UUID and domain id, and all of `vm-data`, which users fill. */
+/** Returns what XenStore says of this machine: its name, UUID and domain id, and all of `vm-data`, which users fill. */
 export async function machineFacts(surroundings: Surroundings, call: Call): Promise<MachineFacts> {
   const { client } = surroundings;
   const text = async (path: string): Promise<string | undefined> => {
@@ -54,7 +54,7 @@ export function factsOf({
 /**
  * Returns this domain's id: what the toolstack wrote, else the owner of the directory that every guest owns. Ask again rather
  * than keep it: migration may change it.
- * @returns undefined when nothing tells it
+ * @returns undefined when nothing says it
  */
 export async function ownDomain(client: XenStoreClient, call: Call): Promise<number | undefined> {
   const text = await client.readText("domid", call);
@@ -67,13 +67,13 @@ export async function ownDomain(client: XenStoreClient, call: Call): Promise<num
 
 /**
  * Returns the absolute path of this domain's directory, which has no relative one.
- * @throws PvbusError `ERR_UNAVAILABLE` when nothing tells the domain's id
+ * @throws PvbusError `ERR_UNAVAILABLE` when nothing says the domain's id
  */
 export async function homePath(client: XenStoreClient, call: Call): Promise<string> {
   const domain = await ownDomain(client, call);
   if (domain !== undefined) return client.domainPath(domain, call);
   throw pvbusError(
     "ERR_UNAVAILABLE",
-    "nothing tells this domain's id, so its own directory cannot be listed; name a path in it, such as data",
+    "this domain's id is not known, so its own directory cannot be listed; name a path in it, such as data",
   );
 }

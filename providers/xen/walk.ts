@@ -5,14 +5,18 @@ import type { Logger } from "../../src/base/host/host.js";
 import type { XenStoreClient } from "./client/client.js";
 import { type KeyedPath, type KeySyntax, keyedChild } from "./protocol/keys.js";
 
-/** What a walk needs. */
-export interface Surroundings {
-  /** Reads the nodes. */
-  readonly client: XenStoreClient;
+/** How nodes are named by keys. */
+export interface Naming {
   /** How keys are written. */
   readonly syntax: KeySyntax;
   /** Hears of nodes that no key can name. */
   readonly logger: Logger;
+}
+
+/** What a walk needs. */
+export interface Surroundings extends Naming {
+  /** Reads the nodes. */
+  readonly client: XenStoreClient;
 }
 
 /** One node of a walk. */
@@ -59,23 +63,36 @@ async function* pages(
   parent: KeyedPath,
   names: readonly string[],
   values: boolean,
-  { client, syntax, logger }: Surroundings,
+  surroundings: Surroundings,
   call: Call,
 ): AsyncGenerator<Found, void, undefined> {
   const sorted = await fairSort(names, call);
   for (let from = 0; from < sorted.length; from += PAGE) {
-    const looks: Promise<Found | undefined>[] = [];
-    for (const name of sorted.slice(from, from + PAGE)) {
-      const child = keyedChild(parent, name, syntax);
-      const leaveOut = (): undefined => {
-        logger.warn("a node is left out: no key can name it", { parent: parent.path, name });
-      };
-      if (child !== undefined)
-        looks.push(look(client, child, values, call).catch(unlessUnnameable(leaveOut)));
-      else if (!name.startsWith("@")) leaveOut();
-    }
+    const page = childrenOf(parent, sorted.slice(from, from + PAGE), surroundings);
+    const looks = page.map((child) =>
+      look(surroundings.client, child, values, call).catch((error) => {
+        if (!isUnnameable(error)) throw error;
+        leaveOut(parent, child.path.slice(child.path.lastIndexOf("/") + 1), surroundings);
+        return undefined;
+      }),
+    );
     for (const found of await Promise.all(looks)) if (found !== undefined) yield found;
   }
+}
+
+/** Returns the children that a key can name; the log tells of the others. */
+export function childrenOf(parent: KeyedPath, names: readonly string[], naming: Naming): KeyedPath[] {
+  const children: KeyedPath[] = [];
+  for (const name of names) {
+    const child = keyedChild(parent, name, naming.syntax);
+    if (child !== undefined) children.push(child);
+    else if (!name.startsWith("@")) leaveOut(parent, name, naming);
+  }
+  return children;
+}
+
+function leaveOut({ path }: KeyedPath, name: string, { logger }: Naming): void {
+  logger.warn("a node is left out: no key can name it", { parent: path, name });
 }
 
 /** Returns undefined when the node is gone. */
@@ -101,13 +118,6 @@ async function look(
 /** Reports whether the daemon, or the client, takes no path so long; a daemon may list what it does not take. */
 export function isUnnameable(error: unknown): boolean {
   return PvbusError.is(error) && error.code === "ERR_KEY_TOO_LONG";
-}
-
-function unlessUnnameable(leaveOut: () => undefined): (error: unknown) => undefined {
-  return (error) => {
-    if (isUnnameable(error)) return leaveOut();
-    throw error;
-  };
 }
 
 /** Stands for what may not be looked at. */

@@ -136,7 +136,7 @@ export class XenStoreClient extends XenStoreRequests implements AsyncDisposable 
     return this.ask({ operation: IS_DOMAIN_INTRODUCED, text: String(domain) }, callOf(call));
   }
 
-  /** Returns the daemon's features: 4 depth of watches, 8 permissions for any domain, …; 0 when it tells none. */
+  /** Returns the daemon's features: 4 depth of watches, 8 permissions for any domain, …; 0 when it reports none. */
   async features(call?: CallLike): Promise<number> {
     try {
       // One byte that is no NUL: the one payload that all daemons answer.

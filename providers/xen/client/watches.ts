@@ -154,7 +154,7 @@ export class Watches {
     if (path !== undefined) this.#watches.get(token)?.push(path);
   }
 
-  /** The connection broke: registers all anew as soon as there is one. */
+  /** The connection broke: registers all again as soon as there is one. */
   connectionLost(error: Error): void {
     for (const watch of this.#watches.values()) watch.connection = undefined;
     if (this.#watches.size === 0 || this.#closing.signal.aborted || this.#restoring) return;

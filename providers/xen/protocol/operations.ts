@@ -98,7 +98,7 @@ export const RM: Operation<boolean> = { ...change(XS.RM), missing: { value: fals
 export const WATCH: Operation<true> = change(XS.WATCH);
 /** Removes a watch; false: there was none. */
 export const UNWATCH: Operation<boolean> = { ...change(XS.UNWATCH), missing: { value: false } };
-/** Begins a transaction; gives its id. */
+/** Begins a transaction; answers with its id. */
 export const TRANSACTION_START: Operation<number> = {
   type: XS.TRANSACTION_START,
   decode: (bytes, start, end) => {

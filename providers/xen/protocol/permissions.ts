@@ -43,7 +43,7 @@ export function readPermission(text: string): Permission | undefined {
 export function parsePermission(text: string): Permission {
   const permission = readPermission(text);
   if (permission === undefined)
-    throw pvbusError("ERR_PROTOCOL", "the daemon answered with permissions that are none");
+    throw pvbusError("ERR_PROTOCOL", "the XenStore daemon answered with a malformed permission");
   return permission;
 }
 

@@ -116,7 +116,7 @@ function lastNul(bytes: Buffer): number {
   return bytes.at(-1) === 0 ? bytes.length - 1 : -1;
 }
 
-/** One part of a long listing, as DIRECTORY_PART gives it. */
+/** One part of a long listing, as DIRECTORY_PART answers it. */
 export interface DirectoryPart {
   /** Changes whenever the directory does; a decimal number of 64 bits. */
   readonly generation: string;
@@ -207,7 +207,7 @@ export class MessageDecoder {
     if (at < length) this.#complete(at === 0 ? chunk : chunk.subarray(at));
   }
 
-  /** Adds to the unfinished message and delivers it when it is whole; gives how many bytes it took. */
+  /** Adds to the unfinished message and delivers it when it is whole; returns how many bytes it took. */
   #complete(chunk: Buffer): number {
     let taken = this.#take(chunk, 0);
     if (this.#have < HEADER_BYTES) return taken;
