@@ -192,7 +192,7 @@ export class Connection {
 
   /** Frees a request's slot and gives it to who waits longest. */
   #finish(request: PendingRequest, held: boolean): void {
-    this.#slots.free(request);
+    this.#slots.free(request, !held);
     clearTimeout(this.#stuckTimer);
     this.#stuckTimer = undefined;
     if (held) this.release();
@@ -230,6 +230,7 @@ export class Connection {
       // Its own end came first, though others had their turn before it.
       if (this.#down === undefined || request.isOver) request.expire();
       else request.fail(this.#down);
+      this.#slots.abandon(request);
       this.release();
     }
     if (this.#down === undefined && (request.id >= 0 || request.binding)) {

@@ -150,6 +150,8 @@ export class Slots {
   readonly #slots: (PendingRequest | undefined)[];
   readonly #free: number[];
   #serial = 0;
+  /** How many of them nobody waits for any more, though their replies have not come. */
+  #owed = 0;
 
   /** @param size how many may wait, 256 at most */
   constructor(size: number) {
@@ -170,7 +172,9 @@ export class Slots {
   /** Whether nobody waits for the replies that keep all slots taken, or whoever does would wait for ever. */
   get isStuck(): boolean {
     return (
-      this.isFull && this.#slots.some(isOwed) && this.#slots.every((each) => isOwed(each) || isEndless(each))
+      this.isFull &&
+      this.#owed > 0 &&
+      this.#slots.every((each) => each?.live === false || each?.deadline === Number.POSITIVE_INFINITY)
     );
   }
 
@@ -186,6 +190,12 @@ export class Slots {
     // The serial number keeps a late reply apart from the slot's next request.
     request.id = this.#serial * (SLOT_MASK + 1) + slot;
     this.#slots[slot] = request;
+    if (!request.live) this.#owed++;
+  }
+
+  /** Notes that nobody waits for a request any more; it keeps its slot until its reply comes. */
+  abandon(request: PendingRequest): void {
+    if (this.find(request.id) === request) this.#owed++;
   }
 
   /** Returns the request of an id. */
@@ -194,11 +204,12 @@ export class Slots {
     return request?.id === id ? request : undefined;
   }
 
-  /** Frees a request's slot. */
-  free({ id }: PendingRequest): void {
+  /** Frees a request's slot. @param isOwed whether nobody waited for its reply */
+  free({ id }: PendingRequest, isOwed: boolean): void {
     const slot = id & SLOT_MASK;
     this.#slots[slot] = undefined;
     this.#free.push(slot);
+    if (isOwed) this.#owed--;
   }
 
   /** Returns all that wait, which wait here no more; nothing can be taken afterwards. */
@@ -207,14 +218,4 @@ export class Slots {
     this.#slots.fill(undefined);
     return waiting;
   }
-}
-
-/** Nobody waits for it any more, and its reply has not come. */
-function isOwed(request: PendingRequest | undefined): boolean {
-  return request?.live === false;
-}
-
-/** Whoever waits for it would wait for ever. */
-function isEndless(request: PendingRequest | undefined): boolean {
-  return request?.deadline === Number.POSITIVE_INFINITY;
 }
