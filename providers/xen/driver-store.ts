@@ -1,13 +1,13 @@
 import { pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
-import type { Logger } from "../../src/base/host/host.js";
+import { Closing } from "../../src/base/flow/closing.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type { MachineFacts, PortableLayout, ProviderStore, RawEntry } from "../../src/contract/store.js";
 import { CAPABILITIES } from "./capabilities.js";
 import { factsOf } from "./facts.js";
 import type { HostctlNodes } from "./hostctl.js";
 import { portableLayout } from "./portable.js";
-import { checkKey, type KeyedPath, type KeySyntax, withoutSlash } from "./protocol/keys.js";
+import { checkKey, type KeyedPath, withoutSlash } from "./protocol/keys.js";
 import { checkNodePath, checkPath, checkRemovable } from "./protocol/path.js";
 import { domainOf } from "./protocol/permissions.js";
 import type { DriverNode, XenStoreDriver } from "./transport/transport.js";
@@ -21,14 +21,15 @@ export class XenDriverStore implements ProviderStore {
   readonly delete?: (key: string, call: Call) => Promise<boolean>;
   readonly #driver: XenStoreDriver;
   readonly #naming: Naming;
-  #closed = false;
+  readonly #closing: Closing;
 
   /** @internal Opened by the provider. */
-  constructor(driver: XenStoreDriver, syntax: KeySyntax, logger: Logger) {
+  constructor(driver: XenStoreDriver, naming: Naming, closing?: AbortSignal) {
     this.#driver = driver;
-    this.#naming = { syntax, logger };
+    this.#naming = naming;
+    this.#closing = new Closing(closing);
     this.capabilities = CAPABILITIES[driver.platform];
-    this.portable = portableLayout(syntax, driver.portableBytes);
+    this.portable = portableLayout(naming.syntax, driver.portableBytes);
     if (driver.remove !== undefined) this.delete = (key, call) => this.#remove(key, call);
   }
 
@@ -82,7 +83,7 @@ export class XenDriverStore implements ProviderStore {
 
   /** Lets go of the driver. */
   async close(): Promise<void> {
-    this.#closed = true;
+    this.#closing.close();
     await this.#driver.close();
   }
 
@@ -128,7 +129,7 @@ export class XenDriverStore implements ProviderStore {
   }
 
   #begin(call: Call): void {
-    if (this.#closed) throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
+    this.#closing.check();
     call.check("XenStore");
   }
 }

@@ -1,4 +1,5 @@
 import type { ProviderManifest } from "../../src/contract/manifest.js";
+import { OPTIONS } from "./options.js";
 
 /** Xen's XenStore: a daemon's socket, a kernel's device, Windows' driver, OpenBSD's device. */
 export const xenManifest: ProviderManifest = {
@@ -6,6 +7,7 @@ export const xenManifest: ProviderManifest = {
   type: "Xen",
   load: async () => (await import("./module.js")).xenModule,
   locate: async (host) => (await import("./transport/locate.js")).locateDaemon(host) !== undefined,
+  options: OPTIONS,
   systems: {
     read: ["linux", "freebsd", "netbsd", "win32", "openbsd"],
     write: ["linux", "freebsd", "netbsd", "win32", "openbsd"],

@@ -1,6 +1,4 @@
-import { pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
-import type { Logger } from "../../src/base/host/host.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
   MachineFacts,
@@ -10,14 +8,14 @@ import type {
   WatchHooks,
 } from "../../src/contract/store.js";
 import { CAPABILITIES } from "./capabilities.js";
-import { isEnd, type XenStoreClient } from "./client/client.js";
+import type { XenStoreClient } from "./client/client.js";
 import type { CallLike } from "./client/requests.js";
 import { homePath, machineFacts } from "./facts.js";
 import { portableLayout } from "./portable.js";
-import { checkKey, type KeyedPath, type KeySyntax, withoutSlash } from "./protocol/keys.js";
+import { checkKey, type KeyedPath, withoutSlash } from "./protocol/keys.js";
 import { checkRemovable } from "./protocol/path.js";
 import type { Permission } from "./protocol/permissions.js";
-import { below, type Surroundings } from "./walk.js";
+import { below, type Naming, type Surroundings } from "./walk.js";
 import { StoreWatch } from "./watch.js";
 
 /**
@@ -29,15 +27,13 @@ export class XenStore implements ProviderStore {
   /** Transactions, permissions, watches with a depth: XenStore as it is. It takes paths, not encoded keys. */
   readonly client: XenStoreClient;
   readonly portable: PortableLayout;
-  readonly #syntax: KeySyntax;
   readonly #surroundings: Surroundings;
 
   /** @internal Opened by the provider. */
-  constructor(client: XenStoreClient, syntax: KeySyntax, logger: Logger) {
+  constructor(client: XenStoreClient, naming: Naming) {
     this.client = client;
-    this.portable = portableLayout(syntax);
-    this.#syntax = syntax;
-    this.#surroundings = { client, syntax, logger };
+    this.portable = portableLayout(naming.syntax);
+    this.#surroundings = { client, ...naming };
   }
 
   /** Reads a node's value; of a node without one it is empty. */
@@ -78,7 +74,7 @@ export class XenStore implements ProviderStore {
       const watch = new StoreWatch(await this.#top(prefix, call), this.#surroundings, call);
       yield* watch.changes(hooks);
     } catch (error) {
-      if (!isEnd(error, call)) throw error;
+      if (!call.isEnd(error)) throw error;
     }
   }
 
@@ -107,13 +103,12 @@ export class XenStore implements ProviderStore {
 
   #path(key: string): string {
     checkKey(key);
-    return this.#syntax.pathOf(key);
+    return this.#surroundings.syntax.pathOf(key);
   }
 
   async #top(prefix: string, call: Call): Promise<KeyedPath> {
-    if (this.client.isClosed) throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
     if (prefix === "") return { path: await homePath(this.client, call), key: "" };
     const key = withoutSlash(prefix);
-    return { path: this.#syntax.pathOf(key), key };
+    return { path: this.#surroundings.syntax.pathOf(key), key };
   }
 }

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { PvbusError } from "../../src/base/errors.js";
+import { Backoff } from "../../src/base/flow/backoff.js";
 import { Call } from "../../src/base/flow/call.js";
 import type { RawEntry, WatchHooks } from "../../src/contract/store.js";
 import { PathTree } from "./path-tree.js";
@@ -10,8 +11,7 @@ import { below, isUnnameable, REFUSED, type Surroundings, unlessRefused } from "
 const A_CHANGE = "a change";
 /** Longest wait for one answer: the watch itself may go on for ever. */
 const LOOK_MS = 30_000;
-const FIRST_PAUSE_MS = 20;
-const LONGEST_PAUSE_MS = 2_000;
+const PAUSES = { firstMs: 20, longestMs: 2_000 } as const;
 /** Longest value that is kept as it is; of a longer one a hash is. */
 const KEPT_BYTES = 32;
 
@@ -57,8 +57,8 @@ export class StoreWatch {
     look: AsyncGenerator<RawEntry, void, undefined>,
   ): AsyncGenerator<RawEntry, void, undefined> {
     const { logger } = this.#surroundings;
-    let looking = look;
-    for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
+    const backoff = new Backoff(PAUSES);
+    for (let looking = look; ; looking = this.#lookAtAll()) {
       try {
         yield* looking;
         return;
@@ -67,8 +67,7 @@ export class StoreWatch {
         if (!PvbusError.is(error) || this.#surroundings.client.isClosed) throw error;
         logger.warn("a watch lost its way and looks at everything again", { path: this.#top.path, error });
       }
-      await this.#call.sleep(pause, A_CHANGE);
-      looking = this.#lookAtAll();
+      await backoff.sleep(this.#call, A_CHANGE);
     }
   }
 

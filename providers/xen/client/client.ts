@@ -1,5 +1,5 @@
-import { PvbusError } from "../../../src/base/errors.js";
 import type { Call, CallOptions } from "../../../src/base/flow/call.js";
+import { Closing } from "../../../src/base/flow/closing.js";
 import type { Logger } from "../../../src/base/host/host.js";
 import { SILENT } from "../../../src/base/host/node-host.js";
 import { CONTROL, GET_DOMAIN_PATH, GET_FEATURE, IS_DOMAIN_INTRODUCED } from "../protocol/operations.js";
@@ -42,26 +42,34 @@ export class XenStoreClient extends XenStoreRequests implements AsyncDisposable 
   readonly #watchConnection: ReconnectingConnection;
   readonly #watches: Watches;
   readonly #transactions: Transactions;
-  #closed = false;
+  readonly #closing: Closing;
 
-  /** @internal Opened by the provider. @param transport where the daemon is; nothing is connected yet */
-  constructor(transport: Transport, logger: Logger = SILENT) {
+  /**
+   * @internal Opened by the provider.
+   * @param transport where the daemon is; nothing is connected yet
+   * @param closing fires when what the client is a part of is closed
+   */
+  constructor(transport: Transport, logger: Logger = SILENT, closing?: AbortSignal) {
     super();
+    this.#closing = new Closing(closing, "the XenStore client was closed; open it again");
     const { privileged } = transport;
     this.privileged = privileged;
     const { connections, separateWatches } = transport;
-    this.#watchConnection = new ReconnectingConnection(transport, separateWatches ? "watches" : "requests", {
+    const shared = { purpose: "requests", closing: this.#closing } as const;
+    this.#watchConnection = new ReconnectingConnection(transport, {
+      ...shared,
+      purpose: separateWatches ? "watches" : "requests",
       onWatchEvent: (bytes, start, end) => this.#watches.receive(bytes, start, end),
       onDown: (error) => this.#watches.connectionLost(error),
     });
     this.#connections = separateWatches
-      ? Array.from({ length: connections }, () => new ReconnectingConnection(transport, "requests"))
+      ? Array.from({ length: connections }, () => new ReconnectingConnection(transport, shared))
       : [this.#watchConnection];
-    this.#watches = new Watches(
-      this.#watchConnection,
-      privileged ? PRIVILEGED_WATCHES : GUEST_WATCHES,
+    this.#watches = new Watches(this.#watchConnection, {
+      most: privileged ? PRIVILEGED_WATCHES : GUEST_WATCHES,
+      closing: this.#closing,
       logger,
-    );
+    });
     this.#transactions = new Transactions(privileged ? PRIVILEGED_TRANSACTIONS : GUEST_TRANSACTIONS, (call) =>
       this.#connection(call),
     );
@@ -69,7 +77,7 @@ export class XenStoreClient extends XenStoreRequests implements AsyncDisposable 
 
   /** Whether it was closed. */
   get isClosed(): boolean {
-    return this.#closed;
+    return this.#closing.isClosed;
   }
 
   /**
@@ -96,7 +104,7 @@ export class XenStoreClient extends XenStoreRequests implements AsyncDisposable 
     try {
       yield* this.#watches.follow(path, { depth }, call);
     } catch (error) {
-      if (!isEnd(error, call)) throw error;
+      if (!call.isEnd(error)) throw error;
     }
   }
 
@@ -156,8 +164,7 @@ export class XenStoreClient extends XenStoreRequests implements AsyncDisposable 
 
   /** Closes all connections; what is under way and every watch end with `ERR_DISCONNECTED`. May be called twice. */
   async close(): Promise<void> {
-    this.#closed = true;
-    this.#watches.close();
+    this.#closing.close();
     await Promise.all([this.#watchConnection, ...this.#connections].map((each) => each.close()));
   }
 
@@ -191,11 +198,4 @@ export class XenStoreClient extends XenStoreRequests implements AsyncDisposable 
       for (const each of this.#connections) if (each.load < best.load) best = each;
     return best.current ?? best.connect(call);
   }
-}
-
-/** Reports whether an error is only the end of the call. */
-export function isEnd(error: unknown, call: Call): boolean {
-  if (!PvbusError.is(error)) return false;
-  if (error.code === "ERR_ABORTED") return call.signal?.aborted === true;
-  return error.code === "ERR_TIMEOUT" && call.remainingMs === 0;
 }

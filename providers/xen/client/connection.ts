@@ -15,8 +15,10 @@ const OUTBOX_BYTES = 64 * 1024;
 /** How long a request is followed that nobody may wait for any more. */
 const TO_THE_END_MS = 30_000;
 
-/** What a connection tells its owner. */
-export interface ConnectionEvents {
+/** What a connection is for, and what it tells its owner. */
+export interface ConnectionSettings {
+  /** What its stream is for. */
+  readonly purpose: StreamPurpose;
   /** A watch fired; the payload is `bytes` from `start` to `end`, valid during the call only. */
   readonly onWatchEvent?: (bytes: Buffer, start: number, end: number) => void;
   /** It is down; all that was under way has been rejected. */
@@ -33,7 +35,7 @@ export interface ConnectionEvents {
  */
 export class Connection {
   readonly #transport: Transport;
-  readonly #events: ConnectionEvents;
+  readonly #events: Omit<ConnectionSettings, "purpose">;
   readonly #decoder: MessageDecoder;
   readonly #outbox: Outbox;
   readonly #slots: Slots;
@@ -50,7 +52,7 @@ export class Connection {
   #holds = 0;
   #stuckTimer: NodeJS.Timeout | undefined;
 
-  private constructor(transport: Transport, events: ConnectionEvents) {
+  private constructor(transport: Transport, events: Omit<ConnectionSettings, "purpose">) {
     this.#transport = transport;
     this.#events = events;
     this.#slots = new Slots(transport.window);
@@ -67,8 +69,7 @@ export class Connection {
   /** Connects. @throws as {@link Transport.connect} */
   static async open(
     transport: Transport,
-    events: ConnectionEvents,
-    purpose: StreamPurpose,
+    { purpose, ...events }: ConnectionSettings,
     call: Call,
   ): Promise<Connection> {
     const connection = new Connection(transport, events);
@@ -118,9 +119,9 @@ export class Connection {
     if (--this.#holds === 0) this.#stream?.unref();
   }
 
-  /** Ends it; what is under way is rejected with `ERR_DISCONNECTED`. */
-  close(): Promise<void> {
-    this.#reject(closedError());
+  /** Ends it; what is under way is rejected with an error. */
+  close(error: Error): Promise<void> {
+    this.#reject(error);
     return this.#stream?.close() ?? Promise.resolve();
   }
 
@@ -286,11 +287,6 @@ export class Connection {
     this.#deadlines.clear();
     for (const request of [...this.#slots.clear(), ...this.#queue.clear()]) this.#endSoon(request);
   }
-}
-
-/** Returns the error of a client that was closed. */
-export function closedError(): Error {
-  return pvbusError("ERR_DISCONNECTED", "the XenStore client was closed; open it again");
 }
 
 /** Returns the call of a request that is followed to its end whoever waits for it, but not for ever. */

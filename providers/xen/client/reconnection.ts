@@ -1,26 +1,26 @@
 import { Call } from "../../../src/base/flow/call.js";
-import type { StreamPurpose, Transport } from "../transport/transport.js";
-import { Connection, type ConnectionEvents, closedError } from "./connection.js";
+import type { Closing } from "../../../src/base/flow/closing.js";
+import type { Transport } from "../transport/transport.js";
+import { Connection, type ConnectionSettings } from "./connection.js";
 
-/** Longest time that a connection may take to be made, whoever waits for it. */
-const CONNECT_MS = 10_000;
+/** What every connection that is made is for and tells, and what it is a part of. */
+export interface ReconnectionSettings extends ConnectionSettings {
+  /** Of the client. */
+  readonly closing: Closing;
+}
 
 /** A connection to the daemon that is made on first use, and again when it broke. */
 export class ReconnectingConnection {
   readonly #transport: Transport;
-  readonly #purpose: StreamPurpose;
-  readonly #events: ConnectionEvents;
+  readonly #settings: ReconnectionSettings;
   #connection: Connection | undefined;
-  #connecting: Promise<Connection> | undefined;
+  #attempt: Attempt | undefined;
   /** Who waits for the connection. */
   #waiting = 0;
-  #closed = false;
 
-  /** @param events of every connection that is made */
-  constructor(transport: Transport, purpose: StreamPurpose, events: ConnectionEvents = {}) {
+  constructor(transport: Transport, settings: ReconnectionSettings) {
     this.#transport = transport;
-    this.#purpose = purpose;
-    this.#events = events;
+    this.#settings = settings;
   }
 
   /** The connection in use; undefined while there is none. */
@@ -34,37 +34,60 @@ export class ReconnectingConnection {
   }
 
   /** Returns the connection, made when there is none. @throws as {@link Transport.connect} */
-  connect(call: Call): Promise<Connection> {
+  async connect(call: Call): Promise<Connection> {
     const { current } = this;
-    if (current !== undefined) return Promise.resolve(current);
-    if (this.#closed) return Promise.reject(closedError());
-    this.#connecting ??= this.#connect().finally(() => {
-      this.#connecting = undefined;
-    });
+    if (current !== undefined) return current;
+    this.#settings.closing.check();
+    this.#attempt ??= this.#begin();
     this.#waiting++;
-    return call.within(this.#connecting, `the connection to ${this.#transport.name}`).finally(() => {
-      this.#waiting--;
-    });
-  }
-
-  /** Closes the connection, for good. */
-  async close(): Promise<void> {
-    this.#closed = true;
-    await this.#connection?.close();
-  }
-
-  async #connect(): Promise<Connection> {
-    const connection = await Connection.open(
-      this.#transport,
-      this.#events,
-      this.#purpose,
-      new Call({ timeoutMs: CONNECT_MS }),
-    );
-    if (this.#closed) {
-      await connection.close();
-      throw closedError();
+    try {
+      return await call.within(this.#attempt.made, `the connection to ${this.#transport.name}`);
+    } finally {
+      if (--this.#waiting === 0) this.#giveUp();
     }
-    this.#connection = connection;
-    return connection;
   }
+
+  /** Closes the connection, once its client is closing. */
+  async close(): Promise<void> {
+    this.#giveUp();
+    await this.#connection?.close(this.#settings.closing.error());
+  }
+
+  /** Begins to connect, for as long as anybody waits. */
+  #begin(): Attempt {
+    const controller = new AbortController();
+    const made = this.#connect(Call.endless(controller.signal)).finally(() => {
+      if (this.#attempt === attempt) this.#attempt = undefined;
+    });
+    const attempt = { made, controller };
+    return attempt;
+  }
+
+  #giveUp(): void {
+    this.#attempt?.controller.abort();
+    this.#attempt = undefined;
+  }
+
+  async #connect(call: Call): Promise<Connection> {
+    const { closing } = this.#settings;
+    try {
+      const connection = await Connection.open(this.#transport, this.#settings, call);
+      if (call.isOver) {
+        await connection.close(closing.error());
+        call.check();
+      }
+      this.#connection = connection;
+      return connection;
+    } catch (error) {
+      closing.check();
+      throw error;
+    }
+  }
+}
+
+/** One attempt to connect. */
+interface Attempt {
+  readonly made: Promise<Connection>;
+  /** Ends it. */
+  readonly controller: AbortController;
 }

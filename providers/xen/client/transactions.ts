@@ -1,4 +1,5 @@
 import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { Backoff } from "../../../src/base/flow/backoff.js";
 import type { Call, CallOptions } from "../../../src/base/flow/call.js";
 import { Semaphore } from "../../../src/base/flow/semaphore.js";
 import { TRANSACTION_END, TRANSACTION_START } from "../protocol/operations.js";
@@ -14,7 +15,8 @@ export interface TransactionOptions extends CallOptions {
 
 /** Attempts that follow at once: a conflict says that somebody else is done. */
 const QUICK_ATTEMPTS = 4;
-const LONGEST_PAUSE_MS = 50;
+/** The pauses of the others, all but their first millisecond by chance. */
+const PAUSES = { firstMs: 2, longestMs: 49, jitter: 1 } as const;
 
 /**
  * An open transaction: what it changes becomes visible on {@link Transaction.commit}, all at once or not at all.
@@ -125,10 +127,11 @@ export class Transactions {
     if (!(attempts > 0 && (Number.isInteger(attempts) || attempts === Number.POSITIVE_INFINITY)))
       throw new RangeError("attempts must be a whole number, one or more");
     const call = callOf(options);
+    const backoff = new Backoff(PAUSES);
     for (let attempt = 1; ; attempt++) {
       const outcome = await this.#attempt(body, call);
       if (!("conflict" in outcome)) return outcome.value;
-      const pause = pauseBehind(attempt);
+      const pause = attempt < QUICK_ATTEMPTS ? 0 : 1 + backoff.next();
       if (attempt >= attempts || call.remainingMs <= pause) {
         throw pvbusError(
           "ERR_CONFLICT",
@@ -157,12 +160,6 @@ export class Transactions {
       throw error;
     }
   }
-}
-
-/** Returns the milliseconds between an attempt and the next one. */
-function pauseBehind(attempt: number): number {
-  if (attempt < QUICK_ATTEMPTS) return 0;
-  return 1 + Math.random() * Math.min(LONGEST_PAUSE_MS - 1, 2 ** (attempt - QUICK_ATTEMPTS + 1));
 }
 
 function once(action: () => void): () => void {

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { parseChannel } from "../../../src/base/channel.js";
 import { pvbusError } from "../../../src/base/errors.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { fromSystemError } from "../../../src/base/system-error.js";
@@ -7,6 +8,11 @@ import { DeviceTransport } from "./device.js";
 import { SocketTransport } from "./socket.js";
 import type { DriverPlatform, Transport, XenStoreDriver } from "./transport.js";
 
+/** What a user may name. */
+const CHANNELS = {
+  of: "Xen",
+  kinds: { unix: "unix:PATH of a daemon's socket", device: "device:PATH of a kernel's device" },
+} as const;
 /** Run directories that daemons are built with. */
 const RUN_DIRECTORIES = ["/run/xenstored", "/var/run/xenstored"];
 
@@ -85,14 +91,8 @@ export async function openDriver(platform: DriverPlatform): Promise<XenStoreDriv
   );
 }
 
-function named(host: Host, channel: string): Transport {
-  const [, kind, path = ""] = /^(unix|device):(.+)$/s.exec(channel) ?? [];
-  if (kind === undefined) {
-    throw pvbusError(
-      "ERR_NOT_SUPPORTED",
-      `"${channel}" is no channel of XenStore; it takes unix:PATH of a daemon's socket and device:PATH of a kernel's device`,
-    );
-  }
+function named(host: Host, text: string): Transport {
+  const { kind, path } = parseChannel(text, CHANNELS, host);
   return kind === "unix"
     ? new SocketTransport(path, { host })
     : new DeviceTransport(path, host.platform, { host, isNamed: true });

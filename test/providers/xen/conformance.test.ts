@@ -88,7 +88,7 @@ async function onDevice(kernel: Kernel): Promise<ConformanceSubject> {
       });
       const client = new XenStoreClient(transport);
       await client.connect();
-      return new XenStore(client, keySyntax(false), SILENT);
+      return new XenStore(client, { syntax: keySyntax(false), logger: SILENT });
     },
     keys: {
       writable: (label) => `data/${label}`,

@@ -70,7 +70,7 @@ async function onKernel(): Promise<{
   };
   return {
     xen,
-    store: () => new XenDriverStore(new OpenbsdDevice(nodes), keySyntax(false), SILENT),
+    store: () => new XenDriverStore(new OpenbsdDevice(nodes), { syntax: keySyntax(false), logger: SILENT }),
     end: async () => {
       await xen.close();
       rmSync(directory, { recursive: true });

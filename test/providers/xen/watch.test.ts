@@ -199,7 +199,10 @@ describe("XenStore store of a guest of the C xenstored", function () {
   it("removes a tree of more nodes than a transaction may touch", async () => {
     const socket = await daemon.guest(7);
     const dom0 = await storeAt(daemon.path);
-    const guest = new XenStore(new XenStoreClient(new SocketTransport(socket)), keySyntax(false), SILENT);
+    const guest = new XenStore(new XenStoreClient(new SocketTransport(socket)), {
+      syntax: keySyntax(false),
+      logger: SILENT,
+    });
     await Promise.all(
       Array.from({ length: 1_500 }, (_, at) =>
         dom0.client.write(`/local/domain/7/data/big/d${at % 30}/n${at}`, "x"),

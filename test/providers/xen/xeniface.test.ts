@@ -60,7 +60,7 @@ async function onDriver(): Promise<{
   const xen = await XenStoreSimulator.listen();
   xen.createDomain(7, { name: "winnie" });
   const store = (): XenDriverStore =>
-    new XenDriverStore(new XenifaceDriver(new Xeniface(xen)), keySyntax(false), SILENT);
+    new XenDriverStore(new XenifaceDriver(new Xeniface(xen)), { syntax: keySyntax(false), logger: SILENT });
   return { xen, store };
 }
 
