@@ -1,11 +1,11 @@
-import type { Link } from "./link.js";
-import type { Request } from "./request.js";
-import { HEADER_BYTES } from "./wire.js";
+import { HEADER_BYTES } from "../protocol/wire.js";
+import type { TransportStream } from "../transport/transport.js";
+import type { PendingRequest } from "./pending.js";
 
 /** Where an outbox sends to, and who hears of a write that fails. */
 export interface OutboxOwner {
-  /** Returns the link; undefined while there is none to write to. */
-  readonly link: () => Link | undefined;
+  /** Returns the stream; undefined while there is none to write to. */
+  readonly stream: () => TransportStream | undefined;
   /** A write was refused. */
   readonly onRefused: (error: unknown) => void;
 }
@@ -15,7 +15,7 @@ export class Outbox {
   readonly #owner: OutboxOwner;
   readonly #room: number;
   #bytes: Buffer | undefined;
-  /** A buffer that the link gave back. */
+  /** A buffer that the stream gave back. */
   #spare: Buffer | undefined;
   #used = 0;
   #flushing = false;
@@ -28,7 +28,7 @@ export class Outbox {
   }
 
   /** Adds a request's message, which is sent behind the present turn. */
-  add(request: Request): void {
+  add(request: PendingRequest): void {
     const { operation, id, transactionId, text, value, size: length } = request;
     if (this.#used + HEADER_BYTES + length > this.#room) this.#send();
     this.#bytes ??= this.#takeSpare() ?? Buffer.allocUnsafeSlow(this.#room);
@@ -59,10 +59,10 @@ export class Outbox {
     this.#flushing = false;
     const bytes = this.#bytes;
     const used = this.#used;
-    const link = this.#owner.link();
-    if (bytes === undefined || used === 0 || link === undefined) return;
+    const stream = this.#owner.stream();
+    if (bytes === undefined || used === 0 || stream === undefined) return;
     this.#used = 0;
-    const writing = link.write(bytes.subarray(0, used));
+    const writing = stream.write(bytes.subarray(0, used));
     if (writing === undefined) return;
     this.#bytes = undefined;
     writing.then(() => {

@@ -1,21 +1,21 @@
-import { PvbusError, pvbusError } from "../../src/base/errors.js";
-import { Call, type CallOptions } from "../../src/base/flow/call.js";
+import { pvbusError } from "../../../src/base/errors.js";
+import { Call, type CallOptions } from "../../../src/base/flow/call.js";
 import {
   DIRECTORY,
   DIRECTORY_PART,
   GET_PERMS,
   MKDIR,
+  type Operation,
   READ,
   READ_TEXT,
   RM,
   SET_PERMS,
   WRITE,
-} from "./operations.js";
-import { checkNodePath, checkPath, checkRemovable } from "./path.js";
-import { formatPermission, type Permission } from "./permissions.js";
-import { XenStoreRefusal } from "./refusal.js";
-import type { Operation } from "./request.js";
-import { decodeDirectoryPart, XENSTORE_PAYLOAD_MAX } from "./wire.js";
+} from "../protocol/operations.js";
+import { checkNodePath, checkPath, checkRemovable } from "../protocol/path.js";
+import { formatPermission, type Permission } from "../protocol/permissions.js";
+import { isRefusal } from "../protocol/refusals.js";
+import { decodeDirectoryPart, XENSTORE_PAYLOAD_MAX } from "../protocol/wire.js";
 
 /** What each operation accepts: a running call, or the options of one. */
 export type CallLike = Call | CallOptions;
@@ -48,7 +48,7 @@ export interface Question<T> {
  * `ERR_UNAVAILABLE`, `ERR_DISCONNECTED`, `ERR_PROTOCOL`; a refusal's cause is a {@link XenStoreRefusal}. A change whose call
  * ended early may still have been made.
  */
-export abstract class XenStoreAccess {
+export abstract class XenStoreRequests {
   /** @internal Sends one request. */
   protected abstract ask<T>(question: Question<T>, call: Call): Promise<T>;
 
@@ -162,9 +162,4 @@ export abstract class XenStoreAccess {
       return Promise.reject(error);
     }
   }
-}
-
-/** Reports whether an error is the daemon's refusal of that name. */
-export function isRefusal(error: unknown, name: string): boolean {
-  return PvbusError.is(error) && error.cause instanceof XenStoreRefusal && error.cause.code === name;
 }

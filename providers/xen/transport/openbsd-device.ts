@@ -1,11 +1,9 @@
-import { pvbusError } from "../../src/base/errors.js";
-import type { Call } from "../../src/base/flow/call.js";
-import { fromSystemError, isSystemError } from "../../src/base/system-error.js";
-import type { Capabilities } from "../../src/contract/capabilities.js";
-import { type PvbusNode, PvbusNodeOfType, type PvbusNodes } from "../../src/native/bsd/pvbus-nodes.js";
-import { OPENBSD_CAPABILITIES } from "./capabilities.js";
-import type { DirectAccess, DirectNode } from "./direct-store.js";
-import { childPath } from "./path.js";
+import { pvbusError } from "../../../src/base/errors.js";
+import type { Call } from "../../../src/base/flow/call.js";
+import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
+import { type PvbusNode, PvbusNodeOfType, type PvbusNodes } from "../../../src/native/bsd/pvbus-nodes.js";
+import { childPath } from "../protocol/path.js";
+import type { DriverNode, XenStoreDriver } from "./transport.js";
 
 /** Largest payload, path and NUL included, of a request and of a reply (OpenBSD sys/dev/pv/xenstore.c). */
 const MOST = 1024;
@@ -21,8 +19,8 @@ const NAME = /^[A-Za-z0-9_@-]+$/;
  * and has the first of them below it is taken for that. Children of a node that has a value cannot be listed. Not verified
  * by a run on OpenBSD.
  */
-export class OpenbsdAccess implements DirectAccess {
-  readonly capabilities: Capabilities = OPENBSD_CAPABILITIES;
+export class OpenbsdDevice implements XenStoreDriver {
+  readonly platform = "openbsd";
   readonly portableBytes = PORTABLE_BYTES;
   readonly #node: PvbusNodeOfType;
 
@@ -41,7 +39,7 @@ export class OpenbsdAccess implements DirectAccess {
     );
   }
 
-  async look(path: string, _children: boolean, _call: Call): Promise<DirectNode | undefined> {
+  async look(path: string, _children: boolean, _call: Call): Promise<DriverNode | undefined> {
     const found = this.#get(path);
     if (found === undefined || found.length === 0) return found && { value: found, names: [] };
     const lines = found.toString("latin1").split("\n");

@@ -1,5 +1,5 @@
-import { pvbusError } from "../../src/base/errors.js";
-import { ownEntry } from "../../src/base/own.js";
+import { pvbusError } from "../../../src/base/errors.js";
+import { ownEntry } from "../../../src/base/own.js";
 
 /** What a domain may do with a node. */
 export type Access = "none" | "read" | "write" | "both";
@@ -43,7 +43,7 @@ export function readPermission(text: string): Permission | undefined {
 export function parsePermission(text: string): Permission {
   const permission = readPermission(text);
   if (permission === undefined)
-    throw pvbusError("ERR_PROTOCOL", "the daemon answered with permissions that are none");
+    throw pvbusError("ERR_PROTOCOL", "the XenStore daemon answered with a malformed permission");
   return permission;
 }
 

@@ -2,21 +2,25 @@ import { PvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
 import { fairSort } from "../../src/base/flow/fair-sort.js";
 import type { Logger } from "../../src/base/host/host.js";
-import type { XenStoreAccess } from "./access.js";
-import { childPlace, type KeySyntax, type Place } from "./keys.js";
+import type { XenStoreClient } from "./client/client.js";
+import { type KeyedPath, type KeySyntax, keyedChild } from "./protocol/keys.js";
 
-/** What a walk needs. */
-export interface Surroundings {
-  /** Where nodes are read. */
-  readonly access: XenStoreAccess;
+/** How nodes are named by keys. */
+export interface Naming {
   /** How keys are written. */
   readonly syntax: KeySyntax;
   /** Hears of nodes that no key can name. */
   readonly logger: Logger;
 }
 
+/** What a walk needs. */
+export interface Surroundings extends Naming {
+  /** Reads the nodes. */
+  readonly client: XenStoreClient;
+}
+
 /** One node of a walk. */
-export interface TreeNode extends Place {
+export interface TreeNode extends KeyedPath {
   /** Its value; undefined where it may not be read, or where values were not asked for. */
   readonly value: Uint8Array | undefined;
 }
@@ -37,12 +41,12 @@ interface Found extends TreeNode {
  * @throws PvbusError `ERR_PERMISSION` when the top itself may not be listed
  */
 export async function* below(
-  top: Place,
+  top: KeyedPath,
   values: boolean,
   surroundings: Surroundings,
   call: Call,
 ): AsyncGenerator<TreeNode, void, undefined> {
-  const names = await surroundings.access.directory(top.path, call);
+  const names = await surroundings.client.directory(top.path, call);
   const levels = [pages(top, names ?? [], values, surroundings, call)];
   for (let level = levels[0]; level !== undefined; level = levels.at(-1)) {
     const { value: node, done } = await level.next();
@@ -56,43 +60,56 @@ export async function* below(
 
 /** Looks at the children of one node, a page of them at a time. */
 async function* pages(
-  parent: Place,
+  parent: KeyedPath,
   names: readonly string[],
   values: boolean,
-  { access, syntax, logger }: Surroundings,
+  surroundings: Surroundings,
   call: Call,
 ): AsyncGenerator<Found, void, undefined> {
   const sorted = await fairSort(names, call);
   for (let from = 0; from < sorted.length; from += PAGE) {
-    const looks: Promise<Found | undefined>[] = [];
-    for (const name of sorted.slice(from, from + PAGE)) {
-      const place = childPlace(parent, name, syntax);
-      const leaveOut = (): undefined => {
-        logger.warn("a node is left out: no key can name it", { parent: parent.path, name });
-      };
-      if (place !== undefined)
-        looks.push(look(access, place, values, call).catch(unlessUnnameable(leaveOut)));
-      else if (!name.startsWith("@")) leaveOut();
-    }
+    const page = childrenOf(parent, sorted.slice(from, from + PAGE), surroundings);
+    const looks = page.map((child) =>
+      look(surroundings.client, child, values, call).catch((error) => {
+        if (!isUnnameable(error)) throw error;
+        leaveOut(parent, child.path.slice(child.path.lastIndexOf("/") + 1), surroundings);
+        return undefined;
+      }),
+    );
     for (const found of await Promise.all(looks)) if (found !== undefined) yield found;
   }
 }
 
+/** Returns the children that a key can name; the log tells of the others. */
+export function childrenOf(parent: KeyedPath, names: readonly string[], naming: Naming): KeyedPath[] {
+  const children: KeyedPath[] = [];
+  for (const name of names) {
+    const child = keyedChild(parent, name, naming.syntax);
+    if (child !== undefined) children.push(child);
+    else if (!name.startsWith("@")) leaveOut(parent, name, naming);
+  }
+  return children;
+}
+
+function leaveOut({ path }: KeyedPath, name: string, { logger }: Naming): void {
+  logger.warn("a node is left out: no key can name it", { parent: path, name });
+}
+
 /** Returns undefined when the node is gone. */
 async function look(
-  access: XenStoreAccess,
-  place: Place,
+  client: XenStoreClient,
+  node: KeyedPath,
   values: boolean,
   call: Call,
 ): Promise<Found | undefined> {
-  const { path } = place;
+  const { path } = node;
   const [value, children] = await Promise.all([
-    values ? unlessRefused(access.read(path, call)) : NOTHING_ASKED,
-    unlessRefused(access.directory(path, call)),
+    values ? unlessRefused(client.read(path, call)) : NOTHING_ASKED,
+    unlessRefused(client.directory(path, call)),
   ]);
   if (children === undefined || (values && value === undefined)) return undefined;
   return {
-    ...place,
+    ...node,
     value: value === REFUSED ? undefined : value,
     children: children === REFUSED ? [] : children,
   };
@@ -101,13 +118,6 @@ async function look(
 /** Reports whether the daemon, or the client, takes no path so long; a daemon may list what it does not take. */
 export function isUnnameable(error: unknown): boolean {
   return PvbusError.is(error) && error.code === "ERR_KEY_TOO_LONG";
-}
-
-function unlessUnnameable(leaveOut: () => undefined): (error: unknown) => undefined {
-  return (error) => {
-    if (isUnnameable(error)) return leaveOut();
-    throw error;
-  };
 }
 
 /** Stands for what may not be looked at. */

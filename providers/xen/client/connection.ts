@@ -1,32 +1,28 @@
-import { pvbusError } from "../../src/base/errors.js";
-import { Call } from "../../src/base/flow/call.js";
-import { mayGoOn, waitTurn } from "../../src/base/flow/turn.js";
-import { WaitingLine } from "../../src/base/flow/waiting-line.js";
-import { isSystemError } from "../../src/base/system-error.js";
+import { pvbusError } from "../../../src/base/errors.js";
+import { Call } from "../../../src/base/flow/call.js";
+import { fairTurn } from "../../../src/base/flow/turn.js";
+import { WaitingLine } from "../../../src/base/flow/waiting-line.js";
+import { isSystemError } from "../../../src/base/system-error.js";
+import { isAnswerOfDaemon, refusalName } from "../protocol/refusals.js";
+import { HEADER_BYTES, MessageDecoder, typeName, XS } from "../protocol/wire.js";
+import type { StreamEvents, StreamPurpose, Transport, TransportStream } from "../transport/transport.js";
 import { Deadlines } from "./deadlines.js";
-import { MessageDecoder } from "./decoder.js";
-import type { Link, LinkEvents, LinkPurpose, Transport } from "./link.js";
 import { Outbox } from "./outbox.js";
-import type { Request } from "./request.js";
-import { HEADER_BYTES, typeName, XS } from "./wire.js";
+import { type PendingRequest, Slots } from "./pending.js";
 
-/** Requests ids are a serial number and, in these bits, the slot that the request waits in. */
-const SLOT_BITS = 8;
-const SLOT_MASK = (1 << SLOT_BITS) - 1;
-const SERIALS = 2 ** (32 - SLOT_BITS);
 /** What one write takes together at most. */
 const OUTBOX_BYTES = 64 * 1024;
-/** Longest name of an error. */
-const MAX_ERROR_NAME = 64;
 /** How long a request is followed that nobody may wait for any more. */
 const TO_THE_END_MS = 30_000;
 
-/** What a connection tells its owner. */
-export interface ConnectionEvents {
+/** What a connection is for, and what it tells its owner. */
+export interface ConnectionSettings {
+  /** What its stream is for. */
+  readonly purpose: StreamPurpose;
   /** A watch fired; the payload is `bytes` from `start` to `end`, valid during the call only. */
-  readonly onWatchEvent: (bytes: Buffer, start: number, end: number) => void;
+  readonly onWatchEvent?: (bytes: Buffer, start: number, end: number) => void;
   /** It is down; all that was under way has been rejected. */
-  readonly onDown: (error: Error) => void;
+  readonly onDown?: (error: Error) => void;
 }
 
 /**
@@ -39,36 +35,30 @@ export interface ConnectionEvents {
  */
 export class Connection {
   readonly #transport: Transport;
-  readonly #events: ConnectionEvents;
+  readonly #events: Omit<ConnectionSettings, "purpose">;
   readonly #decoder: MessageDecoder;
   readonly #outbox: Outbox;
-  readonly #slots: (Request | undefined)[];
-  readonly #free: number[];
-  readonly #queue = new WaitingLine<Request>();
-  #serial = 0;
-  #link: Link | undefined;
+  readonly #slots: Slots;
+  readonly #queue = new WaitingLine<PendingRequest>();
+  #stream: TransportStream | undefined;
   #down: Error | undefined;
 
   /** Requests that are over and wait for their turn to be told. */
-  readonly #ending: Request[] = [];
-  #ended = 0;
-  #isEnding = false;
-  readonly #over = (request: Request): void => this.#endSoon(request);
-  readonly #endSome = (): void => this.#endNext();
-  readonly #deadlines = new Deadlines<Request>(this.#over);
+  readonly #ending: PendingRequest[] = [];
+  readonly #over = (request: PendingRequest): void => this.#endSoon(request);
+  readonly #deadlines = new Deadlines<PendingRequest>(this.#over);
 
   /** Requests and others that keep the process alive. */
   #holds = 0;
   #stuckTimer: NodeJS.Timeout | undefined;
 
-  private constructor(transport: Transport, events: ConnectionEvents) {
+  private constructor(transport: Transport, events: Omit<ConnectionSettings, "purpose">) {
     this.#transport = transport;
     this.#events = events;
-    this.#slots = new Array(transport.window).fill(undefined);
-    this.#free = Array.from({ length: transport.window }, (_, at) => transport.window - 1 - at);
+    this.#slots = new Slots(transport.window);
     const oneMessage = HEADER_BYTES + transport.maxRequest;
     this.#outbox = new Outbox(transport.window === 1 ? oneMessage : OUTBOX_BYTES, {
-      link: () => (this.#down === undefined ? this.#link : undefined),
+      stream: () => (this.#down === undefined ? this.#stream : undefined),
       onRefused: (error) => this.#refusedByWrite(error),
     });
     this.#decoder = new MessageDecoder(transport.maxReply, (type, id, _transaction, bytes, start, end) =>
@@ -79,16 +69,15 @@ export class Connection {
   /** Connects. @throws as {@link Transport.connect} */
   static async open(
     transport: Transport,
-    events: ConnectionEvents,
-    purpose: LinkPurpose,
+    { purpose, ...events }: ConnectionSettings,
     call: Call,
   ): Promise<Connection> {
     const connection = new Connection(transport, events);
-    const linkEvents: LinkEvents = {
+    const streamEvents: StreamEvents = {
       onData: (chunk) => connection.#push(chunk),
       onDown: (error) => connection.#fail(connection.#lost(error)),
     };
-    connection.#link = await transport.connect(linkEvents, call, purpose);
+    connection.#stream = await transport.connect(streamEvents, call, purpose);
     return connection;
   }
 
@@ -99,11 +88,11 @@ export class Connection {
 
   /** Requests that wait for a reply or for their turn. */
   get load(): number {
-    return this.#slots.length - this.#free.length + this.#queue.length;
+    return this.#slots.used + this.#queue.length;
   }
 
   /** Sends a request and resolves with its reply. @throws PvbusError, see {@link refusalError} */
-  run<T>(request: Request<T>, call: Call): Promise<T> {
+  run<T>(request: PendingRequest<T>, call: Call): Promise<T> {
     try {
       call.check("the turn to ask XenStore");
       if (this.#down !== undefined) throw this.#down;
@@ -115,28 +104,28 @@ export class Connection {
     const promise = request.begin(call, this.#over);
     this.#deadlines.add(request);
     this.hold();
-    if (this.#free.length > 0) this.#place(request);
-    else this.#queue.push(request);
+    if (this.#slots.isFull) this.#queue.push(request);
+    else this.#send(request);
     return promise;
   }
 
   /** Keeps the process alive until {@link Connection.release}. */
   hold(): void {
-    if (this.#holds++ === 0) this.#link?.ref();
+    if (this.#holds++ === 0) this.#stream?.ref();
   }
 
   /** Takes a {@link Connection.hold} back. */
   release(): void {
-    if (--this.#holds === 0) this.#link?.unref();
+    if (--this.#holds === 0) this.#stream?.unref();
   }
 
-  /** Ends it; what is under way is rejected with `ERR_DISCONNECTED`. */
-  close(): Promise<void> {
-    this.#reject(pvbusError("ERR_DISCONNECTED", "the XenStore client was closed; open it again"));
-    return this.#link?.close() ?? Promise.resolve();
+  /** Ends it; what is under way is rejected with an error. */
+  close(error: Error): Promise<void> {
+    this.#reject(error);
+    return this.#stream?.close() ?? Promise.resolve();
   }
 
-  #checkSize(request: Request): void {
+  #checkSize(request: PendingRequest): void {
     const { maxRequest } = this.#transport;
     if (request.size <= maxRequest) return;
     const why = `the request has ${request.size} bytes, XenStore takes ${maxRequest} here`;
@@ -146,25 +135,21 @@ export class Connection {
   }
 
   /** Puts a request into a slot and its message into the outbox. */
-  #place(request: Request): void {
-    const slot = this.#free.pop() as number;
-    this.#serial = (this.#serial + 1) % SERIALS;
-    // The serial number keeps a late reply apart from the slot's next request.
-    request.id = this.#serial * (SLOT_MASK + 1) + slot;
-    this.#slots[slot] = request;
+  #send(request: PendingRequest): void {
+    this.#slots.take(request);
     this.#outbox.add(request);
-    if (this.#free.length === 0) this.#watchStuck();
+    this.#watchStuck();
   }
 
   /** A driver that takes one message at a time refused it: nothing else comes for it. */
   #refusedByWrite(error: unknown): void {
-    const request = this.#slots[0];
-    const errno = (error as { cause?: { code?: unknown } }).cause?.code;
+    const request = this.#slots.only;
     if (this.#down !== undefined || request === undefined) return;
-    if (isSystemError((error as Error).cause) && typeof errno === "string" && FROM_DAEMON.test(errno)) {
+    const { cause } = error as Error;
+    if (isSystemError(cause) && cause.code !== undefined && isAnswerOfDaemon(cause.code)) {
       const { live } = request;
-      request.refuse(errno);
-      this.#finish(0, live);
+      request.refuse(cause.code);
+      this.#finish(request, live);
     } else this.#fail(this.#lost(error as Error));
   }
 
@@ -180,12 +165,11 @@ export class Connection {
   #receive(type: number, id: number, bytes: Buffer, start: number, end: number): void {
     if (this.#down !== undefined) return;
     if (type === XS.WATCH_EVENT) {
-      this.#events.onWatchEvent(bytes, start, end);
+      this.#events.onWatchEvent?.(bytes, start, end);
       return;
     }
-    const slot = id & SLOT_MASK;
-    const request = this.#slots[slot] ?? this.#withoutId(id);
-    if (request === undefined || (request.id !== id && request !== this.#withoutId(id))) {
+    const request = this.#slots.find(id) ?? this.#withoutId(id);
+    if (request === undefined) {
       this.#violated(`the daemon answered (${typeName(type)}) what nobody asked`);
       return;
     }
@@ -194,23 +178,22 @@ export class Connection {
       return;
     }
     const { live } = request;
-    if (type === XS.ERROR) request.refuse(errorName(bytes, start, end));
+    if (type === XS.ERROR) request.refuse(refusalName(bytes, start, end));
     else request.reply(bytes, start, end);
-    this.#finish(request.id & SLOT_MASK, live);
+    this.#finish(request, live);
   }
 
   /** Linux before 4.5 answers WATCH and UNWATCH with the id 0. */
-  #withoutId(id: number): Request | undefined {
-    if (id !== 0 || this.#transport.window !== 1) return undefined;
-    const request = this.#slots[0];
+  #withoutId(id: number): PendingRequest | undefined {
+    if (id !== 0) return undefined;
+    const request = this.#slots.only;
     const type = request?.operation.type;
     return type === XS.WATCH || type === XS.UNWATCH ? request : undefined;
   }
 
-  /** Frees a slot and gives it to who waits longest. */
-  #finish(slot: number, held: boolean): void {
-    this.#slots[slot] = undefined;
-    this.#free.push(slot);
+  /** Frees a request's slot and gives it to who waits longest. */
+  #finish(request: PendingRequest, held: boolean): void {
+    this.#slots.free(request, !held);
     clearTimeout(this.#stuckTimer);
     this.#stuckTimer = undefined;
     if (held) this.release();
@@ -220,40 +203,35 @@ export class Connection {
         this.#endSoon(next);
         continue;
       }
-      this.#place(next);
+      this.#send(next);
       return;
     }
   }
 
   /** Ends a request in its turn: thousands may be over at the same time. */
-  #endSoon(request: Request): void {
+  #endSoon(request: PendingRequest): void {
     if (request.isEnding) return;
     request.isEnding = true;
-    this.#ending.push(request);
-    if (this.#isEnding) return;
-    this.#isEnding = true;
-    this.#endNext();
+    if (this.#ending.push(request) === 1) void this.#endAll();
   }
 
-  #endNext(): void {
-    while (this.#ended < this.#ending.length) {
-      if (!mayGoOn()) {
-        waitTurn(this.#endSome);
-        return;
-      }
-      this.#end(this.#ending[this.#ended++] as Request);
+  async #endAll(): Promise<void> {
+    for (let at = 0; at < this.#ending.length; at++) {
+      const turn = fairTurn();
+      if (turn !== undefined) await turn;
+      this.#end(this.#ending[at] as PendingRequest);
     }
     this.#ending.length = 0;
-    this.#ended = 0;
-    this.#isEnding = false;
   }
 
   /** Ends a request whose call or connection is over; under way on a connection it keeps its slot. */
-  #end(request: Request): void {
+  #end(request: PendingRequest): void {
     const { live } = request;
     if (live) {
-      if (this.#down === undefined) request.expire();
+      // Its own end came first, though others had their turn before it.
+      if (this.#down === undefined || request.isOver) request.expire();
       else request.fail(this.#down);
+      this.#slots.abandon(request);
       this.release();
     }
     if (this.#down === undefined && (request.id >= 0 || request.binding)) {
@@ -268,9 +246,8 @@ export class Connection {
   /** A peer that answers nothing of what it was asked takes nothing else: then a new connection must do. */
   #watchStuck(): void {
     const { overdueMs } = this.#transport;
-    if (this.#stuckTimer !== undefined || this.#free.length > 0 || overdueMs === Number.POSITIVE_INFINITY)
-      return;
-    if (!this.#slots.some(isOwed) || !this.#slots.every((each) => isOwed(each) || isEndless(each))) return;
+    if (this.#stuckTimer !== undefined || overdueMs === Number.POSITIVE_INFINITY) return;
+    if (!this.#slots.isStuck) return;
     this.#stuckTimer = setTimeout(() => this.#fail(this.#silent(overdueMs)), overdueMs).unref();
   }
 
@@ -299,8 +276,8 @@ export class Connection {
   #fail(error: Error): void {
     if (this.#down !== undefined) return;
     this.#reject(error);
-    void this.#link?.close();
-    this.#events.onDown(error);
+    void this.#stream?.close();
+    this.#events.onDown?.(error);
   }
 
   #reject(error: Error): void {
@@ -308,33 +285,11 @@ export class Connection {
     this.#down = error;
     clearTimeout(this.#stuckTimer);
     this.#deadlines.clear();
-    const waiting = [...this.#slots, ...this.#queue.clear()];
-    this.#slots.fill(undefined);
-    for (const request of waiting) if (request !== undefined) this.#endSoon(request);
+    for (const request of [...this.#slots.clear(), ...this.#queue.clear()]) this.#endSoon(request);
   }
 }
-
-/** Nobody waits for it any more, and its reply has not come. */
-function isOwed(request: Request | undefined): boolean {
-  return request?.live === false;
-}
-
-/** Whoever waits for it would wait for ever. */
-function isEndless(request: Request | undefined): boolean {
-  return request?.deadline === Number.POSITIVE_INFINITY;
-}
-
-/** Errors of write(2) that are the daemon's own answer to WATCH (Linux drivers/xen/xenbus/xenbus_dev_frontend.c). */
-const FROM_DAEMON =
-  /^(?:EINVAL|EACCES|EEXIST|EISDIR|ENOENT|ENOMEM|ENOSPC|EIO|ENOTEMPTY|ENOSYS|EROFS|EBUSY|EAGAIN|EISCONN|E2BIG|EPERM|EILSEQ)$/;
 
 /** Returns the call of a request that is followed to its end whoever waits for it, but not for ever. */
 export function toTheEnd(): Call {
   return new Call({ timeoutMs: TO_THE_END_MS });
-}
-
-function errorName(bytes: Buffer, start: number, end: number): string {
-  const nul = bytes.indexOf(0, start);
-  const stop = nul < 0 || nul > end ? end : nul;
-  return bytes.toString("latin1", start, Math.min(stop, start + MAX_ERROR_NAME));
 }

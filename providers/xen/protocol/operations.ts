@@ -1,7 +1,18 @@
-import { pvbusError } from "../../src/base/errors.js";
+import { pvbusError } from "../../../src/base/errors.js";
 import { type Permission, parsePermission } from "./permissions.js";
-import type { Operation } from "./request.js";
 import { decodeStrings, typeName, XS, type XsType } from "./wire.js";
+
+/** What a kind of request is and how its reply is understood. */
+export interface Operation<T> {
+  /** Message type. */
+  readonly type: XsType;
+  /** Reads the reply's payload, `bytes` from `start` to `end`, which is valid during the call only. */
+  readonly decode: (bytes: Buffer, start: number, end: number) => T;
+  /** The payload has no NUL behind its text. */
+  readonly bare?: true;
+  /** What the refusal ENOENT stands for; none: it is an error. */
+  readonly missing?: { readonly value: T };
+}
 
 const NUL = 0;
 
@@ -87,7 +98,7 @@ export const RM: Operation<boolean> = { ...change(XS.RM), missing: { value: fals
 export const WATCH: Operation<true> = change(XS.WATCH);
 /** Removes a watch; false: there was none. */
 export const UNWATCH: Operation<boolean> = { ...change(XS.UNWATCH), missing: { value: false } };
-/** Begins a transaction; gives its id. */
+/** Begins a transaction; answers with its id. */
 export const TRANSACTION_START: Operation<number> = {
   type: XS.TRANSACTION_START,
   decode: (bytes, start, end) => {

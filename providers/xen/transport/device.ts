@@ -1,10 +1,10 @@
 import { release } from "node:os";
-import { Call } from "../../src/base/flow/call.js";
-import { FOUND_DEVICE_ADVICE } from "../../src/base/host/files.js";
-import type { Host } from "../../src/base/host/host.js";
-import type { DeviceStream, OpenDeviceOptions } from "../../src/native/posix/device-stream.js";
-import type { Link, LinkEvents, LinkPurpose, Transport } from "./link.js";
-import { HEADER_BYTES, XENSTORE_PAYLOAD_MAX } from "./wire.js";
+import { Call } from "../../../src/base/flow/call.js";
+import { FOUND_DEVICE_ADVICE } from "../../../src/base/host/files.js";
+import type { Host } from "../../../src/base/host/host.js";
+import type { DeviceStream, OpenDeviceOptions } from "../../../src/native/posix/device-stream.js";
+import { HEADER_BYTES, XENSTORE_PAYLOAD_MAX } from "../protocol/wire.js";
+import type { StreamEvents, StreamPurpose, Transport, TransportStream } from "./transport.js";
 
 /** Opens a device; stands in for the kernel in tests. */
 export type OpenDevice = (
@@ -29,7 +29,7 @@ export interface DeviceTransportOptions {
 /** The kernels collect a message, header included, in a buffer of that size. */
 const DEVICE_BUFFER = 4096;
 /** Open files for requests: each takes one at a time, the kernel sends them on together. */
-const LINES = 4;
+const CONNECTIONS = 4;
 const OVERDUE_MS = 10_000;
 /** Longest time that a driver may hold a write. */
 const WRITE_MS = 30_000;
@@ -52,8 +52,8 @@ const ADVICE: Readonly<Record<string, string>> = {
  */
 export class DeviceTransport implements Transport {
   readonly name: string;
-  readonly lines = LINES;
-  readonly ownWatchLine = true;
+  readonly connections = CONNECTIONS;
+  readonly separateWatches = true;
   readonly window = 1;
   readonly maxRequest = DEVICE_BUFFER - HEADER_BYTES;
   readonly maxReply = XENSTORE_PAYLOAD_MAX;
@@ -78,8 +78,12 @@ export class DeviceTransport implements Transport {
     this.#queues = this.#linux && atLeast(options.release ?? release(), QUEUING_LINUX);
   }
 
-  async connect({ onData, onDown }: LinkEvents, call: Call, purpose: LinkPurpose): Promise<Link> {
-    const open = this.#open ?? (await import("../../src/native/posix/device-stream.js")).openDevice;
+  async connect(
+    { onData, onDown }: StreamEvents,
+    call: Call,
+    purpose: StreamPurpose,
+  ): Promise<TransportStream> {
+    const open = this.#open ?? (await import("../../../src/native/posix/device-stream.js")).openDevice;
     call.check(`the opening of ${this.name}`);
     const stream = open(this.name, {
       name: this.name,
@@ -94,31 +98,12 @@ export class DeviceTransport implements Transport {
       advice: ADVICE,
     });
     stream.unref();
-    return new DeviceLink(stream);
-  }
-}
-
-class DeviceLink implements Link {
-  readonly #stream: ReturnType<OpenDevice>;
-
-  constructor(stream: ReturnType<OpenDevice>) {
-    this.#stream = stream;
-  }
-
-  write(bytes: Buffer): Promise<void> {
-    return this.#stream.write(bytes, new Call({ timeoutMs: WRITE_MS }));
-  }
-
-  ref(): void {
-    this.#stream.ref();
-  }
-
-  unref(): void {
-    this.#stream.unref();
-  }
-
-  close(): Promise<void> {
-    return this.#stream.close();
+    return {
+      write: (bytes) => stream.write(bytes, new Call({ timeoutMs: WRITE_MS })),
+      ref: () => stream.ref(),
+      unref: () => stream.unref(),
+      close: () => stream.close(),
+    };
   }
 }
 

@@ -1,11 +1,9 @@
-import { pvbusError } from "../../src/base/errors.js";
-import type { Call } from "../../src/base/flow/call.js";
-import { fromSystemError, isSystemError } from "../../src/base/system-error.js";
-import type { Capabilities } from "../../src/contract/capabilities.js";
-import type { WindowsDevice } from "../../src/native/windows/device.js";
-import { XENIFACE_CAPABILITIES } from "./capabilities.js";
-import type { DirectAccess, DirectNode } from "./direct-store.js";
-import { decodeStrings, XENSTORE_PAYLOAD_MAX } from "./wire.js";
+import { pvbusError } from "../../../src/base/errors.js";
+import type { Call } from "../../../src/base/flow/call.js";
+import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
+import type { WindowsDevice } from "../../../src/native/windows/device.js";
+import { decodeStrings, XENSTORE_PAYLOAD_MAX } from "../protocol/wire.js";
+import type { DriverNode, XenStoreDriver } from "./transport.js";
 
 /** Device interface of the driver (xcp-ng/win-xeniface include/xeniface_ioctls.h). */
 export const XENIFACE_INTERFACE = "B2CFB085-AA5E-47E1-8BF7-9793F3154565";
@@ -19,8 +17,6 @@ export const XENIFACE = {
 
 /** Room for the largest reply and two NULs: a smaller buffer is refused rather than filled. */
 const ROOM = XENSTORE_PAYLOAD_MAX + 2;
-/** As through the other devices, for a guest with the C daemon's quotas. */
-const PORTABLE_BYTES = 1900;
 /** What the driver takes. */
 const PRINTABLE = /^[\x20-\x7e]*$/;
 
@@ -28,9 +24,8 @@ const PRINTABLE = /^[\x20-\x7e]*$/;
  * Windows' XENIFACE driver: values are printable ASCII and end at a NUL; there are no transactions, and its watches tell no
  * path, so none are offered. Not verified by a run on Xen: the driver was simulated after its source.
  */
-export class XenifaceAccess implements DirectAccess {
-  readonly capabilities: Capabilities = XENIFACE_CAPABILITIES;
-  readonly portableBytes = PORTABLE_BYTES;
+export class XenifaceDriver implements XenStoreDriver {
+  readonly platform = "win32";
   readonly #device: WindowsDevice;
 
   /** @param device the open device */
@@ -52,7 +47,7 @@ export class XenifaceAccess implements DirectAccess {
     );
   }
 
-  async look(path: string, children: boolean, call: Call): Promise<DirectNode | undefined> {
+  async look(path: string, children: boolean, call: Call): Promise<DriverNode | undefined> {
     const value = await this.#get(XENIFACE.READ, path, call);
     if (value === undefined) return undefined;
     const nul = value.indexOf(0);

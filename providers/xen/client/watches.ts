@@ -1,12 +1,16 @@
-import { PvbusError, pvbusError } from "../../src/base/errors.js";
-import { Call } from "../../src/base/flow/call.js";
-import type { Logger } from "../../src/base/host/host.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { onAbort } from "../../../src/base/flow/abort.js";
+import { Backoff } from "../../../src/base/flow/backoff.js";
+import { Call } from "../../../src/base/flow/call.js";
+import type { Closing } from "../../../src/base/flow/closing.js";
+import { Notifier } from "../../../src/base/flow/notifier.js";
+import type { Logger } from "../../../src/base/host/host.js";
+import { UNWATCH, WATCH } from "../protocol/operations.js";
+import { checkPath } from "../protocol/path.js";
+import { decodeStrings } from "../protocol/wire.js";
 import { type Connection, toTheEnd } from "./connection.js";
-import { closedError, type Line } from "./line.js";
-import { UNWATCH, WATCH } from "./operations.js";
-import { checkPath } from "./path.js";
-import { Request } from "./request.js";
-import { decodeStrings } from "./wire.js";
+import { PendingRequest } from "./pending.js";
+import type { ReconnectingConnection } from "./reconnection.js";
 
 /** One firing of a watch. */
 export interface WatchEvent {
@@ -30,8 +34,7 @@ export interface WatchSettings {
 
 /** Different paths that may wait for one watch before they become a `resync`. */
 const MAX_BACKLOG = 1024;
-const FIRST_PAUSE_MS = 20;
-const LONGEST_PAUSE_MS = 2_000;
+const PAUSES = { firstMs: 20, longestMs: 2_000 } as const;
 /** Longest wait for one answer while watches are registered again. */
 const RESTORE_MS = 10_000;
 
@@ -46,7 +49,7 @@ class Watch {
   #fresh = true;
   #lost = false;
   #error: unknown;
-  #wake: (() => void) | undefined;
+  readonly #news = new Notifier();
 
   constructor(path: string, token: string, { depth }: WatchSettings) {
     this.path = path;
@@ -57,14 +60,14 @@ class Watch {
   push(path: string): void {
     if (this.#paths.size < MAX_BACKLOG) this.#paths.add(path);
     else this.lose();
-    this.#wake?.();
+    this.#news.notify();
   }
 
   /** Events are missing. */
   lose(): void {
     this.#paths.clear();
     this.#lost = true;
-    this.#wake?.();
+    this.#news.notify();
   }
 
   /** Whether it ended, though nobody may have heard of it. */
@@ -74,7 +77,7 @@ class Watch {
 
   fail(error: unknown): void {
     this.#error ??= error;
-    this.#wake?.();
+    this.#news.notify();
   }
 
   async next(call: Call): Promise<WatchEvent> {
@@ -82,10 +85,7 @@ class Watch {
       if (this.#error !== undefined) throw this.#error;
       const event = this.#take();
       if (event !== undefined) return event;
-      const news = new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-      await call.within(news, "a change");
+      await this.#news.wait(call, "a change");
     }
   }
 
@@ -109,21 +109,34 @@ class Watch {
   }
 }
 
+/** What belongs to the watches of a client. */
+export interface WatchesSettings {
+  /** How many there may be at a time. */
+  readonly most: number;
+  /** Of the client: it ends all watches with `ERR_DISCONNECTED`. */
+  readonly closing: Closing;
+  /** Hears of watches that are restored, or are not. */
+  readonly logger: Logger;
+}
+
 /** All watches of a client: they share one connection and outlive it. */
 export class Watches {
-  readonly #line: Line;
+  readonly #connection: ReconnectingConnection;
   readonly #logger: Logger;
   readonly #most: number;
   readonly #watches = new Map<string, Watch>();
-  readonly #closing = new AbortController();
+  readonly #closing: Closing;
   #tokens = 0;
   #restoring = false;
 
-  /** @param most how many there may be at a time */
-  constructor(line: Line, most: number, logger: Logger) {
-    this.#line = line;
+  constructor(connection: ReconnectingConnection, { most, closing, logger }: WatchesSettings) {
+    this.#connection = connection;
     this.#most = most;
+    this.#closing = closing;
     this.#logger = logger;
+    onAbort(closing.signal, () => {
+      for (const watch of this.#watches.values()) watch.fail(closing.error());
+    });
   }
 
   /** Follows a path until the call is over: then it throws `ERR_ABORTED` or `ERR_TIMEOUT`. */
@@ -135,7 +148,7 @@ export class Watches {
     call.check("the watch");
     const watch = this.#create(path, settings);
     try {
-      const connection = await this.#line.connect(call);
+      const connection = await this.#connection.connect(call);
       // Known before it is registered: its first event may come before the answer.
       this.#watches.set(watch.token, watch);
       const registering = this.#register(watch, connection);
@@ -154,18 +167,12 @@ export class Watches {
     if (path !== undefined) this.#watches.get(token)?.push(path);
   }
 
-  /** The connection broke: registers all anew as soon as there is one. */
+  /** The connection broke: registers all again as soon as there is one. */
   connectionLost(error: Error): void {
     for (const watch of this.#watches.values()) watch.connection = undefined;
-    if (this.#watches.size === 0 || this.#closing.signal.aborted || this.#restoring) return;
+    if (this.#watches.size === 0 || this.#closing.isClosed || this.#restoring) return;
     this.#logger.warn("the connection to XenStore broke; its watches will be restored", { error });
     void this.#restore();
-  }
-
-  /** Ends all watches with `ERR_DISCONNECTED`. */
-  close(): void {
-    this.#closing.abort();
-    for (const watch of this.#watches.values()) watch.fail(closedError());
   }
 
   #create(path: string, settings: WatchSettings): Watch {
@@ -173,7 +180,7 @@ export class Watches {
     const { depth } = settings;
     if (depth !== undefined && !(Number.isSafeInteger(depth) && depth >= 0))
       throw new RangeError("depth must be a whole number, zero or more");
-    if (this.#closing.signal.aborted) throw closedError();
+    this.#closing.check();
     if (this.#watches.size >= this.#most) {
       throw pvbusError(
         "ERR_NO_SPACE",
@@ -184,7 +191,7 @@ export class Watches {
   }
 
   async #register(watch: Watch, connection: Connection): Promise<void> {
-    await connection.run(new Request(WATCH, watch.text), toTheEnd());
+    await connection.run(new PendingRequest(WATCH, watch.text), toTheEnd());
     if (this.#watches.get(watch.token) === watch) {
       watch.connection = connection;
       connection.hold();
@@ -203,19 +210,18 @@ export class Watches {
   /** Tries again, with growing pauses, while there is a watch that is not registered. */
   async #restore(): Promise<void> {
     this.#restoring = true;
-    const forEver = { signal: this.#closing.signal, timeoutMs: Number.POSITIVE_INFINITY };
+    const backoff = new Backoff(PAUSES);
     try {
-      for (let pause = FIRST_PAUSE_MS; this.#unregistered().length > 0; ) {
-        await new Call(forEver).sleep(pause, "the XenStore daemon");
-        pause = Math.min(pause * 2, LONGEST_PAUSE_MS);
+      while (this.#unregistered().length > 0) {
+        await backoff.sleep(Call.endless(this.#closing.signal), "the XenStore daemon");
         const call = new Call({ signal: this.#closing.signal, timeoutMs: RESTORE_MS });
-        const connection = await this.#line.connect(call).catch(() => undefined);
+        const connection = await this.#connection.connect(call).catch(() => undefined);
         if (connection === undefined) continue;
         const restored = this.#unregistered().map((watch) => this.#registerAgain(watch, connection, call));
-        if ((await Promise.all(restored)).every(Boolean)) pause = FIRST_PAUSE_MS;
+        if ((await Promise.all(restored)).every(Boolean)) backoff.reset();
       }
     } catch (error) {
-      if (!this.#closing.signal.aborted) throw error;
+      if (!this.#closing.isClosed) throw error;
     } finally {
       this.#restoring = false;
     }
@@ -236,7 +242,7 @@ export class Watches {
     } catch (error) {
       const { path } = watch;
       if (PvbusError.is(error) && error.code === "ERR_PERMISSION") watch.fail(error);
-      else if (connection.isOpen && !this.#closing.signal.aborted)
+      else if (connection.isOpen && !this.#closing.isClosed)
         this.#logger.warn("a watch of XenStore was not restored and will be tried again", { path, error });
       return watch.hasFailed;
     }
@@ -246,5 +252,5 @@ export class Watches {
 /** Removes a watch from the daemon; nobody waits for it. */
 function unregister({ path, token }: Watch, connection: Connection): void {
   if (!connection.isOpen) return;
-  connection.run(new Request(UNWATCH, `${path}\0${token}`), toTheEnd()).catch(() => undefined);
+  connection.run(new PendingRequest(UNWATCH, `${path}\0${token}`), toTheEnd()).catch(() => undefined);
 }

@@ -1,10 +1,10 @@
 import { PvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
 import { type HostctlErrno, HostctlError, type HostctlStore } from "../../src/contract/hostctl.js";
-import { XenStoreRefusal } from "./refusal.js";
+import { XenStoreRefusal } from "./protocol/refusals.js";
 
-/** What the kernel's calls need of a store; paths are XenStore's own. */
-export interface KernelNodes {
+/** What hostctl(8) needs of a store; paths are XenStore's own. */
+export interface HostctlNodes {
   /** Reads a value; undefined when there is no such node. */
   read(path: string, call: Call): Promise<Uint8Array | undefined>;
   /** Writes a value. */
@@ -39,10 +39,10 @@ const KNOWN: readonly HostctlErrno[] = [
  * given whole. Source: OpenBSD sys/dev/pv/xenstore.c.
  */
 export class XenHostctlStore implements HostctlStore {
-  readonly #nodes: KernelNodes;
+  readonly #nodes: HostctlNodes;
 
   /** @param nodes the way to the daemon */
-  constructor(nodes: KernelNodes) {
+  constructor(nodes: HostctlNodes) {
     this.#nodes = nodes;
   }
 

@@ -1,26 +1,18 @@
-import { PvbusError, pvbusError } from "../../src/base/errors.js";
-import { onAbort } from "../../src/base/flow/abort.js";
-import type { Call } from "../../src/base/flow/call.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { onAbort } from "../../../src/base/flow/abort.js";
+import type { Call } from "../../../src/base/flow/call.js";
+import type { Operation } from "../protocol/operations.js";
+import { refusalError } from "../protocol/refusals.js";
 import type { Tick, Timed } from "./deadlines.js";
-import { refusalError } from "./refusal.js";
-import type { XsType } from "./wire.js";
 
-/** What a kind of request is and how its reply is understood. */
-export interface Operation<T> {
-  /** Message type. */
-  readonly type: XsType;
-  /** Reads the reply's payload, `bytes` from `start` to `end`, which is valid during the call only. */
-  readonly decode: (bytes: Buffer, start: number, end: number) => T;
-  /** The payload has no NUL behind its text. */
-  readonly bare?: true;
-  /** What the refusal ENOENT stands for; none: it is an error. */
-  readonly missing?: { readonly value: T };
-}
-
+/** Ids of requests are a serial number and, in these bits, the slot that the request waits in. */
+const SLOT_BITS = 8;
+const SLOT_MASK = (1 << SLOT_BITS) - 1;
+const SERIALS = 2 ** (32 - SLOT_BITS);
 const NOTHING = new Uint8Array(0);
 
 /** One request: what is sent, who waits, and until when. */
-export class Request<T = unknown> implements Timed {
+export class PendingRequest<T = unknown> implements Timed {
   /** What it asks. */
   readonly operation: Operation<T>;
   /** First part of the payload, without its last NUL; ASCII. */
@@ -83,7 +75,7 @@ export class Request<T = unknown> implements Timed {
    * Begins the waiting.
    * @param over called when the signal fires before a reply came
    */
-  begin(call: Call, over: (request: Request) => void): Promise<T> {
+  begin(call: Call, over: (request: PendingRequest) => void): Promise<T> {
     const promise = new Promise<T>((resolve, reject) => {
       this.#resolve = resolve as (value: unknown) => void;
       this.#reject = reject;
@@ -150,5 +142,80 @@ export class Request<T = unknown> implements Timed {
     this.tick?.remove(this);
     this.tick = undefined;
     settle(outcome);
+  }
+}
+
+/** The requests that wait for their replies on one connection, by the ids that the replies bring back. */
+export class Slots {
+  readonly #slots: (PendingRequest | undefined)[];
+  readonly #free: number[];
+  #serial = 0;
+  /** How many of them nobody waits for any more, though their replies have not come. */
+  #owed = 0;
+
+  /** @param size how many may wait, 256 at most */
+  constructor(size: number) {
+    this.#slots = new Array(size).fill(undefined);
+    this.#free = Array.from({ length: size }, (_, at) => size - 1 - at);
+  }
+
+  /** How many wait. */
+  get used(): number {
+    return this.#slots.length - this.#free.length;
+  }
+
+  /** Whether no more can be taken. */
+  get isFull(): boolean {
+    return this.#free.length === 0;
+  }
+
+  /** Whether nobody waits for the replies that keep all slots taken, or whoever does would wait for ever. */
+  get isStuck(): boolean {
+    return (
+      this.isFull &&
+      this.#owed > 0 &&
+      this.#slots.every((each) => each?.live === false || each?.deadline === Number.POSITIVE_INFINITY)
+    );
+  }
+
+  /** The only one that waits, where there is one slot. */
+  get only(): PendingRequest | undefined {
+    return this.#slots.length === 1 ? this.#slots[0] : undefined;
+  }
+
+  /** Takes a request in and gives it its id; not to be called when it is full. */
+  take(request: PendingRequest): void {
+    const slot = this.#free.pop() as number;
+    this.#serial = (this.#serial + 1) % SERIALS;
+    // The serial number keeps a late reply apart from the slot's next request.
+    request.id = this.#serial * (SLOT_MASK + 1) + slot;
+    this.#slots[slot] = request;
+    if (!request.live) this.#owed++;
+  }
+
+  /** Notes that nobody waits for a request any more; it keeps its slot until its reply comes. */
+  abandon(request: PendingRequest): void {
+    if (this.find(request.id) === request) this.#owed++;
+  }
+
+  /** Returns the request of an id. */
+  find(id: number): PendingRequest | undefined {
+    const request = this.#slots[id & SLOT_MASK];
+    return request?.id === id ? request : undefined;
+  }
+
+  /** Frees a request's slot. @param isOwed whether nobody waited for its reply */
+  free({ id }: PendingRequest, isOwed: boolean): void {
+    const slot = id & SLOT_MASK;
+    this.#slots[slot] = undefined;
+    this.#free.push(slot);
+    if (isOwed) this.#owed--;
+  }
+
+  /** Returns all that wait, which wait here no more; nothing can be taken afterwards. */
+  clear(): PendingRequest[] {
+    const waiting = this.#slots.filter((each) => each !== undefined);
+    this.#slots.fill(undefined);
+    return waiting;
   }
 }

@@ -1,23 +1,17 @@
 import { createHash } from "node:crypto";
 import { PvbusError } from "../../src/base/errors.js";
+import { Backoff } from "../../src/base/flow/backoff.js";
 import { Call } from "../../src/base/flow/call.js";
 import type { RawEntry, WatchHooks } from "../../src/contract/store.js";
-import type { XenStoreClient } from "./client.js";
-import { childPlace, type Place } from "./keys.js";
-import { KnownTree } from "./known-tree.js";
-import { isAtOrBelow } from "./path.js";
-import { below, isUnnameable, REFUSED, type Surroundings, unlessRefused } from "./tree.js";
-
-/** What a watch of a store needs. */
-export interface WatchSurroundings extends Surroundings {
-  readonly access: XenStoreClient;
-}
+import { PathTree } from "./path-tree.js";
+import { type KeyedPath, keyedChild } from "./protocol/keys.js";
+import { isAtOrBelow } from "./protocol/path.js";
+import { below, isUnnameable, REFUSED, type Surroundings, unlessRefused } from "./walk.js";
 
 const A_CHANGE = "a change";
 /** Longest wait for one answer: the watch itself may go on for ever. */
 const LOOK_MS = 30_000;
-const FIRST_PAUSE_MS = 20;
-const LONGEST_PAUSE_MS = 2_000;
+const PAUSES = { firstMs: 20, longestMs: 2_000 } as const;
 /** Longest value that is kept as it is; of a longer one a hash is. */
 const KEPT_BYTES = 32;
 
@@ -30,15 +24,15 @@ const KEPT_BYTES = 32;
  * lost: it looks at everything again. Only the end of the call, of the client, and what is no {@link PvbusError} end it.
  */
 export class StoreWatch {
-  readonly #top: Place;
-  readonly #surroundings: WatchSurroundings;
+  readonly #top: KeyedPath;
+  readonly #surroundings: Surroundings;
   readonly #call: Call;
   /** What has been told, by what stands for the values. */
-  readonly #known = new KnownTree<string>();
+  readonly #known = new PathTree<string>();
   #walks = 0;
 
   /** @param top what is followed, with all below it */
-  constructor(top: Place, surroundings: WatchSurroundings, call: Call) {
+  constructor(top: KeyedPath, surroundings: Surroundings, call: Call) {
     this.#top = top;
     this.#surroundings = surroundings;
     this.#call = call;
@@ -48,7 +42,7 @@ export class StoreWatch {
   async *changes({ ready }: WatchHooks): AsyncGenerator<RawEntry, void, undefined> {
     const { signal, remainingMs: timeoutMs } = this.#call;
     let armed = false;
-    for await (const event of this.#surroundings.access.watch(this.#top.path, { signal, timeoutMs })) {
+    for await (const event of this.#surroundings.client.watch(this.#top.path, { signal, timeoutMs })) {
       if (!armed) {
         armed = true;
         // What changes from here on is seen: its event waits behind this one.
@@ -63,18 +57,17 @@ export class StoreWatch {
     look: AsyncGenerator<RawEntry, void, undefined>,
   ): AsyncGenerator<RawEntry, void, undefined> {
     const { logger } = this.#surroundings;
-    let looking = look;
-    for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
+    const backoff = new Backoff(PAUSES);
+    for (let looking = look; ; looking = this.#lookAtAll()) {
       try {
         yield* looking;
         return;
       } catch (error) {
         this.#call.check(A_CHANGE);
-        if (!PvbusError.is(error) || this.#surroundings.access.isClosed) throw error;
+        if (!PvbusError.is(error) || this.#surroundings.client.isClosed) throw error;
         logger.warn("a watch lost its way and looks at everything again", { path: this.#top.path, error });
       }
-      await this.#call.sleep(pause, A_CHANGE);
-      looking = this.#lookAtAll();
+      await backoff.sleep(this.#call, A_CHANGE);
     }
   }
 
@@ -90,37 +83,37 @@ export class StoreWatch {
     return path === top ? [] : path.slice(top === "/" ? 1 : top.length + 1).split("/");
   }
 
-  #place(names: readonly string[]): Place | undefined {
-    let place: Place | undefined = this.#top;
-    for (const name of names) place = place && childPlace(place, name, this.#surroundings.syntax);
-    return place;
+  #node(names: readonly string[]): KeyedPath | undefined {
+    let node: KeyedPath | undefined = this.#top;
+    for (const name of names) node = node && keyedChild(node, name, this.#surroundings.syntax);
+    return node;
   }
 
   /** Looks at one node, and compares what is below it: it may have been removed and made again. */
   async *#lookAt(path: string): AsyncGenerator<RawEntry, void, undefined> {
     if (!isAtOrBelow(path, this.#top.path)) return;
     const names = this.#names(path);
-    const place = this.#place(names);
-    if (place === undefined) return;
+    const node = this.#node(names);
+    if (node === undefined) return;
     const call = this.#look();
-    const value = await this.#read(place, call);
+    const value = await this.#read(node, call);
     if (value === REFUSED) return;
     if (value === undefined) {
-      yield* this.#gone(names, place);
+      yield* this.#gone(names, node);
       return;
     }
     for (let depth = 0; depth < names.length; depth++) yield* this.#onTheWay(names.slice(0, depth), call);
     const known = this.#known.add(names);
-    yield* this.#tell(known, place, value);
-    if (!known.isEmpty) yield* this.#compare(names, place);
+    yield* this.#tell(known, node, value);
+    if (!known.isEmpty) yield* this.#compare(names, node);
   }
 
   /** Tells of a node that was made on the way to another one. */
   async *#onTheWay(names: readonly string[], call: Call): AsyncGenerator<RawEntry, void, undefined> {
-    const place = this.#known.at(names)?.value === undefined ? this.#place(names) : undefined;
-    const value = place && (await this.#read(place, call));
-    if (place !== undefined && value !== undefined && value !== REFUSED)
-      yield* this.#tell(this.#known.add(names), place, value);
+    const node = this.#known.at(names)?.value === undefined ? this.#node(names) : undefined;
+    const value = node && (await this.#read(node, call));
+    if (node !== undefined && value !== undefined && value !== REFUSED)
+      yield* this.#tell(this.#known.add(names), node, value);
   }
 
   /** Events were lost: everything may have changed. */
@@ -134,11 +127,11 @@ export class StoreWatch {
   }
 
   /** Reports what is below a node and was not told, and what was told and is there no more. */
-  async *#compare(names: readonly string[], place: Place): AsyncGenerator<RawEntry, void, undefined> {
+  async *#compare(names: readonly string[], node: KeyedPath): AsyncGenerator<RawEntry, void, undefined> {
     const walk = ++this.#walks;
     const call = this.#look();
     try {
-      for await (const found of below(place, true, this.#surroundings, call)) {
+      for await (const found of below(node, true, this.#surroundings, call)) {
         const known = this.#known.add(this.#names(found.path));
         known.seen = walk;
         if (found.value !== undefined && stampOf(found.value) !== known.value)
@@ -158,25 +151,25 @@ export class StoreWatch {
     }
     for (const path of gone) {
       this.#known.remove(path);
-      yield* change(this.#place(path), undefined);
+      yield* change(this.#node(path), undefined);
     }
   }
 
-  *#gone(names: readonly string[], place: Place): Generator<RawEntry, void, undefined> {
-    yield* change(place, undefined);
+  *#gone(names: readonly string[], node: KeyedPath): Generator<RawEntry, void, undefined> {
+    yield* change(node, undefined);
     for (const { names: path } of this.#known.at(names)?.below() ?? [])
-      yield* change(this.#place([...names, ...path]), undefined);
+      yield* change(this.#node([...names, ...path]), undefined);
     this.#known.remove(names);
   }
 
-  *#tell(known: KnownTree<string>, place: Place, value: Uint8Array): Generator<RawEntry, void, undefined> {
+  *#tell(known: PathTree<string>, node: KeyedPath, value: Uint8Array): Generator<RawEntry, void, undefined> {
     known.value = stampOf(value);
-    yield* change(place, value);
+    yield* change(node, value);
   }
 
-  async #read({ path }: Place, call: Call): Promise<Uint8Array | undefined | typeof REFUSED> {
+  async #read({ path }: KeyedPath, call: Call): Promise<Uint8Array | undefined | typeof REFUSED> {
     try {
-      return await unlessRefused(this.#surroundings.access.read(path, call));
+      return await unlessRefused(this.#surroundings.client.read(path, call));
     } catch (error) {
       if (isUnnameable(error)) return REFUSED;
       throw error;
@@ -186,10 +179,10 @@ export class StoreWatch {
 
 /** The own directory has no key of its own to tell it by. */
 function* change(
-  place: Place | undefined,
+  node: KeyedPath | undefined,
   value: Uint8Array | undefined,
 ): Generator<RawEntry, void, undefined> {
-  if (place !== undefined && place.key !== "") yield { key: place.key, value };
+  if (node !== undefined && node.key !== "") yield { key: node.key, value };
 }
 
 /** Returns what stands for a value. */

@@ -1,4 +1,4 @@
-import { pvbusError } from "../../src/base/errors.js";
+import { pvbusError } from "../../../src/base/errors.js";
 import { XENSTORE_ABS_PATH_MAX, XENSTORE_REL_PATH_MAX } from "./wire.js";
 
 /** What all daemons take: names of these characters, one slash between them, none at the end. */

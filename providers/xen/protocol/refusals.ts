@@ -1,5 +1,5 @@
-import { type PvbusErrorCode, pvbusError } from "../../src/base/errors.js";
-import { ownEntry } from "../../src/base/own.js";
+import { PvbusError, type PvbusErrorCode, pvbusError } from "../../../src/base/errors.js";
+import { ownEntry } from "../../../src/base/own.js";
 import { typeName, XS, type XsType } from "./wire.js";
 
 /** A refusal by the XenStore daemon, the cause of the PvbusError that reports it. */
@@ -75,6 +75,11 @@ const SPECIAL: Readonly<Record<number, Readonly<Record<string, Meaning>>>> = {
   },
 };
 
+/** Errors of write(2) that are the daemon's own answer to WATCH (Linux drivers/xen/xenbus/xenbus_dev_frontend.c). */
+const FROM_DAEMON =
+  /^(?:EINVAL|EACCES|EEXIST|EISDIR|ENOENT|ENOMEM|ENOSPC|EIO|ENOTEMPTY|ENOSYS|EROFS|EBUSY|EAGAIN|EISCONN|E2BIG|EPERM|EILSEQ)$/;
+/** Longest name of an error that is read. */
+const MAX_NAME = 64;
 const NAME = /^[A-Z][A-Z0-9]{0,31}$/;
 
 /** Returns the error that reports a refusal; any error name survives in the cause. */
@@ -89,4 +94,21 @@ export function refusalError(type: XsType, name: string, path: string): Error {
   return pvbusError(code, `XenStore refuses ${request}${on} (${shown}): ${what}`, {
     cause: new XenStoreRefusal(shown, request),
   });
+}
+
+/** Returns the name of an error as a reply has it. */
+export function refusalName(bytes: Buffer, start: number, end: number): string {
+  const nul = bytes.indexOf(0, start);
+  const stop = nul < 0 || nul > end ? end : nul;
+  return bytes.toString("latin1", start, Math.min(stop, start + MAX_NAME));
+}
+
+/** Reports whether an error of write(2) is the daemon's own answer, passed on by a driver. */
+export function isAnswerOfDaemon(errno: string): boolean {
+  return FROM_DAEMON.test(errno);
+}
+
+/** Reports whether an error is the daemon's refusal of that name. */
+export function isRefusal(error: unknown, name: string): boolean {
+  return PvbusError.is(error) && error.cause instanceof XenStoreRefusal && error.cause.code === name;
 }

@@ -1,10 +1,10 @@
-/** One node of a tree whose values are known by what stands for them. */
-export class KnownTree<T> {
+/** One node of a tree of paths whose values are known by what stands for them. */
+export class PathTree<T> {
   /** What stands for the node's value; undefined: it is not known. */
   value: T | undefined;
   /** The last walk that came past it. */
   seen = 0;
-  readonly #children = new Map<string, KnownTree<T>>();
+  readonly #children = new Map<string, PathTree<T>>();
 
   /** Whether nothing is below. */
   get isEmpty(): boolean {
@@ -12,12 +12,12 @@ export class KnownTree<T> {
   }
 
   /** Returns a node, added with those above it when it is not known. */
-  add(names: readonly string[]): KnownTree<T> {
-    let node: KnownTree<T> = this;
+  add(names: readonly string[]): PathTree<T> {
+    let node: PathTree<T> = this;
     for (const name of names) {
       let child = node.#children.get(name);
       if (child === undefined) {
-        child = new KnownTree();
+        child = new PathTree();
         node.#children.set(name, child);
       }
       node = child;
@@ -26,8 +26,8 @@ export class KnownTree<T> {
   }
 
   /** Returns a node; undefined: it is not known. */
-  at(names: readonly string[]): KnownTree<T> | undefined {
-    let node: KnownTree<T> = this;
+  at(names: readonly string[]): PathTree<T> | undefined {
+    let node: PathTree<T> = this;
     for (const name of names) {
       const child = node.#children.get(name);
       if (child === undefined) return undefined;
@@ -36,7 +36,7 @@ export class KnownTree<T> {
     return node;
   }
 
-  /** Forgets a node and all below it; the top itself keeps nothing but its place. */
+  /** Forgets a node and all below it; the top itself stays, without a value. */
   remove(names: readonly string[]): void {
     if (names.length === 0) {
       this.value = undefined;
@@ -48,8 +48,8 @@ export class KnownTree<T> {
   }
 
   /** Returns all nodes below with their paths, relative to this one, each after its parent; what is added meanwhile may be left out. */
-  *below(): Generator<{ readonly names: readonly string[]; readonly node: KnownTree<T> }, void, undefined> {
-    const waiting: { readonly names: readonly string[]; readonly node: KnownTree<T> }[] = [
+  *below(): Generator<{ readonly names: readonly string[]; readonly node: PathTree<T> }, void, undefined> {
+    const waiting: { readonly names: readonly string[]; readonly node: PathTree<T> }[] = [
       { names: [], node: this },
     ];
     for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
