@@ -1,6 +1,8 @@
+import { pvbusError } from "../../src/base/errors.js";
+
 /** Settings of the Hyper-V provider: `openPvbus({ providerOptions: { hyperv: {…} } })`. */
 export interface HypervOptions {
-  /** Pool directory, below the sysroot where there is one; default: the system's own place. */
+  /** Pool directory, below the sysroot where there is one; default: the system's own. */
   readonly directory?: string;
   /** Creates a missing pool file in an existing pool directory on the first write, as the daemon would. Default false. */
   readonly createPools?: boolean;
@@ -41,4 +43,19 @@ export function checkOptions(given: Readonly<Record<string, unknown>> = {}): Hyp
     }
   }
   return given as HypervOptions;
+}
+
+/**
+ * Refuses settings that mean nothing on a system.
+ * @param names of those settings
+ * @throws PvbusError `ERR_NOT_SUPPORTED` when one is given
+ */
+export function refuseOptions(options: HypervOptions, names: readonly string[], why: string): void {
+  for (const name of names as readonly (keyof HypervOptions)[]) {
+    if (options[name] === undefined || options[name] === false) continue;
+    throw pvbusError(
+      "ERR_NOT_SUPPORTED",
+      `${why}; the option ${name} has no meaning there, leave it out or name a captured tree with --sysroot`,
+    );
+  }
 }

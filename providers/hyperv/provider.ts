@@ -5,14 +5,13 @@ import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { HostctlStore } from "../../src/contract/hostctl.js";
 import type { Provider, StoreTarget } from "../../src/contract/provider.js";
 import type { ProviderStore } from "../../src/contract/store.js";
-import { kernelCapabilities } from "./kernel-limits.js";
-import { HypervHostctlStore } from "./kernel-store.js";
-import { checkOptions, type HypervOptions } from "./options.js";
-import { fileCapabilities, filePools } from "./pool-files.js";
-import { hasPools } from "./pool-places.js";
-import { registryCapabilities } from "./registry-limits.js";
+import { fileCapabilities, fileLimits, openbsdCapabilities, registryCapabilities } from "./capabilities.js";
+import { HypervHostctlStore } from "./hostctl.js";
+import { checkOptions, type HypervOptions, refuseOptions } from "./options.js";
 import { HypervStore } from "./store.js";
-import type { PoolSystem } from "./store-pool.js";
+import { hasPools, poolDirectory } from "./transport/files/directory.js";
+import { filePools } from "./transport/files/open.js";
+import type { PoolTransport } from "./transport/pool.js";
 
 /** Serves Hyper-V's KVP exchange from inside the guest: pool files, Windows' registry, OpenBSD's kernel. */
 export class HypervProvider implements Provider {
@@ -30,19 +29,19 @@ export class HypervProvider implements Provider {
   /** What the pools of this operating system can do. @throws TypeError for unknown or malformed settings */
   capabilities(target: StoreTarget = {}): Capabilities {
     const options = checkOptions(target.options);
-    switch (systemOf(this.#host)) {
+    switch (keeperOf(this.#host)) {
       case "registry":
         return registryCapabilities(options);
-      case "kernel":
-        return kernelCapabilities();
+      case "openbsd-device":
+        return openbsdCapabilities();
       default:
         return fileCapabilities(options);
     }
   }
 
-  /** Reports whether there are pool files at a usual place. */
+  /** Reports whether there are pool files in a usual directory. */
   locate(): boolean {
-    return systemOf(this.#host) === "files" && hasPools(this.#host);
+    return keeperOf(this.#host) === "files" && hasPools(this.#host);
   }
 
   /**
@@ -54,21 +53,33 @@ export class HypervProvider implements Provider {
     if (target.channel !== undefined) {
       throw pvbusError(
         "ERR_NOT_SUPPORTED",
-        "Hyper-V pools take no channel; name a place with --sysroot or the option directory",
+        "Hyper-V pools take no channel; name a directory with --sysroot or the option directory",
       );
     }
-    return new HypervStore(await this.#system(checkOptions(target.options)));
+    return new HypervStore(await this.#transport(checkOptions(target.options)), this.capabilities(target));
   }
 
-  async #system(options: HypervOptions): Promise<PoolSystem> {
+  async #transport(options: HypervOptions): Promise<PoolTransport> {
     const host = this.#host;
-    switch (systemOf(host)) {
+    switch (keeperOf(host)) {
       case "files":
-        return filePools(host, options);
-      case "registry":
-        return (await import("./registry-pools.js")).registryPools(host, options);
-      case "kernel":
-        return (await import("./kernel-pools.js")).kernelPools(host, options);
+        return filePools(host, fileLimits(options), {
+          directory: poolDirectory(host, options.directory),
+          makePrivate: options.privatePools === true,
+          create: options.createPools === true,
+          durable: options.durable === true,
+          scrub: options.scrubTails === true,
+        });
+      case "registry": {
+        refuseOptions(options, ["directory"], "the pools of Windows are in the registry");
+        const { registryPools } = await import("./transport/registry.js");
+        return registryPools(host.logger, { create: options.createPools === true });
+      }
+      case "openbsd-device": {
+        refuseOptions(options, Object.keys(options), "the pools of OpenBSD are in its kernel");
+        const { openbsdPools } = await import("./transport/openbsd-device.js");
+        return openbsdPools(host.logger);
+      }
       default:
         throw pvbusError(
           "ERR_NOT_SUPPORTED",
@@ -81,7 +92,7 @@ export class HypervProvider implements Provider {
   async diagnose(target: StoreTarget): Promise<readonly Diagnosis[]> {
     const { diagnoseHyperv, diagnoseStore } = await import("./diagnose.js");
     const options = checkOptions(target.options);
-    if (systemOf(this.#host) === "files") return diagnoseHyperv(this.#host, options.directory);
+    if (keeperOf(this.#host) === "files") return diagnoseHyperv(this.#host, options.directory);
     return diagnoseStore(() => this.open(target));
   }
 
@@ -92,8 +103,8 @@ export class HypervProvider implements Provider {
 }
 
 /** What keeps the pools; a captured tree has files. */
-function systemOf({ sysroot, platform }: Host): "files" | "registry" | "kernel" | undefined {
+function keeperOf({ sysroot, platform }: Host): "files" | "registry" | "openbsd-device" | undefined {
   if (sysroot !== undefined || platform === "linux" || platform === "freebsd") return "files";
   if (platform === "win32") return "registry";
-  return platform === "openbsd" ? "kernel" : undefined;
+  return platform === "openbsd" ? "openbsd-device" : undefined;
 }

@@ -2,7 +2,7 @@ import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { onAbort } from "../../../src/base/flow/abort.js";
 import { Call } from "../../../src/base/flow/call.js";
 import type { Logger } from "../../../src/base/host/host.js";
-import { decodeRegistrationReply, encodeRegistration, type KvpLayout } from "../kvp-message.js";
+import { decodeRegistrationReply, encodeRegistration, type KvpLayout } from "../protocol/messages.js";
 import type { KvpDevice, OpenKvpDevice } from "./device.js";
 
 /** FreeBSD's driver names no version; this is the text that its own daemon reports. */

@@ -14,8 +14,8 @@ import {
 import { join } from "node:path";
 import { expect } from "chai";
 import fc from "fast-check";
-import { encodeRecord, RECORD_SIZE } from "../../../providers/hyperv/codec.js";
 import type { HypervStore } from "../../../providers/hyperv/index.js";
+import { encodeRecord, RECORD_SIZE } from "../../../providers/hyperv/protocol/record.js";
 import { Call, openPvbus } from "../../../src/index.js";
 import { collect, fixture, PoolTree, pairsOf } from "../../support/pools.js";
 import { rejects } from "../../support/rejects.js";
