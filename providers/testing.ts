@@ -7,7 +7,8 @@ export type {
 } from "../src/testing/conformance/subject.js";
 export { describeProviderConformance } from "../src/testing/conformance/suite.js";
 export type { ConformanceTrait } from "../src/testing/conformance/trait.js";
-export { MemoryProvider, type MemorySettings } from "../src/testing/memory-provider.js";
+export { manifestOf } from "../src/testing/manifest.js";
+export { MemoryProvider, type MemorySettings, memoryManifest } from "../src/testing/memory-provider.js";
 export { MemoryStore } from "../src/testing/memory-store.js";
 export type { KvpIpInfo } from "./hyperv/protocol/messages.js";
 export { HypervHostSimulator, KvpHostError, type KvpItem } from "./hyperv/testing/host.js";

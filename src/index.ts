@@ -18,11 +18,34 @@ export { type NodeHostOptions, nodeHost } from "./base/host/node-host.js";
 export type { Held, HeldName } from "./base/host/tree.js";
 export { Bus } from "./bus/bus.js";
 export { type InterfaceParts, PvInterface, type WatchOptions } from "./bus/interface/interface.js";
+export type { InterfaceRequest, OpenOptions } from "./bus/open.js";
 export { PortableView } from "./bus/portable/view.js";
+export { openPvbus } from "./composition.js";
 export type { Capabilities, Limits, Verbs } from "./contract/capabilities.js";
+export type {
+  CommandAction,
+  CommandIo,
+  CommandOption,
+  ProviderCommand,
+  ServiceIo,
+} from "./contract/command.js";
+export type { Demo, DemoActor, DemoRun } from "./contract/demo.js";
 export type { Diagnosis } from "./contract/diagnosis.js";
 export { type HostctlErrno, HostctlError, type HostctlStore } from "./contract/hostctl.js";
-export type { Provider, ProviderClass, StoreTarget } from "./contract/provider.js";
+export type { KeyValues } from "./contract/key-values.js";
+export type { DetectionRules, ProviderManifest, ProviderModule } from "./contract/manifest.js";
+export type {
+  BooleanOption,
+  CheckedOptions,
+  ChoiceOption,
+  GivenOptions,
+  ListOption,
+  NumberOption,
+  OptionEntry,
+  OptionSchema,
+  TextOption,
+} from "./contract/options.js";
+export type { Provider, StoreTarget } from "./contract/provider.js";
 export type { DetectedInterface, DetectionReport, Evidence, EvidenceSource } from "./contract/report.js";
 export type {
   MachineFacts,
@@ -35,5 +58,4 @@ export type {
 } from "./contract/store.js";
 export { HOST, PROVIDER, type Token } from "./contract/tokens.js";
 export type { SnapshotDocument } from "./detect/capture.js";
-export { type InterfaceRequest, type OpenOptions, openPvbus } from "./open.js";
 export { captureSnapshot, type SnapshotOptions } from "./snapshot.js";

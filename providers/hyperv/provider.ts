@@ -9,7 +9,7 @@ import { fileCapabilities, fileLimits, openbsdCapabilities, registryCapabilities
 import { HypervHostctlStore } from "./hostctl.js";
 import { checkOptions, type HypervOptions, refuseOptions } from "./options.js";
 import { HypervStore } from "./store.js";
-import { hasPools, poolDirectory } from "./transport/files/directory.js";
+import { poolDirectory } from "./transport/files/directory.js";
 import { filePools } from "./transport/files/open.js";
 import type { PoolTransport } from "./transport/pool.js";
 
@@ -37,11 +37,6 @@ export class HypervProvider implements Provider {
       default:
         return fileCapabilities(options);
     }
-  }
-
-  /** Reports whether there are pool files in a usual directory. */
-  locate(): boolean {
-    return keeperOf(this.#host) === "files" && hasPools(this.#host);
   }
 
   /**

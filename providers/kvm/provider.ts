@@ -28,12 +28,6 @@ export class KvmProvider implements Provider {
     return capabilitiesOf(findSources(this.#host, target, completeOptions(target.options)));
   }
 
-  /** Reports whether this machine has any of the sources, SMBIOS aside, which every machine has. */
-  locate(): boolean {
-    const { endpoint, statics } = findSources(this.#host, {}, completeOptions());
-    return endpoint !== undefined || statics.some(({ name }) => name === "fwcfg");
-  }
-
   /**
    * Opens the sources; the channel is opened on first use.
    * @throws PvbusError `ERR_UNAVAILABLE` for a channel that cannot be; TypeError for unknown or malformed settings

@@ -5,7 +5,7 @@ import { NO_CAPABILITIES } from "../../src/contract/capabilities.js";
 import type { StoreTarget } from "../../src/contract/provider.js";
 import type { Endpoint } from "./channel/link.js";
 import { findChannel, parseChannel } from "./channel/places.js";
-import type { CompleteOptions } from "./options.js";
+import { type CompleteOptions, completeOptions } from "./options.js";
 import { FwCfgSource, hasFwCfg } from "./static/fwcfg.js";
 import { hasSmbios, SmbiosSource } from "./static/smbios.js";
 import type { StaticSource } from "./static/source.js";
@@ -41,4 +41,10 @@ export function capabilitiesOf({ endpoint, statics }: Sources): Capabilities {
   for (const { name } of statics) putEntry(pools, name, READ_ONLY);
   if (Object.keys(pools).length === 0) return NO_CAPABILITIES;
   return { ...(endpoint === undefined ? READ_ONLY : ALL), binary: true, pools };
+}
+
+/** Reports whether a machine has any of the sources, SMBIOS aside, which every machine has. */
+export function hasSources(host: Host): boolean {
+  const { endpoint, statics } = findSources(host, {}, completeOptions());
+  return endpoint !== undefined || statics.some(({ name }) => name === "fwcfg");
 }

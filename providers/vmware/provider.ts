@@ -39,11 +39,6 @@ export class VmwareProvider implements Provider {
     return dataset === undefined ? guestinfoCapabilities(this.#maxValueBytes(target)) : dataSetCapabilities();
   }
 
-  /** There is no place in the file system to look at. */
-  locate(): boolean {
-    return false;
-  }
-
   /**
    * Opens guestinfo, or the DataSet that the options name. Ways are opened on first use.
    * @throws PvbusError `ERR_NO_INTERFACE` where this is not VMware's hardware and no channel is named, `ERR_UNAVAILABLE` where

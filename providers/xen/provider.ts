@@ -11,7 +11,7 @@ import type { DirectPlatform, DirectXenStore } from "./direct.js";
 import { XenHostctlStore } from "./kernel-store.js";
 import { keySyntax } from "./keys.js";
 import { checkOptions } from "./options.js";
-import { place, transportOf } from "./places.js";
+import { transportOf } from "./places.js";
 import { XenStore } from "./store.js";
 
 /** Serves Xen's XenStore, through a daemon's socket or a kernel's device. */
@@ -31,11 +31,6 @@ export class XenProvider implements Provider {
   capabilities(target: StoreTarget = {}): Capabilities {
     checkOptions(target.options);
     return CAPABILITIES_OF[this.#way(target)];
-  }
-
-  /** Reports whether a daemon's socket or a kernel's device is at a usual place. */
-  locate(): boolean {
-    return place(this.#host) !== undefined;
   }
 
   /**

@@ -15,8 +15,15 @@ export class Bus implements AsyncDisposable {
   /** The real hypervisor's interface; undefined when there is none. */
   readonly primary: PvInterface | undefined;
 
+  readonly #providers: { close(): Promise<void> } | undefined;
+
   /** @internal Use `openPvbus()`. */
-  constructor(detection: DetectionReport, interfaces: readonly PvInterface[]) {
+  constructor(
+    detection: DetectionReport,
+    interfaces: readonly PvInterface[],
+    providers?: { close(): Promise<void> },
+  ) {
+    this.#providers = providers;
     this.detection = detection;
     this.interfaces = Object.freeze([...interfaces]);
     this.primary = interfaces.find((candidate) => candidate.primary);
@@ -45,9 +52,10 @@ export class Bus implements AsyncDisposable {
     return new PortableView(this.primary, namespace);
   }
 
-  /** Closes every store, then reports the first that failed to close. May be called twice. */
+  /** Closes every store and releases the providers, then reports the first that failed to close. May be called twice. */
   async close(): Promise<void> {
     const outcomes = await Promise.allSettled(this.interfaces.map((each) => each.close()));
+    outcomes.push(...(await Promise.allSettled([this.#providers?.close()])));
     const failed = outcomes.find((outcome) => outcome.status === "rejected");
     if (failed !== undefined) throw failed.reason;
   }

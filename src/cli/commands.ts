@@ -1,5 +1,5 @@
 import { statSync } from "node:fs";
-import { type Context, UsageError } from "./context.js";
+import { type Context, UsageError } from "./io/context.js";
 
 /** Runs one command: its context, its arguments, its own options. */
 export type Action = (
@@ -253,7 +253,7 @@ export const COMMANDS: readonly CommandEntry[] = [
     description: "serve Hyper-V's key-value exchange, in place of hv_kvp_daemon",
     interruptible: true,
     load: async () => {
-      const { kvpdCommand } = await import("./commands/kvpd.js");
+      const { kvpdCommand } = await import("../../providers/hyperv/commands/kvpd.js");
       return (context, _args, own) => kvpdCommand(context, own);
     },
   },
@@ -263,7 +263,7 @@ export const COMMANDS: readonly CommandEntry[] = [
     description: "receive: take what a Hyper-V host sends while no daemon runs",
     interruptible: true,
     load: async () => {
-      const { kvpCommand } = await import("./commands/kvp.js");
+      const { kvpCommand } = await import("../../providers/hyperv/commands/kvp.js");
       return (context, [action = ""], own) => kvpCommand(context, action, own);
     },
   },
@@ -273,7 +273,7 @@ export const COMMANDS: readonly CommandEntry[] = [
     description:
       "KVM's metadata channel from the host: serve, get, set, rm, ls, qemu-args, libvirt-xml, cloud-hypervisor-args",
     interruptible: "serve",
-    load: async () => (await import("./commands/host/host.js")).hostCommand,
+    load: async () => (await import("../../providers/kvm/commands/host.js")).hostCommand,
   },
   {
     name: "demo",

@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 import type { Bus } from "../bus/bus.js";
-import { openPvbus } from "../open.js";
+import { openPvbus } from "../composition.js";
 import { BusDevices } from "./hostctl/devices.js";
 import { KernelDevices } from "./hostctl/kernel-devices.js";
 import { runHostctl } from "./hostctl/run.js";
-import { descriptorSink, readAll, startProcess } from "./process.js";
+import { descriptorSink, readAll, startProcess } from "./io/process.js";
 
 startProcess("hostctl", async () => {
   let bus: Bus | undefined;

@@ -2,9 +2,9 @@ import { parseArgs } from "node:util";
 import { PvbusError } from "../base/errors.js";
 import { ownEntry, putEntry } from "../base/own.js";
 import { COMMANDS, type CommandEntry, nameOf, OPTIONS } from "./commands.js";
-import { type Context, type GlobalOptions, loggerOf, UsageError } from "./context.js";
 import { commandHelp, programHelp, suggestion } from "./help.js";
-import { printed, stackText, visible, writeError } from "./output.js";
+import { type Context, type GlobalOptions, loggerOf, UsageError } from "./io/context.js";
+import { printed, stackText, visible, writeError } from "./io/output.js";
 
 /** What the outside gives to one run. */
 export type World = Omit<Context, "options" | "signal"> & {

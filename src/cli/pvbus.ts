@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 import { processEnvironment } from "../base/host/environment.js";
-import { openPvbus } from "../open.js";
-import { descriptorSink, readAll, startProcess, untilInterrupted } from "./process.js";
+import { openPvbus } from "../composition.js";
+import { descriptorSink, readAll, startProcess, untilInterrupted } from "./io/process.js";
+import { VERSION } from "./io/version.js";
 import { runPvbus, wantsJson } from "./program.js";
-import { VERSION } from "./version.js";
 
 const argv = process.argv.slice(2);
 

@@ -24,8 +24,6 @@ export interface Provider {
   readonly type: string;
   /** What a store of this provider can do on this host, without opening one. */
   capabilities(target?: StoreTarget): Capabilities;
-  /** Tells, without native code, whether there is a store at its usual place on this host or below its sysroot. */
-  locate(): boolean;
   /**
    * Opens a store.
    * @throws PvbusError `ERR_UNAVAILABLE` when the transport is not there, `ERR_PERMISSION` when it refuses
@@ -38,6 +36,3 @@ export interface Provider {
   /** The interface as OpenBSD's kernel would serve it through `/dev/pvbusN`; undefined when its kernel has no key-value call for it. */
   hostctlStore?(store: ProviderStore): HostctlStore;
 }
-
-/** A provider class: what a third party hands to `openPvbus({ providers: [MyProvider] })`. */
-export type ProviderClass = new (host: Host) => Provider;

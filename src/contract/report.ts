@@ -9,7 +9,8 @@ export type EvidenceSource =
   | "sysctl"
   | "ioctl"
   | "dmesg"
-  | "registry";
+  | "registry"
+  | "path";
 
 /** One observed fact. */
 export interface Evidence {
@@ -29,8 +30,8 @@ export interface DetectedInterface {
   readonly id: string;
   /** Type string: `KVM`, `Hyper-V`, `VMware`, `Xen`, `bhyve`, `OpenBSD`, … */
   readonly type: string;
-  /** `host` for a controlling partition (Hyper-V root, Xen dom0), else `guest`. */
-  readonly role: "guest" | "host";
+  /** `host` for a controlling partition (Hyper-V root, Xen dom0), `guest-api` for a store that was found by its place, else `guest`. */
+  readonly role: "guest" | "host" | "guest-api";
   /** CPUID base as `0x40000000`; null when it was not found through CPUID. */
   readonly base: string | null;
   /** Offered by a different hypervisor. */

@@ -2,7 +2,9 @@ import { pvbusError } from "../base/errors.js";
 import type { Call } from "../base/flow/call.js";
 import type { Host } from "../base/host/host.js";
 import type { Capabilities, Limits } from "../contract/capabilities.js";
+import type { ProviderManifest } from "../contract/manifest.js";
 import type { Provider, StoreTarget } from "../contract/provider.js";
+import { manifestOf } from "./manifest.js";
 import { MemoryRecords } from "./memory-records.js";
 import { MemoryStore } from "./memory-store.js";
 
@@ -23,7 +25,7 @@ const READ_ONLY = Object.freeze({ read: true, write: false, delete: false, list:
  * of programs that use pvbus. Keys are `guest/<name>`, which the guest may change, and `host/<name>`, which only
  * {@link MemoryProvider.give} changes. All stores of one provider share the pairs.
  * @example
- * const bus = await openPvbus({ providers: [MemoryProvider], interfaces: [{ type: "Memory" }] });
+ * const bus = await openPvbus({ providers: [memoryManifest()], interfaces: [{ type: "Memory" }] });
  * await bus.primary?.write("guest/build", "1.2.3");
  */
 export class MemoryProvider implements Provider {
@@ -46,11 +48,6 @@ export class MemoryProvider implements Provider {
     return this.#capabilities;
   }
 
-  /** Memory lies at no usual place: the store is opened by whoever names it. */
-  locate(): boolean {
-    return false;
-  }
-
   async open(target: StoreTarget, call: Call): Promise<MemoryStore> {
     call.check("the opening of the store");
     if (target.channel !== undefined) {
@@ -63,4 +60,9 @@ export class MemoryProvider implements Provider {
   give(key: string, value: string | undefined): void {
     this.#records.set(key, value === undefined ? undefined : new TextEncoder().encode(value));
   }
+}
+
+/** Returns the manifest of a memory store: of this provider where one is given, else each bus gets one of its own. */
+export function memoryManifest(provider?: MemoryProvider): ProviderManifest {
+  return manifestOf({ id: "memory", type: "Memory" }, (host) => provider ?? new MemoryProvider(host));
 }

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { encodeRecord } from "../../providers/hyperv/protocol/record.js";
-import { visible } from "../../src/cli/output.js";
+import { visible } from "../../src/cli/io/output.js";
 import { fixture, PoolTree, ROOT } from "../support/pools.js";
 import { start } from "../support/processes.js";
 

@@ -35,7 +35,7 @@ describe("what is printed", () => {
       usersOf((node) => isMember(node, /(^|\.)process$/, /^(stdout|stderr|_rawDebug|report)$/)),
     ).to.deep.equal(
       // Asks whether it is a terminal.
-      ["src/cli/process.ts"],
+      ["src/cli/io/process.ts"],
     );
     expect(usersOf((node) => ts.isIdentifier(node) && node.text === "console")).to.deep.equal([]);
   });
@@ -50,10 +50,10 @@ describe("what is printed", () => {
       // A process of its own that says "ready".
       "providers/hyperv/testing/kvp-device/fuse-server.ts",
       // Tells the parent on a pipe how the start went.
-      "src/cli/detach.ts",
+      "src/cli/io/detach.ts",
       // Writes the file that -o names.
       "src/cli/hostctl/run.ts",
-      "src/cli/process.ts",
+      "src/cli/io/process.ts",
     ]);
     const byNumber = usersOf(
       (node) =>
@@ -69,26 +69,26 @@ describe("what is printed", () => {
   it("is escaped there: who opens the raw sink hands it to what wraps it", () => {
     expect(usersOf((node) => isCall(node, /^descriptorSink$/))).to.deep.equal([
       "src/cli/hostctl.ts",
-      "src/cli/process.ts",
+      "src/cli/io/process.ts",
       "src/cli/pvbus.ts",
     ]);
     expect(usersOf((node) => isCall(node, /^printed$/))).to.deep.equal([
       "src/cli/hostctl/run.ts",
-      "src/cli/process.ts",
+      "src/cli/io/process.ts",
       "src/cli/program.ts",
     ]);
   });
 
   it("shows no stack but by stackText or in JSON", () => {
     expect(usersOf(isStackOfAnError).filter((name) => name.startsWith("src/"))).to.deep.equal([
-      "src/cli/output.ts",
-      "src/cli/process.ts",
+      "src/cli/io/output.ts",
+      "src/cli/io/process.ts",
       "src/cli/program.ts",
     ]);
   });
 
   it("reaches the system's log by the logger that escapes", () => {
-    expect(usersOf((node) => isCall(node, /^openSyslog$/))).to.deep.equal(["src/cli/daemon-log.ts"]);
+    expect(usersOf((node) => isCall(node, /^openSyslog$/))).to.deep.equal(["src/cli/io/daemon-log.ts"]);
   });
 
   it("and variables of the environment come from where a setuid process has none", () => {

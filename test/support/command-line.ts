@@ -1,7 +1,8 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
+import { manifestOf } from "../../providers/testing.js";
 import { runPvbus, type World } from "../../src/cli/program.js";
-import type { Bus, OpenOptions, ProviderClass } from "../../src/index.js";
+import type { Bus, Host, OpenOptions, Provider, ProviderManifest } from "../../src/index.js";
 import { openPvbus } from "../../src/index.js";
 import { ROOT } from "./pools.js";
 
@@ -25,11 +26,18 @@ export interface Surroundings {
   readonly env?: Readonly<Record<string, string>>;
   readonly readInput?: () => Promise<Uint8Array>;
   /** Provider whose store `-t TYPE` opens. */
-  readonly provider?: ProviderClass;
+  readonly provider?: new (
+    host: Host,
+  ) => Provider;
   readonly open?: (options: OpenOptions) => Promise<Bus>;
   readonly signal?: AbortSignal;
   /** Sees each message as it is written. */
   readonly onMessage?: (text: string) => void;
+}
+
+/** Returns the manifest of a class that stands for the memory store. */
+function memoryOf(Class: new (host: Host) => Provider): ProviderManifest {
+  return manifestOf({ id: "memory", type: "Memory" }, (host) => new Class(host));
 }
 
 /** Runs the command line in this process. */
@@ -51,7 +59,11 @@ export async function run(argv: readonly string[], surroundings: Surroundings = 
     open:
       surroundings.open ??
       ((options) =>
-        openPvbus({ snapshot: BARE, ...options, providers: provider === undefined ? [] : [provider] })),
+        openPvbus({
+          snapshot: BARE,
+          ...options,
+          providers: provider === undefined ? [] : [memoryOf(provider)],
+        })),
     untilInterrupted: () => surroundings.signal ?? new AbortController().signal,
   };
   const code = await runPvbus(argv, world);

@@ -44,10 +44,6 @@ export class FaultyProvider implements Provider {
     return { ...this.#inner.capabilities(), ...this.#declared };
   }
 
-  locate(): boolean {
-    return false;
-  }
-
   async open(target: StoreTarget, call: Call): Promise<ProviderStore> {
     const store = await this.#inner.open(target, call);
     const sound: Sound = {

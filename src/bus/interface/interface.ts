@@ -48,7 +48,7 @@ export class PvInterface implements AsyncDisposable {
   /** Type string, `Hyper-V`. */
   readonly type: string;
   /** `host` for a controlling partition, else `guest`. */
-  readonly role: "guest" | "host";
+  readonly role: DetectedInterface["role"];
   /** CPUID base as `0x40000000`, null when not found through CPUID. */
   readonly base: string | null;
   /** Offered by a different hypervisor. */

@@ -1,6 +1,6 @@
 import { ownEntry } from "../../base/own.js";
 import type { OptionEntry } from "../commands.js";
-import { type Context, UsageError } from "../context.js";
+import { type Context, UsageError } from "../io/context.js";
 
 /** What can be completed. */
 export interface Vocabulary {

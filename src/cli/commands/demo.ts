@@ -1,8 +1,8 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Context, UsageError } from "../context.js";
-import { heading, writeJson } from "../output.js";
+import { type Context, UsageError } from "../io/context.js";
+import { heading, writeJson } from "../io/output.js";
 import type { Actor, RoundTrip, Tell } from "./demo/steps.js";
 import { detectionJson, printDetection } from "./detect.js";
 
@@ -12,25 +12,25 @@ const HOSTS: readonly { id: string; type: string; place: string; load: () => Pro
     id: "hyperv",
     type: "Hyper-V",
     place: "pool files",
-    load: async () => (await import("./demo/hyperv.js")).hypervRoundTrip,
+    load: async () => (await import("../../../providers/hyperv/testing/demo.js")).hypervRoundTrip,
   },
   {
     id: "kvm",
     type: "KVM",
     place: "a metadata socket",
-    load: async () => (await import("./demo/kvm.js")).kvmRoundTrip,
+    load: async () => (await import("../../../providers/kvm/testing/demo.js")).kvmRoundTrip,
   },
   {
     id: "xen",
     type: "Xen",
     place: "a daemon's socket",
-    load: async () => (await import("./demo/xen.js")).xenRoundTrip,
+    load: async () => (await import("../../../providers/xen/testing/demo.js")).xenRoundTrip,
   },
   {
     id: "vmware",
     type: "VMware",
     place: "a guest RPC socket",
-    load: async () => (await import("./demo/vmware.js")).vmwareRoundTrip,
+    load: async () => (await import("../../../providers/vmware/testing/demo.js")).vmwareRoundTrip,
   },
 ];
 

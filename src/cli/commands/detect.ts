@@ -3,9 +3,9 @@ import { pvbusError } from "../../base/errors.js";
 import type { Bus } from "../../bus/bus.js";
 import type { Verbs } from "../../contract/capabilities.js";
 import { NO_CAPABILITIES } from "../../contract/capabilities.js";
-import type { Context } from "../context.js";
-import { withBus } from "../context.js";
-import { heading, type Sink, visible, writeJson } from "../output.js";
+import type { Context } from "../io/context.js";
+import { withBus } from "../io/context.js";
+import { heading, type Sink, visible, writeJson } from "../io/output.js";
 
 /** Options of `pvbus detect`. */
 export interface DetectOptions {

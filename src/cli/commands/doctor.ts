@@ -1,7 +1,7 @@
 import type { PvInterface } from "../../bus/interface/interface.js";
 import type { Diagnosis } from "../../contract/diagnosis.js";
-import { type Context, chooseInterface, withBus } from "../context.js";
-import { heading, visible, writeJson } from "../output.js";
+import { type Context, chooseInterface, withBus } from "../io/context.js";
+import { heading, visible, writeJson } from "../io/output.js";
 
 /** `pvbus doctor`: per interface what works, what does not, why, and the command that mends it; exit 1 if anything fails. */
 export function doctorCommand(context: Context): Promise<number> {

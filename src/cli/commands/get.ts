@@ -1,7 +1,7 @@
 import { isUtf8 } from "node:buffer";
 import type { PvInterface } from "../../bus/interface/interface.js";
-import { type Context, callOptions, withInterface } from "../context.js";
-import { entryJson, visible, writeData, writeError, writeJson } from "../output.js";
+import { type Context, callOptions, withInterface } from "../io/context.js";
+import { entryJson, visible, writeData, writeError, writeJson } from "../io/output.js";
 
 /**
  * `pvbus get KEY`: the value as it is and a line end; on a terminal its control characters are shown as escapes. Exit 1

@@ -1,5 +1,5 @@
-import { type Context, callOptions, withInterface } from "../context.js";
-import { visible, writeJson } from "../output.js";
+import { type Context, callOptions, withInterface } from "../io/context.js";
+import { visible, writeJson } from "../io/output.js";
 
 /** `pvbus info`: what the host tells about this machine, in the same words on every hypervisor. */
 export function infoCommand(context: Context): Promise<number> {

@@ -1,6 +1,6 @@
 import type { StoreEntry } from "../../contract/store.js";
-import { type Context, callOptions, withInterface } from "../context.js";
-import { entryJson, visible, visibleKey, writeEach } from "../output.js";
+import { type Context, callOptions, withInterface } from "../io/context.js";
+import { entryJson, visible, visibleKey, writeEach } from "../io/output.js";
 
 /** Options of `pvbus ls`. */
 export interface LsOptions {

@@ -1,8 +1,8 @@
 import { pvbusError } from "../../base/errors.js";
 import type { PvInterface } from "../../bus/interface/interface.js";
 import { loadPermissions, type PermissionTexts } from "../../services.js";
-import { type Context, callOptions, UsageError, withInterface } from "../context.js";
-import { writeJson } from "../output.js";
+import { type Context, callOptions, UsageError, withInterface } from "../io/context.js";
+import { writeJson } from "../io/output.js";
 import { missing } from "./get.js";
 
 /** Options of `pvbus chmod`. */

@@ -1,5 +1,5 @@
-import { type Context, callOptions, withInterface } from "../context.js";
-import { writeJson } from "../output.js";
+import { type Context, callOptions, withInterface } from "../io/context.js";
+import { writeJson } from "../io/output.js";
 import { missing } from "./get.js";
 
 /** `pvbus rm KEY`: removes a key; exit 1 when it was not there. */

@@ -1,5 +1,5 @@
-import { type Context, callOptions, withInterface } from "../context.js";
-import { writeJson } from "../output.js";
+import { type Context, callOptions, withInterface } from "../io/context.js";
+import { writeJson } from "../io/output.js";
 
 /** `pvbus set KEY VALUE`: writes a value; `-` takes it from standard input, as it is. */
 export function setCommand(context: Context, key: string, value: string): Promise<number> {

@@ -1,6 +1,6 @@
 import { captureSnapshot } from "../../snapshot.js";
-import type { Context } from "../context.js";
-import { writeJson } from "../output.js";
+import type { Context } from "../io/context.js";
+import { writeJson } from "../io/output.js";
 
 /** `pvbus snapshot`: all facts of this machine as one JSON document that `pvbus detect --snapshot` takes. */
 export async function snapshotCommand(context: Context, own: { identifiers?: boolean }): Promise<number> {

@@ -1,6 +1,6 @@
 import type { StoreChange } from "../../contract/store.js";
-import { type Context, callOptions, withInterface } from "../context.js";
-import { entryJson, jsonText, visible, visibleKey } from "../output.js";
+import { type Context, callOptions, withInterface } from "../io/context.js";
+import { entryJson, jsonText, visible, visibleKey } from "../io/output.js";
 
 /**
  * `pvbus watch [PREFIX]`: one line per change until a signal, the time limit or the count ends it: `key=value`, or

@@ -1,6 +1,6 @@
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import { HostctlError, hostctlErrnoOf } from "../../contract/hostctl.js";
-import { printed, type Sink } from "../output.js";
+import { printed, type Sink } from "../io/output.js";
 import type { PvbusDevice, PvbusDevices } from "./devices.js";
 import { errnoText } from "./errno-text.js";
 import { type HostctlOptions, parseHostctl } from "./getopt.js";

@@ -56,7 +56,6 @@ export function contractClauses(clauses: Clauses): void {
     clauses.clause("has an id in lower case and a type", ["provider"], async (scope) => {
       assert.match(scope.subject.provider?.id ?? "", /^[a-z][a-z0-9-]*$/);
       assert.match(scope.subject.provider?.type ?? "", /\S/);
-      assert.equal(typeof scope.subject.provider?.locate(), "boolean");
     });
 
     clauses.clause("keeps a session open when another one is closed", ["read", "sessions"], async (scope) => {

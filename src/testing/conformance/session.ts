@@ -21,7 +21,6 @@ export function sessionOf(store: ProviderStore, provider?: Provider): Session {
     id: provider?.id ?? "subject",
     type: provider?.type ?? "Subject",
     capabilities: () => store.capabilities,
-    locate: () => false,
     open: async () => store,
   };
   const detected = {

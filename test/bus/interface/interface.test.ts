@@ -26,7 +26,6 @@ function interfaceOf(open: Provider["open"]): PvInterface {
     id: "memory",
     type: "Memory",
     capabilities: () => inner.capabilities(),
-    locate: () => false,
     open,
   };
   return new PvInterface({ detected, primary: true, provider, capabilities: inner.capabilities() });

@@ -2,8 +2,8 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
-import { vmwareRoundTrip } from "../../../src/cli/commands/demo/vmware.js";
-import type { Context } from "../../../src/cli/context.js";
+import { vmwareRoundTrip } from "../../../providers/vmware/testing/demo.js";
+import type { Context } from "../../../src/cli/io/context.js";
 import { openPvbus } from "../../../src/index.js";
 
 describe("the round trip with a simulated VMware host", () => {

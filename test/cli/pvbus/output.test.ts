@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { entryJson, heading, jsonText, onTerminal, visible, visibleKey } from "../../../src/cli/output.js";
+import { entryJson, heading, jsonText, onTerminal, visible, visibleKey } from "../../../src/cli/io/output.js";
 
 const HOSTILE = "\x1b[2J \x9b31m \x07 \u202e \u2028 \x7f \u{e0041}";
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not come through

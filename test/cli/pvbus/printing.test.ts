@@ -2,9 +2,9 @@ import { spawnSync } from "node:child_process";
 import { expect } from "chai";
 import { MemoryProvider } from "../../../providers/testing.js";
 import { runHostctl } from "../../../src/cli/hostctl/run.js";
-import { jsonLogger } from "../../../src/cli/json-log.js";
-import { stderrLogger } from "../../../src/cli/log.js";
-import { heading, printed, type Sink, stackText, writeData } from "../../../src/cli/output.js";
+import { jsonLogger } from "../../../src/cli/io/json-log.js";
+import { stderrLogger } from "../../../src/cli/io/log.js";
+import { heading, printed, type Sink, stackText, writeData } from "../../../src/cli/io/output.js";
 import type { Host } from "../../../src/index.js";
 import { pvbusError } from "../../../src/index.js";
 import { run } from "../../support/command-line.js";
@@ -178,7 +178,7 @@ describe("what pvbus prints", () => {
         [
           "--input-type=module",
           "-e",
-          `import { startProcess } from ${JSON.stringify(new URL("../../../src/cli/process.js", import.meta.url).href)};
+          `import { startProcess } from ${JSON.stringify(new URL("../../../src/cli/io/process.js", import.meta.url).href)};
           const hostile = JSON.parse(${JSON.stringify(JSON.stringify(HOSTILE))});
           startProcess("pvbus", async () => { ${body} }, ${json});`,
         ],

@@ -1,10 +1,10 @@
-import { MemoryProvider } from "../../../providers/testing.js";
+import { memoryManifest } from "../../../providers/testing.js";
 import { COMMANDS, nameOf, OPTIONS } from "../../../src/cli/commands.js";
 import type { PvbusDevice } from "../../../src/cli/hostctl/devices.js";
 import { parseHostctl } from "../../../src/cli/hostctl/getopt.js";
 import { runHostctl } from "../../../src/cli/hostctl/run.js";
 import { encodeVis } from "../../../src/cli/hostctl/vis.js";
-import { jsonText, onTerminal, visible, visibleKey } from "../../../src/cli/output.js";
+import { jsonText, onTerminal, visible, visibleKey } from "../../../src/cli/io/output.js";
 import { runPvbus } from "../../../src/cli/program.js";
 import { HostctlError } from "../../../src/contract/hostctl.js";
 import { type Bus, openPvbus } from "../../../src/index.js";
@@ -120,7 +120,7 @@ let open: Promise<Bus> | undefined;
 function memoryBus(): Promise<Bus> {
   open ??= openPvbus({
     snapshot: { os: "linux", arch: "x64", input: {} },
-    providers: [MemoryProvider],
+    providers: [memoryManifest()],
     interfaces: [{ type: "Memory" }],
   });
   return open;

@@ -2,8 +2,9 @@ import { expect } from "chai";
 import { openbsdCapabilities } from "../../../providers/hyperv/capabilities.js";
 import { HypervProvider, HypervStore } from "../../../providers/hyperv/index.js";
 import { openbsdPools } from "../../../providers/hyperv/transport/openbsd-device.js";
+import { manifestOf } from "../../../providers/testing.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";
-import { Call, openPvbus, type PvInterface } from "../../../src/index.js";
+import { Call, openPvbus, type ProviderManifest, type PvInterface } from "../../../src/index.js";
 import { openPvbusDevice } from "../../../src/native/bsd/pvbus-device.js";
 import type { PvbusNodes } from "../../../src/native/bsd/pvbus-nodes.js";
 import { Hypervic } from "../../support/hypervic.js";
@@ -24,16 +25,19 @@ describe(`OpenBSD's kernel as Hyper-V's store${process.platform === "linux" ? ""
   const openStore = (): HypervStore =>
     new HypervStore(openbsdPools(host().logger, nodes), openbsdCapabilities());
 
+  /** A provider of the store on the simulated kernel. */
+  function manifest(): ProviderManifest {
+    const names = { id: "hyperv", type: "Hyper-V" };
+    return manifestOf(names, () => ({
+      ...names,
+      capabilities: () => openStore().capabilities,
+      open: async () => openStore(),
+    }));
+  }
+
   /** The store behind the uniform API, as a program has it. */
   async function openInterface(): Promise<PvInterface> {
-    const provider = class {
-      readonly id = "hyperv";
-      readonly type = "Hyper-V";
-      capabilities = () => openStore().capabilities;
-      locate = () => true;
-      open = async () => openStore();
-    };
-    const bus = await openPvbus({ providers: [provider], interfaces: [{ type: "Hyper-V" }] });
+    const bus = await openPvbus({ providers: [manifest()], interfaces: [{ type: "Hyper-V" }] });
     return bus.primary as PvInterface;
   }
 
@@ -145,15 +149,7 @@ describe(`OpenBSD's kernel as Hyper-V's store${process.platform === "linux" ? ""
 
   it("puts portable keys where the kernel can hold them", async () => {
     const bus = await openPvbus({
-      providers: [
-        class {
-          readonly id = "hyperv";
-          readonly type = "Hyper-V";
-          capabilities = () => openStore().capabilities;
-          locate = () => true;
-          open = async () => openStore();
-        },
-      ],
+      providers: [manifest()],
       interfaces: [{ type: "Hyper-V" }],
     });
     driver.pools["external"]?.set("com.example:role", "web");

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { expect } from "chai";
 import { XenStoreSimulator, type XenStoreSimulatorOptions } from "../../../providers/testing.js";
 import { XenProvider, type XenStore } from "../../../providers/xen/index.js";
+import { xenManifest } from "../../../providers/xen/manifest.js";
 import { place } from "../../../providers/xen/places.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { type NodeHostOptions, nodeHost } from "../../../src/base/host/node-host.js";
@@ -297,7 +298,7 @@ describe("Xen provider", () => {
     };
     try {
       expect(place(host({ sysroot }))).to.equal(undefined);
-      expect(new XenProvider(host({ sysroot })).locate()).to.equal(false);
+      expect(await xenManifest.locate?.(host({ sysroot }))).to.equal(false);
       put("/proc/xen/xenbus");
       expect(place(host({ sysroot }))).to.equal("/proc/xen/xenbus");
       put("/dev/xen/xenbus");
@@ -315,7 +316,7 @@ describe("Xen provider", () => {
       put("/other/socket");
       expect(place(host({ sysroot, env: { XENSTORED_RUNDIR: "/other" } }))).to.equal("/other/socket");
       expect(place(host({ sysroot, env: { XENSTORED_PATH: "/none" } }))).to.equal(undefined);
-      expect(new XenProvider(host({ sysroot })).locate()).to.equal(true);
+      expect(await xenManifest.locate?.(host({ sysroot }))).to.equal(true);
     } finally {
       rmSync(sysroot, { recursive: true });
     }

@@ -1,7 +1,7 @@
 import { pvbusError } from "../../../base/errors.js";
 import type { PvInterface } from "../../../bus/interface/interface.js";
 import type { StoreChange } from "../../../contract/store.js";
-import type { Context } from "../../context.js";
+import type { Context } from "../../io/context.js";
 
 /** Who does a step of the round trip. */
 export type Actor = "host" | "guest";

@@ -1,11 +1,11 @@
 import { join } from "node:path";
-import type { PvInterface } from "../../../bus/interface/interface.js";
-import { nextChange, type RoundTrip } from "./steps.js";
+import type { PvInterface } from "../../../src/bus/interface/interface.js";
+import { nextChange, type RoundTrip } from "../../../src/cli/commands/demo/steps.js";
 
 /** The round trip with a simulated VMware host, whose guest RPC speaks over a UNIX socket in place of vsock. */
 export const vmwareRoundTrip: RoundTrip = async ({ open, signal }, directory, tell) => {
-  const { VmxHost } = await import("../../../../providers/vmware/testing/host.js");
-  const { VmxListener } = await import("../../../../providers/vmware/testing/listener.js");
+  const { VmxHost } = await import("./host.js");
+  const { VmxListener } = await import("./listener.js");
   const host = new VmxHost({ variables: { "guestinfo.hostname": "web-01", "guestinfo.role": "web" } });
   const seen = (key: string): string => Buffer.from(host.get(key) ?? []).toString();
   await using listener = new VmxListener(host);

@@ -1,8 +1,8 @@
-import { onAbort } from "../../../base/flow/abort.js";
-import { type HostConfiguration, loadKvmHost, type ServedGuest } from "../../../services.js";
-import { UsageError } from "../../context.js";
-import { jsonLogger } from "../../json-log.js";
-import { serviceManager, startWatchdog } from "../../service-manager.js";
+import { onAbort } from "../../../src/base/flow/abort.js";
+import { UsageError } from "../../../src/cli/io/context.js";
+import { jsonLogger } from "../../../src/cli/io/json-log.js";
+import { serviceManager, startWatchdog } from "../../../src/cli/io/service-manager.js";
+import { type HostConfiguration, loadKvmHost, type ServedGuest } from "../../../src/services.js";
 import { readDocument, usage } from "./documents.js";
 import { type HostAction, stateOf } from "./host.js";
 import { ServedGuests } from "./served-guests.js";

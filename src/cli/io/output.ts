@@ -1,4 +1,4 @@
-import type { StoreChange, StoreEntry } from "../contract/store.js";
+import type { StoreChange, StoreEntry } from "../../contract/store.js";
 
 /** A stream that a command writes to. */
 export interface Sink {

@@ -1,4 +1,4 @@
-import type { Clock, Logger } from "../base/host/host.js";
+import type { Clock, Logger } from "../../base/host/host.js";
 import { fieldsText, type Level } from "./log.js";
 import type { Sink } from "./output.js";
 

@@ -1,7 +1,7 @@
-import { nodeHost } from "../../base/host/node-host.js";
-import { receiveKvp } from "../../services.js";
-import { type Context, callOptions, loggerOf, UsageError } from "../context.js";
-import { entryJson, visible, visibleKey, writeData, writeJson } from "../output.js";
+import { nodeHost } from "../../../src/base/host/node-host.js";
+import { type Context, callOptions, loggerOf, UsageError } from "../../../src/cli/io/context.js";
+import { entryJson, visible, visibleKey, writeData, writeJson } from "../../../src/cli/io/output.js";
+import { receiveKvp } from "../../../src/services.js";
 
 /** Options of `pvbus kvp receive`. */
 export interface KvpOptions {

@@ -1,7 +1,7 @@
 import { statSync } from "node:fs";
-import { type LaunchDescription, loadKvmHost, type SizeOf } from "../../../services.js";
-import { UsageError } from "../../context.js";
-import { jsonText, visible, writeData, writeJson } from "../../output.js";
+import { UsageError } from "../../../src/cli/io/context.js";
+import { jsonText, visible, writeData, writeJson } from "../../../src/cli/io/output.js";
+import { type LaunchDescription, loadKvmHost, type SizeOf } from "../../../src/services.js";
 import { readDocument, usage } from "./documents.js";
 import type { HostAction } from "./host.js";
 

@@ -1,15 +1,15 @@
 import { closeSync, openSync } from "node:fs";
 import { isatty } from "node:tty";
-import { isElevated } from "../../base/host/environment.js";
-import type { Logger } from "../../base/host/host.js";
-import { nodeHost } from "../../base/host/node-host.js";
-import { createKvpDaemon } from "../../services.js";
-import { type Context, UsageError } from "../context.js";
-import { backgroundLog, foregroundLog } from "../daemon-log.js";
-import { DETACHED, detach, tellParent } from "../detach.js";
-import { jsonLogger } from "../json-log.js";
-import { visible, writeError } from "../output.js";
-import { serviceManager, startWatchdog } from "../service-manager.js";
+import { isElevated } from "../../../src/base/host/environment.js";
+import type { Logger } from "../../../src/base/host/host.js";
+import { nodeHost } from "../../../src/base/host/node-host.js";
+import { type Context, UsageError } from "../../../src/cli/io/context.js";
+import { backgroundLog, foregroundLog } from "../../../src/cli/io/daemon-log.js";
+import { DETACHED, detach, tellParent } from "../../../src/cli/io/detach.js";
+import { jsonLogger } from "../../../src/cli/io/json-log.js";
+import { visible, writeError } from "../../../src/cli/io/output.js";
+import { serviceManager, startWatchdog } from "../../../src/cli/io/service-manager.js";
+import { createKvpDaemon } from "../../../src/services.js";
 
 /** Options of `pvbus kvpd`. */
 export interface KvpdOptions {

@@ -1,7 +1,7 @@
 import { join } from "node:path";
-import { XenStoreSimulator } from "../../../../providers/xen/testing/simulator.js";
-import type { PvInterface } from "../../../bus/interface/interface.js";
-import { nextChange, type RoundTrip } from "./steps.js";
+import type { PvInterface } from "../../../src/bus/interface/interface.js";
+import { nextChange, type RoundTrip } from "../../../src/cli/commands/demo/steps.js";
+import { XenStoreSimulator } from "./simulator.js";
 
 const DOMAIN = 7;
 const HOME = `/local/domain/${DOMAIN}`;

@@ -1,10 +1,10 @@
 import { join } from "node:path";
-import type { PvInterface } from "../../../bus/interface/interface.js";
-import { nextChange, type RoundTrip } from "./steps.js";
+import type { PvInterface } from "../../../src/bus/interface/interface.js";
+import { nextChange, type RoundTrip } from "../../../src/cli/commands/demo/steps.js";
 
 /** The round trip over KVM's metadata channel, on a UNIX socket. */
 export const kvmRoundTrip: RoundTrip = async ({ open, signal }, directory, tell) => {
-  const { KvmHostSimulator } = await import("../../../../providers/kvm/testing/simulator.js");
+  const { KvmHostSimulator } = await import("./simulator.js");
   await using host = await KvmHostSimulator.listen(join(directory, "metadata.sock"));
   host.set("sdc:hostname", "web-01");
   host.set("role", "web");

@@ -1,9 +1,9 @@
-import type { PvInterface } from "../../../bus/interface/interface.js";
-import { nextChange, type RoundTrip } from "./steps.js";
+import type { PvInterface } from "../../../src/bus/interface/interface.js";
+import { nextChange, type RoundTrip } from "../../../src/cli/commands/demo/steps.js";
 
 /** The round trip over Hyper-V's pool files. */
 export const hypervRoundTrip: RoundTrip = async ({ open, signal }, sysroot, tell) => {
-  const { HypervHostSimulator } = await import("../../../../providers/hyperv/testing/host.js");
+  const { HypervHostSimulator } = await import("./host.js");
   await using host = await HypervHostSimulator.create({ sysroot });
   await host.setParameters({ VirtualMachineName: "web-01", HostName: "HV-HOST-01" });
   await host.addKvpItems([{ name: "role", data: "web" }]);

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { closeSync, writeSync } from "node:fs";
-import { processEnvironment } from "../base/host/environment.js";
+import { processEnvironment } from "../../base/host/environment.js";
 
 /** Set in the environment of a process that is to go on in the background. */
 export const DETACHED = "PVBUS_DETACHED";

@@ -1,8 +1,16 @@
 import { isUtf8 } from "node:buffer";
-import type { StoreEntry } from "../../../contract/store.js";
-import { type Administration, type GuestEntry, loadKvmHost } from "../../../services.js";
-import { callOptions, UsageError } from "../../context.js";
-import { entryJson, visible, visibleKey, writeData, writeEach, writeError, writeJson } from "../../output.js";
+import { callOptions, UsageError } from "../../../src/cli/io/context.js";
+import {
+  entryJson,
+  visible,
+  visibleKey,
+  writeData,
+  writeEach,
+  writeError,
+  writeJson,
+} from "../../../src/cli/io/output.js";
+import type { StoreEntry } from "../../../src/contract/store.js";
+import { type Administration, type GuestEntry, loadKvmHost } from "../../../src/services.js";
 import { usage } from "./documents.js";
 import { type HostAction, stateOf } from "./host.js";
 

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
-import { fromSystemError } from "../../../base/system-error.js";
-import { UsageError } from "../../context.js";
+import { fromSystemError } from "../../../src/base/system-error.js";
+import { UsageError } from "../../../src/cli/io/context.js";
 
 /** Reads a JSON file that the user wrote. @throws UsageError when it is none; PvbusError when it cannot be read */
 export async function readDocument(path: string): Promise<unknown> {

@@ -1,6 +1,6 @@
-import { ownEntry } from "../../../base/own.js";
-import { type Context, UsageError } from "../../context.js";
-import { suggestion } from "../../help.js";
+import { ownEntry } from "../../../src/base/own.js";
+import { suggestion } from "../../../src/cli/help.js";
+import { type Context, UsageError } from "../../../src/cli/io/context.js";
 
 /** Options of `pvbus host`. */
 export interface HostOptions {

@@ -1,4 +1,4 @@
-import { notifySocket } from "../native/posix/notify-socket.js";
+import { notifySocket } from "../../native/posix/notify-socket.js";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 

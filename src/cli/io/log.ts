@@ -1,4 +1,4 @@
-import type { Logger } from "../base/host/host.js";
+import type { Logger } from "../../base/host/host.js";
 import { jsonText, type Sink, visible } from "./output.js";
 
 /** How grave a message is. */

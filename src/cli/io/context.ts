@@ -1,9 +1,9 @@
-import { pvbusError } from "../base/errors.js";
-import type { CallOptions } from "../base/flow/call.js";
-import type { Logger } from "../base/host/host.js";
-import type { Bus } from "../bus/bus.js";
-import type { PvInterface } from "../bus/interface/interface.js";
-import type { OpenOptions } from "../open.js";
+import { pvbusError } from "../../base/errors.js";
+import type { CallOptions } from "../../base/flow/call.js";
+import type { Logger } from "../../base/host/host.js";
+import type { Bus } from "../../bus/bus.js";
+import type { PvInterface } from "../../bus/interface/interface.js";
+import type { OpenOptions } from "../../bus/open.js";
 import { jsonLogger } from "./json-log.js";
 import { stderrLogger } from "./log.js";
 import type { Sink } from "./output.js";

@@ -1,5 +1,5 @@
 import { fstatSync, readSync, writeSync } from "node:fs";
-import { pvbusError } from "../base/errors.js";
+import { pvbusError } from "../../base/errors.js";
 import { jsonText, printed, type Sink, stackText, writeError } from "./output.js";
 
 const RETRY_MS = 5;

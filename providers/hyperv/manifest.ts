@@ -1,0 +1,16 @@
+import type { ProviderManifest } from "../../src/contract/manifest.js";
+
+/** Hyper-V's KVP exchange: pool files, Windows' registry, OpenBSD's device; and the daemon's work. */
+export const hypervManifest: ProviderManifest = {
+  id: "hyperv",
+  type: "Hyper-V",
+  load: async () => (await import("./module.js")).hypervModule,
+  locate: async (host) => (await import("./transport/files/directory.js")).hasPools(host),
+  systems: {
+    read: ["linux", "freebsd", "win32", "openbsd"],
+    write: ["linux", "freebsd", "win32", "openbsd"],
+    delete: ["linux", "freebsd", "win32"],
+    list: ["linux", "freebsd", "win32"],
+    watch: ["linux", "freebsd", "win32"],
+  },
+};

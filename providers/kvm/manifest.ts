@@ -1,0 +1,17 @@
+import type { ProviderManifest } from "../../src/contract/manifest.js";
+
+/** What a guest of QEMU, and of others with the same devices, has: the metadata channel, fw_cfg, SMBIOS; and the channel's host. */
+export const kvmManifest: ProviderManifest = {
+  id: "kvm",
+  type: "KVM",
+  serves: ["qemu", "bhyve", "nvmm", "haxm", "lkvm", "apple"],
+  load: async () => (await import("./module.js")).kvmModule,
+  locate: async (host) => (await import("./sources.js")).hasSources(host),
+  systems: {
+    read: ["linux", "freebsd", "win32"],
+    write: ["linux", "freebsd"],
+    delete: ["linux", "freebsd"],
+    list: ["linux", "freebsd", "win32"],
+    watch: ["linux", "freebsd"],
+  },
+};

@@ -1,0 +1,15 @@
+import type { ProviderManifest } from "../../src/contract/manifest.js";
+
+/** VMware's guestinfo and DataSets: vsock, the backdoor, the vendor's library, OpenBSD's device. */
+export const vmwareManifest: ProviderManifest = {
+  id: "vmware",
+  type: "VMware",
+  load: async () => (await import("./module.js")).vmwareModule,
+  systems: {
+    read: ["linux", "win32", "openbsd"],
+    write: ["linux", "win32", "openbsd"],
+    delete: ["linux", "win32"],
+    list: ["linux", "win32"],
+    watch: ["linux", "win32", "openbsd"],
+  },
+};

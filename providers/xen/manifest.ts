@@ -1,0 +1,16 @@
+import type { ProviderManifest } from "../../src/contract/manifest.js";
+
+/** Xen's XenStore: a daemon's socket, a kernel's device, Windows' driver, OpenBSD's device. */
+export const xenManifest: ProviderManifest = {
+  id: "xen",
+  type: "Xen",
+  load: async () => (await import("./module.js")).xenModule,
+  locate: async (host) => (await import("./places.js")).place(host) !== undefined,
+  systems: {
+    read: ["linux", "freebsd", "netbsd", "win32", "openbsd"],
+    write: ["linux", "freebsd", "netbsd", "win32", "openbsd"],
+    delete: ["linux", "freebsd", "netbsd", "win32"],
+    list: ["linux", "freebsd", "netbsd", "win32", "openbsd"],
+    watch: ["linux", "freebsd", "netbsd"],
+  },
+};

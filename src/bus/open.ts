@@ -1,0 +1,173 @@
+import { pvbusError } from "../base/errors.js";
+import { Call, type CallOptions } from "../base/flow/call.js";
+import type { Host, Logger } from "../base/host/host.js";
+import { nodeHost } from "../base/host/node-host.js";
+import { ownEntry } from "../base/own.js";
+import { INTERFACE_KINDS } from "../contract/interfaces.js";
+import type { ProviderManifest } from "../contract/manifest.js";
+import type { StoreTarget } from "../contract/provider.js";
+import type { DetectedInterface, DetectionReport } from "../contract/report.js";
+import { Bus } from "./bus.js";
+import { PvInterface } from "./interface/interface.js";
+import { joinManifests } from "./manifests.js";
+import { type LoadProvider, Providers } from "./providers.js";
+
+/** A store that the caller names, to be opened whatever detection says. */
+export interface InterfaceRequest extends StoreTarget {
+  /** Type string (`Hyper-V`) or id (`hyperv`), without regard to case. */
+  readonly type: string;
+}
+
+/** Options of {@link openPvbus}. */
+export interface OpenOptions extends CallOptions {
+  /** Directory that stands for `/`: files, devices and sockets are taken below it, and detection never asks the real processor. */
+  readonly sysroot?: string | undefined;
+  /** Stores to open whatever detection says, with their transports. */
+  readonly interfaces?: readonly InterfaceRequest[] | undefined;
+  /** Manifests of further providers; one with the id of a built-in provider takes its place. */
+  readonly providers?: readonly ProviderManifest[] | undefined;
+  /** Settings by provider id: `{ hyperv: { durable: true } }`; each provider's schema documents and validates its own. */
+  readonly providerOptions?: Readonly<Record<string, Readonly<Record<string, unknown>>>> | undefined;
+  /** Receives messages; default: nobody. */
+  readonly logger?: Logger | undefined;
+  /** Look at all 256 CPUID bases of hypervisors instead of stopping at the first unprintable one. Default false. */
+  readonly fullScan?: boolean | undefined;
+  /** A recorded machine to decide from instead of this one: a document of `pvbus snapshot`. */
+  readonly snapshot?: unknown;
+  /**
+   * Whether detection runs. Without it the bus has the interfaces that are named in `interfaces` alone, and opens sooner.
+   * Default true.
+   */
+  readonly detect?: boolean | undefined;
+  /** Stands in for the real machine altogether; then sysroot and logger are the host's. */
+  readonly host?: Host | undefined;
+}
+
+/** Opens a bus with these manifests. */
+export async function openBus(
+  options: OpenOptions,
+  builtIn: readonly ProviderManifest[],
+  load: LoadProvider,
+): Promise<Bus> {
+  const call = new Call(options);
+  const host = options.host ?? nodeHost({ sysroot: options.sysroot, logger: options.logger });
+  const providers = new Providers(joinManifests(builtIn, options.providers ?? []), host, load);
+  try {
+    return await call.within(open(host, providers, options, call), "the opening of the bus");
+  } catch (error) {
+    await providers.close();
+    throw error;
+  }
+}
+
+async function open(host: Host, providers: Providers, options: OpenOptions, call: Call): Promise<Bus> {
+  const report = await reportOn(host, options);
+  const { wanted, primary } = await chooseInterfaces(report, host, providers, options);
+  const interfaces = await Promise.all(wanted.map((each) => createInterface(each, providers, primary, call)));
+  return new Bus(report, interfaces, providers);
+}
+
+/** What a bus without detection reports. */
+const NOTHING: DetectionReport = Object.freeze({
+  virtual: false,
+  primary: null,
+  primaryName: null,
+  interfaces: [],
+  platform: null,
+  container: null,
+  confidential: null,
+  nested: false,
+  unreadable: [],
+});
+
+async function reportOn(host: Host, options: OpenOptions): Promise<DetectionReport> {
+  if (options.detect === false) return NOTHING;
+  const { detect, detectSnapshot } = await import("../detect/detect.js");
+  return options.snapshot === undefined ? detect(host, options) : detectSnapshot(options.snapshot, options);
+}
+
+interface Wanted {
+  readonly detected: DetectedInterface;
+  readonly target: StoreTarget;
+}
+
+/** Joins what detection found with what lies at its usual place, and with what the caller named. */
+async function chooseInterfaces(
+  report: DetectionReport,
+  host: Host,
+  providers: Providers,
+  options: OpenOptions,
+): Promise<{ wanted: Wanted[]; primary: string | null }> {
+  const settings = (id: string): StoreTarget => ({ options: ownEntry(options.providerOptions, id) });
+  const wanted: Wanted[] = report.interfaces.map((detected) => ({ detected, target: settings(detected.id) }));
+  let chosen: string | undefined;
+  const taken = new Set<DetectedInterface>();
+  // The first store named of a type takes the detected interface's place, further ones come behind.
+  const name = (id: string, target: StoreTarget): void => {
+    const at = wanted.findIndex(({ detected }) => detected.id === id && !taken.has(detected));
+    const detected = wanted[at]?.detected ?? namedInterface(id, providers.typeOf(id), wanted.length);
+    wanted.splice(at < 0 ? wanted.length : at, 1, { detected, target });
+    taken.add(detected);
+    chosen ??= detected.name;
+  };
+  for (const { id, type } of await located(host, providers, wanted.length === 0))
+    if (!wanted.some(({ detected }) => detected.id === id))
+      wanted.push({ detected: locatedInterface(id, type, wanted.length), target: settings(id) });
+  for (const { type, channel, options: own } of options.interfaces ?? []) {
+    const id = providers.idOf(type);
+    if (id === undefined) {
+      const known = providers.manifests.map((each) => each.type).join(", ");
+      throw pvbusError("ERR_NOT_SUPPORTED", `no provider serves type "${type}"; there is one for: ${known}`);
+    }
+    name(id, { channel, options: { ...ownEntry(options.providerOptions, id), ...own } });
+  }
+  const bare =
+    host.sysroot !== undefined && report.interfaces.length === 0 ? wanted[0]?.detected.name : undefined;
+  return { wanted, primary: chosen ?? report.primaryName ?? bare ?? null };
+}
+
+/**
+ * Returns the manifests whose stores lie at their usual places: on a live machine those of interfaces that detection does not
+ * know, of a captured tree that shows no interface, all: a bare copy of a store is examined in place.
+ */
+async function located(host: Host, { manifests }: Providers, isBare: boolean): Promise<ProviderManifest[]> {
+  const found: ProviderManifest[] = [];
+  for (const manifest of manifests) {
+    const isKnown = INTERFACE_KINDS.some(({ id }) => id === manifest.id);
+    if (isKnown && !(isBare && host.sysroot !== undefined)) continue;
+    if ((await manifest.locate?.(host)) === true) found.push(manifest);
+  }
+  return found;
+}
+
+function namedInterface(id: string, type: string, unit: number): DetectedInterface {
+  return {
+    unit,
+    name: `pvbus${unit}`,
+    id,
+    type,
+    role: "guest",
+    base: null,
+    emulated: false,
+    evidence: [],
+    details: {},
+  };
+}
+
+function locatedInterface(id: string, type: string, unit: number): DetectedInterface {
+  const evidence = [{ source: "path", detail: `the store of ${type} is at its usual place` }] as const;
+  return { ...namedInterface(id, type, unit), role: "guest-api", evidence };
+}
+
+async function createInterface(
+  { detected, target }: Wanted,
+  providers: Providers,
+  primary: string | null,
+  call: Call,
+): Promise<PvInterface> {
+  const manifest = providers.manifestOf(detected.id);
+  const parts = { detected, target, primary: detected.name === primary };
+  if (manifest === undefined) return new PvInterface(parts);
+  const provider = await providers.provider(manifest, call);
+  return new PvInterface({ ...parts, provider, capabilities: provider.capabilities(target) });
+}

@@ -1,0 +1,24 @@
+import type { CallOptions } from "../base/flow/call.js";
+import type { StoreChange, StoreEntry } from "./store.js";
+
+/** Options of a watch. */
+export interface WatchOptions extends CallOptions {
+  /** Called once when the watch is armed: changes from here on are seen. */
+  readonly ready?: (() => void) | undefined;
+}
+
+/** The uniform API over one set of keys: an interface's store, or a guest's keys on the host. */
+export interface KeyValues {
+  /** Resolves with the value as text; undefined when there is no such key. */
+  read(key: string, options?: CallOptions): Promise<string | undefined>;
+  /** Resolves with the value's bytes; undefined when there is no such key. */
+  readBytes(key: string, options?: CallOptions): Promise<Uint8Array | undefined>;
+  /** Writes a value; resolves when other readers see it. */
+  write(key: string, value: string | Uint8Array, options?: CallOptions): Promise<void>;
+  /** Removes a key; resolves with whether it was there. */
+  delete(key: string, options?: CallOptions): Promise<boolean>;
+  /** Lists the pairs below a prefix. */
+  list(prefix?: string, options?: CallOptions): AsyncIterable<StoreEntry>;
+  /** Follows changes below a prefix until the call ends. */
+  watch(prefix?: string, options?: WatchOptions): AsyncIterable<StoreChange>;
+}

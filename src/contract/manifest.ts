@@ -1,0 +1,56 @@
+import type { Host } from "../base/host/host.js";
+import type { Verbs } from "./capabilities.js";
+import type { ProviderCommand } from "./command.js";
+import type { Demo } from "./demo.js";
+import type { OptionSchema } from "./options.js";
+
+/**
+ * An inversify `ContainerModule`, by its shape: whose copy of inversify 8 made it does not matter. It binds `PROVIDER`
+ * exactly once, and whatever that needs; `HOST` is bound for it.
+ */
+export interface ProviderModule {
+  /** Number that its copy of inversify gave it. */
+  readonly id: number;
+  /** Adds the bindings; inversify calls it. */
+  load(options: never): void | Promise<void>;
+}
+
+/** What tells detection of an interface that it does not know by itself. */
+export interface DetectionRules {
+  /** CPUID signatures: EBX, ECX, EDX of the base leaf as 12 Latin-1 characters, NULs at the end left out. */
+  readonly signatures?: readonly string[];
+  /** Strings of the firmware (DMI), each with the field that begins with it: `{ field: "sys_vendor", prefix: "Example" }`. */
+  readonly firmware?: readonly { readonly field: string; readonly prefix: string }[];
+  /** Absolute paths whose presence shows the interface. */
+  readonly paths?: readonly string[];
+}
+
+/**
+ * One provider, ours or a stranger's: plain data and loaders that are called on first use. Importing a manifest loads
+ * neither the provider nor inversify nor native code.
+ */
+export interface ProviderManifest {
+  /** Lower-case id of the interface that it serves, as detection reports it: `hyperv`. */
+  readonly id: string;
+  /** Type string: `Hyper-V`. */
+  readonly type: string;
+  /** Further ids whose interfaces it serves where they have no provider of their own. */
+  readonly serves?: readonly string[];
+  /** Loads the module that binds the provider. */
+  load(): Promise<ProviderModule>;
+  /**
+   * Reports whether the store is at its usual place, by names below `host.files` alone and without loading the provider. It
+   * is asked for bare copies below a sysroot, and on a live machine for interfaces that detection does not know.
+   */
+  locate?(host: Host): boolean | Promise<boolean>;
+  /** The operating systems on which each verb can work at all. */
+  readonly systems: Readonly<Record<keyof Verbs, readonly NodeJS.Platform[]>>;
+  /** The provider's settings. */
+  readonly options?: OptionSchema;
+  /** What detection looks for besides, for an interface that it does not know. */
+  readonly detection?: DetectionRules;
+  /** Further commands of `pvbus`. */
+  readonly commands?: readonly ProviderCommand[];
+  /** The simulated round trip of `pvbus demo`. */
+  readonly demo?: Demo;
+}
