@@ -28,7 +28,6 @@ export function recordsAt(path: string, durable: boolean, fs?: PoolFs): PoolReco
   return new PoolRecords({
     info: GUEST,
     file,
-    closeFile: () => file.close(),
     clock: { now: () => Date.now() },
     canLock: () => true,
     durable,

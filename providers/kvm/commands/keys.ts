@@ -50,7 +50,7 @@ export function rmAction(action: HostAction): Promise<number> {
   return administer(action, async (administration) => {
     if (!(await administration.delete(await guestOf(action), key, callOptions(action.context))))
       return missing(action, key);
-    if (options.json === true) writeJson(stdout, { key, removed: true });
+    if (options.json === true) writeJson(stdout, { key, deleted: true });
     return 0;
   });
 }

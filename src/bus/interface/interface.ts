@@ -8,6 +8,7 @@ import type { Provider, StoreTarget } from "../../contract/provider.js";
 import type { DetectedInterface, Evidence } from "../../contract/report.js";
 import type { MachineFacts, ProviderStore, StoreChange, StoreEntry } from "../../contract/store.js";
 import { checkText, textOf, valueBytes, withText } from "./arguments.js";
+import { Opening } from "./opening.js";
 
 /** Options of {@link PvInterface.watch}. */
 export interface WatchOptions extends CallOptions {
@@ -64,9 +65,8 @@ export class PvInterface implements AsyncDisposable {
 
   readonly #provider: Provider | undefined;
   readonly #target: StoreTarget;
-  #store: Promise<ProviderStore> | undefined;
-  #opened: ProviderStore | undefined;
-  #closed = false;
+  #opening: Opening | undefined;
+  readonly #closing = new AbortController();
 
   /** @internal Interfaces come from `openPvbus()`. */
   constructor(parts: InterfaceParts) {
@@ -168,7 +168,9 @@ export class PvInterface implements AsyncDisposable {
       if (ready !== undefined && typeof ready !== "function") throw new TypeError("ready must be a function");
       call = new Call(callOptions, Number.POSITIVE_INFINITY);
       await this.#begin(call);
-      const store = await this.#ready("watch", call);
+      // A watch may last for ever; a transport that does not answer is worth saying all the same.
+      const opening = callOptions.timeoutMs === undefined ? new Call(callOptions) : call;
+      const store = await this.#ready("watch", opening);
       checkText(prefix);
       const hooks = { ready: ready ?? (() => undefined) };
       const changes = store.watch?.(prefix, call, hooks);
@@ -180,10 +182,10 @@ export class PvInterface implements AsyncDisposable {
         const turn = call.turn("a change");
         if (turn !== undefined) await turn;
       }
-      if (!isOver(call)) this.#checkOpen();
+      if (!call.isOver) this.#checkOpen();
     } catch (error) {
       const failure = await this.#failed(error, prefix);
-      if (call === undefined || !isEnd(error, call)) throw failure;
+      if (call?.isEnd(error) !== true) throw failure;
     }
   }
 
@@ -227,13 +229,14 @@ export class PvInterface implements AsyncDisposable {
 
   /** Closes the store; every later call rejects with `ERR_DISCONNECTED`. May be called twice. */
   async close(): Promise<void> {
-    this.#closed = true;
-    const store = this.#store;
-    this.#store = undefined;
-    this.#opened = undefined;
+    const opening = this.#opening;
+    this.#closing.abort();
+    this.#opening = undefined;
+    opening?.abort(this.#isClosed());
     try {
       await fairTurn();
-      if (store !== undefined) await (await store.catch(() => undefined))?.close();
+      await opening?.ended;
+      await opening?.store?.close();
     } catch (error) {
       throw await this.#failed(error);
     }
@@ -282,7 +285,7 @@ export class PvInterface implements AsyncDisposable {
             "this hypervisor has no such operation; see capabilities");
       throw pvbusError("ERR_NOT_SUPPORTED", `${this.type} cannot ${verb}: ${why}`);
     }
-    return this.#opened ?? this.#open(call);
+    return this.#opening?.store ?? this.#open(call);
   }
 
   /** A verb that the provider declares and its store lacks must not look like a key that is not there. */
@@ -293,7 +296,7 @@ export class PvInterface implements AsyncDisposable {
     );
   }
 
-  /** Opens the store once for all callers; one caller's abort or deadline ends its own waiting only. */
+  /** Opens the store once for all callers; one caller's abort or deadline ends its own waiting alone. */
   #open(call: Call): Promise<ProviderStore> {
     this.#checkOpen();
     const provider = this.#provider;
@@ -304,29 +307,29 @@ export class PvInterface implements AsyncDisposable {
       );
     }
     call.check("the opening of the store");
-    this.#store ??= this.#openStore(provider);
-    return call.within(this.#store, "the opening of the store");
+    if (this.#opening === undefined || this.#opening.isOver) {
+      const before = this.#opening?.ended;
+      this.#opening = new Opening((opening) => this.#openStore(provider, opening, before));
+    }
+    return this.#opening.wait(call);
   }
 
-  async #openStore(provider: Provider): Promise<ProviderStore> {
-    try {
-      const store = await provider.open(this.#target, new Call());
-      if (this.#closed) {
-        await store.close();
-        this.#checkOpen();
-      }
-      this.#opened = store;
-      return store;
-    } catch (error) {
-      this.#store = undefined;
-      throw error;
-    }
+  /** Begins when the last opening has come to its end: the transport may have room for one alone. */
+  async #openStore(
+    provider: Provider,
+    call: Call,
+    before: Promise<void> | undefined,
+  ): Promise<ProviderStore> {
+    if (before !== undefined) await call.within(before, "the end of an opening that was given up");
+    return provider.open(this.#target, call, this.#closing.signal);
   }
 
   #checkOpen(): void {
-    if (this.#closed) {
-      throw pvbusError("ERR_DISCONNECTED", `${this.name} is closed; open the bus again`);
-    }
+    if (this.#closing.signal.aborted) throw this.#isClosed();
+  }
+
+  #isClosed(): PvbusError {
+    return pvbusError("ERR_DISCONNECTED", `${this.name} is closed; open the bus again`);
   }
 
   /** Returns the error to be thrown. A call that fails at once passes the gate too: its caller may try for ever. */
@@ -337,14 +340,4 @@ export class PvInterface implements AsyncDisposable {
     if (key !== undefined && key !== "") error.key ??= key;
     return error;
   }
-}
-
-/** Reports whether an error is only the end of the call. */
-function isEnd(error: unknown, call: Call): boolean {
-  if (!PvbusError.is(error)) return false;
-  return (error.code === "ERR_ABORTED" || error.code === "ERR_TIMEOUT") && isOver(call);
-}
-
-function isOver(call: Call): boolean {
-  return call.signal?.aborted === true || call.remainingMs === 0;
 }

@@ -20,7 +20,7 @@ export type PoolFs = Pick<
 >;
 
 /** Which file to open, and on what conditions. */
-export interface DescriptorOptions extends NamedPool {
+export interface OpenOptions extends NamedPool {
   /** Holds its name in the directory that it is looked up in, anew for each look; nothing without that directory. */
   readonly hold?: (() => HeldName | undefined) | undefined;
   /** Owners that are trusted: root, this user, the owner of the sysroot. */
@@ -32,7 +32,7 @@ export interface DescriptorOptions extends NamedPool {
 }
 
 /** A pool file, open. */
-export interface Descriptor {
+export interface OpenFile {
   /** Its number. */
   readonly fd: number;
   /** Device and inode. */
@@ -51,20 +51,44 @@ const SAFE_FLAGS = (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
  * @throws PvbusError `ERR_UNAVAILABLE` when it is missing, `ERR_CORRUPT` when it is no regular file, `ERR_PERMISSION` for a
  *   foreign owner or, for writing, a second name
  */
-export function openDescriptor(fs: PoolFs, options: DescriptorOptions, writable: boolean): Descriptor {
+export function openPoolFile(fs: PoolFs, options: OpenOptions, writable: boolean): OpenFile {
   const fd = openByName(fs, options, writable);
   try {
-    const stats = fs.fstatSync(fd, { bigint: true });
-    check(stats, options, writable);
-    // A second name may be somebody else's file.
-    if (options.makePrivate && stats.nlink === 1n && (Number(stats.mode) & 0o077) !== 0) {
-      attempt("make private", options, () => fs.fchmodSync(fd, 0o600));
-    }
-    return { fd, id: idOf(stats), writable };
+    const id = checkPoolFile(fs, options, { fd, writable });
+    return { fd, id, writable };
   } catch (error) {
     fs.closeSync(fd);
     throw error;
   }
+}
+
+/**
+ * Checks an open file, and takes it from group and others where that is wanted.
+ * @returns its id
+ * @throws PvbusError as {@link openPoolFile}
+ */
+export function checkPoolFile(
+  fs: PoolFs,
+  options: OpenOptions,
+  { fd, writable }: Pick<OpenFile, "fd" | "writable">,
+): string {
+  const stats = fs.fstatSync(fd, { bigint: true });
+  const refuse = (why: string): PvbusError =>
+    pvbusError("ERR_PERMISSION", `refusing pool ${options.pool}: ${options.path} ${why}`);
+  if (!stats.isFile()) throw notAFile(options);
+  if (!options.trustedOwners.has(Number(stats.uid))) {
+    throw refuse(
+      `belongs to user ${stats.uid}, neither root nor this user; find out who put it there, then chown it`,
+    );
+  }
+  if (writable && stats.nlink > 1n) {
+    throw refuse("has a second name (hard link); remove the other name before writing");
+  }
+  // A second name may be somebody else's file.
+  if (options.makePrivate && stats.nlink === 1n && (Number(stats.mode) & 0o077) !== 0) {
+    attempt("make private", options, () => fs.fchmodSync(fd, 0o600));
+  }
+  return idOf(stats);
 }
 
 /** Returns what tells files apart. */
@@ -73,7 +97,7 @@ export function idOf({ dev, ino }: BigIntStats): string {
 }
 
 /** Runs an action on the file's name, as the system is to look it up. */
-export function named<T>({ hold, path }: DescriptorOptions, action: (name: string) => T): T {
+export function named<T>({ hold, path }: OpenOptions, action: (name: string) => T): T {
   if (hold === undefined) return action(path);
   const held = hold();
   if (held === undefined) throw missing(path);
@@ -93,7 +117,7 @@ export function attempt<T>(doing: string, pool: NamedPool, action: () => T): T {
   }
 }
 
-function openByName(fs: PoolFs, options: DescriptorOptions, writable: boolean): number {
+function openByName(fs: PoolFs, options: OpenOptions, writable: boolean): number {
   const flags = (writable ? O_RDWR : O_RDONLY) | SAFE_FLAGS;
   const mode = options.makePrivate ? 0o600 : 0o644;
   return attempt(writable ? "open for writing" : "open", options, () =>
@@ -115,18 +139,4 @@ function openByName(fs: PoolFs, options: DescriptorOptions, writable: boolean): 
       }
     }),
   );
-}
-
-function check(stats: BigIntStats, options: DescriptorOptions, writable: boolean): void {
-  const refuse = (why: string): PvbusError =>
-    pvbusError("ERR_PERMISSION", `refusing pool ${options.pool}: ${options.path} ${why}`);
-  if (!stats.isFile()) throw notAFile(options);
-  if (!options.trustedOwners.has(Number(stats.uid))) {
-    throw refuse(
-      `belongs to user ${stats.uid}, neither root nor this user; find out who put it there, then chown it`,
-    );
-  }
-  if (writable && stats.nlink > 1n) {
-    throw refuse("has a second name (hard link); remove the other name before writing");
-  }
 }

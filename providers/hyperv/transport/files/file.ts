@@ -2,16 +2,17 @@ import nodeFs from "node:fs";
 import { dirname } from "node:path";
 import { pvbusError } from "../../../../src/base/errors.js";
 import type { Call } from "../../../../src/base/flow/call.js";
-import { SerialQueue } from "../../../../src/base/flow/serial-queue.js";
+import { KeyedQueues } from "../../../../src/base/flow/keyed-queues.js";
 import type { LockMode } from "../../../../src/native/posix/file-lock.js";
 import { isMissing } from "../pool.js";
 import {
   attempt,
-  type Descriptor,
-  type DescriptorOptions,
+  checkPoolFile,
   idOf,
   named,
-  openDescriptor,
+  type OpenFile,
+  type OpenOptions,
+  openPoolFile,
   type PoolFs,
 } from "./descriptor.js";
 import type { PoolBytes } from "./edit.js";
@@ -22,15 +23,34 @@ import type { Stamp } from "./stamp.js";
 export type Locker = (fd: number, options: { mode: LockMode; call: Call }) => Promise<{ release(): void }>;
 
 /** What a pool file needs to know of its surroundings; its path also tells pool files apart. */
-export interface PoolFileOptions extends DescriptorOptions {
+export interface PoolFileOptions extends OpenOptions {
   /** Takes the locks. */
   readonly lock: Locker;
   /** The file system. */
   readonly fs?: PoolFs;
 }
 
-/** By path: the queue in which all users of a file in this process wait for its locks, one of them at a time. */
-const queues = new Map<string, { readonly queue: SerialQueue; users: number }>();
+/** By path: of all users of a file in this process one at a time waits for its locks. */
+const QUEUES = new KeyedQueues();
+
+/**
+ * The descriptor of a pool file. Record locks of the POSIX kind need one for all users in the process; whoever uses it does so
+ * by settings of its own.
+ */
+export class PoolDescriptor {
+  /** Undefined until it is used. */
+  open: OpenFile | undefined;
+  /** The locked action at hand, whosever it is; never rejects. */
+  running: Promise<unknown> | undefined;
+  /** Number of pool files that use it. */
+  users = 0;
+  /** Called when the last user has closed it. */
+  readonly unused: () => void;
+
+  constructor(unused = (): void => undefined) {
+    this.unused = unused;
+  }
+}
 
 /**
  * One pool file: tells its state, reads, locks, and hands out its bytes for editing. Keeps one descriptor open, follows a
@@ -39,19 +59,20 @@ const queues = new Map<string, { readonly queue: SerialQueue; users: number }>()
 export class PoolFile {
   readonly #options: PoolFileOptions;
   readonly #fs: PoolFs;
-  readonly #turns: { readonly queue: SerialQueue; users: number };
-  #open: Descriptor | undefined;
-  /** The locked action at hand; never rejects. */
+  readonly #descriptor: PoolDescriptor;
+  /** What was opened, perhaps by another user, and passed the checks of this one. */
+  #checked: OpenFile | undefined;
+  /** This user's locked action at hand; never rejects. */
   #running: Promise<unknown> | undefined;
   #closed = false;
   #directorySynced = false;
 
-  constructor(options: PoolFileOptions) {
+  /** @param descriptor one that others use too; default: one of its own */
+  constructor(options: PoolFileOptions, descriptor = new PoolDescriptor()) {
     this.#options = options;
     this.#fs = options.fs ?? nodeFs;
-    this.#turns = queues.get(options.path) ?? { queue: new SerialQueue(), users: 0 };
-    this.#turns.users++;
-    queues.set(options.path, this.#turns);
+    this.#descriptor = descriptor;
+    descriptor.users++;
   }
 
   /** Where it is. */
@@ -69,18 +90,19 @@ export class PoolFile {
       named(this.#options, (name) => this.#fs.lstatSync(name, { bigint: true })),
     );
     const id = idOf(stats);
-    if (this.#open?.id !== id && this.#running === undefined) this.#reopen(this.#open?.writable ?? false);
+    const { open, running } = this.#descriptor;
+    if (open?.id !== id && running === undefined) this.#reopen(open?.writable ?? false);
     return { id, size: Number(stats.size), mtimeNs: stats.mtimeNs, ctimeNs: stats.ctimeNs };
   }
 
   /** Reports whether the open descriptor is the file of that stamp. */
   holds(stamp: Stamp): boolean {
-    return this.#open?.id === stamp.id;
+    return this.#descriptor.open?.id === stamp.id;
   }
 
   /** Reads up to `buffer.length` bytes from the offset; returns how many there were. */
   read(buffer: Buffer, offset: number): number {
-    const { fd } = this.#descriptor(false);
+    const { fd } = this.#ensure(false);
     let done = 0;
     attempt("read", this.#options, () => {
       while (done < buffer.length) {
@@ -98,16 +120,18 @@ export class PoolFile {
    * @throws PvbusError `ERR_TIMEOUT` or `ERR_ABORTED` while waiting, `ERR_UNAVAILABLE` without native calls
    */
   async locked<T>(mode: LockMode, call: Call, action: (stamp: Stamp) => T | Promise<T>): Promise<T> {
-    return this.#turns.queue.run(call, `other work on pool ${this.#options.pool}`, async () => {
+    return QUEUES.run(this.path, call, `other work on pool ${this.#options.pool}`, async () => {
       this.#checkOpen();
       const work = this.#lockedOnce(mode, call, action);
       this.#running = work.then(
         () => undefined,
         () => undefined,
       );
+      this.#descriptor.running = this.#running;
       try {
         return await work;
       } finally {
+        this.#descriptor.running = undefined;
         this.#running = undefined;
       }
     });
@@ -115,7 +139,7 @@ export class PoolFile {
 
   async #lockedOnce<T>(mode: LockMode, call: Call, action: (stamp: Stamp) => T | Promise<T>): Promise<T> {
     for (;;) {
-      const { fd, id } = this.#descriptor(mode === "exclusive");
+      const { fd, id } = this.#ensure(mode === "exclusive");
       const lock = await this.#lock(fd, mode, call);
       try {
         const stamp = this.#stampUnlessGone(mode);
@@ -147,7 +171,7 @@ export class PoolFile {
 
   /** Returns the bytes for editing; only inside an exclusive {@link PoolFile.locked} action. */
   bytes(): PoolBytes {
-    const { fd } = this.#descriptor(false);
+    const { fd } = this.#ensure(false);
     const fs = this.#fs;
     return {
       get size() {
@@ -171,7 +195,7 @@ export class PoolFile {
 
   /** Resolves when the data is on the disk, and the file's name in its directory. */
   async sync(): Promise<void> {
-    await this.#sync(this.#descriptor(false).fd);
+    await this.#sync(this.#ensure(false).fd);
     // Windows opens no directories; pools are files there in captured trees alone.
     if (this.#directorySynced || process.platform === "win32") return;
     const directory = attempt("open the directory of", this.#options, () =>
@@ -195,33 +219,45 @@ export class PoolFile {
     }
   }
 
-  /** Closes the descriptor after the action at hand; what waits for its turn is refused. May be called twice. */
+  /**
+   * Ends its use after this user's action at hand; what waits for its turn is refused. The last user closes the descriptor.
+   * May be called twice.
+   */
   async close(): Promise<void> {
     const wasClosed = this.#closed;
     this.#closed = true;
     await this.#running;
+    if (wasClosed || --this.#descriptor.users > 0) return;
     this.#closeDescriptor();
-    if (!wasClosed && --this.#turns.users === 0) queues.delete(this.path);
-  }
-
-  #descriptor(writable: boolean): Descriptor {
-    if (this.#open === undefined || (writable && !this.#open.writable)) return this.#reopen(writable);
-    return this.#open;
-  }
-
-  #reopen(writable: boolean): Descriptor {
-    this.#checkOpen();
-    this.#closeDescriptor();
-    this.#open = openDescriptor(this.#fs, this.#options, writable);
-    return this.#open;
-  }
-
-  #closeDescriptor(): void {
-    if (this.#open !== undefined) this.#fs.closeSync(this.#open.fd);
-    this.#open = undefined;
+    this.#descriptor.unused();
   }
 
   #checkOpen(): void {
     if (this.#closed) throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
+  }
+
+  #ensure(writable: boolean): OpenFile {
+    if (this.#running === undefined) this.#checkOpen();
+    const { open } = this.#descriptor;
+    if (open === undefined || (writable && !open.writable)) return this.#reopen(writable);
+    if (open !== this.#checked) {
+      checkPoolFile(this.#fs, this.#options, open);
+      this.#checked = open;
+    }
+    return open;
+  }
+
+  #reopen(writable: boolean): OpenFile {
+    this.#checkOpen();
+    this.#closeDescriptor();
+    this.#checked = openPoolFile(this.#fs, this.#options, writable);
+    this.#descriptor.open = this.#checked;
+    return this.#checked;
+  }
+
+  #closeDescriptor(): void {
+    const { open } = this.#descriptor;
+    if (open !== undefined) this.#fs.closeSync(open.fd);
+    this.#descriptor.open = undefined;
   }
 }

@@ -7,7 +7,7 @@ import { checkPair, type WriteLimits } from "../../protocol/limits.js";
 import { HV_KVP_EXCHANGE_MAX_KEY_SIZE } from "../../protocol/record.js";
 import type { PoolTransport } from "../pool.js";
 import { poolFileName } from "./directory.js";
-import { type Locker, PoolFile, type PoolFileOptions } from "./file.js";
+import { type Locker, PoolDescriptor, PoolFile, type PoolFileOptions } from "./file.js";
 import { notifyFiles } from "./notify.js";
 import { FilePool } from "./pool.js";
 import { PoolRecords, type RecordsOptions } from "./records.js";
@@ -52,8 +52,8 @@ export function openRecords(host: Host, { directory, info, ...opening }: PoolOpe
     trustedOwners: trustedOwners(host),
     ...opening,
   };
-  const { file, close } = process.platform === "linux" ? ownPoolFile(settings) : sharePoolFile(settings);
-  return new PoolRecords({ ...opening, info, file, closeFile: close, clock: host.clock });
+  const file = process.platform === "linux" ? new PoolFile(settings) : sharePoolFile(settings);
+  return new PoolRecords({ ...opening, info, file, clock: host.clock });
 }
 
 /** Returns the owners whose files are taken: root, this user, and below a sysroot whoever owns that. */
@@ -71,37 +71,17 @@ export function trustedOwners(host: Host): ReadonlySet<number> {
   return owners;
 }
 
-interface OpenedFile {
-  readonly file: PoolFile;
-  readonly close: () => Promise<void>;
-}
-
-function ownPoolFile(settings: PoolFileOptions): OpenedFile {
-  const file = new PoolFile(settings);
-  return { file, close: () => file.close() };
-}
-
-const shared = new Map<string, { readonly file: PoolFile; users: number }>();
+const shared = new Map<string, PoolDescriptor>();
 
 /**
  * Returns the pool file for record locks of the POSIX kind: one descriptor per path in the whole process, since closing
- * any descriptor of a file drops all its locks there. Close it through the returned function.
+ * any descriptor of a file drops all its locks there. Owners, locks and the right to create it are each user's own.
  */
-export function sharePoolFile(options: PoolFileOptions): OpenedFile {
-  const entry = shared.get(options.path) ?? { file: new PoolFile(options), users: 0 };
-  entry.users++;
-  shared.set(options.path, entry);
-  let open = true;
-  return {
-    file: entry.file,
-    close: async () => {
-      if (!open) return;
-      open = false;
-      if (--entry.users > 0) return;
-      shared.delete(options.path);
-      await entry.file.close();
-    },
-  };
+export function sharePoolFile(options: PoolFileOptions): PoolFile {
+  const { path } = options;
+  const descriptor = shared.get(path) ?? new PoolDescriptor(() => shared.delete(path));
+  shared.set(path, descriptor);
+  return new PoolFile(options, descriptor);
 }
 
 const lockFamilies: Locker = async (fd, { mode, call }) => {

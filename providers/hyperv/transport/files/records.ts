@@ -30,8 +30,6 @@ export interface RecordsOptions {
   readonly info: PoolInfo;
   /** Its file. */
   readonly file: PoolFile;
-  /** Closes the file, or leaves it to its other users. */
-  readonly closeFile: () => Promise<void>;
   /** Time, to compare with file stamps. */
   readonly clock: Clock;
   /** Reports whether locks can be taken at all (native calls are there). */
@@ -287,7 +285,7 @@ export class PoolRecords {
 
   /** Closes the file. */
   close(): Promise<void> {
-    return this.#options.closeFile();
+    return this.#file.close();
   }
 
   /** A file that is settled and surely whole can be read without a lock: a change afterwards shows in its stamp. */
