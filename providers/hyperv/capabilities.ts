@@ -1,5 +1,5 @@
 import type { Capabilities, Verbs } from "../../src/contract/capabilities.js";
-import type { HypervOptions } from "./options.js";
+import type { CompleteOptions } from "./options.js";
 import { POOLS, type PoolInfo } from "./protocol/keys.js";
 import {
   FILE_LIMITS,
@@ -10,17 +10,17 @@ import {
 } from "./protocol/limits.js";
 
 /** Returns the sizes that pool files keep to under these settings. */
-export function fileLimits({ wideLimits }: HypervOptions): WriteLimits {
-  return wideLimits === true ? FILE_LIMITS : HOST_LIMITS;
+export function fileLimits({ wideLimits }: CompleteOptions): WriteLimits {
+  return wideLimits ? FILE_LIMITS : HOST_LIMITS;
 }
 
 /** Returns what pool files can do under these settings; limits count the key without its pool. */
-export function fileCapabilities(options: HypervOptions): Capabilities {
+export function fileCapabilities(options: CompleteOptions): Capabilities {
   return capabilitiesOf(fileLimits(options), (pool) => guestVerbs(pool, options));
 }
 
 /** Returns what the registry's pools can do under these settings. */
-export function registryCapabilities(options: HypervOptions): Capabilities {
+export function registryCapabilities(options: CompleteOptions): Capabilities {
   return capabilitiesOf(REGISTRY_LIMITS, (pool) => guestVerbs(pool, options));
 }
 
@@ -32,7 +32,10 @@ export function openbsdCapabilities(): Capabilities {
   }));
 }
 
-function guestVerbs(pool: PoolInfo, { writablePools = [] }: HypervOptions): Pick<Verbs, "write" | "delete"> {
+function guestVerbs(
+  pool: PoolInfo,
+  { writablePools = [] }: CompleteOptions,
+): Pick<Verbs, "write" | "delete"> {
   const named = writablePools.some((name) => name.toLowerCase() === pool.name.toLowerCase());
   const writable = pool.guestWritable || named;
   return { write: writable, delete: writable };

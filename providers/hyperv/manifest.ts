@@ -1,4 +1,5 @@
 import type { ProviderManifest } from "../../src/contract/manifest.js";
+import { OPTIONS } from "./options.js";
 
 /** Hyper-V's KVP exchange: pool files, Windows' registry, OpenBSD's device; and the daemon's work. */
 export const hypervManifest: ProviderManifest = {
@@ -13,4 +14,5 @@ export const hypervManifest: ProviderManifest = {
     list: ["linux", "freebsd", "win32"],
     watch: ["linux", "freebsd", "win32"],
   },
+  options: OPTIONS,
 };

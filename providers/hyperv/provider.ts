@@ -1,4 +1,5 @@
 import { pvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
 import type { Host } from "../../src/base/host/host.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type { Diagnosis } from "../../src/contract/diagnosis.js";
@@ -7,7 +8,7 @@ import type { Provider, StoreTarget } from "../../src/contract/provider.js";
 import type { ProviderStore } from "../../src/contract/store.js";
 import { fileCapabilities, fileLimits, openbsdCapabilities, registryCapabilities } from "./capabilities.js";
 import { HypervHostctlStore } from "./hostctl.js";
-import { checkOptions, type HypervOptions, refuseOptions } from "./options.js";
+import { type CompleteOptions, completeOptions, refuseOptions } from "./options.js";
 import { HypervStore } from "./store.js";
 import { poolDirectory } from "./transport/files/directory.js";
 import { filePools } from "./transport/files/open.js";
@@ -28,7 +29,7 @@ export class HypervProvider implements Provider {
 
   /** What the pools of this operating system can do. @throws TypeError for unknown or malformed settings */
   capabilities(target: StoreTarget = {}): Capabilities {
-    const options = checkOptions(target.options);
+    const options = completeOptions(target.options);
     switch (keeperOf(this.#host)) {
       case "registry":
         return registryCapabilities(options);
@@ -44,31 +45,32 @@ export class HypervProvider implements Provider {
    * @throws PvbusError `ERR_NOT_SUPPORTED` where the system has no store, or for a channel; `ERR_UNAVAILABLE` without
    *   native calls where only they reach the pools
    */
-  async open(target: StoreTarget): Promise<HypervStore> {
+  async open(target: StoreTarget, _call?: Call, closing?: AbortSignal): Promise<HypervStore> {
     if (target.channel !== undefined) {
       throw pvbusError(
         "ERR_NOT_SUPPORTED",
         "Hyper-V pools take no channel; name a directory with --sysroot or the option directory",
       );
     }
-    return new HypervStore(await this.#transport(checkOptions(target.options)), this.capabilities(target));
+    const transport = await this.#transport(completeOptions(target.options));
+    return new HypervStore(transport, this.capabilities(target), closing);
   }
 
-  async #transport(options: HypervOptions): Promise<PoolTransport> {
+  async #transport(options: CompleteOptions): Promise<PoolTransport> {
     const host = this.#host;
     switch (keeperOf(host)) {
       case "files":
         return filePools(host, fileLimits(options), {
           directory: poolDirectory(host, options.directory),
-          makePrivate: options.privatePools === true,
-          create: options.createPools === true,
-          durable: options.durable === true,
-          scrub: options.scrubTails === true,
+          makePrivate: options.privatePools,
+          create: options.createPools,
+          durable: options.durable,
+          scrub: options.scrubTails,
         });
       case "registry": {
         refuseOptions(options, ["directory"], "the pools of Windows are in the registry");
         const { registryPools } = await import("./transport/registry.js");
-        return registryPools(host.logger, { create: options.createPools === true });
+        return registryPools(host.logger, { create: options.createPools });
       }
       case "openbsd-device": {
         refuseOptions(options, Object.keys(options), "the pools of OpenBSD are in its kernel");
@@ -86,7 +88,7 @@ export class HypervProvider implements Provider {
   /** Checks bus, service, device, daemon, pools and native calls; where pools are no files, whether each can be read. */
   async diagnose(target: StoreTarget): Promise<readonly Diagnosis[]> {
     const { diagnoseHyperv, diagnoseStore } = await import("./diagnose.js");
-    const options = checkOptions(target.options);
+    const options = completeOptions(target.options);
     if (keeperOf(this.#host) === "files") return diagnoseHyperv(this.#host, options.directory);
     return diagnoseStore(() => this.open(target));
   }

@@ -1,5 +1,6 @@
 import { PvbusError, pvbusError } from "../../src/base/errors.js";
 import { Call, type CallOptions } from "../../src/base/flow/call.js";
+import { Notifier } from "../../src/base/flow/notifier.js";
 import type { Host } from "../../src/base/host/host.js";
 import type { StoreEntry } from "../../src/contract/store.js";
 import { createKvpDaemon, type KvpDaemonOptions } from "./kvpd/create.js";
@@ -66,29 +67,28 @@ async function fromDevice(
 ): Promise<StoreEntry[]> {
   const got = new Map<string, StoreEntry>();
   const stop = new AbortController();
+  const news = new Notifier();
   let heard = performance.now();
-  let wake: () => void = () => undefined;
   const daemon = await createKvpDaemon(host, {
     ...settings,
     onSet: (pool, key, value) => {
       const name = nativeKey(pool, key);
       got.set(name, { key: name, value });
       heard = performance.now();
-      wake();
+      news.notify();
     },
   });
   const complete = (): boolean => (wanted.length === 0 ? got.size > 0 : wanted.every((key) => got.has(key)));
   const running = daemon.run(stop.signal);
+  const untilStop = Call.endless(stop.signal);
   try {
     for (;;) {
+      const since = news.count;
       const silent = performance.now() - heard;
       if (complete() && silent >= quietMs) break;
-      const woken = new Promise<void>((resolve) => {
-        wake = resolve;
-      });
-      const quiet = complete() ? setTimeout(wake, quietMs - silent) : undefined;
-      await call.within(Promise.race([woken, running]), missingText(wanted, got));
-      clearTimeout(quiet);
+      const what = missingText(wanted, got);
+      const woken = news.waitAtMost(complete() ? quietMs - silent : Infinity, untilStop, what, since);
+      await call.within(Promise.race([woken, running]), what);
     }
   } finally {
     stop.abort();

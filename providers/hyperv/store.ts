@@ -1,5 +1,6 @@
 import { pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
+import { Closing } from "../../src/base/flow/closing.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
   MachineFacts,
@@ -37,10 +38,11 @@ export class HypervStore implements ProviderStore {
   readonly portable: PortableLayout;
   readonly #transport: PoolTransport;
   readonly #pools = new Map<PoolInfo["name"], Pool>();
-  readonly #closing = new AbortController();
+  readonly #closing: Closing;
 
   /** @internal Opened by the provider. */
-  constructor(transport: PoolTransport, capabilities: Capabilities) {
+  constructor(transport: PoolTransport, capabilities: Capabilities, closing?: AbortSignal) {
+    this.#closing = new Closing(closing);
     this.#transport = transport;
     this.location = transport.location;
     this.capabilities = capabilities;
@@ -137,7 +139,7 @@ export class HypervStore implements ProviderStore {
 
   /** Ends watches and closes the files. */
   async close(): Promise<void> {
-    this.#closing.abort();
+    this.#closing.close();
     const pools = [...this.#pools.values()];
     this.#pools.clear();
     await Promise.all(pools.map((pool) => pool.close()));
@@ -149,8 +151,7 @@ export class HypervStore implements ProviderStore {
   }
 
   #pool(info: PoolInfo): Pool {
-    if (this.#closing.signal.aborted)
-      throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
+    this.#closing.check();
     let pool = this.#pools.get(info.name);
     if (pool === undefined) {
       pool = this.#transport.pool(info);

@@ -1,6 +1,5 @@
-import { PvbusError, pvbusError } from "../../src/base/errors.js";
-import { onAbort } from "../../src/base/flow/abort.js";
 import type { Call } from "../../src/base/flow/call.js";
+import { bySnapshots, watchLoop } from "../../src/base/flow/watch-loop.js";
 import { isMissing, type Pool, type PoolPair, type PoolTransport } from "./transport/pool.js";
 
 /** What a watch needs. */
@@ -18,7 +17,7 @@ export interface WatchParts {
 }
 
 /** One change in a pool; without a value the key is gone. */
-export interface PoolChange {
+export interface WatchedChange {
   /** Where. */
   readonly pool: Pool;
   /** Key as text. */
@@ -27,80 +26,34 @@ export interface PoolChange {
   readonly value: Uint8Array | undefined;
 }
 
-/** Wakes a waiter; wakes that come while nobody waits are remembered. */
-class Bell {
-  #rung = false;
-  #wake: (() => void) | undefined;
-
-  ring(): void {
-    this.#rung = true;
-    this.#wake?.();
-  }
-
-  async wait(): Promise<void> {
-    if (!this.#rung) await new Promise<void>((resolve) => (this.#wake = resolve));
-    this.#wake = undefined;
-    this.#rung = false;
-  }
-}
-
 /**
  * Yields what changes in the pools, by comparing consistent states whenever the operating system tells of a change. Ends
  * when the call is over; a pool that is missing for a while (the daemon restarts) counts as unchanged.
  * @throws PvbusError `ERR_DISCONNECTED` when the store closes, and what reading a pool throws
  */
-export async function* watchPools(
-  parts: WatchParts,
+export function watchPools(
+  { transport, pools, keyPrefix, ready, closing }: WatchParts,
   call: Call,
-): AsyncGenerator<PoolChange, void, undefined> {
-  if (call.signal?.aborted || call.remainingMs === 0) return;
-  const bell = new Bell();
-  // The notification is armed before the first state is read: nothing falls between.
-  const stop = parts.transport.notify(parts.pools, () => bell.ring());
-  // The consumer may never come back for more, so the end releases the handles by itself.
-  let ended = false;
-  let forget = (): void => undefined;
-  const end = (): void => {
-    ended = true;
-    stop();
-    clearTimeout(deadline);
-    forget();
-    bell.ring();
-  };
-  const deadline = call.remainingMs < 2 ** 31 ? setTimeout(end, call.remainingMs) : undefined;
-  const listening = [onAbort(call.signal, end), onAbort(parts.closing, end)];
-  forget = () => {
-    for (const each of listening) each();
-  };
-  try {
-    const states = new Map<Pool, ReadonlyMap<string, PoolPair>>();
-    for (const pool of parts.pools)
-      states.set(pool, (await stateOf(pool, parts.keyPrefix, call)) ?? new Map());
-    parts.ready();
-    for (;;) {
-      await bell.wait();
-      if (parts.closing.aborted)
-        throw pvbusError("ERR_DISCONNECTED", "the store was closed; open the bus again");
-      if (ended) return;
-      for (const [pool, before] of states) {
-        const after = await stateOf(pool, parts.keyPrefix, call);
-        if (after === undefined) continue;
-        states.set(pool, after);
-        yield* differences(pool, before, after, call);
-      }
-    }
-  } catch (error) {
-    // A reading that the end of the call interrupted is the end of the watch, not a failure.
-    const over = ended || call.signal?.aborted === true || call.remainingMs === 0;
-    if (over && PvbusError.is(error) && (error.code === "ERR_ABORTED" || error.code === "ERR_TIMEOUT"))
-      return;
-    throw error;
-  } finally {
-    end();
-  }
+): AsyncGenerator<WatchedChange, void, undefined> {
+  const source = bySnapshots(
+    ...pools.map((pool) => ({
+      snapshot: (call: Call) => snapshotOf(pool, keyPrefix, call),
+      change: (_name: string, after: PoolPair | undefined, before: PoolPair | undefined): WatchedChange => ({
+        pool,
+        key: ((after ?? before) as PoolPair).key,
+        value: after?.value,
+      }),
+      isSame: (before: PoolPair, after: PoolPair) => Buffer.compare(before.value, after.value) === 0,
+    })),
+  );
+  return watchLoop(
+    { ...source, listen: (changed) => transport.notify(pools, changed) },
+    { ready, closing },
+    call,
+  );
 }
 
-async function stateOf(
+async function snapshotOf(
   pool: Pool,
   prefix: string,
   call: Call,
@@ -110,29 +63,5 @@ async function stateOf(
   } catch (error) {
     if (isMissing(error)) return undefined;
     throw error;
-  }
-}
-
-/** Pairs that are compared at a stretch. */
-const PAIRS_PER_STEP = 256;
-
-async function* differences(
-  pool: Pool,
-  before: ReadonlyMap<string, PoolPair>,
-  after: ReadonlyMap<string, PoolPair>,
-  call: Call,
-): AsyncGenerator<PoolChange, void, undefined> {
-  let done = 0;
-  const step = (): Promise<void> | undefined => (++done % PAIRS_PER_STEP === 0 ? call.turn() : undefined);
-  for (const [name, { key }] of before) {
-    const turn = step();
-    if (turn !== undefined) await turn;
-    if (!after.has(name)) yield { pool, key, value: undefined };
-  }
-  for (const [name, { key, value }] of after) {
-    const turn = step();
-    if (turn !== undefined) await turn;
-    const old = before.get(name)?.value;
-    if (old === undefined || Buffer.compare(old, value) !== 0) yield { pool, key, value };
   }
 }

@@ -1,4 +1,5 @@
 import { pvbusError } from "../../../src/base/errors.js";
+import { pause } from "../../../src/base/flow/abort.js";
 import { Call } from "../../../src/base/flow/call.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { POOLS, type PoolInfo } from "../protocol/keys.js";
@@ -95,7 +96,7 @@ export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}
           makeOwnDirectory(host, directory);
           await Promise.all([
             // The host asks right after the registration: what is quick to know should be known then.
-            Promise.race([auto.prepare?.(signal), soon(NAME_SERVICE_MS)]),
+            Promise.race([auto.prepare?.(signal), pause(NAME_SERVICE_MS, signal)]),
             ...pools.map((pool) => pool.start(new Call({ signal, timeoutMs: POOLS_MS }))),
           ]);
         },
@@ -114,10 +115,6 @@ export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}
       }
     },
   };
-}
-
-function soon(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms).unref());
 }
 
 async function ipService(host: Host, directory: string | undefined): Promise<IpService> {

@@ -24,7 +24,7 @@ export function patientLocker(patienceMs: number = PATIENCE_MS): Locker {
         if (!(PvbusError.is(error) && error.code === "ERR_TIMEOUT")) throw error;
         const beside = tryLockFile(fd, { mode: "shared" });
         if (beside !== undefined) return beside;
-        if (call.remainingMs === 0) throw error;
+        if (call.isOver) throw error;
       }
     }
   };

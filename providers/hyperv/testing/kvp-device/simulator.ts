@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { pvbusError } from "../../../../src/base/errors.js";
 import { Call, type CallOptions } from "../../../../src/base/flow/call.js";
+import { SerialQueue } from "../../../../src/base/flow/serial-queue.js";
 import { fromSystemError } from "../../../../src/base/system-error.js";
 import {
   decodeEnumerateReply,
@@ -84,7 +85,7 @@ export class KvpDeviceSimulator implements AsyncDisposable {
   readonly #temporary: string | undefined;
   readonly #timeLimitMs: number;
   readonly #agents = new Set<ChildProcess>();
-  #queue: Promise<unknown> = Promise.resolve();
+  readonly #queue = new SerialQueue();
   #closing: Promise<void> | undefined;
 
   private constructor(
@@ -288,7 +289,7 @@ export class KvpDeviceSimulator implements AsyncDisposable {
     // The pending answer, if any, comes from the agents' end or not at all.
     this.#server.kill("SIGKILL");
     await this.#ended;
-    await this.#queue.catch(() => undefined);
+    await this.#queue.run(Call.endless(), "the device", () => undefined);
     await this.#control.close().catch(() => undefined);
     if (this.#temporary !== undefined) rmSync(this.#temporary, { recursive: true, force: true });
   }
@@ -317,13 +318,13 @@ export class KvpDeviceSimulator implements AsyncDisposable {
 
   /** One command with an answer at a time. */
   #exchange(bytes: Buffer, begin?: () => void): Promise<Buffer> {
-    const turn = this.#queue.then(async () => {
+    return this.#queue.run(Call.endless(), "the device", async () => {
+      // Behind what the caller does at once: who asks and ends the device then gets no answer.
+      await undefined;
       begin?.();
       await this.#send(bytes);
       return this.#receive();
     });
-    this.#queue = turn.catch(() => undefined);
-    return turn;
   }
 }
 
