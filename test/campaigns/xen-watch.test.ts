@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { expect } from "chai";
 import { XenProvider, type XenStore, XenStoreClient } from "../../providers/xen/index.js";
-import { SocketTransport } from "../../providers/xen/socket-transport.js";
+import { SocketTransport } from "../../providers/xen/transport/socket.js";
 import { Call } from "../../src/base/flow/call.js";
 import { nodeHost } from "../../src/base/host/node-host.js";
 import { PvbusError } from "../../src/index.js";
@@ -28,7 +28,7 @@ import { compiled, environmentOf } from "../support/xen/tools.js";
  * C library finds when it walks the tree, and no watch has ended. PVBUS_COUNT counts restarts.
  */
 
-const SECONDS = budget(3, 30);
+const SECONDS = budget(2, 30);
 const TOP = "/camp";
 const TOPS = [TOP, `${TOP}/a`, `${TOP}/b/c`, "/"] as const;
 /** Mutations between two rests: so many rests, the last one with a restart before it. */
