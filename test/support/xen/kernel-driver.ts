@@ -1,10 +1,10 @@
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
-import { MessageDecoder } from "../../../providers/xen/protocol/wire.js";
 import {
   decodeStrings,
   encodeMessage,
   encodeStrings,
+  MessageDecoder,
   XENSTORE_PAYLOAD_MAX,
   XS,
   type XsMessage,
