@@ -6,9 +6,9 @@ import { spawnSync } from "node:child_process";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { VmxHost } from "../providers/testing.js";
-import { SocketSource } from "../providers/vmware/link.js";
-import { infoGet } from "../providers/vmware/rpci.js";
-import { StreamTransport } from "../providers/vmware/stream-transport.js";
+import { infoGet } from "../providers/vmware/protocol/rpci.js";
+import { UnixSource } from "../providers/vmware/transport/channel.js";
+import { StreamTransport } from "../providers/vmware/transport/stream.js";
 import { Call } from "../src/index.js";
 import { openVmTools } from "../test/support/open-vm-tools.js";
 import type { TrapReport } from "../test/support/trap-host/main.js";
@@ -98,14 +98,13 @@ async function underTrapHost(rpctool: string, env: NodeJS.ProcessEnv): Promise<v
 /** Each trap costs a round of the tracer, tens of times what a hypervisor takes: so this is told, not judged. */
 async function wallTimeUnderTrapHost(rpctool: string, env: NodeJS.ProcessEnv): Promise<void> {
   const words = 64 * 1024;
-  const long = { highBandwidth: false, lean: true, variables: { [KEY]: "x".repeat(words) }, env };
+  const long = { highBandwidth: false, variables: { [KEY]: "x".repeat(words) }, env };
   const { milliseconds, traps } = (await underVmware([rpctool, `info-get ${KEY}`], long)).report;
   const variables = { [KEY]: "x".repeat(10) };
   const loop = `i=0; while [ $i -lt ${ROUNDS} ]; do "$0" "info-get ${KEY}" >/dev/null; i=$((i+1)); done`;
-  const all = await underVmware(["/bin/sh", "-c", loop, rpctool], { variables, env, lean: true });
+  const all = await underVmware(["/bin/sh", "-c", loop, rpctool], { variables, env });
   const run = await underVmware([process.execPath, OURS, JSON.stringify(Array(ROUNDS).fill(GET))], {
     variables,
-    lean: true,
   });
   const times = (JSON.parse(run.stdout) as OwnOutcome[]).map((outcome) => outcome.milliseconds);
   const [tool, own] = [all.report.milliseconds / ROUNDS, median(times.slice(1))];
@@ -131,11 +130,11 @@ async function untraced(rpctool: string, env: NodeJS.ProcessEnv): Promise<void> 
   report("on the simulated backdoor", median(starts), await time(() => store.read(KEY, new Call())));
   await store.close();
   await using vmx = await SimulatedVmx.start(host);
-  const stream = new StreamTransport(new SocketSource(vmx.channel, vmx.path));
+  const stream = new StreamTransport(new UnixSource(vmx.channel, vmx.path));
   const request = infoGet(KEY).bytes;
   const kept = await time(() => stream.exchange(request, new Call()));
   const connecting = await time(async () => {
-    const once = new StreamTransport(new SocketSource(vmx.channel, vmx.path));
+    const once = new StreamTransport(new UnixSource(vmx.channel, vmx.path));
     await once.exchange(request, new Call());
     await once.close();
   });

@@ -5,7 +5,7 @@ import { nodeHost } from "../base/host/node-host.js";
 import { ownEntry } from "../base/own.js";
 import { INTERFACE_KINDS } from "../contract/interfaces.js";
 import type { ProviderManifest } from "../contract/manifest.js";
-import type { StoreTarget } from "../contract/provider.js";
+import type { Provider, StoreTarget } from "../contract/provider.js";
 import type { DetectedInterface, DetectionReport } from "../contract/report.js";
 import { Bus } from "./bus.js";
 import { PvInterface } from "./interface/interface.js";
@@ -61,7 +61,7 @@ export async function openBus(
 }
 
 async function open(host: Host, providers: Providers, options: OpenOptions, call: Call): Promise<Bus> {
-  const report = await reportOn(host, options);
+  const report = await reportOn(host, options, providers);
   const { wanted, primary } = await chooseInterfaces(report, host, providers, options);
   const interfaces = await Promise.all(wanted.map((each) => createInterface(each, providers, primary, call)));
   return new Bus(report, interfaces, providers);
@@ -80,10 +80,18 @@ const NOTHING: DetectionReport = Object.freeze({
   unreadable: [],
 });
 
-async function reportOn(host: Host, options: OpenOptions): Promise<DetectionReport> {
-  if (options.detect === false) return NOTHING;
+async function reportOn(
+  host: Host,
+  { detect: wanted, fullScan, snapshot }: OpenOptions,
+  { manifests }: Providers,
+): Promise<DetectionReport> {
+  if (wanted === false) return NOTHING;
+  const strangers = manifests.flatMap(({ id, type, detection }) =>
+    detection === undefined ? [] : [{ id, type, detection }],
+  );
   const { detect, detectSnapshot } = await import("../detect/detect.js");
-  return options.snapshot === undefined ? detect(host, options) : detectSnapshot(options.snapshot, options);
+  const rules = { fullScan, strangers };
+  return snapshot === undefined ? detect(host, rules) : detectSnapshot(snapshot, rules);
 }
 
 interface Wanted {
@@ -168,6 +176,11 @@ async function createInterface(
   const manifest = providers.manifestOf(detected.id);
   const parts = { detected, target, primary: detected.name === primary };
   if (manifest === undefined) return new PvInterface(parts);
-  const provider = await providers.provider(manifest, call);
-  return new PvInterface({ ...parts, provider, capabilities: provider.capabilities(target) });
+  const load = (within: Call): Promise<Provider> => providers.provider(manifest, within);
+  const provider = await load(call).catch((error: unknown) => {
+    if (call.isOver) throw error;
+    // Whoever uses the interface hears it, and has it loaded again; the other interfaces are as they would be.
+    return undefined;
+  });
+  return new PvInterface({ ...parts, provider, load, capabilities: provider?.capabilities(target) });
 }

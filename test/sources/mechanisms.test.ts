@@ -10,10 +10,10 @@ const SOURCES = ["src", "providers"].flatMap((folder) =>
 
 /** Who of detection, the core and the providers may use the file system beside `host.files`, a folder or a file each, and why. */
 const FILE_USERS: Readonly<Record<string, string>> = {
-  "src/detect/foreign-sources.ts": "names in /dev of a live OpenBSD; never asked below a sysroot",
   "src/detect/live-facts.ts": "reads and closes what host.files opened",
   "providers/hyperv/":
     "its pools and its daemon open by host.files what they then read, write and lock themselves",
+  "providers/kvm/commands/": "reads the files that the administrator names",
   "providers/kvm/host/": "the host's side: works on the administrator's own paths, knows no sysroot",
   "providers/kvm/channel/device-links.ts": "closes what host.files opened",
   "providers/kvm/channel/shared-line.ts": "makes its socket in a directory that it holds",
@@ -27,7 +27,7 @@ const PATH_NAMERS: readonly string[] = [
   "providers/xen/diagnose.ts",
   "providers/xen/transport/locate.ts",
   "providers/xen/transport/socket.ts",
-  "src/detect/live-facts.ts",
+  "src/base/firmware/fact.ts",
 ];
 const FILE_MODULES = /(?:from|import\(|require\()\s*"(?:node:)?(?:fs|fs\/promises|net|child_process)"/;
 /** Of types and of pure functions there is no harm. */
@@ -73,7 +73,7 @@ describe("sources", () => {
     const both = namers
       .filter((path) => !path.startsWith("providers/hyperv/"))
       .filter((path) => FILE_MODULES.test(readFileSync(path, "utf8").replace(HARMLESS, "")));
-    expect(both).to.deep.equal(["providers/kvm/channel/device-links.ts", "src/detect/live-facts.ts"]);
+    expect(both).to.deep.equal(["providers/kvm/channel/device-links.ts"]);
     for (const path of both)
       expect(readFileSync(path, "utf8"), path).not.to.match(
         /\b(?:fs\.)?\w*(?:Sync|open|connect)\((?:\w+\.)*path\(/,

@@ -147,8 +147,3 @@ export class AutoPool implements AutoValues {
 function beforeDash(release: string): string {
   return release.split("-", 1)[0] as string;
 }
-
-/** Makes the Auto pool of a host. */
-export function createAutoPool(host: Host): AutoPool {
-  return new AutoPool(host);
-}

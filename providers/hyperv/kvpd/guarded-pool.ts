@@ -1,7 +1,7 @@
 import { PvbusError } from "../../../src/base/errors.js";
 import { Call } from "../../../src/base/flow/call.js";
 import type { Logger } from "../../../src/base/host/host.js";
-import type { PoolRecord } from "../codec.js";
+import type { PoolRecord } from "../protocol/record.js";
 import type { ServedPool } from "./served-pool.js";
 
 /** How long a request that only reads waits for the repair that a writer is in the way of. */

@@ -2,7 +2,6 @@ import { isUtf8 } from "node:buffer";
 import { PvbusError } from "../../../src/base/errors.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import type { Logger } from "../../../src/base/host/host.js";
-import { HV_KVP_EXCHANGE_MAX_KEY_SIZE, HV_KVP_EXCHANGE_MAX_VALUE_SIZE, type PoolRecord } from "../codec.js";
 import {
   decodeRequest,
   type KvpLayout,
@@ -11,10 +10,15 @@ import {
   turnIntoGetReply,
   turnIntoIpReply,
   turnIntoReply,
-} from "../kvp-message.js";
+} from "../protocol/messages.js";
+import {
+  HV_KVP_EXCHANGE_MAX_KEY_SIZE,
+  HV_KVP_EXCHANGE_MAX_VALUE_SIZE,
+  type PoolRecord,
+} from "../protocol/record.js";
+import { KvpStatus, KvpStatusError } from "../protocol/status.js";
 import type { GuardedPool } from "./guarded-pool.js";
 import type { AutoValues, IpService } from "./services.js";
-import { KvpStatus, KvpStatusError } from "./status.js";
 
 /** Number of the pool that the daemon computes. */
 export const AUTO_POOL = 2;

@@ -24,6 +24,8 @@ export interface InterfaceParts {
   readonly primary: boolean;
   /** The provider; undefined when none serves this type. */
   readonly provider?: Provider | undefined;
+  /** Loads the provider where it is not there yet: opening the bus goes on when that fails. */
+  readonly load?: ((call: Call) => Promise<Provider>) | undefined;
   /** What the provider declares before it is opened. */
   readonly capabilities?: Capabilities | undefined;
   /** How to open the store. */
@@ -60,10 +62,9 @@ export class PvInterface implements AsyncDisposable {
   readonly evidence: readonly Evidence[];
   /** Decoded facts. */
   readonly details: Readonly<Record<string, unknown>>;
-  /** What can be done with it. */
-  readonly capabilities: Capabilities;
-
-  readonly #provider: Provider | undefined;
+  #provider: Provider | undefined;
+  readonly #load: InterfaceParts["load"];
+  #capabilities: Capabilities;
   readonly #target: StoreTarget;
   #opening: Opening | undefined;
   readonly #closing = new AbortController();
@@ -81,9 +82,15 @@ export class PvInterface implements AsyncDisposable {
     this.primary = parts.primary;
     this.evidence = detected.evidence;
     this.details = detected.details;
-    this.capabilities = parts.capabilities ?? NO_CAPABILITIES;
+    this.#capabilities = parts.capabilities ?? NO_CAPABILITIES;
     this.#provider = parts.provider;
+    this.#load = parts.load;
     this.#target = parts.target ?? {};
+  }
+
+  /** What can be done with it; nothing while its provider could not be loaded. */
+  get capabilities(): Capabilities {
+    return this.#capabilities;
   }
 
   /**
@@ -218,13 +225,21 @@ export class PvInterface implements AsyncDisposable {
   /** Checks what the store needs on this machine; undefined where no provider can tell. */
   async diagnose(): Promise<readonly Diagnosis[] | undefined> {
     await fairTurn();
-    return this.#provider?.diagnose?.(this.#target);
+    let provider: Provider | undefined;
+    try {
+      provider = await this.#loaded(new Call());
+    } catch (error) {
+      if (!PvbusError.is(error)) throw error;
+      return [{ what: "its provider can be loaded", works: false, why: error.message }];
+    }
+    return provider?.diagnose?.(this.#target);
   }
 
   /** Returns the interface as OpenBSD's kernel would serve it; undefined when that kernel has no key-value call for it. */
   async hostctlStore(options?: CallOptions): Promise<HostctlStore | undefined> {
-    if (this.#provider?.hostctlStore === undefined) return undefined;
-    return this.#provider.hostctlStore(await this.store(options));
+    const provider = await this.#loaded(new Call(options));
+    if (provider?.hostctlStore === undefined) return undefined;
+    return provider.hostctlStore(await this.store(options));
   }
 
   /** Closes the store; every later call rejects with `ERR_DISCONNECTED`. May be called twice. */
@@ -277,6 +292,8 @@ export class PvInterface implements AsyncDisposable {
   /** Returns the open store when it has the verb; synchronously once it is open, so that a read costs no extra turn. */
   #ready(verb: keyof Verbs, call: Call): ProviderStore | Promise<ProviderStore> {
     this.#checkOpen();
+    if (this.#provider === undefined && this.#load !== undefined)
+      return this.#loaded(call).then(() => this.#ready(verb, call));
     if (!this.capabilities[verb]) {
       const why =
         this.#provider === undefined
@@ -300,6 +317,8 @@ export class PvInterface implements AsyncDisposable {
   #open(call: Call): Promise<ProviderStore> {
     this.#checkOpen();
     const provider = this.#provider;
+    if (provider === undefined && this.#load !== undefined)
+      return this.#loaded(call).then(() => this.#open(call));
     if (provider === undefined) {
       throw pvbusError(
         "ERR_NOT_SUPPORTED",
@@ -312,6 +331,16 @@ export class PvInterface implements AsyncDisposable {
       this.#opening = new Opening((opening) => this.#openStore(provider, opening, before));
     }
     return this.#opening.wait(call);
+  }
+
+  /** Returns the provider; loads it where that failed when the bus was opened. */
+  async #loaded(call: Call): Promise<Provider | undefined> {
+    if (this.#provider === undefined && this.#load !== undefined) {
+      const provider = await this.#load(call);
+      this.#capabilities = provider.capabilities(this.#target);
+      this.#provider = provider;
+    }
+    return this.#provider;
   }
 
   /** Begins when the last opening has come to its end: the transport may have room for one alone. */

@@ -1,11 +1,11 @@
 import { expect } from "chai";
-import { encodeRecord } from "../../../providers/hyperv/codec.js";
+import { encodeRecord } from "../../../providers/hyperv/protocol/record.js";
 import { budget, patience, random, repeat, report } from "../../support/campaign.js";
 import { workerValue } from "../../support/pool-worker-values.js";
 import { collect, PoolTree } from "../../support/pools.js";
 import { startWorker } from "../../support/processes.js";
 
-const SECONDS = budget(8, 90);
+const SECONDS = budget(4, 90);
 const FEWEST = 20;
 const KEYS = 30;
 

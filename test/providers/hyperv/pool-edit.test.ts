@@ -1,13 +1,8 @@
 import { expect } from "chai";
-import { encodeRecord, RECORD_SIZE } from "../../../providers/hyperv/codec.js";
-import {
-  appendRecord,
-  removeRecords,
-  scrubTails,
-  updateRecord,
-} from "../../../providers/hyperv/pool-edit.js";
-import { wholeRecords } from "../../../providers/hyperv/pool-layout.js";
-import { needsRepair, repairPool } from "../../../providers/hyperv/pool-repair.js";
+import { encodeRecord, RECORD_SIZE, wholeRecords } from "../../../providers/hyperv/protocol/record.js";
+import { appendRecord, scrubTails, updateRecord } from "../../../providers/hyperv/transport/files/edit.js";
+import { removeRecords } from "../../../providers/hyperv/transport/files/removal.js";
+import { needsRepair, repairPool } from "../../../providers/hyperv/transport/files/repair.js";
 import { count } from "../../support/campaign.js";
 import { cutStates, indexOf, killedStates, pairs, RecordingPool } from "../../support/pool-images.js";
 
@@ -149,7 +144,7 @@ describe("Hyper-V pool edits", function () {
   this.timeout(120_000);
 
   it("leave every reader the old or the new pair at every instant of a kill, and are settled exactly", () => {
-    forCases(count(20, 60), ({ start, op, kind }) => {
+    forCases(count(10, 60), ({ start, op, kind }) => {
       const before = pairs(start);
       const edited = new RecordingPool(start);
       apply(edited, op, kind, false);
@@ -172,7 +167,7 @@ describe("Hyper-V pool edits", function () {
   });
 
   it("are settled exactly when the repair is killed as well, again and again", () => {
-    forCases(count(20, 60), ({ start, op, kind, random }) => {
+    forCases(count(10, 60), ({ start, op, kind, random }) => {
       const before = pairs(start);
       const after = expected(before, op, kind);
       const edited = new RecordingPool(start);
