@@ -49,10 +49,10 @@ describe("what is printed", () => {
       "providers/hyperv/testing/host.ts",
       // A process of its own that says "ready".
       "providers/hyperv/testing/kvp-device/fuse-server.ts",
-      // Tells the parent on a pipe how the start went.
-      "src/cli/io/detach.ts",
       // Writes the file that -o names.
       "src/cli/hostctl/run.ts",
+      // Tells the parent on a pipe how the start went.
+      "src/cli/io/detach.ts",
       "src/cli/io/process.ts",
     ]);
     const byNumber = usersOf(

@@ -314,10 +314,11 @@ export class PvInterface implements AsyncDisposable {
   }
 
   /** Opens the store once for all callers; one caller's abort or deadline ends its own waiting alone. */
-  async #open(call: Call): Promise<ProviderStore> {
+  #open(call: Call): Promise<ProviderStore> {
     this.#checkOpen();
-    const provider = await this.#loaded(call);
-    this.#checkOpen();
+    const provider = this.#provider;
+    if (provider === undefined && this.#load !== undefined)
+      return this.#loaded(call).then(() => this.#open(call));
     if (provider === undefined) {
       throw pvbusError(
         "ERR_NOT_SUPPORTED",

@@ -95,7 +95,7 @@ describe("PvInterface's closing signal", () => {
     const reading = codeOf(face.read("guest/a"));
     await begun;
     await face.close();
-    expect(await reading).to.equal("ERR_ABORTED");
+    expect(await reading).to.equal("ERR_DISCONNECTED");
     expect(await codeOf(face.read("guest/a"))).to.equal("ERR_DISCONNECTED");
   });
 });
