@@ -67,7 +67,7 @@ describe("scripts/test.mjs", function () {
         '1 pending without a word of what is missing, the first is "h"',
       ],
     };
-    const texts = Object.entries(bad).map(([name, [text]]) => [name, text]);
+    const texts = Object.entries(bad).map(([name, [text]]) => [name, text] as const);
     const outcome = await run({ ...Object.fromEntries(texts), fine: FINE }, "--limit", "20", "--jobs", "9");
     const list = outcome.stdout.slice(outcome.stdout.indexOf("\nFAILED, 8:"));
     for (const [name, [, why]] of Object.entries(bad))
@@ -113,7 +113,7 @@ describe("scripts/test.mjs", function () {
         i: ["describe('nothing', () => {});", "holds no test"],
         j: [`it("j", () => { console.log("said by j"); throw new Error("of that"); });`, "of that"],
       };
-      const texts = Object.entries(bad).map(([name, [text]]) => [name, text]);
+      const texts = Object.entries(bad).map(([name, [text]]) => [name, text] as const);
       const files = { a: told(), c: told(), e: told(), ...Object.fromEntries(texts), k: told() };
       const opens = {
         a: told(),
