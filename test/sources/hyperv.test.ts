@@ -13,7 +13,6 @@ const FILE_SYSTEM: Readonly<Record<string, readonly string[]>> = {
   // Puts /dev/null in the place of a terminal that was hung up.
   "commands/kvpd.ts": ["closeSync", "openSync"],
   "diagnose.ts": ["accessSync"],
-  "commands/kvpd.ts": ["closeSync", "openSync"],
   "kvpd/device.ts": ["closeSync", "fstatSync", "openSync", "writeSync"],
   "kvpd/own-files.ts": ["mkdirSync", "open", "realpathSync", "rename", "unlink"],
   // Its functions come from a test, or from here; it uses them on names by way of descriptor.ts alone.
