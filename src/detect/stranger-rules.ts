@@ -1,9 +1,9 @@
 import { posix } from "node:path";
+import { firmwareText } from "../base/firmware/dmi.js";
 import type { DetectionRules } from "../contract/manifest.js";
 import type { CpuidScan } from "./cpuid-scan.js";
 import type { Facts } from "./facts.js";
 import type { Findings } from "./findings.js";
-import { firmwareText } from "./firmware.js";
 
 /** What a manifest from outside says of its interface. */
 export interface StrangerRules {
