@@ -23,10 +23,10 @@ const PATH_NAMERS: readonly string[] = [
   "providers/hyperv/",
   "providers/kvm/channel/device-links.ts",
   "providers/kvm/static/source-files.ts",
-  "providers/xen/device-transport.ts",
+  "providers/xen/transport/device.ts",
   "providers/xen/diagnose.ts",
-  "providers/xen/places.ts",
-  "providers/xen/socket-transport.ts",
+  "providers/xen/transport/locate.ts",
+  "providers/xen/transport/socket.ts",
   "src/base/firmware/fact.ts",
 ];
 const FILE_MODULES = /(?:from|import\(|require\()\s*"(?:node:)?(?:fs|fs\/promises|net|child_process)"/;
