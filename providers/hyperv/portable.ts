@@ -3,7 +3,7 @@ import type { PortableLayout } from "../../src/contract/store.js";
 import { HOST_LIMITS } from "./protocol/limits.js";
 import type { PoolTransport } from "./transport/pool.js";
 
-/** Returns where portable keys live: what the host gave in External or Guest/Parameters, what the guest tells in Guest. */
+/** Returns where portable keys live: what the host gave in External or Guest/Parameters, what the guest publishes in Guest. */
 export function portableLayout(
   { separator }: Pick<PoolTransport, "separator">,
   { limits }: Capabilities,

@@ -4,7 +4,7 @@ import { isMissing, type Pool, type PoolPair, type PoolTransport } from "./trans
 
 /** What a watch needs. */
 export interface WatchParts {
-  /** What tells of changes. */
+  /** What reports changes. */
   readonly transport: Pick<PoolTransport, "notify">;
   /** The pools to follow. */
   readonly pools: readonly Pool[];
@@ -27,7 +27,7 @@ export interface WatchedChange {
 }
 
 /**
- * Yields what changes in the pools, by comparing consistent states whenever the operating system tells of a change. Ends
+ * Yields what changes in the pools, by comparing consistent states whenever the operating system reports a change. Ends
  * when the call is over; a pool that is missing for a while (the daemon restarts) counts as unchanged.
  * @throws PvbusError `ERR_DISCONNECTED` when the store closes, and what reading a pool throws
  */

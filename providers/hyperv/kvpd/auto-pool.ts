@@ -35,7 +35,7 @@ const SYSTEM: AutoSources = {
 
 /** Longest value that reaches the host, in UTF-16 units. */
 const LONGEST_VALUE = 1022;
-/** More than any file has that tells the system's release. */
+/** More than any file with the release of a system has. */
 const LONGEST_RELEASE = 64 * 1024;
 /** How long the name service may take; the host's questions are answered meanwhile. */
 const NAME_SERVICE_MS = 30_000;

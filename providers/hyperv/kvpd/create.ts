@@ -26,9 +26,9 @@ export interface KvpDaemonOptions {
   readonly durable?: boolean | undefined;
   /** Records in the Auto pool's file stand in for the computed values of the same key. Default false. */
   readonly overlayAuto?: boolean | undefined;
-  /** Told of every pair that the host has set, when it is stored. */
+  /** Called with every pair that the host has set, when it is stored. */
   readonly onSet?: ((pool: PoolInfo, key: string, value: string) => void) | undefined;
-  /** Told of every registration with the driver's version text: the host is being served. */
+  /** Called at every registration with the driver's version text: the host is being served. */
   readonly onRegistered?: ((version: string) => void) | undefined;
   /** Stands in for the kernel's device. @internal */
   readonly openDevice?: OpenKvpDevice | undefined;

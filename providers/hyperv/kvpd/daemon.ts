@@ -34,11 +34,11 @@ export interface KvpDaemonParts {
    * when there can be no service.
    */
   readonly prepare?: ((signal: AbortSignal) => Promise<void>) | undefined;
-  /** Makes a message the reply to itself if that takes no waiting, and tells whether it did. Never throws. */
+  /** Makes a message the reply to itself if that takes no waiting, and reports whether it did. Never throws. */
   readonly answerNow?: ((message: Buffer) => boolean) | undefined;
   /** Makes a message the reply to itself; never rejects. */
   readonly answer: (message: Buffer, call: Call) => Promise<void>;
-  /** Told of every registration, with the driver's version text. */
+  /** Called at every registration, with the driver's version text. */
   readonly onRegistered?: ((version: string) => void) | undefined;
   /** Messages. */
   readonly logger: Logger;
@@ -129,7 +129,7 @@ class Session {
     });
   }
 
-  /** Tells the driver of us: requests may come. */
+  /** Registers with the driver: requests may come. */
   register(): void {
     if (this.#over) return;
     this.#send(encodeRegistration(this.#parts.layout));

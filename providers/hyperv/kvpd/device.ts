@@ -7,7 +7,7 @@ import { FREEBSD_KVP, type KvpLayout, LINUX_KVP } from "../protocol/messages.js"
 import { missing } from "../transport/files/errors.js";
 import { trustedOwners } from "../transport/files/open.js";
 
-/** What a device tells. */
+/** What a device reports. */
 export interface KvpDeviceEvents {
   /**
    * Sees each message first, straight from the event: true when it is done with it. The bytes hold during the call; it

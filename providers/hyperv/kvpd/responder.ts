@@ -41,7 +41,7 @@ export interface ResponderParts {
   readonly overlayAuto: boolean;
   /** Messages. */
   readonly logger: Logger;
-  /** Told of every pair that the host has set, when it is stored. */
+  /** Called with every pair that the host has set, when it is stored. */
   readonly onSet?: ((pool: number, key: Uint8Array, value: Uint8Array) => void) | undefined;
 }
 
@@ -62,7 +62,7 @@ export class KvpResponder {
     } catch (error) {
       const status = statusOf(error);
       const { name = "", message: why = String(error) } = error as Partial<Error>;
-      // What the host asked for wrongly is its affair, and what is wrong with a pool the pool tells, once.
+      // What the host asked for wrongly is its affair, and the pool itself reports once what is wrong with it.
       const level = error instanceof KvpStatusError || PvbusError.is(error) ? "debug" : "error";
       this.#parts.logger[level](`${request.operation} refused: ${why}`, {
         status: `0x${status.toString(16)}`,

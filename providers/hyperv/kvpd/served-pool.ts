@@ -77,7 +77,7 @@ export class ServedPool {
 
   /**
    * Returns the record at a position if the file is at rest, views that hold until the next call: "end" past its end, undefined
-   * when it cannot be told now.
+   * when it is not known now.
    */
   enumerateNow(position: number): PoolRecord | "end" | undefined {
     try {
@@ -130,7 +130,7 @@ export class ServedPool {
 
   /**
    * Returns the value of a key if the file is at rest and indexed, a view that holds until the next call: "none" when there is no
-   * such record, undefined when it cannot be told now.
+   * such record, undefined when it is not known now.
    */
   getNow(key: Uint8Array): Uint8Array | "none" | undefined {
     // No index holds the empty key.

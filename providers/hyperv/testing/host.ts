@@ -28,7 +28,7 @@ export const MAX_ITEMS_PER_CALL = 128;
 export class KvpHostError extends Error {
   /** Return value of the WMI method. */
   readonly returnValue: number;
-  /** @param returnValue as the WMI method gives it */
+  /** @param returnValue of the WMI method */
   constructor(message: string, returnValue: number) {
     super(`${message} (${returnValue})`);
     this.name = "KvpHostError";
@@ -85,7 +85,7 @@ export class HypervHostSimulator implements AsyncDisposable {
   }
 
   /**
-   * ModifyKvpItems: gives pairs of pool External new values.
+   * ModifyKvpItems: sets new values for pairs of pool External.
    * @throws KvpHostError 32773 when any of the keys does not exist; then none is changed
    */
   async modifyKvpItems(items: readonly KvpItem[]): Promise<void> {

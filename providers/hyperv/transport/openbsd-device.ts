@@ -8,7 +8,7 @@ import type { PoolInfo } from "../protocol/keys.js";
 import { checkOpenbsdPair, isLatin1 } from "../protocol/limits.js";
 import type { Pool, PoolPair, PoolTransport } from "./pool.js";
 
-/** The kernel tells of no change: how often it is looked for one. */
+/** The kernel reports no changes: how often they are looked for. */
 const POLL_MS = 1_000;
 /** Value buffer of a read; the driver refuses less than 1024. */
 const FIRST_ROOM = 4_096;

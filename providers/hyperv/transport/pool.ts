@@ -48,7 +48,7 @@ export interface PoolTransport {
    * @throws PvbusError `ERR_KEY_INVALID`, `ERR_KEY_TOO_LONG`, `ERR_VALUE_TOO_LONG`, `ERR_VALUE_INVALID`
    */
   check(key: string, value: Uint8Array): void;
-  /** Arms what tells of changes in pools before it returns. @returns what ends it */
+  /** Arms what reports changes in pools before it returns. @returns what ends it */
   notify(pools: readonly Pool[], ring: () => void): () => void;
   /** Releases what the pools share. */
   close?(): void;

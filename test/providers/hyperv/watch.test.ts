@@ -250,7 +250,7 @@ describe("HypervStore watch", () => {
         directory: tree.directory,
         files: [".kvp_pool_0"],
         ring,
-        tellsOfContent: false,
+        reportsContent: false,
       });
       make(["k", "2"]);
       await rung;

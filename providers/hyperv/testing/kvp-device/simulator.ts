@@ -141,7 +141,7 @@ export class KvpDeviceSimulator implements AsyncDisposable {
     }
   }
 
-  /** Tells why the device cannot be simulated here; undefined when it can. */
+  /** Returns why the device cannot be simulated here; undefined when it can. */
   static whyNot(): string | undefined {
     if (process.platform !== "linux") return "the KVP device is Linux's; run this on Linux";
     if (process.geteuid?.() !== 0) return "mounting needs root; run this as root";
@@ -263,7 +263,7 @@ export class KvpDeviceSimulator implements AsyncDisposable {
     return this.#send(command(Command.expire));
   }
 
-  /** The driver goes away: reads fail with EBADF, poll tells of an error. */
+  /** The driver goes away: reads fail with EBADF, poll reports an error. */
   remove(): Promise<void> {
     return this.#send(command(Command.remove));
   }

@@ -53,7 +53,7 @@ export class PoolDescriptor {
 }
 
 /**
- * One pool file: tells its state, reads, locks, and hands out its bytes for editing. Keeps one descriptor open, follows a
+ * One pool file: reports its state, reads, locks, and hands out its bytes for editing. Keeps one descriptor open, follows a
  * replaced file, and serialises all users of its locks inside the process.
  */
 export class PoolFile {

@@ -5,18 +5,18 @@ import type { Host } from "../../../../src/base/host/host.js";
 import type { Held } from "../../../../src/base/host/tree.js";
 import { isSystemError } from "../../../../src/base/system-error.js";
 
-/** How often the files are looked at where the file system gives no notifications. */
+/** How often the files are looked at where the file system sends no notifications. */
 const POLL_MS = 1_000;
 /** A file that changed less than this ago may change again without a new stamp, on file systems that stamp coarsely. */
 const FRESH_MS = 2_500;
-/** Where a directory's notification tells of changes inside its files too (inotify); kqueue(2) does not. */
-const TELLS_OF_CONTENT = process.platform === "linux";
+/** Where the notifications of a directory report changes inside its files too (inotify); kqueue(2) does not. */
+const REPORTS_CONTENT = process.platform === "linux";
 /** The last name of what a held directory is watched by. */
 const HELD_NAME = /^\d+$/;
 /** The way to the sysroot itself, which its user has named: nothing in the tree has a say in that. */
 const OUTSIDE = hostFiles(undefined);
 
-/** What tells of changes of files in a directory. */
+/** What reports changes of files in a directory. */
 export interface NotifyParts {
   /** The machine: the way to the files, and messages. */
   readonly host: Pick<Host, "files" | "logger" | "path" | "sysroot">;
@@ -27,7 +27,7 @@ export interface NotifyParts {
   /** Called after a change, and after what may have hidden one. */
   readonly ring: () => void;
   /** Whether changes inside files are notified; default: as the system does it. */
-  readonly tellsOfContent?: boolean;
+  readonly reportsContent?: boolean;
 }
 
 /** One directory on the way. */
@@ -45,15 +45,15 @@ interface Part {
 /**
  * Arms the notification for files in a directory before it returns. The directory may be missing, removed, made again or
  * replaced, and so may those above it: a notification belongs to what had the name once, so all parts of the path are followed,
- * and whenever one changes hands all is armed again. Where the system gives no notifications the files are looked at once a second.
+ * and whenever one changes hands all is armed again. Where the system sends none the files are looked at once a second.
  * @returns what ends it
  */
 export function notifyFiles(parts: NotifyParts): () => void {
-  const notifier = new Notifier(parts);
-  return () => notifier.close();
+  const notifications = new FileNotifications(parts);
+  return () => notifications.close();
 }
 
-class Notifier {
+class FileNotifications {
   readonly #given: NotifyParts;
   readonly #files: ReadonlySet<string>;
   #watchers: FSWatcher[] = [];
@@ -67,7 +67,7 @@ class Notifier {
     this.#files = new Set(parts.files);
     this.#signature = this.#look();
     this.#arm();
-    if (!(parts.tellsOfContent ?? TELLS_OF_CONTENT)) this.#poll();
+    if (!(parts.reportsContent ?? REPORTS_CONTENT)) this.#poll();
   }
 
   close(): void {
@@ -76,12 +76,12 @@ class Notifier {
     this.#disarm();
   }
 
-  /** From the root downwards: what changes hands below while this runs is told by a part that is armed already. */
+  /** From the root downwards: what changes hands below while this runs is reported by a part that is armed already. */
   #arm(): void {
     for (const part of this.#parts()) {
       try {
         using held = part.hold();
-        // What is missing is told of by the part above when it comes.
+        // The part above reports what is missing when it comes.
         if (held?.stats.isDirectory()) this.#watch(part, held);
       } catch (error) {
         if (!isSystemError(error)) throw error;
@@ -96,7 +96,7 @@ class Notifier {
     const watcher = watch(path, (_event, name) => {
       if (isDirectory && name !== null && this.#files.has(name)) this.#given.ring();
       else if (name === null || onwards.has(name)) this.#rearm();
-      // A part itself is told of by the last name of the path by which this process has watched it first.
+      // A part itself is reported by the last name of the path by which this process has watched it first.
       else if (name === basename(path) || (isHeld && HELD_NAME.test(name))) this.#rearm();
     });
     watcher.on("error", (error) => this.#fail(directory, error));
@@ -191,7 +191,7 @@ function partsOf(ways: readonly string[], hold: (name: string) => Held | undefin
     }))
     .sort((a, b) => a.name.length - b.name.length);
 }
-/** Follows the links on the way; gives the way itself where nothing is there. */
+/** Follows the links on the way; returns the way itself where nothing is there. */
 function realOf(path: string): string {
   try {
     return realpathSync.native(path);

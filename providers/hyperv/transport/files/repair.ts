@@ -106,7 +106,7 @@ export function* repairPool(pool: PoolBytes, { unused, closeStrays }: Findings, 
   );
 }
 
-/** Settles what a note tells of; returns the slots that are left over. */
+/** Settles the change that a note describes; returns the slots that are left over. */
 function* settle(pool: PoolBytes, noteSlot: number, note: Note): Edit<number[]> {
   const dead = note.gaps
     .flatMap(({ slot, count }) => (slot + count <= noteSlot ? range(slot, count) : []))

@@ -1,6 +1,6 @@
 import { RECORD_SIZE } from "../../protocol/record.js";
 
-/** What the file system tells of a file's state: equal stamps of a settled file mean equal content. */
+/** What the file system reports of a file's state: equal stamps of a settled file mean equal content. */
 export interface Stamp {
   /** Device and inode. */
   readonly id: string;
@@ -45,7 +45,7 @@ export function isSurelyWhole({ size }: Stamp): boolean {
 }
 
 /**
- * Tells from the stamps before, between and after some changes in a row whether every change shows in the stamp (Linux 6.13
+ * Reports from the stamps before, between and after some changes in a row whether every change shows in the stamp (Linux 6.13
  * and later: a change after a look gets a finer time); undefined when they were too far apart to tell.
  */
 export function stampsEveryChange(stamps: readonly Stamp[]): boolean | undefined {

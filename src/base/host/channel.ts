@@ -1,7 +1,7 @@
-import { pvbusError } from "./errors.js";
-import type { Host } from "./host/host.js";
-import { isTooLong } from "./host/socket.js";
-import { ownEntry } from "./own.js";
+import { pvbusError } from "../errors.js";
+import { ownEntry } from "../own.js";
+import type { Host } from "./host.js";
+import { isTooLong } from "./socket.js";
 
 /*
  * Channels as users name them. One rule below a sysroot: a path is one of the machine, and is opened through `host.files`

@@ -1,6 +1,6 @@
 import { expect } from "chai";
-import { type ChannelGrammar, formsOf, parseChannel, readChannel } from "../../src/base/channel.js";
-import { PvbusError } from "../../src/base/errors.js";
+import { PvbusError } from "../../../src/base/errors.js";
+import { type ChannelGrammar, formsOf, parseChannel, readChannel } from "../../../src/base/host/channel.js";
 
 const LIVE = { sysroot: undefined };
 const ALL = { unix: true, port: true, serial: true, device: true, vsock: true } as const;
