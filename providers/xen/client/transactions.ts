@@ -128,39 +128,46 @@ export class Transactions {
       throw new RangeError("attempts must be a whole number, one or more");
     const call = callOf(options);
     const backoff = new Backoff(PAUSES);
+    let conflict: PvbusError | undefined;
     for (let attempt = 1; ; attempt++) {
       const outcome = await this.#attempt(body, call);
-      if (!("conflict" in outcome)) return outcome.value;
+      if ("value" in outcome) return outcome.value;
+      conflict = outcome.conflict ?? conflict;
+      if (conflict === undefined) throw outcome.late;
       const pause = attempt < QUICK_ATTEMPTS ? 0 : 1 + backoff.next();
       if (attempt >= attempts || call.remainingMs <= pause) {
         throw pvbusError(
           "ERR_CONFLICT",
           `others changed the same nodes during each of ${attempt} attempts; try again later or allow a longer timeoutMs`,
-          { cause: outcome.conflict },
+          { cause: conflict },
         );
       }
       if (pause > 0) await call.sleep(pause, "the transaction's next attempt");
     }
   }
 
-  async #attempt<T>(
-    body: (transaction: Transaction) => Promise<T> | T,
-    call: Call,
-  ): Promise<{ value: T } | { conflict: PvbusError }> {
-    const transaction = await this.begin(call);
+  /** Resolves with what the body gave, with the conflict, or with the error of a time limit that came before the commit. */
+  async #attempt<T>(body: (transaction: Transaction) => Promise<T> | T, call: Call): Promise<Outcome<T>> {
+    let transaction: Transaction | undefined;
     try {
+      transaction = await this.begin(call);
       const value = await body(transaction);
       if (!transaction.isOver) await transaction.commit(call);
       return { value };
     } catch (error) {
-      const committed = transaction.isOver;
+      const committed = transaction?.isOver === true;
       // Whoever waits is told now, not when a daemon that may be silent answers.
-      void transaction.abort();
-      if (committed && PvbusError.is(error) && error.code === "ERR_CONFLICT") return { conflict: error };
+      void transaction?.abort();
+      if (!PvbusError.is(error)) throw error;
+      if (committed && error.code === "ERR_CONFLICT") return { conflict: error };
+      if (!committed && error.code === "ERR_TIMEOUT" && call.remainingMs <= 0) return { late: error };
       throw error;
     }
   }
 }
+
+/** How an attempt ended. */
+type Outcome<T> = { readonly value: T } | { readonly conflict?: PvbusError; readonly late?: PvbusError };
 
 function once(action: () => void): () => void {
   let done = false;
