@@ -142,7 +142,7 @@ export class Transactions {
           { cause: conflict },
         );
       }
-      if (pause > 0) await call.sleep(pause, "the transaction's next attempt");
+      if (pause > 0) await call.sleep(pause, "the transaction's next attempt").catch(unlessLate);
     }
   }
 
@@ -168,6 +168,11 @@ export class Transactions {
 
 /** How an attempt ended. */
 type Outcome<T> = { readonly value: T } | { readonly conflict?: PvbusError; readonly late?: PvbusError };
+
+/** A time limit that comes while it waits is the next attempt's, which tells it from a conflict. */
+function unlessLate(error: unknown): void {
+  if (!PvbusError.is(error) || error.code !== "ERR_TIMEOUT") throw error;
+}
 
 function once(action: () => void): () => void {
   let done = false;
