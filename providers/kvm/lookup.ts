@@ -2,9 +2,9 @@ import { PvbusError, pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
 import type { Logger } from "../../src/base/host/host.js";
 import type { RawEntry } from "../../src/contract/store.js";
+import type { MetadataChannel } from "../../src/mdata/client/channel.js";
 import { channelAdvice } from "./advice.js";
-import type { MetadataChannel } from "./channel/metadata.js";
-import { type KvmKey, qualifiedKey, type SourceName } from "./keys.js";
+import { type KvmKey, qualifiedKey, type SourceName } from "./protocol/keys.js";
 import type { StaticSource } from "./static/source.js";
 
 /** What a look-up works on. */

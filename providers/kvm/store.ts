@@ -1,5 +1,6 @@
 import { pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
+import type { Closing } from "../../src/base/flow/closing.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
   MachineFacts,
@@ -8,11 +9,12 @@ import type {
   RawEntry,
   WatchHooks,
 } from "../../src/contract/store.js";
-import type { MetadataChannel } from "./channel/metadata.js";
-import type { WatchParts } from "./channel/watch.js";
+import type { MetadataChannel } from "../../src/mdata/client/channel.js";
+import type { WatchParts } from "../../src/mdata/client/watch.js";
 import { machineFacts } from "./facts.js";
-import { parseKey, parsePrefix, qualifiedKey } from "./keys.js";
 import { type FoundValue, Lookup, type LookupParts } from "./lookup.js";
+import { portableLayout } from "./portable.js";
+import { parseKey, parsePrefix, qualifiedKey } from "./protocol/keys.js";
 
 /** What a store works on. */
 export interface KvmParts extends LookupParts {
@@ -20,10 +22,10 @@ export interface KvmParts extends LookupParts {
   readonly capabilities: Capabilities;
   /** Times of watches. */
   readonly watching: Pick<WatchParts, "pollMs" | "confirmMs">;
+  /** Whether the store is closed. */
+  readonly closing: Closing;
 }
 
-/** What every metadata channel surely carries in one value. */
-const CHUNK_BYTES = 16 * 1024;
 /**
  * What a KVM guest (or another one with the same devices) has of its host: the metadata channel, fw_cfg, SMBIOS. Qualified keys
  * `meta/…`, `fwcfg/…` and `smbios/…` reach one source; a plain key is looked for in this order, and what is written under it
@@ -45,7 +47,6 @@ export class KvmStore implements ProviderStore {
   ) => AsyncGenerator<RawEntry, void, undefined>;
   readonly #parts: KvmParts;
   readonly #lookup: Lookup;
-  readonly #closing = new AbortController();
 
   /** @internal Opened by the provider. */
   constructor(parts: KvmParts) {
@@ -54,7 +55,10 @@ export class KvmStore implements ProviderStore {
     this.#lookup = new Lookup(parts);
     this.capabilities = parts.capabilities;
     this.channel = channel?.client.name;
-    this.portable = portableLayout(parts);
+    this.portable = portableLayout(
+      channel !== undefined,
+      parts.statics.map(({ name }) => name),
+    );
     if (channel === undefined) return;
     // Only a channel changes anything, and only there anything changes.
     this.write = (key, value, call) => this.#write(channel, key, value, call);
@@ -99,7 +103,7 @@ export class KvmStore implements ProviderStore {
 
   /** Closes the channel and ends watches. */
   async close(): Promise<void> {
-    this.#closing.abort();
+    this.#parts.closing.close();
     await this.#parts.channel?.client.close();
   }
 
@@ -119,16 +123,16 @@ export class KvmStore implements ProviderStore {
     call: Call,
     hooks: WatchHooks,
   ): AsyncGenerator<RawEntry, void, undefined> {
-    this.#check(undefined);
+    this.#parts.closing.check();
     const { source, name } = parsePrefix(prefix);
-    const closing = this.#closing.signal;
-    const { watchChannel, waitForEnd } = await import("./channel/watch.js");
+    const closing = this.#parts.closing.signal;
     if (source !== undefined && source !== "meta") {
       // What was fixed when the machine started does not change.
-      await waitForEnd(call, closing, hooks.ready);
-      this.#check(undefined);
+      const { watchLoop, UNCHANGING } = await import("../../src/base/flow/watch-loop.js");
+      yield* watchLoop(UNCHANGING, { ready: hooks.ready, closing }, call);
       return;
     }
+    const { watchChannel } = await import("../../src/mdata/client/watch.js");
     const isPlain = source === undefined && name !== "";
     const parts = { channel, prefix: name, ...this.#parts.watching, ready: hooks.ready, closing };
     for await (const { key, value } of watchChannel(parts, call)) {
@@ -146,24 +150,8 @@ export class KvmStore implements ProviderStore {
     throw pvbusError("ERR_READ_ONLY", `${what} was fixed when the machine started; write to meta/ instead`);
   }
 
-  #check(call: Call | undefined): void {
-    if (this.#closing.signal.aborted)
-      throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
-    call?.check("the store");
+  #check(call: Call): void {
+    this.#parts.closing.check();
+    call.check("the store");
   }
-}
-
-function portableLayout({ channel, statics }: KvmParts): PortableLayout {
-  const guestKey = (namespace: string, name: string): string => qualifiedKey("meta", `${namespace}/${name}`);
-  const places: ((namespace: string, name: string) => string)[] = [];
-  if (channel !== undefined) places.push(guestKey);
-  for (const { name: source } of statics)
-    places.push((namespace, name) =>
-      qualifiedKey(source, source === "fwcfg" ? `opt/${namespace}/${name}` : `oem/${namespace}:${name}`),
-    );
-  return {
-    hostKeys: (namespace, name) => places.map((place) => place(namespace, name)),
-    guestKey: channel === undefined ? () => undefined : guestKey,
-    chunkBytes: CHUNK_BYTES,
-  };
 }

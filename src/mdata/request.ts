@@ -1,7 +1,6 @@
 import { decodeBase64, decodeBase64InSteps, encodeBase64 } from "./base64.js";
-import { encodeFrame, type Frame } from "./frame.js";
+import { encodeFrame, type Frame, payloadText, textPayload, utf8 } from "./frame.js";
 import { finish, type Steps } from "./steps.js";
-import { payloadText, textPayload, utf8 } from "./text.js";
 
 /** What a guest asks for in version 2; `CAPS`, `SESSION`, `WATCH` and `UNWATCH` are ours, other hosts answer them as unknown. */
 export type Request =

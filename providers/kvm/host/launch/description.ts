@@ -1,6 +1,6 @@
 import { decodeBase64 } from "../../../../src/mdata/base64.js";
-import { objectOf } from "../documents.js";
-import { type Endpoint, parseEndpoint } from "../endpoints.js";
+import { type Endpoint, parseEndpoint } from "../settings/endpoint.js";
+import { objectOf } from "../settings/fields.js";
 
 /** Bytes that go with the arguments. */
 export interface LaunchBytes {
