@@ -4,8 +4,8 @@ import type { Host } from "../../src/base/host/host.js";
 import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { StoreTarget } from "../../src/contract/provider.js";
 import { channelAdvice } from "./advice.js";
+import { findSources } from "./capabilities.js";
 import { type CompleteOptions, completeOptions } from "./options.js";
-import { findSources } from "./sources.js";
 import { hasFwCfg } from "./static/fwcfg.js";
 import type { KvmStore } from "./store.js";
 import { portNames } from "./transport/channels.js";
@@ -84,7 +84,7 @@ async function readable(store: KvmStore, source: "fwcfg" | "smbios"): Promise<Di
   }
 }
 
-function failed(what: string, error: unknown, mend?: string): Diagnosis {
+function failed(what: string, error: unknown, fix?: string): Diagnosis {
   if (!PvbusError.is(error)) throw error;
-  return { what, works: false, why: error.message, ...(mend === undefined ? {} : { mend }) };
+  return { what, works: false, why: error.message, ...(fix === undefined ? {} : { mend: fix }) };
 }

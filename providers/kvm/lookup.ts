@@ -46,7 +46,7 @@ export class Lookup {
   async find({ source, name }: KvmKey, call: Call): Promise<FoundValue | undefined> {
     if (source !== undefined) return this.#findIn(source, name, call);
     let notAsked: PvbusError | undefined;
-    for (const [each, inside] of this.#places(name)) {
+    for (const [each, inside] of this.#namesOf(name)) {
       try {
         const found = await this.#findIn(each, inside, call);
         if (found !== undefined) return found;
@@ -142,8 +142,8 @@ export class Lookup {
     }
   }
 
-  /** The places of a plain key, the strongest first. */
-  #places(key: string): [SourceName, string][] {
+  /** Returns the sources of a plain key with its name in each, the strongest first. */
+  #namesOf(key: string): [SourceName, string][] {
     const statics = this.#parts.statics.map((each): [SourceName, string] => [each.name, each.nameOf(key)]);
     return this.#parts.channel === undefined ? statics : [["meta", key], ...statics];
   }

@@ -7,7 +7,7 @@ export const kvmManifest: ProviderManifest = {
   type: "KVM",
   serves: ["qemu", "bhyve", "nvmm", "haxm", "lkvm", "apple"],
   load: async () => (await import("./module.js")).kvmModule,
-  locate: async (host) => (await import("./sources.js")).hasSources(host),
+  locate: async (host) => (await import("./capabilities.js")).hasSources(host),
   options: OPTIONS,
   systems: {
     read: ["linux", "freebsd", "win32"],

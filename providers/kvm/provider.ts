@@ -4,9 +4,8 @@ import type { Capabilities, Verbs } from "../../src/contract/capabilities.js";
 import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { Provider, StoreTarget } from "../../src/contract/provider.js";
 import { channelAdvice, staticAdvice } from "./advice.js";
-import { capabilitiesOf } from "./capabilities.js";
+import { capabilitiesOf, findSources } from "./capabilities.js";
 import { completeOptions } from "./options.js";
-import { findSources } from "./sources.js";
 import type { KvmStore } from "./store.js";
 
 /**
@@ -36,8 +35,7 @@ export class KvmProvider implements Provider {
    * @throws PvbusError `ERR_NOT_SUPPORTED` or `ERR_UNAVAILABLE` for a channel that cannot be; TypeError for unknown or malformed settings
    */
   async open(target: StoreTarget, _call?: Call, closing?: AbortSignal): Promise<KvmStore> {
-    const { openKvmStore } = await import("./opening.js");
-    return openKvmStore(this.#host, target, closing);
+    return (await import("./store.js")).openKvmStore(this.#host, target, closing);
   }
 
   /** Says what the host would have to add for a verb that this machine does not have. */

@@ -1,7 +1,9 @@
 import { pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
-import type { Closing } from "../../src/base/flow/closing.js";
+import { Closing } from "../../src/base/flow/closing.js";
+import type { Host } from "../../src/base/host/host.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
+import type { StoreTarget } from "../../src/contract/provider.js";
 import type {
   MachineFacts,
   PortableLayout,
@@ -9,10 +11,13 @@ import type {
   RawEntry,
   WatchHooks,
 } from "../../src/contract/store.js";
-import type { MetadataChannel } from "../../src/mdata/client/channel.js";
+import { MetadataChannel } from "../../src/mdata/client/channel.js";
+import { ChannelClient } from "../../src/mdata/client/client.js";
 import type { WatchParts } from "../../src/mdata/client/watch.js";
+import { capabilitiesOf, findSources } from "./capabilities.js";
 import { machineFacts } from "./facts.js";
 import { type FoundValue, Lookup, type LookupParts } from "./lookup.js";
+import { completeOptions } from "./options.js";
 import { portableLayout } from "./portable.js";
 import { parseKey, parsePrefix, qualifiedKey } from "./protocol/keys.js";
 
@@ -154,4 +159,26 @@ export class KvmStore implements ProviderStore {
     this.#parts.closing.check();
     call.check("the store");
   }
+}
+
+/**
+ * Opens the sources of a machine; the channel is opened on first use.
+ * @param interfaceClosing fires when the interface is closed
+ * @throws PvbusError `ERR_NOT_SUPPORTED` or `ERR_UNAVAILABLE` for a channel that cannot be; TypeError for unknown or malformed settings
+ */
+export function openKvmStore(host: Host, target: StoreTarget, interfaceClosing?: AbortSignal): KvmStore {
+  const options = completeOptions(target.options);
+  const sources = findSources(host, target, options);
+  const { transport, statics } = sources;
+  const { maxLineBytes, portName, pollMs, confirmMs } = options;
+  const closing = new Closing(interfaceClosing);
+  return new KvmStore({
+    channel: transport && new MetadataChannel(new ChannelClient(transport, options, closing), maxLineBytes),
+    statics,
+    capabilities: capabilitiesOf(sources),
+    portName,
+    watching: { pollMs, confirmMs },
+    closing,
+    logger: host.logger,
+  });
 }

@@ -18,7 +18,7 @@ export interface Administration extends AsyncDisposable {
   get(guest: string, key: string, options?: CallOptions): Promise<Uint8Array | undefined>;
   /** Stores a value; it is on the disk, and guests that watch the key are told. A guest that is not known yet becomes so. */
   set(guest: string, key: string, value: Uint8Array, options?: CallOptions): Promise<void>;
-  /** Removes a key; tells whether it was there. */
+  /** Removes a key; resolves with whether it was there. */
   delete(guest: string, key: string, options?: CallOptions): Promise<boolean>;
   /** Yields keys with this beginning and their values, sorted, the host's own facts among them. */
   list(guest: string, prefix?: string, options?: CallOptions): AsyncIterable<GuestEntry>;

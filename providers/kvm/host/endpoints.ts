@@ -12,7 +12,7 @@ export interface OpenEndpoint {
   close(): Promise<void>;
 }
 
-/** What an endpoint gives. */
+/** Who hears of an endpoint. */
 export interface EndpointEvents {
   /** A connection; the promise resolves when it is over, and never rejects. */
   readonly onConnection: (socket: Socket) => Promise<void>;

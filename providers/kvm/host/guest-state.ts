@@ -133,7 +133,7 @@ export class GuestState implements ServedKeys {
     await this.#enqueue(key, ownBytes(value), limits);
   }
 
-  /** Removes a key; tells whether it was there. */
+  /** Removes a key; resolves with whether it was there. */
   async delete(key: string): Promise<boolean> {
     return this.#enqueue(key, undefined, this.limits);
   }
@@ -290,7 +290,7 @@ class Staging {
     this.#count = keys.size;
   }
 
-  /** Takes a change in; gives what speaks against it. */
+  /** Takes a change in; returns what speaks against it. */
   take(key: string, value: Uint8Array | undefined, limits: GuestLimits): PvbusError | "absent" | undefined {
     const before = this.#changed.has(key) ? this.#changed.get(key) : this.#keys.get(key)?.value;
     if (value === undefined && before === undefined) return "absent";

@@ -80,7 +80,7 @@ export function unknownChanges(lost: readonly LogGap[]): number {
   return Math.ceil(bytes / LEAST_RECORD_BYTES);
 }
 
-/** Keeps a log beside its place under a name that was free. @returns the name */
+/** Keeps a log in its directory under a name that was free. @returns the name */
 export async function keepDamaged(path: string): Promise<string> {
   const directory = dirname(path);
   try {

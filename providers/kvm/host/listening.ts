@@ -34,7 +34,7 @@ const PRIVATE = 0o077;
 export function holdSocket(path: string): Held | undefined {
   const walker = watchfulWalker("/", ({ path: at, stats }, directory) => {
     const why = faultOfLink(stats, directory);
-    if (why !== undefined) throw pvbusError("ERR_PERMISSION", `${nameOf(at)} ${why}; name the place itself`);
+    if (why !== undefined) throw pvbusError("ERR_PERMISSION", `${nameOf(at)} ${why}; name what it leads to`);
   });
   return holdBelow("/", resolve(path), walker);
 }
@@ -210,7 +210,7 @@ function guard(path: string, owner: SocketOwner | undefined): { onTheWay: Look; 
   return { onTheWay: look(true), atTheEnd: look(owner === undefined) };
 }
 
-/** Tells why a link is not followed: somebody else made it, or can put another in its place. */
+/** Says why a link is not followed: somebody else made it, or can put another in its place. */
 function faultOfLink(stats: fs.Stats, directory: fs.Stats | undefined): string | undefined {
   if (!stats.isSymbolicLink() || directory === undefined) return undefined;
   const rule = { trusted: ourselves(), sticky: true };

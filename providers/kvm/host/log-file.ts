@@ -218,7 +218,7 @@ export class LogFile {
   }
 }
 
-/** Writes a whole log beside its place and moves it there. */
+/** Writes a whole log in the directory of its path and moves it there. */
 async function replaceFile(
   path: string,
   live: Iterable<Change>,
@@ -260,7 +260,7 @@ function* chunks(live: Iterable<Change>, mark: Uint8Array): Generator<Buffer[]> 
   if (parts.length > 0) yield parts;
 }
 
-/** Writes buffers one behind the other, however many calls it takes; gives their length. */
+/** Writes buffers one behind the other, however many calls it takes. @returns their length. */
 async function writeAll(file: FileHandle, parts: readonly Uint8Array[], position: number): Promise<number> {
   let length = 0;
   for (const part of parts) length += part.length;

@@ -130,7 +130,7 @@ export class MetadataHost {
     }
   }
 
-  /** Serves a guest no longer: its connections end, its keys stay. Tells whether it was served. */
+  /** Serves a guest no longer: its connections end, its keys stay. Resolves with whether it was served. */
   async remove(name: string): Promise<boolean> {
     const service = await this.#guests.get(name);
     if (service === undefined) return false;

@@ -1,5 +1,5 @@
 import { pvbusError } from "../../../src/base/errors.js";
-import { keyFault, MAX_KEY_BYTES } from "../../../src/mdata/keys.js";
+import { keyFault, MAX_KEY_BYTES } from "../../../src/mdata/request.js";
 
 /** Where values come from; also the first part of a qualified key. */
 export type SourceName = "meta" | "fwcfg" | "smbios";

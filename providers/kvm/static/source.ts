@@ -12,7 +12,7 @@ export interface ReadLimits {
   readonly maxBytes: number;
 }
 
-/** Sysfs gives no more at once. */
+/** Sysfs returns no more at once. */
 const PAGE_BYTES = 4096;
 const ADVICE = {
   EACCES: "the kernel gives it to root only; run as root",

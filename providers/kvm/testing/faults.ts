@@ -33,7 +33,7 @@ export class FaultyStream extends Duplex {
   /** What is to happen to the answer, by the request's id. */
   readonly #faults = new Map<string, KvmHostFault>();
 
-  /** @param onCommand hears of each request's command; gives what is to happen to its answer */
+  /** @param onCommand hears of each request's command; returns what is to happen to its answer */
   constructor(guest: Duplex, onCommand: (word: string) => KvmHostFault | undefined) {
     super();
     this.#guest = guest;

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { createServer, type Server } from "node:net";
 import type { Duplex } from "node:stream";
 import { pvbusError } from "../../../src/base/errors.js";
-import { MAX_KEY_BYTES } from "../../../src/mdata/keys.js";
+import { MAX_KEY_BYTES } from "../../../src/mdata/request.js";
 import { ServedConnection } from "../../../src/mdata/server/connection.js";
 import type { KeyChange, ServedKeys } from "../../../src/mdata/server/keys.js";
 import { type Dialect, PVBUS_DIALECT } from "../../../src/mdata/server/requests.js";

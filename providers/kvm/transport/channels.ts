@@ -74,7 +74,7 @@ export function portNames(host: Host): string[] {
   return ports(host).map((port) => shortText(host, `${PORT_NAMES}/${port}/name`));
 }
 
-/** @param find gives the port's device, which may come and go */
+/** @param find returns the port's device, which may come and go */
 function portTransport(host: Host, name: string, find: () => Device): ShareableTransport {
   return lineTransport(host, name, find, (device, { openPort }, events) => openPort(device, events));
 }

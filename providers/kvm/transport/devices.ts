@@ -14,7 +14,7 @@ import { type FileLock, holderOf, LockTurns } from "../../../src/native/posix/fi
 import { makeRaw } from "../../../src/native/posix/terminal.js";
 import { connectVsock } from "../../../src/native/posix/vsock.js";
 
-/** Most bytes of one read: a virtio port gives 32 KiB at once. */
+/** Most bytes of one read: a virtio port returns 32 KiB at once. */
 const BUFFER_BYTES = 64 * 1024;
 
 /** A device of the machine. */

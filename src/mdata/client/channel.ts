@@ -4,7 +4,7 @@ import type { Call } from "../../base/flow/call.js";
 import { peerWords } from "../../base/outside-text.js";
 import type { Answer, HostCapabilities } from "../answer.js";
 import { base64Bytes } from "../base64.js";
-import { isChannelKey } from "../keys.js";
+import { isChannelKey } from "../request.js";
 import { type Change, type ChangeMemory, changeKey, mayBeginAgain, sameValue } from "./change.js";
 import { type ChannelClient, isDisconnected } from "./client.js";
 
@@ -80,7 +80,7 @@ export class MetadataChannel {
   }
 
   /**
-   * Removes a key. Gives whether it was there, which the host does not say: somebody else may be quicker.
+   * Removes a key. Resolves with whether it was there, which the host does not say: somebody else may be quicker.
    * @throws PvbusError `ERR_READ_ONLY`; `ERR_DISCONNECTED` and `ERR_CONFLICT` as {@link MetadataChannel.put}
    */
   async delete(key: string, call: Call): Promise<boolean> {

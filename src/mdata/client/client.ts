@@ -56,7 +56,7 @@ const AWAY_MS = 2 * LONGEST_PAUSE_MS;
 const ATTEMPTS = 4;
 
 /**
- * The metadata channel of one store: opened when it is needed, opened anew when it is gone, and given back when nobody uses it
+ * The metadata channel of one store: opened when it is needed, opened again when it is gone, and given back when nobody uses it
  * and others could. A host that does not say more takes one request at a time.
  */
 export class ChannelClient {

@@ -35,7 +35,7 @@ export async function negotiate(line: LineStream, isShared: boolean, call: Call)
 }
 
 /**
- * Makes a shared line begin anew: an empty line ends whatever half a request stands in it, and its answer is the first line that
+ * Clears a shared line: an empty line ends whatever half a request stands in it, and its answer is the first line that
  * is surely meant for us. What comes before is passed over.
  */
 async function clear(line: LineStream, words: Words, call: Call): Promise<void> {

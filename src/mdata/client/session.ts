@@ -205,7 +205,7 @@ export class Session {
       await this.#stream.write(frame, call);
       return await call.within(answer, ANSWER);
     } catch (error) {
-      // The next one begins anew, with whoever is there then.
+      // The next one begins afresh, with whoever is there then.
       if (performance.now() - Math.max(sentAt, this.#heardAt) > SILENT_MS) await this.close();
       throw error;
     } finally {

@@ -5,7 +5,7 @@ import { Backoff } from "../../base/flow/backoff.js";
 import { Call } from "../../base/flow/call.js";
 import { Notifier } from "../../base/flow/notifier.js";
 import { watchLoop } from "../../base/flow/watch-loop.js";
-import { isChannelKey } from "../keys.js";
+import { isChannelKey } from "../request.js";
 import { MAX_KEYS, type MetadataChannel } from "./channel.js";
 import { type Connected, isDisconnected, type Lease } from "./client.js";
 import { SessionOver } from "./session.js";
@@ -43,7 +43,7 @@ const FIRST_RETRY_MS = 100;
 const LONGEST_RETRY_MS = 5_000;
 
 /**
- * Yields what changes on the channel: as the host tells it, else by looking again and again. A connection that breaks is made anew,
+ * Yields what changes on the channel: as the host tells it, else by looking again and again. A connection that breaks is made again,
  * and what changed meanwhile is found by comparing. Ends when the call is over.
  * @throws PvbusError `ERR_DISCONNECTED` when the store closes, and what the first look throws
  */
@@ -150,7 +150,7 @@ class ChannelWatch {
       }
       const began = performance.now();
       if (!(await connected.session.confirmWatch(id, this.#parts.prefix, this.#call))) return;
-      // On such a line a host may have been started anew without a sign: what it did not tell is found by looking.
+      // On such a line a host may have been restarted without a sign: what it did not tell is found by looking.
       this.#isAllNoted = this.#parts.channel.client.isShared;
       while (this.#isAllNoted || this.#noted.size > 0) yield* this.#news();
       pause = Math.max(this.#parts.confirmMs, (performance.now() - began) * POLL_SHARE);
@@ -208,7 +208,7 @@ class ChannelWatch {
     });
   }
 
-  /** Waits for a note, for the end or for the time; gives whether it was no matter of time. */
+  /** Waits for a note, for the end or for the time; resolves with whether it was no matter of time. */
   #wait(ms: number): Promise<boolean> {
     const current = this.#current?.connected.session;
     const isDue = current !== undefined && (this.#isAllNoted || this.#noted.size > 0 || !current.isOpen);

@@ -10,7 +10,7 @@ import { smbiosString, smbiosStructures } from "../../../src/base/firmware/smbio
 import { Call } from "../../../src/base/flow/call.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";
 import { parseSmbios } from "../../../src/detect/smbios.js";
-import { isChannelKey } from "../../../src/mdata/keys.js";
+import { isChannelKey } from "../../../src/mdata/request.js";
 import type { Input } from "../input.js";
 import { holds, same, type Target } from "../target.js";
 

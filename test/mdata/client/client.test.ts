@@ -344,6 +344,32 @@ describe("metadata channel", () => {
     lease.release();
   });
 
+  it("begins a session on a connection of its own too, and sends nothing again there", async () => {
+    const boot = "0a1b2c3d-4e5f-6789-abcd-ef0123456789";
+    machine = await KvmMachine.start();
+    await using folder = new HostFolder();
+    await folder.serve(["a"]);
+    const sent: string[] = [];
+    const open: Transport["open"] = async (events, during) => {
+      const stream = await UnixStream.connect(
+        () => LIVE.holdSocket(folder.socket("a")),
+        { name: "unix:test", ...events },
+        during,
+      );
+      const write: typeof stream.write = (data, within) => {
+        sent.push(...Buffer.from(data).toString("latin1").trim().split(" ").slice(4, 5));
+        return stream.write(data, within);
+      };
+      return { write, ref: () => stream.ref(), unref: () => stream.unref(), close: () => stream.close() };
+    };
+    const channel = channelAt({ open, boot: () => boot });
+    await channel.put("k", bytes("v"), call());
+    expect(sent).to.deep.equal(["CAPS", "SESSION", "PUT"]);
+    const { session } = await channel.client.connect(call());
+    expect(session.hostSession).to.deep.include({ revision: 0 });
+    expect(session.doesTwice).to.equal(false);
+  });
+
   it("takes a host that says nothing at all for gone, and begins anew", async () => {
     const channel = await channelTo();
     await channel.get("k", call());

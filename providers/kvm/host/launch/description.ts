@@ -4,7 +4,7 @@ import { objectOf } from "../settings/fields.js";
 
 /** Bytes that go with the arguments. */
 export interface LaunchBytes {
-  /** Tells it from the other. */
+  /** Which of the two. */
   readonly kind: "bytes";
   /** The value. */
   readonly bytes: Uint8Array;
@@ -12,7 +12,7 @@ export interface LaunchBytes {
 
 /** A file that the hypervisor reads: nobody sees its content among the arguments of processes. */
 export interface LaunchFile {
-  /** Tells it from the other. */
+  /** Which of the two. */
   readonly kind: "file";
   /** Absolute path. */
   readonly path: string;

@@ -11,7 +11,7 @@ export interface VsockMapping {
 
 /** We listen at a UNIX socket: QEMU with `server=off,reconnect=…`, the vsock of a light hypervisor, any local client. */
 export interface ListenEndpoint {
-  /** Tells it from the other. */
+  /** Which of the two. */
   readonly kind: "listen";
   /** Path of the socket. */
   readonly path: string;
@@ -21,7 +21,7 @@ export interface ListenEndpoint {
 
 /** The hypervisor listens: QEMU with `server=on,wait=off`, libvirt's `mode='bind'`, bhyve. */
 export interface ConnectEndpoint {
-  /** Tells it from the other. */
+  /** Which of the two. */
   readonly kind: "connect";
   /** Path of the socket. */
   readonly path: string;

@@ -3,7 +3,7 @@ export type Fields = Readonly<Record<string, unknown>>;
 
 /**
  * Returns the fields of an object.
- * @param where its place, for messages
+ * @param where it stands, for messages
  * @param known the fields that there are; any where none are given
  * @throws TypeError for anything else, and for a field that has no meaning
  */

@@ -72,6 +72,11 @@ describe("options of KVM", () => {
     });
   });
 
+  it("refuse the old name of the static sources' namespace, and say the new one", () => {
+    expect(() => completeOptions({ namespace: "com.example" })).to.throw(TypeError, "staticNamespace");
+    expect(completeOptions({ namespace: undefined })).to.not.have.property("namespace");
+  });
+
   for (const [name, value] of [
     ["nameSpace", "x"],
     ["toString", "x"],
