@@ -1,8 +1,8 @@
 import { expect } from "chai";
 import { expandIpv6 } from "../providers/hyperv/kvpd/ip-lists.js";
-import { refusal as kvmRefusal } from "../providers/kvm/channel/refusal.js";
+import { refusal as kvmRefusal } from "../src/mdata/client/channel.js";
 import { completeOptions } from "../providers/kvm/options.js";
-import { listedNames, smbiosValues } from "../providers/kvm/static/smbios-values.js";
+import { listedNames, smbiosValues } from "../providers/kvm/protocol/smbios.js";
 import { VmwareDataSets } from "../providers/vmware/data-sets.js";
 import { checkVmwareOptions } from "../providers/vmware/options.js";
 import { parseOvfEnvironment } from "../providers/vmware/protocol/ovf-environment.js";

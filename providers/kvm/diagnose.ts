@@ -4,11 +4,11 @@ import type { Host } from "../../src/base/host/host.js";
 import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { StoreTarget } from "../../src/contract/provider.js";
 import { channelAdvice } from "./advice.js";
-import { portNames } from "./channel/places.js";
+import { findSources } from "./capabilities.js";
 import { type CompleteOptions, completeOptions } from "./options.js";
-import { findSources } from "./sources.js";
 import { hasFwCfg } from "./static/fwcfg.js";
 import type { KvmStore } from "./store.js";
+import { portNames } from "./transport/channels.js";
 
 /** The device's ACPI node is there without the driver too. */
 const FWCFG_ACPI = "/sys/bus/acpi/devices/QEMU0002:00";
@@ -27,9 +27,9 @@ export async function diagnoseKvm(
   const checks: Diagnosis[] = [];
   let store: KvmStore | undefined;
   try {
-    const { endpoint, statics } = findSources(host, target, options);
+    const { transport, statics } = findSources(host, target, options);
     store = await open();
-    checks.push(endpoint === undefined ? noChannel(host, options) : await answers(store, endpoint.name));
+    checks.push(transport === undefined ? noChannel(host, options) : await answers(store, transport.name));
     checks.push(hasFwCfg(host) ? await readable(store, "fwcfg") : noFwCfg(host));
     if (statics.some(({ name }) => name === "smbios")) checks.push(await readable(store, "smbios"));
   } catch (error) {
@@ -84,7 +84,7 @@ async function readable(store: KvmStore, source: "fwcfg" | "smbios"): Promise<Di
   }
 }
 
-function failed(what: string, error: unknown, mend?: string): Diagnosis {
+function failed(what: string, error: unknown, fix?: string): Diagnosis {
   if (!PvbusError.is(error)) throw error;
-  return { what, works: false, why: error.message, ...(mend === undefined ? {} : { mend }) };
+  return { what, works: false, why: error.message, ...(fix === undefined ? {} : { mend: fix }) };
 }

@@ -1,7 +1,7 @@
 import { putEntry } from "../../src/base/own.js";
 import type { MachineFacts } from "../../src/contract/store.js";
 
-/** Where each fact is looked for, the strongest place first; `sdc:` are the names of SmartOS. */
+/** Where each fact is looked for, the strongest key first; `sdc:` are the names of SmartOS. */
 const VM_NAME = ["meta/sdc:alias", "meta/sdc:hostname"];
 const VM_ID = ["meta/sdc:uuid", "smbios/system/uuid"];
 const OTHER: Readonly<Record<string, string>> = {
@@ -14,7 +14,7 @@ const OTHER: Readonly<Record<string, string>> = {
   assetTag: "smbios/chassis/asset-tag",
 };
 
-/** Puts together what the host tells about the machine. @param read gives a qualified key's value; undefined where it tells nothing */
+/** Puts together what the host tells about the machine. @param read returns a qualified key's value; undefined where it tells nothing */
 export async function machineFacts(
   read: (key: string) => Promise<Uint8Array | undefined>,
 ): Promise<MachineFacts> {

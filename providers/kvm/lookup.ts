@@ -2,9 +2,9 @@ import { PvbusError, pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
 import type { Logger } from "../../src/base/host/host.js";
 import type { RawEntry } from "../../src/contract/store.js";
+import type { MetadataChannel } from "../../src/mdata/client/channel.js";
 import { channelAdvice } from "./advice.js";
-import type { MetadataChannel } from "./channel/metadata.js";
-import { type KvmKey, qualifiedKey, type SourceName } from "./keys.js";
+import { type KvmKey, qualifiedKey, type SourceName } from "./protocol/keys.js";
 import type { StaticSource } from "./static/source.js";
 
 /** What a look-up works on. */
@@ -46,7 +46,7 @@ export class Lookup {
   async find({ source, name }: KvmKey, call: Call): Promise<FoundValue | undefined> {
     if (source !== undefined) return this.#findIn(source, name, call);
     let notAsked: PvbusError | undefined;
-    for (const [each, inside] of this.#places(name)) {
+    for (const [each, inside] of this.#namesOf(name)) {
       try {
         const found = await this.#findIn(each, inside, call);
         if (found !== undefined) return found;
@@ -142,8 +142,8 @@ export class Lookup {
     }
   }
 
-  /** The places of a plain key, the strongest first. */
-  #places(key: string): [SourceName, string][] {
+  /** Returns the sources of a plain key with its name in each, the strongest first. */
+  #namesOf(key: string): [SourceName, string][] {
     const statics = this.#parts.statics.map((each): [SourceName, string] => [each.name, each.nameOf(key)]);
     return this.#parts.channel === undefined ? statics : [["meta", key], ...statics];
   }

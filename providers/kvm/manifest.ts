@@ -1,4 +1,5 @@
 import type { ProviderManifest } from "../../src/contract/manifest.js";
+import { OPTIONS } from "./options.js";
 
 /** What a guest of QEMU, and of others with the same devices, has: the metadata channel, fw_cfg, SMBIOS; and the channel's host. */
 export const kvmManifest: ProviderManifest = {
@@ -6,7 +7,8 @@ export const kvmManifest: ProviderManifest = {
   type: "KVM",
   serves: ["qemu", "bhyve", "nvmm", "haxm", "lkvm", "apple"],
   load: async () => (await import("./module.js")).kvmModule,
-  locate: async (host) => (await import("./sources.js")).hasSources(host),
+  locate: async (host) => (await import("./capabilities.js")).hasSources(host),
+  options: OPTIONS,
   systems: {
     read: ["linux", "freebsd", "win32"],
     write: ["linux", "freebsd"],

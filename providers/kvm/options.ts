@@ -1,4 +1,66 @@
-import { ownEntry, putEntry } from "../../src/base/own.js";
+import { type CheckedOptions, checkOptions } from "../../src/base/options.js";
+import { ownEntry } from "../../src/base/own.js";
+import type { OptionSchema } from "../../src/contract/options.js";
+
+const HOUR_MS = 3_600_000;
+
+/** The settings, as the command line, help and documentation take them. */
+export const OPTIONS = {
+  staticNamespace: {
+    kind: "text",
+    default: "org.pvbus",
+    pattern: /^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$/,
+    line: "reverse domain name under which plain keys lie in fw_cfg and SMBIOS",
+  },
+  portName: {
+    kind: "text",
+    default: "org.pvbus.mdata.0",
+    pattern: /^[^/\p{Cc}]{1,200}$/u,
+    line: "name of the metadata channel's virtio-serial port",
+  },
+  maxItemBytes: {
+    kind: "number",
+    default: 1024 * 1024,
+    least: 1,
+    most: 0x7fff_ffff,
+    line: "largest fw_cfg item that is read, in bytes",
+  },
+  maxLineBytes: {
+    kind: "number",
+    default: 16 * 1024 * 1024,
+    least: 1024,
+    most: 256 * 1024 * 1024,
+    line: "longest line that the host may answer with, in bytes",
+  },
+  connectTimeoutMs: {
+    kind: "number",
+    default: 5_000,
+    least: 1,
+    most: HOUR_MS,
+    line: "longest time in milliseconds until the host must have answered on a channel that was opened",
+  },
+  idleMs: {
+    kind: "number",
+    default: 1_000,
+    least: 0,
+    most: HOUR_MS,
+    line: "milliseconds until a port or serial line that nobody uses is given back to other programs",
+  },
+  pollMs: {
+    kind: "number",
+    default: 1_000,
+    least: 10,
+    most: HOUR_MS,
+    line: "first pause in milliseconds between two looks of a watch where the host tells of no changes",
+  },
+  confirmMs: {
+    kind: "number",
+    default: 30_000,
+    least: 10,
+    most: HOUR_MS,
+    line: "milliseconds after which a watch makes sure that the host still tells of changes",
+  },
+} as const satisfies OptionSchema;
 
 /** Settings of the KVM provider: `openPvbus({ providerOptions: { kvm: {…} } })`. */
 export interface KvmOptions {
@@ -6,7 +68,7 @@ export interface KvmOptions {
    * Reverse domain name under which plain keys lie in the static sources: fw_cfg `opt/<namespace>/<key>`, OEM string
    * `<namespace>:<key>=<value>`. Default `org.pvbus`.
    */
-  readonly namespace?: string;
+  readonly staticNamespace?: string;
   /** Name of the virtio-serial port of the metadata channel. Default `org.pvbus.mdata.0`. */
   readonly portName?: string;
   /** Largest fw_cfg item that is read, in bytes; a read takes the square of the size. Default 1 MiB. */
@@ -24,57 +86,14 @@ export interface KvmOptions {
 }
 
 /** Settings with every value in its place. */
-export type CompleteOptions = Required<KvmOptions>;
-
-const DEFAULTS: CompleteOptions = {
-  namespace: "org.pvbus",
-  portName: "org.pvbus.mdata.0",
-  maxItemBytes: 1024 * 1024,
-  maxLineBytes: 16 * 1024 * 1024,
-  connectTimeoutMs: 5_000,
-  idleMs: 1_000,
-  pollMs: 1_000,
-  confirmMs: 30_000,
-};
-/** Smallest and largest value of each number. */
-const RANGES: Readonly<Record<string, readonly [least: number, most: number]>> = {
-  maxItemBytes: [1, 0x7fff_ffff],
-  maxLineBytes: [1024, 256 * 1024 * 1024],
-  connectTimeoutMs: [1, 3_600_000],
-  idleMs: [0, 3_600_000],
-  pollMs: [10, 3_600_000],
-  confirmMs: [10, 3_600_000],
-};
-const NAMES: Readonly<Record<string, RegExp>> = {
-  namespace: /^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$/,
-  portName: /^[^/\p{Cc}]{1,200}$/u,
-};
+export type CompleteOptions = CheckedOptions<typeof OPTIONS>;
 
 /**
  * Validates settings that came from outside and adds the others.
  * @throws TypeError for an unknown name, a wrong type or a value out of range
  */
 export function completeOptions(given: Readonly<Record<string, unknown>> = {}): CompleteOptions {
-  const options: Record<string, unknown> = { ...DEFAULTS };
-  for (const [name, value] of Object.entries(given)) {
-    if (value === undefined) continue;
-    if (!Object.hasOwn(DEFAULTS, name))
-      throw new TypeError(`kvm has no option ${name}; it has ${Object.keys(DEFAULTS).join(", ")}`);
-    check(name, value);
-    putEntry(options, name, value);
-  }
-  return options as unknown as CompleteOptions;
-}
-
-function check(name: string, value: unknown): void {
-  const range = ownEntry(RANGES, name);
-  if (range !== undefined) {
-    const [least, most] = range;
-    if (!Number.isInteger(value) || (value as number) < least || (value as number) > most)
-      throw new TypeError(`kvm option ${name} must be a whole number from ${least} to ${most}`);
-  } else if (typeof value !== "string" || !ownEntry(NAMES, name)?.test(value)) {
-    throw new TypeError(
-      `kvm option ${name} must be a name, such as ${ownEntry<unknown>(DEFAULTS as unknown as Record<string, unknown>, name)}`,
-    );
-  }
+  if (ownEntry(given, "namespace") !== undefined)
+    throw new TypeError("kvm has no option namespace any more; it is called staticNamespace now");
+  return checkOptions("kvm", OPTIONS, given);
 }

@@ -1,10 +1,11 @@
+import type { Call } from "../../src/base/flow/call.js";
 import type { Host } from "../../src/base/host/host.js";
 import type { Capabilities, Verbs } from "../../src/contract/capabilities.js";
 import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { Provider, StoreTarget } from "../../src/contract/provider.js";
 import { channelAdvice, staticAdvice } from "./advice.js";
+import { capabilitiesOf, findSources } from "./capabilities.js";
 import { completeOptions } from "./options.js";
-import { capabilitiesOf, findSources } from "./sources.js";
 import type { KvmStore } from "./store.js";
 
 /**
@@ -30,19 +31,19 @@ export class KvmProvider implements Provider {
 
   /**
    * Opens the sources; the channel is opened on first use.
-   * @throws PvbusError `ERR_UNAVAILABLE` for a channel that cannot be; TypeError for unknown or malformed settings
+   * @param closing fires when the interface is closed
+   * @throws PvbusError `ERR_NOT_SUPPORTED` or `ERR_UNAVAILABLE` for a channel that cannot be; TypeError for unknown or malformed settings
    */
-  async open(target: StoreTarget): Promise<KvmStore> {
-    const { openKvmStore } = await import("./opening.js");
-    return openKvmStore(this.#host, target);
+  async open(target: StoreTarget, _call?: Call, closing?: AbortSignal): Promise<KvmStore> {
+    return (await import("./store.js")).openKvmStore(this.#host, target, closing);
   }
 
   /** Says what the host would have to add for a verb that this machine does not have. */
   explain(verb: keyof Verbs, { options }: StoreTarget): string {
-    const { portName, namespace } = completeOptions(options);
+    const { portName, staticNamespace } = completeOptions(options);
     const channel = `this machine has no metadata channel; ${channelAdvice(portName)}`;
     return verb === "read" || verb === "list"
-      ? `${channel}; for values that do not change: ${staticAdvice(namespace)}`
+      ? `${channel}; for values that do not change: ${staticAdvice(staticNamespace)}`
       : channel;
   }
 

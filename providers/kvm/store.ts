@@ -1,6 +1,9 @@
 import { pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
+import { Closing } from "../../src/base/flow/closing.js";
+import type { Host } from "../../src/base/host/host.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
+import type { StoreTarget } from "../../src/contract/provider.js";
 import type {
   MachineFacts,
   PortableLayout,
@@ -8,11 +11,15 @@ import type {
   RawEntry,
   WatchHooks,
 } from "../../src/contract/store.js";
-import type { MetadataChannel } from "./channel/metadata.js";
-import type { WatchParts } from "./channel/watch.js";
+import { MetadataChannel } from "../../src/mdata/client/channel.js";
+import { ChannelClient } from "../../src/mdata/client/client.js";
+import type { WatchParts } from "../../src/mdata/client/watch.js";
+import { capabilitiesOf, findSources } from "./capabilities.js";
 import { machineFacts } from "./facts.js";
-import { parseKey, parsePrefix, qualifiedKey } from "./keys.js";
 import { type FoundValue, Lookup, type LookupParts } from "./lookup.js";
+import { completeOptions } from "./options.js";
+import { portableLayout } from "./portable.js";
+import { parseKey, parsePrefix, qualifiedKey } from "./protocol/keys.js";
 
 /** What a store works on. */
 export interface KvmParts extends LookupParts {
@@ -20,10 +27,10 @@ export interface KvmParts extends LookupParts {
   readonly capabilities: Capabilities;
   /** Times of watches. */
   readonly watching: Pick<WatchParts, "pollMs" | "confirmMs">;
+  /** Whether the store is closed. */
+  readonly closing: Closing;
 }
 
-/** What every metadata channel surely carries in one value. */
-const CHUNK_BYTES = 16 * 1024;
 /**
  * What a KVM guest (or another one with the same devices) has of its host: the metadata channel, fw_cfg, SMBIOS. Qualified keys
  * `meta/…`, `fwcfg/…` and `smbios/…` reach one source; a plain key is looked for in this order, and what is written under it
@@ -45,7 +52,6 @@ export class KvmStore implements ProviderStore {
   ) => AsyncGenerator<RawEntry, void, undefined>;
   readonly #parts: KvmParts;
   readonly #lookup: Lookup;
-  readonly #closing = new AbortController();
 
   /** @internal Opened by the provider. */
   constructor(parts: KvmParts) {
@@ -54,7 +60,10 @@ export class KvmStore implements ProviderStore {
     this.#lookup = new Lookup(parts);
     this.capabilities = parts.capabilities;
     this.channel = channel?.client.name;
-    this.portable = portableLayout(parts);
+    this.portable = portableLayout(
+      channel !== undefined,
+      parts.statics.map(({ name }) => name),
+    );
     if (channel === undefined) return;
     // Only a channel changes anything, and only there anything changes.
     this.write = (key, value, call) => this.#write(channel, key, value, call);
@@ -99,7 +108,7 @@ export class KvmStore implements ProviderStore {
 
   /** Closes the channel and ends watches. */
   async close(): Promise<void> {
-    this.#closing.abort();
+    this.#parts.closing.close();
     await this.#parts.channel?.client.close();
   }
 
@@ -119,16 +128,16 @@ export class KvmStore implements ProviderStore {
     call: Call,
     hooks: WatchHooks,
   ): AsyncGenerator<RawEntry, void, undefined> {
-    this.#check(undefined);
+    this.#parts.closing.check();
     const { source, name } = parsePrefix(prefix);
-    const closing = this.#closing.signal;
-    const { watchChannel, waitForEnd } = await import("./channel/watch.js");
+    const closing = this.#parts.closing.signal;
     if (source !== undefined && source !== "meta") {
       // What was fixed when the machine started does not change.
-      await waitForEnd(call, closing, hooks.ready);
-      this.#check(undefined);
+      const { watchLoop, UNCHANGING } = await import("../../src/base/flow/watch-loop.js");
+      yield* watchLoop(UNCHANGING, { ready: hooks.ready, closing }, call);
       return;
     }
+    const { watchChannel } = await import("../../src/mdata/client/watch.js");
     const isPlain = source === undefined && name !== "";
     const parts = { channel, prefix: name, ...this.#parts.watching, ready: hooks.ready, closing };
     for await (const { key, value } of watchChannel(parts, call)) {
@@ -146,24 +155,30 @@ export class KvmStore implements ProviderStore {
     throw pvbusError("ERR_READ_ONLY", `${what} was fixed when the machine started; write to meta/ instead`);
   }
 
-  #check(call: Call | undefined): void {
-    if (this.#closing.signal.aborted)
-      throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
-    call?.check("the store");
+  #check(call: Call): void {
+    this.#parts.closing.check();
+    call.check("the store");
   }
 }
 
-function portableLayout({ channel, statics }: KvmParts): PortableLayout {
-  const guestKey = (namespace: string, name: string): string => qualifiedKey("meta", `${namespace}/${name}`);
-  const places: ((namespace: string, name: string) => string)[] = [];
-  if (channel !== undefined) places.push(guestKey);
-  for (const { name: source } of statics)
-    places.push((namespace, name) =>
-      qualifiedKey(source, source === "fwcfg" ? `opt/${namespace}/${name}` : `oem/${namespace}:${name}`),
-    );
-  return {
-    hostKeys: (namespace, name) => places.map((place) => place(namespace, name)),
-    guestKey: channel === undefined ? () => undefined : guestKey,
-    chunkBytes: CHUNK_BYTES,
-  };
+/**
+ * Opens the sources of a machine; the channel is opened on first use.
+ * @param interfaceClosing fires when the interface is closed
+ * @throws PvbusError `ERR_NOT_SUPPORTED` or `ERR_UNAVAILABLE` for a channel that cannot be; TypeError for unknown or malformed settings
+ */
+export function openKvmStore(host: Host, target: StoreTarget, interfaceClosing?: AbortSignal): KvmStore {
+  const options = completeOptions(target.options);
+  const sources = findSources(host, target, options);
+  const { transport, statics } = sources;
+  const { maxLineBytes, portName, pollMs, confirmMs } = options;
+  const closing = new Closing(interfaceClosing);
+  return new KvmStore({
+    channel: transport && new MetadataChannel(new ChannelClient(transport, options, closing), maxLineBytes),
+    statics,
+    capabilities: capabilitiesOf(sources),
+    portName,
+    watching: { pollMs, confirmMs },
+    closing,
+    logger: host.logger,
+  });
 }

@@ -1,6 +1,5 @@
 import { decodeBase64 } from "./base64.js";
-import { encodeFrame, type Frame } from "./frame.js";
-import { bytesPayload, payloadText, textPayload } from "./text.js";
+import { bytesPayload, encodeFrame, type Frame, payloadText, textPayload } from "./frame.js";
 
 /** What a host says. */
 export type Answer =

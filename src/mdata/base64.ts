@@ -25,7 +25,7 @@ export function* decodeBase64InSteps(text: string): Steps<Buffer | undefined> {
   return bytes.subarray(0, length);
 }
 
-/** Writes the bytes of padded base64 text to where there is room for them; gives their number, undefined when it is anything else. */
+/** Writes the bytes of padded base64 text to where there is room for them; returns their number, undefined when it is anything else. */
 export function decodeBase64Into(text: string, room: Buffer): number | undefined {
   // Node's decoder also takes the alphabet of URLs.
   if (text.length % 4 !== 0 || text.includes("-") || text.includes("_")) return undefined;

@@ -1,4 +1,6 @@
+import { isUtf8 } from "node:buffer";
 import { crc32 } from "node:zlib";
+import { base64Bytes, decodeBase64, decodeBase64Into, encodeBase64 } from "./base64.js";
 
 /*
  * Version 2 of the SmartOS metadata protocol: `V2 <length> <crc32> <id> <word>[ <payload>]` and a line end. Length and CRC-32
@@ -19,8 +21,11 @@ export interface Frame {
 const HEAD_BYTES = 128;
 const HEAD = /^V2 +(\d{1,10}) +([0-9a-f]{8}) +/;
 const BODY = /^([0-9a-fA-F]{8}) +([^ ]{1,32})(?: +|$)/;
-/** Up to that length a checksum in JavaScript costs less than the way to zlib, which needs a view of the bytes besides. */
-const SHORT_BYTES = 128;
+/**
+ * Up to that length a checksum in JavaScript costs less than the way to zlib, which needs a view of the bytes besides: a quarter of
+ * the time of a short frame.
+ */
+const SHORT_BYTES = 64;
 const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   let crc = byte;
   for (let bit = 0; bit < 8; bit++) crc = (crc & 1) === 0 ? crc >>> 1 : (crc >>> 1) ^ 0xedb88320;
@@ -110,4 +115,33 @@ function hex(checksum: number): string {
 
 function latin1(bytes: Buffer, start: number, end: number): string {
   return bytes.toString("latin1", start, end);
+}
+
+/** Room for the text of a short payload: a buffer of its own would cost more than the decoding. It holds nothing between calls. */
+const room = Buffer.allocUnsafeSlow(384);
+
+/** Returns bytes as text; undefined when they are no UTF-8. */
+export function utf8(bytes: Buffer | undefined): string | undefined {
+  return bytes !== undefined && isUtf8(bytes) ? bytes.toString("utf8") : undefined;
+}
+
+/** Returns text as the base64 of a payload; undefined for none, as the protocol leaves an empty one out. */
+export function textPayload(text: string): string | undefined {
+  return bytesPayload(Buffer.from(text));
+}
+
+/** The same for bytes. */
+export function bytesPayload(bytes: Uint8Array): string | undefined {
+  return bytes.length === 0 ? undefined : encodeBase64(bytes);
+}
+
+/** Returns the text of a payload, which is empty where there is none; undefined when it is no base64 of UTF-8. */
+export function payloadText(payload = ""): string | undefined {
+  if (base64Bytes(payload.length) > room.length) return utf8(decodeBase64(payload));
+  const length = decodeBase64Into(payload, room);
+  if (length === undefined) return undefined;
+  for (let at = 0; at < length; at++)
+    // What is not ASCII may be no UTF-8 at all.
+    if ((room[at] as number) > 0x7f) return utf8(room.subarray(0, length));
+  return room.toString("latin1", 0, length);
 }

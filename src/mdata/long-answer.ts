@@ -13,7 +13,7 @@ export type AnswerParts = Generator<Buffer | undefined, void, undefined>;
 
 /**
  * Returns the frame of an answer that is a success.
- * @param portions gives the value in portions of one step each; called twice, and it is the same value both times
+ * @param portions returns the value in portions of one step each; called twice, and it is the same value both times
  */
 export function* longAnswer(id: string, portions: () => Iterable<Uint8Array>): AnswerParts {
   const start = `${id} SUCCESS `;

@@ -42,7 +42,7 @@ export class PlainAnswerReader {
     this.#maxBytes = maxBytes;
   }
 
-  /** Takes a line without its end; gives the answer when it is complete. The bytes are copied. */
+  /** Takes a line without its end; returns the answer when it is complete. The bytes are copied. */
   take(line: Buffer): Answer | undefined {
     if (!this.#isValue) return this.#first(line.toString("latin1").trimEnd());
     const isDotted = line[0] === END.charCodeAt(0);

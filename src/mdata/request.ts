@@ -1,7 +1,6 @@
 import { decodeBase64, decodeBase64InSteps, encodeBase64 } from "./base64.js";
-import { encodeFrame, type Frame } from "./frame.js";
+import { encodeFrame, type Frame, payloadText, textPayload, utf8 } from "./frame.js";
 import { finish, type Steps } from "./steps.js";
-import { payloadText, textPayload, utf8 } from "./text.js";
 
 /** What a guest asks for in version 2; `CAPS`, `SESSION`, `WATCH` and `UNWATCH` are ours, other hosts answer them as unknown. */
 export type Request =
@@ -31,6 +30,24 @@ const BOOT_ID = /^(?:[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/
 const SESSION = /^([0-9a-f]{32}) (-|[0-9a-f-]{32,36}) (\d{1,15})$/;
 /** Separates the two halves of a PUT. */
 const SPACE = 0x20;
+
+/** No host takes longer keys; what is longer is a mistake. */
+export const MAX_KEY_BYTES = 4096;
+
+/** Reports whether a name can be a key of the channel; hosts list others that nobody can ask for. */
+export function isChannelKey(name: string): boolean {
+  return name !== "" && keyFault(name) === undefined && Buffer.byteLength(name) <= MAX_KEY_BYTES;
+}
+
+/**
+ * Returns what keeps the channel from carrying a name, in words behind "the key"; undefined for nothing. Listings are lines, and
+ * existing hosts take blanks off the ends of what they are asked for.
+ */
+export function keyFault(name: string): string | undefined {
+  if (/\p{Cc}/u.test(name)) return "holds a control character, which the metadata channel cannot carry";
+  if (name.trim() !== name) return "begins or ends with a blank, which hosts leave out";
+  return undefined;
+}
 
 /** Reports whether a text may name a boot: a UUID, or 32 hex digits, in lower case. */
 export function isBootId(text: string): boolean {

@@ -15,14 +15,14 @@ const FILE_USERS: Readonly<Record<string, string>> = {
     "its pools and its daemon open by host.files what they then read, write and lock themselves",
   "providers/kvm/commands/": "reads the files that the administrator names",
   "providers/kvm/host/": "the host's side: works on the administrator's own paths, knows no sysroot",
-  "providers/kvm/channel/device-links.ts": "closes what host.files opened",
-  "providers/kvm/channel/shared-line.ts": "makes its socket in a directory that it holds",
+  "providers/kvm/transport/devices.ts": "closes what host.files opened",
+  "providers/kvm/transport/shared-line.ts": "makes its socket in a directory that it holds",
 };
 /** Who names a path of the machine in messages. What gets it cannot be the file system: see above. */
 const PATH_NAMERS: readonly string[] = [
   "providers/hyperv/",
-  "providers/kvm/channel/device-links.ts",
-  "providers/kvm/static/source-files.ts",
+  "providers/kvm/transport/devices.ts",
+  "providers/kvm/static/source.ts",
   "providers/xen/transport/device.ts",
   "providers/xen/diagnose.ts",
   "providers/xen/transport/locate.ts",
@@ -73,7 +73,7 @@ describe("sources", () => {
     const both = namers
       .filter((path) => !path.startsWith("providers/hyperv/"))
       .filter((path) => FILE_MODULES.test(readFileSync(path, "utf8").replace(HARMLESS, "")));
-    expect(both).to.deep.equal(["providers/kvm/channel/device-links.ts"]);
+    expect(both).to.deep.equal(["providers/kvm/transport/devices.ts"]);
     for (const path of both)
       expect(readFileSync(path, "utf8"), path).not.to.match(
         /\b(?:fs\.)?\w*(?:Sync|open|connect)\((?:\w+\.)*path\(/,

@@ -1,8 +1,6 @@
-import { PvbusError, pvbusError } from "../../../src/base/errors.js";
-import { Call, type CallOptions } from "../../../src/base/flow/call.js";
-import { connectControl } from "./control-client.js";
+import type { CallOptions } from "../../../src/base/flow/call.js";
 import { ADMINISTRATOR_LIMITS } from "./limits.js";
-import { type GuestDamage, StateDirectory } from "./state-directory.js";
+import type { GuestDamage, StateDirectory } from "./state-directory.js";
 
 /** One key of a guest with its value. */
 export interface GuestEntry {
@@ -20,7 +18,7 @@ export interface Administration extends AsyncDisposable {
   get(guest: string, key: string, options?: CallOptions): Promise<Uint8Array | undefined>;
   /** Stores a value; it is on the disk, and guests that watch the key are told. A guest that is not known yet becomes so. */
   set(guest: string, key: string, value: Uint8Array, options?: CallOptions): Promise<void>;
-  /** Removes a key; tells whether it was there. */
+  /** Removes a key; resolves with whether it was there. */
   delete(guest: string, key: string, options?: CallOptions): Promise<boolean>;
   /** Yields keys with this beginning and their values, sorted, the host's own facts among them. */
   list(guest: string, prefix?: string, options?: CallOptions): AsyncIterable<GuestEntry>;
@@ -29,35 +27,8 @@ export interface Administration extends AsyncDisposable {
    * asked for those that it has opened.
    */
   damages(options?: CallOptions): Promise<GuestDamage[]>;
-  /** Returns everything back. */
+  /** Gives everything back. */
   close(): Promise<void>;
-}
-
-const RETRY_MS = 20;
-
-/**
- * Opens the administration of a state directory: through the host that serves it, else on its files.
- * @throws PvbusError `ERR_BUSY` when another process has it and serves no orders within the time
- */
-export async function openAdministration(directory: string, options?: CallOptions): Promise<Administration> {
-  const call = new Call(options);
-  let isBusy = false;
-  try {
-    for (;;) {
-      const remote = await connectControl(directory, call);
-      if (remote !== undefined) return remote;
-      const state = await StateDirectory.tryOpen(directory);
-      if (state !== undefined) return new LocalAdministration(state);
-      isBusy = true;
-      // Another administrator is at it for a moment, or a host is just starting.
-      await call.sleep(RETRY_MS, "the state directory");
-    }
-  } catch (error) {
-    // Wherever the time ends, the caller is told why it did not suffice.
-    if (!isBusy || !PvbusError.is(error) || error.code !== "ERR_TIMEOUT") throw error;
-    const message = `another process works in the state directory ${directory}; try again`;
-    throw pvbusError("ERR_BUSY", message, { cause: error });
-  }
 }
 
 /** Works on the files. */

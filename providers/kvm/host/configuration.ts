@@ -1,8 +1,8 @@
-import { type Fields, objectOf } from "./documents.js";
-import { parseEndpoint, type SocketOwner } from "./endpoints.js";
 import { completeLimits, DEFAULT_LIMITS, type GuestLimits } from "./limits.js";
 import type { Namespaces } from "./namespaces.js";
 import type { ServedGuest } from "./server.js";
+import { parseEndpoint, type SocketOwner } from "./settings/endpoint.js";
+import { type Fields, objectOf } from "./settings/fields.js";
 import { checkGuestName } from "./state-directory.js";
 
 /** What a configuration file says. */

@@ -1,46 +1,63 @@
-import { createConnection, type Socket } from "node:net";
 import { resolve } from "node:path";
+import { StringDecoder } from "node:string_decoder";
 import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { Call, type CallOptions } from "../../../src/base/flow/call.js";
-import { fromSystemError } from "../../../src/base/system-error.js";
-import type { Administration, GuestEntry } from "./administration.js";
+import { isServed, UnixStream } from "../../../src/base/host/unix-stream.js";
+import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
+import { type Administration, type GuestEntry, LocalAdministration } from "./administration.js";
 import { decodeReport, encodeOrder, type Order, type Report } from "./control-messages.js";
 import { ADMINISTRATOR_LIMITS, checkKey, checkValue } from "./limits.js";
-import { checkSocketPath } from "./socket-place.js";
-import { checkGuestName, checkOurs, controlPath, type GuestDamage } from "./state-directory.js";
+import { nameOnly } from "./listening.js";
+import { checkSocketPath } from "./settings/endpoint.js";
+import {
+  checkGuestName,
+  checkOurs,
+  controlPath,
+  type GuestDamage,
+  StateDirectory,
+} from "./state-directory.js";
 
-/** Nobody serves there: the host is not running, or was ended without having time to clean up. */
-const NOBODY: readonly unknown[] = ["ENOENT", "ECONNREFUSED"];
+const RETRY_MS = 20;
+
+/**
+ * Opens the administration of a state directory: through the host that serves it, else on its files.
+ * @throws PvbusError `ERR_BUSY` when another process has it and serves no orders within the time
+ */
+export async function openAdministration(directory: string, options?: CallOptions): Promise<Administration> {
+  const call = new Call(options);
+  let isBusy = false;
+  try {
+    for (;;) {
+      const remote = await connectControl(directory, call);
+      if (remote !== undefined) return remote;
+      const state = await StateDirectory.tryOpen(directory);
+      if (state !== undefined) return new LocalAdministration(state);
+      isBusy = true;
+      // Another administrator is at it for a moment, or a host is just starting.
+      await call.sleep(RETRY_MS, "the state directory");
+    }
+  } catch (error) {
+    // Wherever the time ends, the caller is told why it did not suffice.
+    if (!isBusy || !PvbusError.is(error) || error.code !== "ERR_TIMEOUT") throw error;
+    const message = `another process works in the state directory ${directory}; try again`;
+    throw pvbusError("ERR_BUSY", message, { cause: error });
+  }
+}
 
 /**
  * Returns the administration through a running host; undefined when none runs.
  * @throws PvbusError `ERR_PERMISSION` where somebody else could pretend to be the host of that directory
  */
-export async function connectControl(directory: string, call: Call): Promise<Administration | undefined> {
+async function connectControl(directory: string, call: Call): Promise<Administration | undefined> {
   const path = controlPath(directory);
   try {
     checkOurs(resolve(directory));
     checkSocketPath(path);
-    (await dial(path, call)).destroy();
-    return new RemoteAdministration(path);
+    return (await isServed(() => nameOnly(path), call)) ? new RemoteAdministration(path) : undefined;
   } catch (error) {
-    if (NOBODY.includes((error as NodeJS.ErrnoException).code)) return undefined;
+    // The directory may not be there yet.
+    if (isSystemError(error) && error.code === "ENOENT") return undefined;
     throw fromSystemError(error, { doing: `cannot reach the host at ${path}` });
-  }
-}
-
-async function dial(path: string, call: Call): Promise<Socket> {
-  const socket = createConnection(path);
-  const connected = new Promise<void>((resolve, reject) => {
-    socket.once("connect", resolve);
-    socket.once("error", reject);
-  });
-  try {
-    await call.within(connected, "the host");
-    return socket;
-  } catch (error) {
-    socket.destroy();
-    throw error;
   }
 }
 
@@ -117,26 +134,29 @@ class RemoteAdministration implements Administration {
   async *#order(order: Order, options: CallOptions | undefined): AsyncGenerator<Report, void, undefined> {
     if ("guest" in order) checkGuestName(order.guest);
     const call = new Call(options);
-    let socket: Socket | undefined;
+    const doing = `the host at ${this.#path} did not answer`;
     try {
-      socket = await dial(this.#path, call);
-      socket.write(encodeOrder(order));
-      yield* reports(socket, call);
+      await using stream = await UnixStream.connect(
+        () => nameOnly(this.#path),
+        { name: this.#path, doing },
+        call,
+      );
+      await stream.write(Buffer.from(encodeOrder(order)), call);
+      yield* reports(stream, call);
     } catch (error) {
-      throw fromSystemError(error, { doing: `the host at ${this.#path} did not answer` });
-    } finally {
-      socket?.destroy();
+      throw fromSystemError(error, { doing });
     }
   }
 }
 
-async function* reports(socket: Socket, call: Call): AsyncGenerator<Report, void, undefined> {
-  const chunks = socket.setEncoding("utf8")[Symbol.asyncIterator]();
+async function* reports(stream: UnixStream, call: Call): AsyncGenerator<Report, void, undefined> {
+  const decoder = new StringDecoder("utf8");
   let rest: string[] = [];
   for (;;) {
-    const { value, done } = await call.within(chunks.next(), "the host's answer");
-    if (done === true) throw pvbusError("ERR_DISCONNECTED", "the host ended before it was done; ask again");
-    const lines = (value as string).split("\n");
+    const chunk = await stream.read(call, "the host's answer");
+    if (chunk === undefined)
+      throw pvbusError("ERR_DISCONNECTED", "the host ended before it was done; ask again");
+    const lines = decoder.write(chunk).split("\n");
     rest.push(lines[0] as string);
     for (const next of lines.slice(1)) {
       const report = decodeReport(rest.join(""));

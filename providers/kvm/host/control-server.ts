@@ -3,10 +3,10 @@ import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import type { Logger } from "../../../src/base/host/host.js";
 import { base64Length } from "../../../src/mdata/base64.js";
 import { LineReader } from "../../../src/mdata/line-reader.js";
+import type { GuestTurns } from "../../../src/mdata/server/turns.js";
 import { type Administration, LocalAdministration } from "./administration.js";
 import { decodeOrder, encodeReport, type Order, type Report } from "./control-messages.js";
 import { listen, type OpenEndpoint } from "./endpoints.js";
-import type { GuestTurns } from "./guest-turns.js";
 import { ADMINISTRATOR_LIMITS } from "./limits.js";
 import { checkGuestName, controlPath, type StateDirectory } from "./state-directory.js";
 

@@ -1,17 +1,15 @@
 import type { Socket } from "node:net";
-import { type Endpoint, type OpenEndpoint, openEndpoint, type SocketOwner } from "./endpoints.js";
+import { type ConnectionReports, ServedConnection } from "../../../src/mdata/server/connection.js";
+import type { GuestTurns } from "../../../src/mdata/server/turns.js";
+import { type OpenEndpoint, openEndpoint } from "./endpoints.js";
 import type { GuestLog } from "./guest-log.js";
-import { GuestSession, type SessionReports } from "./guest-session.js";
 import type { GuestState } from "./guest-state.js";
-import type { GuestTurns } from "./guest-turns.js";
-import type { Namespaces } from "./namespaces.js";
+import type { Endpoint, SocketOwner } from "./settings/endpoint.js";
 
 /** What one guest's service works with. */
 export interface GuestServiceParts {
   /** Its keys. */
   readonly state: GuestState;
-  /** What it may change. */
-  readonly namespaces: Namespaces;
   /** Its share of the host's time. */
   readonly turns: GuestTurns;
   /** Where it is met. */
@@ -25,9 +23,9 @@ export interface GuestServiceParts {
 /** Serves one guest at its endpoints. */
 export class GuestService {
   readonly #parts: GuestServiceParts;
-  readonly #reports: SessionReports;
+  readonly #reports: ConnectionReports;
   readonly #opened: OpenEndpoint[] = [];
-  readonly #sessions = new Set<GuestSession>();
+  readonly #connections = new Set<ServedConnection>();
   #isClosed = false;
 
   private constructor(parts: GuestServiceParts) {
@@ -55,14 +53,14 @@ export class GuestService {
 
   /** Returns how many connections there are. */
   get connections(): number {
-    return this.#sessions.size;
+    return this.#connections.size;
   }
 
   /** Ends its connections and endpoints; its keys stay. */
   async close(): Promise<void> {
     this.#isClosed = true;
     const endings = this.#opened.map((endpoint) => endpoint.close());
-    for (const session of this.#sessions) session.close();
+    for (const connection of this.#connections) connection.close();
     await Promise.all(endings);
   }
 
@@ -77,18 +75,18 @@ export class GuestService {
   }
 
   async #converse(socket: Socket, path: string): Promise<void> {
-    const { state, namespaces, turns, log } = this.#parts;
+    const { state, turns, log } = this.#parts;
     const { maxConnections } = state.limits;
-    if (this.#isClosed || this.#sessions.size >= maxConnections) {
+    if (this.#isClosed || this.#connections.size >= maxConnections) {
       if (!this.#isClosed) log.warn("connection refused: the guest has too many", { limit: maxConnections });
       socket.destroy();
       return;
     }
-    const session = new GuestSession(socket, { state, namespaces, turns }, this.#reports);
-    this.#sessions.add(session);
+    const connection = new ServedConnection(socket, { keys: state, turns }, this.#reports);
+    this.#connections.add(connection);
     log.info("guest connected", { path });
-    await session.ended;
-    this.#sessions.delete(session);
+    await connection.ended;
+    this.#connections.delete(connection);
     log.info("guest disconnected", { path });
   }
 }

@@ -1,22 +1,12 @@
 import { randomBytes } from "node:crypto";
 import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import type { KeyChange, ServedKeys } from "../../../src/mdata/server/keys.js";
+import type { LogDamage } from "./kept-logs.js";
 import { type KeyPortions, KeyTable } from "./key-table.js";
 import { checkKey, checkValue, type GuestLimits } from "./limits.js";
 import { MAX_REVISION, recordBytes } from "./log-codec.js";
-import { type Change, type LogDamage, LogFile, type OpenedLog } from "./log-file.js";
-
-/** A change that is on the disk, as watchers hear of it. */
-export interface StateChange {
-  /** The key. */
-  readonly key: string;
-  /** What happened. */
-  readonly operation: Change["operation"];
-  /** Number of the change, growing with each. */
-  readonly revision: number;
-}
-
-/** Hears of every change right after it is on the disk; must not throw. */
-export type StateListener = (change: StateChange) => void;
+import { type Change, LogFile, type OpenedLog } from "./log-file.js";
+import { checkWritable, DEFAULT_NAMESPACES } from "./namespaces.js";
 
 /** What a key holds. */
 export interface Held {
@@ -49,9 +39,11 @@ const SPARE_LOG_BYTES = 64 * 1024;
  * The keys of one guest: in memory for reading, in a log for keeping. A write resolves when it is on the disk, and only then
  * anybody sees it; writes that wait at the same time share one.
  */
-export class GuestState {
+export class GuestState implements ServedKeys {
   /** What this guest may store. */
   limits: GuestLimits;
+  /** What this guest may change. */
+  namespaces = DEFAULT_NAMESPACES;
   /** Asked before each step of a long work; whoever serves several guests sees to their turns with it. */
   turn: () => Promise<void> | undefined = () => undefined;
   /** Names the time from this opening to the close: 32 hex digits. */
@@ -62,7 +54,7 @@ export class GuestState {
   readonly unfinishedBytes: number;
   readonly #log: LogFile;
   readonly #keys = new KeyTable<Held>();
-  readonly #listeners = new Set<StateListener>();
+  readonly #listeners = new Set<(change: KeyChange) => void>();
   #queue: Pending[] = [];
   #writing: Promise<void> | undefined;
   #revision: number;
@@ -141,13 +133,18 @@ export class GuestState {
     await this.#enqueue(key, ownBytes(value), limits);
   }
 
-  /** Removes a key; tells whether it was there. */
+  /** Removes a key; resolves with whether it was there. */
   async delete(key: string): Promise<boolean> {
     return this.#enqueue(key, undefined, this.limits);
   }
 
-  /** Calls `listener` for every change from now on, until the returned function is called. */
-  listen(listener: StateListener): () => void {
+  /** Refuses a key that this guest may not change. @throws PvbusError `ERR_READ_ONLY` */
+  checkWritable(key: string): void {
+    checkWritable(key, this.namespaces);
+  }
+
+  /** Calls `listener` for every change that is on the disk from now on, until the returned function is called. It must not throw. */
+  listen(listener: (change: KeyChange) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
@@ -293,7 +290,7 @@ class Staging {
     this.#count = keys.size;
   }
 
-  /** Takes a change in; gives what speaks against it. */
+  /** Takes a change in; returns what speaks against it. */
   take(key: string, value: Uint8Array | undefined, limits: GuestLimits): PvbusError | "absent" | undefined {
     const before = this.#changed.has(key) ? this.#changed.get(key) : this.#keys.get(key)?.value;
     if (value === undefined && before === undefined) return "absent";

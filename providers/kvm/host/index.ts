@@ -1,14 +1,6 @@
-export { type Administration, type GuestEntry, openAdministration } from "./administration.js";
+export type { Administration, GuestEntry } from "./administration.js";
 export { type HostConfiguration, parseConfiguration } from "./configuration.js";
-export {
-  type ConnectEndpoint,
-  type Endpoint,
-  endpointText,
-  type ListenEndpoint,
-  parseEndpoint,
-  type SocketOwner,
-  type VsockMapping,
-} from "./endpoints.js";
+export { openAdministration } from "./control-client.js";
 export { cloudHypervisorArguments } from "./launch/cloud-hypervisor.js";
 export {
   type LaunchBytes,
@@ -26,4 +18,13 @@ export { qemuArguments } from "./launch/qemu.js";
 export { DEFAULT_LIMITS, type GuestLimits } from "./limits.js";
 export { DEFAULT_NAMESPACES, type Namespaces } from "./namespaces.js";
 export { MetadataHost, type MetadataHostOptions, type ServedGuest } from "./server.js";
+export {
+  type ConnectEndpoint,
+  type Endpoint,
+  endpointText,
+  type ListenEndpoint,
+  parseEndpoint,
+  type SocketOwner,
+  type VsockMapping,
+} from "./settings/endpoint.js";
 export { checkGuestName, type GuestDamage } from "./state-directory.js";

@@ -27,7 +27,7 @@ export class KeyTable<V> {
   /** Returns what belongs to a key; undefined for no such key. */
   get(key: string): V | undefined {
     const portion = this.#portions[this.#portionOf(key)] ?? [];
-    const entry = portion[placeIn(portion, key)];
+    const entry = portion[indexIn(portion, key)];
     return entry?.key === key ? entry.value : undefined;
   }
 
@@ -35,9 +35,9 @@ export class KeyTable<V> {
   set(key: string, value: V): void {
     const at = this.#portionOf(key);
     const portion = this.#portions[at] ?? [];
-    const place = placeIn(portion, key);
-    const isThere = portion[place]?.key === key;
-    const next = [...portion.slice(0, place), { key, value }, ...portion.slice(isThere ? place + 1 : place)];
+    const index = indexIn(portion, key);
+    const isThere = portion[index]?.key === key;
+    const next = [...portion.slice(0, index), { key, value }, ...portion.slice(isThere ? index + 1 : index)];
     if (!isThere) this.#size++;
     this.#replace(at, next.length > MOST ? [next.slice(0, MOST / 2), next.slice(MOST / 2)] : [next]);
   }
@@ -74,7 +74,7 @@ export class KeyTable<V> {
 }
 
 /** Returns where a key is, or would be, among sorted ones. */
-function placeIn<V>(portion: readonly KeyEntry<V>[], key: string): number {
+function indexIn<V>(portion: readonly KeyEntry<V>[], key: string): number {
   let low = 0;
   for (let high = portion.length; low < high; ) {
     const middle = (low + high) >>> 1;

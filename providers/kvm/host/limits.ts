@@ -1,19 +1,15 @@
 import { pvbusError } from "../../../src/base/errors.js";
+import type { KeyLimits } from "../../../src/mdata/server/keys.js";
+import { checkKeyLength } from "../../../src/mdata/server/requests.js";
 
 /** What one guest may store, and how it may ask; every figure holds for each guest by itself. */
-export interface GuestLimits {
-  /** Longest key in bytes of UTF-8. */
-  readonly maxKeyBytes: number;
-  /** Longest value in bytes. */
-  readonly maxValueBytes: number;
+export interface GuestLimits extends KeyLimits {
   /** Most keys, the host's own included. */
   readonly maxKeys: number;
   /** Most bytes of keys and values together. */
   readonly maxTotalBytes: number;
   /** Most connections at the same time; QEMU's channel is one. */
   readonly maxConnections: number;
-  /** Most watches of one connection. */
-  readonly maxWatches: number;
 }
 
 /** What a guest may do where nothing else is said. */
@@ -56,14 +52,6 @@ export function checkKey(key: string, limits: GuestLimits): void {
   const fault = faultOf(key);
   if (fault !== undefined)
     throw pvbusError("ERR_KEY_INVALID", `the key ${fault}; choose another one`, { key });
-}
-
-/** Checks the length of a key, or of the beginning of keys. @throws PvbusError `ERR_KEY_TOO_LONG` */
-export function checkKeyLength(key: string, { maxKeyBytes }: GuestLimits): void {
-  const bytes = Buffer.byteLength(key);
-  if (bytes <= maxKeyBytes) return;
-  const message = `the key has ${bytes} bytes; the host takes ${maxKeyBytes} at most`;
-  throw pvbusError("ERR_KEY_TOO_LONG", message, { key });
 }
 
 function faultOf(key: string): string | undefined {

@@ -1,47 +1,34 @@
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import {
-  copyFile,
-  type FileHandle,
-  link,
-  lstat,
-  open,
-  readdir,
-  readFile,
-  rename,
-  rm,
-} from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { type FileHandle, lstat, open, rename, rm } from "node:fs/promises";
+import { dirname } from "node:path";
 import { pvbusError } from "../../../src/base/errors.js";
-import { fromSystemError } from "../../../src/base/system-error.js";
 import {
-  decodeEnd,
+  endOf,
+  failure,
+  keepDamaged,
+  type LogDamage,
+  readIfThere,
+  syncDirectory,
+  unknownChanges,
+  writeEnd,
+} from "./kept-logs.js";
+import {
   decodeHeader,
   decodeLog,
   encodeEnd,
   encodeHeader,
   encodeRecord,
   HEADER_BYTES,
-  type LogGap,
   type LogHeader,
   type LogRecord,
   MARK_BYTES,
   MAX_REVISION,
-  recordBytes,
 } from "./log-codec.js";
 
 const CHUNK_BYTES = 256 * 1024;
-/** The shortest record: so many changes a stretch of a log can have held. */
-const LEAST_RECORD_BYTES = recordBytes("k", new Uint8Array());
 /** Room that is kept beside a log, so that there is some for deletes when the disk is full: a block for data and one for more. */
 const RESERVE_BYTES = 8192;
-/** What follows the name of a log in that of a damaged one that was kept. */
-const KEPT = ".damaged-";
-/** And in that of the note where it ended. */
-const END = ".end";
-/** A file system without links to files says one of these. */
-const NO_LINKS: readonly unknown[] = ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"];
-
 /** A change on its way to the log, which numbers the writes itself. */
 export type Change = Omit<LogRecord, "batch">;
 
@@ -57,28 +44,6 @@ export interface OpenedLog {
   readonly unfinishedBytes: number;
   /** What the log has lost, where it was damaged. It is not written to before it has been replaced. */
   readonly damage: LogDamage | undefined;
-}
-
-/** What a damaged log has lost. */
-export interface LogDamage {
-  /** The stretches that cannot be read. */
-  readonly lost: readonly LogGap[];
-  /** Name of the file beside the log that holds all of it as it was found. */
-  readonly kept: string;
-}
-
-/** Returns the names of damaged logs that are kept beside a log, sorted. */
-export async function keptBeside(path: string): Promise<string[]> {
-  const front = `${basename(path)}${KEPT}`;
-  const names = await readdir(dirname(path));
-  return names.filter((name) => name.startsWith(front) && !name.endsWith(END)).sort();
-}
-
-/** Returns what a damaged log that was kept has lost; nothing where that cannot be told from it. */
-export async function lossOf(path: string): Promise<readonly LogGap[]> {
-  const bytes = await readIfThere(path);
-  const header = bytes && decodeHeader(bytes);
-  return header === undefined ? [] : decodeLog(bytes as Buffer, header, await endOf(path, header)).lost;
 }
 
 /**
@@ -126,7 +91,7 @@ export class LogFile {
     if (tail === "foreign") throw corrupt(path, goodBytes, "holds a record whose numbers are wrong");
     const last = records.at(-1);
     const revision = Math.max(settled.revision, last?.revision ?? 0) + unknownChanges(lost);
-    const damage = tail === "damaged" ? { lost, kept: await keep(path) } : undefined;
+    const damage = tail === "damaged" ? { lost, kept: await keepDamaged(path) } : undefined;
     const file = await open(path, constants.O_RDWR | constants.O_NOFOLLOW);
     try {
       if (tail === "unfinished") {
@@ -253,87 +218,7 @@ export class LogFile {
   }
 }
 
-async function readIfThere(path: string): Promise<Buffer | undefined> {
-  try {
-    return await readFile(path, { flag: constants.O_RDONLY | constants.O_NOFOLLOW });
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw failure(path, error);
-  }
-}
-
-/** Returns what is known to have been on the disk: what the file was made with, and what it held when it was closed last. */
-async function endOf(path: string, header: LogHeader): Promise<LogHeader> {
-  // A note that cannot be read says nothing.
-  const bytes = await readIfThere(endPath(path)).catch(() => undefined);
-  const end = bytes && decodeEnd(bytes);
-  return end !== undefined && Buffer.from(header.mark).equals(end.mark) ? end : header;
-}
-
-/** Notes where a log ended. A note that is lost or half there says nothing, so nobody waits for the disk. */
-async function writeEnd(path: string, end: Buffer): Promise<void> {
-  try {
-    // A new file: the old one may be kept with a damaged log.
-    await rm(endPath(path), { force: true });
-    await using file = await open(endPath(path), "wx", 0o600);
-    await file.write(end, 0, end.length, 0);
-  } catch {
-    // On a full disk, for one.
-  }
-}
-
-function endPath(path: string): string {
-  return `${path}${END}`;
-}
-
-/** Returns how many changes a damaged log may have held behind those whose numbers are known: none of them comes again. */
-function unknownChanges(lost: readonly LogGap[]): number {
-  let bytes = 0;
-  for (const gap of lost) if (gap.revisions === undefined) bytes += gap.bytes;
-  return Math.ceil(bytes / LEAST_RECORD_BYTES);
-}
-
-/** Keeps a log beside its place under a name that was free. @returns the name */
-async function keep(path: string): Promise<string> {
-  const directory = dirname(path);
-  try {
-    const { dev, ino } = await lstat(path);
-    for (const name of await keptBeside(path)) {
-      const other = await lstat(join(directory, name));
-      // A run that ended before the log was replaced.
-      if (other.dev === dev && other.ino === ino) return name;
-    }
-    const kept = await linkFree(
-      path,
-      `${basename(path)}${KEPT}${new Date().toISOString().replaceAll(":", "-")}`,
-    );
-    // With it what is missing at the end is known from the copy too.
-    await link(endPath(path), endPath(join(directory, kept))).catch(() => undefined);
-    await syncDirectory(directory);
-    return kept;
-  } catch (error) {
-    throw failure(path, error);
-  }
-}
-
-/** Returns a file one more name, or a copy: one that exists is never replaced. */
-async function linkFree(path: string, name: string): Promise<string> {
-  for (let count = 1; ; count++) {
-    const free = count === 1 ? name : `${name}-${count}`;
-    const place = join(dirname(path), free);
-    try {
-      await link(path, place).catch((error: NodeJS.ErrnoException) => {
-        if (!NO_LINKS.includes(error.code)) throw error;
-        return copyFile(path, place, constants.COPYFILE_EXCL);
-      });
-      return free;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    }
-  }
-}
-
-/** Writes a whole log beside its place and moves it there. */
+/** Writes a whole log in the directory of its path and moves it there. */
 async function replaceFile(
   path: string,
   live: Iterable<Change>,
@@ -375,7 +260,7 @@ function* chunks(live: Iterable<Change>, mark: Uint8Array): Generator<Buffer[]> 
   if (parts.length > 0) yield parts;
 }
 
-/** Writes buffers one behind the other, however many calls it takes; gives their length. */
+/** Writes buffers one behind the other, however many calls it takes. @returns their length. */
 async function writeAll(file: FileHandle, parts: readonly Uint8Array[], position: number): Promise<number> {
   let length = 0;
   for (const part of parts) length += part.length;
@@ -397,20 +282,6 @@ async function syncName(path: string): Promise<void> {
   } catch (error) {
     throw failure(path, error);
   }
-}
-
-/** Brings a directory's entries to the disk. */
-export async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
-}
-
-function failure(path: string, error: unknown): unknown {
-  return fromSystemError(error, { doing: `cannot keep the state in ${path}` });
 }
 
 function corrupt(path: string, offset: number, what: string): unknown {

@@ -1,4 +1,5 @@
 import { pvbusError } from "../../../src/base/errors.js";
+import { HOST_NAMESPACE } from "../../../src/mdata/server/requests.js";
 
 /** Which keys a guest may change; all of them may be read. */
 export interface Namespaces {
@@ -7,9 +8,6 @@ export interface Namespaces {
   /** Beginnings of keys that the guest may change; undefined where every other key is. */
   readonly writable?: readonly string[] | undefined;
 }
-
-/** The namespace of facts about the machine, which existing hosts keep to themselves and never list. */
-export const HOST_NAMESPACE = "sdc:";
 
 /** What a guest may change where nothing else is said: all but the host's own facts. */
 export const DEFAULT_NAMESPACES: Namespaces = { readOnly: [HOST_NAMESPACE] };

@@ -1,12 +1,13 @@
 import { pvbusError } from "../../../src/base/errors.js";
 import type { Clock, Logger } from "../../../src/base/host/host.js";
+import { GuestTurns, HostTurns } from "../../../src/mdata/server/turns.js";
 import { openControl } from "./control-server.js";
-import type { Endpoint, OpenEndpoint, SocketOwner } from "./endpoints.js";
+import type { OpenEndpoint } from "./endpoints.js";
 import { GuestLog } from "./guest-log.js";
 import { GuestService } from "./guest-service.js";
-import { GuestTurns, HostTurns } from "./guest-turns.js";
 import { completeLimits, type GuestLimits } from "./limits.js";
 import { DEFAULT_NAMESPACES, type Namespaces } from "./namespaces.js";
+import type { Endpoint, SocketOwner } from "./settings/endpoint.js";
 import { lossText, type OpenedListener, StateDirectory } from "./state-directory.js";
 
 /** One guest to serve. */
@@ -129,7 +130,7 @@ export class MetadataHost {
     }
   }
 
-  /** Serves a guest no longer: its connections end, its keys stay. Tells whether it was served. */
+  /** Serves a guest no longer: its connections end, its keys stay. Resolves with whether it was served. */
   async remove(name: string): Promise<boolean> {
     const service = await this.#guests.get(name);
     if (service === undefined) return false;
@@ -161,11 +162,11 @@ export class MetadataHost {
     const state = await this.#state.guest(name, { create: true });
     const turns = new GuestTurns(this.#turns);
     state.limits = complete;
+    state.namespaces = own.namespaces ?? namespaces ?? DEFAULT_NAMESPACES;
     state.turn = () => turns.next();
     return GuestService.open({
       state,
       turns,
-      namespaces: own.namespaces ?? namespaces ?? DEFAULT_NAMESPACES,
       endpoints,
       socketOwner,
       log: new GuestLog(logger, clock, name),

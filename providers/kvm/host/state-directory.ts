@@ -6,9 +6,9 @@ import { foreignHandOn, ourselves } from "../../../src/base/host/ownership.js";
 import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
 import { type FileLock, tryLockFile } from "../../../src/native/posix/file-lock.js";
 import { GuestState } from "./guest-state.js";
+import { keptBeside, lossOf, syncDirectory } from "./kept-logs.js";
 import { ADMINISTRATOR_LIMITS } from "./limits.js";
 import type { LogGap } from "./log-codec.js";
-import { keptBeside, lossOf, syncDirectory } from "./log-file.js";
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const PRIVATE = 0o700;
@@ -49,7 +49,7 @@ export function lossText(lost: readonly LogGap[]): string {
   return parts.join(", ");
 }
 
-/** Returns the place of the socket by which a running host takes orders. */
+/** Returns the path of the socket by which a running host takes orders. */
 export function controlPath(directory: string): string {
   return join(resolve(directory), "control.sock");
 }

@@ -1,8 +1,8 @@
 import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { Call } from "../../../src/base/flow/call.js";
 import type { Host } from "../../../src/base/host/host.js";
-import type { StaticEntry, StaticSource } from "./source.js";
-import { isThere, namesIn, readSourceFile } from "./source-files.js";
+import { itemName } from "../protocol/keys.js";
+import { isThere, namesIn, readSourceFile, type StaticEntry, type StaticSource } from "./source.js";
 
 /** Where Linux' qemu_fw_cfg driver shows the items (Documentation/ABI/testing/sysfs-firmware-qemu_fw_cfg). */
 export const FWCFG_ROOT = "/sys/firmware/qemu_fw_cfg";
@@ -51,7 +51,7 @@ export class FwCfgSource implements StaticSource {
   }
 
   nameOf(key: string): string {
-    return `opt/${this.#options.namespace}/${key}`;
+    return itemName(this.#options.namespace, key);
   }
 
   keyOf(name: string): string | undefined {

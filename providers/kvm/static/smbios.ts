@@ -4,9 +4,9 @@ import type { Host } from "../../../src/base/host/host.js";
 import type { Steps } from "../../../src/mdata/steps.js";
 import { loadKoffi } from "../../../src/native/ffi/koffi.js";
 import { readFirmwareTable } from "../../../src/native/windows/firmware-table.js";
-import { FIELDS, hasMixedUuids, listedNamesInSteps, readTableInSteps } from "./smbios-values.js";
-import type { StaticEntry, StaticSource } from "./source.js";
-import { isThere, readSourceFile } from "./source-files.js";
+import { oemName } from "../protocol/keys.js";
+import { FIELDS, hasMixedUuids, listedNamesInSteps, readTableInSteps } from "../protocol/smbios.js";
+import { isThere, readSourceFile, type StaticEntry, type StaticSource } from "./source.js";
 
 const TABLES = "/sys/firmware/dmi/tables";
 const TABLE = `${TABLES}/DMI`;
@@ -40,7 +40,7 @@ export class SmbiosSource implements StaticSource {
   }
 
   nameOf(key: string): string {
-    return `oem/${this.#namespace}:${key}`;
+    return `oem/${oemName(this.#namespace, key)}`;
   }
 
   keyOf(name: string): string | undefined {

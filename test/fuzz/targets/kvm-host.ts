@@ -6,8 +6,6 @@ import {
   encodeOrder,
   encodeReport,
 } from "../../../providers/kvm/host/control-messages.js";
-import { endpointText, parseEndpoint } from "../../../providers/kvm/host/endpoints.js";
-import type { GuestState } from "../../../providers/kvm/host/guest-state.js";
 import { cloudHypervisorArguments } from "../../../providers/kvm/host/launch/cloud-hypervisor.js";
 import { type LaunchDescription, parseDescription } from "../../../providers/kvm/host/launch/description.js";
 import { libvirtParts } from "../../../providers/kvm/host/launch/libvirt.js";
@@ -23,13 +21,22 @@ import {
   HEADER_BYTES,
   MARK_BYTES,
 } from "../../../providers/kvm/host/log-codec.js";
-import { answerFrame, answerLine, isOurs, type Reply } from "../../../providers/kvm/host/requests.js";
+import { checkWritable } from "../../../providers/kvm/host/namespaces.js";
+import { endpointText, parseEndpoint } from "../../../providers/kvm/host/settings/endpoint.js";
 import { PvbusError } from "../../../src/base/errors.js";
 import { decodeAnswer } from "../../../src/mdata/answer.js";
 import { encodeBase64 } from "../../../src/mdata/base64.js";
 import { decodeFrame } from "../../../src/mdata/frame.js";
 import { RememberedAnswers } from "../../../src/mdata/repeats.js";
 import { decodeRequest } from "../../../src/mdata/request.js";
+import type { ServedKeys } from "../../../src/mdata/server/keys.js";
+import {
+  answerFrame,
+  answerLine,
+  isOurs,
+  PVBUS_DIALECT,
+  type Reply,
+} from "../../../src/mdata/server/requests.js";
 import type { Input } from "../input.js";
 import { Finding, holds, same, type Target } from "../target.js";
 
@@ -183,14 +190,17 @@ function checkXml(xml: string, { keys }: LaunchDescription): void {
 
 const LIMITS = completeLimits({ maxKeyBytes: 64, maxValueBytes: 1024, maxWatches: 4 });
 
-/** A guest's state without a disk. */
-function stateInMemory(): GuestState {
+/** A guest's keys without a disk. */
+function keysInMemory(writable: readonly string[] | undefined): ServedKeys {
   const kept = new Map<string, Uint8Array>([["sdc:uuid", Buffer.from("u")]]);
-  const state = {
+  return {
     limits: LIMITS,
+    session: "0".repeat(32),
+    revision: 0,
     get: (key: string) => kept.get(key),
-    portions: () => [[...kept].map(([key, value]) => ({ key, value }))],
-    keys: () => [...kept.keys()],
+    portions: () => [[...kept.keys()].map((key) => ({ key }))],
+    checkWritable: (key) => checkWritable(key, { readOnly: ["host/"], writable }),
+    listen: () => () => undefined,
     put: async (key: string, value: Uint8Array) => {
       checkKey(key, LIMITS);
       checkValue(key, value, LIMITS);
@@ -198,7 +208,6 @@ function stateInMemory(): GuestState {
     },
     delete: async (key: string) => kept.delete(key),
   };
-  return state as unknown as GuestState;
 }
 
 /** Returns all that goes out, whatever parts it has. */
@@ -211,11 +220,10 @@ const WORDS = ["GET", "PUT", "DELETE", "KEYS", "CAPS", "WATCH", "UNWATCH"];
 
 /** A guest's requests: each gets one well-formed answer, and none is a fault of the host's. */
 async function requests(input: Input): Promise<void> {
-  const state = stateInMemory();
   const watches = new Map<string, string>();
   const served = {
-    state,
-    namespaces: { readOnly: ["host/"], writable: input.flag() ? undefined : ["guest/"] },
+    keys: keysInMemory(input.flag() ? undefined : ["guest/"]),
+    dialect: PVBUS_DIALECT,
     watches: {
       add: (id: string, prefix: string) =>
         watches.size < LIMITS.maxWatches && watches.set(id, prefix) !== undefined,
@@ -229,7 +237,7 @@ async function requests(input: Input): Promise<void> {
   for (let count = 0; count < 16 && input.left > 0; count++) {
     if (input.below(4) === 0) {
       const line = input.field().toString("utf8");
-      const reply = answerLine(state, line);
+      const reply = answerLine(served, line);
       if (reply !== undefined) holds(whole(reply).at(-1) === 0x0a, "an answer without a line end");
       continue;
     }

@@ -1,15 +1,16 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { isChannelKey, parseKey, parsePrefix, qualifiedKey } from "../../../providers/kvm/keys.js";
 import { completeOptions } from "../../../providers/kvm/options.js";
+import { parseKey, parsePrefix, qualifiedKey } from "../../../providers/kvm/protocol/keys.js";
+import { hasMixedUuids, listedNames, smbiosValues } from "../../../providers/kvm/protocol/smbios.js";
 import { FWCFG_ROOT, FwCfgSource } from "../../../providers/kvm/static/fwcfg.js";
-import { hasMixedUuids, listedNames, smbiosValues } from "../../../providers/kvm/static/smbios-values.js";
 import { PvbusError } from "../../../src/base/errors.js";
 import { smbiosString, smbiosStructures } from "../../../src/base/firmware/smbios-structures.js";
 import { parseSmbios } from "../../../src/base/firmware/smbios-texts.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";
+import { isChannelKey } from "../../../src/mdata/request.js";
 import type { Input } from "../input.js";
 import { holds, same, type Target } from "../target.js";
 
@@ -139,7 +140,7 @@ export const KVM: readonly Target[] = [
     name: "kvm-options",
     run: options,
     throws: [TypeError],
-    seeds: () => ['{"namespace":"a.b","maxItemBytes":5}', '{"__proto__":1}', '{"constructor":1}'],
+    seeds: () => ['{"staticNamespace":"a.b","maxItemBytes":5}', '{"__proto__":1}', '{"constructor":1}'],
   },
   {
     name: "kvm-fwcfg",

@@ -1,7 +1,4 @@
 import { crc32 } from "node:zlib";
-import type { HostLine } from "../../../providers/kvm/channel/host-line.js";
-import { negotiate } from "../../../providers/kvm/channel/negotiation.js";
-import { refusal } from "../../../providers/kvm/channel/refusal.js";
 import { Call } from "../../../src/base/flow/call.js";
 import {
   type Answer,
@@ -17,6 +14,9 @@ import {
   decodeBase64InSteps,
   encodeBase64,
 } from "../../../src/mdata/base64.js";
+import { refusal } from "../../../src/mdata/client/channel.js";
+import type { LineStream } from "../../../src/mdata/client/line-stream.js";
+import { negotiate } from "../../../src/mdata/client/negotiation.js";
 import { decodeFrame, decodeFrameHead, encodeFrame, type Frame, isFrame } from "../../../src/mdata/frame.js";
 import { type Line, LineReader } from "../../../src/mdata/line-reader.js";
 import { type AnswerParts, longAnswer, longPlainAnswer } from "../../../src/mdata/long-answer.js";
@@ -211,7 +211,7 @@ async function negotiation(input: Input): Promise<void> {
       hear(Buffer.concat([foreign, Buffer.from(`\n${reply}`)]));
     },
   });
-  const version = await negotiate(line as unknown as HostLine, isShared, new Call({ timeoutMs: 5 }));
+  const version = await negotiate(line as unknown as LineStream, isShared, new Call({ timeoutMs: 5 }));
   if (isShared) same(version, 2, "the version on a shared line");
 }
 

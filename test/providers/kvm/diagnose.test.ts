@@ -1,8 +1,8 @@
 import { expect } from "chai";
-import { refusal } from "../../../providers/kvm/channel/refusal.js";
 import { KvmProvider } from "../../../providers/kvm/index.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";
 import type { PvbusErrorCode } from "../../../src/index.js";
+import { refusal } from "../../../src/mdata/client/channel.js";
 import { KvmMachine } from "../../support/kvm-store.js";
 import { addFiles, fileTree, removeTree } from "../../support/trees.js";
 

@@ -168,7 +168,7 @@ describe("KvmStore without a channel", () => {
     sysroot = fileTree({});
     const bus = await openPvbus({
       sysroot,
-      interfaces: [{ type: "KVM", options: { namespace: "com.example" } }],
+      interfaces: [{ type: "KVM", options: { staticNamespace: "com.example" } }],
     });
     try {
       const error = await rejects(bus.byType("KVM")?.read("k") as Promise<unknown>, "ERR_NOT_SUPPORTED");
@@ -203,7 +203,7 @@ describe("KvmStore without a channel", () => {
       const error = await openPvbus({ sysroot, interfaces: [{ type: "KVM", channel }] }).catch(
         (error) => error,
       );
-      expect(PvbusError.is(error) && error.code).to.equal("ERR_UNAVAILABLE");
+      expect(PvbusError.is(error) && error.code).to.equal("ERR_NOT_SUPPORTED");
       expect(error.message).to.include("vsock:CID:PORT");
     });
   }

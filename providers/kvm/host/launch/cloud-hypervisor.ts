@@ -1,7 +1,12 @@
 import { pvbusError } from "../../../../src/base/errors.js";
 import type { LaunchChannel, LaunchDescription } from "./description.js";
-import { MAX_ARGUMENT_BYTES, MAX_OEM_STRINGS } from "./limits.js";
-import { type LaunchAbilities, planLaunch, type SizeOf } from "./plan.js";
+import {
+  type LaunchAbilities,
+  MAX_ARGUMENT_BYTES,
+  MAX_OEM_STRINGS,
+  planLaunch,
+  type SizeOf,
+} from "./plan.js";
 
 /**
  * What its options carry: lists are cut at commas, quotes and brackets must match and stay in the value, blanks at the ends go. Its

@@ -1,10 +1,10 @@
 import { decodeBase64 } from "../../../../src/mdata/base64.js";
-import { objectOf } from "../documents.js";
-import { type Endpoint, parseEndpoint } from "../endpoints.js";
+import { type Endpoint, parseEndpoint } from "../settings/endpoint.js";
+import { objectOf } from "../settings/fields.js";
 
 /** Bytes that go with the arguments. */
 export interface LaunchBytes {
-  /** Tells it from the other. */
+  /** Which of the two. */
   readonly kind: "bytes";
   /** The value. */
   readonly bytes: Uint8Array;
@@ -12,7 +12,7 @@ export interface LaunchBytes {
 
 /** A file that the hypervisor reads: nobody sees its content among the arguments of processes. */
 export interface LaunchFile {
-  /** Tells it from the other. */
+  /** Which of the two. */
   readonly kind: "file";
   /** Absolute path. */
   readonly path: string;

@@ -1,8 +1,7 @@
 import { pvbusError } from "../../../../src/base/errors.js";
 import { ownEntry } from "../../../../src/base/own.js";
 import type { LaunchChannel, LaunchDescription } from "./description.js";
-import { FREE_ITEM_SLOTS } from "./limits.js";
-import { type LaunchAbilities, type LaunchItem, planLaunch, type SizeOf } from "./plan.js";
+import { FREE_ITEM_SLOTS, type LaunchAbilities, type LaunchItem, planLaunch, type SizeOf } from "./plan.js";
 
 /** What an XML 1.0 document carries unchanged: of control characters tabs and line ends alone. */
 export const LIBVIRT: LaunchAbilities = { items: true, unfit: /(?![\t\n])[\p{Cc}\ufffe\uffff]/u };

@@ -1,7 +1,13 @@
 import { pvbusError } from "../../../../src/base/errors.js";
 import type { LaunchChannel, LaunchDescription } from "./description.js";
-import { FREE_ITEM_SLOTS, MAX_ARGUMENT_BYTES, OWN_ITEM_SLOTS } from "./limits.js";
-import { type LaunchAbilities, planLaunch, type SizeOf } from "./plan.js";
+import {
+  FREE_ITEM_SLOTS,
+  type LaunchAbilities,
+  MAX_ARGUMENT_BYTES,
+  OWN_ITEM_SLOTS,
+  planLaunch,
+  type SizeOf,
+} from "./plan.js";
 
 /** What QEMU carries: any text, line ends and blanks included. */
 export const QEMU: LaunchAbilities = { items: true, unfit: /\0/ };

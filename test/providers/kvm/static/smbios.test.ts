@@ -2,13 +2,13 @@ import { chmodSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "chai";
 import fc from "fast-check";
-import { hasSmbios, SmbiosSource } from "../../../../providers/kvm/static/smbios.js";
 import {
   hasMixedUuids,
   listedNames,
   readTableInSteps,
   smbiosValues,
-} from "../../../../providers/kvm/static/smbios-values.js";
+} from "../../../../providers/kvm/protocol/smbios.js";
+import { hasSmbios, SmbiosSource } from "../../../../providers/kvm/static/smbios.js";
 import { nodeHost } from "../../../../src/base/host/node-host.js";
 import { Call } from "../../../../src/index.js";
 import { finish } from "../../../../src/mdata/steps.js";

@@ -1,0 +1,60 @@
+import type { PvbusError } from "../../base/errors.js";
+import type { Call } from "../../base/flow/call.js";
+
+/** Who hears of a connection. */
+export interface ConnectionEvents {
+  /** Receives bytes as they come. */
+  readonly onData: (data: Buffer) => void;
+  /** Hears once that no more comes: undefined when the other end closed, else why. */
+  readonly onEnd: (error: Error | undefined) => void;
+  /** Hears that another program has the line and it is waited for: what there is to say of that; undefined when that is over. */
+  readonly onBusy?: ((busy: (() => PvbusError) | undefined) => void) | undefined;
+}
+
+/** A line that another program has. */
+export interface TakenLine {
+  /** The error that says who has it; not when the waiting is over. */
+  busy(): PvbusError;
+  /**
+   * Waits until it is free, and takes it. To be called once; whatever happens, nothing stays open but the connection.
+   * @throws PvbusError `ERR_BUSY` at the end of the call, `ERR_ABORTED`
+   */
+  wait(call: Call): Promise<Connection>;
+}
+
+/** An open two-way stream of bytes to the host. */
+export interface Connection {
+  /** Another program has the line and lets us have a part of it. */
+  readonly isPart?: boolean | undefined;
+  /** Writes all bytes after those of earlier calls. A call that ends while it waits may leave the stream useless. */
+  write(data: Uint8Array, call: Call): Promise<void>;
+  /** Asks for no more bytes for the moment, where the connection can; some may come all the same. */
+  pause?(): void;
+  /** Takes that back. */
+  resume?(): void;
+  /** Keeps the process alive, as at the beginning. */
+  ref(): void;
+  /** Lets the process end. */
+  unref(): void;
+  /** Returns everything back; no listener is called any more. May be called twice. */
+  close(): Promise<void>;
+}
+
+/** How the host is reached. */
+export interface Transport {
+  /** As the user names it: `unix:/run/x.sock`. */
+  readonly name: string;
+  /**
+   * One line for everybody, used before and after us: what an earlier program left in it must be cleared away, and it is given
+   * back as soon as it is not needed. Otherwise every connection is a fresh one.
+   */
+  readonly isShared: boolean;
+  /** Returns the id of this boot of the machine; undefined where it is not known. */
+  readonly boot?: (() => string | undefined) | undefined;
+  /**
+   * Opens a connection; it does not wait for a host that is not there.
+   * @throws PvbusError `ERR_BUSY` while another program has it: at the end of the call, or at once where that cannot be waited for;
+   *   `ERR_UNAVAILABLE`, `ERR_PERMISSION`
+   */
+  open(events: ConnectionEvents, call: Call): Promise<Connection>;
+}
