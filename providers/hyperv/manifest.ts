@@ -1,4 +1,5 @@
 import type { ProviderManifest } from "../../src/contract/manifest.js";
+import { HYPERV_COMMANDS } from "./commands/entries.js";
 
 /** Hyper-V's KVP exchange: pool files, Windows' registry, OpenBSD's device; and the daemon's work. */
 export const hypervManifest: ProviderManifest = {
@@ -12,5 +13,10 @@ export const hypervManifest: ProviderManifest = {
     delete: ["linux", "freebsd", "win32"],
     list: ["linux", "freebsd", "win32"],
     watch: ["linux", "freebsd", "win32"],
+  },
+  commands: HYPERV_COMMANDS,
+  demo: {
+    through: "pool files",
+    load: async () => (await import("./testing/demo.js")).hypervRoundTrip,
   },
 };

@@ -1,4 +1,5 @@
 import type { ProviderManifest } from "../../src/contract/manifest.js";
+import { KVM_COMMANDS } from "./commands/entries.js";
 
 /** What a guest of QEMU, and of others with the same devices, has: the metadata channel, fw_cfg, SMBIOS; and the channel's host. */
 export const kvmManifest: ProviderManifest = {
@@ -13,5 +14,10 @@ export const kvmManifest: ProviderManifest = {
     delete: ["linux", "freebsd"],
     list: ["linux", "freebsd", "win32"],
     watch: ["linux", "freebsd"],
+  },
+  commands: KVM_COMMANDS,
+  demo: {
+    through: "a metadata socket",
+    load: async () => (await import("./testing/demo.js")).kvmRoundTrip,
   },
 };

@@ -3,6 +3,7 @@ import type { Call } from "../../src/base/flow/call.js";
 import type { Logger } from "../../src/base/host/host.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
+  KeyPermissions,
   MachineFacts,
   PortableLayout,
   ProviderStore,
@@ -16,6 +17,7 @@ import { machineFacts } from "./facts.js";
 import { homePath } from "./home.js";
 import { checkKey, type KeySyntax, type Place, portableLayout, withoutSlash } from "./keys.js";
 import { checkRemovable } from "./path.js";
+import { permissionTexts } from "./permission-text.js";
 import type { Permission } from "./permissions.js";
 import { StoreWatch, type WatchSurroundings } from "./store-watch.js";
 import { below } from "./tree.js";
@@ -29,6 +31,7 @@ export class XenStore implements ProviderStore {
   /** Transactions, permissions, watches with a depth: XenStore as it is. It takes paths, not encoded keys. */
   readonly client: XenStoreClient;
   readonly portable: PortableLayout;
+  readonly permissionTexts: KeyPermissions = permissionTexts(this);
   readonly #syntax: KeySyntax;
   readonly #surroundings: WatchSurroundings;
 

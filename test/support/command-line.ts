@@ -2,6 +2,7 @@ import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { manifestOf } from "../../providers/testing.js";
 import { runPvbus, type World } from "../../src/cli/program.js";
+import { BUILT_IN } from "../../src/composition.js";
 import type { Bus, Host, OpenOptions, Provider, ProviderManifest } from "../../src/index.js";
 import { openPvbus } from "../../src/index.js";
 import { ROOT } from "./pools.js";
@@ -56,6 +57,7 @@ export async function run(argv: readonly string[], surroundings: Surroundings = 
     },
     env,
     readInput,
+    builtIn: [...BUILT_IN, ...(provider === undefined ? [] : [memoryOf(provider)])],
     open:
       surroundings.open ??
       ((options) =>

@@ -1,33 +1,42 @@
 import { readFileSync } from "node:fs";
 import { pvbusError } from "../../base/errors.js";
 import type { Bus } from "../../bus/bus.js";
-import type { Verbs } from "../../contract/capabilities.js";
-import { NO_CAPABILITIES } from "../../contract/capabilities.js";
-import type { Context } from "../io/context.js";
-import { withBus } from "../io/context.js";
-import { heading, type Sink, visible, writeJson } from "../io/output.js";
+import { NO_CAPABILITIES, type Verbs } from "../../contract/capabilities.js";
+import type { Command } from "../../contract/command.js";
+import { type Context, withBus } from "../io/context.js";
+import { heading, type Sink, visible } from "../io/output.js";
+
+/** `pvbus detect`: the interfaces, the primary, and the evidence. */
+export const detect: Command<Context> = {
+  name: "detect",
+  args: [],
+  description: "which hypervisor interfaces are here, and the evidence",
+  options: [
+    { name: "snapshot", value: "FILE", description: "decide from a recorded machine" },
+    { name: "full-scan", description: "look at all 256 CPUID bases" },
+  ],
+  load: async () => detectCommand,
+};
 
 /** Options of `pvbus detect`. */
-export interface DetectOptions {
-  /** File of a recorded machine. */
+interface DetectOptions {
   readonly snapshot?: string;
-  /** Look at all CPUID bases. */
   readonly "full-scan"?: boolean;
 }
 
-/** `pvbus detect`: the interfaces, the primary, and the evidence. */
-export async function detectCommand(context: Context, own: DetectOptions): Promise<number> {
-  const { snapshot, "full-scan": fullScan } = own;
-  const recorded = snapshot === undefined ? {} : { snapshot: load(snapshot) };
-  const detecting: Context = {
-    ...context,
-    open: (options) => context.open({ ...options, ...recorded, fullScan }),
-  };
-  return withBus(detecting, async (bus) => {
-    if (context.options.json === true) writeJson(context.stdout, detectionJson(bus));
-    else printDetection(context.stdout, bus, heading(context.stdout, context.env));
+function detectCommand(
+  context: Context,
+  _args: readonly string[],
+  { snapshot, "full-scan": fullScan }: DetectOptions,
+): Promise<number> {
+  const { stdout, env, json } = context;
+  const work = async (bus: Bus): Promise<number> => {
+    if (json) context.writeJson(detectionJson(bus));
+    else printDetection(stdout, bus, heading(stdout, env));
     return 0;
-  });
+  };
+  const recorded = snapshot === undefined ? {} : { snapshot: load(snapshot) };
+  return withBus(context, work, { open: { ...recorded, fullScan } });
 }
 
 function load(path: string): unknown {

@@ -1,10 +1,18 @@
 import type { PvInterface } from "../../bus/interface/interface.js";
+import type { Command } from "../../contract/command.js";
 import type { Diagnosis } from "../../contract/diagnosis.js";
 import { type Context, chooseInterface, withBus } from "../io/context.js";
 import { heading, visible, writeJson } from "../io/output.js";
 
-/** `pvbus doctor`: per interface what works, what does not, why, and the command that mends it; exit 1 if anything fails. */
-export function doctorCommand(context: Context): Promise<number> {
+/** `pvbus doctor`: per interface what works, what does not, why, and the command that fixes it; exit 1 if anything fails. */
+export const doctor: Command<Context> = {
+  name: "doctor",
+  args: [],
+  description: "what works, what does not, why, and what fixes it",
+  load: async () => doctorCommand,
+};
+
+function doctorCommand(context: Context): Promise<number> {
   return withBus(context, async (bus) => {
     const { stdout, options, env } = context;
     const chosen = options.interface === undefined ? bus.interfaces : [chooseInterface(bus, options)];
