@@ -98,14 +98,13 @@ async function underTrapHost(rpctool: string, env: NodeJS.ProcessEnv): Promise<v
 /** Each trap costs a round of the tracer, tens of times what a hypervisor takes: so this is told, not judged. */
 async function wallTimeUnderTrapHost(rpctool: string, env: NodeJS.ProcessEnv): Promise<void> {
   const words = 64 * 1024;
-  const long = { highBandwidth: false, lean: true, variables: { [KEY]: "x".repeat(words) }, env };
+  const long = { highBandwidth: false, variables: { [KEY]: "x".repeat(words) }, env };
   const { milliseconds, traps } = (await underVmware([rpctool, `info-get ${KEY}`], long)).report;
   const variables = { [KEY]: "x".repeat(10) };
   const loop = `i=0; while [ $i -lt ${ROUNDS} ]; do "$0" "info-get ${KEY}" >/dev/null; i=$((i+1)); done`;
-  const all = await underVmware(["/bin/sh", "-c", loop, rpctool], { variables, env, lean: true });
+  const all = await underVmware(["/bin/sh", "-c", loop, rpctool], { variables, env });
   const run = await underVmware([process.execPath, OURS, JSON.stringify(Array(ROUNDS).fill(GET))], {
     variables,
-    lean: true,
   });
   const times = (JSON.parse(run.stdout) as OwnOutcome[]).map((outcome) => outcome.milliseconds);
   const [tool, own] = [all.report.milliseconds / ROUNDS, median(times.slice(1))];

@@ -1,6 +1,8 @@
 // What scripts/test.mjs reads: mocha's spec output for people, and beside it one line of JSON for each event, written at
 // once, so that a process which hangs or dies tells in which test it did. Mocha's own JSON reporter writes at the end.
-import { appendFileSync } from "node:fs";
+import { appendFileSync, existsSync, readFileSync } from "node:fs";
+import { SourceMap } from "node:module";
+import { dirname, resolve } from "node:path";
 import Mocha from "mocha";
 
 const {
@@ -19,9 +21,25 @@ function missing(test) {
   return title;
 }
 
+const PLACE = /(?:file:\/\/)?(\/[^\s():]+\.js):(\d+):(\d+)/g;
+
+/** Returns a stack with the places in the sources, where there are maps to them. */
+function inSources(stack) {
+  return stack.replace(PLACE, (whole, path, line, column) => {
+    if (!existsSync(`${path}.map`)) return whole;
+    const map = new SourceMap(JSON.parse(readFileSync(`${path}.map`, "utf8")));
+    const { originalSource, originalLine, originalColumn } = map.findEntry(line - 1, column - 1);
+    if (originalSource === undefined) return whole;
+    return `${resolve(dirname(path), originalSource)}:${originalLine + 1}:${originalColumn + 1}`;
+  });
+}
+
 export default class TestReporter extends Mocha.reporters.Spec {
   constructor(runner, options) {
     super(runner, options);
+    runner.on(EVENT_TEST_FAIL, (_, error) => {
+      if (typeof error?.stack === "string") error.stack = inSources(error.stack);
+    });
     const { events } = options.reporterOptions ?? {};
     if (events === undefined) return;
     const tell = (event, more) => appendFileSync(events, `${JSON.stringify({ event, ...more })}\n`);

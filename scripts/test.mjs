@@ -18,9 +18,8 @@ import { parseArgs } from "node:util";
 
 const ROOT = resolve(fileURLToPath(new URL("..", import.meta.url)));
 const TESTS = "dist/test";
-const MOCHA = "node_modules/mocha/bin/mocha.js";
 const FETCH = "dist/test/support/fetch-peers.js";
-const REPORTER = "scripts/test-reporter.mjs";
+const FILE_RUNNER = "scripts/test-file.mjs";
 
 /** Seconds that a file may take: many times what the slowest one needs, so that a busy machine is no failure. */
 const LIMIT = { short: 300, long: 1200 };
@@ -138,15 +137,7 @@ async function run(path) {
   const { timeout } = JSON.parse(readFileSync(".mocharc.json", "utf8"));
   const child = spawn(
     process.execPath,
-    [
-      "--enable-source-maps",
-      MOCHA,
-      // With its configuration mocha starts a second process, for Node's options.
-      ...["--no-config", "--timeout", String(timeout), "--forbid-only"],
-      ...["--reporter", REPORTER, "--reporter-option", `events=${events}`],
-      ...(options.grep === undefined ? [] : ["--grep", options.grep]),
-      path,
-    ],
+    [FILE_RUNNER, path, events, String(timeout), ...(options.grep === undefined ? [] : [options.grep])],
     {
       detached: true,
       stdio: ["ignore", isLive ? "inherit" : "pipe", isLive ? "inherit" : "pipe"],

@@ -5,9 +5,9 @@ import type { Call } from "../../src/base/flow/call.js";
 import type { HeldName } from "../../src/base/host/tree.js";
 import { isSystemError } from "../../src/base/system-error.js";
 import type { LockMode } from "../../src/native/posix/file-lock.js";
+import { joinQueue } from "../../src/native/posix/lock-queue.js";
 import type { PoolBytes } from "./pool-edit.js";
 import { checkPoolFile, isMissing, linkError, missing, notAFile, poolError } from "./pool-errors.js";
-import { joinQueue } from "./pool-queue.js";
 
 /** What this module needs of the file system; a test hands in one with faults. */
 export type PoolFs = Pick<
@@ -68,6 +68,31 @@ const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL } = nodeFs.constants;
 const NO_NOFOLLOW = nodeFs.constants.O_NOFOLLOW === undefined;
 const SAFE_FLAGS = (nodeFs.constants.O_NOFOLLOW ?? 0) | (nodeFs.constants.O_NONBLOCK ?? 0);
 
+interface OpenFile {
+  readonly fd: number;
+  readonly id: string;
+  readonly writable: boolean;
+}
+
+/**
+ * The descriptor of a pool file. Record locks of the POSIX kind need one for all users in the process; whoever uses it does so
+ * by settings of its own.
+ */
+export class PoolDescriptor {
+  /** Undefined until it is used. */
+  open: OpenFile | undefined;
+  /** The locked action at hand, whosever it is; never rejects. */
+  running: Promise<unknown> | undefined;
+  /** Number of pool files that use it. */
+  users = 0;
+  /** Called when the last user has closed it. */
+  readonly unused: () => void;
+
+  constructor(unused = (): void => undefined) {
+    this.unused = unused;
+  }
+}
+
 /**
  * One pool file: opens it safely, tells its state, reads, locks, and hands out its bytes for editing. Keeps one
  * descriptor open, follows a replaced file, and serialises all users of its locks inside the process.
@@ -75,16 +100,21 @@ const SAFE_FLAGS = (nodeFs.constants.O_NOFOLLOW ?? 0) | (nodeFs.constants.O_NONB
 export class PoolFile {
   readonly #options: PoolFileOptions;
   readonly #fs: PoolFs;
-  #open: { readonly fd: number; readonly id: string; readonly writable: boolean } | undefined;
+  readonly #descriptor: PoolDescriptor;
   readonly #place: ReturnType<typeof joinQueue>;
-  /** The locked action at hand; never rejects. */
+  /** What was opened, perhaps by another user, and passed the checks of this one. */
+  #checked: OpenFile | undefined;
+  /** This user's locked action at hand; never rejects. */
   #running: Promise<unknown> | undefined;
   #closed = false;
   #directorySynced = false;
 
-  constructor(options: PoolFileOptions) {
+  /** @param descriptor one that others use too; default: one of its own */
+  constructor(options: PoolFileOptions, descriptor = new PoolDescriptor()) {
     this.#options = options;
     this.#fs = options.fs ?? nodeFs;
+    this.#descriptor = descriptor;
+    descriptor.users++;
     this.#place = joinQueue(options.path);
   }
 
@@ -103,18 +133,19 @@ export class PoolFile {
       this.#named((name) => this.#fs.lstatSync(name, { bigint: true })),
     );
     const id = `${stats.dev}:${stats.ino}`;
-    if (this.#open?.id !== id && this.#running === undefined) this.#reopen(this.#open?.writable ?? false);
+    const { open, running } = this.#descriptor;
+    if (open?.id !== id && running === undefined) this.#reopen(open?.writable ?? false);
     return { id, size: Number(stats.size), mtimeNs: stats.mtimeNs, ctimeNs: stats.ctimeNs };
   }
 
   /** Reports whether the open descriptor is the file of that stamp. */
   holds(stamp: Stamp): boolean {
-    return this.#open?.id === stamp.id;
+    return this.#descriptor.open?.id === stamp.id;
   }
 
   /** Reads up to `buffer.length` bytes from the offset; returns how many there were. */
   read(buffer: Buffer, offset: number): number {
-    const fd = this.#descriptor();
+    const { fd } = this.#ensure(false);
     let done = 0;
     this.#attempt("read", () => {
       while (done < buffer.length) {
@@ -139,9 +170,11 @@ export class PoolFile {
         () => undefined,
         () => undefined,
       );
+      this.#descriptor.running = this.#running;
       try {
         return await work;
       } finally {
+        this.#descriptor.running = undefined;
         this.#running = undefined;
       }
     });
@@ -149,8 +182,7 @@ export class PoolFile {
 
   async #lockedOnce<T>(mode: LockMode, call: Call, action: (stamp: Stamp) => T | Promise<T>): Promise<T> {
     for (;;) {
-      this.#ensure(mode === "exclusive");
-      const { fd, id } = this.#open as { fd: number; id: string };
+      const { fd, id } = this.#ensure(mode === "exclusive");
       const lock = await this.#lock(fd, mode, call);
       try {
         const stamp = this.#stampUnlessGone(mode);
@@ -174,7 +206,7 @@ export class PoolFile {
 
   /** Returns the bytes for editing; only inside an exclusive {@link PoolFile.locked} action. */
   bytes(): PoolBytes {
-    const fd = this.#descriptor();
+    const { fd } = this.#ensure(false);
     const fs = this.#fs;
     return {
       get size() {
@@ -198,7 +230,7 @@ export class PoolFile {
 
   /** Resolves when the data is on the disk, and the file's name in its directory. */
   async sync(): Promise<void> {
-    await this.#syncDescriptor(this.#descriptor());
+    await this.#syncDescriptor(this.#ensure(false).fd);
     // Windows opens no directories; pools are files there in captured trees alone.
     if (this.#directorySynced || process.platform === "win32") return;
     const directory = this.#attempt("open the directory of", () =>
@@ -222,49 +254,67 @@ export class PoolFile {
     }
   }
 
-  /** Closes the descriptor after the action at hand; what waits for its turn is refused. May be called twice. */
+  /**
+   * Ends its use after this user's action at hand; what waits for its turn is refused. The last user closes the descriptor.
+   * May be called twice.
+   */
   async close(): Promise<void> {
     const wasClosed = this.#closed;
     this.#closed = true;
     await this.#running;
-    this.#closeDescriptor();
-    if (!wasClosed) this.#place.leave();
-  }
-
-  #descriptor(): number {
-    this.#ensure(false);
-    return (this.#open as { fd: number }).fd;
+    if (wasClosed) return;
+    if (--this.#descriptor.users === 0) {
+      this.#closeDescriptor();
+      this.#descriptor.unused();
+    }
+    this.#place.leave();
   }
 
   #checkOpen(): void {
     if (this.#closed) throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
   }
 
-  #ensure(writable: boolean): void {
-    if (this.#open === undefined || (writable && !this.#open.writable)) this.#reopen(writable);
+  #ensure(writable: boolean): OpenFile {
+    if (this.#running === undefined) this.#checkOpen();
+    const { open } = this.#descriptor;
+    if (open === undefined || (writable && !open.writable)) return this.#reopen(writable);
+    if (open !== this.#checked) {
+      this.#check(open.fd, open.writable);
+      this.#checked = open;
+    }
+    return open;
   }
 
   #closeDescriptor(): void {
-    if (this.#open !== undefined) this.#fs.closeSync(this.#open.fd);
-    this.#open = undefined;
+    const { open } = this.#descriptor;
+    if (open !== undefined) this.#fs.closeSync(open.fd);
+    this.#descriptor.open = undefined;
   }
 
-  #reopen(writable: boolean): void {
+  #reopen(writable: boolean): OpenFile {
     this.#checkOpen();
     this.#closeDescriptor();
     const fd = this.#openDescriptor(writable);
     try {
-      const stats = this.#fs.fstatSync(fd, { bigint: true });
-      checkPoolFile(stats, this.#options, writable);
-      // A second name may be somebody else's file.
-      if (this.#options.makePrivate && stats.nlink === 1n && (Number(stats.mode) & 0o077) !== 0) {
-        this.#attempt("make private", () => this.#fs.fchmodSync(fd, 0o600));
-      }
-      this.#open = { fd, id: `${stats.dev}:${stats.ino}`, writable };
+      const open = { fd, id: this.#check(fd, writable), writable };
+      this.#descriptor.open = open;
+      this.#checked = open;
+      return open;
     } catch (error) {
       this.#fs.closeSync(fd);
       throw error;
     }
+  }
+
+  /** Checks an open file by this user's settings. @returns its id */
+  #check(fd: number, writable: boolean): string {
+    const stats = this.#fs.fstatSync(fd, { bigint: true });
+    checkPoolFile(stats, this.#options, writable);
+    // A second name may be somebody else's file.
+    if (this.#options.makePrivate && stats.nlink === 1n && (Number(stats.mode) & 0o077) !== 0) {
+      this.#attempt("make private", () => this.#fs.fchmodSync(fd, 0o600));
+    }
+    return `${stats.dev}:${stats.ino}`;
   }
 
   #openDescriptor(writable: boolean): number {

@@ -25,11 +25,6 @@ export function openPool(host: Host, { directory, info, ...opening }: PoolOpenin
     trustedOwners: trustedOwners(host),
     ...opening,
   };
-  const { file, close } = process.platform === "linux" ? ownPoolFile(settings) : sharePoolFile(settings);
-  return new Pool({ ...opening, info, file, closeFile: close, clock: host.clock });
-}
-
-function ownPoolFile(settings: PoolFileOptions): ReturnType<typeof sharePoolFile> {
-  const file = new PoolFile(settings);
-  return { file, close: () => file.close() };
+  const file = process.platform === "linux" ? new PoolFile(settings) : sharePoolFile(settings);
+  return new Pool({ ...opening, info, file, clock: host.clock });
 }

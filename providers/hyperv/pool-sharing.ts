@@ -1,24 +1,14 @@
-import { PoolFile, type PoolFileOptions } from "./pool-file.js";
+import { PoolDescriptor, PoolFile, type PoolFileOptions } from "./pool-file.js";
 
-const shared = new Map<string, { readonly file: PoolFile; users: number }>();
+const shared = new Map<string, PoolDescriptor>();
 
 /**
  * Returns the pool file for record locks of the POSIX kind: one descriptor per path in the whole process, since closing
- * any descriptor of a file drops all its locks there. Close it through the returned function.
+ * any descriptor of a file drops all its locks there. Owners, locks and the right to create it are each user's own.
  */
-export function sharePoolFile(options: PoolFileOptions): { file: PoolFile; close: () => Promise<void> } {
-  const entry = shared.get(options.path) ?? { file: new PoolFile(options), users: 0 };
-  entry.users++;
-  shared.set(options.path, entry);
-  let open = true;
-  return {
-    file: entry.file,
-    close: async () => {
-      if (!open) return;
-      open = false;
-      if (--entry.users > 0) return;
-      shared.delete(options.path);
-      await entry.file.close();
-    },
-  };
+export function sharePoolFile(options: PoolFileOptions): PoolFile {
+  const { path } = options;
+  const descriptor = shared.get(path) ?? new PoolDescriptor(() => shared.delete(path));
+  shared.set(path, descriptor);
+  return new PoolFile(options, descriptor);
 }

@@ -41,8 +41,6 @@ export interface PoolOptions {
   readonly info: PoolInfo;
   /** Its file. */
   readonly file: PoolFile;
-  /** Closes the file, or leaves it to its other users. */
-  readonly closeFile: () => Promise<void>;
   /** Time, to compare with file stamps. */
   readonly clock: Clock;
   /** Reports whether locks can be taken at all (native calls are there). */
@@ -410,7 +408,7 @@ export class Pool implements StorePool {
 
   /** Closes the file. */
   close(): Promise<void> {
-    return this.#options.closeFile();
+    return this.#file.close();
   }
 
   /**

@@ -40,7 +40,8 @@ export function capabilitiesOf({ endpoint, statics }: Sources): Capabilities {
   if (endpoint !== undefined) pools["meta"] = ALL;
   for (const { name } of statics) putEntry(pools, name, READ_ONLY);
   if (Object.keys(pools).length === 0) return NO_CAPABILITIES;
-  return { ...(endpoint === undefined ? READ_ONLY : ALL), binary: true, pools };
+  // Which bytes a host keeps it says when the channel is used, long after the store was opened.
+  return endpoint === undefined ? { ...READ_ONLY, binary: true, pools } : { ...ALL, binary: "host", pools };
 }
 
 /** Reports whether a machine has any of the sources, SMBIOS aside, which every machine has. */

@@ -5,7 +5,7 @@ import { nodeHost } from "../base/host/node-host.js";
 import { ownEntry } from "../base/own.js";
 import { INTERFACE_KINDS } from "../contract/interfaces.js";
 import type { ProviderManifest } from "../contract/manifest.js";
-import type { StoreTarget } from "../contract/provider.js";
+import type { Provider, StoreTarget } from "../contract/provider.js";
 import type { DetectedInterface, DetectionReport } from "../contract/report.js";
 import { Bus } from "./bus.js";
 import { PvInterface } from "./interface/interface.js";
@@ -169,6 +169,11 @@ async function createInterface(
   const manifest = providers.manifestOf(detected.id);
   const parts = { detected, target, primary: detected.name === primary };
   if (manifest === undefined) return new PvInterface(parts);
-  const provider = await providers.provider(manifest, call);
-  return new PvInterface({ ...parts, provider, capabilities: provider.capabilities(target) });
+  const load = (within: Call): Promise<Provider> => providers.provider(manifest, within);
+  const provider = await load(call).catch((error: unknown) => {
+    if (call.isOver) throw error;
+    // Whoever uses the interface hears it, and has it loaded again; the other interfaces are as they would be.
+    return undefined;
+  });
+  return new PvInterface({ ...parts, provider, load, capabilities: provider?.capabilities(target) });
 }

@@ -26,8 +26,11 @@ export interface Limits {
 
 /** What an interface can do, as its provider declares it; it does not change while a store is open. */
 export interface Capabilities extends Verbs {
-  /** Values may be any bytes; otherwise they are UTF-8 text without NUL. */
-  readonly binary?: boolean;
+  /**
+   * True: values may be any bytes. `host`: that is the host's to decide, and a write of what it does not keep rejects with
+   * `ERR_VALUE_INVALID`. Otherwise they are UTF-8 text without NUL.
+   */
+  readonly binary?: boolean | "host";
   /** Sizes of what can be written. */
   readonly limits?: Limits;
   /** The same per pool where the store is divided: `{ "Guest": {…}, "External": {…} }`. */

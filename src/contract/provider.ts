@@ -25,10 +25,13 @@ export interface Provider {
   /** What a store of this provider can do on this host, without opening one. */
   capabilities(target?: StoreTarget): Capabilities;
   /**
-   * Opens a store.
+   * Opens a store. The interface opens once for all its callers: the call has no time limit, and its signal fires when
+   * nobody waits any more or the interface is closed.
+   * @param closing fires when the interface is closed, also while this runs: the store counts as closed then; undefined where
+   *   nobody but the store's own `close` closes it
    * @throws PvbusError `ERR_UNAVAILABLE` when the transport is not there, `ERR_PERMISSION` when it refuses
    */
-  open(target: StoreTarget, call: Call): Promise<ProviderStore>;
+  open(target: StoreTarget, call: Call, closing?: AbortSignal): Promise<ProviderStore>;
   /** Says why this machine's store lacks a verb, and what would bring it; without it the hypervisor has no such operation. */
   explain?(verb: keyof Verbs, target: StoreTarget): string;
   /** Checks what the store needs on this host; native code only where a check is about it. */

@@ -94,6 +94,27 @@ export function decodeCapabilities(value: Uint8Array): HostCapabilities | undefi
   };
 }
 
+/** What a host says to `SESSION`. */
+export interface HostSession {
+  /** 32 hex digits: another host, or the same one after its restart, has others. */
+  readonly session: string;
+  /** The highest revision that it has given. */
+  readonly revision: number;
+}
+
+const HOST_SESSION = /^([0-9a-f]{32}) (\d{1,15})$/;
+
+/** Returns the value of the answer to `SESSION`. */
+export function encodeHostSession({ session, revision }: HostSession): Buffer {
+  return Buffer.from(`${session} ${revision}`);
+}
+
+/** Reads the value of the answer to `SESSION`; undefined when it is anything else. */
+export function decodeHostSession(value: Uint8Array): HostSession | undefined {
+  const [, session, revision] = HOST_SESSION.exec(Buffer.from(value).toString("latin1")) ?? [];
+  return session === undefined ? undefined : { session, revision: Number(revision) };
+}
+
 function size(value: unknown): number | undefined {
   return Number.isSafeInteger(value) && (value as number) >= 0 ? (value as number) : undefined;
 }

@@ -25,18 +25,26 @@ export function* decodeBase64InSteps(text: string): Steps<Buffer | undefined> {
   return bytes.subarray(0, length);
 }
 
-function decodePortion(text: string): Buffer | undefined {
+/** Writes the bytes of padded base64 text to where there is room for them; gives their number, undefined when it is anything else. */
+export function decodeBase64Into(text: string, room: Buffer): number | undefined {
   // Node's decoder also takes the alphabet of URLs.
   if (text.length % 4 !== 0 || text.includes("-") || text.includes("_")) return undefined;
   const padding = text.endsWith("==") ? 2 : text.endsWith("=") ? 1 : 0;
-  const bytes = Buffer.from(text, "base64");
+  const length = room.write(text, "base64");
   // It leaves out what is no base64 and stops at padding: fewer bytes come.
-  return bytes.length === base64Bytes(text.length) - padding ? bytes : undefined;
+  return length === base64Bytes(text.length) - padding ? length : undefined;
+}
+
+function decodePortion(text: string): Buffer | undefined {
+  const bytes = Buffer.allocUnsafe(base64Bytes(text.length));
+  const length = decodeBase64Into(text, bytes);
+  return length === undefined ? undefined : bytes.subarray(0, length);
 }
 
 /** Returns padded base64 text. */
 export function encodeBase64(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64");
+  const view = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return view.toString("base64");
 }
 
 /** Returns the length that padded base64 of so many bytes has. */

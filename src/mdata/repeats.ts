@@ -1,5 +1,6 @@
 import { crc32 } from "node:zlib";
 import type { Frame } from "./frame.js";
+import type { Introduction } from "./request.js";
 
 /*
  * On a line that several programs share a frame may get lost, so that a request is sent again under its id, and one that changes
@@ -18,17 +19,23 @@ interface Remembered {
 /** What was answered to the changes of one session; nothing is remembered where there is none. */
 export class RememberedAnswers {
   readonly #answers = new Map<string, Remembered>();
-  #session: string | undefined;
+  #client: Introduction | undefined;
 
   /** Begins a session; the one that is there already goes on. */
-  begin(session: string): void {
-    if (session !== this.#session) this.#answers.clear();
-    this.#session = session;
+  begin(client: Introduction): void {
+    if (client.session !== this.#client?.session) this.#answers.clear();
+    const { session, boot, revision } = client;
+    this.#client = { session, boot, revision };
+  }
+
+  /** What the client last said of itself; undefined while there is no session. */
+  get client(): Introduction | undefined {
+    return this.#client;
   }
 
   /** Ends it: another client begins. */
   end(): void {
-    this.#session = undefined;
+    this.#client = undefined;
     this.#answers.clear();
   }
 
@@ -40,7 +47,7 @@ export class RememberedAnswers {
 
   /** Remembers an answer. @param answer its whole frame, as text: bytes may be a part of a large buffer */
   keep(request: Frame, answer: string): void {
-    if (this.#session === undefined) return;
+    if (this.#client === undefined) return;
     this.#answers.delete(request.id);
     this.#answers.set(request.id, { checksum: checksumOf(request), answer });
     if (this.#answers.size <= MOST) return;

@@ -10,23 +10,32 @@ export type Request =
   | { readonly command: "KEYS" }
   | { readonly command: "CAPS" }
   /** Begin a session: within it the host knows a request that is sent again under its id, and does nothing twice. */
-  | {
-      readonly command: "SESSION";
-      /** 32 hex digits, the client's choice. */
-      readonly session: string;
-      /** The boot of the machine; undefined where it is not known. */
-      readonly boot: string | undefined;
-      /** The highest revision that the client has seen. */
-      readonly revision: number;
-    }
+  | ({ readonly command: "SESSION" } & Introduction)
   /** Follow the keys with this beginning; their changes come as events with the id of this request. */
   | { readonly command: "WATCH"; readonly prefix: string }
   /** End the watch that the request of this id began. */
   | { readonly command: "UNWATCH"; readonly watch: string };
 
-const SESSION = /^([0-9a-f]{32}) (-|[0-9a-f-]{8,64}) (\d{1,15})$/;
+/** What a client says of itself when it begins a session. */
+export interface Introduction {
+  /** 32 hex digits, the client's choice. */
+  readonly session: string;
+  /** The boot of the machine, as {@link isBootId} has it; undefined where it is not known. */
+  readonly boot: string | undefined;
+  /** The highest revision that the client has seen. */
+  readonly revision: number;
+}
+
+/** Linux writes a UUID; others have plain digits. */
+const BOOT_ID = /^(?:[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/;
+const SESSION = /^([0-9a-f]{32}) (-|[0-9a-f-]{32,36}) (\d{1,15})$/;
 /** Separates the two halves of a PUT. */
 const SPACE = 0x20;
+
+/** Reports whether a text may name a boot: a UUID, or 32 hex digits, in lower case. */
+export function isBootId(text: string): boolean {
+  return BOOT_ID.test(text);
+}
 
 /** Returns a request's frame. @param id eight lower-case hex digits, the client's choice */
 export function encodeRequest(id: string, request: Request): Buffer {
@@ -38,11 +47,16 @@ export function encodeRequest(id: string, request: Request): Buffer {
  * @returns `unknown` for another command, `invalid` for a known one whose payload is not as it must be
  */
 export function decodeRequest(frame: Frame): Request | "unknown" | "invalid" {
-  return finish(decodeRequestInSteps(frame));
+  return frame.word === "PUT" ? finish(decodePut(frame.payload)) : decodeShort(frame);
 }
 
 /** The same in steps: values are long. */
-export function* decodeRequestInSteps({ word, payload }: Frame): Steps<Request | "unknown" | "invalid"> {
+export function* decodeRequestInSteps(frame: Frame): Steps<Request | "unknown" | "invalid"> {
+  return frame.word === "PUT" ? yield* decodePut(frame.payload) : decodeShort(frame);
+}
+
+/** Reads what carries no value. */
+function decodeShort({ word, payload }: Frame): Request | "unknown" | "invalid" {
   switch (word) {
     case "KEYS":
     case "CAPS":
@@ -56,10 +70,9 @@ export function* decodeRequestInSteps({ word, payload }: Frame): Steps<Request |
       const found = SESSION.exec(payloadText(payload) ?? "");
       if (found === null) return "invalid";
       const [, session, boot, revision] = found as unknown as [string, string, string, string];
+      if (boot !== "-" && !isBootId(boot)) return "invalid";
       return { command: word, session, boot: boot === "-" ? undefined : boot, revision: Number(revision) };
     }
-    case "PUT":
-      return yield* decodePut(payload);
     case "WATCH": {
       const prefix = payloadText(payload);
       return prefix === undefined ? "invalid" : { command: word, prefix };

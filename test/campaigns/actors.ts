@@ -26,7 +26,6 @@ export function poolAt(path: string, durable: boolean, fs?: PoolFs): Pool {
   return new Pool({
     info: GUEST,
     file,
-    closeFile: () => file.close(),
     clock: { now: () => Date.now() },
     canLock: () => true,
     durable,

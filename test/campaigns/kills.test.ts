@@ -22,7 +22,7 @@ import { ApiWriter, HostWriter, Killed, type Writer } from "./writers.js";
 
 /** Kills of each kind of writer in the full form, by hand; the others are cut by seconds. */
 const WANTED = count(Infinity, Infinity);
-const SECONDS = WANTED === Infinity ? budget(6, 150) : Infinity;
+const SECONDS = WANTED === Infinity ? budget(4, 150) : Infinity;
 /** Longest pause between two pages, in microseconds. */
 const PAUSE = 4000;
 const LONGEST_LIFE_MS = 90;

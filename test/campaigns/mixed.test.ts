@@ -21,7 +21,7 @@ import { ApiWriter, HostWriter } from "./writers.js";
 
 /** Actions of the full form, by hand; the others are cut by seconds. */
 const WANTED = count(Infinity, Infinity);
-const SECONDS = WANTED === Infinity ? budget(4, 90) : Infinity;
+const SECONDS = WANTED === Infinity ? budget(2, 90) : Infinity;
 /** Longest that an action may take where lockers pause: on a machine that does nothing else, and at any time. */
 const SLOWEST_MS = isLong ? 1000 : 5000;
 const GUEST = 1;
@@ -272,7 +272,7 @@ class CoarseTree implements AsyncDisposable {
 }
 
 describe("two writers within one tick of a coarse clock", function () {
-  const seconds = WANTED === Infinity ? budget(3, 30) : 60;
+  const seconds = WANTED === Infinity ? budget(2, 30) : 60;
   this.timeout(patience(seconds));
 
   const MOVED = 10;
@@ -330,7 +330,7 @@ describe("two writers within one tick of a coarse clock", function () {
 });
 
 describe("a slow listing while the daemon writes past it", function () {
-  const seconds = WANTED === Infinity ? budget(2, 20) : 30;
+  const seconds = WANTED === Infinity ? budget(1, 20) : 30;
   this.timeout(patience(seconds));
   const KEYS = 2400;
 

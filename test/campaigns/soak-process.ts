@@ -59,5 +59,6 @@ async function soak(name: string, seconds: number, count: number): Promise<SoakR
   return { rounds, verbs: Object.keys(verbs), before, after, left };
 }
 
-const [, , name = "", seconds, count] = process.argv;
-console.log(JSON.stringify(await soak(name, Number(seconds), Number(count))));
+const [, , names = "", seconds, count] = process.argv;
+for (const name of names.split(","))
+  console.log(JSON.stringify(await soak(name, Number(seconds), Number(count))));

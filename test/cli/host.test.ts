@@ -52,6 +52,10 @@ describe("pvbus host", () => {
     expect(await on("rm", "hostname")).to.include({ code: 0, stdout: "" });
     expect(await on("rm", "hostname")).to.include({ code: 1, stderr: "pvbus: no such key: hostname\n" });
     expect((await on("get", "hostname")).code).to.equal(1);
+    expect(JSON.parse((await on("rm", "blob", "--json")).stdout)).to.deep.equal({
+      key: "blob",
+      deleted: true,
+    });
     expect(JSON.parse((await on("ls", "none", "--json")).stdout)).to.deep.equal([]);
     expect((await run(["host", "ls", "--state", folder.state])).stdout).to.equal("web-1\n");
   });

@@ -5,14 +5,21 @@ import { join } from "node:path";
 import { expect } from "chai";
 import { encodeRecord } from "../../providers/hyperv/codec.js";
 import { visible } from "../../src/cli/io/output.js";
+import { openPvbus } from "../../src/index.js";
+import { PROGRAM, run } from "../support/command-line.js";
 import { fixture, PoolTree, ROOT } from "../support/pools.js";
 import { start } from "../support/processes.js";
 
-const PROGRAM = join(ROOT, "dist/bin/pvbus.cjs");
 const pair = (key: string, value: string): Buffer =>
   encodeRecord({ key: Buffer.from(key), value: Buffer.from(value) });
 
-/** Runs the built program. */
+/** Runs the command line in this process: a start of Node takes a hundred times as long as most commands. */
+async function here(args: readonly string[]) {
+  const { stdout, stderr, code } = await run(args, { open: openPvbus });
+  return { stdout, stderr, status: code };
+}
+
+/** Runs the built program: one of each command, and all that is about processes, streams and the environment. */
 function pvbus(args: readonly string[], input: string | Buffer = "", env: NodeJS.ProcessEnv = {}) {
   const { stdout, stderr, status } = spawnSync(process.execPath, [PROGRAM, ...args], {
     input,
@@ -55,8 +62,8 @@ describe("pvbus command line", () => {
       [["demo", "-t", "bhyve"], /no simulator for bhyve/],
     ];
     for (const [args, message] of WRONG) {
-      it(`pvbus ${args.join(" ")}: exit 2, message on standard error only`, () => {
-        const { stdout, stderr, status } = pvbus(args);
+      it(`pvbus ${args.join(" ")}: exit 2, message on standard error only`, async () => {
+        const { stdout, stderr, status } = await here(args);
         expect([stdout, status]).to.deep.equal(["", 2]);
         expect(stderr).to.match(message);
       });
@@ -73,8 +80,8 @@ describe("pvbus command line", () => {
     });
 
     for (const shell of ["bash", "zsh", "fish"]) {
-      it(`gives a completion script for ${shell}`, () => {
-        expect(pvbus(["completion", shell]).stdout).to.match(/detect[\s\S]*demo/);
+      it(`gives a completion script for ${shell}`, async () => {
+        expect((await here(["completion", shell])).stdout).to.match(/detect[\s\S]*demo/);
       });
     }
 
@@ -118,8 +125,8 @@ COMP_WORDS=(pvbus get External/); COMP_CWORD=2; _pvbus; printf '%s\\n' "\${COMPR
       expect(pvbus(["get", "External/alpha"], "", { PVBUS_SYSROOT: tree.sysroot }).stdout).to.equal("one\n");
     });
 
-    it("get prints the value, as JSON the pair; a missing key is exit 1 with a message", () => {
-      expect(pvbus([...at, "get", "External/alpha"])).to.deep.equal({
+    it("get prints the value, as JSON the pair; a missing key is exit 1 with a message", async () => {
+      expect(await here([...at, "get", "External/alpha"])).to.deep.equal({
         stdout: "one\n",
         stderr: "",
         status: 0,
@@ -153,7 +160,7 @@ COMP_WORDS=(pvbus get External/); COMP_CWORD=2; _pvbus; printf '%s\\n' "\${COMPR
       expect(pvbus([...at, "set", "Guest/bin", "-"], Buffer.from([0xff]))).to.include({ status: 1 });
     });
 
-    it("info tells what the host told", () => {
+    it("info tells what the host told", async () => {
       expect(JSON.parse(pvbus([...at, "info", "--json"]).stdout)).to.include({
         type: "Hyper-V",
         vmName: "web-01",
@@ -162,8 +169,8 @@ COMP_WORDS=(pvbus get External/); COMP_CWORD=2; _pvbus; printf '%s\\n' "\${COMPR
       expect(pvbus([...at, "info"]).stdout).to.match(/^interface: pvbus0 \(Hyper-V\)\nvmName: web-01\n/);
     });
 
-    it("passes provider settings with -o", () => {
-      const result = pvbus([
+    it("passes provider settings with -o", async () => {
+      const result = await here([
         ...at,
         "-t",
         "hyper-v",
@@ -176,41 +183,43 @@ COMP_WORDS=(pvbus get External/); COMP_CWORD=2; _pvbus; printf '%s\\n' "\${COMPR
         "v",
       ]);
       expect(result).to.deep.equal({ stdout: "", stderr: "", status: 0 });
-      expect(pvbus([...at, "-t", "Hyper-V", "-o", "durrable=true", "ls"]).stderr).to.match(
+      expect((await here([...at, "-t", "Hyper-V", "-o", "durrable=true", "ls"])).stderr).to.match(
         /no option durrable/,
       );
     });
 
-    it("errors are one line with their code, or an object with --json", () => {
-      const plain = pvbus([...at, "set", "External/alpha", "x"]);
+    it("errors are one line with their code, or an object with --json", async () => {
+      const plain = await here([...at, "set", "External/alpha", "x"]);
       expect([plain.stdout, plain.status]).to.deep.equal(["", 1]);
       expect(plain.stderr).to.match(/^pvbus: .*\[ERR_READ_ONLY\]\n$/);
-      const { error } = JSON.parse(pvbus([...at, "set", "External/alpha", "x", "--json"]).stderr);
+      const { error } = JSON.parse((await here([...at, "set", "External/alpha", "x", "--json"])).stderr);
       expect(error).to.include({ code: "ERR_READ_ONLY", interface: "pvbus0", key: "External/alpha" });
       chmodSync(tree.path(0), 0o644);
-      expect(pvbus([...at, "-i", "pvbus7", "ls"]).stderr).to.match(/no interface pvbus7.*ERR_NO_INTERFACE/);
-      expect(pvbus([...at, "-t", "Nope", "ls"]).stderr).to.match(/ERR_NOT_SUPPORTED/);
+      expect((await here([...at, "-i", "pvbus7", "ls"])).stderr).to.match(
+        /no interface pvbus7.*ERR_NO_INTERFACE/,
+      );
+      expect((await here([...at, "-t", "Nope", "ls"])).stderr).to.match(/ERR_NOT_SUPPORTED/);
     });
 
-    it("untrusted text forges no line and drives no terminal", () => {
+    it("untrusted text forges no line and drives no terminal", async () => {
       tree.put(0, Buffer.concat([pair("a\nExternal/forged=1", "x\x1b[2Jy"), pair("b\\", "\u202eevil")]));
-      const { stdout } = pvbus([...at, "ls", "External"]);
+      const { stdout } = await here([...at, "ls", "External"]);
       expect(stdout).to.equal(
         "External/a\\nExternal/forged\\u{3d}1=x\\u{1b}[2Jy\nExternal/b\\\\=\\u{202e}evil\n",
       );
-      const [entry] = JSON.parse(pvbus([...at, "ls", "External", "--json"]).stdout);
+      const [entry] = JSON.parse((await here([...at, "ls", "External", "--json"])).stdout);
       expect(entry.key).to.equal("External/a\nExternal/forged=1");
-      expect(pvbus([...at, "get", entry.key]).stdout).to.equal("x\x1b[2Jy\n");
+      expect((await here([...at, "get", entry.key])).stdout).to.equal("x\x1b[2Jy\n");
     });
 
-    it("gives bytes that are not UTF-8 as valueBase64", () => {
+    it("gives bytes that are not UTF-8 as valueBase64", async () => {
       const record = pair("k", "v");
       record[512] = 0xff;
       tree.put(0, record);
-      expect(JSON.parse(pvbus([...at, "ls", "External", "--json"]).stdout)).to.deep.equal([
+      expect(JSON.parse((await here([...at, "ls", "External", "--json"])).stdout)).to.deep.equal([
         { key: "External/k", valueBase64: "/w==" },
       ]);
-      expect(JSON.parse(pvbus([...at, "get", "External/k", "--json"]).stdout)).to.deep.equal({
+      expect(JSON.parse((await here([...at, "get", "External/k", "--json"])).stdout)).to.deep.equal({
         key: "External/k",
         valueBase64: "/w==",
       });
@@ -257,12 +266,12 @@ COMP_WORDS=(pvbus get External/); COMP_CWORD=2; _pvbus; printf '%s\\n' "\${COMPR
   });
 
   describe("detect and demo", () => {
-    it("detect --json has the fields of the contract, live and below a sysroot", () => {
+    it("detect --json has the fields of the contract, live and below a sysroot", async () => {
       for (const args of [
         ["detect", "--json"],
         [...at, "detect", "--json"],
       ]) {
-        const { stdout, status } = pvbus(args);
+        const { stdout, status } = await here(args);
         expect(status).to.equal(0);
         const document = JSON.parse(stdout);
         expect(document).to.include.keys(
@@ -291,31 +300,31 @@ COMP_WORDS=(pvbus get External/); COMP_CWORD=2; _pvbus; printf '%s\\n' "\${COMPR
           expect(each.capabilities).to.have.all.keys("read", "write", "delete", "list", "watch");
         }
       }
-      expect(JSON.parse(pvbus([...at, "detect", "--json"]).stdout).interfaces).to.deep.equal([]);
+      expect(JSON.parse((await here([...at, "detect", "--json"])).stdout).interfaces).to.deep.equal([]);
     });
 
-    it("detect decides from snapshot.json in the sysroot, and from --snapshot FILE", () => {
+    it("detect decides from snapshot.json in the sysroot, and from --snapshot FILE", async () => {
       const cases = JSON.parse(readFileSync(join(ROOT, "test/fixtures/detection/cases.json"), "utf8")).cases;
       const azure = cases.find(({ id }: { id: string }) => id === "azure");
       writeFileSync(join(tree.sysroot, "snapshot.json"), JSON.stringify(azure));
-      const document = JSON.parse(pvbus([...at, "detect", "--json"]).stdout);
+      const document = JSON.parse((await here([...at, "detect", "--json"])).stdout);
       expect([document.primary, document.platform]).to.deep.equal(["hyperv", "azure"]);
       expect(document.interfaces[0].capabilities.read).to.equal(true);
-      expect(pvbus([...at, "get", "External/alpha"]).stdout).to.equal("one\n");
-      expect(pvbus(["detect", "--snapshot", join(tree.sysroot, "snapshot.json")]).stdout).to.match(
+      expect((await here([...at, "get", "External/alpha"])).stdout).to.equal("one\n");
+      expect((await here(["detect", "--snapshot", join(tree.sysroot, "snapshot.json")])).stdout).to.match(
         /on Hyper-V.*platform azure/,
       );
-      expect(pvbus(["detect", "--snapshot", join(tree.sysroot, "nope")])).to.include({
+      expect(await here(["detect", "--snapshot", join(tree.sysroot, "nope")])).to.include({
         stdout: "",
         status: 1,
       });
       expect(pvbus(["detect", "--snapshot", tree.path(0)]).stderr).to.match(/ERR_CORRUPT/);
     });
 
-    it("says what to do on a machine without an interface", () => {
+    it("says what to do on a machine without an interface", async () => {
       const empty = mkdtempSync(join(tmpdir(), "pvbus-empty-"));
       mkdirSync(join(empty, "var"));
-      const { stderr, status } = pvbus(["--sysroot", empty, "ls"]);
+      const { stderr, status } = await here(["--sysroot", empty, "ls"]);
       rmSync(empty, { recursive: true });
       expect(status).to.equal(1);
       expect(stderr).to.match(/pvbus detect.*-t TYPE.*ERR_NO_INTERFACE/);
@@ -372,7 +381,9 @@ describe("pvbus doctor and snapshot", () => {
     expect(plain.status).to.equal(1);
     expect(plain.stdout).to.match(/NOT the VMBus driver is loaded\n {6}mend: modprobe hv_vmbus/);
     expect(plain.stdout).to.match(/ok {2}pool Guest can be written/);
-    const { healthy, interfaces } = JSON.parse(pvbus(["doctor", "--json", "--sysroot", tree.sysroot]).stdout);
+    const { healthy, interfaces } = JSON.parse(
+      (await here(["doctor", "--json", "--sysroot", tree.sysroot])).stdout,
+    );
     expect([healthy, interfaces[0].type]).to.deep.equal([false, "Hyper-V"]);
   });
 
@@ -385,7 +396,7 @@ describe("pvbus doctor and snapshot", () => {
     put("/sys/bus/vmbus/devices/242ff919/class_id", "{a9a0f4e7-5a45-4d96-b827-8a841e8c03e6}\n");
     put("/dev/vmbus/hv_kvp", "");
     put("/proc/321/comm", "hv_kvp_daemon\n");
-    expect(pvbus(["doctor", "-t", "Hyper-V", "--sysroot", tree.sysroot])).to.include({
+    expect(await here(["doctor", "-t", "Hyper-V", "--sysroot", tree.sysroot])).to.include({
       stderr: "",
       status: 0,
     });

@@ -23,7 +23,7 @@ import { Wine } from "../support/wine.js";
 
 const isX64Linux = process.platform === "linux" && process.arch === "x64";
 /** How long signals are sent to a process that looks for the port. */
-const SIGNALS_SECONDS = budget(1.5, 10);
+const SIGNALS_SECONDS = budget(1, 10);
 
 function proofOf(...args: Parameters<typeof cpuidOf>): VmwareProof {
   const proof = proveVmware({ arch: "x64", cpuid: cpuidOf(...args), systemVendor: undefined });

@@ -1,21 +1,21 @@
 import { join } from "node:path";
 import { expect } from "chai";
-import ts from "typescript";
+import type ts from "typescript";
 import { ROOT } from "../support/pools.js";
-import { everyNode, nameOf, placeOf, typedSources } from "../support/sources.js";
+import { everyNode, nameOf, placeOf, TS, typedSources } from "../support/sources.js";
 
 /** The one place that asks an object for a name; it asks for the object's own. */
 const HELPER = "src/base/own.ts";
 /** Types whose values a name may reach: `as` says what nobody has checked. */
 const FROM_OUTSIDE =
-  ts.TypeFlags.String | ts.TypeFlags.TemplateLiteral | ts.TypeFlags.Any | ts.TypeFlags.Unknown;
+  TS.TypeFlags.String | TS.TypeFlags.TemplateLiteral | TS.TypeFlags.Any | TS.TypeFlags.Unknown;
 
 function mayBeAnyText(checker: ts.TypeChecker, name: ts.Expression): boolean {
-  const inner = ts.isParenthesizedExpression(name) ? name.expression : name;
-  if (ts.isAsExpression(inner)) return mayBeAnyText(checker, inner.expression);
+  const inner = TS.isParenthesizedExpression(name) ? name.expression : name;
+  if (TS.isAsExpression(inner)) return mayBeAnyText(checker, inner.expression);
   const type = checker.getTypeAtLocation(inner);
   const parts = type.isUnion() ? type.types : [type];
-  return parts.some((part) => (part.flags & FROM_OUTSIDE) !== 0 || part.flags === ts.TypeFlags.StringMapping);
+  return parts.some((part) => (part.flags & FROM_OUTSIDE) !== 0 || part.flags === TS.TypeFlags.StringMapping);
 }
 
 /** Returns every place that asks an object for a member by a text that may be any, or sets one. */
@@ -25,17 +25,17 @@ function offences({ checker, files }: ReturnType<typeof typedSources>): string[]
     if (nameOf(file) === HELPER) continue;
     everyNode(file, (node) => {
       const by = (name: ts.Expression): boolean =>
-        !ts.isStringLiteralLike(name) && !ts.isNumericLiteral(name) && mayBeAnyText(checker, name);
+        !TS.isStringLiteralLike(name) && !TS.isNumericLiteral(name) && mayBeAnyText(checker, name);
       const isOffence =
-        (ts.isElementAccessExpression(node) && by(node.argumentExpression)) ||
-        (ts.isBinaryExpression(node) &&
-          node.operatorToken.kind === ts.SyntaxKind.InKeyword &&
-          !ts.isPrivateIdentifier(node.left) &&
+        (TS.isElementAccessExpression(node) && by(node.argumentExpression)) ||
+        (TS.isBinaryExpression(node) &&
+          node.operatorToken.kind === TS.SyntaxKind.InKeyword &&
+          !TS.isPrivateIdentifier(node.left) &&
           by(node.left)) ||
-        ts.isForInStatement(node) ||
-        (ts.isBindingElement(node) &&
+        TS.isForInStatement(node) ||
+        (TS.isBindingElement(node) &&
           node.propertyName !== undefined &&
-          ts.isComputedPropertyName(node.propertyName) &&
+          TS.isComputedPropertyName(node.propertyName) &&
           by(node.propertyName.expression));
       if (isOffence) found.push(`${placeOf(node)} ${node.getText().split("\n", 1)[0]}`);
     });

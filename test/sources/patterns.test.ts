@@ -1,6 +1,5 @@
 import { expect } from "chai";
-import ts from "typescript";
-import { everyNode, parsedSources, placeOf } from "../support/sources.js";
+import { everyNode, parsedSources, placeOf, TS } from "../support/sources.js";
 
 /** Where the square of the length takes 0.2 s, and the length itself a fraction of a millisecond; before it what ends in time. */
 const LENGTHS = [24, 300, 3_000, 12_000];
@@ -20,7 +19,7 @@ function patterns(): Pattern[] {
   const found: Pattern[] = [];
   for (const file of parsedSources())
     everyNode(file, (node) => {
-      if (!ts.isRegularExpressionLiteral(node)) return;
+      if (!TS.isRegularExpressionLiteral(node)) return;
       const end = node.text.lastIndexOf("/");
       found.push({
         place: placeOf(node),
@@ -110,7 +109,7 @@ describe("regular expressions", function () {
     for (const file of parsedSources())
       everyNode(file, (node) => {
         const isMade =
-          (ts.isNewExpression(node) || ts.isCallExpression(node)) && node.expression.getText() === "RegExp";
+          (TS.isNewExpression(node) || TS.isCallExpression(node)) && node.expression.getText() === "RegExp";
         if (isMade) made.push(placeOf(node));
       });
     expect(made).to.deep.equal([]);

@@ -1,6 +1,6 @@
 import { expect } from "chai";
-import ts from "typescript";
-import { everyNode, nameOf, parsedSources } from "../support/sources.js";
+import type ts from "typescript";
+import { everyNode, nameOf, parsedSources, TS } from "../support/sources.js";
 
 const SOURCES = parsedSources();
 
@@ -17,16 +17,16 @@ function usersOf(look: (node: ts.Node) => boolean): string[] {
 }
 
 const isMember = (node: ts.Node, object: RegExp, member: RegExp): boolean =>
-  ts.isPropertyAccessExpression(node) &&
+  TS.isPropertyAccessExpression(node) &&
   object.test(node.expression.getText()) &&
   member.test(node.name.text);
 const isCall = (node: ts.Node, name: RegExp): boolean =>
-  ts.isCallExpression(node) && name.test(node.expression.getText());
+  TS.isCallExpression(node) && name.test(node.expression.getText());
 /** A member of that name, taken by a dot or apart; not a variable, which may be a thread's stack. */
 const isStackOfAnError = (node: ts.Node): boolean =>
   isMember(node, /./, /^stack$/) ||
-  (ts.isBindingElement(node) &&
-    ts.isObjectBindingPattern(node.parent) &&
+  (TS.isBindingElement(node) &&
+    TS.isObjectBindingPattern(node.parent) &&
     /^stack$/.test((node.propertyName ?? node.name).getText()));
 
 describe("what is printed", () => {
@@ -37,7 +37,7 @@ describe("what is printed", () => {
       // Asks whether it is a terminal.
       ["src/cli/io/process.ts"],
     );
-    expect(usersOf((node) => ts.isIdentifier(node) && node.text === "console")).to.deep.equal([]);
+    expect(usersOf((node) => TS.isIdentifier(node) && node.text === "console")).to.deep.equal([]);
   });
 
   it("is written to descriptors by that sink alone; others write to files and pipes of their own", () => {
@@ -49,15 +49,15 @@ describe("what is printed", () => {
       "providers/hyperv/testing/host.ts",
       // A process of its own that says "ready".
       "providers/hyperv/testing/kvp-device/fuse-server.ts",
-      // Tells the parent on a pipe how the start went.
-      "src/cli/io/detach.ts",
       // Writes the file that -o names.
       "src/cli/hostctl/run.ts",
+      // Tells the parent on a pipe how the start went.
+      "src/cli/io/detach.ts",
       "src/cli/io/process.ts",
     ]);
     const byNumber = usersOf(
       (node) =>
-        ts.isCallExpression(node) &&
+        TS.isCallExpression(node) &&
         /(^|\.)(writeSync|writevSync|writeFileSync|appendFileSync|createWriteStream)$/.test(
           node.expression.getText(),
         ) &&

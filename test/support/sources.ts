@@ -1,7 +1,11 @@
 import { readdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { join } from "node:path";
-import ts from "typescript";
+import type ts from "typescript";
 import { ROOT } from "./pools.js";
+
+/** TypeScript by `require`: `import` looks through its nine megabytes for names first, which takes longer than loading it. */
+export const TS = createRequire(import.meta.url)("typescript") as typeof ts;
 
 /** Where something stands: `src/base/own.ts:9`. */
 export function placeOf(node: ts.Node): string {
@@ -28,7 +32,7 @@ export function sourceNames(folders: readonly string[] = ["src", "providers"]): 
 export function parsedSources(): ts.SourceFile[] {
   return sourceNames().map((name) => {
     const path = join(ROOT, name);
-    return ts.createSourceFile(path, readFileSync(path, "utf8"), ts.ScriptTarget.ES2022, true);
+    return TS.createSourceFile(path, readFileSync(path, "utf8"), TS.ScriptTarget.ES2022, true);
   });
 }
 
@@ -43,22 +47,22 @@ export function typedSources(text?: ReadonlyMap<string, string>): {
   checker: ts.TypeChecker;
   files: ts.SourceFile[];
 } {
-  const { options } = ts.parseJsonConfigFileContent(
-    ts.readConfigFile(join(ROOT, "tsconfig.json"), ts.sys.readFile).config,
-    ts.sys,
+  const { options } = TS.parseJsonConfigFileContent(
+    TS.readConfigFile(join(ROOT, "tsconfig.json"), TS.sys.readFile).config,
+    TS.sys,
     ROOT,
   );
   const { tsBuildInfoFile: _, ...others } = options;
   const settings: ts.CompilerOptions = { ...others, noEmit: true, incremental: false };
-  const host = ts.createCompilerHost(settings, true);
+  const host = TS.createCompilerHost(settings, true);
   const { getSourceFile } = host;
   host.getSourceFile = (path, language, ...rest) => {
     const given = text?.get(path);
     if (given === undefined) return getSourceFile(path, language, ...rest);
-    return ts.createSourceFile(path, given, language, true);
+    return TS.createSourceFile(path, given, language, true);
   };
   const names = text === undefined ? sourceNames().map((name) => join(ROOT, name)) : [...text.keys()];
-  const program = ts.createProgram(names, settings, host);
+  const program = TS.createProgram(names, settings, host);
   const wanted = new Set(names);
   return {
     checker: program.getTypeChecker(),

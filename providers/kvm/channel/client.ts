@@ -59,6 +59,10 @@ export class ChannelClient {
   #idle: NodeJS.Timeout | undefined;
   #openedAt = 0;
   #leaving: Promise<void> | undefined;
+  /** What there is to say while the line is waited for. */
+  #busy: (() => PvbusError) | undefined;
+  /** The highest revision that was seen of a host that gives them. */
+  #revision = 0;
   #onUse = (): void => undefined;
 
   constructor(endpoint: Endpoint, options: ClientOptions) {
@@ -79,11 +83,15 @@ export class ChannelClient {
    */
   request(request: Request, call: Call): Promise<Answer> {
     const mayRepeat = request.command === "GET" || request.command === "KEYS";
-    return this.use(call, mayRepeat, ({ session }) => session.request(request, call));
+    return this.use(
+      call,
+      () => mayRepeat,
+      ({ session }) => session.request(request, call),
+    );
   }
 
   /** Works with the open session; done again on a new one when the link was gone before anything was sent, or may be repeated. */
-  async use<T>(call: Call, mayRepeat: boolean, work: (connected: Connected) => Promise<T>): Promise<T> {
+  async use<T>(call: Call, mayRepeat: () => boolean, work: (connected: Connected) => Promise<T>): Promise<T> {
     await this.#giveWay(call);
     const lease = this.lease();
     try {
@@ -96,7 +104,7 @@ export class ChannelClient {
             : work(connected));
         } catch (error) {
           const isUnsent = error instanceof SessionOver;
-          const isLost = isUnsent || (mayRepeat && !connected.session.isOpen && isDisconnected(error));
+          const isLost = isUnsent || (!connected.session.isOpen && isDisconnected(error) && mayRepeat());
           if (isLost && attempt < ATTEMPTS) await call.sleep(pause, "a new link to the host");
           else throw isUnsent ? this.#gone(error) : error;
         }
@@ -120,6 +128,7 @@ export class ChannelClient {
         this.#checkOpen();
         if (!PvbusError.is(error)) throw error;
         // That the line is taken says more than that the time is over.
+        if (error.code === "ERR_TIMEOUT" && this.#busy !== undefined) throw this.#busy();
         if (error.code === "ERR_TIMEOUT" && busy !== undefined) throw busy;
         if (error.code !== "ERR_BUSY") throw error;
         busy = error;
@@ -194,10 +203,17 @@ export class ChannelClient {
   async #open(call: Call): Promise<Connected> {
     let session: Session | undefined;
     try {
-      session = await Session.open(this.#endpoint, this.#options.maxLineBytes, call);
+      session = await Session.open(this.#endpoint, this.#options.maxLineBytes, call, (busy) => {
+        this.#busy = busy;
+        // The host has its whole time when the line is there.
+        if (busy === undefined) call.renew();
+      });
       const host = session.version === 2 ? await capabilitiesOf(session, call) : undefined;
       // Elsewhere nothing gets lost, and nothing is sent again.
-      if (this.#endpoint.isShared && host?.commands.includes("SESSION")) await session.introduce(call);
+      if (this.#endpoint.isShared && host?.commands.includes("SESSION")) {
+        this.#revision = this.#connected?.session.hostSession?.revision ?? this.#revision;
+        await session.introduce({ boot: this.#endpoint.boot?.(), revision: this.#revision }, call);
+      }
       return { session, host };
     } catch (error) {
       await session?.close();

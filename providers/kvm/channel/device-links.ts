@@ -1,6 +1,6 @@
-import { closeSync, constants } from "node:fs";
+import { closeSync, constants, fstatSync } from "node:fs";
 import { PvbusError, type PvbusErrorCode, pvbusError } from "../../../src/base/errors.js";
-import { Call } from "../../../src/base/flow/call.js";
+import type { Call } from "../../../src/base/flow/call.js";
 import { FOUND_DEVICE_ADVICE } from "../../../src/base/host/files.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { fromSystemError } from "../../../src/base/system-error.js";
@@ -9,16 +9,13 @@ import {
   type DeviceStreamOptions,
   openDevice,
 } from "../../../src/native/posix/device-stream.js";
-import { type FileLock, lockFile } from "../../../src/native/posix/file-lock.js";
+import { type FileLock, holderOf, LockTurns } from "../../../src/native/posix/file-lock.js";
 import { makeRaw } from "../../../src/native/posix/terminal.js";
 import { connectVsock } from "../../../src/native/posix/vsock.js";
-import type { Link, LinkEvents } from "./link.js";
+import type { Link, LinkEvents, TakenLine } from "./link.js";
 
 /** Most bytes of one read: a virtio port gives 32 KiB at once. */
 const BUFFER_BYTES = 64 * 1024;
-
-/** So long a lock is waited for before the line counts as taken. */
-const LOCK_MS = 100;
 
 /** A device of the machine. */
 export interface DevicePlace {
@@ -73,8 +70,9 @@ export async function openVsock(
 /**
  * Opens a serial port: locked as the other clients of the metadata protocol lock it (a record lock on the whole device), and in
  * raw mode, without which the terminal driver would send the host its own words back.
+ * @returns the port, or a way to wait for it while another program has it
  */
-export async function openSerial(place: DevicePlace, events: LinkEvents, call: Call): Promise<Link> {
+export async function openSerial(place: DevicePlace, events: LinkEvents): Promise<Link | TakenLine> {
   const path = nameOf(place);
   const doing = `cannot open ${path}`;
   let fd: number;
@@ -83,13 +81,59 @@ export async function openSerial(place: DevicePlace, events: LinkEvents, call: C
   } catch (error) {
     throw fromSystemError(error, { doing, advice: SERIAL_ADVICE, codes: { ENOENT: "ERR_UNAVAILABLE" } });
   }
-  let lock: FileLock;
   try {
-    lock = await takeLock(fd, path, call);
-    makeRaw(fd);
+    const { rdev } = fstatSync(fd);
+    const line = { fd, path, turns: new LockTurns(`device ${rdev}`), events };
+    const lock = line.turns.try(fd, LOCK);
+    return lock === undefined ? new WaitingLine(line) : lockedLine(line, lock);
   } catch (error) {
     closeSync(fd);
-    throw fromSystemError(error, { doing: `cannot use ${path}`, advice: SERIAL_ADVICE });
+    throw unusable(path, error);
+  }
+}
+
+interface SerialLine {
+  readonly fd: number;
+  readonly path: string;
+  readonly turns: LockTurns;
+  readonly events: LinkEvents;
+}
+
+/** The lock is that of an open file, since one of the process would go with any descriptor of the device that is closed. */
+const LOCK = { mode: "exclusive", flock: false } as const;
+
+/** An open line whose lock is somebody else's. */
+class WaitingLine implements TakenLine {
+  readonly #line: SerialLine;
+
+  constructor(line: SerialLine) {
+    this.#line = line;
+  }
+
+  busy(): PvbusError {
+    const { fd, path } = this.#line;
+    return pvbusError("ERR_BUSY", `${path} is in use by ${holderOf(fd, LOCK)}; wait for that program to end`);
+  }
+
+  async wait(call: Call): Promise<Link> {
+    const { fd, path, turns } = this.#line;
+    try {
+      return lockedLine(this.#line, await turns.wait(fd, { ...LOCK, call }));
+    } catch (error) {
+      const isLate = PvbusError.is(error) && error.code === "ERR_TIMEOUT";
+      const busy = isLate ? this.busy() : undefined;
+      closeSync(fd);
+      throw busy ?? unusable(path, error);
+    }
+  }
+}
+
+function lockedLine({ fd, path, events }: SerialLine, lock: FileLock): Link {
+  try {
+    makeRaw(fd);
+  } catch (error) {
+    lock.release();
+    throw error;
   }
   const stream = new DeviceStream(fd, streamOptions(path, events));
   return {
@@ -103,25 +147,16 @@ export async function openSerial(place: DevicePlace, events: LinkEvents, call: C
   };
 }
 
+function unusable(path: string, error: unknown): unknown {
+  return fromSystemError(error, { doing: `cannot use ${path}`, advice: SERIAL_ADVICE });
+}
+
 function nameOf({ host, path }: DevicePlace): string {
   return host.path(path);
 }
 
 function opened({ host, path, isNamed }: DevicePlace, flags: number): number {
   return host.files.open(path, { flags, kind: "device", isNamed });
-}
-
-/** The lock is that of an open file, since one of the process would go with any descriptor of the device that is closed. */
-async function takeLock(fd: number, path: string, { signal, remainingMs }: Call): Promise<FileLock> {
-  // Whoever opens the line tries again for as long as its own call lasts.
-  const call = new Call({ signal, timeoutMs: Math.min(LOCK_MS, remainingMs) });
-  try {
-    return await lockFile(fd, { mode: "exclusive", flock: false, call });
-  } catch (error) {
-    if (!PvbusError.is(error) || error.code !== "ERR_TIMEOUT") throw error;
-    const message = `${path} is in use (${error.message}); wait for that program to end`;
-    throw pvbusError("ERR_BUSY", message, { cause: error });
-  }
 }
 
 function streamOptions(name: string, { onData, onEnd }: LinkEvents): DeviceStreamOptions {

@@ -2,7 +2,7 @@ import { type PvbusError, pvbusError } from "../../../src/base/errors.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import { fairTurn } from "../../../src/base/flow/turn.js";
 import { type Line, LineReader } from "../../../src/mdata/line-reader.js";
-import type { Endpoint, Link } from "./link.js";
+import type { Endpoint, Link, LinkEvents } from "./link.js";
 
 /** So many times the longest line that is taken, a line counts as endless. */
 const ENDLESS = 4;
@@ -32,11 +32,17 @@ export class HostLine {
   }
 
   /** Opens a link. @throws as {@link Endpoint.open} */
-  static async open(endpoint: Endpoint, maxLineBytes: number, call: Call): Promise<HostLine> {
+  static async open(
+    endpoint: Endpoint,
+    maxLineBytes: number,
+    call: Call,
+    onBusy: LinkEvents["onBusy"],
+  ): Promise<HostLine> {
     const line = new HostLine(endpoint.name, maxLineBytes);
     const events = {
       onData: (data: Buffer) => line.#take(data),
       onEnd: (error?: Error) => line.#hungUp(error),
+      onBusy,
     };
     line.#link = await endpoint.open(events, call);
     if (!line.#isOpen) await line.#link.close();

@@ -1,3 +1,4 @@
+import type { PvbusError } from "../../../src/base/errors.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import type { HostFiles } from "../../../src/base/host/files.js";
 
@@ -7,6 +8,19 @@ export interface LinkEvents {
   readonly onData: (data: Buffer) => void;
   /** Hears once that no more comes: undefined when the other end closed, else why. */
   readonly onEnd: (error: Error | undefined) => void;
+  /** Hears that another program has the line and it is waited for: what there is to say of that; undefined when that is over. */
+  readonly onBusy?: ((busy: (() => PvbusError) | undefined) => void) | undefined;
+}
+
+/** A line that another program has. */
+export interface TakenLine {
+  /** The error that says who has it; not when the waiting is over. */
+  busy(): PvbusError;
+  /**
+   * Waits until it is free, and takes it. To be called once; whatever happens, nothing stays open but the link.
+   * @throws PvbusError `ERR_BUSY` at the end of the call, `ERR_ABORTED`
+   */
+  wait(call: Call): Promise<Link>;
 }
 
 /** An open two-way stream of bytes to the host. */
@@ -48,9 +62,12 @@ export interface Endpoint {
   readonly isShared: boolean;
   /** Socket at which a program that keeps such a line lets others in. */
   readonly sharing?: (() => SharingPlace) | undefined;
+  /** Returns the id of this boot of the machine; undefined where it is not known. */
+  readonly boot?: (() => string | undefined) | undefined;
   /**
    * Opens a link; it does not wait for a host that is not there.
-   * @throws PvbusError `ERR_BUSY` while another program has it, `ERR_UNAVAILABLE`, `ERR_PERMISSION`
+   * @throws PvbusError `ERR_BUSY` while another program has it: at the end of the call, or at once where that cannot be waited for;
+   *   `ERR_UNAVAILABLE`, `ERR_PERMISSION`
    */
   open(events: LinkEvents, call: Call): Promise<Link>;
 }

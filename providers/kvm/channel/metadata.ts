@@ -3,8 +3,8 @@ import { type PvbusError, pvbusError } from "../../../src/base/errors.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import type { Answer, HostCapabilities } from "../../../src/mdata/answer.js";
 import { base64Bytes } from "../../../src/mdata/base64.js";
-import type { Request } from "../../../src/mdata/request.js";
 import { isChannelKey } from "../keys.js";
+import { type Change, type ChangeMemory, changeKey, mayBeginAgain, sameValue } from "./change.js";
 import { type ChannelClient, isDisconnected } from "./client.js";
 import { refusal } from "./refusal.js";
 
@@ -54,30 +54,39 @@ export class MetadataChannel {
   /**
    * Stores a value.
    * @throws PvbusError `ERR_VALUE_INVALID` for what this host would damage, `ERR_VALUE_TOO_LONG`, `ERR_KEY_TOO_LONG` before
-   *   anything is sent; `ERR_READ_ONLY`, `ERR_NO_SPACE` of the host; `ERR_DISCONNECTED` when the link broke and it is not there
+   *   anything is sent; `ERR_READ_ONLY`, `ERR_NO_SPACE` of the host; `ERR_DISCONNECTED` when the link broke and it is not there;
+   *   `ERR_CONFLICT` when somebody else wrote it while it had no answer
    */
   async put(key: string, value: Uint8Array, call: Call): Promise<void> {
-    await this.#change(call, (host) => {
-      this.#checkPut(key, value, host);
-      return { command: "PUT", key, value };
-    }).catch(async (error) => {
-      if (!isDisconnected(error) || !sameBytes(await this.#look(key, call, error), value)) throw error;
+    const check = (host: HostCapabilities | undefined): void => this.#checkPut(key, value, host);
+    await this.#change({ command: "PUT", key, value }, {}, call, check).catch(async (error) => {
+      if (!isDisconnected(error) || !sameValue(await this.#look(key, call, error), value)) throw error;
     });
   }
 
-  /** Removes a key. Gives whether it was there, which the host does not say: somebody else may be quicker. */
+  /**
+   * Removes a key. Gives whether it was there, which the host does not say: somebody else may be quicker.
+   * @throws PvbusError `ERR_READ_ONLY`; `ERR_DISCONNECTED` and `ERR_CONFLICT` as {@link MetadataChannel.put}
+   */
   async delete(key: string, call: Call): Promise<boolean> {
-    const before = await this.get(key, call);
-    await this.#change(call, () => ({ command: "DELETE", key })).catch(async (error) => {
+    const value = await this.get(key, call);
+    const memory = this.client.isShared ? { before: { value } } : {};
+    await this.#change({ command: "DELETE", key }, memory, call).catch(async (error) => {
       if (!isDisconnected(error) || (await this.#look(key, call, error)) !== undefined) throw error;
     });
-    return before !== undefined;
+    return value !== undefined;
   }
 
-  async #change(call: Call, make: (host: HostCapabilities | undefined) => Request): Promise<void> {
-    await this.client.use(call, false, async ({ session, host }) => {
-      const request = make(host);
-      carried(request.command, await session.request(request, call));
+  async #change(
+    change: Change,
+    memory: ChangeMemory,
+    call: Call,
+    check?: (host: HostCapabilities | undefined) => void,
+  ): Promise<void> {
+    const mayRepeat = (): boolean => mayBeginAgain(memory);
+    await this.client.use(call, mayRepeat, async ({ session, host }) => {
+      check?.(host);
+      carried(change.command, await changeKey(session, change, memory, call));
     });
   }
 
@@ -97,10 +106,10 @@ export class MetadataChannel {
     const keyBytes = Buffer.byteLength(key);
     if (host?.maxKey !== undefined && keyBytes > host.maxKey)
       throw tooLong("ERR_KEY_TOO_LONG", "key", keyBytes, host.maxKey);
-    if (host?.binary !== true && !isUtf8(value))
+    if (host?.binary !== true && (value.includes(0) || !isUtf8(value)))
       throw pvbusError(
         "ERR_VALUE_INVALID",
-        "the value is no UTF-8 and this host keeps text; encode it (base64)",
+        "the value is not UTF-8 text without NUL, and this host keeps nothing else; encode it (base64)",
       );
     if (host?.emptyValues !== true && value.length === 0)
       throw pvbusError("ERR_VALUE_INVALID", "this host cannot keep an empty value; remove the key instead");
@@ -121,8 +130,4 @@ function tooLong(
   most: number,
 ): PvbusError {
   return pvbusError(code, `the ${what} has ${bytes} bytes, this host takes ${most}; shorten it`);
-}
-
-function sameBytes(a: Uint8Array | undefined, b: Uint8Array): boolean {
-  return a !== undefined && Buffer.compare(a, b) === 0;
 }

@@ -1,12 +1,13 @@
 import { basename } from "node:path";
 import { pvbusError } from "../../../src/base/errors.js";
-import type { Call } from "../../../src/base/flow/call.js";
 import type { Host } from "../../../src/base/host/host.js";
+import { isBootId } from "../../../src/mdata/request.js";
 import type { DevicePlace } from "./device-links.js";
-import type { Endpoint, Link, LinkEvents, SharingPlace } from "./link.js";
+import type { Endpoint, Link, LinkEvents, SharingPlace, TakenLine } from "./link.js";
 
 /** Where Linux names the virtio-serial ports; udev's links in /dev/virtio-ports need not be there. */
 const PORT_NAMES = "/sys/class/virtio-ports";
+const BOOT = "/proc/sys/kernel/random/boot_id";
 const PRODUCT = "/sys/class/dmi/id/product_name";
 /** Sockets of the metadata service in zones: lx-branded, today's and older ones (mdata-client plat/). */
 const ZONE_SOCKETS = [
@@ -83,7 +84,7 @@ function serialEndpoint(name: string, place: DevicePlace): Endpoint {
     place.host,
     name,
     () => place,
-    (at, links, events, call) => links.openSerial(at, events, call),
+    (at, links, events) => links.openSerial(at, events),
   );
 }
 
@@ -93,7 +94,7 @@ function lineEndpoint(
   host: Host,
   name: string,
   find: () => DevicePlace,
-  opener: (place: DevicePlace, links: DeviceLinks, events: LinkEvents, call: Call) => Promise<Link>,
+  opener: (place: DevicePlace, links: DeviceLinks, events: LinkEvents) => Promise<Link | TakenLine>,
 ): Endpoint {
   const run = host.platform === "linux" ? "/run" : "/var/run";
   const sharing = (): SharingPlace => ({
@@ -107,9 +108,15 @@ function lineEndpoint(
       import("./shared-line.js"),
     ]);
     const place = find();
-    return openOrJoin(sharing(), () => opener(place, links, events, call), events, call);
+    return openOrJoin(sharing(), () => opener(place, links, events), events, call);
   };
-  return { name, isShared: true, sharing, open };
+  return { name, isShared: true, sharing, boot: () => bootId(host), open };
+}
+
+/** Returns Linux' id of this boot; undefined elsewhere, and for what is none. */
+function bootId(host: Host): string | undefined {
+  const text = shortText(host, BOOT);
+  return isBootId(text) ? text : undefined;
 }
 
 function unixEndpoint(host: Host, name: string, path: string): Endpoint {

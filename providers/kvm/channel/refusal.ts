@@ -11,6 +11,7 @@ const REFUSALS: readonly PvbusErrorCode[] = [
   "ERR_VALUE_TOO_LONG",
   "ERR_NO_SPACE",
   "ERR_BUSY",
+  "ERR_CONFLICT",
   "ERR_NOT_SUPPORTED",
 ];
 const MAX_TEXT = 300;

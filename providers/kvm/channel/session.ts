@@ -1,13 +1,19 @@
 import { randomBytes, randomInt } from "node:crypto";
 import { type PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { Call } from "../../../src/base/flow/call.js";
-import { type Answer, decodeAnswer, type KeyEvent } from "../../../src/mdata/answer.js";
+import {
+  type Answer,
+  decodeAnswer,
+  decodeHostSession,
+  type HostSession,
+  type KeyEvent,
+} from "../../../src/mdata/answer.js";
 import { decodeFrame, decodeFrameHead, isFrame } from "../../../src/mdata/frame.js";
 import type { Line } from "../../../src/mdata/line-reader.js";
 import { encodePlainRequest, PlainAnswerReader } from "../../../src/mdata/plain.js";
-import { encodeRequest, type Request } from "../../../src/mdata/request.js";
+import { encodeRequest, type Introduction, type Request } from "../../../src/mdata/request.js";
 import { HostLine } from "./host-line.js";
-import type { Endpoint } from "./link.js";
+import type { Endpoint, LinkEvents } from "./link.js";
 import { negotiate } from "./negotiation.js";
 
 /** Hears of changes that a watch of this session tells. */
@@ -16,9 +22,17 @@ export type EventListener = (event: KeyEvent) => void;
 /** Says that a session was over before anything of a request was written. */
 export class SessionOver extends Error {}
 
+/**
+ * Called before a request is sent again.
+ * @param call ends when the answer comes
+ * @returns the answer where it is known by other means; undefined to have the request sent
+ * @throws what the request is to reject with
+ */
+export type BeforeRepeat = (call: Call) => Promise<Answer | undefined>;
+
 interface SessionParts {
   readonly maxLineBytes: number;
-  readonly isShared: boolean;
+  readonly isLossy: boolean;
 }
 
 interface Waiting {
@@ -31,7 +45,7 @@ const SILENT_MS = 1_000;
 /**
  * On a shared line a frame may get lost: other programs throw away what is in it when they open it, before they look for its
  * lock. What is asked for is asked again after that time, and then after twice as long each time, under the same id: a host of
- * ours does nothing twice ({@link Session.introduce}).
+ * ours does nothing twice ({@link Session.introduce}), for others see {@link Session.doesTwice}.
  */
 const REPEAT_MS = 1_000;
 /** So long a repetition may wait for room. */
@@ -51,19 +65,20 @@ export class Session {
   readonly version: 1 | 2;
   readonly #line: HostLine;
   readonly #maxBytes: number;
-  readonly #isShared: boolean;
+  readonly #isLossy: boolean;
   readonly #waiting = new Map<string, Waiting>();
   readonly #watches = new Map<string, EventListener>();
   #plain: (Waiting & { readonly reader: PlainAnswerReader }) | undefined;
   #lastId = randomInt(IDS);
   #heardAt = performance.now();
-  #hostSession: Uint8Array | undefined;
+  #hostSession: string | undefined;
+  #revision = 0;
 
-  private constructor(line: HostLine, version: 1 | 2, { maxLineBytes, isShared }: SessionParts) {
+  private constructor(line: HostLine, version: 1 | 2, { maxLineBytes, isLossy }: SessionParts) {
     this.#line = line;
     this.version = version;
     this.#maxBytes = maxLineBytes;
-    this.#isShared = isShared;
+    this.#isLossy = isLossy;
     line.onLine =
       version === 2
         ? (each, isWhole) => this.#take(each, isWhole)
@@ -74,14 +89,21 @@ export class Session {
   /**
    * Opens a link and agrees on a version.
    * @param maxLineBytes longest answer that is taken
+   * @param onBusy as in {@link LinkEvents}
    * @throws those of {@link Endpoint.open} and {@link negotiate}
    */
-  static async open(endpoint: Endpoint, maxLineBytes: number, call: Call): Promise<Session> {
-    const line = await HostLine.open(endpoint, maxLineBytes, call);
+  static async open(
+    endpoint: Endpoint,
+    maxLineBytes: number,
+    call: Call,
+    onBusy?: LinkEvents["onBusy"],
+  ): Promise<Session> {
+    const line = await HostLine.open(endpoint, maxLineBytes, call, onBusy);
     try {
       const version = await negotiate(line, endpoint.isShared, call);
       if (!line.isOpen) throw line.lost();
-      return new Session(line, version, { maxLineBytes, isShared: endpoint.isShared });
+      // What is handed on by a program comes over a socket, where nothing gets lost.
+      return new Session(line, version, { maxLineBytes, isLossy: endpoint.isShared && !line.isPart });
     } catch (error) {
       await line.close();
       throw error;
@@ -105,26 +127,39 @@ export class Session {
 
   /**
    * Sends a request and waits for its answer. With version 1 one at a time.
+   * @param beforeRepeat asked before it is sent again; a change that the host would do twice is not sent again without
    * @throws SessionOver when nothing was written; PvbusError `ERR_DISCONNECTED` when the host went away meanwhile, `ERR_TIMEOUT`,
    *   `ERR_ABORTED`, `ERR_NOT_SUPPORTED` for what version 1 does not have, `ERR_PROTOCOL` for an answer over the limit
    */
-  request(request: Request, call: Call): Promise<Answer> {
-    return this.version === 2 ? this.#send(this.#newId(), request, call) : this.#sendPlain(request, call);
+  request(request: Request, call: Call, beforeRepeat?: BeforeRepeat): Promise<Answer> {
+    return this.version === 2
+      ? this.#send(this.#newId(), request, call, beforeRepeat)
+      : this.#sendPlain(request, call);
+  }
+
+  /** Whether a change may get lost here, and the host would do it once more if it came again. */
+  get doesTwice(): boolean {
+    return this.#isLossy && this.version === 2 && this.#hostSession === undefined;
   }
 
   /**
    * Tells a host that can do it which session this is: it does no change twice then that is sent again.
    * @throws as {@link Session.request}
    */
-  async introduce(call: Call): Promise<void> {
+  async introduce(client: Omit<Introduction, "session">, call: Call): Promise<void> {
     const session = randomBytes(SESSION_BYTES).toString("hex");
-    const answer = await this.request({ command: "SESSION", session, boot: undefined, revision: 0 }, call);
-    if (answer.kind === "success") this.#hostSession = answer.value;
+    const answer = await this.request({ command: "SESSION", session, ...client }, call);
+    const host = answer.kind === "success" ? decodeHostSession(answer.value) : undefined;
+    this.#hostSession = host?.session;
+    // A host that says less than it was told has another history: what was seen of the old one counts no more.
+    this.#revision = host?.revision ?? 0;
   }
 
-  /** What the host said when it was told the session; undefined for nothing. */
-  get hostSession(): Uint8Array | undefined {
-    return this.#hostSession;
+  /** The host's session, and the highest revision that was seen of it; undefined where it has none. */
+  get hostSession(): HostSession | undefined {
+    return this.#hostSession === undefined
+      ? undefined
+      : { session: this.#hostSession, revision: this.#revision };
   }
 
   /** Begins a watch; its id ends and confirms it. Undefined when the host does not have watches. @throws as {@link Session.request} */
@@ -161,7 +196,7 @@ export class Session {
     return this.#line.close();
   }
 
-  async #send(id: string, request: Request, call: Call): Promise<Answer> {
+  async #send(id: string, request: Request, call: Call, beforeRepeat?: BeforeRepeat): Promise<Answer> {
     call.check(ANSWER);
     if (!this.isOpen) throw new SessionOver();
     const answer = new Promise<Answer>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
@@ -169,7 +204,9 @@ export class Session {
     answer.catch(() => undefined);
     const frame = encodeRequest(id, request);
     const sentAt = performance.now();
-    const endRepetition = this.#isShared ? this.#repeat(frame) : undefined;
+    const isChange = request.command === "PUT" || request.command === "DELETE";
+    const mayRepeat = this.#isLossy && (!isChange || !this.doesTwice || beforeRepeat !== undefined);
+    const endRepetition = mayRepeat ? this.#repeat(id, frame, call, beforeRepeat) : undefined;
     try {
       await this.#line.write(frame, call);
       return await call.within(answer, ANSWER);
@@ -184,17 +221,31 @@ export class Session {
   }
 
   /** Writes a frame again and again. @returns what ends that */
-  #repeat(frame: Buffer): () => void {
+  #repeat(id: string, frame: Buffer, call: Call, beforeRepeat: BeforeRepeat | undefined): () => void {
+    const ending = new AbortController();
     let timer: NodeJS.Timeout | undefined;
-    const again = (pause: number): void => {
+    const again = async (pause: number): Promise<void> => {
+      const during = new Call({ signal: ending.signal, timeoutMs: call.remainingMs });
+      const known = await beforeRepeat?.(during);
+      if (ending.signal.aborted) return;
+      if (known !== undefined) {
+        this.#waiting.get(id)?.resolve(known);
+        return;
+      }
+      // Not cut off by the answer, which would leave half a frame. Whoever waits hears of a line that is gone.
+      this.#line.write(frame, new Call({ timeoutMs: LONGEST_WRITE_MS })).catch(() => undefined);
+      later(2 * pause);
+    };
+    const later = (pause: number): void => {
       timer = setTimeout(() => {
-        // Not cut off by the answer, which would leave half a frame. Whoever waits hears of a line that is gone.
-        this.#line.write(frame, new Call({ timeoutMs: LONGEST_WRITE_MS })).catch(() => undefined);
-        again(2 * pause);
+        again(pause).catch((error) => this.#waiting.get(id)?.reject(error));
       }, pause).unref();
     };
-    again(REPEAT_MS);
-    return () => clearTimeout(timer);
+    later(REPEAT_MS);
+    return () => {
+      clearTimeout(timer);
+      ending.abort();
+    };
   }
 
   async #sendPlain(request: Request, call: Call): Promise<Answer> {
@@ -230,8 +281,15 @@ export class Session {
     const answer = frame && decodeAnswer(frame);
     if (!isWhole) this.#refuse(decodeFrameHead(bytes, length)?.id, length);
     if (frame === undefined || answer === undefined) return;
-    if (answer.kind === "event") this.#watches.get(frame.id)?.(answer.event);
+    if (answer.kind === "event") this.#tell(frame.id, answer.event);
     else this.#waiting.get(frame.id)?.resolve(answer);
+  }
+
+  #tell(id: string, event: KeyEvent): void {
+    const listener = this.#watches.get(id);
+    if (listener === undefined) return;
+    this.#revision = Math.max(this.#revision, event.rev);
+    listener(event);
   }
 
   #takePlain({ bytes, length }: Line, isWhole: boolean): void {

@@ -2,17 +2,18 @@ import { mkdirSync, rmSync, type Stats } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { dirname, join } from "node:path";
 import { PvbusError } from "../../../src/base/errors.js";
-import { onAbort } from "../../../src/base/flow/abort.js";
+import { onAbort, pause } from "../../../src/base/flow/abort.js";
 import { Call } from "../../../src/base/flow/call.js";
 import type { HostFiles } from "../../../src/base/host/files.js";
 import type { Held } from "../../../src/base/host/tree.js";
-import { type Answer, encodeAnswer } from "../../../src/mdata/answer.js";
+import { type Answer, encodeAnswer, encodeHostSession } from "../../../src/mdata/answer.js";
 import { decodeFrame, type Frame, isFrame } from "../../../src/mdata/frame.js";
 import { type Line, LineReader } from "../../../src/mdata/line-reader.js";
 import { INVALID_COMMAND, NEGOTIATE, VERSION_2 } from "../../../src/mdata/plain.js";
 import { RememberedAnswers } from "../../../src/mdata/repeats.js";
-import { decodeRequest, type Request } from "../../../src/mdata/request.js";
-import type { Link, LinkEvents, SharingPlace } from "./link.js";
+import { decodeRequest, type Introduction, type Request } from "../../../src/mdata/request.js";
+import { type Change, changeKey } from "./change.js";
+import type { Link, LinkEvents, SharingPlace, TakenLine } from "./link.js";
 import type { Session } from "./session.js";
 import { openUnix } from "./unix-link.js";
 
@@ -31,36 +32,83 @@ const MAX_PROGRAMS = 32;
 const MAX_WAITING_BYTES = 1024 * 1024;
 /** A request that is handed on waits no longer for the host; whoever asked gave up before. */
 const REQUEST_MS = 60_000;
+/** So often whoever waits for a line looks whether it is shared by now. */
+const LOOK_MS = 200;
 const OK: Answer = { kind: "success", value: Buffer.from("OK") };
 
 /** Opens a line; where another program has it and shares it, a part of it. @throws as the opening of the line */
 export async function openOrJoin(
   place: SharingPlace,
-  open: () => Promise<Link>,
+  open: () => Promise<Link | TakenLine>,
   events: LinkEvents,
   call: Call,
 ): Promise<Link> {
+  let opened: Link | TakenLine;
   try {
-    return await open();
+    opened = await open();
   } catch (error) {
     if (!PvbusError.is(error) || error.code !== "ERR_BUSY") throw error;
-    let link: Link;
-    try {
-      link = await openUnix(`unix:${place.directory}/${place.name}`, () => holdShared(place), events, call);
-    } catch {
-      // Nobody shares it, so it is taken.
-      throw error;
-    }
-    return {
-      isPart: true,
-      write: (data, during) => link.write(data, during),
-      pause: () => link.pause?.(),
-      resume: () => link.resume?.(),
-      ref: () => link.ref(),
-      unref: () => link.unref(),
-      close: () => link.close(),
-    };
+    const part = await joinLine(place, events, call);
+    if (part !== undefined) return part;
+    throw error;
   }
+  return "wait" in opened ? waitOrJoin(opened, place, events, call) : opened;
+}
+
+/** Waits until a line is free, or until the program that has it shares it. */
+async function waitOrJoin(
+  taken: TakenLine,
+  place: SharingPlace,
+  events: LinkEvents,
+  { signal, remainingMs }: Call,
+): Promise<Link> {
+  const stop = new AbortController();
+  const forget = onAbort(signal, () => stop.abort(signal?.reason));
+  const call = new Call({ signal: stop.signal, timeoutMs: remainingMs });
+  const over = new AbortController();
+  events.onBusy?.(() => taken.busy());
+  const waiting = taken.wait(call).finally(() => {
+    events.onBusy?.(undefined);
+    over.abort();
+  });
+  // It may be given up before it settles.
+  waiting.catch(() => undefined);
+  try {
+    while (!over.signal.aborted) {
+      const part = await joinLine(place, events, call);
+      if (part !== undefined) {
+        stop.abort();
+        // Where both come at once, what shared the line is about to end.
+        const own = await waiting.catch(() => undefined);
+        if (own === undefined) return part;
+        await part.close();
+        break;
+      }
+      await pause(LOOK_MS, over.signal);
+    }
+    return await waiting;
+  } finally {
+    forget();
+  }
+}
+
+/** Returns a part of a line that another program shares; undefined where nobody does. */
+async function joinLine(place: SharingPlace, events: LinkEvents, call: Call): Promise<Link | undefined> {
+  let link: Link;
+  try {
+    link = await openUnix(`unix:${place.directory}/${place.name}`, () => holdShared(place), events, call);
+  } catch {
+    return undefined;
+  }
+  return {
+    isPart: true,
+    write: (data, during) => link.write(data, during),
+    pause: () => link.pause?.(),
+    resume: () => link.resume?.(),
+    ref: () => link.ref(),
+    unref: () => link.unref(),
+    close: () => link.close(),
+  };
 }
 
 /** Lets other programs have a part of a session. */
@@ -178,18 +226,31 @@ class ProgramConversation {
       case "UNWATCH":
         return this.#endWatch(request);
       case "SESSION":
-        return this.#begin(request.session);
+        return this.#begin(request);
+      case "PUT":
+        return this.#change(request, call);
       default:
+        if (request.command === "DELETE") return this.#change({ command: "DELETE", key: request.key }, call);
         return this.#session.request(request, call);
     }
   }
 
+  /** What the program is to hear of a conflict it hears as of a refusal. */
+  async #change(change: Change, call: Call): Promise<Answer> {
+    try {
+      return await changeKey(this.#session, change, {}, call);
+    } catch (error) {
+      if (!PvbusError.is(error) || error.code !== "ERR_CONFLICT") throw error;
+      return { kind: "failure", message: `${error.code}: ${error.message}` };
+    }
+  }
+
   /** The line's own session stays as it is: a program has one with us. */
-  #begin(session: string): Answer {
-    const value = this.#session.hostSession;
-    if (value === undefined) return { kind: "failure", message: "Unknown command SESSION" };
-    this.#answers.begin(session);
-    return { kind: "success", value };
+  #begin(client: Introduction): Answer {
+    const host = this.#session.hostSession;
+    if (host === undefined) return { kind: "failure", message: "Unknown command SESSION" };
+    this.#answers.begin(client);
+    return { kind: "success", value: encodeHostSession(host) };
   }
 
   async #watch(id: string, prefix: string, call: Call): Promise<Answer> {

@@ -1,14 +1,22 @@
 import type { Duplex } from "node:stream";
 import { type Answer, encodeAnswer } from "../../../src/mdata/answer.js";
 import { base64Length } from "../../../src/mdata/base64.js";
-import { decodeFrame, decodeFrameHead, type Frame, isFrame } from "../../../src/mdata/frame.js";
+import { decodeFrame, decodeFrameHead, isFrame } from "../../../src/mdata/frame.js";
 import { type Line, LineReader } from "../../../src/mdata/line-reader.js";
 import { RememberedAnswers } from "../../../src/mdata/repeats.js";
-import { decodeRequest, decodeRequestInSteps } from "../../../src/mdata/request.js";
+import { decodeRequest, decodeRequestInSteps, type Introduction } from "../../../src/mdata/request.js";
 import type { StateChange } from "./guest-state.js";
 import type { GuestTurns } from "./guest-turns.js";
 import type { GuestLimits } from "./limits.js";
-import { answerFrame, answerLine, failure, isCheap, isOurs, type Reply, type Served } from "./requests.js";
+import {
+  answerFrame,
+  answerIfCheap,
+  answerLine,
+  failure,
+  isOurs,
+  type Reply,
+  type Served,
+} from "./requests.js";
 
 /** What a session reports beside its answers. */
 export interface SessionReports {
@@ -91,6 +99,11 @@ export class GuestSession {
     stream.on("data", (chunk: Buffer) => this.#take(chunk));
   }
 
+  /** What the client on it says of itself: its session, its boot, how far it has seen. Undefined for one that does not. */
+  get client(): Introduction | undefined {
+    return this.#served.answers.client;
+  }
+
   /** Ends the connection. */
   close(): void {
     this.#stream.destroy();
@@ -117,16 +130,15 @@ export class GuestSession {
    * @returns what remains to be done; undefined for nothing
    */
   #serveAtOnce(chunk: Buffer): Promise<void> | undefined {
-    const isAlone = chunk.length <= SHORT_BYTES && chunk.indexOf(LF) === chunk.length - 1;
+    const last = chunk.length - 1;
+    const isAlone = last < SHORT_BYTES && chunk[last] === LF && chunk.indexOf(LF) === last;
     if (!isAlone || this.#reader.pending > 0 || !isFrame(chunk)) return this.#serve(chunk);
-    const frame = decodeFrame(chunk.subarray(0, -1));
-    const request = frame && decodeRequest(frame);
-    if (request === undefined || !isCheap(this.#served, request)) return this.#serve(chunk);
-    const reply = isOurs(frame as Frame)
-      ? undefined
-      : answerFrame(this.#served, frame as Frame, request, this.#reports.onFault);
+    const frame = decodeFrame(chunk, last);
+    if (frame === undefined) return this.#serve(chunk);
+    if (isOurs(frame)) return undefined;
+    const reply = answerIfCheap(this.#served, frame, decodeRequest(frame), this.#reports.onFault);
+    if (reply === undefined) return this.#serve(chunk);
     if (reply instanceof Promise) return reply.then((late) => this.#send(late));
-    if (reply === undefined) return undefined;
     if (!Buffer.isBuffer(reply)) return this.#send(reply);
     return this.#stream.write(reply) ? undefined : this.#drained();
   }

@@ -1,5 +1,10 @@
 import { PvbusError } from "../../../src/base/errors.js";
-import { type Answer, encodeAnswer, encodeCapabilities } from "../../../src/mdata/answer.js";
+import {
+  type Answer,
+  encodeAnswer,
+  encodeCapabilities,
+  encodeHostSession,
+} from "../../../src/mdata/answer.js";
 import type { Frame } from "../../../src/mdata/frame.js";
 import { type AnswerParts, longAnswer, longPlainAnswer } from "../../../src/mdata/long-answer.js";
 import { encodePlainValue, INVALID_COMMAND, VERSION_2 } from "../../../src/mdata/plain.js";
@@ -93,11 +98,22 @@ export function answerFrame(
   }
 }
 
-/** Reports whether a request is served in some microseconds, so that to have it wait for its turn would cost more. */
-export function isCheap({ state }: Served, request: Request | "unknown" | "invalid"): boolean {
-  if (typeof request === "string") return true;
-  if (request.command === "GET") return (state.get(request.key.trim())?.length ?? 0) <= CHEAP_BYTES;
-  return request.command !== "KEYS";
+/**
+ * Serves a request that takes some microseconds, so that to have it wait for its turn would cost more; see {@link answerFrame}.
+ * @returns undefined for one that takes longer, of which nothing is done
+ */
+export function answerIfCheap(
+  served: Served,
+  frame: Frame,
+  request: Request | "unknown" | "invalid",
+  onFault: (error: unknown) => void,
+): Reply | Promise<Reply> | undefined {
+  if (typeof request === "string") return answerFrame(served, frame, request, onFault);
+  if (request.command === "KEYS") return undefined;
+  if (request.command !== "GET") return answerFrame(served, frame, request, onFault);
+  const answer = answerOf(served.state, request.key.trim());
+  const isLong = answer.kind === "success" && answer.value.length > CHEAP_BYTES;
+  return isLong ? undefined : encodeAnswer(frame.id, answer);
 }
 
 function serve(
@@ -119,8 +135,8 @@ function serve(
     case "CAPS":
       return { kind: "success", value: capabilities(state) };
     case "SESSION":
-      answers.begin(request.session);
-      return { kind: "success", value: Buffer.from(`${state.session} ${state.revision}`) };
+      answers.begin(request);
+      return { kind: "success", value: encodeHostSession(state) };
     case "WATCH":
       checkKeyLength(request.prefix, state.limits);
       return watches.add(id, request.prefix) ? OK : failure("ERR_BUSY: too many watches; end one first");

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import { createConnection, type Server } from "node:net";
 import { basename, dirname, join, resolve } from "node:path";
 import { type PvbusError, pvbusError } from "../../../src/base/errors.js";
-import { foreignHand, ourselves } from "../../../src/base/host/ownership.js";
+import { foreignHand, nameOf, ourselves } from "../../../src/base/host/ownership.js";
 import { isTooLong, MAX_PATH_BYTES } from "../../../src/base/host/socket.js";
 import {
   type Held,
@@ -223,11 +223,6 @@ function faultOfLink(stats: fs.Stats, directory: fs.Stats | undefined): string |
   const rule = { trusted: ourselves(), sticky: true };
   const why = foreignHand(stats, rule) ?? foreignHand(directory, rule);
   return why && `is a link, and it or its directory ${why}`;
-}
-
-/** Returns the name of what is held, for messages. */
-function nameOf(path: string): string {
-  return hasDescriptors() ? fs.readlinkSync(path) : path;
 }
 
 function isOurs({ uid }: fs.Stats): boolean {

@@ -3,7 +3,8 @@ import {
   smbiosString,
   smbiosStructures,
 } from "../../../src/base/firmware/smbios-structures.js";
-import { decodeBase64 } from "../../../src/mdata/base64.js";
+import { decodeBase64InSteps } from "../../../src/mdata/base64.js";
+import { finish, type Steps } from "../../../src/mdata/steps.js";
 
 /** One field of the firmware's description: names as dmidecode's keywords have them, with a slash. */
 export interface SmbiosField {
@@ -61,15 +62,32 @@ interface NamedString {
   readonly value: Uint8Array;
 }
 
-/** The values of a table by name; the OEM strings too, by name and by number. */
+/** What a table says. */
+export interface SmbiosTable {
+  /** The values by name; the OEM strings too, by name and by number. */
+  readonly values: Map<string, Uint8Array>;
+  /** Whether it ends inside a structure: what stood there is left out. */
+  readonly isCut: boolean;
+}
+
+/** The values of a table by name. */
 export function smbiosValues(table: Uint8Array, hasMixedUuid = true): Map<string, Uint8Array> {
+  return finish(readTableInSteps(table, hasMixedUuid)).values;
+}
+
+/** Reads a table in one walk. */
+export function* readTableInSteps(table: Uint8Array, hasMixedUuid: boolean): Steps<SmbiosTable> {
   const values = new Map<string, Uint8Array>();
   const seen = new Set<number>();
   const strings: Uint8Array[] = [];
-  for (const structure of smbiosStructures(table)) {
+  const structures = smbiosStructures(table);
+  let next = structures.next();
+  for (; next.done !== true; next = structures.next()) {
+    const structure = next.value;
     // All there are: the count says their number modulo 256 at best, and there may be several such structures.
     if (structure.type === OEM_TYPE)
       for (const string of structure.strings.slice(0, MAX_STRINGS - strings.length)) strings.push(string);
+    yield undefined;
     if (seen.has(structure.type)) continue;
     seen.add(structure.type);
     for (const field of FIELDS.filter(({ type }) => type === structure.type)) {
@@ -79,22 +97,27 @@ export function smbiosValues(table: Uint8Array, hasMixedUuid = true): Map<string
     }
   }
   for (const string of strings) {
-    const named = namedString(string);
+    const named = yield* namedString(string);
     if (named !== undefined && !values.has(`oem/${named.name}`)) values.set(`oem/${named.name}`, named.value);
   }
   for (const [at, string] of strings.entries()) values.set(`oem/${at + 1}`, string);
-  return values;
+  return { values, isCut: next.value };
 }
 
 /** Returns the names to be listed: an OEM string that has a name of its own is listed under that alone. */
 export function listedNames(values: ReadonlyMap<string, Uint8Array>): string[] {
-  return [...values]
-    .filter(([name, value]) => {
-      const named = /^oem\/\d+$/.test(name) ? namedString(value) : undefined;
-      // Of two strings with one name the first is read by it: the second keeps its number.
-      return named === undefined || !sameBytes(values.get(`oem/${named.name}`), named.value);
-    })
-    .map(([name]) => name);
+  return finish(listedNamesInSteps(values));
+}
+
+/** The same in steps. */
+export function* listedNamesInSteps(values: ReadonlyMap<string, Uint8Array>): Steps<string[]> {
+  const names: string[] = [];
+  for (const [name, value] of values) {
+    const named = /^oem\/\d+$/.test(name) ? yield* namedString(value) : undefined;
+    // Of two strings with one name the first is read by it: the second keeps its number.
+    if (named === undefined || !sameBytes(values.get(`oem/${named.name}`), named.value)) names.push(name);
+  }
+  return names;
 }
 
 /** Reports whether the entry point, of either form, is of SMBIOS 2.6 or later: there UUIDs are mixed-endian. */
@@ -106,7 +129,8 @@ export function hasMixedUuids(entryPoint: Uint8Array): boolean {
   return major > 2 || (major === 2 && minor >= 6);
 }
 
-function namedString(string: Uint8Array): NamedString | undefined {
+function* namedString(string: Uint8Array): Steps<NamedString | undefined> {
+  yield undefined;
   const bytes = Buffer.from(string.buffer, string.byteOffset, string.byteLength);
   const found = NAMED.exec(bytes.toString("latin1", 0, MAX_NAME_BYTES));
   if (found === null) return undefined;
@@ -114,7 +138,7 @@ function namedString(string: Uint8Array): NamedString | undefined {
   const value = bytes.subarray(length);
   const text = Buffer.from(name, "latin1").toString("utf8");
   if (!app.endsWith(BINARY)) return { name: `${app}:${text}`, value };
-  const decoded = decodeBase64(value.toString("latin1"));
+  const decoded = yield* decodeBase64InSteps(value.toString("latin1"));
   if (decoded === undefined) return { name: `${app}:${text}`, value };
   return { name: `${app.slice(0, -BINARY.length)}:${text}`, value: decoded };
 }

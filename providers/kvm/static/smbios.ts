@@ -1,10 +1,10 @@
 import { PvbusError } from "../../../src/base/errors.js";
-import { isCutTable } from "../../../src/base/firmware/smbios-structures.js";
 import { Call } from "../../../src/base/flow/call.js";
 import type { Host } from "../../../src/base/host/host.js";
+import type { Steps } from "../../../src/mdata/steps.js";
 import { loadKoffi } from "../../../src/native/ffi/koffi.js";
 import { readFirmwareTable } from "../../../src/native/windows/firmware-table.js";
-import { FIELDS, hasMixedUuids, listedNames, smbiosValues } from "./smbios-values.js";
+import { FIELDS, hasMixedUuids, listedNamesInSteps, readTableInSteps } from "./smbios-values.js";
 import type { StaticEntry, StaticSource } from "./source.js";
 import { isThere, readSourceFile } from "./source-files.js";
 
@@ -60,7 +60,7 @@ export class SmbiosSource implements StaticSource {
     const { values, refusal } = await this.#read(call);
     if (refusal !== undefined)
       this.#host.logger.warn("OEM strings and serial numbers are left out", { why: refusal.message });
-    for (const name of listedNames(values)) {
+    for (const name of await inTurns(listedNamesInSteps(values), call)) {
       const value = values.get(name);
       if (name.startsWith(prefix) && value !== undefined) yield { name, value: Uint8Array.from(value) };
     }
@@ -80,13 +80,14 @@ export class SmbiosSource implements StaticSource {
       if (isWindows(this.#host)) {
         // It leaves the entry point out: no Windows that runs today is on firmware older than 2.6.
         const table = readFirmwareTable(loadKoffi());
-        return { values: table === undefined ? new Map() : this.#valuesOf(table, true) };
+        return { values: table === undefined ? new Map() : await this.#valuesOf(table, true, call) };
       }
       const table = await readSourceFile(this.#host, TABLE, { maxBytes: MAX_TABLE_BYTES }, call);
       if (table !== undefined) {
         const limits = { maxBytes: MAX_ENTRY_POINT_BYTES };
         const entryPoint = await readSourceFile(this.#host, ENTRY_POINT, limits, call);
-        return { values: this.#valuesOf(table, entryPoint === undefined || hasMixedUuids(entryPoint)) };
+        const hasMixedUuid = entryPoint === undefined || hasMixedUuids(entryPoint);
+        return { values: await this.#valuesOf(table, hasMixedUuid, call) };
       }
       return { values: await this.#fields(call) };
     } catch (error) {
@@ -95,12 +96,13 @@ export class SmbiosSource implements StaticSource {
     }
   }
 
-  #valuesOf(table: Uint8Array, hasMixedUuid: boolean): Map<string, Uint8Array> {
-    if (isCutTable(table)) {
+  async #valuesOf(table: Uint8Array, hasMixedUuid: boolean, call: Call): Promise<Map<string, Uint8Array>> {
+    const { values, isCut } = await inTurns(readTableInSteps(table, hasMixedUuid), call);
+    if (isCut) {
       const message = "the SMBIOS table is cut; what stands at its end is left out";
       this.#host.logger.warn(message, { bytes: table.length });
     }
-    return smbiosValues(table, hasMixedUuid);
+    return values;
   }
 
   async #fields(call: Call): Promise<Map<string, Uint8Array>> {
@@ -120,6 +122,16 @@ export class SmbiosSource implements StaticSource {
       if (PvbusError.is(error) && error.code === "ERR_PERMISSION") return undefined;
       throw error;
     }
+  }
+}
+
+/** Does work in steps, between which others have their turn: a hostile table takes long. */
+async function inTurns<T>(steps: Steps<T>, call: Call): Promise<T> {
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+    const turn = call.turn("the SMBIOS table");
+    if (turn !== undefined) await turn;
   }
 }
 

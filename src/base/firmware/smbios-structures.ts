@@ -44,15 +44,6 @@ export function* smbiosStructures(table: Uint8Array): Generator<SmbiosStructure,
   return at > table.length;
 }
 
-/** Reports whether a table ends inside a structure: what stood there is left out. */
-export function isCutTable(table: Uint8Array): boolean {
-  const structures = smbiosStructures(table);
-  for (;;) {
-    const { done, value } = structures.next();
-    if (done === true) return value;
-  }
-}
-
 /** Returns the string whose number stands at an offset of the fields; undefined when there is none. */
 export function smbiosString({ fields, strings }: SmbiosStructure, offset: number): Uint8Array | undefined {
   return strings[(fields[offset] ?? 0) - 1];
@@ -66,7 +57,7 @@ function readStrings(table: Uint8Array, start: number, room: number): { strings:
   const last = found < 0 ? table.length : found;
   const strings: Uint8Array[] = [];
   for (let at = start; at < last && strings.length < room; ) {
-    const end = table.indexOf(0, at);
+    const end = bytes.indexOf(0, at);
     // The table's end cuts it: nobody knows how it goes on.
     if (end < 0) break;
     strings.push(table.subarray(at, end));

@@ -1,4 +1,4 @@
-import { pvbusError } from "../errors.js";
+import { PvbusError, pvbusError } from "../errors.js";
 import { onAbort, pause } from "./abort.js";
 import { mayGoOn, waitTurn } from "./turn.js";
 
@@ -45,6 +45,11 @@ export class Call {
     this.#expiresAt = performance.now() + timeoutMs;
   }
 
+  /** Returns a call without a deadline. */
+  static endless(signal?: AbortSignal): Call {
+    return new Call({ signal, timeoutMs: Number.POSITIVE_INFINITY });
+  }
+
   /** Milliseconds left, zero or more; `Infinity` without a deadline. */
   get remainingMs(): number {
     return Math.max(0, this.#expiresAt - performance.now());
@@ -53,6 +58,51 @@ export class Call {
   /** When it is over, in the time of `performance.now()`; `Infinity` without a deadline. */
   get expiresAt(): number {
     return this.#expiresAt;
+  }
+
+  /** Whether the signal has fired or the deadline has passed. */
+  get isOver(): boolean {
+    return this.signal?.aborted === true || this.remainingMs === 0;
+  }
+
+  /** Whether an error says only that this call is over: the end of a watch, not a failure. */
+  isEnd(error: unknown): boolean {
+    return (
+      this.isOver && PvbusError.is(error) && (error.code === "ERR_ABORTED" || error.code === "ERR_TIMEOUT")
+    );
+  }
+
+  /**
+   * Calls `action` once when the call is over, at once when it is; its timer keeps the process alive.
+   * @returns what takes the action back
+   */
+  onceOver(action: () => void): () => void {
+    let forget = (): void => undefined;
+    let timer: NodeJS.Timeout | undefined;
+    const takeBack = (): void => {
+      clearTimeout(timer);
+      forget();
+    };
+    const look = (): void => {
+      if (!this.isOver) {
+        // A timer may fire a fraction too early, and the deadline may have been moved.
+        arm();
+        return;
+      }
+      takeBack();
+      action();
+    };
+    const arm = (): void => {
+      if (this.#expiresAt === Number.POSITIVE_INFINITY) return;
+      timer = setTimeout(look, Math.min(Math.ceil(this.remainingMs), MAX_TIMER_MS));
+    };
+    if (this.isOver) {
+      action();
+      return takeBack;
+    }
+    arm();
+    forget = onAbort(this.signal, look);
+    return takeBack;
   }
 
   /** Lets the time limit begin again: for listings, whose consumer may take as long as it likes between two pages. */

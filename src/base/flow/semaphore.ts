@@ -18,6 +18,11 @@ export class Semaphore {
     return this.#free < this.#places;
   }
 
+  /** How many wait. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
   /**
    * Takes a place.
    * @param waitingFor what it waits for, in words

@@ -1,4 +1,5 @@
-import { Call } from "./call.js";
+import { pvbusError } from "../errors.js";
+import type { Call } from "./call.js";
 import { Semaphore } from "./semaphore.js";
 
 /**
@@ -7,6 +8,12 @@ import { Semaphore } from "./semaphore.js";
  */
 export class SerialQueue {
   readonly #place = new Semaphore(1);
+  readonly #maxWaiting: number;
+
+  /** @param maxWaiting how many may wait; whoever comes then is refused */
+  constructor(maxWaiting: number = Number.POSITIVE_INFINITY) {
+    this.#maxWaiting = maxWaiting;
+  }
 
   /** Whether anything runs. */
   get busy(): boolean {
@@ -14,12 +21,13 @@ export class SerialQueue {
   }
 
   /**
-   * Runs the work when its turn has come.
+   * Runs the work when its turn has come; at once, before this returns, when nothing runs.
    * @param waitingFor what it waits for, in words
-   * @throws PvbusError `ERR_TIMEOUT` or `ERR_ABORTED` before its turn (the work is not begun), and what the work throws
+   * @throws PvbusError `ERR_TIMEOUT` or `ERR_ABORTED` before its turn, `ERR_BUSY` when too many wait (the work is not begun
+   *   then), and what the work throws
    */
   async run<T>(call: Call, waitingFor: string, work: () => T | Promise<T>): Promise<T> {
-    const turn = this.#place.enter(call, waitingFor);
+    const turn = this.#enter(call, waitingFor);
     if (turn !== undefined) await turn;
     try {
       return await work();
@@ -28,9 +36,38 @@ export class SerialQueue {
     }
   }
 
-  /** Resolves when what was asked for so far is done. */
-  async idle(): Promise<void> {
-    if (!this.busy) return;
-    await this.run(new Call({ timeoutMs: Number.POSITIVE_INFINITY }), "its turn", () => undefined);
+  /**
+   * As {@link SerialQueue.run}, for work that the call cannot end: the caller waits no longer than its call, while what is
+   * behind it waits until the work has ended.
+   * @param waitingForEnd what it waits for while the work runs, in words
+   */
+  async runWithin<T>(
+    call: Call,
+    waitingFor: string,
+    waitingForEnd: string,
+    work: () => Promise<T>,
+  ): Promise<T> {
+    const turn = this.#enter(call, waitingFor);
+    if (turn !== undefined) await turn;
+    let running: Promise<T>;
+    try {
+      running = work();
+    } catch (error) {
+      this.#place.leave();
+      throw error;
+    }
+    const leave = (): void => this.#place.leave();
+    running.then(leave, leave);
+    return call.within(running, waitingForEnd);
+  }
+
+  #enter(call: Call, waitingFor: string): Promise<void> | undefined {
+    const { busy, waiting } = this.#place;
+    if (busy && waiting >= this.#maxWaiting) {
+      // Whose time is over is told that, not that there is no room.
+      call.check(waitingFor);
+      throw pvbusError("ERR_BUSY", `${waiting} already wait for ${waitingFor}; try again later`);
+    }
+    return this.#place.enter(call, waitingFor);
   }
 }

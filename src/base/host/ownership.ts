@@ -1,5 +1,6 @@
 import fs from "node:fs";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
+import { hasDescriptors, holdBelow, type Look, watchfulWalker } from "./tree.js";
 
 /** A place that others can change, and how. */
 export interface ForeignHand {
@@ -21,8 +22,6 @@ export interface OwnershipRule {
 }
 
 const S_ISVTX = 0o1000;
-/** Links that one path follows, as Linux has it (path_resolution(7)). */
-const MAX_LINKS = 40;
 
 /** Returns this process's user for a rule; nobody where the system has no users. */
 export function ourselves(): ReadonlySet<number> {
@@ -49,50 +48,42 @@ export function foreignHand(
 
 /**
  * Reports whether somebody else than root and the trusted users can change a file or directory, or put another one in its place: the
- * whole way to it is looked at, links followed. After it has found nobody, the path leads where it led, until one of us changes it.
+ * whole way to it is looked at, links followed, each name in a directory that is held. After it has found nobody, the path leads
+ * where it led, until one of us changes it.
  * @throws the file system's error when there is nothing at the path
  */
 export function foreignHandOn(path: string, rule: OwnershipRule): ForeignHand | undefined {
   if (process.geteuid === undefined) return undefined;
-  const steps = ["/"];
-  const ahead = partsOf(resolve(path)).reverse();
-  const onTheWay = { ...rule, sticky: true };
-  let stats = fs.lstatSync("/");
-  for (let links = 0; ; ) {
-    const here = steps.at(-1) as string;
-    const isLast = ahead.length === 0;
-    const why = foreignHand(stats, isLast ? rule : onTheWay);
-    if (why !== undefined) return { path: here, why };
-    if (isLast) return undefined;
-    const name = ahead.pop() as string;
-    if (name === "..") {
-      if (steps.length > 1) steps.pop();
-      stats = fs.lstatSync(steps.at(-1) as string);
-      continue;
-    }
-    const next = join(here, name);
-    stats = fs.lstatSync(next);
-    if (!stats.isSymbolicLink()) {
-      steps.push(next);
-      continue;
-    }
-    const hand = foreignHand(stats, onTheWay);
-    if (hand !== undefined) return { path: next, why: hand };
-    if (++links > MAX_LINKS) throw tooManyLinks(path);
-    const target = fs.readlinkSync(next);
-    if (target.startsWith("/")) steps.splice(1);
-    ahead.push(...partsOf(target).reverse());
-    stats = fs.lstatSync(steps.at(-1) as string);
+  let hand: ForeignHand | undefined;
+  const look =
+    (allowed: OwnershipRule): Look =>
+    (found) => {
+      const why = foreignHand(found.stats, allowed);
+      if (why === undefined) return;
+      hand = { path: nameOf(found.path), why };
+      throw FOUND;
+    };
+  try {
+    using held = holdBelow("/", resolve(path), watchfulWalker("/", look({ ...rule, sticky: true })));
+    if (held === undefined) throw nothingAt(path);
+    look(rule)(held);
+  } catch (error) {
+    if (error !== FOUND) throw error;
   }
+  return hand;
 }
 
-function partsOf(path: string): string[] {
-  return path.split("/").filter((part) => part !== "" && part !== ".");
+/** Ends a walk. */
+const FOUND = new Error("a foreign hand");
+
+/** Returns the name of what is held, for messages. */
+export function nameOf(path: string): string {
+  return hasDescriptors() ? fs.readlinkSync(path) : path;
 }
 
-function tooManyLinks(path: string): NodeJS.ErrnoException {
-  return Object.assign(new Error(`ELOOP: too many links, lstat '${path}'`), {
-    code: "ELOOP",
+function nothingAt(path: string): NodeJS.ErrnoException {
+  return Object.assign(new Error(`ENOENT: no such file or directory, lstat '${path}'`), {
+    code: "ENOENT",
     syscall: "lstat",
     path,
   });

@@ -9,6 +9,7 @@ import type { Provider, StoreTarget } from "../../contract/provider.js";
 import type { DetectedInterface, Evidence } from "../../contract/report.js";
 import type { MachineFacts, ProviderStore, StoreChange, StoreEntry } from "../../contract/store.js";
 import { checkText, textOf, valueBytes, withText } from "./arguments.js";
+import { Opening } from "./opening.js";
 
 /** What an interface is made of. */
 export interface InterfaceParts {
@@ -18,6 +19,8 @@ export interface InterfaceParts {
   readonly primary: boolean;
   /** The provider; undefined when none serves this type. */
   readonly provider?: Provider | undefined;
+  /** Loads the provider where it is not there yet: opening the bus goes on when that fails. */
+  readonly load?: ((call: Call) => Promise<Provider>) | undefined;
   /** What the provider declares before it is opened. */
   readonly capabilities?: Capabilities | undefined;
   /** How to open the store. */
@@ -54,14 +57,12 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
   readonly evidence: readonly Evidence[];
   /** Decoded facts. */
   readonly details: Readonly<Record<string, unknown>>;
-  /** What can be done with it. */
-  readonly capabilities: Capabilities;
-
-  readonly #provider: Provider | undefined;
+  #provider: Provider | undefined;
+  readonly #load: InterfaceParts["load"];
+  #capabilities: Capabilities;
   readonly #target: StoreTarget;
-  #store: Promise<ProviderStore> | undefined;
-  #opened: ProviderStore | undefined;
-  #closed = false;
+  #opening: Opening | undefined;
+  readonly #closing = new AbortController();
 
   /** @internal Interfaces come from `openPvbus()`. */
   constructor(parts: InterfaceParts) {
@@ -76,9 +77,15 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
     this.primary = parts.primary;
     this.evidence = detected.evidence;
     this.details = detected.details;
-    this.capabilities = parts.capabilities ?? NO_CAPABILITIES;
+    this.#capabilities = parts.capabilities ?? NO_CAPABILITIES;
     this.#provider = parts.provider;
+    this.#load = parts.load;
     this.#target = parts.target ?? {};
+  }
+
+  /** What can be done with it; nothing while its provider could not be loaded. */
+  get capabilities(): Capabilities {
+    return this.#capabilities;
   }
 
   /**
@@ -163,7 +170,9 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
       if (ready !== undefined && typeof ready !== "function") throw new TypeError("ready must be a function");
       call = new Call(callOptions, Number.POSITIVE_INFINITY);
       await this.#begin(call);
-      const store = await this.#ready("watch", call);
+      // A watch may last for ever; a transport that does not answer is worth saying all the same.
+      const opening = callOptions.timeoutMs === undefined ? new Call(callOptions) : call;
+      const store = await this.#ready("watch", opening);
       checkText(prefix);
       const hooks = { ready: ready ?? (() => undefined) };
       const changes = store.watch?.(prefix, call, hooks);
@@ -175,10 +184,10 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
         const turn = call.turn("a change");
         if (turn !== undefined) await turn;
       }
-      if (!isOver(call)) this.#checkOpen();
+      if (!call.isOver) this.#checkOpen();
     } catch (error) {
       const failure = await this.#failed(error, prefix);
-      if (call === undefined || !isEnd(error, call)) throw failure;
+      if (call?.isEnd(error) !== true) throw failure;
     }
   }
 
@@ -211,24 +220,33 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
   /** Checks what the store needs on this machine; undefined where no provider can tell. */
   async diagnose(): Promise<readonly Diagnosis[] | undefined> {
     await fairTurn();
-    return this.#provider?.diagnose?.(this.#target);
+    let provider: Provider | undefined;
+    try {
+      provider = await this.#loaded(new Call());
+    } catch (error) {
+      if (!PvbusError.is(error)) throw error;
+      return [{ what: "its provider can be loaded", works: false, why: error.message }];
+    }
+    return provider?.diagnose?.(this.#target);
   }
 
   /** Returns the interface as OpenBSD's kernel would serve it; undefined when that kernel has no key-value call for it. */
   async hostctlStore(options?: CallOptions): Promise<HostctlStore | undefined> {
-    if (this.#provider?.hostctlStore === undefined) return undefined;
-    return this.#provider.hostctlStore(await this.store(options));
+    const provider = await this.#loaded(new Call(options));
+    if (provider?.hostctlStore === undefined) return undefined;
+    return provider.hostctlStore(await this.store(options));
   }
 
   /** Closes the store; every later call rejects with `ERR_DISCONNECTED`. May be called twice. */
   async close(): Promise<void> {
-    this.#closed = true;
-    const store = this.#store;
-    this.#store = undefined;
-    this.#opened = undefined;
+    const opening = this.#opening;
+    this.#closing.abort();
+    this.#opening = undefined;
+    opening?.abort(this.#isClosed());
     try {
       await fairTurn();
-      if (store !== undefined) await (await store.catch(() => undefined))?.close();
+      await opening?.ended;
+      await opening?.store?.close();
     } catch (error) {
       throw await this.#failed(error);
     }
@@ -269,6 +287,8 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
   /** Returns the open store when it has the verb; synchronously once it is open, so that a read costs no extra turn. */
   #ready(verb: keyof Verbs, call: Call): ProviderStore | Promise<ProviderStore> {
     this.#checkOpen();
+    if (this.#provider === undefined && this.#load !== undefined)
+      return this.#loaded(call).then(() => this.#ready(verb, call));
     if (!this.capabilities[verb]) {
       const why =
         this.#provider === undefined
@@ -277,7 +297,7 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
             "this hypervisor has no such operation; see capabilities");
       throw pvbusError("ERR_NOT_SUPPORTED", `${this.type} cannot ${verb}: ${why}`);
     }
-    return this.#opened ?? this.#open(call);
+    return this.#opening?.store ?? this.#open(call);
   }
 
   /** A verb that the provider declares and its store lacks must not look like a key that is not there. */
@@ -288,10 +308,12 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
     );
   }
 
-  /** Opens the store once for all callers; one caller's abort or deadline ends its own waiting only. */
+  /** Opens the store once for all callers; one caller's abort or deadline ends its own waiting alone. */
   #open(call: Call): Promise<ProviderStore> {
     this.#checkOpen();
     const provider = this.#provider;
+    if (provider === undefined && this.#load !== undefined)
+      return this.#loaded(call).then(() => this.#open(call));
     if (provider === undefined) {
       throw pvbusError(
         "ERR_NOT_SUPPORTED",
@@ -299,29 +321,39 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
       );
     }
     call.check("the opening of the store");
-    this.#store ??= this.#openStore(provider);
-    return call.within(this.#store, "the opening of the store");
+    if (this.#opening === undefined || this.#opening.isOver) {
+      const before = this.#opening?.ended;
+      this.#opening = new Opening((opening) => this.#openStore(provider, opening, before));
+    }
+    return this.#opening.wait(call);
   }
 
-  async #openStore(provider: Provider): Promise<ProviderStore> {
-    try {
-      const store = await provider.open(this.#target, new Call());
-      if (this.#closed) {
-        await store.close();
-        this.#checkOpen();
-      }
-      this.#opened = store;
-      return store;
-    } catch (error) {
-      this.#store = undefined;
-      throw error;
+  /** Returns the provider; loads it where that failed when the bus was opened. */
+  async #loaded(call: Call): Promise<Provider | undefined> {
+    if (this.#provider === undefined && this.#load !== undefined) {
+      const provider = await this.#load(call);
+      this.#capabilities = provider.capabilities(this.#target);
+      this.#provider = provider;
     }
+    return this.#provider;
+  }
+
+  /** Begins when the last opening has come to its end: the transport may have room for one alone. */
+  async #openStore(
+    provider: Provider,
+    call: Call,
+    before: Promise<void> | undefined,
+  ): Promise<ProviderStore> {
+    if (before !== undefined) await call.within(before, "the end of an opening that was given up");
+    return provider.open(this.#target, call, this.#closing.signal);
   }
 
   #checkOpen(): void {
-    if (this.#closed) {
-      throw pvbusError("ERR_DISCONNECTED", `${this.name} is closed; open the bus again`);
-    }
+    if (this.#closing.signal.aborted) throw this.#isClosed();
+  }
+
+  #isClosed(): PvbusError {
+    return pvbusError("ERR_DISCONNECTED", `${this.name} is closed; open the bus again`);
   }
 
   /** Returns the error to be thrown. A call that fails at once passes the gate too: its caller may try for ever. */
@@ -332,14 +364,4 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
     if (key !== undefined && key !== "") error.key ??= key;
     return error;
   }
-}
-
-/** Reports whether an error is only the end of the call. */
-function isEnd(error: unknown, call: Call): boolean {
-  if (!PvbusError.is(error)) return false;
-  return (error.code === "ERR_ABORTED" || error.code === "ERR_TIMEOUT") && isOver(call);
-}
-
-function isOver(call: Call): boolean {
-  return call.signal?.aborted === true || call.remainingMs === 0;
 }

@@ -10,6 +10,7 @@ import {
   request,
   requestsOf,
 } from "./flock-layout.js";
+import { hasQueue, joinQueue } from "./lock-queue.js";
 
 export { type RecordLockKind, recordLockKind } from "./flock-layout.js";
 
@@ -211,6 +212,40 @@ export async function lockFile(fd: number, options: LockOptions): Promise<FileLo
   }
 }
 
+/**
+ * Takes locks that are held for long, as {@link lockFile} does; of all in this process that wait for them one at a time tries, the
+ * others queue behind it by arrival. An attempt without waiting leaves them their turn.
+ */
+export class LockTurns {
+  readonly #place: string;
+
+  /** @param place names the file, the same for all who lock it */
+  constructor(place: string) {
+    this.#place = place;
+  }
+
+  /**
+   * Takes the locks at once.
+   * @returns undefined when somebody else holds one, or waits here
+   * @throws as {@link tryLockFile}
+   */
+  try(fd: number, options: TryLockOptions): FileLock | undefined {
+    return hasQueue(this.#place) ? undefined : tryLockFile(fd, options);
+  }
+
+  /** Waits for them. @throws as {@link lockFile} */
+  async wait(fd: number, options: LockOptions): Promise<FileLock> {
+    const { queue, leave } = joinQueue(this.#place);
+    try {
+      return await queue.run(options.call, "others of this process that wait for a file lock", () =>
+        lockFile(fd, options),
+      );
+    } finally {
+      leave();
+    }
+  }
+}
+
 /** Only locks of the open file stay when the process that took them ends. */
 function canHelp({ platform = process.platform, kind = recordLockKind(platform) }: LockOptions): boolean {
   return platform === "linux" && kind === "ofd" && isMainThread;
@@ -238,7 +273,7 @@ async function lockByHelper(fd: number, options: LockOptions): Promise<FileLock 
 }
 
 /** Says who is in the way. Only record locks can be asked for: otherwise it is a flock(2), or just gone. */
-function holderOf(fd: number, options: TryLockOptions): string {
+export function holderOf(fd: number, options: TryLockOptions): string {
   const platform = options.platform ?? process.platform;
   const layout = layoutOf(platform, options.kind ?? recordLockKind(platform));
   const type = options.mode === "exclusive" ? layout.exclusive : layout.shared;

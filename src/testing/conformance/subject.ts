@@ -37,6 +37,8 @@ export interface ConformanceSubject {
   readonly keys: ConformanceKeys;
   /** The transport takes one session at a time: "another session" is then the same one. */
   readonly exclusive?: boolean | undefined;
+  /** The host keeps any bytes; looked at where the store's capabilities leave that to the host. */
+  readonly binary?: boolean | undefined;
   /** Removes what was set up; called once after the last test. */
   cleanup?(): Promise<void> | void;
 }

@@ -32,8 +32,8 @@ export const TRAITS: Readonly<Record<ConformanceTrait, readonly [has: Look, miss
   delete: [({ capabilities }) => capabilities.delete, "the store cannot delete"],
   list: [({ capabilities }) => capabilities.list, "the store cannot list"],
   watch: [({ capabilities }) => capabilities.watch, "the store cannot watch"],
-  binary: [({ capabilities }) => capabilities.binary === true, "the store holds text alone"],
-  text: [({ capabilities }) => capabilities.binary !== true, "the store holds any bytes"],
+  binary: [keepsBytes, "the store holds text alone"],
+  text: [(store, subject) => !keepsBytes(store, subject), "the store holds any bytes"],
   valueLimit: [
     ({ capabilities: { limits } }) => (limits?.maxValueUnits ?? limits?.maxValueBytes) !== undefined,
     "the store declares no limit of values",
@@ -56,6 +56,11 @@ export const TRAITS: Readonly<Record<ConformanceTrait, readonly [has: Look, miss
   readOnly: [(_, { keys }) => (keys.readOnly ?? []).length > 0, "the subject has no keys.readOnly"],
   writableKeys: [(_, { keys }) => keys.writable !== undefined, "the subject has no keys.writable"],
 };
+
+/** Reports whether values may be any bytes; where that is the host's to decide, the subject knows its host. */
+function keepsBytes({ capabilities: { binary } }: ProviderStore, subject: ConformanceSubject): boolean {
+  return binary === "host" ? subject.binary === true : binary === true;
+}
 
 /** Returns what a store and its subject have. */
 export function traitsOf(store: ProviderStore, subject: ConformanceSubject): Set<ConformanceTrait> {

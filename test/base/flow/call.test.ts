@@ -1,5 +1,6 @@
 import { getEventListeners } from "node:events";
 import { expect } from "chai";
+import { pvbusError } from "../../../src/base/errors.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { codeOf } from "../../support/memory-interface.js";
 
@@ -77,5 +78,58 @@ describe("Call", () => {
     const failing = new Promise<never>((_, reject) => setTimeout(reject, 5, new Error("late")));
     expect(await codeOf(new Call({ signal: AbortSignal.abort() }).within(failing))).to.equal("ERR_ABORTED");
     await new Promise((resolve) => setTimeout(resolve, 20));
+  });
+});
+
+describe("the end of a Call", () => {
+  it("is told by isOver, and by isEnd of the errors that say nothing else", () => {
+    const abort = new AbortController();
+    const call = Call.endless(abort.signal);
+    const aborted = pvbusError("ERR_ABORTED", "of another call");
+    expect([call.isOver, call.isEnd(aborted)]).to.deep.equal([false, false]);
+    abort.abort();
+    expect([call.isOver, call.isEnd(aborted)]).to.deep.equal([true, true]);
+    expect(call.isEnd(pvbusError("ERR_BUSY", "x"))).to.equal(false);
+    expect(call.isEnd(new Error("x"))).to.equal(false);
+    const late = new Call({ timeoutMs: 0 });
+    expect([late.isOver, late.isEnd(pvbusError("ERR_TIMEOUT", "x"))]).to.deep.equal([true, true]);
+  });
+
+  it("calls an action once, at the deadline or the abort, at once when it is over", async () => {
+    const abort = new AbortController();
+    const call = new Call({ signal: abort.signal, timeoutMs: 5 });
+    let count = 0;
+    await new Promise<void>((resolve) => {
+      call.onceOver(() => {
+        count++;
+        resolve();
+      });
+    });
+    expect(call.isOver).to.equal(true);
+    abort.abort();
+    expect(count).to.equal(1);
+    call.onceOver(() => count++);
+    expect(count).to.equal(2);
+  });
+
+  it("is not told before a deadline that was moved, nor to whoever took the action back", async () => {
+    const abort = new AbortController();
+    const call = new Call({ signal: abort.signal, timeoutMs: 60 });
+    const taken = call.onceOver(() => expect.fail("it was taken back"));
+    let isTold = false;
+    const told = new Promise<void>((resolve) => {
+      call.onceOver(() => {
+        isTold = true;
+        resolve();
+      });
+    });
+    taken();
+    await new Call().sleep(30);
+    call.renew();
+    await new Call().sleep(40);
+    expect(isTold).to.equal(false);
+    await told;
+    expect(call.isOver).to.equal(true);
+    expect(getEventListeners(abort.signal, "abort")).to.have.length(0);
   });
 });

@@ -77,21 +77,6 @@ describe("SerialQueue", () => {
     expect(queue.busy).to.equal(false);
   });
 
-  it("is idle when what was asked for so far is done, and lets what comes later run", async () => {
-    const queue = new SerialQueue();
-    const seen: string[] = [];
-    await queue.idle();
-    const first = queue.run(call(), "the turn", async () => {
-      await new Promise(setImmediate);
-      seen.push("first");
-    });
-    const idle = queue.idle().then(() => seen.push("idle"));
-    const later = queue.run(call(), "the turn", () => seen.push("later"));
-    await Promise.all([first, idle, later]);
-    expect(seen).to.deep.equal(["first", "idle", "later"]);
-    expect(queue.busy).to.equal(false);
-  });
-
   it("keeps no result and no error of what is done, though it is never idle", async () => {
     const queue = new SerialQueue();
     const rounds = async (count: number): Promise<void> => {

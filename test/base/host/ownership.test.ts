@@ -64,6 +64,11 @@ describe("who else can change a place", () => {
     expect(foreignHandOn(join(root, "var/up"), US)?.path).equal(join(root, "open"));
   });
 
+  it("goes the way that the system goes: there is none through a file, dots or not", () => {
+    symlinkSync("pools/file/../file", join(root, "var/link"));
+    expect(() => foreignHandOn(join(root, "var/link"), US)).throw("ENOENT");
+  });
+
   it("takes no link of another user's, who could put another in its place", function () {
     if (process.geteuid?.() !== 0) pending(this, "root, to give files away");
     symlinkSync("pools", join(root, "var/link"));

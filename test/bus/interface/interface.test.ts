@@ -73,15 +73,94 @@ describe("PvInterface", () => {
       return openMemory();
     });
     const abort = new AbortController();
+    const second = face.read("guest/a");
+    // Somebody has to wait while the others leave.
+    await new Promise(setImmediate);
     const first = codeOf(face.read("guest/a", { signal: abort.signal }));
     const late = codeOf(face.read("guest/a", { timeoutMs: 5 }));
-    const second = face.read("guest/a");
     abort.abort();
     expect(await first).to.equal("ERR_ABORTED");
     expect(await late).to.equal("ERR_TIMEOUT");
     go();
     expect(await second).to.equal(undefined);
     expect(opened).to.equal(1);
+  });
+
+  it("opens for as long as anybody waits, whatever the default limit, and no longer", async () => {
+    const limits: number[] = [];
+    const reasons: string[] = [];
+    const face = interfaceOf(async (_target, call) => {
+      limits.push(call.remainingMs);
+      return call.sleep(60_000, "the host").catch((error) => {
+        reasons.push(error.code);
+        throw error;
+      }) as never;
+    });
+    const abort = new AbortController();
+    const short = codeOf(face.read("guest/a", { timeoutMs: 5 }));
+    const long = codeOf(face.read("guest/a", { timeoutMs: 30_000, signal: abort.signal }));
+    expect(await short).to.equal("ERR_TIMEOUT");
+    expect(reasons).to.deep.equal([]);
+    abort.abort();
+    expect(await long).to.equal("ERR_ABORTED");
+    await new Promise(setImmediate);
+    expect(limits).to.have.length(1);
+    expect(limits[0]).to.be.greaterThan(10_000);
+    expect(reasons).to.deep.equal(["ERR_ABORTED"]);
+  });
+
+  it("opens again after an opening that was given up, once that has come to its end", async () => {
+    const seen: string[] = [];
+    let go = (): void => undefined;
+    const gate = new Promise<void>((resolve) => {
+      go = resolve;
+    });
+    const face = interfaceOf(async () => {
+      const number = seen.push("open");
+      const store = await openMemory();
+      if (number > 1) return store;
+      await gate;
+      return Object.assign(store, { close: async () => void seen.push("close") });
+    });
+    expect(await codeOf(face.read("guest/a", { timeoutMs: 5 }))).to.equal("ERR_TIMEOUT");
+    const second = face.read("guest/a");
+    await new Promise(setImmediate);
+    expect(seen).to.deep.equal(["open"]);
+    go();
+    expect(await second).to.equal(undefined);
+    expect(seen).to.deep.equal(["open", "close", "open"]);
+    await face.close();
+  });
+
+  it("ends an opening when it is closed, and with it all who wait", async () => {
+    let signal: AbortSignal | undefined;
+    const face = interfaceOf(async (_target, call) => {
+      signal = call.signal;
+      return call.sleep(60_000) as never;
+    });
+    const reading = codeOf(face.read("guest/a", { timeoutMs: 30_000 }));
+    await new Promise(setImmediate);
+    await face.close();
+    expect(await reading).to.equal("ERR_DISCONNECTED");
+    expect(signal?.aborted).to.equal(true);
+  });
+
+  it("waits for the opening of a watch no longer than for that of a read, where nothing is said", async () => {
+    let left = 0;
+    const face = interfaceOf(async () => {
+      throw new Error("opened");
+    });
+    const wait = Call.prototype.within;
+    Call.prototype.within = function (...args) {
+      left = this.remainingMs;
+      return wait.apply(this, args) as never;
+    };
+    try {
+      expect(await codeOf(face.watch().next())).to.equal("Error");
+    } finally {
+      Call.prototype.within = wait;
+    }
+    expect(left).to.be.within(1, 10_000);
   });
 
   it("opens anew after an opening that failed", async () => {

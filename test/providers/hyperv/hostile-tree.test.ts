@@ -223,7 +223,7 @@ describe("Hyper-V pools in a hostile tree", function () {
   });
 
   describe("that somebody changes meanwhile", () => {
-    const seconds = budget(2, 30);
+    const seconds = budget(1, 30);
     const places = LEVELS;
 
     it("is not left by any verb, and crashes none", async () => {

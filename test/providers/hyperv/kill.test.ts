@@ -5,7 +5,7 @@ import { workerValue } from "../../support/pool-worker-values.js";
 import { collect, PoolTree } from "../../support/pools.js";
 import { startWorker } from "../../support/processes.js";
 
-const SECONDS = budget(8, 90);
+const SECONDS = budget(4, 90);
 const FEWEST = 20;
 const KEYS = 30;
 

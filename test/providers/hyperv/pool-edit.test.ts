@@ -149,7 +149,7 @@ describe("Hyper-V pool edits", function () {
   this.timeout(120_000);
 
   it("leave every reader the old or the new pair at every instant of a kill, and are settled exactly", () => {
-    forCases(count(20, 60), ({ start, op, kind }) => {
+    forCases(count(10, 60), ({ start, op, kind }) => {
       const before = pairs(start);
       const edited = new RecordingPool(start);
       apply(edited, op, kind, false);
@@ -172,7 +172,7 @@ describe("Hyper-V pool edits", function () {
   });
 
   it("are settled exactly when the repair is killed as well, again and again", () => {
-    forCases(count(20, 60), ({ start, op, kind, random }) => {
+    forCases(count(10, 60), ({ start, op, kind, random }) => {
       const before = pairs(start);
       const after = expected(before, op, kind);
       const edited = new RecordingPool(start);

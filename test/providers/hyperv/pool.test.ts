@@ -48,16 +48,10 @@ describe("Hyper-V pool file", () => {
     lock,
     ...(fs === undefined ? {} : { fs }),
   });
-  const poolOn = (
-    file: PoolFile,
-    closeFile = () => file.close(),
-    now = () => Date.now(),
-    durable = false,
-  ): Pool =>
+  const poolOn = (file: PoolFile, now = () => Date.now(), durable = false): Pool =>
     new Pool({
       info: GUEST,
       file,
-      closeFile,
       clock: { now },
       canLock: () => true,
       durable,
@@ -83,7 +77,7 @@ describe("Hyper-V pool file", () => {
       locks++;
       return ofd(fd, options);
     };
-    const past = poolOn(new PoolFile(fileOptions(counting)), undefined, () => Date.now() - 3_600_000);
+    const past = poolOn(new PoolFile(fileOptions(counting)), () => Date.now() - 3_600_000);
     await past.read("k", new Call());
     await past.read("k", new Call());
     expect(locks).to.equal(2);
@@ -99,7 +93,6 @@ describe("Hyper-V pool file", () => {
     };
     const coarse = poolOn(
       new PoolFile(fileOptions(counting, whole)),
-      undefined,
       () => Math.floor(statSync(path).ctimeMs / 1000) * 1000 + 1500,
     );
     await coarse.read("k", new Call());
@@ -126,7 +119,7 @@ describe("Hyper-V pool file", () => {
         path,
         Buffer.concat([...Array.from({ length: records }, (_, i) => pair(`k${i}`, "v")), Buffer.alloc(torn)]),
       );
-      const pool = poolOn(new PoolFile(fileOptions(counting)), undefined, () => Date.now() + 10_000);
+      const pool = poolOn(new PoolFile(fileOptions(counting)), () => Date.now() + 10_000);
       locks = 0;
       await pool.read("k", new Call());
       expect(locks, `${records} records and ${torn} bytes`).to.equal(expected);
@@ -291,7 +284,7 @@ describe("Hyper-V pool file", () => {
       }) as unknown as PoolFs["fsync"],
     };
     const file = new PoolFile({ ...fileOptions(ofd, watched), create: true });
-    const pool = poolOn(file, undefined, undefined, true);
+    const pool = poolOn(file, undefined, true);
     await pool.write("k", Buffer.from("v"), new Call());
     expect(synced).to.include(folder);
     expect(synced.at(-1)).to.be.oneOf([path, folder]);
@@ -333,11 +326,21 @@ describe("Hyper-V pool file", () => {
       if (python === undefined) {
         return pending(this, "no python3");
       }
-      const first = sharePoolFile(fileOptions(posix));
-      const second = sharePoolFile(fileOptions(posix));
-      expect(second.file).to.equal(first.file);
+      const opened: number[] = [];
+      const counted: PoolFs = {
+        ...nodeFs,
+        openSync: ((...args: Parameters<PoolFs["openSync"]>) => {
+          const fd = nodeFs.openSync(...args);
+          opened.push(fd);
+          return fd;
+        }) as PoolFs["openSync"],
+      };
+      const first = sharePoolFile(fileOptions(posix, counted));
+      const second = sharePoolFile(fileOptions(posix, counted));
       let seen = "";
-      await first.file.locked("exclusive", new Call(), async () => {
+      await first.locked("exclusive", new Call(), async () => {
+        second.read(Buffer.alloc(1), 0);
+        expect(opened).to.have.length(1);
         await second.close();
         await second.close();
         const script = `import fcntl,sys
@@ -349,14 +352,42 @@ except OSError: print("held")`;
       expect(seen).to.equal("held");
       await first.close();
       await rejects(
-        first.file.locked("shared", new Call(), () => undefined),
+        first.locked("shared", new Call(), () => undefined),
         "ERR_DISCONNECTED",
       );
     });
 
+    it("goes by each user's own owners, locks and right to create it", async () => {
+      const taken: string[] = [];
+      const named =
+        (name: string): Locker =>
+        (fd, options) => {
+          taken.push(name);
+          return posix(fd, options);
+        };
+      const first = sharePoolFile({ ...fileOptions(named("first")), create: true });
+      const second = sharePoolFile(fileOptions(named("second")));
+      const strict = sharePoolFile({ ...fileOptions(named("strict")), trustedOwners: new Set([4_000_000]) });
+      const private_ = sharePoolFile({ ...fileOptions(named("private")), makePrivate: true });
+      const lock = (file: PoolFile): Promise<unknown> =>
+        file.locked("exclusive", new Call(), () => undefined);
+      await lock(first);
+      await lock(second);
+      expect(taken).to.deep.equal(["first", "second"]);
+      await rejects(lock(strict), "ERR_PERMISSION");
+      expect(() => strict.read(Buffer.alloc(1), 0)).to.throw("neither root nor this user");
+      nodeFs.chmodSync(path, 0o644);
+      await lock(private_);
+      expect(nodeFs.statSync(path).mode & 0o777).to.equal(0o600);
+      rmSync(path);
+      await rejects(lock(second), "ERR_UNAVAILABLE");
+      await lock(first);
+      expect(nodeFs.existsSync(path)).to.equal(true);
+      await Promise.all([first, second, strict, private_].map((file) => file.close()));
+    });
+
     it("serialises two pools on it without a lost record", async () => {
-      const shares = [sharePoolFile(fileOptions(posix)), sharePoolFile(fileOptions(posix))];
-      const pools = shares.map(({ file, close }) => poolOn(file, close));
+      const pools = [1, 2].map(() => poolOn(sharePoolFile(fileOptions(posix))));
       await Promise.all(
         pools.flatMap((pool, p) =>
           Array.from({ length: 40 }, (_, i) => pool.write(`${p}-${i}`, Buffer.from("v"), new Call())),

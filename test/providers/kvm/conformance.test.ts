@@ -9,8 +9,6 @@ import {
   KvmHostSimulator,
 } from "../../../providers/testing.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";
-import type { StoreTarget } from "../../../src/contract/provider.js";
-import type { ProviderStore } from "../../../src/contract/store.js";
 import { DeviceStream } from "../../../src/native/posix/device-stream.js";
 import { DeviceDuplex, openPty } from "../../support/device-duplex.js";
 import { HostFolder } from "../../support/kvm-guest.js";
@@ -18,12 +16,6 @@ import { HostFolder } from "../../support/kvm-guest.js";
 /** What is written under a plain key is listed as the channel's. */
 function listed(key: string): string {
   return /^(meta|fwcfg|smbios)\//.test(key) ? key : `meta/${key}`;
-}
-
-/** A store of a host that keeps text alone; which kind it is shows only once it has answered. */
-async function textStore(provider: KvmProvider, target: StoreTarget): Promise<ProviderStore> {
-  const store = await provider.open(target);
-  return Object.defineProperty(store, "capabilities", { value: { ...store.capabilities, binary: false } });
 }
 
 /** The provider on a UNIX socket of a simulated host, with a fw_cfg item beside it. */
@@ -41,7 +33,9 @@ async function kvmWith(dialect: KvmHostDialect): Promise<ConformanceSubject> {
   const provider = new KvmProvider(nodeHost({ platform: "linux", sysroot }));
   const target = { channel: "unix:/meta.sock", options: { pollMs: 10 } };
   return {
-    ...(dialect === "pvbus" ? { provider, target } : { open: () => textStore(provider, target) }),
+    provider,
+    target,
+    binary: dialect === "pvbus",
     keys: {
       writable: (label: string) => `meta/${label}`,
       listed,
@@ -65,6 +59,7 @@ async function kvmWithHost(): Promise<ConformanceSubject> {
   return {
     provider: new KvmProvider(nodeHost({ platform: "linux", sysroot: folder.path })),
     target: { channel: "unix:/vm.sock" },
+    binary: true,
     keys: {
       writable: (label) => `meta/${label}`,
       listed,
@@ -84,6 +79,7 @@ async function kvmOnSerialLine(): Promise<ConformanceSubject> {
     provider: new KvmProvider(nodeHost({ platform: "linux" })),
     target: { channel: `serial:${path}`, options: { idleMs: 0 } },
     exclusive: true,
+    binary: true,
     keys: { writable: (label) => `meta/${label}`, listed, prefix: "meta/", readOnly: ["meta/sdc:uuid"] },
     cleanup: () => {
       host.disconnect();
@@ -106,5 +102,5 @@ describeProviderConformance("KvmProvider with a simulated host", () => kvmWith("
   without: [...WITHOUT, "text"],
 });
 describeProviderConformance("KvmProvider with a host as SmartOS has it", () => kvmWith("smartos"), {
-  without: [...WITHOUT, "binary", "provider"],
+  without: [...WITHOUT, "binary"],
 });

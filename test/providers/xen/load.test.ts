@@ -17,6 +17,8 @@ import { rawPeer, replyTo } from "../../support/xen/raw-peer.js";
 
 /** What is allowed to keep the event loop: the garbage collector has its part in it. */
 const BLOCKED_MS = 50;
+/** 5 µs for each of 20,000 are plenty; quadratic work takes seconds. */
+const ISSUED_MS = 1_000;
 const SLOTS = 256;
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -83,10 +85,20 @@ function stalled(title: string, why: string | undefined, start: () => Promise<Da
         return { issuedMs, longestMs: meter.longestMs };
       };
       // A collection of the test's own garbage falls into some of them; work that is quadratic keeps the loop in each.
-      const tries = [await once(), await once(), await once()];
-      expect(Math.min(...tries.map(({ longestMs }) => longestMs))).to.be.lessThan(BLOCKED_MS);
-      // 5 µs each are plenty; quadratic work takes seconds.
-      expect(Math.min(...tries.map(({ issuedMs }) => issuedMs))).to.be.lessThan(1_000);
+      let least = await once();
+      for (
+        let tries = 1;
+        tries < 3 && (least.longestMs >= BLOCKED_MS || least.issuedMs >= ISSUED_MS);
+        tries++
+      ) {
+        const next = await once();
+        least = {
+          longestMs: Math.min(least.longestMs, next.longestMs),
+          issuedMs: Math.min(least.issuedMs, next.issuedMs),
+        };
+      }
+      expect(least.longestMs).to.be.lessThan(BLOCKED_MS);
+      expect(least.issuedMs).to.be.lessThan(ISSUED_MS);
     });
 
     it("ends what it owes to nobody when it goes on, and answers what is asked then", async () => {

@@ -1,4 +1,6 @@
 import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { VmxBackdoor, type VmxFault, VmxHost, type VmxStep } from "../../../providers/testing.js";
 import { Tracer } from "./tracer.js";
 
@@ -21,7 +23,6 @@ export interface TrapSpec {
     | undefined;
   readonly vsockPath?: string | undefined;
   readonly refusePrivilegedPorts?: boolean | undefined;
-  readonly lean?: boolean | undefined;
   readonly vmcall?: boolean | undefined;
 }
 
@@ -44,55 +45,63 @@ export interface TrapReport {
   readonly milliseconds: number;
 }
 
-const [specPath = "", reportPath = ""] = process.argv.slice(2);
-const spec = JSON.parse(readFileSync(specPath, "utf8")) as TrapSpec;
-const host = new VmxHost({
-  privilegedCommands: spec.privilegedCommands,
-  setInfoDisabled: spec.setInfoDisabled,
-});
-for (const [key, value] of Object.entries(spec.variables)) host.set(key, Buffer.from(value, "base64"));
-const machine = new VmxBackdoor(host, {
-  highBandwidth: spec.highBandwidth,
-  cookies: spec.cookies,
-  messages: spec.messages,
-  fault: (step, count) => spec.faults?.find((each) => each.step === step && each.count === count)?.fault,
-});
-const tracer = new Tracer({
-  backdoor: spec.backdoor === false ? undefined : machine,
-  signature: spec.signature ?? "VMwareVMware",
-  vsockPath: spec.vsockPath,
-  lean: spec.lean ?? false,
-  vmcall: spec.vmcall ?? false,
-  refusePrivilegedPorts: spec.refusePrivilegedPorts ?? false,
-});
-const before = performance.now();
-const record = tracer.run(spec.command, spec.env);
-const steps: Record<string, number> = {};
-let bytes = 0;
-for (const trap of machine.traps) {
-  const name = trap.step ?? "GETVERSION";
-  steps[name] = (steps[name] ?? 0) + 1;
-  bytes += trap.bytes;
+/** Runs the program of a job: a folder with its `spec.json`, which then holds `report.json` and what the program printed. */
+function run(folder: string): void {
+  const spec = JSON.parse(readFileSync(join(folder, "spec.json"), "utf8")) as TrapSpec;
+  const host = new VmxHost({
+    privilegedCommands: spec.privilegedCommands,
+    setInfoDisabled: spec.setInfoDisabled,
+  });
+  for (const [key, value] of Object.entries(spec.variables)) host.set(key, Buffer.from(value, "base64"));
+  const machine = new VmxBackdoor(host, {
+    highBandwidth: spec.highBandwidth,
+    cookies: spec.cookies,
+    messages: spec.messages,
+    fault: (step, count) => spec.faults?.find((each) => each.step === step && each.count === count)?.fault,
+  });
+  const tracer = new Tracer({
+    backdoor: spec.backdoor === false ? undefined : machine,
+    signature: spec.signature ?? "VMwareVMware",
+    vsockPath: spec.vsockPath,
+    vmcall: spec.vmcall ?? false,
+    refusePrivilegedPorts: spec.refusePrivilegedPorts ?? false,
+  });
+  const before = performance.now();
+  const record = tracer.run(spec.command, spec.env, [join(folder, "stdout"), join(folder, "stderr")]);
+  const milliseconds = performance.now() - before;
+  const steps: Record<string, number> = {};
+  let bytes = 0;
+  for (const trap of machine.traps) {
+    const name = trap.step ?? "GETVERSION";
+    steps[name] = (steps[name] ?? 0) + 1;
+    bytes += trap.bytes;
+  }
+  const keys = [
+    ...Object.keys(spec.variables),
+    ...host.commands.map((each) => /^info-set (\S+)/.exec(each)?.[1] ?? ""),
+  ];
+  const report: TrapReport = {
+    ...record,
+    steps,
+    bytes,
+    traps: machine.traps.length,
+    trace: machine.traps
+      .slice(0, 40)
+      .map(({ step, in: { ebx } }) => `${step ?? "GETVERSION"} ${ebx.toString(16)}`),
+    commands: host.commands,
+    variables: Object.fromEntries(
+      keys.flatMap((key) => {
+        const value = host.get(key);
+        return value === undefined ? [] : [[key, Buffer.from(value).toString("base64")]];
+      }),
+    ),
+    milliseconds,
+  };
+  writeFileSync(join(folder, "report.json"), JSON.stringify(report));
 }
-const keys = [
-  ...Object.keys(spec.variables),
-  ...host.commands.map((each) => /^info-set (\S+)/.exec(each)?.[1] ?? ""),
-];
-const report: TrapReport = {
-  ...record,
-  steps,
-  bytes,
-  traps: machine.traps.length,
-  trace: machine.traps
-    .slice(0, 40)
-    .map(({ step, in: { ebx } }) => `${step ?? "GETVERSION"} ${ebx.toString(16)}`),
-  commands: host.commands,
-  variables: Object.fromEntries(
-    keys.flatMap((key) => {
-      const value = host.get(key);
-      return value === undefined ? [] : [[key, Buffer.from(value).toString("base64")]];
-    }),
-  ),
-  milliseconds: performance.now() - before,
-};
-writeFileSync(reportPath, JSON.stringify(report));
+
+// A job is a line with its folder, and its end an empty one. The tracer blocks while a program runs, so that jobs wait.
+for await (const folder of createInterface({ input: process.stdin })) {
+  run(folder);
+  process.stdout.write("\n");
+}

@@ -7,12 +7,14 @@ const PTRACE_GETREGS = 12;
 const PTRACE_SETREGS = 13;
 const PTRACE_SYSCALL = 24;
 const PTRACE_SEIZE = 0x4206;
-/** TRACESYSGOOD, TRACEFORK, TRACEVFORK, TRACECLONE, TRACEEXEC, EXITKILL. */
-const OPTIONS = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x10_0000;
+/** TRACESYSGOOD, TRACEFORK, TRACEVFORK, TRACECLONE, TRACEEXEC, TRACESECCOMP, EXITKILL. */
+const OPTIONS = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x80 | 0x10_0000;
 const WALL = 0x4000_0000;
 const WUNTRACED = 2;
 const SIGCONT = 18;
 const REGISTER_COUNT = 27;
+/** The instruction. */
+const SYSCALL = Buffer.from("0f05", "hex");
 
 /** Places of registers in user_regs_struct. */
 const PLACE = {
@@ -20,6 +22,8 @@ const PLACE = {
   rbx: 5,
   rax: 10,
   rcx: 11,
+  r10: 7,
+  r8: 9,
   rdx: 12,
   rsi: 13,
   rdi: 14,
@@ -84,9 +88,14 @@ export class Ptrace {
     if (rc < 0) throw this.#libc.systemError(`ptrace ${request}`, errno);
   }
 
-  /** Starts a program that this traces from its exec on, with this process's standard streams. */
-  start(command: readonly string[], env: NodeJS.ProcessEnv): number {
-    const argv = ["sh", "-c", 'kill -STOP $$; exec "$@"', "sh", ...command];
+  /** Starts a program that this traces from its exec on; what it prints goes to files. */
+  start(
+    command: readonly string[],
+    env: NodeJS.ProcessEnv,
+    [stdout, stderr]: readonly [string, string],
+  ): number {
+    const script = 'kill -STOP $$; out=$1 err=$2; shift 2; exec "$@" </dev/null >"$out" 2>"$err"';
+    const argv = ["sh", "-c", script, "sh", stdout, stderr, ...command];
     const pid = this.#spawn(
       "/bin/sh",
       argv,
@@ -99,10 +108,10 @@ export class Ptrace {
     return pid;
   }
 
-  /** Waits for any thread; undefined when there is none left. */
-  wait(): Stop | undefined {
+  /** Waits for a thread or any; undefined when there is none left. */
+  wait(whom = -1): Stop | undefined {
     const bytes = Buffer.alloc(4);
-    const { rc: tid } = this.#libc.call(this.#waitpid, -1, bytes, WALL);
+    const { rc: tid } = this.#libc.call(this.#waitpid, whom, bytes, WALL);
     if (tid < 0) return undefined;
     const status = bytes.readInt32LE();
     if ((status & 0x7f) === 0) return { tid, kind: "exited", number: (status >> 8) & 0xff };
@@ -122,6 +131,31 @@ export class Ptrace {
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
     }
+  }
+
+  /**
+   * Has a thread that stopped behind a system call make another one, with these arguments; returns its result. Everything of
+   * the thread is as before then.
+   */
+  inject(tid: number, number: number, ...args: readonly bigint[]): number {
+    const before = new ThreadRegisters(this, tid);
+    const registers = new ThreadRegisters(this, tid);
+    const place = before.get("rip");
+    const code = this.read(tid, place, SYSCALL.length);
+    this.write(tid, place, SYSCALL);
+    registers.set("rax", BigInt(number));
+    for (const [at, name] of (["rdi", "rsi", "rdx", "r10", "r8"] as const).entries())
+      registers.set(name, args[at] ?? 0n);
+    registers.store();
+    // Into the call, and out of it.
+    for (const _ of "io") {
+      this.resume(tid);
+      if (this.wait(tid)?.kind !== "syscall") throw new Error(`thread ${tid} made no call`);
+    }
+    const result = new ThreadRegisters(this, tid).get("rax");
+    this.write(tid, place, code);
+    before.store();
+    return Number(BigInt.asIntN(64, result));
   }
 
   read(tid: number, address: bigint, length: number): Buffer {
@@ -153,13 +187,8 @@ export class Ptrace {
     const spawn = koffi
       .load(null)
       .func("int posix_spawn(_Out_ int *, const char *, void *, void *, const char **, const char **)");
-    const actions = Buffer.alloc(512);
-    this.#libc.function("int posix_spawn_file_actions_init(void *)")(actions);
-    // Node keeps its standard streams from children unless they are handed over by name.
-    const dup = this.#libc.function("int posix_spawn_file_actions_adddup2(void *, int, int)");
-    for (const fd of [0, 1, 2]) dup(actions, fd, fd);
     const pid = [0];
-    const rc = spawn(pid, path, actions, null, [...argv, null], [...env, null]) as number;
+    const rc = spawn(pid, path, null, null, [...argv, null], [...env, null]) as number;
     if (rc !== 0) throw this.#libc.systemError("posix_spawn", rc);
     return pid[0] ?? 0;
   }

@@ -15,8 +15,6 @@ export interface TrapWorld {
   readonly signature: string;
   /** UNIX socket that stands in for the host's vsock; undefined: there is no vsock. */
   readonly vsockPath: string | undefined;
-  /** Looks at no system call behind the first patch: for measurements, of programs that map no more and have no vsock. */
-  readonly lean: boolean;
   /** Refuses privileged ports, as to a user without rights. */
   readonly refusePrivilegedPorts: boolean;
 }
@@ -36,10 +34,23 @@ export interface TrapRecord {
 const SIGILL = 4;
 const SIGSEGV = 11;
 const EVENT_EXEC = 4;
+const EVENT_SECCOMP = 7;
 const EVENT_STOP = 128;
 
-const SYS = { close: 3, mmap: 9, mprotect: 10, socket: 41, connect: 42, bind: 49, setsockopt: 54 } as const;
+const SYS = {
+  close: 3,
+  mmap: 9,
+  socket: 41,
+  connect: 42,
+  bind: 49,
+  setsockopt: 54,
+  prctl: 157,
+  seccomp: 317,
+} as const;
 const PROT_EXEC = 4;
+const MAP_ANONYMOUS = 0x20;
+const PR_SET_NO_NEW_PRIVS = 38n;
+const SECCOMP_SET_MODE_FILTER = 1n;
 const AF_UNIX = 1;
 const AF_VSOCK = 40;
 const EACCES = 13;
@@ -70,12 +81,13 @@ export class Tracer {
   readonly #ptrace = new Ptrace();
   readonly #world: TrapWorld;
   readonly #record: TrapRecord = { code: undefined, signal: undefined, cpuids: 0, connections: [] };
-  readonly #afterSyscall = new Map<number, AfterSyscall | undefined>();
+  readonly #afterSyscall = new Map<number, AfterSyscall>();
   readonly #patched = new Set<bigint>();
   readonly #vsocks = new Set<number>();
   readonly #ownPorts = new Map<number, number>();
   readonly #cpuid: CpuidReader;
   #main = 0;
+  #isFiltered = false;
 
   constructor(world: TrapWorld) {
     this.#world = world;
@@ -84,9 +96,9 @@ export class Tracer {
     this.#cpuid = cpuid.read;
   }
 
-  /** Runs a program to its end, blocking. */
-  run(command: readonly string[], env: NodeJS.ProcessEnv): TrapRecord {
-    this.#main = this.#ptrace.start(command, env);
+  /** Runs a program to its end, blocking; what it prints goes to two files. */
+  run(command: readonly string[], env: NodeJS.ProcessEnv, outputs: readonly [string, string]): TrapRecord {
+    this.#main = this.#ptrace.start(command, env, outputs);
     for (let stop = this.#ptrace.wait(); stop !== undefined; stop = this.#ptrace.wait()) this.#handle(stop);
     return this.#record;
   }
@@ -103,10 +115,11 @@ export class Tracer {
       case "event":
         if (number === EVENT_EXEC) this.#begun(tid);
         else if (number === EVENT_STOP) this.#afterSyscall.delete(tid);
+        else if (number === EVENT_SECCOMP) this.#entered(tid);
         this.#resume(tid);
         return;
       case "syscall":
-        this.#syscall(tid);
+        this.#left(tid);
         this.#resume(tid);
         return;
       default:
@@ -114,8 +127,9 @@ export class Tracer {
     }
   }
 
+  /** The filter stops a thread in front of a call; its end is of interest where something is due there. */
   #resume(tid: number, signal = 0): void {
-    this.#ptrace.resume(tid, signal, !this.#world.lean || this.#patched.size === 0);
+    this.#ptrace.resume(tid, signal, this.#afterSyscall.has(tid));
   }
 
   /** A new program: its own file is mapped, its libraries come later. */
@@ -123,6 +137,28 @@ export class Tracer {
     this.#ptrace.forget(tid);
     if (tid === this.#main) this.#vsocks.clear();
     this.#patch(tid);
+    if (!this.#isFiltered) this.#filter(tid);
+  }
+
+  /**
+   * Has the kernel stop the program in front of the calls that `#enter` looks at, and at no others: a start of Node makes ten
+   * thousand, and two stops at each of them are most of what a run takes.
+   */
+  #filter(tid: number): void {
+    this.#isFiltered = true;
+    this.#ptrace.resume(tid);
+    if (this.#ptrace.wait(tid)?.kind !== "syscall") throw new Error("exec did not come back");
+    const program = filter(this.#world.vsockPath !== undefined);
+    const place = new ThreadRegisters(this.#ptrace, tid).get("rsp") - BigInt(RED_ZONE + 1024);
+    const head = Buffer.alloc(16);
+    head.writeUInt16LE(program.length / 8, 0);
+    head.writeBigUInt64LE(place + 16n, 8);
+    this.#ptrace.write(tid, place, Buffer.concat([head, program]));
+    const results = [
+      this.#ptrace.inject(tid, SYS.prctl, PR_SET_NO_NEW_PRIVS, 1n),
+      this.#ptrace.inject(tid, SYS.seccomp, SECCOMP_SET_MODE_FILTER, 0n, place),
+    ];
+    if (results.some((each) => each !== 0)) throw new Error(`the kernel takes no filter: ${results}`);
   }
 
   #patch(tid: number): void {
@@ -221,17 +257,15 @@ export class Tracer {
     registers.set(direction === "send" ? "rsi" : "rdi", address + BigInt(length));
   }
 
-  #syscall(tid: number): void {
-    if (this.#afterSyscall.has(tid)) {
-      const after = this.#afterSyscall.get(tid);
-      this.#afterSyscall.delete(tid);
-      if (after === undefined) return;
-      const registers = new ThreadRegisters(this.#ptrace, tid);
-      after(registers);
-      return;
-    }
-    const registers = new ThreadRegisters(this.#ptrace, tid);
-    this.#afterSyscall.set(tid, this.#enter(tid, registers));
+  #entered(tid: number): void {
+    const after = this.#enter(tid, new ThreadRegisters(this.#ptrace, tid));
+    if (after !== undefined) this.#afterSyscall.set(tid, after);
+  }
+
+  #left(tid: number): void {
+    const after = this.#afterSyscall.get(tid);
+    this.#afterSyscall.delete(tid);
+    after?.(new ThreadRegisters(this.#ptrace, tid));
   }
 
   /** Looks at a call before the kernel does; gives what is due behind it. */
@@ -239,10 +273,9 @@ export class Tracer {
     const fd = registers.low("rdi");
     switch (Number(registers.get("orig_rax"))) {
       case SYS.mmap:
-      case SYS.mprotect:
-        return (registers.low("rdx") & PROT_EXEC) === 0 ? undefined : () => this.#patch(tid);
+        return () => this.#patch(tid);
       case SYS.socket:
-        return registers.low("rdi") === AF_VSOCK ? this.#socket(registers) : undefined;
+        return this.#socket(registers);
       case SYS.close:
         this.#vsocks.delete(fd);
         return undefined;
@@ -289,6 +322,41 @@ export class Tracer {
     registers.set("rdx", BigInt(SUN_SIZE));
     registers.store();
   }
+}
+
+/**
+ * A filter of system calls, in the kernel's own machine language: it stops the mapping of a file's code, and sockets for
+ * vsock, and where there is a vsock what is done to any descriptor that may be one.
+ */
+function filter(hasVsock: boolean): Buffer {
+  const [LOAD, EQUAL, SET, RETURN] = [0x20, 0x15, 0x45, 0x06];
+  const [TRACE, ALLOW] = [0x7ff0_0000, 0x7fff_0000];
+  // Where struct seccomp_data has the number, and the low half of an argument.
+  const argument = (at: number): number => 16 + 8 * at;
+  const one = (code: number, k: number, isTrue = 0, isFalse = 0): Buffer => {
+    const bytes = Buffer.alloc(8);
+    bytes.writeUInt16LE(code);
+    bytes.writeUInt8(isTrue, 2);
+    bytes.writeUInt8(isFalse, 3);
+    bytes.writeUInt32LE(k, 4);
+    return bytes;
+  };
+  const onDescriptors = hasVsock ? [SYS.close, SYS.connect, SYS.bind, SYS.setsockopt] : [];
+  return Buffer.concat([
+    one(LOAD, 0),
+    ...onDescriptors.flatMap((number) => [one(EQUAL, number, 0, 1), one(RETURN, TRACE)]),
+    one(EQUAL, SYS.socket, 0, 3),
+    one(LOAD, argument(0)),
+    one(EQUAL, AF_VSOCK, 0, 6),
+    one(RETURN, TRACE),
+    one(EQUAL, SYS.mmap, 0, 4),
+    one(LOAD, argument(2)),
+    one(SET, PROT_EXEC, 0, 2),
+    one(LOAD, argument(3)),
+    one(SET, MAP_ANONYMOUS, 0, 1),
+    one(RETURN, ALLOW),
+    one(RETURN, TRACE),
+  ]);
 }
 
 /** Lets the kernel do nothing, and gives a result in its place. */

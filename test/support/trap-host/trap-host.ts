@@ -1,9 +1,10 @@
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ROOT } from "../pools.js";
-import { start } from "../processes.js";
 import type { TrapReport, TrapSpec } from "./main.js";
 
 const PATIENCE_MS = 60_000;
@@ -23,7 +24,7 @@ export async function underVmware(
   } = {},
 ): Promise<TrapRun> {
   const folder = mkdtempSync(join(tmpdir(), "pvbus-trap-"));
-  const [specPath, reportPath] = [join(folder, "spec.json"), join(folder, "report.json")];
+  const read = (name: string): string => readFileSync(join(folder, name), "utf8");
   try {
     const variables = Object.fromEntries(
       Object.entries(spec.variables ?? {}).map(([key, value]) => [
@@ -32,16 +33,64 @@ export async function underVmware(
       ]),
     );
     const whole: TrapSpec = { env: process.env, ...spec, variables, command };
-    writeFileSync(specPath, JSON.stringify(whole));
-    const main = join(ROOT, "dist/test/support/trap-host/main.js");
-    const { child, done } = start(process.execPath, [main, specPath, reportPath]);
-    const timer = setTimeout(() => child.kill("SIGKILL"), PATIENCE_MS);
-    const { code, signal, stdout, stderr } = await done;
-    clearTimeout(timer);
-    if (code !== 0) throw new Error(`the trap host ended by ${signal ?? code}: ${stderr}`);
-    return { report: JSON.parse(readFileSync(reportPath, "utf8")) as TrapReport, stdout, stderr };
+    writeFileSync(join(folder, "spec.json"), JSON.stringify(whole));
+    await traced(folder);
+    return {
+      report: JSON.parse(read("report.json")) as TrapReport,
+      stdout: read("stdout"),
+      stderr: read("stderr"),
+    };
   } finally {
     rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+let tail: Promise<void> = Promise.resolve();
+let tracer: TracerProcess | undefined;
+
+/** Has the tracer do a job: one process for all of them, since its start takes longer than most. */
+function traced(folder: string): Promise<void> {
+  const turn = tail.then(async () => {
+    tracer ??= new TracerProcess();
+    try {
+      await tracer.run(folder);
+    } catch (error) {
+      tracer = undefined;
+      throw error;
+    }
+  });
+  tail = turn.catch(() => undefined);
+  return turn;
+}
+
+class TracerProcess {
+  readonly #child = spawn(process.execPath, [join(ROOT, "dist/test/support/trap-host/main.js")]);
+  readonly #ended = once(this.#child, "close");
+  #stderr = "";
+
+  constructor() {
+    this.#child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      this.#stderr += text;
+    });
+    this.#hold("unref");
+  }
+
+  /** Runs the program of a folder to its end. */
+  async run(folder: string): Promise<void> {
+    this.#hold("ref");
+    const timer = setTimeout(() => this.#child.kill("SIGKILL"), PATIENCE_MS);
+    const done = once(this.#child.stdout, "data");
+    this.#child.stdin.write(`${folder}\n`);
+    const end = await Promise.race([done.then(() => undefined), this.#ended]);
+    clearTimeout(timer);
+    if (end !== undefined) throw new Error(`the trap host ended by ${end[1] ?? end[0]}: ${this.#stderr}`);
+    this.#hold("unref");
+  }
+
+  /** Between two programs it keeps nobody alive, and ends with its input. */
+  #hold(how: "ref" | "unref"): void {
+    this.#child[how]();
+    for (const stream of this.#child.stdio) (stream as Socket | null)?.[how]();
   }
 }
 
@@ -61,7 +110,7 @@ function look(): { readonly why: string } | "possible" {
   const script = `
     const { Ptrace } = await import(${JSON.stringify(`${ROOT}/dist/test/support/trap-host/ptrace.js`)});
     const ptrace = new Ptrace();
-    ptrace.start(["/bin/true"], {});
+    ptrace.start(["/bin/true"], {}, ["/dev/null", "/dev/null"]);
     for (let stop = ptrace.wait(); stop; stop = ptrace.wait())
       if (stop.kind !== "exited" && stop.kind !== "killed") ptrace.resume(stop.tid);`;
   const { status, stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", script], {

@@ -4,12 +4,14 @@ import { expect } from "chai";
 import { ChannelClient } from "../../../../providers/kvm/channel/client.js";
 import type { Endpoint } from "../../../../providers/kvm/channel/link.js";
 import { MAX_KEYS, MetadataChannel } from "../../../../providers/kvm/channel/metadata.js";
+import type { Session } from "../../../../providers/kvm/channel/session.js";
 import { openUnix } from "../../../../providers/kvm/channel/unix-link.js";
 import { openAdministration } from "../../../../providers/kvm/host/index.js";
 import { type KvmHostSettings, KvmHostSimulator } from "../../../../providers/testing.js";
 import { hostFiles } from "../../../../src/base/host/files.js";
 import { Call, pvbusError } from "../../../../src/index.js";
-import type { Request } from "../../../../src/mdata/request.js";
+import { decodeFrame } from "../../../../src/mdata/frame.js";
+import { decodeRequest, type Request } from "../../../../src/mdata/request.js";
 import { turn } from "../../../support/descriptors.js";
 import { HostFolder } from "../../../support/kvm-guest.js";
 import { KvmMachine } from "../../../support/kvm-store.js";
@@ -286,6 +288,52 @@ describe("metadata channel", () => {
       expect(text(await channel.get("k", call()))).to.equal("administrator");
     }
     expect(frames.filter((word) => word === "SESSION")).to.have.length(1);
+    lease.release();
+  });
+
+  it("tells the host the boot of the machine, and how far it has seen: by sessions and by what watches are told", async () => {
+    const boot = "0a1b2c3d-4e5f-6789-abcd-ef0123456789";
+    machine = await KvmMachine.start();
+    await using folder = new HostFolder();
+    await folder.serve(["a"]);
+    await using administration = await openAdministration(folder.state);
+    const introductions: (Request | "unknown" | "invalid")[] = [];
+    const open: Endpoint["open"] = async (events, during) => {
+      const link = await openUnix("unix:test", () => LIVE.holdSocket(folder.socket("a")), events, during);
+      const write: typeof link.write = (data, within) => {
+        const frame = decodeFrame(Buffer.from(data).subarray(0, -1));
+        if (frame?.word === "SESSION") introductions.push(decodeRequest(frame));
+        return link.write(data, within);
+      };
+      return { write, ref: () => link.ref(), unref: () => link.unref(), close: () => link.close() };
+    };
+    const channel = channelAt({ isShared: true, open, boot: () => boot });
+    const again = async (): Promise<Session> => {
+      await (await channel.client.connect(call())).session.close();
+      return (await channel.client.connect(call())).session;
+    };
+    const lease = channel.client.lease();
+    const first = (await channel.client.connect(call())).session;
+    expect(first.hostSession?.session).to.match(/^[0-9a-f]{32}$/);
+    const told = new Promise<number>((resolve) => {
+      void first
+        .watch("k", ({ rev }) => rev === 3 && resolve(rev), call())
+        .then(async () => {
+          for (const value of ["1", "2", "3"]) await administration.set("a", "k", bytes(value));
+        });
+    });
+    expect(await told).to.equal(3);
+    expect(first.hostSession?.revision).to.equal(3);
+    await administration.set("a", "j", bytes("4"));
+    const second = await again();
+    expect(second.hostSession).to.deep.equal({ ...first.hostSession, revision: 4 });
+    await again();
+    expect(introductions).to.have.length(3);
+    for (const [at, revision] of [0, 3, 4].entries())
+      expect(introductions[at]).to.deep.include({ command: "SESSION", boot, revision });
+    expect(
+      new Set(introductions.map((each) => typeof each === "object" && JSON.stringify(each))).size,
+    ).to.equal(3);
     lease.release();
   });
 

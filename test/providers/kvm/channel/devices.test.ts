@@ -1,14 +1,16 @@
 import { chownSync, closeSync, constants, existsSync, openSync } from "node:fs";
 import { expect } from "chai";
-import { findChannel, portNames } from "../../../../providers/kvm/channel/places.js";
+import { findChannel, parseChannel, portNames } from "../../../../providers/kvm/channel/places.js";
 import { KvmProvider, type KvmStore } from "../../../../providers/kvm/index.js";
 import { KvmHostSimulator } from "../../../../providers/testing.js";
 import { nodeHost } from "../../../../src/base/host/node-host.js";
 import { Call } from "../../../../src/index.js";
 import { openLibc } from "../../../../src/native/ffi/libc.js";
 import { DeviceStream } from "../../../../src/native/posix/device-stream.js";
+import { tryLockFile } from "../../../../src/native/posix/file-lock.js";
 import { makeRaw } from "../../../../src/native/posix/terminal.js";
 import { listenVsock, VMADDR_CID_LOCAL, VMADDR_PORT_ANY } from "../../../../src/native/posix/vsock.js";
+import { turn } from "../../../support/descriptors.js";
 import { DeviceDuplex, openPty } from "../../../support/device-duplex.js";
 import { withDevices } from "../../../support/host-files.js";
 import { pending } from "../../../support/pending.js";
@@ -66,6 +68,69 @@ describe(`channel over devices${isLinux ? "" : " [pending: Linux only]"}`, () =>
       expect(host.get("bytes")).to.deep.equal(value);
       expect(Buffer.from((await store.read("meta/bytes", call())) ?? [])).to.deep.equal(value);
       expect(text(await store.read("meta/k", call()))).to.equal("value");
+    });
+
+    it("is waited for by its lock, opened once, by one of this process at a time and in the order of arrival", async () => {
+      const path = await terminal();
+      const opened: number[] = [];
+      const tried: number[] = [];
+      const program = async (at: number): Promise<KvmStore> => {
+        const machine = withDevices(nodeHost({ platform: "linux" }), new Map([["/dev/ttyS1", path]]));
+        const counted = {
+          ...machine,
+          files: {
+            ...machine.files,
+            open: (...given: Parameters<typeof machine.files.open>): number => {
+              opened.push(at);
+              return machine.files.open(...given);
+            },
+          },
+        };
+        const options = { idleMs: 0, connectTimeoutMs: 60_000 };
+        const store = await new KvmProvider(counted).open({ channel: "serial:/dev/ttyS1", options });
+        stores.push(store);
+        return store;
+      };
+      const fd = openSync(path, constants.O_RDWR | constants.O_NOCTTY);
+      cleanups.push(() => closeSync(fd));
+      const lock = tryLockFile(fd, { mode: "exclusive", flock: false });
+      const reads: Promise<unknown>[] = [];
+      for (const at of [0, 1, 2]) {
+        const store = await program(at);
+        reads.push(store.read("meta/k", call(60_000)).then(() => tried.push(at)));
+        while (!opened.includes(at)) await turn();
+      }
+      // Far longer than one who looks again and again would leave the line closed.
+      await new Promise((resolve) => setTimeout(resolve, 600));
+      expect(opened).to.deep.equal([0, 1, 2]);
+      lock?.release();
+      await Promise.all(reads);
+      expect(opened).to.deep.equal([0, 1, 2]);
+      expect(tried).to.deep.equal([0, 1, 2]);
+    });
+
+    it("gives its host the whole of the time for an answer, however long it was waited for", async () => {
+      const path = await terminal();
+      const fd = openSync(path, constants.O_RDWR | constants.O_NOCTTY);
+      cleanups.push(() => closeSync(fd));
+      const lock = tryLockFile(fd, { mode: "exclusive", flock: false });
+      const silent = line.listeners("data") as ((data: Buffer) => void)[];
+      line.removeAllListeners("data");
+      const heard: Buffer[] = [];
+      line.on("data", (data: Buffer) => heard.push(data));
+      const store = await open(`serial:${path}`, { connectTimeoutMs: 2_000 });
+      const reading = store.read("meta/k", call(60_000));
+      await new Promise((resolve) => setTimeout(resolve, 1_500));
+      lock?.release();
+      // It hears the first words, and takes longer than what is left of the time that the line was waited for.
+      while (heard.length === 0) await turn();
+      await new Promise((resolve) => setTimeout(resolve, 1_000));
+      line.removeAllListeners("data");
+      for (const listener of silent) {
+        line.on("data", listener);
+        for (const data of heard) listener(data);
+      }
+      expect(text(await reading)).to.equal("value");
     });
 
     it("is given back when it is not used, and opened again", async () => {
@@ -227,6 +292,25 @@ describe("channel of a machine", () => {
     expect(found()).to.equal(undefined);
     addFiles(sysroot, { "sys/class/dmi/id/product_name": "Standard PC\n" });
     expect(found()).to.equal(undefined);
+  });
+
+  it("knows the boot of a Linux machine, and none where the file says anything else", () => {
+    const boot = (): string | undefined =>
+      parseChannel(nodeHost({ sysroot, platform: "linux" }), "serial:/dev/ttyS1").boot?.();
+    expect(boot()).to.equal(undefined);
+    for (const [text, known] of [
+      ["0a1b2c3d-4e5f-6789-abcd-ef0123456789", true],
+      ["0a1b2c3d4e5f6789abcdef0123456789", true],
+      ["0a1b2c3d 0", false],
+      ["0A1B2C3D-4E5F-6789-ABCD-EF0123456789", false],
+      ["-", false],
+      ["", false],
+    ] as const) {
+      addFiles(sysroot, { "proc/sys/kernel/random/boot_id": `${text}\n` });
+      expect(boot(), text).to.equal(known ? text : undefined);
+    }
+    const live = parseChannel(nodeHost({ platform: "linux" }), "serial:/dev/ttyS1").boot?.();
+    if (isLinux) expect(live).to.match(/^[0-9a-f-]{36}$/);
   });
 
   it("is none on a port of another name", () => {

@@ -7,7 +7,8 @@ import { KvmHostSimulator } from "../../../../providers/testing.js";
 import { nodeHost } from "../../../../src/base/host/node-host.js";
 import { Call } from "../../../../src/index.js";
 import { DeviceStream } from "../../../../src/native/posix/device-stream.js";
-import { turn } from "../../../support/descriptors.js";
+import { count, report } from "../../../support/campaign.js";
+import { collectGarbage, openDescriptors, turn } from "../../../support/descriptors.js";
 import { DeviceDuplex, openPty } from "../../../support/device-duplex.js";
 import { withDevices } from "../../../support/host-files.js";
 import { pending } from "../../../support/pending.js";
@@ -77,10 +78,10 @@ describe(`a line that a watch keeps${isLinux ? "" : " [pending: Linux only]"}`, 
   });
 
   /** What another program would do: nothing is common to the stores but the device. */
-  async function program(): Promise<KvmStore> {
+  async function program(options = { idleMs: 5 }): Promise<KvmStore> {
     const machine = nodeHost({ sysroot, platform: "linux" });
     const provider = new KvmProvider(withDevices(machine, new Map([["/dev/ttyS1", terminal]])));
-    const store = await provider.open({ channel: "serial:/dev/ttyS1", options: { idleMs: 5 } });
+    const store = await provider.open({ channel: "serial:/dev/ttyS1", options });
     stores.push(store);
     return store;
   }
@@ -112,6 +113,30 @@ describe(`a line that a watch keeps${isLinux ? "" : " [pending: Linux only]"}`, 
     for (const each of [first, second]) await each.until("meta/live=2");
     expect(third.seen).to.deep.equal(["meta/live=1"]);
     for (const each of [first, second]) await each.stop();
+  });
+
+  it("does no change twice for them where the host would: what the administrator wrote meanwhile stays", async () => {
+    const watch = await watching();
+    const store = await program();
+    // CAPS, and the value that stood there; the answer to the PUT is lost.
+    host.fail(undefined, undefined, "lost");
+    const put = store.write?.("meta/k", Buffer.from("guest"), call(20_000)) as Promise<void>;
+    while (!host.commands.includes("PUT")) await turn();
+    host.set("k", "administrator");
+    expect((await rejects(put, "ERR_CONFLICT")).message).to.include("somebody else");
+    expect(`${host.get("k")}`).to.equal("administrator");
+    expect(host.commands.filter((word) => word === "PUT")).to.have.length(1);
+    await watch.stop();
+  });
+
+  it("is joined by who waited for it when the program that has it begins to watch", async () => {
+    const first = await program({ idleMs: 60_000 });
+    expect(text(await first.read("meta/k", call()))).to.equal("value");
+    const reading = (await program()).read("meta/k", call(20_000));
+    await rejects((await program()).read("meta/k", call(300)), "ERR_BUSY");
+    const watch = new Watch(first, () => undefined);
+    expect(text(await reading)).to.equal("value");
+    await watch.stop();
   });
 
   it("goes to another program that watches when the first one ends", async () => {
@@ -186,6 +211,49 @@ describe(`a line that a watch keeps${isLinux ? "" : " [pending: Linux only]"}`, 
     expect(text(await (await program()).read("meta/k", call()))).to.equal("value");
     host.set("live", "1");
     await watch.until("meta/live=1");
+    await watch.stop();
+  });
+
+  it("keeps nothing of the programs that come and go: thousands of requests leave memory and descriptors as they were", async function () {
+    this.timeout(240_000);
+    const rounds = Math.ceil(count(1_000, 10_000) / 100);
+    const PROGRAMS = 5;
+    const REQUESTS = 20;
+    const watch = await watching();
+    /** Several at a time, each a store of its own that joins, asks in every way and leaves. */
+    const round = async (): Promise<void> => {
+      const visit = async (name: string): Promise<void> => {
+        const store = await program();
+        for (let n = 0; n < REQUESTS / 4; n++) {
+          await store.write?.(`meta/${name}`, Buffer.from(`${n}`), call(60_000));
+          expect(text(await store.read(`meta/${name}`, call(60_000)))).to.equal(`${n}`);
+          // It looks first whether the key is there.
+          expect(await store.delete?.(`meta/${name}`, call(60_000))).to.equal(true);
+        }
+        await store.close();
+        stores.splice(stores.indexOf(store), 1);
+      };
+      await Promise.all(Array.from({ length: PROGRAMS }, (_, at) => visit(`p${at}`)));
+      host.commands.length = 0;
+      watch.seen.length = 0;
+    };
+    const rest = async (): Promise<{ heap: number; buffers: number; descriptors: number }> => {
+      // What was closed is let go in later turns.
+      for (let n = 0; n < 20; n++) await turn();
+      collectGarbage();
+      const { heapUsed, external } = process.memoryUsage();
+      return { heap: heapUsed, buffers: external, descriptors: openDescriptors() };
+    };
+    for (let n = 0; n < 10; n++) await round();
+    const before = await rest();
+    for (let n = 0; n < rounds; n++) await round();
+    const after = await rest();
+    const heap = after.heap - before.heap;
+    report("joined programs", { requests: rounds * PROGRAMS * REQUESTS, "bytes more in the heap": heap });
+    expect(after.descriptors).to.equal(before.descriptors);
+    // The engine's own code and its pool of buffers come and go.
+    expect(heap).to.be.lessThan(1 << 20);
+    expect(after.buffers - before.buffers).to.be.lessThan(4 << 20);
     await watch.stop();
   });
 });

@@ -4,7 +4,7 @@ import { PROGRAM } from "../../../support/command-line.js";
 import { HostFolder, TestGuest } from "../../../support/kvm-guest.js";
 import { start } from "../../../support/processes.js";
 
-const SECONDS = budget(8, 90);
+const SECONDS = budget(4, 90);
 const FEWEST = 12;
 const GUESTS = ["a", "b", "c"];
 const KEYS = 12;

@@ -56,7 +56,24 @@ describe("KVM host's protocol", () => {
         await guest.say(put("late"));
         expect(await guest.get("k")).to.equal("late");
       }
-      const wrong = [`${session} - -1`, "short - 0", `${session} 0`];
+      const boot = "0a1b2c3d-4e5f-6789-abcd-ef0123456789";
+      const right = [`${session} ${boot} 7`, `${session} ${session} 0`, `${session} - ${"9".repeat(15)}`];
+      for (const payload of right.map((each) => Buffer.from(each).toString("base64"))) {
+        const line = await guest.say(encodeFrame({ id: "0000abcf", word: "SESSION", payload }));
+        expect(decodeAnswer(decodeFrame(Buffer.from(line ?? "")) as Frame)?.kind).to.equal("success");
+      }
+      const wrong = [
+        ...[
+          `${session} - -1`,
+          "short - 0",
+          `${session} 0`,
+          `${session} - ${"9".repeat(16)}`,
+          `${session}  0`,
+        ],
+        ...[boot.slice(1), `${boot}0`, boot.toUpperCase(), "abcdef01", `${session}00`, "-".repeat(36)].map(
+          (each) => `${session} ${each} 0`,
+        ),
+      ];
       for (const payload of wrong.map((each) => Buffer.from(each).toString("base64"))) {
         const line = await guest.say(encodeFrame({ id: "0000abce", word: "SESSION", payload }));
         expect(decodeAnswer(decodeFrame(Buffer.from(line ?? "")) as Frame)?.kind).to.equal("failure");

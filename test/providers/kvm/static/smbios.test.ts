@@ -3,9 +3,15 @@ import { join } from "node:path";
 import { expect } from "chai";
 import fc from "fast-check";
 import { hasSmbios, SmbiosSource } from "../../../../providers/kvm/static/smbios.js";
-import { hasMixedUuids, listedNames, smbiosValues } from "../../../../providers/kvm/static/smbios-values.js";
+import {
+  hasMixedUuids,
+  listedNames,
+  readTableInSteps,
+  smbiosValues,
+} from "../../../../providers/kvm/static/smbios-values.js";
 import { nodeHost } from "../../../../src/base/host/node-host.js";
 import { Call } from "../../../../src/index.js";
+import { finish } from "../../../../src/mdata/steps.js";
 import { rejects } from "../../../support/rejects.js";
 import { addFiles, asNobody, fileTree, removeTree } from "../../../support/trees.js";
 
@@ -127,6 +133,20 @@ describe("SMBIOS values", () => {
     const last = long.indexOf("app:b");
     for (let end = last; end < last + 906; end++)
       expect([...smbiosValues(long.subarray(0, end)).keys()]).to.deep.equal(["oem/app:a", "oem/1"]);
+  });
+
+  it("come in small steps, however long one of them is, and with the word that the table is cut", () => {
+    const stepsOf = (table: Uint8Array): number => {
+      const steps = readTableInSteps(table, true);
+      let count = 0;
+      let next = steps.next();
+      for (; next.done !== true; next = steps.next()) count++;
+      expect(next.value.isCut).to.equal(false);
+      return count;
+    };
+    expect(stepsOf(oemTable([`a.binary:k=${"QUJD".repeat(1 << 20)}`]))).to.be.at.least(64);
+    expect(stepsOf(oemTable(Array.from({ length: 1_000 }, (_, at) => `a:${at}=x`)))).to.be.at.least(1_000);
+    expect(finish(readTableInSteps(TABLE.subarray(0, 200), true)).isCut).to.equal(true);
   });
 
   it("survive any table, cut anywhere", () => {

@@ -1,0 +1,66 @@
+import { pause } from "./abort.js";
+import type { Call } from "./call.js";
+
+/** How the pauses grow. */
+export interface BackoffSettings {
+  /** The first pause, in milliseconds. */
+  readonly firstMs: number;
+  /** The longest one. */
+  readonly longestMs: number;
+  /** Each pause is so many times the one before. Default 2. */
+  readonly factor?: number | undefined;
+  /**
+   * Share of a pause that chance takes away, 0 to 1: who was turned away at the same moment comes back at different ones.
+   * Default 0.2; 0 for pauses that are told to somebody.
+   */
+  readonly jitter?: number | undefined;
+  /** Returns numbers from 0 to 1; stands in for chance in tests. */
+  readonly random?: (() => number) | undefined;
+}
+
+/** Pauses between attempts, each longer than the one before. */
+export class Backoff {
+  readonly #settings: { readonly [N in keyof BackoffSettings]-?: NonNullable<BackoffSettings[N]> };
+  #attempts = 0;
+  #ms: number;
+
+  constructor(settings: BackoffSettings) {
+    const { firstMs, longestMs, factor = 2, jitter = 0.2, random = Math.random } = settings;
+    this.#settings = { firstMs, longestMs, factor, jitter, random };
+    this.#ms = firstMs;
+  }
+
+  /** How many pauses there were since the beginning or {@link Backoff.reset}. */
+  get attempts(): number {
+    return this.#attempts;
+  }
+
+  /** Returns the next pause in milliseconds. */
+  next(): number {
+    const { longestMs, factor, jitter, random } = this.#settings;
+    const ms = Math.min(this.#ms, longestMs);
+    this.#ms = Math.min(ms * factor, longestMs);
+    this.#attempts++;
+    return ms * (1 - jitter * random());
+  }
+
+  /** Begins with the first pause again, since something worked. */
+  reset(): void {
+    this.#attempts = 0;
+    this.#ms = this.#settings.firstMs;
+  }
+
+  /**
+   * Sleeps for the next pause, within the call.
+   * @param waitingFor what it waits for, in words
+   * @throws PvbusError `ERR_ABORTED` as soon as the signal fires, `ERR_TIMEOUT` at the deadline
+   */
+  async sleep(call: Call, waitingFor?: string): Promise<void> {
+    await call.sleep(this.next(), waitingFor);
+  }
+
+  /** Sleeps for the next pause, less when one of the signals fires: for loops that look at their signals by themselves. */
+  async rest(...signals: readonly (AbortSignal | undefined)[]): Promise<void> {
+    await pause(this.next(), ...signals);
+  }
+}

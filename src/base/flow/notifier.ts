@@ -1,0 +1,76 @@
+import type { Call } from "./call.js";
+import { WaitingLine } from "./waiting-line.js";
+
+/** Longest delay that Node's timers take. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/**
+ * Wakes whoever waits for something to happen. No wake-up gets lost: who looks at the state first and waits then, without
+ * an `await` between them, is woken by whatever comes later; who has to wait in between remembers {@link Notifier.count}
+ * before it looks and waits from there.
+ *
+ * ```ts
+ * for (let item = take(); ; item = take()) {
+ *   if (item !== undefined) return item;
+ *   await news.wait(call, "an item");
+ * }
+ * ```
+ */
+export class Notifier {
+  readonly #waiting = new WaitingLine<() => void>();
+  #count = 0;
+
+  /** How often it was notified. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** How many wait. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
+  /** Wakes all who wait, in the order in which they came. Work of theirs begins after this has returned. */
+  readonly notify = (): void => {
+    this.#count++;
+    for (const wake of this.#waiting.clear()) wake();
+  };
+
+  /**
+   * Waits for the next notification.
+   * @param waitingFor what it waits for, in words
+   * @param since a {@link Notifier.count}: what was notified since then counts
+   * @throws PvbusError `ERR_ABORTED`, `ERR_TIMEOUT`
+   */
+  async wait(call: Call, waitingFor?: string, since: number = this.#count): Promise<void> {
+    await this.waitAtMost(Number.POSITIVE_INFINITY, call, waitingFor, since);
+  }
+
+  /**
+   * Waits for the next notification, no longer than `ms` milliseconds.
+   * @returns whether it came; false: the time has passed
+   * @throws as {@link Notifier.wait}
+   */
+  async waitAtMost(
+    ms: number,
+    call: Call,
+    waitingFor?: string,
+    since: number = this.#count,
+  ): Promise<boolean> {
+    call.check(waitingFor);
+    if (this.#count !== since) return true;
+    let wake = (): void => undefined;
+    let timer: NodeJS.Timeout | undefined;
+    const woken = new Promise<boolean>((resolve) => {
+      wake = () => resolve(true);
+      if (ms <= MAX_TIMER_MS) timer = setTimeout(() => resolve(false), Math.ceil(ms));
+    });
+    this.#waiting.push(wake);
+    try {
+      return await call.within(woken, waitingFor);
+    } finally {
+      clearTimeout(timer);
+      this.#waiting.remove(wake);
+    }
+  }
+}
