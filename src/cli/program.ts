@@ -104,8 +104,13 @@ async function vocabularyOf(
       commandNames: COMMANDS.map(({ name }) => name),
       nameOf: (each) => `the provider ${strangers.get(each)}`,
     });
-    const commands = [...COMMANDS, ...manifests.flatMap((each) => each.commands ?? [])];
-    checkVocabulary({ commands });
+    // Strangers' last: where two do not go together, theirs is told.
+    const ordered = [...manifests].sort((a, b) => Number(strangers.has(a)) - Number(strangers.has(b)));
+    const commands = [...COMMANDS, ...ordered.flatMap((each) => each.commands ?? [])];
+    checkVocabulary(commands, ({ name }) => {
+      const owner = providers.find((each) => each.commands?.some((command) => command.name === name));
+      return owner === undefined ? "pvbus" : `the provider ${strangers.get(owner)}`;
+    });
     return {
       commands,
       vocabulary: { commands, manifests, providers: again },

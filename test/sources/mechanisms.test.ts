@@ -16,7 +16,6 @@ const FILE_USERS: Readonly<Record<string, string>> = {
     "its pools and its daemon open by host.files what they then read, write and lock themselves",
   "providers/kvm/commands/": "reads the files that the administrator names",
   "providers/kvm/host/": "the host's side: works on the administrator's own paths, knows no sysroot",
-  "providers/kvm/commands/": "reads the files that the administrator names",
   "providers/kvm/channel/device-links.ts": "closes what host.files opened",
   "providers/kvm/channel/shared-line.ts": "makes its socket in a directory that it holds",
 };

@@ -32,6 +32,8 @@ export interface Surroundings {
   ) => Provider;
   readonly open?: (options: OpenOptions) => Promise<Bus>;
   readonly signal?: AbortSignal;
+  /** Whether the program has rights that its caller has not. */
+  readonly isElevated?: boolean;
   /** Sees each message as it is written. */
   readonly onMessage?: (text: string) => void;
 }
@@ -64,8 +66,9 @@ export async function run(argv: readonly string[], surroundings: Surroundings = 
         openPvbus({
           snapshot: BARE,
           ...options,
-          providers: provider === undefined ? [] : [memoryOf(provider)],
+          providers: [...(options.providers ?? []), ...(provider === undefined ? [] : [memoryOf(provider)])],
         })),
+    isElevated: surroundings.isElevated === true,
     untilInterrupted: () => surroundings.signal ?? new AbortController().signal,
   };
   const code = await runPvbus(argv, world);

@@ -3,6 +3,8 @@ import { pvbusError } from "../../base/errors.js";
 import type { Bus } from "../../bus/bus.js";
 import { NO_CAPABILITIES, type Verbs } from "../../contract/capabilities.js";
 import type { Command } from "../../contract/command.js";
+import { INTERFACE_KINDS } from "../../contract/interfaces.js";
+import type { DetectedInterface } from "../../contract/report.js";
 import { type Context, withBus } from "../io/context.js";
 import { heading, type Sink, visible } from "../io/output.js";
 
@@ -48,23 +50,42 @@ function load(path: string): unknown {
   }
 }
 
+/** What detection found, and behind it the stores at their usual places of which it knows nothing. */
+function foundOn({ detection, interfaces }: Bus): readonly DetectedInterface[] {
+  const located = interfaces.filter(
+    ({ id, evidence }) =>
+      evidence.some(({ source }) => source === "path") && !INTERFACE_KINDS.some((kind) => kind.id === id),
+  );
+  return [
+    ...detection.interfaces,
+    ...located.map(({ unit, name, id, type, role, base, emulated, evidence, details }) => ({
+      unit,
+      name,
+      id,
+      type,
+      role,
+      base,
+      emulated,
+      evidence,
+      details,
+    })),
+  ];
+}
+
+/** Returns what an interface can do, of the verbs alone. */
+function verbsOf(bus: Bus, name: string): Verbs {
+  const { read, write, delete: remove, list, watch } = bus.interface(name)?.capabilities ?? NO_CAPABILITIES;
+  return { read, write, delete: remove, list, watch };
+}
+
 /** Returns the document of `pvbus detect --json`. */
 export function detectionJson(bus: Bus): Record<string, unknown> {
-  const { interfaces, unreadable, ...rest } = bus.detection;
+  const { unreadable, ...rest } = bus.detection;
   return {
     virtual: rest.virtual,
     primary: rest.primary,
     primaryName: rest.primaryName,
-    interfaces: interfaces.map((detected) => {
-      const {
-        read,
-        write,
-        delete: remove,
-        list,
-        watch,
-      }: Verbs = bus.interface(detected.name)?.capabilities ?? NO_CAPABILITIES;
-      return { ...detected, capabilities: { read, write, delete: remove, list, watch } };
-    }),
+    interfaces: foundOn(bus).map((each) => ({ ...each, capabilities: verbsOf(bus, each.name) })),
     platform: rest.platform,
     container: rest.container,
     confidential: rest.confidential,
@@ -89,7 +110,7 @@ export function printDetection(stdout: Sink, bus: Bus, paint: (text: string) => 
     detection.nested && "nested",
   ].filter(Boolean);
   stdout.write(`${paint(`This is ${verdict}`)}${axes.length > 0 ? `; ${axes.join(", ")}` : ""}\n`);
-  for (const each of detection.interfaces) {
+  for (const each of foundOn(bus)) {
     const notes = [each.role, each.emulated ? "emulated" : "", each === primary ? "primary" : ""].filter(
       Boolean,
     );
@@ -99,10 +120,7 @@ export function printDetection(stdout: Sink, bus: Bus, paint: (text: string) => 
       stdout.write(
         `  ${visible(name)}: ${visible(Array.isArray(value) ? value.join(", ") || "none" : String(value))}\n`,
       );
-    const { capabilities } = bus.interface(each.name) ?? { capabilities: NO_CAPABILITIES };
-    const verbs = (["read", "write", "delete", "list", "watch"] as const).filter(
-      (verb) => capabilities[verb],
-    );
+    const verbs = Object.entries(verbsOf(bus, each.name)).flatMap(([verb, can]) => (can ? [verb] : []));
     stdout.write(`  can: ${verbs.join(", ") || "nothing here (see pvbus doctor)"}\n`);
   }
   for (const { source, detail } of detection.unreadable)

@@ -36,12 +36,16 @@ export function optionsOf({ options = [], actions = [] }: CommandWords): readonl
 /**
  * Checks that no option hides a global one, that none is there twice in a command, and that each takes a value in all commands or
  * in none.
- * @throws TypeError that names command and option
+ * @param ownerOf names whose command it is
+ * @throws TypeError that names owner, command and option
  */
-export function checkVocabulary({ commands }: Pick<Vocabulary, "commands">): void {
+export function checkVocabulary(
+  commands: readonly CommandWords[],
+  ownerOf: (command: CommandWords) => string,
+): void {
   const valued = new Map(GLOBALS.map(({ name, value }) => [name, value !== undefined]));
-  const fail = (command: string, name: string, why: string): never => {
-    throw new TypeError(`the option --${name} of the command ${command} ${why}`);
+  const fail = (command: CommandWords, name: string, why: string): never => {
+    throw new TypeError(`${ownerOf(command)}: the option --${name} of its command ${command.name} ${why}`);
   };
   for (const command of commands) {
     for (const option of optionsOf(command)) {
@@ -49,9 +53,9 @@ export function checkVocabulary({ commands }: Pick<Vocabulary, "commands">): voi
       const isGlobal = GLOBALS.some(
         (each) => each.name === name || (short !== undefined && each.short === short),
       );
-      if (isGlobal) fail(command.name, name, "is a global one too, or has the letter of one");
+      if (isGlobal) fail(command, name, "is a global one too, or has the letter of one");
       if ((valued.get(name) ?? value !== undefined) !== (value !== undefined))
-        fail(command.name, name, "takes a value here and none elsewhere, or the other way round");
+        fail(command, name, "takes a value here and none elsewhere, or the other way round");
       valued.set(name, value !== undefined);
     }
     for (const { options = [] } of command.actions ?? [{}])
@@ -61,6 +65,6 @@ export function checkVocabulary({ commands }: Pick<Vocabulary, "commands">): voi
             .slice(at + 1)
             .some((other) => other.name === name || (short !== undefined && other.short === short))
         )
-          fail(command.name, name, "is there twice");
+          fail(command, name, "is there twice");
   }
 }
