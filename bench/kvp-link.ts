@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { LINUX_KVP } from "../providers/hyperv/kvp-message.js";
 import { HypervKernelSimulator } from "../providers/hyperv/testing/kvp-device/simulator.js";
 import { loadKoffi } from "../src/native/ffi/koffi.js";
-import { openLibc } from "../src/native/ffi/libc.js";
+import { openLibc } from "../src/native/ffi/open-libc.js";
 
 /** A daemon under measurement. */
 export interface KvpLink {

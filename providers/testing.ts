@@ -3,10 +3,10 @@ export type {
   ConformanceKeys,
   ConformanceOptions,
   ConformanceSubject,
+  ConformanceTrait,
   MakeConformanceSubject,
 } from "../src/testing/conformance/subject.js";
 export { describeProviderConformance } from "../src/testing/conformance/suite.js";
-export type { ConformanceTrait } from "../src/testing/conformance/trait.js";
 export { manifestOf } from "../src/testing/manifest.js";
 export { MemoryProvider, type MemorySettings, memoryManifest } from "../src/testing/memory-provider.js";
 export { MemoryStore } from "../src/testing/memory-store.js";

@@ -1,7 +1,7 @@
 import type { Call } from "../../src/base/flow/call.js";
 import type { KeyPermissions, RawEntry } from "../../src/contract/store.js";
-import { formatPermission, type Permission, readPermission } from "./permissions.js";
-import { REFUSED, unlessRefused } from "./tree.js";
+import { formatPermission, type Permission, readPermission } from "./protocol/permissions.js";
+import { REFUSED, unlessRefused } from "./walk.js";
 
 /** What has permissions: the part of a store that texts need. */
 interface Permitted {

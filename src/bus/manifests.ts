@@ -17,52 +17,43 @@ export interface JoinRules {
 
 /**
  * Joins the built-in manifests with those of strangers. A stranger's takes the place of the built-in one of the same id.
- * @throws TypeError for what is no manifest, for two strangers with one id or type, and for a command name that is taken
+ * @throws TypeError for what is no manifest, for two strangers with one id, and for a command name that is taken
  */
 export function joinManifests(
   builtIn: readonly ProviderManifest[],
   strangers: readonly ProviderManifest[],
-  { commandNames = [], nameOf = (each) => `provider ${strangers.indexOf(each) + 1}` }: JoinRules = {},
+  { commandNames = [], nameOf }: JoinRules = {},
 ): readonly ProviderManifest[] {
   const joined = new Map(builtIn.map((each) => [each.id, each]));
   const known = new Map<string, ProviderManifest>();
-  for (const each of strangers) {
-    checkManifest(each, nameOf(each));
+  const named = (each: ProviderManifest): string => nameOf?.(each) ?? `provider ${each.id} (${each.type})`;
+  for (const [index, each] of strangers.entries()) {
+    checkManifest(each, nameOf?.(each) ?? `provider ${index + 1}`);
     const other = known.get(each.id);
     if (other !== undefined && other !== each)
-      throw new TypeError(
-        `${nameOf(other)} and ${nameOf(each)} both have the id "${each.id}"; leave one out`,
-      );
+      throw new TypeError(`${named(other)} and ${named(each)} both have the id "${each.id}"; leave one out`);
     known.set(each.id, each);
     joined.set(each.id, each);
   }
   const all = [...joined.values()];
   const owner = (manifest: ProviderManifest): string =>
-    known.has(manifest.id) ? nameOf(manifest) : `the built-in provider ${manifest.id}`;
-  checkDistinct(
-    all.map((each) => ({ names: [each.type.toLowerCase()], owner: owner(each) })),
-    "type",
-  );
-  checkDistinct(
-    [
-      { names: commandNames, owner: "pvbus" },
-      ...all.map((each) => ({ names: (each.commands ?? []).map(({ name }) => name), owner: owner(each) })),
-    ],
-    "command",
-  );
+    known.has(manifest.id) ? named(manifest) : `the built-in provider ${manifest.id}`;
+  checkCommands([
+    { names: commandNames, owner: "pvbus" },
+    ...all.map((each) => ({ names: (each.commands ?? []).map(({ name }) => name), owner: owner(each) })),
+  ]);
   return all;
 }
 
-function checkDistinct(
+function checkCommands(
   owners: readonly { readonly names: readonly string[]; readonly owner: string }[],
-  what: string,
 ): void {
   const taken = new Map<string, string>();
   for (const { names, owner } of owners)
     for (const name of names) {
       const other = taken.get(name);
       if (other !== undefined)
-        throw new TypeError(`${other} and ${owner} both have the ${what} "${name}"; leave one out`);
+        throw new TypeError(`${other} and ${owner} both have the command "${name}"; leave one out`);
       taken.set(name, owner);
     }
 }
@@ -91,7 +82,7 @@ export function checkManifest(given: unknown, name: string): asserts given is Pr
   };
   check(isObject(given), "it is no object");
   const manifest = given as Record<keyof ProviderManifest, unknown>;
-  const { id, type, serves = [], load, locate, systems, options, commands = [], demo } = manifest;
+  const { id, type, serves = [], load, locate, systems, options, commands = [], demo, detection } = manifest;
   check(typeof id === "string" && NAME.test(id), "id must be a lower-case name, such as acme");
   who = `${name} (${id})`;
   check(typeof type === "string" && TYPE.test(type), "type must be a short text");
@@ -105,6 +96,7 @@ export function checkManifest(given: unknown, name: string): asserts given is Pr
       `systems.${verb} must be a list of operating systems`,
     );
   check(options === undefined || isSchema(options), "options must be a schema: kind and line by name");
+  check(detection === undefined || areRules(detection), "detection must have lists of what it looks for");
   check(Array.isArray(commands), "commands must be a list");
   for (const each of commands as unknown[]) checkCommand(each, check);
   check(
@@ -145,6 +137,13 @@ function isOption(given: unknown): boolean {
     (parse === undefined || typeof parse === "function") &&
     isLine(description)
   );
+}
+
+function areRules(given: unknown): boolean {
+  if (!isObject(given)) return false;
+  const { signatures = [], firmware = [], paths = [] } = given;
+  const isField = (each: unknown): boolean => isObject(each) && isText(each["field"]) && isText(each["prefix"]);
+  return isList(signatures, isText) && isList(firmware, isField) && isList(paths, isText);
 }
 
 function isSchema(given: unknown): boolean {

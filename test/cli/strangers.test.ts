@@ -266,7 +266,7 @@ describe("providers of strangers", () => {
         ),
         /option --a of its command x is there twice/,
       ],
-      ["the type of another one", manifest('type: "xen"'), /both have the type "xen"/],
+      ["detection without lists", manifest('detection: { paths: "/x" }'), /detection must have lists/],
     ];
     for (const [what, source, message] of rows) {
       it(what, async () => {

@@ -53,7 +53,8 @@ function load(path: string): unknown {
 /** What detection found, and behind it the stores at their usual places of which it knows nothing. */
 function foundOn({ detection, interfaces }: Bus): readonly DetectedInterface[] {
   const located = interfaces.filter(
-    ({ id, evidence }) =>
+    ({ id, name, evidence }) =>
+      !detection.interfaces.some((each) => each.name === name) &&
       evidence.some(({ source }) => source === "path") && !INTERFACE_KINDS.some((kind) => kind.id === id),
   );
   return [

@@ -1,7 +1,13 @@
 import { expect } from "chai";
 import { XenStoreClient, XenStoreRefusal } from "../../../providers/xen/index.js";
-import { SocketTransport } from "../../../providers/xen/socket-transport.js";
-import { encodeMessage, HEADER_BYTES, writeHeader, XS, type XsMessage } from "../../../providers/xen/wire.js";
+import {
+  encodeMessage,
+  HEADER_BYTES,
+  writeHeader,
+  XS,
+  type XsMessage,
+} from "../../../providers/xen/protocol/wire.js";
+import { SocketTransport } from "../../../providers/xen/transport/socket.js";
 import { PvbusError, type PvbusErrorCode } from "../../../src/index.js";
 import { collectGarbage } from "../../support/descriptors.js";
 import { rejects } from "../../support/rejects.js";
