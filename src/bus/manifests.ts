@@ -142,7 +142,8 @@ function isOption(given: unknown): boolean {
 function areRules(given: unknown): boolean {
   if (!isObject(given)) return false;
   const { signatures = [], firmware = [], paths = [] } = given;
-  const isField = (each: unknown): boolean => isObject(each) && isText(each["field"]) && isText(each["prefix"]);
+  const isField = (each: unknown): boolean =>
+    isObject(each) && isText(each["field"]) && isText(each["prefix"]);
   return isList(signatures, isText) && isList(firmware, isField) && isList(paths, isText);
 }
 

@@ -367,13 +367,13 @@ describe("providers of strangers", () => {
       const spoil: readonly (readonly [
         name: string,
         spoil: (path: string) => void,
-        mend: (path: string) => void,
+        fix: (path: string) => void,
       ])[] = ["index.mjs", "lib/part.mjs", "package.json", "lib", ".", ".."].flatMap((name) => [
         [name, (at) => chmodSync(at, 0o777), (at) => chmodSync(at, 0o755)],
         [name, (at) => chmodSync(at, 0o775), (at) => chmodSync(at, 0o755)],
         [name, (at) => chownSync(at, 12345, 0), (at) => chownSync(at, 0, 0)],
       ]);
-      for (const [name, break_, mend] of spoil) {
+      for (const [name, break_, fix] of spoil) {
         const at = join(path, name);
         break_(at);
         expect(await load(path), name).to.match(
@@ -383,7 +383,7 @@ describe("providers of strangers", () => {
         );
         // As a file of the package it is refused too.
         expect(await load(join(path, "index.mjs")), name).to.include("root does not load");
-        mend(at);
+        fix(at);
       }
       expect(await load(path)).to.equal("loaded");
     });

@@ -10,8 +10,6 @@ const FOLDER = join(ROOT, "providers/hyperv");
  * names that `src/base/host/ownership.ts` has shown to be nobody else's; whoever adds to this list shows the same of the new one.
  */
 const FILE_SYSTEM: Readonly<Record<string, readonly string[]>> = {
-  // Puts /dev/null in the place of a terminal that was hung up.
-  "commands/kvpd.ts": ["closeSync", "openSync"],
   "diagnose.ts": ["accessSync"],
   "kvpd/atomic-file.ts": ["open", "rename", "unlink"],
   "kvpd/device.ts": ["closeSync", "fstatSync", "openSync", "writeSync"],

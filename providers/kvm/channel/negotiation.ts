@@ -110,6 +110,6 @@ export function nobodyAnswers(name: string, seen: unknown): PvbusError {
   const what = isSilent
     ? `nobody answers on the metadata channel ${name}`
     : `nobody is at the other end of the metadata channel ${name}, or hangs up at once`;
-  const mend = "start the host side for this machine (pvbus host serve), or see its log";
-  return pvbusError("ERR_UNAVAILABLE", `${what}; ${mend}`, { cause: seen });
+  const fix = "start the host side for this machine (pvbus host serve), or see its log";
+  return pvbusError("ERR_UNAVAILABLE", `${what}; ${fix}`, { cause: seen });
 }

@@ -55,7 +55,8 @@ function foundOn({ detection, interfaces }: Bus): readonly DetectedInterface[] {
   const located = interfaces.filter(
     ({ id, name, evidence }) =>
       !detection.interfaces.some((each) => each.name === name) &&
-      evidence.some(({ source }) => source === "path") && !INTERFACE_KINDS.some((kind) => kind.id === id),
+      evidence.some(({ source }) => source === "path") &&
+      !INTERFACE_KINDS.some((kind) => kind.id === id),
   );
   return [
     ...detection.interfaces,

@@ -35,14 +35,14 @@ function doctorCommand(context: Context): Promise<number> {
       const whence = options.sysrootFromEnvironment === true ? ", from PVBUS_SYSROOT" : "";
       stdout.write(`of the files below ${visible(options.sysroot)}${whence}, not of this machine\n`);
     }
-    if (reports.length === 0) stdout.write("no hypervisor interface here; nothing to mend\n");
+    if (reports.length === 0) stdout.write("no hypervisor interface here; nothing to fix\n");
     for (const { each, checks } of reports) {
       stdout.write(`${paint(each.name)} ${each.type}${each.primary ? " (primary)" : ""}\n`);
-      for (const { what, works, why, mend } of checks) {
+      for (const { what, works, why, fix } of checks) {
         stdout.write(
           `  ${works ? "ok " : "NOT"} ${visible(what)}${why === undefined ? "" : ` (${visible(why)})`}\n`,
         );
-        if (mend !== undefined) stdout.write(`      mend: ${visible(mend)}\n`);
+        if (fix !== undefined) stdout.write(`      fix: ${visible(fix)}\n`);
       }
     }
     for (const { source, detail } of bus.detection.unreadable)
