@@ -1,12 +1,13 @@
 import type { ProviderManifest } from "../../src/contract/manifest.js";
 import { HYPERV_COMMANDS } from "./commands/entries.js";
+import { OPTIONS } from "./options.js";
 
 /** Hyper-V's KVP exchange: pool files, Windows' registry, OpenBSD's device; and the daemon's work. */
 export const hypervManifest: ProviderManifest = {
   id: "hyperv",
   type: "Hyper-V",
   load: async () => (await import("./module.js")).hypervModule,
-  locate: async (host) => (await import("./pool-places.js")).hasPools(host),
+  locate: async (host) => (await import("./transport/files/directory.js")).hasPools(host),
   systems: {
     read: ["linux", "freebsd", "win32", "openbsd"],
     write: ["linux", "freebsd", "win32", "openbsd"],
@@ -19,4 +20,5 @@ export const hypervManifest: ProviderManifest = {
     through: "pool files",
     load: async () => (await import("./testing/demo.js")).hypervRoundTrip,
   },
+  options: OPTIONS,
 };

@@ -1,5 +1,5 @@
 import type { CommandIo } from "../../../src/contract/command.js";
-import { receiveKvp } from "../kvpd/receive.js";
+import { receiveKvp } from "../receive.js";
 
 /** Options of `pvbus kvp receive`. */
 export interface KvpOptions {

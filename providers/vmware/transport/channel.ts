@@ -1,5 +1,5 @@
-import { parseChannel } from "../../../src/base/channel.js";
 import type { Call } from "../../../src/base/flow/call.js";
+import { parseChannel } from "../../../src/base/host/channel.js";
 import { type HostFiles, hostFiles } from "../../../src/base/host/files.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { UnixStream } from "../../../src/base/host/unix-stream.js";

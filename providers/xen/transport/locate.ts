@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import { parseChannel } from "../../../src/base/channel.js";
 import { pvbusError } from "../../../src/base/errors.js";
+import { parseChannel } from "../../../src/base/host/channel.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { fromSystemError } from "../../../src/base/system-error.js";
 import type { WindowsDevice } from "../../../src/native/windows/device.js";
