@@ -17,22 +17,27 @@ export type { Clock, Host, Logger } from "./base/host/host.js";
 export { type NodeHostOptions, nodeHost } from "./base/host/node-host.js";
 export type { Held, HeldName } from "./base/host/tree.js";
 export { Bus } from "./bus/bus.js";
-export { type InterfaceParts, PvInterface, type WatchOptions } from "./bus/interface/interface.js";
+export { type InterfaceParts, PvInterface } from "./bus/interface/interface.js";
 export type { InterfaceRequest, OpenOptions } from "./bus/open.js";
 export { PortableView } from "./bus/portable/view.js";
 export { openPvbus } from "./composition.js";
 export type { Capabilities, Limits, Verbs } from "./contract/capabilities.js";
 export type {
+  Command,
   CommandAction,
+  CommandGroup,
   CommandIo,
   CommandOption,
+  Complaint,
+  KeyCommands,
   ProviderCommand,
   ServiceIo,
+  ServiceLog,
 } from "./contract/command.js";
 export type { Demo, DemoActor, DemoRun } from "./contract/demo.js";
 export type { Diagnosis } from "./contract/diagnosis.js";
 export { type HostctlErrno, HostctlError, type HostctlStore } from "./contract/hostctl.js";
-export type { KeyValues } from "./contract/key-values.js";
+export type { KeyInterface, KeyValues, WatchOptions } from "./contract/key-values.js";
 export type { DetectionRules, ProviderManifest, ProviderModule } from "./contract/manifest.js";
 export type {
   BooleanOption,
@@ -48,6 +53,7 @@ export type {
 export type { Provider, StoreTarget } from "./contract/provider.js";
 export type { DetectedInterface, DetectionReport, Evidence, EvidenceSource } from "./contract/report.js";
 export type {
+  KeyPermissions,
   MachineFacts,
   PortableLayout,
   ProviderStore,

@@ -1,6 +1,5 @@
 import { expect } from "chai";
 import { expandIpv6 } from "../providers/hyperv/kvpd/ip-lists.js";
-import { refusal as kvmRefusal } from "../src/mdata/client/channel.js";
 import { completeOptions } from "../providers/kvm/options.js";
 import { listedNames, smbiosValues } from "../providers/kvm/protocol/smbios.js";
 import { VmwareDataSets } from "../providers/vmware/data-sets.js";
@@ -22,6 +21,7 @@ import { errnoText } from "../src/cli/hostctl/errno-text.js";
 import { NO_CAPABILITIES } from "../src/contract/capabilities.js";
 import { detectSnapshot } from "../src/detect/detect.js";
 import { openPvbus, PvbusError } from "../src/index.js";
+import { refusal as kvmRefusal } from "../src/mdata/client/channel.js";
 import { run } from "./support/command-line.js";
 import { rejects } from "./support/rejects.js";
 

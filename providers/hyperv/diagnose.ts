@@ -60,7 +60,7 @@ async function readable(
 
 function vmbus(host: Host): Diagnosis {
   const works = host.files.kind("/sys/bus/vmbus") !== undefined;
-  return { what: "the VMBus driver is loaded", works, ...(works ? {} : { mend: "modprobe hv_vmbus" }) };
+  return { what: "the VMBus driver is loaded", works, ...(works ? {} : { fix: "modprobe hv_vmbus" }) };
 }
 
 function service(host: Host): Diagnosis {
@@ -74,13 +74,13 @@ function service(host: Host): Diagnosis {
     ...(works ? {} : { why: "the administrator may have switched off Data Exchange for this machine" }),
     ...(works
       ? {}
-      : { mend: 'on the host: Enable-VMIntegrationService -VMName NAME -Name "Key-Value Pair Exchange"' }),
+      : { fix: 'on the host: Enable-VMIntegrationService -VMName NAME -Name "Key-Value Pair Exchange"' }),
   };
 }
 
 function device(host: Host): Diagnosis {
   const works = host.files.kind("/dev/vmbus/hv_kvp") !== undefined;
-  return { what: "the kernel's KVP device is there", works, ...(works ? {} : { mend: "modprobe hv_utils" }) };
+  return { what: "the kernel's KVP device is there", works, ...(works ? {} : { fix: "modprobe hv_utils" }) };
 }
 
 function daemon(host: Host): Diagnosis {
@@ -94,7 +94,7 @@ function daemon(host: Host): Diagnosis {
     what: "the KVP daemon runs",
     works: false,
     why: "without it nothing reaches the host, and nothing new comes from it",
-    mend: installed ? START_DAEMON : INSTALL_DAEMON,
+    fix: installed ? START_DAEMON : INSTALL_DAEMON,
   };
 }
 
@@ -112,8 +112,8 @@ function pools(host: Host, given: string | undefined): Diagnosis[] {
     } catch (error) {
       if (!isSystemError(error)) throw error;
       const { code } = error;
-      const mend = code === "ENOENT" ? START_DAEMON : `sudo pvbus ${guestWritable ? "set" : "ls"} …`;
-      return { what, works: false, why: `${path}: ${code}`, mend };
+      const fix = code === "ENOENT" ? START_DAEMON : `sudo pvbus ${guestWritable ? "set" : "ls"} …`;
+      return { what, works: false, why: `${path}: ${code}`, fix };
     }
   });
 }
@@ -125,7 +125,7 @@ function nativeCalls(): Diagnosis {
     return { what, works: true };
   } catch (error) {
     if (!PvbusError.is(error)) throw error;
-    return { what, works: false, why: error.message, mend: "npm install --include=optional" };
+    return { what, works: false, why: error.message, fix: "npm install --include=optional" };
   }
 }
 

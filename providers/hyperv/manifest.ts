@@ -1,4 +1,5 @@
 import type { ProviderManifest } from "../../src/contract/manifest.js";
+import { HYPERV_COMMANDS } from "./commands/entries.js";
 import { OPTIONS } from "./options.js";
 
 /** Hyper-V's KVP exchange: pool files, Windows' registry, OpenBSD's device; and the daemon's work. */
@@ -13,6 +14,11 @@ export const hypervManifest: ProviderManifest = {
     delete: ["linux", "freebsd", "win32"],
     list: ["linux", "freebsd", "win32"],
     watch: ["linux", "freebsd", "win32"],
+  },
+  commands: HYPERV_COMMANDS,
+  demo: {
+    through: "pool files",
+    load: async () => (await import("./testing/demo.js")).hypervRoundTrip,
   },
   options: OPTIONS,
 };

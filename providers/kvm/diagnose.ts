@@ -51,7 +51,7 @@ function noChannel(host: Host, { portName }: CompleteOptions): Diagnosis {
     what: "there is a metadata channel",
     works: false,
     why: `without it nothing can be written or watched; virtio-serial ports: ${ports}`,
-    mend: channelAdvice(portName),
+    fix: channelAdvice(portName),
   };
 }
 
@@ -68,7 +68,7 @@ async function answers(store: KvmStore, name: string): Promise<Diagnosis> {
 function noFwCfg(host: Host): Diagnosis {
   const isThere = host.files.kind(FWCFG_ACPI) !== undefined;
   return isThere
-    ? { what: "the driver of fw_cfg is loaded", works: false, mend: "modprobe qemu_fw_cfg" }
+    ? { what: "the driver of fw_cfg is loaded", works: false, fix: "modprobe qemu_fw_cfg" }
     : { what: "this machine has no fw_cfg device", works: true };
 }
 
@@ -86,5 +86,5 @@ async function readable(store: KvmStore, source: "fwcfg" | "smbios"): Promise<Di
 
 function failed(what: string, error: unknown, fix?: string): Diagnosis {
   if (!PvbusError.is(error)) throw error;
-  return { what, works: false, why: error.message, ...(fix === undefined ? {} : { mend: fix }) };
+  return { what, works: false, why: error.message, ...(fix === undefined ? {} : { fix }) };
 }

@@ -1,4 +1,5 @@
 import type { ProviderManifest } from "../../src/contract/manifest.js";
+import { KVM_COMMANDS } from "./commands/entries.js";
 import { OPTIONS } from "./options.js";
 
 /** What a guest of QEMU, and of others with the same devices, has: the metadata channel, fw_cfg, SMBIOS; and the channel's host. */
@@ -15,5 +16,10 @@ export const kvmManifest: ProviderManifest = {
     delete: ["linux", "freebsd"],
     list: ["linux", "freebsd", "win32"],
     watch: ["linux", "freebsd"],
+  },
+  commands: KVM_COMMANDS,
+  demo: {
+    through: "a metadata socket",
+    load: async () => (await import("./testing/demo.js")).kvmRoundTrip,
   },
 };

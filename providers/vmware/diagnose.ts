@@ -37,9 +37,9 @@ export async function diagnoseVmware(host: Host, target: StoreTarget): Promise<r
 async function vsock(): Promise<Diagnosis[]> {
   const what = "VMware's vsock driver is loaded";
   try {
-    if (!(await hasVsock())) return [{ what, works: false, mend: LOAD_VSOCK }];
+    if (!(await hasVsock())) return [{ what, works: false, fix: LOAD_VSOCK }];
   } catch (error) {
-    return [{ what, works: false, why: reason(error), mend: "npm install --include=optional" }];
+    return [{ what, works: false, why: reason(error), fix: "npm install --include=optional" }];
   }
   const source = hostVsock("prefer");
   const reply = await answers("the host answers on vsock", () => new StreamTransport(source));
@@ -51,7 +51,7 @@ async function vsock(): Promise<Diagnosis[]> {
     {
       what: "the host takes this program for a privileged one",
       works: privileged,
-      ...(privileged ? {} : { why: "a port below 1024 is not for this user", mend: "sudo pvbus …" }),
+      ...(privileged ? {} : { why: "a port below 1024 is not for this user", fix: "sudo pvbus …" }),
     },
   ];
 }

@@ -14,4 +14,8 @@ export const vmwareManifest: ProviderManifest = {
     list: ["linux", "win32"],
     watch: ["linux", "win32", "openbsd"],
   },
+  demo: {
+    through: "a guest RPC socket",
+    load: async () => (await import("./testing/demo.js")).vmwareRoundTrip,
+  },
 };

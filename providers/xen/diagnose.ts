@@ -30,8 +30,8 @@ export async function diagnoseXen(
     for (const path of WRITABLE) checks.push(await writable(store, path, domain, call));
   } catch (error) {
     if (!PvbusError.is(error)) throw error;
-    const mend = error.code === "ERR_PERMISSION" ? "sudo pvbus ls" : undefined;
-    checks.push({ what, works: false, why: error.message, mend });
+    const fix = error.code === "ERR_PERMISSION" ? "sudo pvbus ls" : undefined;
+    checks.push({ what, works: false, why: error.message, fix });
   } finally {
     await store?.close();
   }
@@ -68,7 +68,7 @@ function way(host: Host): Diagnosis {
     what,
     works: false,
     why: `none of ${candidateNames(host)} is there`,
-    mend: driver ? "modprobe xenfs && mount -t xenfs xenfs /proc/xen" : undefined,
+    fix: driver ? "modprobe xenfs && mount -t xenfs xenfs /proc/xen" : undefined,
   };
 }
 

@@ -15,4 +15,8 @@ export const xenManifest: ProviderManifest = {
     list: ["linux", "freebsd", "netbsd", "win32", "openbsd"],
     watch: ["linux", "freebsd", "netbsd"],
   },
+  demo: {
+    through: "a daemon's socket",
+    load: async () => (await import("./testing/demo.js")).xenRoundTrip,
+  },
 };

@@ -1,45 +1,25 @@
-import { Call, type CallOptions } from "../../src/base/flow/call.js";
-import type { ProviderStore } from "../../src/contract/store.js";
+import type { Call } from "../../src/base/flow/call.js";
+import type { KeyPermissions, RawEntry } from "../../src/contract/store.js";
 import { formatPermission, type Permission, readPermission } from "./protocol/permissions.js";
-import { XenStore } from "./store.js";
 import { REFUSED, unlessRefused } from "./walk.js";
 
-/** The permissions of a store's keys as text: `n7`, `r0`, the owner's first. */
-export interface PermissionTexts {
-  /** Returns those of a key; undefined when there is no such key, or when they may not be seen. */
-  read(key: string, options: CallOptions): Promise<readonly string[] | undefined>;
-  /**
-   * Replaces those of a key.
-   * @param below also of everything below it
-   * @returns false when there is no such key
-   */
-  set(key: string, permissions: readonly string[], options: CallOptions, below: boolean): Promise<boolean>;
+/** What has permissions: the part of a store that texts need. */
+interface Permitted {
+  permissions(key: string, call: Call): Promise<readonly Permission[] | undefined>;
+  setPermissions(key: string, permissions: readonly Permission[], call: Call): Promise<boolean>;
+  list(prefix: string, call: Call): AsyncIterable<RawEntry>;
 }
 
-/** Takes permissions apart; undefined when one is none. */
-function parsed(texts: readonly string[]): readonly Permission[] | undefined {
-  const all = texts.map(readPermission);
-  return all.every((each) => each !== undefined) && all.length > 0 ? all : undefined;
-}
-
-/** Reports whether these are permissions: `n`, `r`, `w` or `b` and a domain each. */
-export function arePermissions(texts: readonly string[]): boolean {
-  return parsed(texts) !== undefined;
-}
-
-/** Returns the permissions of a store's keys; undefined where keys have none. */
-export function permissionTexts(store: ProviderStore): PermissionTexts | undefined {
-  if (!(store instanceof XenStore)) return undefined;
+/** Returns the permissions of a store's keys as text: `n7`, `r0`, the owner's first. */
+export function permissionTexts(store: Permitted): KeyPermissions {
   return {
-    read: async (key, options) => {
-      const found = await unlessRefused(store.permissions(key, options));
+    read: async (key, call) => {
+      const found = await unlessRefused(store.permissions(key, call));
       return found === REFUSED ? undefined : found?.map(formatPermission);
     },
-    set: async (key, texts, options, below) => {
-      const permissions = parsed(texts);
-      if (permissions === undefined)
-        throw new TypeError("a permission is n, r, w or b and a domain, such as r7");
-      const call = new Call(options);
+    set: async (key, texts, below, call) => {
+      const permissions = texts.map((text) => readPermission(text) ?? refused());
+      if (permissions.length === 0) refused();
       if (!(await store.setPermissions(key, permissions, call))) return false;
       if (!below) return true;
       for await (const entry of store.list(key, call)) {
@@ -49,4 +29,8 @@ export function permissionTexts(store: ProviderStore): PermissionTexts | undefin
       return true;
     },
   };
+}
+
+function refused(): never {
+  throw new TypeError("a permission is n, r, w or b and a domain, such as r7; the owner's first");
 }

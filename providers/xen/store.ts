@@ -1,6 +1,7 @@
 import type { Call } from "../../src/base/flow/call.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
+  KeyPermissions,
   MachineFacts,
   PortableLayout,
   ProviderStore,
@@ -11,6 +12,7 @@ import { CAPABILITIES } from "./capabilities.js";
 import type { XenStoreClient } from "./client/client.js";
 import type { CallLike } from "./client/requests.js";
 import { homePath, machineFacts } from "./facts.js";
+import { permissionTexts } from "./permission-text.js";
 import { portableLayout } from "./portable.js";
 import { checkKey, type KeyedPath, withoutSlash } from "./protocol/keys.js";
 import { checkRemovable } from "./protocol/path.js";
@@ -27,6 +29,7 @@ export class XenStore implements ProviderStore {
   /** Transactions, permissions, watches with a depth: XenStore as it is. It takes paths, not encoded keys. */
   readonly client: XenStoreClient;
   readonly portable: PortableLayout;
+  readonly permissionTexts: KeyPermissions = permissionTexts(this);
   readonly #surroundings: Surroundings;
 
   /** @internal Opened by the provider. */

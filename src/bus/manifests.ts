@@ -1,7 +1,19 @@
+import { typeOfId } from "../contract/interfaces.js";
 import type { ProviderManifest } from "../contract/manifest.js";
 
 const VERBS = ["read", "write", "delete", "list", "watch"] as const;
-const ID = /^[a-z][a-z0-9-]{0,31}$/;
+const KINDS: readonly string[] = ["boolean", "choice", "number", "text", "list"];
+/** Of ids, commands and options. */
+const NAME = /^[a-z][a-z0-9-]{0,31}$/;
+const TYPE = /^[\x20-\x7e]{1,64}$/;
+
+/** What joining goes by besides. */
+export interface JoinRules {
+  /** Names of commands that no provider may have. */
+  readonly commandNames?: readonly string[] | undefined;
+  /** Names a stranger's manifest in errors; default: by its place. */
+  readonly nameOf?: ((manifest: ProviderManifest) => string) | undefined;
+}
 
 /**
  * Joins the built-in manifests with those of strangers. A stranger's takes the place of the built-in one of the same id.
@@ -10,74 +22,162 @@ const ID = /^[a-z][a-z0-9-]{0,31}$/;
 export function joinManifests(
   builtIn: readonly ProviderManifest[],
   strangers: readonly ProviderManifest[],
-  commandNames: readonly string[] = [],
+  { commandNames = [], nameOf }: JoinRules = {},
 ): readonly ProviderManifest[] {
   const joined = new Map(builtIn.map((each) => [each.id, each]));
   const known = new Map<string, ProviderManifest>();
-  strangers.forEach((each, index) => {
-    checkManifest(each, `provider ${index + 1}`);
+  const named = (each: ProviderManifest): string => nameOf?.(each) ?? `provider ${each.id} (${each.type})`;
+  for (const [index, each] of strangers.entries()) {
+    checkManifest(each, nameOf?.(each) ?? `provider ${index + 1}`);
     const other = known.get(each.id);
     if (other !== undefined && other !== each)
-      throw new TypeError(
-        `two providers have the id "${each.id}": ${other.type} and ${each.type}; leave one of them out`,
-      );
+      throw new TypeError(`${named(other)} and ${named(each)} both have the id "${each.id}"; leave one out`);
     known.set(each.id, each);
     joined.set(each.id, each);
-  });
+  }
   const all = [...joined.values()];
-  checkCommands(all, commandNames);
+  const owner = (manifest: ProviderManifest): string =>
+    known.has(manifest.id) ? named(manifest) : `the built-in provider ${manifest.id}`;
+  checkCommands([
+    { names: commandNames, owner: "pvbus" },
+    ...all.map((each) => ({ names: (each.commands ?? []).map(({ name }) => name), owner: owner(each) })),
+  ]);
   return all;
+}
+
+function checkCommands(
+  owners: readonly { readonly names: readonly string[]; readonly owner: string }[],
+): void {
+  const taken = new Map<string, string>();
+  for (const { names, owner } of owners)
+    for (const name of names) {
+      const other = taken.get(name);
+      if (other !== undefined)
+        throw new TypeError(`${other} and ${owner} both have the command "${name}"; leave one out`);
+      taken.set(name, owner);
+    }
+}
+
+/** Returns the id for an id or a type string without regard to case; undefined when no manifest serves it. */
+export function idOf(manifests: readonly ProviderManifest[], type: string): string | undefined {
+  const wanted = type.toLowerCase();
+  const served = manifests.flatMap(({ serves = [] }) => serves).map((id) => ({ id, type: typeOfId(id) }));
+  return [...manifests, ...served].find((each) => each.id === wanted || each.type.toLowerCase() === wanted)
+    ?.id;
+}
+
+/** Returns the manifest that serves an id: its own, else that of one which serves it too. */
+export function manifestOf(manifests: readonly ProviderManifest[], id: string): ProviderManifest | undefined {
+  return manifests.find((each) => each.id === id) ?? manifests.find(({ serves = [] }) => serves.includes(id));
 }
 
 /** Checks the shape of a manifest. @throws TypeError that names it, by its id where it has one */
 export function checkManifest(given: unknown, name: string): asserts given is ProviderManifest {
-  const fail = (what: string): never => {
+  let who = name;
+  const check = (fits: boolean, what: string): void => {
+    if (fits) return;
     throw new TypeError(
-      `${name} is no provider manifest: ${what}; see docs/writing-a-provider.md for its fields`,
+      `${who} is no provider manifest: ${what}; docs/writing-a-provider.md explains its fields`,
     );
   };
-  if (typeof given !== "object" || given === null) fail("it is no object");
-  const manifest = given as Partial<Record<keyof ProviderManifest, unknown>>;
-  const { id, type, serves = [], load, locate, systems, options, commands = [], demo } = manifest;
-  if (typeof id !== "string" || !ID.test(id)) fail("id must be a lower-case name, such as acme");
-  name = `${name} (${id})`;
-  if (typeof type !== "string" || !/^[\x20-\x7e]{1,64}$/.test(type)) fail("type must be a short text");
-  if (typeof load !== "function") fail("load must be a function that resolves with its ContainerModule");
-  if (locate !== undefined && typeof locate !== "function") fail("locate must be a function");
-  if (!isList(serves, (each) => typeof each === "string")) fail("serves must be a list of ids");
-  if (typeof systems !== "object" || systems === null) fail("systems must be an object of lists by verb");
+  check(isObject(given), "it is no object");
+  const manifest = given as Record<keyof ProviderManifest, unknown>;
+  const { id, type, serves = [], load, locate, systems, options, commands = [], demo, detection } = manifest;
+  check(typeof id === "string" && NAME.test(id), "id must be a lower-case name, such as acme");
+  who = `${name} (${id})`;
+  check(typeof type === "string" && TYPE.test(type), "type must be a short text");
+  check(typeof load === "function", "load must be a function that resolves with its ContainerModule");
+  check(locate === undefined || typeof locate === "function", "locate must be a function");
+  check(isList(serves, isText), "serves must be a list of ids");
+  check(isObject(systems), "systems must be an object of lists by verb");
   for (const verb of VERBS)
-    if (!isList((systems as Record<string, unknown>)[verb], (each) => typeof each === "string"))
-      fail(`systems.${verb} must be a list of operating systems`);
-  if (options !== undefined && (typeof options !== "object" || options === null))
-    fail("options must be a schema");
-  if (!isList(commands, isCommand))
-    fail("commands must be a list of commands with name, args, description and load");
-  if (demo !== undefined && (typeof demo !== "object" || demo === null)) fail("demo must be an object");
+    check(
+      isList((systems as Record<string, unknown>)[verb], isText),
+      `systems.${verb} must be a list of operating systems`,
+    );
+  check(options === undefined || isSchema(options), "options must be a schema: kind and line by name");
+  check(detection === undefined || areRules(detection), "detection must have lists of what it looks for");
+  check(Array.isArray(commands), "commands must be a list");
+  for (const each of commands as unknown[]) checkCommand(each, check);
+  check(
+    demo === undefined || (isObject(demo) && isText(demo["through"]) && typeof demo["load"] === "function"),
+    "demo must have through and load",
+  );
 }
 
-function isCommand(given: unknown): boolean {
-  const { name, args, description, load } = (given ?? {}) as Record<string, unknown>;
+type Check = (fits: boolean, what: string) => void;
+
+function checkCommand(given: unknown, check: Check): void {
+  check(isObject(given), "a command must be an object");
+  const { name, args, description, options = [], load, actions } = given as Record<string, unknown>;
+  check(typeof name === "string" && NAME.test(name), "a command's name must be lower-case letters");
+  const what = (rest: string): string => `the command ${name} ${rest}`;
+  check(isLine(description), what("must have a description of one line"));
+  check(isList(options, isOption), what("must have options with name, description and one letter at most"));
+  if (actions !== undefined) {
+    check(Array.isArray(actions) && actions.length > 0, what("must have a list of actions"));
+    for (const each of actions as unknown[]) {
+      check(isObject(each) && each["actions"] === undefined, what("must have actions that have none"));
+      checkCommand(each, check);
+    }
+    return;
+  }
+  check(isList(args, isArgument), what("must have args such as <key> or [value]"));
+  check(typeof load === "function", what("must have load, a function"));
+}
+
+function isOption(given: unknown): boolean {
+  if (!isObject(given)) return false;
+  const { name, short, value, description, parse } = given;
   return (
-    typeof name === "string" &&
-    ID.test(name) &&
-    isList(args, (each) => typeof each === "string") &&
-    typeof description === "string" &&
-    typeof load === "function"
+    isText(name) &&
+    NAME.test(name) &&
+    (short === undefined || (isText(short) && /^[A-Za-z0-9]$/.test(short))) &&
+    (value === undefined || isLine(value)) &&
+    (parse === undefined || typeof parse === "function") &&
+    isLine(description)
   );
+}
+
+function areRules(given: unknown): boolean {
+  if (!isObject(given)) return false;
+  const { signatures = [], firmware = [], paths = [] } = given;
+  const isField = (each: unknown): boolean =>
+    isObject(each) && isText(each["field"]) && isText(each["prefix"]);
+  return isList(signatures, isText) && isList(firmware, isField) && isList(paths, isText);
+}
+
+function isSchema(given: unknown): boolean {
+  return (
+    isObject(given) &&
+    Object.entries(given).every(
+      ([name, entry]) =>
+        /^[A-Za-z]\w{0,63}$/.test(name) &&
+        isObject(entry) &&
+        KINDS.includes(String(entry["kind"])) &&
+        isLine(entry["line"]) &&
+        (entry["kind"] !== "choice" || isList(entry["choices"], isText)),
+    )
+  );
+}
+
+/** What stands in help and in completion scripts, which shells run. */
+function isLine(given: unknown): given is string {
+  return isText(given) && /^[^\p{Cc}\p{Cf}\u2028\u2029]{1,400}$/u.test(given);
+}
+
+function isArgument(given: unknown): boolean {
+  return isText(given) && /^(?:<[a-z][a-z -]*(?:\.\.\.)?>|\[[a-z][a-z -]*(?:\.\.\.)?\])$/.test(given);
+}
+
+function isText(given: unknown): given is string {
+  return typeof given === "string";
+}
+
+function isObject(given: unknown): given is Record<string, unknown> {
+  return typeof given === "object" && given !== null;
 }
 
 function isList(given: unknown, fits: (each: unknown) => boolean): boolean {
   return Array.isArray(given) && given.every(fits);
-}
-
-function checkCommands(manifests: readonly ProviderManifest[], taken: readonly string[]): void {
-  const owners = new Map(taken.map((name) => [name, "pvbus"]));
-  for (const { id, commands = [] } of manifests)
-    for (const { name } of commands) {
-      const owner = owners.get(name);
-      if (owner !== undefined)
-        throw new TypeError(`the command "${name}" of provider ${id} is there already: ${owner} has it`);
-      owners.set(name, `provider ${id}`);
-    }
 }

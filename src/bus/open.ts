@@ -118,7 +118,8 @@ async function chooseInterfaces(
     taken.add(detected);
     chosen ??= detected.name;
   };
-  for (const { id, type } of await located(host, providers, wanted.length === 0))
+  const isDetecting = options.detect !== false;
+  for (const { id, type } of isDetecting ? await located(host, providers, wanted.length === 0) : [])
     if (!wanted.some(({ detected }) => detected.id === id))
       wanted.push({ detected: locatedInterface(id, type, wanted.length), target: settings(id) });
   for (const { type, channel, options: own } of options.interfaces ?? []) {

@@ -4,6 +4,7 @@ import type { Host } from "../base/host/host.js";
 import { typeOfId } from "../contract/interfaces.js";
 import type { ProviderManifest } from "../contract/manifest.js";
 import type { Provider } from "../contract/provider.js";
+import { idOf, manifestOf } from "./manifests.js";
 
 /** A provider with the container that made it. */
 export interface LoadedProvider {
@@ -31,21 +32,12 @@ export class Providers {
 
   /** Returns the id for an id or a type string without regard to case; undefined when no provider serves it. */
   idOf(type: string): string | undefined {
-    const wanted = type.toLowerCase();
-    const served = this.manifests
-      .flatMap(({ serves = [] }) => serves)
-      .map((id) => ({ id, type: typeOfId(id) }));
-    return [...this.manifests, ...served].find(
-      (each) => each.id === wanted || each.type.toLowerCase() === wanted,
-    )?.id;
+    return idOf(this.manifests, type);
   }
 
   /** Returns the manifest that serves an id: its own, else that of one which serves it too. */
   manifestOf(id: string): ProviderManifest | undefined {
-    return (
-      this.manifests.find((each) => each.id === id) ??
-      this.manifests.find(({ serves = [] }) => serves.includes(id))
-    );
+    return manifestOf(this.manifests, id);
   }
 
   /** Returns the type string of an id. */

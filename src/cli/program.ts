@@ -1,18 +1,37 @@
-import { parseArgs } from "node:util";
 import { PvbusError } from "../base/errors.js";
-import { ownEntry, putEntry } from "../base/own.js";
-import { COMMANDS, type CommandEntry, nameOf, OPTIONS } from "./commands.js";
-import { commandHelp, programHelp, suggestion } from "./help.js";
-import { type Context, type GlobalOptions, loggerOf, UsageError } from "./io/context.js";
-import { printed, stackText, visible, writeError } from "./io/output.js";
+import { joinManifests } from "../bus/manifests.js";
+import type { Command, CommandGroup } from "../contract/command.js";
+import type { ProviderManifest } from "../contract/manifest.js";
+import { COMMANDS } from "./commands.js";
+import { GLOBALS } from "./grammar/globals.js";
+import { commandHelp, programHelp } from "./grammar/help.js";
+import {
+  checkArguments,
+  convert,
+  type Parsed,
+  parse,
+  takeProviders,
+  type Values,
+  valuesOf,
+} from "./grammar/parse.js";
+import { UsageError } from "./grammar/usage.js";
+import { checkVocabulary, type Vocabulary } from "./grammar/vocabulary.js";
+import { type Context, createContext, type GlobalOptions, type Outside } from "./io/context.js";
+import { jsonText, printed, stackText, visible, writeError } from "./io/output.js";
 
 /** What the outside gives to one run. */
-export type World = Omit<Context, "options" | "signal"> & {
+export interface World extends Outside {
   /** Returns a signal that fires when the user ends the program; from then on that does not end it by itself. */
   readonly untilInterrupted: () => AbortSignal;
   /** Version to print. */
   readonly version: string;
-};
+  /** The providers that come with pvbus. */
+  readonly builtIn: readonly ProviderManifest[];
+  /** Whether the program has rights that its caller has not: then the caller adds no providers. */
+  readonly isElevated?: boolean;
+  /** Whether the caller has named providers in a variable that is not heard of for that reason. */
+  readonly hidesProviders?: boolean;
+}
 
 const EXIT_FAILURE = 1;
 const EXIT_USAGE = 2;
@@ -32,107 +51,116 @@ export async function runPvbus(argv: readonly string[], outside: World): Promise
   // Known before the arguments are checked, so that a complaint about them is JSON as well.
   let options: GlobalOptions = { json: wantsJson(argv) };
   try {
-    const { values, positionals } = parse(argv[0] === "help" ? [...argv.slice(1, 2), "--help"] : argv);
-    const [name, ...args] = positionals;
-    const entry = COMMANDS.find((each) => nameOf(each) === name);
-    if (values["version"] === true) {
-      world.stdout.write(`${world.version}\n`);
-      return 0;
-    }
-    if (values["help"] === true && (entry !== undefined || name === undefined)) {
-      world.stdout.write(entry === undefined ? programHelp() : commandHelp(entry));
-      return 0;
-    }
-    if (name === undefined) {
-      world.stderr.write(programHelp());
-      return EXIT_USAGE;
-    }
-    if (entry === undefined)
-      throw new UsageError(`unknown command '${name}'${suggestion(name, COMMANDS.map(nameOf))}`);
-    checkArguments(entry, args);
-    options = globals(values, world.env);
-    const chosen = ownOptions(entry, values);
-    const { interruptible } = entry;
-    const isInterruptible =
-      interruptible === true || (interruptible !== undefined && interruptible === args[0]);
-    const signal = isInterruptible ? world.untilInterrupted() : new AbortController().signal;
-    const context: Context = { ...world, options, signal };
+    const { names, rest } = takeProviders(argv, world.env);
+    const { commands, vocabulary, open } = await vocabularyOf(names, world, options);
+    const parsed = parse(rest, vocabulary);
+    const help = helpOf(parsed, vocabulary, world);
+    if (help !== undefined) return help;
+    checkArguments(parsed);
+    options = globals(valuesOf(parsed.globals), world.env);
+    const own = valuesOf(parsed.own);
+    const command = commandOf(commands, parsed);
+    const signal = command.interruptible === true ? world.untilInterrupted() : new AbortController().signal;
+    const context = createContext({ ...world, open }, options, vocabulary, signal);
     if (options.sysrootFromEnvironment === true)
-      loggerOf(context)?.info("the sysroot comes from PVBUS_SYSROOT", { sysroot: options.sysroot });
-    return await (await entry.load())(context, args, chosen);
+      context.host().logger.info("the sysroot comes from PVBUS_SYSROOT", { sysroot: options.sysroot });
+    return await (await command.load())(context, parsed.args, own);
   } catch (error) {
     return report(error, options, world);
   }
 }
 
-type Values = Readonly<Record<string, unknown>>;
-
-function parse(argv: readonly string[]): { values: Values; positionals: string[] } {
-  const options: Record<string, { type: "string" | "boolean"; short?: string; multiple?: boolean }> = {};
-  for (const { name, short, value, multiple } of OPTIONS) {
-    putEntry(options, name, {
-      type: value === undefined ? "boolean" : "string",
-      ...(short === undefined ? {} : { short }),
-      ...(multiple === true ? { multiple } : {}),
-    });
+/** Returns all that can be said, with the providers that the user adds, and what opens a bus that has them. */
+async function vocabularyOf(
+  names: readonly string[],
+  world: World,
+  { json }: GlobalOptions,
+): Promise<{
+  readonly commands: readonly (Command<Context> | CommandGroup<Context>)[];
+  readonly vocabulary: Vocabulary;
+  readonly open: Outside["open"];
+}> {
+  const isIgnored = world.isElevated === true;
+  if (isIgnored && (names.length > 0 || world.hidesProviders === true)) {
+    const warning = "a setuid pvbus takes no further providers: --provider and PVBUS_PROVIDERS are ignored";
+    world.stderr.write(json === true ? `${jsonText({ warning })}\n` : `pvbus: warning: ${warning}\n`);
   }
+  if (names.length === 0 || isIgnored) {
+    const commands = [...COMMANDS, ...world.builtIn.flatMap((each) => each.commands ?? [])];
+    return { commands, vocabulary: { commands, manifests: world.builtIn, providers: [] }, open: world.open };
+  }
+  const { loadStranger, ownRoot } = await import("./grammar/strangers.js");
+  const rules = { cwd: process.cwd(), isRoot: process.geteuid?.() === 0, root: ownRoot() };
+  const strangers = new Map<ProviderManifest, string>();
+  const again: string[] = [];
+  for (const name of names) {
+    const stranger = await loadStranger(name, rules);
+    for (const manifest of stranger.manifests) strangers.set(manifest, name);
+    again.push(stranger.again);
+  }
+  const providers = [...strangers.keys()];
   try {
-    return parseArgs({ args: [...argv], options, allowPositionals: true, strict: true });
+    const manifests = joinManifests(world.builtIn, providers, {
+      commandNames: COMMANDS.map(({ name }) => name),
+      nameOf: (each) => `the provider ${strangers.get(each)}`,
+    });
+    // Strangers' last: where two do not go together, theirs is told.
+    const ordered = [...manifests].sort((a, b) => Number(strangers.has(a)) - Number(strangers.has(b)));
+    const commands = [...COMMANDS, ...ordered.flatMap((each) => each.commands ?? [])];
+    checkVocabulary(commands, ({ name }) => {
+      const owner = providers.find((each) => each.commands?.some((command) => command.name === name));
+      return owner === undefined ? "pvbus" : `the provider ${strangers.get(owner)}`;
+    });
+    return {
+      commands,
+      vocabulary: { commands, manifests, providers: again },
+      open: (options) => world.open({ ...options, providers: [...(options.providers ?? []), ...providers] }),
+    };
   } catch (error) {
-    const { code = "", message } = error as NodeJS.ErrnoException;
-    if (!code.startsWith("ERR_PARSE_ARGS_")) throw error;
-    const unknown = /'(--?[^' ]+)/.exec(message)?.[1] ?? "";
-    const known = OPTIONS.map(({ name }) => `--${name}`);
-    throw new UsageError(
-      code === "ERR_PARSE_ARGS_UNKNOWN_OPTION"
-        ? `unknown option '${unknown}'${suggestion(unknown, known)}; a value that begins with a dash goes after --`
-        : (message.split("\n", 1)[0] as string),
+    throw error instanceof TypeError ? new UsageError(error.message, { cause: error }) : error;
+  }
+}
+
+/** Prints help or the version where they are asked for, or nothing is. @returns the exit code; undefined where a command is to run */
+function helpOf(
+  { command, action, globals: given }: Parsed,
+  vocabulary: Vocabulary,
+  { stdout, stderr, version }: World,
+): number | undefined {
+  const texts = new Map([...given].map(([option, [text]]) => [option.name, text]));
+  const type = texts.get("type");
+  if (texts.has("version")) stdout.write(`${version}\n`);
+  else if (texts.has("help"))
+    stdout.write(
+      command === undefined ? programHelp(vocabulary, type) : commandHelp(vocabulary, command, action, type),
     );
-  }
+  else if (command === undefined) {
+    stderr.write(programHelp(vocabulary));
+    return EXIT_USAGE;
+  } else return undefined;
+  return 0;
 }
 
-function checkArguments({ args, ...entry }: CommandEntry, given: readonly string[]): void {
-  const required = args.filter((name) => name.startsWith("<")).length;
-  const missing = args[given.length];
-  if (given.length < required && missing !== undefined) {
-    throw new UsageError(`${nameOf(entry)}: missing argument ${missing}; see pvbus ${nameOf(entry)} --help`);
-  }
-  if (given.length > args.length && args.at(-1)?.endsWith("...>") !== true) {
-    throw new UsageError(`${nameOf(entry)}: too many arguments; quote a value that holds spaces`);
-  }
-}
-
-/** Returns the options of the command itself. @throws UsageError when one of another command is among them */
-function ownOptions(entry: CommandEntry, values: Values): Values {
-  const chosen: Record<string, unknown> = {};
-  for (const { name, commands, parse: read } of OPTIONS) {
-    const value = ownEntry(values, name);
-    if (commands === undefined || value === undefined) continue;
-    if (!commands.includes(nameOf(entry))) throw new UsageError(`${nameOf(entry)} has no option --${name}`);
-    putEntry(chosen, name, read?.(`--${name}`, value as string) ?? value);
-  }
-  return chosen;
+function commandOf(
+  commands: readonly (Command<Context> | CommandGroup<Context>)[],
+  { command, action }: Parsed,
+): Command<Context> {
+  const found = commands.find(({ name }) => name === command?.name) as
+    | Command<Context>
+    | CommandGroup<Context>;
+  if (!("actions" in found)) return found;
+  return found.actions.find(({ name }) => name === action?.name) as Command<Context>;
 }
 
 function globals(values: Values, env: World["env"]): GlobalOptions {
-  const result: Record<string, unknown> = {};
-  for (const { name, commands, parse: read } of OPTIONS) {
-    const value = ownEntry(values, name);
-    if (commands !== undefined || value === undefined) continue;
-    if (Array.isArray(value))
-      putEntry(
-        result,
-        name,
-        Object.fromEntries(value.flatMap((each: string) => Object.entries(read?.(`--${name}`, each) ?? {}))),
-      );
-    else putEntry(result, name, read === undefined ? value : read(`--${name}`, value as string));
-  }
-  const sysroot = OPTIONS.find(({ name }) => name === "sysroot");
-  if (result["sysroot"] === undefined && env["PVBUS_SYSROOT"]) {
-    result["sysroot"] = sysroot?.parse?.("PVBUS_SYSROOT", env["PVBUS_SYSROOT"]);
-    result["sysrootFromEnvironment"] = true;
-  }
-  return result;
+  const sysroot = GLOBALS.find(({ name }) => name === "sysroot");
+  const variable = env["PVBUS_SYSROOT"];
+  if (values["sysroot"] !== undefined || !variable || sysroot === undefined) return values;
+  return {
+    ...values,
+    sysroot: convert(sysroot, variable, "PVBUS_SYSROOT") as string,
+    sysrootFromEnvironment: true,
+  };
 }
 
 function report(error: unknown, options: GlobalOptions, { stderr }: World): number {

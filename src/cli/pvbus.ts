@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-import { processEnvironment } from "../base/host/environment.js";
-import { openPvbus } from "../composition.js";
+import { isElevated, isHidden, processEnvironment } from "../base/host/environment.js";
+import { BUILT_IN, openPvbus } from "../composition.js";
 import { descriptorSink, readAll, startProcess, untilInterrupted } from "./io/process.js";
 import { VERSION } from "./io/version.js";
 import { runPvbus, wantsJson } from "./program.js";
@@ -17,6 +17,9 @@ startProcess(
       env: processEnvironment(),
       readInput: () => readAll(0),
       open: openPvbus,
+      builtIn: BUILT_IN,
+      isElevated: isElevated(),
+      hidesProviders: isHidden("PVBUS_PROVIDERS"),
       untilInterrupted,
     }),
   wantsJson(argv),

@@ -1,5 +1,6 @@
-import type { KeyValues } from "./key-values.js";
+import type { KeyInterface } from "./key-values.js";
 import type { StoreTarget } from "./provider.js";
+import type { StoreChange } from "./store.js";
 
 /** Who does a step of the round trip. */
 export type DemoActor = "host" | "guest";
@@ -12,14 +13,10 @@ export interface DemoRun {
   readonly signal: AbortSignal;
   /** Tells one step. */
   tell(actor: DemoActor, text: string): void;
-  /** Opens the store of the manifest's type, below a sysroot or through a channel; the caller closes it. */
-  open(target: StoreTarget & { readonly sysroot?: string }): Promise<KeyValues & AsyncDisposable>;
+  /** Opens the store of the manifest's type, below a sysroot or through a channel; `await using` closes it before the host. */
+  open(target: StoreTarget & { readonly sysroot?: string }): Promise<KeyInterface & AsyncDisposable>;
   /** Arms a watch, has the host change something, and resolves with what the watch saw. */
-  change(
-    store: KeyValues,
-    prefix: string,
-    change: () => Promise<void> | void,
-  ): Promise<{ readonly key: string; readonly value: string | undefined }>;
+  change(store: KeyInterface, prefix: string, change: () => Promise<void> | void): Promise<StoreChange>;
 }
 
 /** The round trip of `pvbus demo` on a provider's simulator. */

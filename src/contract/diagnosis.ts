@@ -1,4 +1,4 @@
-/** One thing that a provider checked: does it work, and if not, why and what mends it. */
+/** One thing that a provider checked: does it work, and if not, why and what fixes it. */
 export interface Diagnosis {
   /** What was checked: `pool Guest can be written`. */
   readonly what: string;
@@ -6,6 +6,6 @@ export interface Diagnosis {
   readonly works: boolean;
   /** Why not, or what was seen. */
   readonly why?: string | undefined;
-  /** The exact command that mends it. */
-  readonly mend?: string | undefined;
+  /** The exact command that fixes it. */
+  readonly fix?: string | undefined;
 }

@@ -1,5 +1,5 @@
 import type { CallOptions } from "../base/flow/call.js";
-import type { StoreChange, StoreEntry } from "./store.js";
+import type { MachineFacts, StoreChange, StoreEntry } from "./store.js";
 
 /** Options of a watch. */
 export interface WatchOptions extends CallOptions {
@@ -7,10 +7,10 @@ export interface WatchOptions extends CallOptions {
   readonly ready?: (() => void) | undefined;
 }
 
-/** The uniform API over one set of keys: an interface's store, or a guest's keys on the host. */
+/** One set of keys: an interface's store, or a guest's keys on the host. */
 export interface KeyValues {
-  /** Resolves with the value as text; undefined when there is no such key. */
-  read(key: string, options?: CallOptions): Promise<string | undefined>;
+  /** Name of the interface; undefined where the keys are no interface's. */
+  readonly name?: string | undefined;
   /** Resolves with the value's bytes; undefined when there is no such key. */
   readBytes(key: string, options?: CallOptions): Promise<Uint8Array | undefined>;
   /** Writes a value; resolves when other readers see it. */
@@ -19,6 +19,16 @@ export interface KeyValues {
   delete(key: string, options?: CallOptions): Promise<boolean>;
   /** Lists the pairs below a prefix. */
   list(prefix?: string, options?: CallOptions): AsyncIterable<StoreEntry>;
+}
+
+/** An interface as programs and demonstrations use it; {@link PvInterface} is one. */
+export interface KeyInterface extends KeyValues {
+  /** Name of the interface, `pvbus0`. */
+  readonly name: string;
+  /** Resolves with the value as text; undefined when there is no such key. */
+  read(key: string, options?: CallOptions): Promise<string | undefined>;
   /** Follows changes below a prefix until the call ends. */
-  watch(prefix?: string, options?: WatchOptions): AsyncIterable<StoreChange>;
+  watch(prefix?: string, options?: WatchOptions): AsyncGenerator<StoreChange, void, undefined>;
+  /** Resolves with what the host tells about this machine. */
+  facts(options?: CallOptions): Promise<MachineFacts>;
 }

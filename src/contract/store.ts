@@ -47,6 +47,17 @@ export interface WatchHooks {
   readonly ready: () => void;
 }
 
+/** The permissions of a store's keys as text, such as `n7` and `r0`, the owner's first. */
+export interface KeyPermissions {
+  /** Resolves with those of a key; undefined when there is no such key, or when they may not be seen. */
+  read(key: string, call: Call): Promise<readonly string[] | undefined>;
+  /**
+   * Replaces those of a key, and with `below` of everything below it; resolves with false when there is no such key.
+   * @throws TypeError for what is no permission, with what one is
+   */
+  set(key: string, permissions: readonly string[], below: boolean, call: Call): Promise<boolean>;
+}
+
 /**
  * An open key-value session with one interface, as a provider implements it. The interface in front of it has
  * already checked types, empty keys, NULs and lone surrogates, so hooks see complete arguments only.
@@ -74,6 +85,8 @@ export interface ProviderStore {
   watch?(prefix: string, call: Call, hooks: WatchHooks): AsyncIterable<RawEntry>;
   /** Resolves with what the host tells about the machine. */
   facts?(call: Call): Promise<MachineFacts>;
+  /** The permissions of keys, where they have any. */
+  readonly permissionTexts?: KeyPermissions;
   /** Where portable keys live in this store; see docs/portable-keys.md. */
   readonly portable?: PortableLayout;
   /** Releases every handle; may be called twice. */

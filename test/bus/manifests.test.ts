@@ -38,7 +38,11 @@ describe("manifests", () => {
     ["no type", { type: "" }, "type must be"],
     ["no load", { load: "x" }, "load must be"],
     ["systems that lack a verb", { systems: { read: ["linux"] } }, "systems.write must be"],
-    ["a command without a line", { commands: [{ ...command, description: undefined }] }, "commands must be"],
+    [
+      "a command without a line",
+      { commands: [{ ...command, description: undefined }] },
+      "acme must have a description",
+    ],
     ["options that are no schema", { options: 7 }, "options must be"],
     ["a locate that is none", { locate: true }, "locate must be"],
   ] as const)

@@ -68,7 +68,7 @@ describe("pvbus on both sides of KVM's metadata channel", () => {
     });
   });
 
-  it("says that nobody serves, with the code and how to mend it", async () => {
+  it("says that nobody serves, with the code and how to fix it", async () => {
     const { code, stderr } = await pvbus("-t", "KVM", "--channel", `unix:${folder}/no.sock`, "get", "meta/k")
       .done;
     expect(code).to.equal(1);

@@ -375,11 +375,11 @@ COMP_WORDS=(pvbus get External/); COMP_CWORD=2; _pvbus; printf '%s\\n' "\${COMPR
 });
 
 describe("pvbus doctor and snapshot", () => {
-  it("doctor says per check whether it works and what mends it, exit 1 when something does not", async () => {
+  it("doctor says per check whether it works and what fixes it, exit 1 when something does not", async () => {
     await using tree = new PoolTree();
     const plain = pvbus(["doctor", "--sysroot", tree.sysroot]);
     expect(plain.status).to.equal(1);
-    expect(plain.stdout).to.match(/NOT the VMBus driver is loaded\n {6}mend: modprobe hv_vmbus/);
+    expect(plain.stdout).to.match(/NOT the VMBus driver is loaded\n {6}fix: modprobe hv_vmbus/);
     expect(plain.stdout).to.match(/ok {2}pool Guest can be written/);
     const { healthy, interfaces } = JSON.parse(
       (await here(["doctor", "--json", "--sysroot", tree.sysroot])).stdout,

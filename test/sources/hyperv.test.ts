@@ -10,8 +10,6 @@ const FOLDER = join(ROOT, "providers/hyperv");
  * names that `src/base/host/ownership.ts` has shown to be nobody else's; whoever adds to this list shows the same of the new one.
  */
 const FILE_SYSTEM: Readonly<Record<string, readonly string[]>> = {
-  // Puts /dev/null in the place of a terminal that was hung up.
-  "commands/kvpd.ts": ["closeSync", "openSync"],
   "diagnose.ts": ["accessSync"],
   "kvpd/device.ts": ["closeSync", "fstatSync", "openSync", "writeSync"],
   "kvpd/own-files.ts": ["mkdirSync", "open", "realpathSync", "rename", "unlink"],

@@ -2,6 +2,7 @@ import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { manifestOf } from "../../providers/testing.js";
 import { runPvbus, type World } from "../../src/cli/program.js";
+import { BUILT_IN } from "../../src/composition.js";
 import type { Bus, Host, OpenOptions, Provider, ProviderManifest } from "../../src/index.js";
 import { openPvbus } from "../../src/index.js";
 import { ROOT } from "./pools.js";
@@ -31,6 +32,8 @@ export interface Surroundings {
   ) => Provider;
   readonly open?: (options: OpenOptions) => Promise<Bus>;
   readonly signal?: AbortSignal;
+  /** Whether the program has rights that its caller has not. */
+  readonly isElevated?: boolean;
   /** Sees each message as it is written. */
   readonly onMessage?: (text: string) => void;
 }
@@ -56,14 +59,16 @@ export async function run(argv: readonly string[], surroundings: Surroundings = 
     },
     env,
     readInput,
+    builtIn: [...BUILT_IN, ...(provider === undefined ? [] : [memoryOf(provider)])],
     open:
       surroundings.open ??
       ((options) =>
         openPvbus({
           snapshot: BARE,
           ...options,
-          providers: provider === undefined ? [] : [memoryOf(provider)],
+          providers: [...(options.providers ?? []), ...(provider === undefined ? [] : [memoryOf(provider)])],
         })),
+    isElevated: surroundings.isElevated === true,
     untilInterrupted: () => surroundings.signal ?? new AbortController().signal,
   };
   const code = await runPvbus(argv, world);

@@ -1,7 +1,5 @@
-import { nodeHost } from "../../../src/base/host/node-host.js";
-import { type Context, callOptions, loggerOf, UsageError } from "../../../src/cli/io/context.js";
-import { entryJson, visible, visibleKey, writeData, writeJson } from "../../../src/cli/io/output.js";
-import { receiveKvp } from "../../../src/services.js";
+import type { CommandIo } from "../../../src/contract/command.js";
+import { receiveKvp } from "../receive.js";
 
 /** Options of `pvbus kvp receive`. */
 export interface KvpOptions {
@@ -23,12 +21,14 @@ const POOL = /^(external|guest|auto)\//i;
  * `pvbus kvp receive`: takes what the host sends while no daemon runs, keeps it in the pools and prints it: the value alone
  * for one key, `key=value` lines otherwise.
  */
-export async function kvpCommand(context: Context, action: string, own: KvpOptions): Promise<number> {
-  if (action !== "receive") throw new UsageError(`kvp: unknown action '${action}'; there is: receive`);
-  const { stdout, env, options } = context;
+export async function receiveAction(
+  io: CommandIo,
+  _args: readonly string[],
+  own: KvpOptions,
+): Promise<number> {
   const keys = own.key?.map((key) => (POOL.test(key) ? key : `External/${key}`));
-  const entries = await receiveKvp(nodeHost({ sysroot: options.sysroot, logger: loggerOf(context), env }), {
-    ...callOptions(context),
+  const entries = await receiveKvp(io.host(), {
+    ...io.call,
     keys,
     quietMs: own.quiet === undefined ? undefined : own.quiet * 1000,
     device: own.device,
@@ -36,12 +36,7 @@ export async function kvpCommand(context: Context, action: string, own: KvpOptio
     privatePools: own["private-pools"],
   });
   const [only] = entries;
-  if (options.json === true)
-    writeJson(stdout, keys?.length === 1 && only ? entryJson(only) : entries.map(entryJson));
-  else if (keys?.length === 1 && only !== undefined) {
-    writeData(stdout, `${only.value ?? ""}\n`);
-  } else {
-    for (const { key, value = "" } of entries) stdout.write(`${visibleKey(key)}=${visible(value)}\n`);
-  }
+  if (keys?.length === 1 && only !== undefined) io.keys.printValue(only);
+  else await io.keys.print(entries);
   return 0;
 }

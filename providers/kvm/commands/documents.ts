@@ -1,9 +1,25 @@
 import { readFile } from "node:fs/promises";
 import { fromSystemError } from "../../../src/base/system-error.js";
-import { UsageError } from "../../../src/cli/io/context.js";
+import type { CommandIo } from "../../../src/contract/command.js";
 
-/** Reads a JSON file that the user wrote. @throws UsageError when it is none; PvbusError when it cannot be read */
-export async function readDocument(path: string): Promise<unknown> {
+/** Options of `pvbus host`. */
+export interface HostOptions {
+  /** Directory of the guests' keys. */
+  readonly state?: string;
+  /** Guests: names, with `=ENDPOINT` for `serve`. */
+  readonly guest?: readonly string[];
+  /** Configuration file of `serve`. */
+  readonly config?: string;
+}
+
+/** Returns the state directory. @throws wrong usage when none was named */
+export function stateOf(io: CommandIo, { state }: HostOptions): string {
+  if (state) return state;
+  throw io.usage("host: name the directory of the guests' keys with --state DIR");
+}
+
+/** Reads a JSON file that the user wrote. @throws wrong usage when it is none; PvbusError when it cannot be read */
+export async function readDocument(io: CommandIo, path: string): Promise<unknown> {
   let text: string;
   try {
     text = await readFile(path, "utf8");
@@ -13,16 +29,16 @@ export async function readDocument(path: string): Promise<unknown> {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new UsageError(`${path} is no JSON: ${(error as Error).message}`);
+    throw io.usage(`${path} is no JSON: ${(error as Error).message}`);
   }
 }
 
 /** Runs what reads the user's words: their mistakes are wrong usage. */
-export function usage<T>(parse: () => T): T {
+export function usage<T>(io: CommandIo, parse: () => T): T {
   try {
     return parse();
   } catch (error) {
-    if (error instanceof TypeError || error instanceof RangeError) throw new UsageError(error.message);
+    if (error instanceof TypeError || error instanceof RangeError) throw io.usage(error.message);
     throw error;
   }
 }

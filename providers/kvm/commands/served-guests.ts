@@ -1,6 +1,6 @@
 import { PvbusError } from "../../../src/base/errors.js";
 import type { Logger } from "../../../src/base/host/host.js";
-import type { HostConfiguration, MetadataHost, ServedGuest } from "../../../src/services.js";
+import type { HostConfiguration, MetadataHost, ServedGuest } from "../host/index.js";
 
 /** The guests of a host as a configuration has them, which may change. */
 export class ServedGuests {

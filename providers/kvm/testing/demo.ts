@@ -1,17 +1,15 @@
 import { join } from "node:path";
-import type { PvInterface } from "../../../src/bus/interface/interface.js";
-import { nextChange, type RoundTrip } from "../../../src/cli/commands/demo/steps.js";
+import type { DemoRun } from "../../../src/contract/demo.js";
 
 /** The round trip over KVM's metadata channel, on a UNIX socket. */
-export const kvmRoundTrip: RoundTrip = async ({ open, signal }, directory, tell) => {
+export async function kvmRoundTrip({ directory, open, signal, tell, change }: DemoRun): Promise<void> {
   const { KvmHostSimulator } = await import("./simulator.js");
   await using host = await KvmHostSimulator.listen(join(directory, "metadata.sock"));
   host.set("sdc:hostname", "web-01");
   host.set("role", "web");
   tell("host", 'serves facts about the machine and sets role = "web"');
 
-  await using bus = await open({ interfaces: [{ type: "KVM", channel: host.channel }], signal });
-  const kvm = bus.primary as PvInterface;
+  await using kvm = await open({ channel: host.channel });
   for await (const { key, value } of kvm.list("meta/", { signal }))
     tell("guest", `lists ${key} = "${value}"`);
   tell("guest", `reads role: "${await kvm.read("role", { signal })}"`);
@@ -20,9 +18,9 @@ export const kvmRoundTrip: RoundTrip = async ({ open, signal }, directory, tell)
   tell("guest", 'writes meta/build = "1.2.3"');
   tell("host", `sees build = "${host.get("build")}"`);
 
-  const { key, value } = await nextChange(kvm, "meta/", signal, () => host.set("role", "db"));
+  const { key, value } = await change(kvm, "meta/", () => host.set("role", "db"));
   tell("guest", `its watch sees ${key} become "${value}"`);
 
   tell("guest", `deletes meta/build: ${await kvm.delete("meta/build", { signal })}`);
   tell("host", `sees build ${host.get("build") === undefined ? "gone" : "still there"}`);
-};
+}

@@ -1,9 +1,8 @@
 import { join } from "node:path";
-import type { PvInterface } from "../../../src/bus/interface/interface.js";
-import { nextChange, type RoundTrip } from "../../../src/cli/commands/demo/steps.js";
+import type { DemoRun } from "../../../src/contract/demo.js";
 
 /** The round trip with a simulated VMware host, whose guest RPC speaks over a UNIX socket in place of vsock. */
-export const vmwareRoundTrip: RoundTrip = async ({ open, signal }, directory, tell) => {
+export async function vmwareRoundTrip({ directory, open, signal, tell, change }: DemoRun): Promise<void> {
   const { VmxHost } = await import("./host.js");
   const { VmxListener } = await import("./listener.js");
   const host = new VmxHost({ variables: { "guestinfo.hostname": "web-01", "guestinfo.role": "web" } });
@@ -13,12 +12,7 @@ export const vmwareRoundTrip: RoundTrip = async ({ open, signal }, directory, te
   await listener.listen(path);
   tell("host", 'tells the machine\'s name and sets guestinfo.role = "web"');
 
-  const options = { pollMs: 20 };
-  await using bus = await open({
-    interfaces: [{ type: "VMware", channel: `unix:${path}`, options }],
-    signal,
-  });
-  const guest = bus.primary as PvInterface;
+  await using guest = await open({ channel: `unix:${path}`, options: { pollMs: 20 } });
   const { other = {} } = await guest.facts({ signal });
   tell("guest", `is ${other["guestinfo.hostname"]}`);
   tell("guest", `reads guestinfo.role: "${await guest.read("guestinfo.role", { signal })}"`);
@@ -27,11 +21,10 @@ export const vmwareRoundTrip: RoundTrip = async ({ open, signal }, directory, te
   tell("guest", 'writes guestinfo.build = "1.2.3"');
   tell("host", `sees guestinfo.build = "${seen("guestinfo.build")}"`);
 
-  const change = (): void => host.set("guestinfo.role", "db");
-  const { key, value } = await nextChange(guest, "guestinfo.role", signal, change);
+  const { key, value } = await change(guest, "guestinfo.role", () => host.set("guestinfo.role", "db"));
   tell("guest", `its watch sees ${key} become "${value}"`);
 
   await guest.write("guestinfo.build", "", { signal });
   tell("guest", "empties guestinfo.build, since this host removes nothing");
   tell("host", `sees guestinfo.build = "${seen("guestinfo.build")}"`);
-};
+}

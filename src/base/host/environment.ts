@@ -1,3 +1,5 @@
+import { ownEntry } from "../own.js";
+
 /** What of a process tells whose environment it has. */
 export interface EnvironmentOwner {
   /** Its environment variables. */
@@ -26,4 +28,9 @@ export function processEnvironment(
   owner: EnvironmentOwner = process,
 ): Readonly<Record<string, string | undefined>> {
   return isElevated(owner) ? {} : owner.env;
+}
+
+/** Reports whether a variable is set that {@link processEnvironment} leaves out, since the process is setuid or setgid. */
+export function isHidden(name: string, owner: EnvironmentOwner = process): boolean {
+  return isElevated(owner) && ownEntry(owner.env, name) !== undefined;
 }

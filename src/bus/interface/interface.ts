@@ -4,17 +4,12 @@ import { fairTurn, loopTurnIfDue } from "../../base/flow/turn.js";
 import { type Capabilities, NO_CAPABILITIES, type Verbs } from "../../contract/capabilities.js";
 import type { Diagnosis } from "../../contract/diagnosis.js";
 import type { HostctlStore } from "../../contract/hostctl.js";
+import type { KeyInterface, WatchOptions } from "../../contract/key-values.js";
 import type { Provider, StoreTarget } from "../../contract/provider.js";
 import type { DetectedInterface, Evidence } from "../../contract/report.js";
 import type { MachineFacts, ProviderStore, StoreChange, StoreEntry } from "../../contract/store.js";
 import { checkText, textOf, valueBytes, withText } from "./arguments.js";
 import { Opening } from "./opening.js";
-
-/** Options of {@link PvInterface.watch}. */
-export interface WatchOptions extends CallOptions {
-  /** Called once when the watch is armed: every later change is seen. */
-  readonly ready?: (() => void) | undefined;
-}
 
 /** What an interface is made of. */
 export interface InterfaceParts {
@@ -41,7 +36,7 @@ export interface InterfaceParts {
  * honoured within that time: each call, each entry of a listing and each change of a watch gives the event loop its turn
  * when it is due.
  */
-export class PvInterface implements AsyncDisposable {
+export class PvInterface implements KeyInterface, AsyncDisposable {
   /** Number in probe order, the n of `/dev/pvbus<n>`. */
   readonly unit: number;
   /** `pvbus<unit>`. */

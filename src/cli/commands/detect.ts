@@ -1,33 +1,44 @@
 import { readFileSync } from "node:fs";
 import { pvbusError } from "../../base/errors.js";
 import type { Bus } from "../../bus/bus.js";
-import type { Verbs } from "../../contract/capabilities.js";
-import { NO_CAPABILITIES } from "../../contract/capabilities.js";
-import type { Context } from "../io/context.js";
-import { withBus } from "../io/context.js";
-import { heading, type Sink, visible, writeJson } from "../io/output.js";
+import { NO_CAPABILITIES, type Verbs } from "../../contract/capabilities.js";
+import type { Command } from "../../contract/command.js";
+import { INTERFACE_KINDS } from "../../contract/interfaces.js";
+import type { DetectedInterface } from "../../contract/report.js";
+import { type Context, withBus } from "../io/context.js";
+import { heading, type Sink, visible } from "../io/output.js";
+
+/** `pvbus detect`: the interfaces, the primary, and the evidence. */
+export const detect: Command<Context> = {
+  name: "detect",
+  args: [],
+  description: "which hypervisor interfaces are here, and the evidence",
+  options: [
+    { name: "snapshot", value: "FILE", description: "decide from a recorded machine" },
+    { name: "full-scan", description: "look at all 256 CPUID bases" },
+  ],
+  load: async () => detectCommand,
+};
 
 /** Options of `pvbus detect`. */
-export interface DetectOptions {
-  /** File of a recorded machine. */
+interface DetectOptions {
   readonly snapshot?: string;
-  /** Look at all CPUID bases. */
   readonly "full-scan"?: boolean;
 }
 
-/** `pvbus detect`: the interfaces, the primary, and the evidence. */
-export async function detectCommand(context: Context, own: DetectOptions): Promise<number> {
-  const { snapshot, "full-scan": fullScan } = own;
-  const recorded = snapshot === undefined ? {} : { snapshot: load(snapshot) };
-  const detecting: Context = {
-    ...context,
-    open: (options) => context.open({ ...options, ...recorded, fullScan }),
-  };
-  return withBus(detecting, async (bus) => {
-    if (context.options.json === true) writeJson(context.stdout, detectionJson(bus));
-    else printDetection(context.stdout, bus, heading(context.stdout, context.env));
+function detectCommand(
+  context: Context,
+  _args: readonly string[],
+  { snapshot, "full-scan": fullScan }: DetectOptions,
+): Promise<number> {
+  const { stdout, env, json } = context;
+  const work = async (bus: Bus): Promise<number> => {
+    if (json) context.writeJson(detectionJson(bus));
+    else printDetection(stdout, bus, heading(stdout, env));
     return 0;
-  });
+  };
+  const recorded = snapshot === undefined ? {} : { snapshot: load(snapshot) };
+  return withBus(context, work, { open: { ...recorded, fullScan } });
 }
 
 function load(path: string): unknown {
@@ -39,23 +50,44 @@ function load(path: string): unknown {
   }
 }
 
+/** What detection found, and behind it the stores at their usual places of which it knows nothing. */
+function foundOn({ detection, interfaces }: Bus): readonly DetectedInterface[] {
+  const located = interfaces.filter(
+    ({ id, name, evidence }) =>
+      !detection.interfaces.some((each) => each.name === name) &&
+      evidence.some(({ source }) => source === "path") &&
+      !INTERFACE_KINDS.some((kind) => kind.id === id),
+  );
+  return [
+    ...detection.interfaces,
+    ...located.map(({ unit, name, id, type, role, base, emulated, evidence, details }) => ({
+      unit,
+      name,
+      id,
+      type,
+      role,
+      base,
+      emulated,
+      evidence,
+      details,
+    })),
+  ];
+}
+
+/** Returns what an interface can do, of the verbs alone. */
+function verbsOf(bus: Bus, name: string): Verbs {
+  const { read, write, delete: remove, list, watch } = bus.interface(name)?.capabilities ?? NO_CAPABILITIES;
+  return { read, write, delete: remove, list, watch };
+}
+
 /** Returns the document of `pvbus detect --json`. */
 export function detectionJson(bus: Bus): Record<string, unknown> {
-  const { interfaces, unreadable, ...rest } = bus.detection;
+  const { unreadable, ...rest } = bus.detection;
   return {
     virtual: rest.virtual,
     primary: rest.primary,
     primaryName: rest.primaryName,
-    interfaces: interfaces.map((detected) => {
-      const {
-        read,
-        write,
-        delete: remove,
-        list,
-        watch,
-      }: Verbs = bus.interface(detected.name)?.capabilities ?? NO_CAPABILITIES;
-      return { ...detected, capabilities: { read, write, delete: remove, list, watch } };
-    }),
+    interfaces: foundOn(bus).map((each) => ({ ...each, capabilities: verbsOf(bus, each.name) })),
     platform: rest.platform,
     container: rest.container,
     confidential: rest.confidential,
@@ -80,7 +112,7 @@ export function printDetection(stdout: Sink, bus: Bus, paint: (text: string) => 
     detection.nested && "nested",
   ].filter(Boolean);
   stdout.write(`${paint(`This is ${verdict}`)}${axes.length > 0 ? `; ${axes.join(", ")}` : ""}\n`);
-  for (const each of detection.interfaces) {
+  for (const each of foundOn(bus)) {
     const notes = [each.role, each.emulated ? "emulated" : "", each === primary ? "primary" : ""].filter(
       Boolean,
     );
@@ -90,10 +122,7 @@ export function printDetection(stdout: Sink, bus: Bus, paint: (text: string) => 
       stdout.write(
         `  ${visible(name)}: ${visible(Array.isArray(value) ? value.join(", ") || "none" : String(value))}\n`,
       );
-    const { capabilities } = bus.interface(each.name) ?? { capabilities: NO_CAPABILITIES };
-    const verbs = (["read", "write", "delete", "list", "watch"] as const).filter(
-      (verb) => capabilities[verb],
-    );
+    const verbs = Object.entries(verbsOf(bus, each.name)).flatMap(([verb, can]) => (can ? [verb] : []));
     stdout.write(`  can: ${verbs.join(", ") || "nothing here (see pvbus doctor)"}\n`);
   }
   for (const { source, detail } of detection.unreadable)

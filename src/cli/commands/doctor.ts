@@ -1,10 +1,18 @@
 import type { PvInterface } from "../../bus/interface/interface.js";
+import type { Command } from "../../contract/command.js";
 import type { Diagnosis } from "../../contract/diagnosis.js";
 import { type Context, chooseInterface, withBus } from "../io/context.js";
 import { heading, visible, writeJson } from "../io/output.js";
 
-/** `pvbus doctor`: per interface what works, what does not, why, and the command that mends it; exit 1 if anything fails. */
-export function doctorCommand(context: Context): Promise<number> {
+/** `pvbus doctor`: per interface what works, what does not, why, and the command that fixes it; exit 1 if anything fails. */
+export const doctor: Command<Context> = {
+  name: "doctor",
+  args: [],
+  description: "what works, what does not, why, and what fixes it",
+  load: async () => doctorCommand,
+};
+
+function doctorCommand(context: Context): Promise<number> {
   return withBus(context, async (bus) => {
     const { stdout, options, env } = context;
     const chosen = options.interface === undefined ? bus.interfaces : [chooseInterface(bus, options)];
@@ -27,14 +35,14 @@ export function doctorCommand(context: Context): Promise<number> {
       const whence = options.sysrootFromEnvironment === true ? ", from PVBUS_SYSROOT" : "";
       stdout.write(`of the files below ${visible(options.sysroot)}${whence}, not of this machine\n`);
     }
-    if (reports.length === 0) stdout.write("no hypervisor interface here; nothing to mend\n");
+    if (reports.length === 0) stdout.write("no hypervisor interface here; nothing to fix\n");
     for (const { each, checks } of reports) {
       stdout.write(`${paint(each.name)} ${each.type}${each.primary ? " (primary)" : ""}\n`);
-      for (const { what, works, why, mend } of checks) {
+      for (const { what, works, why, fix } of checks) {
         stdout.write(
           `  ${works ? "ok " : "NOT"} ${visible(what)}${why === undefined ? "" : ` (${visible(why)})`}\n`,
         );
-        if (mend !== undefined) stdout.write(`      mend: ${visible(mend)}\n`);
+        if (fix !== undefined) stdout.write(`      fix: ${visible(fix)}\n`);
       }
     }
     for (const { source, detail } of bus.detection.unreadable)

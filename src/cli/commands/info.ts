@@ -1,11 +1,20 @@
-import { type Context, callOptions, withInterface } from "../io/context.js";
+import type { PvInterface } from "../../bus/interface/interface.js";
+import type { Command } from "../../contract/command.js";
+import { type Context, withInterface } from "../io/context.js";
 import { visible, writeJson } from "../io/output.js";
 
 /** `pvbus info`: what the host tells about this machine, in the same words on every hypervisor. */
-export function infoCommand(context: Context): Promise<number> {
-  return withInterface(context, async (target) => {
-    const { vmName, vmId, hostName, other = {} } = await target.facts(callOptions(context));
-    if (context.options.json === true) {
+export const info: Command<Context> = {
+  name: "info",
+  args: [],
+  description: "what the host tells about this machine",
+  load: async () => infoCommand,
+};
+
+function infoCommand(context: Context): Promise<number> {
+  const work = async (target: PvInterface): Promise<number> => {
+    const { vmName, vmId, hostName, other = {} } = await target.facts(context.call);
+    if (context.json) {
       writeJson(context.stdout, {
         interface: target.name,
         type: target.type,
@@ -22,5 +31,6 @@ export function infoCommand(context: Context): Promise<number> {
       if (value !== undefined) context.stdout.write(`${visible(name)}: ${visible(value)}\n`);
     }
     return 0;
-  });
+  };
+  return withInterface(context, work, { detect: true });
 }

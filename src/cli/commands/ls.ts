@@ -1,45 +1,28 @@
-import type { StoreEntry } from "../../contract/store.js";
-import { type Context, callOptions, withInterface } from "../io/context.js";
-import { entryJson, visible, visibleKey, writeEach } from "../io/output.js";
-
-/** Options of `pvbus ls`. */
-export interface LsOptions {
-  /** Each key's permissions too. */
-  readonly permissions?: boolean;
-}
-
-/** A key and what is said of it. */
-interface Listed {
-  readonly entry: StoreEntry;
-  readonly granted: readonly string[] | undefined;
-}
+import type { Command } from "../../contract/command.js";
+import { type Context, withInterface } from "../io/context.js";
+import { type ListedEntry, printEntries } from "../io/keys.js";
+import { permissionsOf } from "./permissions.js";
 
 /**
  * `pvbus ls [PREFIX]`: one `key=value` a line, or a JSON array, written as the store yields it; with `-p` a tab and the key's
  * permissions behind it.
  */
-export function lsCommand(context: Context, prefix = "", own: LsOptions = {}): Promise<number> {
-  return withInterface(context, async (target) => {
-    const { stdout } = context;
-    const json = context.options.json === true;
-    const permissions =
-      own.permissions === true
-        ? await (await import("./permissions.js")).permissionsOf(context, target)
-        : undefined;
-    const entries = async function* (): AsyncGenerator<Listed, void, undefined> {
-      for await (const entry of target.list(prefix, callOptions(context)))
-        yield { entry, granted: await permissions?.read(entry.key, callOptions(context)) };
-    };
-    await writeEach(stdout, entries(), {
-      json: json
-        ? ({ entry, granted }) => ({
-            ...entryJson(entry),
-            ...(permissions === undefined ? {} : { permissions: granted ?? null }),
-          })
-        : undefined,
-      line: ({ entry: { key, value }, granted }) =>
-        `${visibleKey(key)}${value === undefined ? "" : `=${visible(value)}`}${granted === undefined ? "" : `\t(${granted.join(",")})`}`,
-    });
-    return 0;
-  });
-}
+export const ls: Command<Context> = {
+  name: "ls",
+  args: ["[prefix]"],
+  description: "list keys and values",
+  options: [{ name: "permissions", short: "p", description: "show permissions too (Xen)" }],
+  load:
+    async () =>
+    (context, [prefix = ""], { permissions }) =>
+      withInterface(context, async (target) => {
+        if (permissions !== true) return context.keys.ls(target, prefix);
+        const granted = await permissionsOf(context, target);
+        const entries = async function* (): AsyncGenerator<ListedEntry, void, undefined> {
+          for await (const entry of target.list(prefix, context.call))
+            yield { entry, permissions: (await granted.read(entry.key)) ?? null };
+        };
+        await printEntries(context, entries());
+        return 0;
+      }),
+};

@@ -1,40 +1,52 @@
 import { pvbusError } from "../../base/errors.js";
+import { Call } from "../../base/flow/call.js";
 import type { PvInterface } from "../../bus/interface/interface.js";
-import { loadPermissions, type PermissionTexts } from "../../services.js";
-import { type Context, callOptions, UsageError, withInterface } from "../io/context.js";
-import { writeJson } from "../io/output.js";
-import { missing } from "./get.js";
+import type { Command } from "../../contract/command.js";
+import { UsageError } from "../grammar/usage.js";
+import { type Context, withInterface } from "../io/context.js";
+import { missing } from "../io/keys.js";
 
-/** Options of `pvbus chmod`. */
-export interface ChmodOptions {
-  /** Everything below the key too. */
-  readonly recursive?: boolean;
+/** The permissions of an interface's keys, each call with the user's signal and time limit. */
+export interface Permissions {
+  /** Resolves with those of a key; undefined when there is no such key, or when they may not be seen. */
+  read(key: string): Promise<readonly string[] | undefined>;
+  /** Replaces those of a key. @throws UsageError for what is none */
+  set(key: string, permissions: readonly string[], below: boolean): Promise<boolean>;
 }
 
 /** Returns the permissions of an interface's keys. @throws PvbusError `ERR_NOT_SUPPORTED` where keys have none */
-export async function permissionsOf(context: Context, target: PvInterface): Promise<PermissionTexts> {
-  const { permissionTexts } = await loadPermissions();
-  const texts = permissionTexts(await target.store(callOptions(context)));
-  if (texts !== undefined) return texts;
-  throw pvbusError("ERR_NOT_SUPPORTED", `keys of ${target.type} have no permissions; those of Xen have`);
+export async function permissionsOf({ call }: Context, target: PvInterface): Promise<Permissions> {
+  const { permissionTexts: permissions } = await target.store(call);
+  if (permissions === undefined)
+    throw pvbusError("ERR_NOT_SUPPORTED", `keys of ${target.type} have no permissions; those of Xen have`);
+  return {
+    read: (key) => permissions.read(key, new Call(call)),
+    set: async (key, texts, below) => {
+      try {
+        return await permissions.set(key, texts, below, new Call(call));
+      } catch (error) {
+        if (!(error instanceof TypeError)) throw error;
+        throw new UsageError(`chmod: ${error.message}`, { cause: error });
+      }
+    },
+  };
 }
 
 /** `pvbus chmod KEY PERMISSION…`: replaces a key's permissions, the owner's first; exit 1 when it is not there. */
-export async function chmodCommand(
-  context: Context,
-  [key = "", ...words]: readonly string[],
-  { recursive = false }: ChmodOptions,
-): Promise<number> {
-  // Also in one word with commas, as `ls -p` prints them.
-  const permissions = words.flatMap((word) => word.split(","));
-  const { arePermissions } = await loadPermissions();
-  if (!arePermissions(permissions))
-    throw new UsageError("chmod: a permission is n, r, w or b and a domain, such as r7; the owner's first");
-  return withInterface(context, async (target) => {
-    const texts = await permissionsOf(context, target);
-    if (!(await texts.set(key, permissions, callOptions(context), recursive)))
-      return missing(context, target, key);
-    if (context.options.json === true) writeJson(context.stdout, { key, permissions });
-    return 0;
-  });
-}
+export const chmod: Command<Context> = {
+  name: "chmod",
+  args: ["<key>", "<permission...>"],
+  description: "replace a key's permissions (Xen): n7 r0, the owner's first",
+  options: [{ name: "recursive", short: "r", description: "everything below the key too" }],
+  load:
+    async () =>
+    (context, [key = "", ...words], { recursive }) =>
+      withInterface(context, async (target) => {
+        // Also in one word with commas, as `ls -p` prints them.
+        const permissions = words.flatMap((word) => word.split(","));
+        const granted = await permissionsOf(context, target);
+        if (!(await granted.set(key, permissions, recursive === true))) return missing(context, target, key);
+        if (context.json) context.writeJson({ key, permissions });
+        return 0;
+      }),
+};

@@ -1,12 +1,13 @@
-import { type Context, callOptions, withInterface } from "../io/context.js";
-import { writeJson } from "../io/output.js";
-import { missing } from "./get.js";
+import type { Command } from "../../contract/command.js";
+import { type Context, withInterface } from "../io/context.js";
 
 /** `pvbus rm KEY`: removes a key; exit 1 when it was not there. */
-export function rmCommand(context: Context, key: string): Promise<number> {
-  return withInterface(context, async (target) => {
-    if (!(await target.delete(key, callOptions(context)))) return missing(context, target, key);
-    if (context.options.json === true) writeJson(context.stdout, { key, deleted: true });
-    return 0;
-  });
-}
+export const rm: Command<Context> = {
+  name: "rm",
+  args: ["<key>"],
+  description: "remove a key",
+  load:
+    async () =>
+    (context, [key = ""]) =>
+      withInterface(context, (target) => context.keys.rm(target, key)),
+};

@@ -1,11 +1,15 @@
-import { type Context, callOptions, withInterface } from "../io/context.js";
-import { writeJson } from "../io/output.js";
+import type { Command } from "../../contract/command.js";
+import { type Context, withInterface } from "../io/context.js";
 
 /** `pvbus set KEY VALUE`: writes a value; `-` takes it from standard input, as it is. */
-export function setCommand(context: Context, key: string, value: string): Promise<number> {
-  return withInterface(context, async (target) => {
-    await target.write(key, value === "-" ? await context.readInput() : value, callOptions(context));
-    if (context.options.json === true) writeJson(context.stdout, { key, written: true });
-    return 0;
-  });
-}
+export const set: Command<Context> = {
+  name: "set",
+  args: ["<key>", "<value>"],
+  description: "write a value; - takes it from standard input",
+  load:
+    async () =>
+    (context, [key = "", value = ""]) =>
+      withInterface(context, async (target) =>
+        context.keys.set(target, key, value === "-" ? await context.readInput() : value),
+      ),
+};

@@ -1,10 +1,22 @@
-import { captureSnapshot } from "../../snapshot.js";
+import type { Command } from "../../contract/command.js";
 import type { Context } from "../io/context.js";
-import { writeJson } from "../io/output.js";
 
 /** `pvbus snapshot`: all facts of this machine as one JSON document that `pvbus detect --snapshot` takes. */
-export async function snapshotCommand(context: Context, own: { identifiers?: boolean }): Promise<number> {
-  const { sysroot } = context.options;
-  writeJson(context.stdout, await captureSnapshot({ sysroot, includeIdentifiers: own.identifiers }));
-  return 0;
-}
+export const snapshot: Command<Context> = {
+  name: "snapshot",
+  args: [],
+  description: "record all facts of this machine as one JSON document",
+  options: [
+    {
+      name: "identifiers",
+      description: "keep all that was read: serial numbers, UUIDs, names, boot messages",
+    },
+  ],
+  load: async () => {
+    const { captureSnapshot } = await import("../../snapshot.js");
+    return async ({ options: { sysroot }, writeJson }, _args, { identifiers }) => {
+      writeJson(await captureSnapshot({ sysroot, includeIdentifiers: identifiers === true }));
+      return 0;
+    };
+  },
+};

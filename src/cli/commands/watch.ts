@@ -1,35 +1,28 @@
-import type { StoreChange } from "../../contract/store.js";
-import { type Context, callOptions, withInterface } from "../io/context.js";
-import { entryJson, jsonText, visible, visibleKey } from "../io/output.js";
+import type { Command } from "../../contract/command.js";
+import { type Context, withInterface } from "../io/context.js";
+import { printChanges } from "../io/keys.js";
+
+function positive(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1) throw new TypeError("takes a whole number, one or more");
+  return value;
+}
 
 /**
  * `pvbus watch [PREFIX]`: one line per change until a signal, the time limit or the count ends it: `key=value`, or
- * `-key` when it is gone. Says on standard error when it is armed.
+ * `-key` when it is gone.
  */
-export function watchCommand(
-  context: Context,
-  prefix = "",
-  { count = Infinity }: { count?: number } = {},
-): Promise<number> {
-  return withInterface(context, async (target) => {
-    const json = context.options.json === true;
-    const ready = (): void => {
-      const armed = `watching ${visible(prefix) || "everything"} on ${target.name}`;
-      context.stderr.write(
-        json ? `${jsonText({ watching: prefix, interface: target.name })}\n` : `${armed}\n`,
-      );
-    };
-    let seen = 0;
-    for await (const change of target.watch(prefix, { ...callOptions(context), ready })) {
-      context.stdout.write(`${json ? jsonText(entryJson(change)) : changeLine(change)}\n`);
-      if (++seen >= count) break;
-    }
-    return 0;
-  });
-}
-
-function changeLine({ key, value }: StoreChange): string {
-  // A key that begins with a dash must not look like one that is gone.
-  const name = visibleKey(key);
-  return value === undefined ? `-${name}` : `${name.replace(/^-/, "\\u{2d}")}=${visible(value)}`;
-}
+export const watch: Command<Context> = {
+  name: "watch",
+  args: ["[prefix]"],
+  description: "print changes as they happen",
+  options: [{ name: "count", value: "N", description: "end after N changes", parse: positive }],
+  interruptible: true,
+  load:
+    async () =>
+    (context, [prefix = ""], { count = Infinity }) =>
+      withInterface(context, async (target) => {
+        await printChanges(context, target, prefix, count as number);
+        return 0;
+      }),
+};

@@ -1,12 +1,19 @@
 import { pvbusError } from "../../base/errors.js";
-import type { CallOptions } from "../../base/flow/call.js";
-import type { Logger } from "../../base/host/host.js";
+import type { Host, Logger } from "../../base/host/host.js";
+import { nodeHost } from "../../base/host/node-host.js";
+import { optionFromText } from "../../base/options.js";
+import { putEntry } from "../../base/own.js";
 import type { Bus } from "../../bus/bus.js";
 import type { PvInterface } from "../../bus/interface/interface.js";
+import { idOf, manifestOf } from "../../bus/manifests.js";
 import type { OpenOptions } from "../../bus/open.js";
+import type { CommandIo } from "../../contract/command.js";
+import { UsageError } from "../grammar/usage.js";
+import type { Vocabulary } from "../grammar/vocabulary.js";
 import { jsonLogger } from "./json-log.js";
+import { keyCommands } from "./keys.js";
 import { stderrLogger } from "./log.js";
-import type { Sink } from "./output.js";
+import { jsonText, type Sink, visible, writeData, writeError, writeJson } from "./output.js";
 
 /** Options that every command takes. */
 export interface GlobalOptions {
@@ -24,14 +31,14 @@ export interface GlobalOptions {
   readonly channel?: string;
   /** Time limit in seconds. */
   readonly timeout?: number;
-  /** Settings of the provider. */
-  readonly option?: Readonly<Record<string, unknown>>;
+  /** Settings of the provider, not yet converted. */
+  readonly option?: readonly (readonly [name: string, text: string])[];
   /** Say more on standard error. */
   readonly verbose?: boolean;
 }
 
-/** What a command works with. */
-export interface Context {
+/** What the outside gives to one run. */
+export interface Outside {
   /** Data goes here. */
   readonly stdout: Sink;
   /** Messages go here. */
@@ -39,38 +46,92 @@ export interface Context {
   /** Environment variables. */
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Reads all of standard input. */
-  readonly readInput: () => Promise<Uint8Array>;
+  readInput(): Promise<Uint8Array>;
   /** Opens the bus. */
   readonly open: (options: OpenOptions) => Promise<Bus>;
-  /** Fires when the user ends the program; only in a command that is interruptible, signals end the others at once. */
-  readonly signal: AbortSignal;
-  /** Options of this run. */
-  readonly options: GlobalOptions;
 }
 
-/** Wrong usage that only shows after parsing: exit code 2. */
-export class UsageError extends Error {}
+/** What a command of pvbus itself works with: what every command has, and the bus. */
+export interface Context extends CommandIo, Outside {
+  /** Options of this run. */
+  readonly options: GlobalOptions;
+  /** All that can be said. */
+  readonly vocabulary: Vocabulary;
+}
 
-/** Returns the call options that the user's time limit makes. */
-export function callOptions({ options, signal }: Context): CallOptions {
-  return options.timeout === undefined ? { signal } : { signal, timeoutMs: options.timeout * 1000 };
+/** Makes what a command works with. */
+export function createContext(
+  outside: Outside,
+  options: GlobalOptions,
+  vocabulary: Vocabulary,
+  signal: AbortSignal,
+): Context {
+  const { stdout, stderr, env, readInput, open } = outside;
+  const json = options.json === true;
+  const call = options.timeout === undefined ? { signal } : { signal, timeoutMs: options.timeout * 1000 };
+  const verboseLogger = loggerOf(stderr, options);
+  return {
+    stdout,
+    stderr,
+    env,
+    readInput,
+    open,
+    options,
+    vocabulary,
+    json,
+    signal,
+    call,
+    keys: keyCommands({ stdout, stderr, json, call }),
+    host: (logger: Logger | undefined = verboseLogger): Host =>
+      nodeHost({ sysroot: options.sysroot, logger, env }),
+    write: (text) => void stdout.write(text),
+    writeData: (data) => writeData(stdout, data),
+    writeJson: (value) => writeJson(stdout, value),
+    say: (text, document) =>
+      void stderr.write(json ? `${jsonText(document)}\n` : `pvbus: ${visible(text)}\n`),
+    complain: ({ message, code = null, interface: on = null, key = null }) => {
+      if (json) writeError(stderr, { code, message, interface: on, key });
+      else stderr.write(`pvbus: ${visible(message)}\n`);
+    },
+    usage: (message) => new UsageError(message),
+    service: async () =>
+      (await import("./service.js")).serviceIo({ stderr, env, json, verbose: options.verbose === true }),
+  };
 }
 
 /** Returns the logger of `-v`, undefined without; its lines are JSON where everything is to be. */
-export function loggerOf({ stderr, options }: Context): Logger | undefined {
-  if (options.verbose !== true) return undefined;
-  return options.json === true ? jsonLogger(stderr, Date, true) : stderrLogger(stderr);
+function loggerOf(stderr: Sink, { verbose, json }: GlobalOptions): Logger | undefined {
+  if (verbose !== true) return undefined;
+  return json === true ? jsonLogger(stderr, Date, true) : stderrLogger(stderr);
+}
+
+/** How a command wants the bus. */
+export interface BusNeeds {
+  /**
+   * Whether detection runs although the user names a type. Default true; a command that works on the named store alone does
+   * without.
+   */
+  readonly detect?: boolean;
+  /** Further options of the bus. */
+  readonly open?: OpenOptions;
 }
 
 /** Opens the bus as the options say and closes it after the action. */
-export async function withBus<T>(context: Context, action: (bus: Bus) => Promise<T>): Promise<T> {
-  const { sysroot, type, channel, option } = context.options;
+export async function withBus<T>(
+  context: Context,
+  action: (bus: Bus) => Promise<T>,
+  { detect = true, open }: BusNeeds = {},
+): Promise<T> {
+  const { sysroot, interface: name, type, channel, option } = context.options;
   if (channel !== undefined && type === undefined) throw new UsageError("--channel needs -t TYPE");
   if (option !== undefined && type === undefined) throw new UsageError("--option needs -t TYPE");
   const bus = await context.open({
+    ...open,
     sysroot,
-    interfaces: type === undefined ? undefined : [{ type, channel, options: option }],
-    logger: loggerOf(context),
+    interfaces: type === undefined ? undefined : [{ type, channel, options: settingsOf(context) }],
+    // Where no type is named, and for the name of an interface, it has to be known what there is.
+    detect: detect || type === undefined || name !== undefined,
+    logger: loggerOf(context.stderr, context.options),
     signal: context.signal,
   });
   try {
@@ -80,9 +141,40 @@ export async function withBus<T>(context: Context, action: (bus: Bus) => Promise
   }
 }
 
-/** Runs an action on the interface that {@link chooseInterface} gives. */
-export function withInterface<T>(context: Context, action: (target: PvInterface) => Promise<T>): Promise<T> {
-  return withBus(context, (bus) => action(chooseInterface(bus, context.options)));
+/** Runs an action on the interface that {@link chooseInterface} gives; detection runs only where it is needed for that. */
+export function withInterface<T>(
+  context: Context,
+  action: (target: PvInterface) => Promise<T>,
+  needs: BusNeeds = { detect: false },
+): Promise<T> {
+  return withBus(context, (bus) => action(chooseInterface(bus, context.options)), needs);
+}
+
+/** Returns the settings of `-o`, converted by the schema of the type's provider. @throws UsageError */
+function settingsOf({ options, vocabulary: { manifests } }: Context): Record<string, unknown> | undefined {
+  const { option, type = "" } = options;
+  if (option === undefined) return undefined;
+  const manifest = manifestOf(manifests, idOf(manifests, type) ?? "");
+  const settings: Record<string, unknown> = {};
+  for (const [name, text] of option)
+    putEntry(settings, name, manifest?.options === undefined ? guessed(name, text) : converted(name, text));
+  return settings;
+
+  function converted(name: string, text: string): unknown {
+    try {
+      return optionFromText(manifest?.id ?? type, manifest?.options ?? {}, name, text);
+    } catch (error) {
+      if (error instanceof TypeError) throw new UsageError(error.message, { cause: error });
+      throw error;
+    }
+  }
+}
+
+/** Converts a setting of a provider that has no schema. */
+function guessed(name: string, text: string): unknown {
+  if (text === "true" || text === "false") return text === "true";
+  if (/^-?\d+(\.\d+)?$/.test(text)) return Number(text);
+  return name.endsWith("Pools") ? text.split(",") : text;
 }
 
 /**

@@ -13,10 +13,15 @@ const READY = "ready";
  * Starts the same program again in the background, in a session of its own, its standard streams closed and `/` its
  * working directory as daemon(3) does it, and waits until it serves.
  * @param args script and arguments of this process
+ * @param foreground the option that keeps it in the foreground
  * @param complain hears why it does not serve
  * @returns the exit code: 0 when it serves, 1 when it said why not, or ended
  */
-export function detach(args: readonly string[], complain: (why: string) => void): Promise<number> {
+export function detach(
+  args: readonly string[],
+  foreground: string,
+  complain: (why: string) => void,
+): Promise<number> {
   const child = spawn(process.execPath, [...process.execArgv, ...args], {
     cwd: "/",
     detached: true,
@@ -37,7 +42,8 @@ export function detach(args: readonly string[], complain: (why: string) => void)
     report.on("end", () => {
       child.unref();
       if (text === READY) resolve(0);
-      else fail(text || "the background process ended before it served; run it with -n to see why");
+      else
+        fail(text || `the background process ended before it served; run it with ${foreground} to see why`);
     });
   });
 }

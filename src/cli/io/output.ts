@@ -1,5 +1,3 @@
-import type { StoreChange, StoreEntry } from "../../contract/store.js";
-
 /** A stream that a command writes to. */
 export interface Sink {
   /** Writes text or bytes. */
@@ -82,16 +80,6 @@ export function jsonText(value: unknown, indent?: number): string {
 function plain(_name: string, value: unknown): unknown {
   if (value instanceof Error) return value.message;
   return typeof value === "bigint" ? String(value) : value;
-}
-
-/**
- * Returns an entry or change as the JSON of the command line: `valueBase64` where the bytes are not valid
- * UTF-8, null where there is no value: a key that is gone, or a store that lists names only.
- */
-export function entryJson(entry: StoreEntry | StoreChange): Record<string, unknown> {
-  const { key, value, bytes } = entry;
-  if (bytes !== undefined) return { key, valueBase64: Buffer.from(bytes).toString("base64") };
-  return { key, value: value ?? null };
 }
 
 /** Returns a paint function for headings: bold on a terminal, plain elsewhere and where NO_COLOR is set. */

@@ -2,8 +2,8 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
-import { vmwareRoundTrip } from "../../../providers/vmware/testing/demo.js";
-import type { Context } from "../../../src/cli/io/context.js";
+import { vmwareManifest } from "../../../providers/vmware/manifest.js";
+import { roundTrip } from "../../../src/cli/commands/demo.js";
 import { openPvbus } from "../../../src/index.js";
 
 describe("the round trip with a simulated VMware host", () => {
@@ -11,8 +11,8 @@ describe("the round trip with a simulated VMware host", () => {
     const directory = mkdtempSync(join(tmpdir(), "pvbus-demo-vmware-"));
     try {
       const steps: string[] = [];
-      const context = { open: openPvbus, signal: new AbortController().signal } as unknown as Context;
-      await vmwareRoundTrip(context, directory, (actor, text) => steps.push(`${actor} ${text}`));
+      const context = { open: openPvbus, signal: new AbortController().signal };
+      await roundTrip(context, vmwareManifest, directory, (actor, text) => steps.push(`${actor} ${text}`));
       expect(steps).to.deep.equal([
         'host tells the machine\'s name and sets guestinfo.role = "web"',
         "guest is web-01",

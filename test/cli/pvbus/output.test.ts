@@ -1,5 +1,6 @@
 import { expect } from "chai";
-import { entryJson, heading, jsonText, onTerminal, visible, visibleKey } from "../../../src/cli/io/output.js";
+import { entryJson } from "../../../src/cli/io/keys.js";
+import { heading, jsonText, onTerminal, visible, visibleKey } from "../../../src/cli/io/output.js";
 
 const HOSTILE = "\x1b[2J \x9b31m \x07 \u202e \u2028 \x7f \u{e0041}";
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not come through

@@ -1,11 +1,14 @@
 import { memoryManifest } from "../../../providers/testing.js";
-import { COMMANDS, nameOf, OPTIONS } from "../../../src/cli/commands.js";
+import { COMMANDS } from "../../../src/cli/commands.js";
+import { GLOBALS } from "../../../src/cli/grammar/globals.js";
+import { optionsOf } from "../../../src/cli/grammar/vocabulary.js";
 import type { PvbusDevice } from "../../../src/cli/hostctl/devices.js";
 import { parseHostctl } from "../../../src/cli/hostctl/getopt.js";
 import { runHostctl } from "../../../src/cli/hostctl/run.js";
 import { encodeVis } from "../../../src/cli/hostctl/vis.js";
 import { jsonText, onTerminal, visible, visibleKey } from "../../../src/cli/io/output.js";
 import { runPvbus } from "../../../src/cli/program.js";
+import { BUILT_IN } from "../../../src/composition.js";
 import { HostctlError } from "../../../src/contract/hostctl.js";
 import { type Bus, openPvbus } from "../../../src/index.js";
 import type { Input } from "../input.js";
@@ -94,9 +97,13 @@ async function hostctl(input: Input): Promise<void> {
 
 /** What such a command does beyond memory; its arguments are parsed all the same. */
 const OUTSIDE = ["kvpd", "kvp", "host", "demo", "snapshot", "detect", "doctor", "watch"];
+const ALL = [...COMMANDS, ...BUILT_IN.flatMap(({ commands = [] }) => commands)];
 const KNOWN = [
-  ...COMMANDS.map(nameOf),
-  ...OPTIONS.flatMap(({ name, short }) => [`--${name}`, ...(short === undefined ? [] : [`-${short}`])]),
+  ...ALL.map(({ name }) => name),
+  ...[...GLOBALS, ...ALL.flatMap(optionsOf)].flatMap(({ name, short }) => [
+    `--${name}`,
+    ...(short === undefined ? [] : [`-${short}`]),
+  ]),
   ...[
     "--",
     "-",
@@ -140,6 +147,7 @@ async function pvbus(input: Input): Promise<void> {
     stderr: { isTTY, write: (data) => (err += take(data)) },
     env: {},
     readInput: async () => input.field(),
+    builtIn: BUILT_IN,
     open: async () => Object.assign(Object.create(bus), { close: async () => undefined }) as Bus,
     untilInterrupted: () => AbortSignal.abort(),
   });

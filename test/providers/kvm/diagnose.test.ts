@@ -27,7 +27,7 @@ describe("diagnosis of KVM", () => {
     }
   });
 
-  it("names what is missing, the ports there are, and what mends it", async () => {
+  it("names what is missing, the ports there are, and what fixes it", async () => {
     const sysroot = fileTree({
       "sys/class/virtio-ports/vport0p1/name": "org.qemu.guest_agent.0\n",
       "sys/bus/acpi/devices/QEMU0002:00/": "",
@@ -39,8 +39,8 @@ describe("diagnosis of KVM", () => {
       ).diagnose({});
       expect(channel).to.include({ what: "there is a metadata channel", works: false });
       expect(channel?.why).to.include("org.qemu.guest_agent.0");
-      expect(channel?.mend).to.include("name=org.pvbus.mdata.0").and.include("<target type='virtio'");
-      expect(fwcfg).to.include({ works: false, mend: "modprobe qemu_fw_cfg" });
+      expect(channel?.fix).to.include("name=org.pvbus.mdata.0").and.include("<target type='virtio'");
+      expect(fwcfg).to.include({ works: false, fix: "modprobe qemu_fw_cfg" });
       expect(trust?.why).to.include("confidential");
     } finally {
       removeTree(sysroot);
