@@ -47,6 +47,9 @@ const TIMES = "scripts/test-times.json";
 /** Files of less than this share a process. */
 const QUICK_SECONDS = 3;
 
+/** Files of this folder share a process whatever they take: they look at the same parsed sources. */
+const SHARING = /^dist\/test\/sources\//;
+
 /** What is taken for a file's time where nobody has measured it. */
 const UNKNOWN_SECONDS = 1;
 
@@ -119,14 +122,18 @@ function selected() {
 
 /** Returns the files by the processes that they are to run in, those first that take longest. */
 function grouped(paths) {
+  const isSharing = (path) => together > 1 && SHARING.test(path);
   const isQuick = (path) => secondsOf(path) < QUICK_SECONDS && !ALONE.test(readFileSync(path, "utf8"));
-  const quick = paths.filter(isQuick);
+  const sharing = paths.filter(isSharing);
+  const quick = paths.filter((path) => !isSharing(path) && isQuick(path));
+  const alone = paths.filter((path) => !isSharing(path) && !quick.includes(path));
   const size = Math.min(together, Math.ceil(quick.length / jobs));
-  const groups = paths.filter((path) => !quick.includes(path)).map((path) => [path]);
   // Neighbours load the same modules.
-  for (let at = 0; at < quick.length; at += size) groups.push(quick.slice(at, at + size));
+  const groups = quick.flatMap((_, at) => (at % size === 0 ? [quick.slice(at, at + size)] : []));
   const sum = (group) => group.reduce((total, path) => total + secondsOf(path), 0);
-  return groups.sort((a, b) => sum(b) - sum(a));
+  return [...groups, sharing, ...alone.map((path) => [path])]
+    .filter((group) => group.length > 0)
+    .sort((a, b) => sum(b) - sum(a));
 }
 
 function secondsOf(path) {

@@ -1,5 +1,5 @@
 import type { ProviderManifest } from "../../src/contract/manifest.js";
-import { HYPERV_COMMANDS } from "./commands/entries.js";
+import { hypervCommands } from "./commands/entries.js";
 import { OPTIONS } from "./options.js";
 
 /** Hyper-V's KVP exchange: pool files, Windows' registry, OpenBSD's device; and the daemon's work. */
@@ -15,7 +15,7 @@ export const hypervManifest: ProviderManifest = {
     list: ["linux", "freebsd", "win32"],
     watch: ["linux", "freebsd", "win32"],
   },
-  commands: HYPERV_COMMANDS,
+  commands: hypervCommands(async () => (await import("./receive.js")).receiveKvp),
   demo: {
     through: "pool files",
     load: async () => (await import("./testing/demo.js")).hypervRoundTrip,

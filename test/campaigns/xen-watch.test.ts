@@ -28,7 +28,7 @@ import { compiled, environmentOf } from "../support/xen/tools.js";
  * C library finds when it walks the tree, and no watch has ended. PVBUS_COUNT counts restarts.
  */
 
-const SECONDS = budget(2, 30);
+const SECONDS = budget(1, 30);
 const TOP = "/camp";
 const TOPS = [TOP, `${TOP}/a`, `${TOP}/b/c`, "/"] as const;
 /** Mutations between two rests: so many rests, the last one with a restart before it. */

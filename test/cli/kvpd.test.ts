@@ -7,7 +7,7 @@ import {
   type KvpDeviceSimulator,
   KvpDriverAnswer,
 } from "../../providers/hyperv/testing/kvp-device/simulator.js";
-import { PROGRAM } from "../support/command-line.js";
+import { PROGRAM, run } from "../support/command-line.js";
 import { startAgent, withSimulatedDevice } from "../support/kvp-agents.js";
 import { childrenOf, eventually, helperOf, isWaiting } from "../support/lock-helpers.js";
 import { LockHolder } from "../support/lock-holder.js";
@@ -60,14 +60,14 @@ describe("pvbus kvpd", function () {
         ["kvp", "send"],
         ["get", "-n", "Guest/x"],
       ]) {
-        const { code, stdout } = await start(process.execPath, [PROGRAM, ...args]).done;
+        const { code, stdout } = await run(args);
         expect([args.join(" "), code, stdout]).to.deep.equal([args.join(" "), 2, ""]);
       }
     });
   });
 
   describe("on the simulated device", () => {
-    const device = withSimulatedDevice();
+    const { device, registered } = withSimulatedDevice();
 
     it("serves, says the two lines that the vendor's says, and ends with 0 on SIGTERM", async () => {
       const { child, said, ended } = await startAgent(device(), "ours");
@@ -154,7 +154,7 @@ print("code", os.waitstatus_to_exitcode(status))
         "-n",
         ...place,
       ]);
-      await device().waitForRegistration();
+      await registered();
       expect(await device().set(0, "k", "v")).to.equal(0);
       child.kill("SIGUSR1");
       expect(await done).to.deep.include({ code: 0, stdout: "code 0\n", stderr: "" });
@@ -192,7 +192,7 @@ print("code", os.waitstatus_to_exitcode(status))
         .to.be.instanceOf(KvpDriverAnswer)
         .with.property("why", "timeout");
       process.kill(agent, "SIGCONT");
-      await device().waitForRegistration(1, { timeoutMs: 10_000 });
+      await registered(2);
       expect(await device().set(0, "after", "it")).to.equal(0);
     });
 
@@ -201,7 +201,7 @@ print("code", os.waitstatus_to_exitcode(status))
       await device().set(0, "k", "v");
       await device().remove();
       await device().restore();
-      await device().waitForRegistration(1, { timeoutMs: 10_000 });
+      await registered(2);
       expect(await device().list(0)).to.deep.equal([{ key: "k", value: "v" }]);
       expect(said()).to.contain("registering again");
     });
@@ -218,7 +218,7 @@ print("code", os.waitstatus_to_exitcode(status))
       await new Promise((resolve) => listener.child.stdout?.once("data", resolve));
       const env = { ...process.env, NOTIFY_SOCKET: path, WATCHDOG_USEC: "100000", JOURNAL_STREAM: "1:2" };
       const running = runIn(device(), ["kvpd", "-n"], env);
-      await device().waitForRegistration();
+      await registered();
       await new Promise((resolve) => setTimeout(resolve, 200));
       process.kill((await device().agentPid()) as number, "SIGTERM");
       const { stdout } = await listener.done;
@@ -237,7 +237,7 @@ print("code", os.waitstatus_to_exitcode(status))
   });
 
   describe("receive", () => {
-    const device = withSimulatedDevice();
+    const { device, registered } = withSimulatedDevice();
 
     it("prints the key that it waits for, and keeps all that the host sends with it", async () => {
       const running = runIn(device(), [
@@ -250,7 +250,7 @@ print("code", os.waitstatus_to_exitcode(status))
         "--quiet",
         "0.3",
       ]);
-      await device().waitForRegistration();
+      await registered();
       expect(await device().set(3, "HostName", "HV-01")).to.equal(0);
       expect(await device().set(0, "ignition.config", "{}\n")).to.equal(0);
       expect(await device().set(0, "later", "too")).to.equal(0);
@@ -266,7 +266,7 @@ print("code", os.waitstatus_to_exitcode(status))
 
     it("without a key prints what came until the host fell silent", async () => {
       const running = runIn(device(), ["kvp", "receive", "--quiet", "0.2", "--json"]);
-      await device().waitForRegistration();
+      await registered();
       await device().set(0, "a", "1");
       await device().set(3, "b", "2");
       const { code, stdout } = await running;
@@ -288,7 +288,7 @@ print("code", os.waitstatus_to_exitcode(status))
         "--timeout",
         "1",
       ]);
-      await device().waitForRegistration();
+      await registered();
       await device().set(0, "a", "1");
       const { code, stderr } = await running;
       expect(code).to.equal(1);

@@ -113,8 +113,10 @@ describe("scripts/test.mjs", function () {
         i: ["describe('nothing', () => {});", "holds no test"],
         j: [`it("j", () => { console.log("said by j"); throw new Error("of that"); });`, "of that"],
       };
-      const texts = Object.entries(bad).map(([name, [text]]) => [name, text] as const);
-      const files = { a: told(), c: told(), e: told(), ...Object.fromEntries(texts), k: told() };
+      const texts: Record<string, string> = Object.fromEntries(
+        Object.entries(bad).map(([name, [text]]) => [name, text]),
+      );
+      const files = { a: told(), c: told(), e: told(), ...texts, k: told() };
       const opens = {
         a: told(),
         b: `it("b", () => { setInterval(() => {}, 1000); });`,

@@ -2,7 +2,15 @@ import { join } from "node:path";
 import { expect } from "chai";
 import type ts from "typescript";
 import { ROOT } from "../support/pools.js";
-import { everyNode, nameOf, placeOf, TS, typedSources } from "../support/sources.js";
+import {
+  everyNode,
+  nameOf,
+  placeOf,
+  TS,
+  type TypedSources,
+  typedSources,
+  typedText,
+} from "../support/sources.js";
 
 /** The one place that asks an object for a name; it asks for the object's own. */
 const HELPER = "src/base/own.ts";
@@ -19,7 +27,7 @@ function mayBeAnyText(checker: ts.TypeChecker, name: ts.Expression): boolean {
 }
 
 /** Returns every place that asks an object for a member by a text that may be any, or sets one. */
-function offences({ checker, files }: ReturnType<typeof typedSources>): string[] {
+function offences({ checker, files }: TypedSources): string[] {
   const found: string[] = [];
   for (const file of files) {
     if (nameOf(file) === HELPER) continue;
@@ -62,7 +70,7 @@ describe("names from outside", function () {
       export const { [name]: taken } = table;
       for (const each in table) console.log(each);
     `;
-    const places = offences(typedSources(new Map([[path, text]]))).map((each) => each.split(" ", 1)[0]);
+    const places = offences(typedText(path, text)).map((each) => each.split(" ", 1)[0]);
     expect(places).to.deep.equal([4, 4, 4, 4, 5, 6, 7].map((line) => `src/rule.ts:${line}`));
   });
 });

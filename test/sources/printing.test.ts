@@ -2,11 +2,9 @@ import { expect } from "chai";
 import type ts from "typescript";
 import { everyNode, nameOf, parsedSources, TS } from "../support/sources.js";
 
-const SOURCES = parsedSources();
-
 /** Who has a node that a look finds. */
 function usersOf(look: (node: ts.Node) => boolean): string[] {
-  const users = SOURCES.filter((file) => {
+  const users = parsedSources().filter((file) => {
     let has = false;
     everyNode(file, (node) => {
       has ||= look(node);
@@ -29,7 +27,9 @@ const isStackOfAnError = (node: ts.Node): boolean =>
     TS.isObjectBindingPattern(node.parent) &&
     /^stack$/.test((node.propertyName ?? node.name).getText()));
 
-describe("what is printed", () => {
+describe("what is printed", function () {
+  this.timeout(120_000);
+
   it("goes through one sink: nobody has Node's own streams or console", () => {
     expect(
       usersOf((node) => isMember(node, /(^|\.)process$/, /^(stdout|stderr|_rawDebug|report)$/)),

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
 import { openPvbus } from "../../src/index.js";
 import { run } from "./command-line.js";
 
@@ -13,16 +13,22 @@ export interface HostileRun {
 /** A command that watches is ended after that time, as by a signal. */
 const WATCH_MS = 60;
 
-// A process of its own, which may be stopped when a command never ends: the jobs' file, then a line for each run.
-const [, , jobs = ""] = process.argv;
-for (const argv of JSON.parse(readFileSync(jobs, "utf8")) as string[][]) {
-  process.stdout.write(`${JSON.stringify({ begun: argv })}\n`);
-  const started = performance.now();
-  const { code, stdout, stderr } = await run(argv, {
-    open: (options) => openPvbus(options),
-    signal: AbortSignal.timeout(WATCH_MS),
-  });
-  const done: HostileRun = { argv, code, ms: performance.now() - started, output: `${stdout}\n${stderr}` };
-  process.stdout.write(`${JSON.stringify(done)}\n`);
+// A process of its own, which may be stopped when a command never ends: a line of jobs, then a line for each run, and so on.
+for await (const jobs of createInterface({ input: process.stdin })) {
+  for (const argv of JSON.parse(jobs) as string[][]) {
+    process.stdout.write(`${JSON.stringify({ begun: argv })}\n`);
+    const started = performance.now();
+    const { code, stdout, stderr } = await run(argv, {
+      open: (options) => openPvbus(options),
+      signal: AbortSignal.timeout(WATCH_MS),
+    });
+    const done: HostileRun = {
+      argv,
+      code,
+      ms: performance.now() - started,
+      output: `${stdout}\n${stderr}`,
+    };
+    process.stdout.write(`${JSON.stringify(done)}\n`);
+  }
 }
 process.exit(0);

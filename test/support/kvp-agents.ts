@@ -1,5 +1,6 @@
 import type { ChildProcess } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { KvpDeviceSimulator } from "../../providers/hyperv/testing/kvp-device/simulator.js";
 import { PROGRAM } from "./command-line.js";
 import { pending } from "./pending.js";
@@ -68,17 +69,45 @@ export function someMac(): string | undefined {
     .find((mac) => mac !== "" && mac !== "00:00:00:00:00:00");
 }
 
-/** Gives each test of a suite a simulated device of its own; without one here the suite is pending. */
-export function withSimulatedDevice(): () => KvpDeviceSimulator {
-  let simulator: KvpDeviceSimulator;
-  before(function () {
+/** Ends whoever has the simulated device, and empties its pools: as a new one, but for the number of registrations. */
+export async function resetDevice(simulator: KvpDeviceSimulator): Promise<void> {
+  await simulator.restore();
+  for (let pid = await simulator.agentPid(); pid !== undefined; pid = await simulator.agentPid()) kill(pid);
+  for (const name of readdirSync(simulator.directory))
+    rmSync(join(simulator.directory, name), { recursive: true });
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // It is gone; the device is told a moment later.
+  }
+}
+
+/**
+ * Gives the tests of a suite a simulated device, for each as if it were its own; without one here the suite is pending.
+ * `registered(count)` waits until agents have registered that often in the test.
+ */
+export function withSimulatedDevice(): {
+  readonly device: () => KvpDeviceSimulator;
+  readonly registered: (count?: number) => Promise<unknown>;
+} {
+  let simulator: KvpDeviceSimulator | undefined;
+  let earlier = 0;
+  const device = (): KvpDeviceSimulator => simulator as KvpDeviceSimulator;
+  before(async function () {
     const why = whyNoAgent("ours");
-    if (why === undefined) return;
-    return pending(this, why);
-  });
-  beforeEach(async () => {
+    if (why !== undefined) return pending(this, why);
     simulator = await KvpDeviceSimulator.start();
   });
-  afterEach(() => simulator.close());
-  return () => simulator;
+  beforeEach(async () => {
+    earlier = await device().registrations();
+  });
+  afterEach(() => resetDevice(device()));
+  after(() => simulator?.close());
+  return {
+    device,
+    registered: (count = 1) => device().waitForRegistration(earlier + count - 1, { timeoutMs: 20_000 }),
+  };
 }

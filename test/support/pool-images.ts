@@ -46,9 +46,10 @@ export class RecordingPool implements PoolBytes {
   }
 }
 
+/** Returns an image with bytes written to it, which is the image itself unless it grows. */
 function written(image: Buffer, offset: number, bytes: Uint8Array): Buffer {
-  const result = Buffer.alloc(Math.max(image.length, offset + bytes.length));
-  result.set(image);
+  const end = offset + bytes.length;
+  const result = end > image.length ? resized(image, end) : image;
   result.set(bytes, offset);
   return result;
 }
@@ -68,20 +69,27 @@ function* pagewise(offset: number, bytes: Buffer): Generator<{ offset: number; b
   }
 }
 
-/** Every state that a kill can leave: after each step, and inside a write at each page border that it crosses. */
-export function* killedStates(before: Buffer, steps: readonly Step[]): Generator<Buffer> {
+/**
+ * Every state that a kill can leave: after each step, and inside a write at each page border that it crosses.
+ * @param isWanted says which of them are made: where images are large, making them takes longer than all else
+ */
+export function* killedStates(
+  before: Buffer,
+  steps: readonly Step[],
+  isWanted: () => boolean = () => true,
+): Generator<Buffer> {
   let image: Buffer = Buffer.from(before);
-  yield image;
+  if (isWanted()) yield Buffer.from(image);
   for (const step of steps) {
     if ("barrier" in step) continue;
     if ("resize" in step) {
       image = resized(image, step.resize);
-      yield image;
+      if (isWanted()) yield Buffer.from(image);
       continue;
     }
     for (const part of pagewise(step.offset, step.bytes)) {
       image = written(image, part.offset, part.bytes);
-      yield image;
+      if (isWanted()) yield Buffer.from(image);
     }
   }
 }
@@ -89,12 +97,14 @@ export function* killedStates(before: Buffer, steps: readonly Step[]): Generator
 /**
  * States that a power cut can leave: each page has any content that it had since the last barrier, and the file any
  * length; drawn at random, `perStep` for each step.
+ * @param isWanted says which of them are made
  */
 export function* cutStates(
   before: Buffer,
   steps: readonly Step[],
   random: () => number,
   perStep: number,
+  isWanted: () => boolean = () => true,
 ): Generator<Buffer> {
   let image: Buffer = Buffer.from(before);
   let sizes = [image.length];
@@ -104,13 +114,16 @@ export function* cutStates(
     content.set(from.subarray(number * PAGE, (number + 1) * PAGE));
     return content;
   };
-  const note = (after: Buffer, offset: number, length: number): void => {
-    for (let n = Math.floor(offset / PAGE); n * PAGE < offset + length; n++) {
-      const known = pages.get(n) ?? [page(image, n)];
-      known.push(page(after, n));
+  /** Does a step, and notes what the pages that it touches hold before and after it. */
+  const note = (offset: number, length: number, step: () => Buffer): void => {
+    const touched: [number, Buffer[]][] = [];
+    for (let n = Math.floor(offset / PAGE); n * PAGE < offset + length; n++)
+      touched.push([n, pages.get(n) ?? [page(image, n)]]);
+    image = step();
+    for (const [n, known] of touched) {
+      known.push(page(image, n));
       pages.set(n, known);
     }
-    image = after;
   };
   for (const step of steps) {
     if ("barrier" in step) {
@@ -120,15 +133,16 @@ export function* cutStates(
       const size = step.resize;
       const from = Math.min(size, image.length);
       // What is cut off is gone from its page, and the page that a file ends in is zeroed behind the end.
-      note(resized(image, size), from, Math.max(1, Math.max(size, image.length) - from));
+      note(from, Math.max(1, Math.max(size, image.length) - from), () => resized(image, size));
       sizes.push(size);
     } else {
       for (const part of pagewise(step.offset, step.bytes)) {
-        note(written(image, part.offset, part.bytes), part.offset, part.bytes.length);
+        note(part.offset, part.bytes.length, () => written(image, part.offset, part.bytes));
       }
       sizes.push(image.length);
     }
     for (let i = 0; i < perStep; i++) {
+      if (!isWanted()) continue;
       const pick = <T>(values: readonly T[]): T => {
         const bias = random();
         if (bias < 0.35) return values[0] as T;

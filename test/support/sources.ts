@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import type ts from "typescript";
@@ -28,12 +28,17 @@ export function sourceNames(folders: readonly string[] = ["src", "providers"]): 
   );
 }
 
-/** The sources as trees, without their types. */
+/** Sources with their types. */
+export interface TypedSources {
+  readonly checker: ts.TypeChecker;
+  readonly files: ts.SourceFile[];
+}
+
+let typed: TypedSources | undefined;
+
+/** Returns the sources as trees: the typed ones, parsed once for all files of a process. */
 export function parsedSources(): ts.SourceFile[] {
-  return sourceNames().map((name) => {
-    const path = join(ROOT, name);
-    return TS.createSourceFile(path, readFileSync(path, "utf8"), TS.ScriptTarget.ES2022, true);
-  });
+  return typedSources().files;
 }
 
 /** Calls back for a node and all below it. */
@@ -42,11 +47,25 @@ export function everyNode(node: ts.Node, look: (node: ts.Node) => void): void {
   node.forEachChild((child) => everyNode(child, look));
 }
 
-/** The sources with their types, which takes some seconds. */
-export function typedSources(text?: ReadonlyMap<string, string>): {
-  checker: ts.TypeChecker;
-  files: ts.SourceFile[];
-} {
+/** The sources with their types, which takes some seconds, once in a process. */
+export function typedSources(): TypedSources {
+  const names = sourceNames();
+  typed ??= programOf(
+    names.map((name) => join(ROOT, name)),
+    new Map(),
+  );
+  return typed;
+}
+
+/** A text with its types, as if it stood at that path. */
+export function typedText(path: string, text: string): TypedSources {
+  return programOf([path], new Map([[path, text]]));
+}
+
+/** What the programs of a process share: the language's own declarations, by their path. */
+const libraries = new Map<string, ts.SourceFile | undefined>();
+
+function programOf(names: readonly string[], given: ReadonlyMap<string, string>): TypedSources {
   const { options } = TS.parseJsonConfigFileContent(
     TS.readConfigFile(join(ROOT, "tsconfig.json"), TS.sys.readFile).config,
     TS.sys,
@@ -57,11 +76,12 @@ export function typedSources(text?: ReadonlyMap<string, string>): {
   const host = TS.createCompilerHost(settings, true);
   const { getSourceFile } = host;
   host.getSourceFile = (path, language, ...rest) => {
-    const given = text?.get(path);
-    if (given === undefined) return getSourceFile(path, language, ...rest);
-    return TS.createSourceFile(path, given, language, true);
+    const text = given.get(path);
+    if (text !== undefined) return TS.createSourceFile(path, text, language, true);
+    if (!path.endsWith(".d.ts")) return getSourceFile(path, language, ...rest);
+    if (!libraries.has(path)) libraries.set(path, getSourceFile(path, language, ...rest));
+    return libraries.get(path);
   };
-  const names = text === undefined ? sourceNames().map((name) => join(ROOT, name)) : [...text.keys()];
   const program = TS.createProgram(names, settings, host);
   const wanted = new Set(names);
   return {

@@ -1,4 +1,5 @@
 import type { CommandOption, ProviderCommand } from "../../../src/contract/command.js";
+import type { Receive } from "./kvp.js";
 
 const DAEMON_OPTIONS: readonly CommandOption[] = [
   { name: "device", value: "PATH", description: "the driver's device" },
@@ -16,8 +17,8 @@ function seconds(text: string): number {
   return value;
 }
 
-/** Hyper-V's KVP daemon, and what stands in for it while none runs. */
-export const HYPERV_COMMANDS: readonly ProviderCommand[] = [
+/** Returns Hyper-V's KVP daemon, and what stands in for it while none runs. @param loadReceive loads what receives */
+export const hypervCommands = (loadReceive: () => Promise<Receive>): readonly ProviderCommand[] => [
   {
     name: "kvpd",
     args: [],
@@ -55,7 +56,7 @@ export const HYPERV_COMMANDS: readonly ProviderCommand[] = [
           },
         ],
         interruptible: true,
-        load: async () => (await import("./kvp.js")).receiveAction,
+        load: async () => (await import("./kvp.js")).receiveAction(await loadReceive()),
       },
     ],
   },

@@ -1,5 +1,7 @@
-import type { CommandIo } from "../../../src/contract/command.js";
-import { receiveKvp } from "../receive.js";
+import type { CallOptions } from "../../../src/base/flow/call.js";
+import type { Host } from "../../../src/base/host/host.js";
+import type { CommandAction } from "../../../src/contract/command.js";
+import type { StoreEntry } from "../../../src/contract/store.js";
 
 /** Options of `pvbus kvp receive`. */
 export interface KvpOptions {
@@ -17,26 +19,36 @@ export interface KvpOptions {
 
 const POOL = /^(external|guest|auto)\//i;
 
+/** Receives what the host has, as `receiveKvp` does. */
+export type Receive = (
+  host: Host,
+  options: CallOptions & {
+    readonly keys?: readonly string[] | undefined;
+    readonly quietMs?: number | undefined;
+    readonly device?: string | undefined;
+    readonly directory?: string | undefined;
+    readonly privatePools?: boolean | undefined;
+  },
+) => Promise<readonly StoreEntry[]>;
+
 /**
- * `pvbus kvp receive`: takes what the host sends while no daemon runs, keeps it in the pools and prints it: the value alone
- * for one key, `key=value` lines otherwise.
+ * Makes `pvbus kvp receive`: takes what the host sends while no daemon runs, keeps it in the pools and prints it: the value
+ * alone for one key, `key=value` lines otherwise.
  */
-export async function receiveAction(
-  io: CommandIo,
-  _args: readonly string[],
-  own: KvpOptions,
-): Promise<number> {
-  const keys = own.key?.map((key) => (POOL.test(key) ? key : `External/${key}`));
-  const entries = await receiveKvp(io.host(), {
-    ...io.call,
-    keys,
-    quietMs: own.quiet === undefined ? undefined : own.quiet * 1000,
-    device: own.device,
-    directory: own.pools,
-    privatePools: own["private-pools"],
-  });
-  const [only] = entries;
-  if (keys?.length === 1 && only !== undefined) io.keys.printValue(only);
-  else await io.keys.print(entries);
-  return 0;
+export function receiveAction(receive: Receive): CommandAction {
+  return async (io, _args, own: KvpOptions) => {
+    const keys = own.key?.map((key) => (POOL.test(key) ? key : `External/${key}`));
+    const entries = await receive(io.host(), {
+      ...io.call,
+      keys,
+      quietMs: own.quiet === undefined ? undefined : own.quiet * 1000,
+      device: own.device,
+      directory: own.pools,
+      privatePools: own["private-pools"],
+    });
+    const [only] = entries;
+    if (keys?.length === 1 && only !== undefined) io.keys.printValue(only);
+    else await io.keys.print(entries);
+    return 0;
+  };
 }

@@ -2,9 +2,10 @@ import { getEventListeners } from "node:events";
 import { expect } from "chai";
 import { Call } from "../../../src/base/flow/call.js";
 import { Notifier } from "../../../src/base/flow/notifier.js";
+import { count } from "../../support/campaign.js";
 import { codeOf } from "../../support/memory-interface.js";
 
-const MANY = 100_000;
+const MANY = count(10_000, 100_000);
 
 describe("Notifier", () => {
   it("wakes all who wait, in their order, and nobody twice", async () => {

@@ -2,10 +2,11 @@ import { expect } from "chai";
 import { Call } from "../../../src/base/flow/call.js";
 import { KeyedQueues } from "../../../src/base/flow/keyed-queues.js";
 import { SerialQueue } from "../../../src/base/flow/serial-queue.js";
+import { count } from "../../support/campaign.js";
 import { codeOf } from "../../support/memory-interface.js";
 
 const call = (): Call => new Call();
-const MANY = 100_000;
+const MANY = count(10_000, 100_000);
 
 /** Work that ends when it is told to. */
 function gate(): { readonly work: () => Promise<void>; readonly open: () => void } {

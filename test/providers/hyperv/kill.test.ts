@@ -5,8 +5,8 @@ import { workerValue } from "../../support/pool-worker-values.js";
 import { collect, PoolTree } from "../../support/pools.js";
 import { startWorker } from "../../support/processes.js";
 
-const SECONDS = budget(4, 90);
-const FEWEST = 20;
+const SECONDS = budget(2, 90);
+const FEWEST = 8;
 const KEYS = 30;
 
 describe("Hyper-V pools when the writer is killed", function () {

@@ -223,9 +223,10 @@ describe("Hyper-V pool edits", function () {
       expect(pairs(edited.image)).to.deep.equal(after);
       const random = generator(7);
       // The images are large: a few of them, spread over the whole change.
-      const states = durable ? cutStates(start, edited.steps, random, 1) : killedStates(start, edited.steps);
+      const states = durable
+        ? cutStates(start, edited.steps, random, 1, () => random() <= 0.05)
+        : killedStates(start, edited.steps, () => random() <= 0.005);
       for (const state of states) {
-        if (random() > (durable ? 0.05 : 0.005)) continue;
         judge(state, before, after, op);
         const healed = new RecordingPool(state);
         repair(healed, "first", durable);

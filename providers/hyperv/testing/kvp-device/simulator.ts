@@ -63,7 +63,7 @@ export class KvpDriverAnswer extends Error {
   }
 }
 
-const START_MS = 10_000;
+const START_MS = 30_000;
 const ANSWER_BYTES = 16 * 1024;
 const DEFAULT_TIME_LIMIT_MS = 30_000;
 

@@ -4,8 +4,8 @@ import { whyNoAgent } from "../../../support/kvp-agents.js";
 import { killUnderLoad } from "../../../support/kvp-load.js";
 import { pending } from "../../../support/pending.js";
 
-const SECONDS = budget(5, 120);
-const FEWEST = 20;
+const SECONDS = budget(3, 120);
+const FEWEST = 8;
 const VENDOR_SECONDS = 60;
 const RECORDS = 1000;
 

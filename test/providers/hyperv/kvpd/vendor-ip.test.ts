@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { expect } from "chai";
 import { EMPTY_IP_INFO, type KvpIpInfo } from "../../../../providers/hyperv/protocol/messages.js";
 import { KvpDeviceSimulator } from "../../../../providers/hyperv/testing/kvp-device/simulator.js";
-import { startAgent, type Who, whyNoAgent } from "../../../support/kvp-agents.js";
+import { resetDevice, startAgent, type Who, whyNoAgent } from "../../../support/kvp-agents.js";
 import { pending } from "../../../support/pending.js";
 
 const GUID = "{c3e1e5c0-0000-0000-0000-000000000001}";
@@ -26,8 +26,13 @@ const NETWORK = [
   "mount -t sysfs sysfs /sys",
 ].join(" && ");
 
-async function answers(who: Who, prelude: string, macs: readonly string[]): Promise<KvpIpInfo[]> {
-  await using simulator = await KvpDeviceSimulator.start();
+async function answers(
+  simulator: KvpDeviceSimulator,
+  who: Who,
+  prelude: string,
+  macs: readonly string[],
+): Promise<KvpIpInfo[]> {
+  await resetDevice(simulator);
   await startAgent(simulator, who, [], prelude);
   const all: KvpIpInfo[] = [];
   for (const mac of macs) all.push((await simulator.getIpInfo(mac)).info);
@@ -42,13 +47,16 @@ describe("IP settings beside the vendor's daemon", function () {
   this.timeout(60_000);
   let scratch: string;
 
-  before(function () {
+  let simulator: KvpDeviceSimulator | undefined;
+  const device = (): KvpDeviceSimulator => simulator as KvpDeviceSimulator;
+  before(async function () {
     const network = spawnSync("unshare", ["-n", "--mount", "sh", "-c", NETWORK], { encoding: "utf8" });
     const why =
       whyNoAgent("vendor") ?? (network.status === 0 ? undefined : `no network of its own: ${network.stderr}`);
-    if (why === undefined) return;
-    return pending(this, why);
+    if (why !== undefined) return pending(this, why);
+    simulator = await KvpDeviceSimulator.start();
   });
+  after(() => simulator?.close());
   beforeEach(() => {
     scratch = mkdtempSync(join(tmpdir(), "pvbus-ip-"));
   });
@@ -56,7 +64,10 @@ describe("IP settings beside the vendor's daemon", function () {
 
   it("are read alike, but that eth1 has not eth10's", async () => {
     const macs = ["02:FC:00:00:00:01", "02:FC:00:00:00:10", "02:FC:00:00:00:02", "02:FC:00:00:00:03"];
-    const [vendor, ours] = [await answers("vendor", NETWORK, macs), await answers("ours", NETWORK, macs)];
+    const [vendor, ours] = [
+      await answers(device(), "vendor", NETWORK, macs),
+      await answers(device(), "ours", NETWORK, macs),
+    ];
     expect(ours[0]).to.deep.include({
       adapterId: macs[0],
       addressFamily: 3,
@@ -108,7 +119,8 @@ describe("IP settings beside the vendor's daemon", function () {
       ].join(" && ");
       const outcomes: string[][] = [];
       for (const who of ["vendor", "ours"] as const) {
-        await using simulator = await KvpDeviceSimulator.start();
+        const simulator = device();
+        await resetDevice(simulator);
         await startAgent(simulator, who, [], prelude);
         const status = await simulator.setIpInfo({ ...EMPTY_IP_INFO, adapterId: GUID, ...settings });
         const text = (path: string): string => (existsSync(path) ? readFileSync(path, "utf8") : "");

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "chai";
 import {
@@ -13,10 +13,10 @@ import {
   KvpDeviceSimulator,
   KvpDriverAnswer,
 } from "../../../../providers/hyperv/testing/kvp-device/simulator.js";
-import { someMac, startAgent, type Who, whyNoAgent } from "../../../support/kvp-agents.js";
+import { resetDevice, someMac, startAgent, type Who, whyNoAgent } from "../../../support/kvp-agents.js";
 import { requestScript, type ScriptStep } from "../../../support/kvp-script.js";
 import { pending } from "../../../support/pending.js";
-import { PoolTree, pairsOf, ROOT } from "../../../support/pools.js";
+import { pairsOf, ROOT } from "../../../support/pools.js";
 
 const NO_INTERFACE = "00:00:00:00:00:98";
 
@@ -32,34 +32,50 @@ function withoutTails(request: Buffer, reply: Buffer): Buffer {
   return clean;
 }
 
-async function repliesOf(who: Who, steps: readonly ScriptStep[]): Promise<Buffer[]> {
-  await using simulator = await KvpDeviceSimulator.start();
+/** What a daemon answers, and the records that it leaves in the pools. */
+interface Work {
+  readonly replies: readonly Buffer[];
+  readonly pools: readonly [string, string][][];
+}
+
+async function workOf(simulator: KvpDeviceSimulator, who: Who, steps: readonly ScriptStep[]): Promise<Work> {
   await startAgent(simulator, who);
   const replies: Buffer[] = [];
   for (const { message } of steps) replies.push(await simulator.request(message));
-  return replies;
+  const pools = [0, 1, 3, 4].map((pool) => {
+    const path = join(simulator.directory, `.kvp_pool_${pool}`);
+    return existsSync(path) ? pairsOf(readFileSync(path)) : [];
+  });
+  await resetDevice(simulator);
+  return { replies, pools };
 }
 
 describe("KVP daemon beside the vendor's own", function () {
   this.timeout(120_000);
 
-  before(function () {
+  let simulator: KvpDeviceSimulator | undefined;
+  const device = (): KvpDeviceSimulator => simulator as KvpDeviceSimulator;
+  before(async function () {
     const why = whyNoAgent("vendor");
-    if (why === undefined) return;
-    return pending(this, why);
+    if (why !== undefined) return pending(this, why);
+    simulator = await KvpDeviceSimulator.start();
   });
+  afterEach(() => resetDevice(device()));
+  after(() => simulator?.close());
 
-  it("gives the same reply to every request of the script, but for the rows of docs/hyperv.md", async () => {
+  it("leaves the same records, and gives the same reply to every request of the script, but for the rows of docs/hyperv.md", async () => {
     const steps = requestScript(someMac() ?? NO_INTERFACE);
     expect(steps.length).to.be.greaterThan(400);
-    const [vendor, ours] = [await repliesOf("vendor", steps), await repliesOf("ours", steps)];
+    const [theirs, ours] = [await workOf(device(), "vendor", steps), await workOf(device(), "ours", steps)];
+    expect(ours.pools.flat().length).to.be.greaterThan(10);
+    expect(ours.pools).to.deep.equal(theirs.pools);
     const table = readFileSync(join(ROOT, "docs/hyperv.md"), "utf8");
     let tails = 0;
     for (const [at, { name, message, differs }] of steps.entries()) {
-      const [theirs, mine] = [vendor[at] as Buffer, ours[at] as Buffer];
-      const clean = withoutTails(message, theirs);
-      if (!clean.equals(theirs)) tails++;
-      expect(mine.length, name).to.equal(theirs.length);
+      const [theirReply, mine] = [theirs.replies[at] as Buffer, ours.replies[at] as Buffer];
+      const clean = withoutTails(message, theirReply);
+      if (!clean.equals(theirReply)) tails++;
+      expect(mine.length, name).to.equal(theirReply.length);
       if (differs === undefined) {
         expect(mine.equals(clean), `${at}: ${name}`).to.equal(true);
       } else {
@@ -69,19 +85,6 @@ describe("KVP daemon beside the vendor's own", function () {
     }
     expect(tails, "replies of the vendor's with tails").to.be.greaterThan(10);
     expect(table).to.match(/^\| tails +\|/m);
-  });
-
-  it("leaves the same records in the pools", async () => {
-    const steps = requestScript(NO_INTERFACE);
-    const pools: Record<Who, [string, string][][]> = { vendor: [], ours: [] };
-    for (const who of ["vendor", "ours"] as const) {
-      await using tree = new PoolTree();
-      await using simulator = await KvpDeviceSimulator.start({ directory: tree.directory });
-      await startAgent(simulator, who);
-      for (const { message } of steps) await simulator.request(message);
-      pools[who] = [0, 1, 3, 4].map((pool) => pairsOf(tree.get(pool)));
-    }
-    expect(pools.ours).to.deep.equal(pools.vendor);
   });
 
   describe("serves on after what ends the vendor's", () => {
@@ -104,7 +107,7 @@ describe("KVP daemon beside the vendor's own", function () {
       ["a value size of 4294967295", set((m) => m.writeUInt32LE(0xffffffff, 12))],
     ] as const) {
       it(what, async () => {
-        await using simulator = await KvpDeviceSimulator.start();
+        const simulator = device();
         const vendor = await startAgent(simulator, "vendor");
         const failure = await simulator.request(message).catch((error: unknown) => error);
         expect(failure).to.be.instanceOf(KvpDriverAnswer).with.property("why", "closed");
@@ -117,7 +120,7 @@ describe("KVP daemon beside the vendor's own", function () {
     }
 
     it("an entry of 300 bytes in an IP list", async () => {
-      await using simulator = await KvpDeviceSimulator.start();
+      const simulator = device();
       await startAgent(simulator, "ours");
       expect(replyStatus(await simulator.request(longAddress("{none}")))).to.equal(0x80041002);
       expect(await simulator.set(0, "after", "it")).to.equal(0);

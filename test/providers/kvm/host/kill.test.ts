@@ -4,8 +4,8 @@ import { PROGRAM } from "../../../support/command-line.js";
 import { HostFolder, TestGuest } from "../../../support/kvm-guest.js";
 import { start } from "../../../support/processes.js";
 
-const SECONDS = budget(4, 90);
-const FEWEST = 12;
+const SECONDS = budget(2, 90);
+const FEWEST = 6;
 const GUESTS = ["a", "b", "c"];
 const KEYS = 12;
 /** Requests that one guest has under way at a time. */
