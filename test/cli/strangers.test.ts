@@ -84,6 +84,10 @@ describe("providers of strangers", () => {
       expect(await typeOf("@of/acme")).to.equal("Scoped");
       place("lib/node_modules/pvbus/node_modules/acme", "Own");
       expect(await typeOf("acme")).to.equal("Own");
+      // Beside a clone lies whatever its owner keeps there.
+      place("src/acme", "Neighbour");
+      const clone = loadStranger("acme", { ...rules, root: join(folder, "src/pvbus") });
+      expect(await clone.catch((error: Error) => error.message)).to.include("there is no such package");
     });
 
     it("never by name in the working directory, in a home or where a variable says", () => {

@@ -27,7 +27,7 @@ export interface Stranger {
 
 const PACKAGE = /^(?:@[a-z0-9~-][a-z0-9._~-]*\/)?[a-z0-9~-][a-z0-9._~-]*$/i;
 /** Conditions of a package's `exports` that hold for an import. */
-const CONDITIONS = ["node", "import", "module-sync", "default"];
+const CONDITIONS = "node import module-sync default".split(" ");
 /** A package of more is no provider. */
 const MAX_FILES = 50_000;
 
