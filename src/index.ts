@@ -16,6 +16,7 @@ export type { FileKind, FileOpening, HostFiles } from "./base/host/files.js";
 export type { Clock, Host, Logger } from "./base/host/host.js";
 export { type NodeHostOptions, nodeHost } from "./base/host/node-host.js";
 export type { Held, HeldName } from "./base/host/tree.js";
+export { type HostctlErrno, HostctlError } from "./base/hostctl-error.js";
 export { Bus } from "./bus/bus.js";
 export { type InterfaceParts, PvInterface } from "./bus/interface/interface.js";
 export type { InterfaceRequest, OpenOptions } from "./bus/open.js";
@@ -36,7 +37,7 @@ export type {
 } from "./contract/command.js";
 export type { Demo, DemoActor, DemoRun } from "./contract/demo.js";
 export type { Diagnosis } from "./contract/diagnosis.js";
-export { type HostctlErrno, HostctlError, type HostctlStore } from "./contract/hostctl.js";
+export type { HostctlStore } from "./contract/hostctl.js";
 export type { KeyInterface, KeyValues, WatchOptions } from "./contract/key-values.js";
 export type { DetectionRules, ProviderManifest, ProviderModule } from "./contract/manifest.js";
 export type {

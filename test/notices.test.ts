@@ -35,7 +35,7 @@ function imported(directories: readonly string[]): ReadonlySet<string> {
 }
 
 /** Installed beside the package, each with its own licence: koffi for its binary, the others for the library. */
-const NOT_BUNDLED = new Set(["koffi", "inversify", "reflect-metadata", "pvbus"]);
+const NOT_BUNDLED = new Set(["koffi", "pvbus"]);
 
 describe("THIRD-PARTY-NOTICES", () => {
   let text: string;

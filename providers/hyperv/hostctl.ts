@@ -1,6 +1,7 @@
 import { PvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
-import { HostctlError, type HostctlStore } from "../../src/contract/hostctl.js";
+import { HostctlError } from "../../src/base/hostctl-error.js";
+import type { HostctlStore } from "../../src/contract/hostctl.js";
 import { POOLS, type PoolInfo } from "./protocol/keys.js";
 import type { HypervStore } from "./store.js";
 

@@ -1,5 +1,6 @@
 import type { Call } from "../../src/base/flow/call.js";
-import { HostctlError, type HostctlStore } from "../../src/contract/hostctl.js";
+import { HostctlError } from "../../src/base/hostctl-error.js";
+import type { HostctlStore } from "../../src/contract/hostctl.js";
 import { VMT_RPC_BUFLEN } from "./protocol/limits.js";
 import type { VmwareStore } from "./store.js";
 

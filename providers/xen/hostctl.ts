@@ -1,6 +1,7 @@
 import { PvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
-import { type HostctlErrno, HostctlError, type HostctlStore } from "../../src/contract/hostctl.js";
+import { type HostctlErrno, HostctlError } from "../../src/base/hostctl-error.js";
+import type { HostctlStore } from "../../src/contract/hostctl.js";
 import { XenStoreRefusal } from "./protocol/refusals.js";
 
 /** What hostctl(8) needs of a store; paths are XenStore's own. */

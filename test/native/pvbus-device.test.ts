@@ -2,9 +2,9 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
+import { HostctlError } from "../../src/base/hostctl-error.js";
 import { KernelDevices } from "../../src/cli/hostctl/kernel-devices.js";
 import { runHostctl } from "../../src/cli/hostctl/run.js";
-import { HostctlError } from "../../src/contract/hostctl.js";
 import {
   openPvbusDevice,
   PVBUS_KVOP_MAXSIZE,

@@ -1,4 +1,4 @@
-import { HostctlError } from "../../src/contract/hostctl.js";
+import { HostctlError } from "../../src/base/hostctl-error.js";
 import type { SimulatedDriver } from "./pvbus-kernel.js";
 
 /** OpenBSD's hypervic(4) with its pools (sys/dev/pv/hypervic.c, hv_kvop), text as its bytes in Latin-1. */

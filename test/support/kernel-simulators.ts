@@ -1,5 +1,5 @@
+import { HostctlError } from "../../src/base/hostctl-error.js";
 import type { PvbusDevice } from "../../src/cli/hostctl/devices.js";
-import { HostctlError } from "../../src/contract/hostctl.js";
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString("latin1");
 

@@ -1,4 +1,4 @@
-import { type HostctlErrno, HostctlError } from "../../src/contract/hostctl.js";
+import { type HostctlErrno, HostctlError } from "../../src/base/hostctl-error.js";
 import type { PvbusIoctl } from "../../src/native/bsd/pvbus-device.js";
 import { loadKoffi } from "../../src/native/ffi/koffi.js";
 import { openLibc } from "../../src/native/ffi/open-libc.js";

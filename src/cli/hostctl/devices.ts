@@ -1,7 +1,7 @@
 import { accessSync, constants } from "node:fs";
 import { Call } from "../../base/flow/call.js";
+import { type HostctlErrno, HostctlError } from "../../base/hostctl-error.js";
 import type { Bus } from "../../bus/bus.js";
-import { type HostctlErrno, HostctlError } from "../../contract/hostctl.js";
 
 /** An open pvbus(4) device. */
 export interface PvbusDevice {

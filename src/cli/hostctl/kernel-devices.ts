@@ -1,5 +1,5 @@
+import { type HostctlErrno, HostctlError } from "../../base/hostctl-error.js";
 import { isSystemError } from "../../base/system-error.js";
-import { type HostctlErrno, HostctlError } from "../../contract/hostctl.js";
 import { openPvbusDevice, type PvbusDeviceOptions } from "../../native/bsd/pvbus-device.js";
 import type { PvbusDevice, PvbusDevices } from "./devices.js";
 

@@ -1,5 +1,5 @@
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
-import { HostctlError, hostctlErrnoOf } from "../../contract/hostctl.js";
+import { HostctlError, hostctlErrnoOf } from "../../base/hostctl-error.js";
 import { printed, type Sink } from "../io/output.js";
 import type { PvbusDevice, PvbusDevices } from "./devices.js";
 import { errnoText } from "./errno-text.js";

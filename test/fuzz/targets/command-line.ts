@@ -1,4 +1,5 @@
 import { memoryManifest } from "../../../providers/testing.js";
+import { HostctlError } from "../../../src/base/hostctl-error.js";
 import { COMMANDS } from "../../../src/cli/commands.js";
 import { GLOBALS } from "../../../src/cli/grammar/globals.js";
 import { optionsOf } from "../../../src/cli/grammar/vocabulary.js";
@@ -9,7 +10,6 @@ import { encodeVis } from "../../../src/cli/hostctl/vis.js";
 import { jsonText, onTerminal, visible, visibleKey } from "../../../src/cli/io/output.js";
 import { runPvbus } from "../../../src/cli/program.js";
 import { BUILT_IN } from "../../../src/composition.js";
-import { HostctlError } from "../../../src/contract/hostctl.js";
 import { type Bus, openPvbus } from "../../../src/index.js";
 import type { Input } from "../input.js";
 import { holds, same, type Target } from "../target.js";

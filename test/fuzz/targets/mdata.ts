@@ -4,14 +4,17 @@ import {
   type Answer,
   decodeAnswer,
   decodeCapabilities,
+  decodeHostSession,
   encodeAnswer,
   encodeCapabilities,
+  encodeHostSession,
 } from "../../../src/mdata/answer.js";
 import {
   base64Bytes,
   base64Length,
   decodeBase64,
   decodeBase64InSteps,
+  decodeBase64Into,
   encodeBase64,
 } from "../../../src/mdata/base64.js";
 import { refusal } from "../../../src/mdata/client/channel.js";
@@ -93,7 +96,12 @@ function requestMade(input: Input): void {
 function answer(input: Input): void {
   const found = decodeAnswer(frameFrom(input, ["SUCCESS", "NOTFOUND", "FAILURE", "EVENT"]));
   if (found === undefined) return;
-  if (found.kind === "success") capabilities(found.value);
+  if (found.kind === "success") {
+    capabilities(found.value);
+    const session = decodeHostSession(found.value);
+    if (session !== undefined)
+      same(decodeHostSession(encodeHostSession(session)), session, "a session read, written and read");
+  }
   if (found.kind === "failure" && found.message.startsWith("unknown answer")) return;
   const again = decodeFrame(withoutEnd(encodeAnswer(ID, found)));
   same(again && decodeAnswer(again), found, "an answer read, written and read");
@@ -187,6 +195,13 @@ function base64(input: Input): void {
   holds(encodeBase64(bytes).length === base64Length(bytes.length), "the length of base64");
   const text = bytes.toString("latin1");
   const found = decodeBase64(text);
+  const room = Buffer.alloc(base64Bytes(text.length));
+  const length = decodeBase64Into(text, room);
+  same(
+    length === undefined ? undefined : room.subarray(0, length),
+    found,
+    "base64 into a buffer that is there",
+  );
   if (found === undefined) return;
   holds(found.length <= base64Bytes(text.length), "more bytes than base64 holds");
   encodePlainRequest("GET", text);

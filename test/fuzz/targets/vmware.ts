@@ -9,6 +9,7 @@ import {
   FrameReader,
   MAX_FRAME_BYTES,
 } from "../../../providers/vmware/protocol/data-map.js";
+import { decodeDataSetReply } from "../../../providers/vmware/protocol/data-sets.js";
 import { decodeValue } from "../../../providers/vmware/protocol/encoded-value.js";
 import { checkKey } from "../../../providers/vmware/protocol/keys.js";
 import { MAX_REQUEST_BYTES } from "../../../providers/vmware/protocol/limits.js";
@@ -170,7 +171,11 @@ async function namespaces(input: Input): Promise<void> {
 }
 
 async function dataSets(input: Input): Promise<void> {
-  const what = input.below(4);
+  const what = input.below(5);
+  if (what === 4) {
+    holds("result" in decodeDataSetReply("list", input.rest()), "a reply without a result");
+    return;
+  }
   const sets = new VmwareDataSets(sessionFrom(input));
   const call = new Call();
   if (what === 0)

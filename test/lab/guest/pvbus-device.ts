@@ -1,6 +1,6 @@
 /** A process that is OpenBSD's pvbus(4) with hypervic(4) behind it, `/dev/pvbus0`, down to the copies of an ioctl's memory. */
 import { constants } from "node:os";
-import { HostctlError } from "../../../src/contract/hostctl.js";
+import { HostctlError } from "../../../src/base/hostctl-error.js";
 import { Hypervic } from "../../support/hypervic.js";
 import { type Area, CuseServer, type IoctlStep } from "./cuse.js";
 

@@ -8,7 +8,7 @@ import { keySyntax } from "../../../providers/xen/protocol/keys.js";
 import { OpenbsdDevice } from "../../../providers/xen/transport/openbsd-device.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { SILENT } from "../../../src/base/host/node-host.js";
-import { HostctlError } from "../../../src/contract/hostctl.js";
+import { HostctlError } from "../../../src/base/hostctl-error.js";
 import { openPvbusDevice } from "../../../src/native/bsd/pvbus-device.js";
 import type { PvbusNodes } from "../../../src/native/bsd/pvbus-nodes.js";
 import { type SimulatedDriver, simulatedPvbusKernel } from "../../support/pvbus-kernel.js";

@@ -10,7 +10,7 @@ import { xenManifest } from "../../../providers/xen/manifest.js";
 import { locateDaemon } from "../../../providers/xen/transport/locate.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { type NodeHostOptions, nodeHost } from "../../../src/base/host/node-host.js";
-import { HostctlError } from "../../../src/contract/hostctl.js";
+import { HostctlError } from "../../../src/base/hostctl-error.js";
 import { openPvbus } from "../../../src/index.js";
 import { BARE, run } from "../../support/command-line.js";
 import { rejects } from "../../support/rejects.js";
