@@ -69,12 +69,15 @@ describe("pvbus command line", () => {
       });
     }
 
-    it("prints help and version on standard output", () => {
-      expect(pvbus(["--help"])).to.include({ stderr: "", status: 0 });
-      expect(pvbus(["--help"]).stdout).to.match(/Commands:[\s\S]*hostctl|Commands:[\s\S]*detect/);
-      expect(pvbus(["watch", "-h"]).stdout).to.match(/Usage: pvbus watch \[prefix\][\s\S]*--count N/);
-      expect(pvbus(["help"])).to.deep.equal(pvbus(["--help"]));
-      expect(pvbus(["help", "watch"])).to.deep.equal(pvbus(["watch", "--help"]));
+    it("prints help and version on standard output", async () => {
+      const help = pvbus(["--help"]);
+      expect(help).to.include({ stderr: "", status: 0 });
+      expect(help.stdout).to.match(/Commands:[\s\S]*hostctl|Commands:[\s\S]*detect/);
+      const watch = await here(["watch", "-h"]);
+      expect(watch.stdout).to.match(/Usage: pvbus watch \[prefix\][\s\S]*--count N/);
+      expect(await here(["help"])).to.deep.equal(help);
+      expect(await here(["help", "watch"])).to.deep.equal(watch);
+      expect(await here(["watch", "--help"])).to.deep.equal(watch);
       const { version } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { version: string };
       expect(pvbus(["-V"])).to.deep.equal({ stdout: `${version}\n`, stderr: "", status: 0 });
     });
