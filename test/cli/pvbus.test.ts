@@ -143,23 +143,23 @@ COMP_WORDS=(pvbus get External/); COMP_CWORD=2; _pvbus; printf '%s\\n' "\${COMPR
         stderr: "pvbus: no such key: External/nope\n",
         status: 1,
       });
-      expect(pvbus([...at, "--json", "get", "External/nope"])).to.include({ stdout: "", status: 1 });
+      expect(await here([...at, "--json", "get", "External/nope"])).to.include({ stdout: "", status: 1 });
     });
 
-    it("set, get, rm and ls go round, on the layout of the vendor's daemon", () => {
+    it("set, get, rm and ls go round, on the layout of the vendor's daemon", async () => {
       expect(pvbus([...at, "set", "Guest/k", "v"])).to.deep.equal({ stdout: "", stderr: "", status: 0 });
       expect(tree.get(1).equals(pair("k", "v"))).to.equal(true);
       expect(pvbus([...at, "ls", "Guest"]).stdout).to.equal("Guest/k=v\n");
       expect(pvbus([...at, "rm", "Guest/k"]).status).to.equal(0);
-      expect(pvbus([...at, "rm", "Guest/k"])).to.include({ stdout: "", status: 1 });
-      expect(pvbus([...at, "ls", "Guest", "--json"]).stdout).to.equal("[]\n");
+      expect(await here([...at, "rm", "Guest/k"])).to.include({ stdout: "", status: 1 });
+      expect((await here([...at, "ls", "Guest", "--json"])).stdout).to.equal("[]\n");
     });
 
-    it("takes values from standard input as they are, and those that begin with a dash after --", () => {
+    it("takes values from standard input as they are, and those that begin with a dash after --", async () => {
       pvbus([...at, "set", "Guest/in", "-"], "two\nlines\n");
-      expect(pvbus([...at, "get", "Guest/in"]).stdout).to.equal("two\nlines\n\n");
-      pvbus([...at, "set", "--", "Guest/-k", "--json"]);
-      expect(pvbus([...at, "get", "Guest/-k"]).stdout).to.equal("--json\n");
+      expect((await here([...at, "get", "Guest/in"])).stdout).to.equal("two\nlines\n\n");
+      await here([...at, "set", "--", "Guest/-k", "--json"]);
+      expect((await here([...at, "get", "Guest/-k"])).stdout).to.equal("--json\n");
       expect(pvbus([...at, "set", "Guest/bin", "-"], Buffer.from([0xff]))).to.include({ status: 1 });
     });
 
@@ -169,7 +169,9 @@ COMP_WORDS=(pvbus get External/); COMP_CWORD=2; _pvbus; printf '%s\\n' "\${COMPR
         vmName: "web-01",
         hostName: "HV-HOST-01",
       });
-      expect(pvbus([...at, "info"]).stdout).to.match(/^interface: pvbus0 \(Hyper-V\)\nvmName: web-01\n/);
+      expect((await here([...at, "info"])).stdout).to.match(
+        /^interface: pvbus0 \(Hyper-V\)\nvmName: web-01\n/,
+      );
     });
 
     it("passes provider settings with -o", async () => {
