@@ -25,7 +25,7 @@ const FILE_RUNNER = "scripts/test-file.mjs";
 /** Seconds that a file may take: many times what the slowest one needs, so that a busy machine is no failure. */
 const LIMIT = { short: 300, long: 1200 };
 
-/** Fetching takes seconds, or never ends. */
+/** Fetching what tests run against takes seconds, or never ends. */
 const FETCH_MS = 200_000;
 
 /** What a file's process leaves behind has this time to end by itself. */
@@ -45,7 +45,7 @@ const OUTPUT_CHARACTERS = 1 << 20;
 const TIMES = "scripts/test-times.json";
 
 /** Files of less than this share a process. */
-const QUICK_SECONDS = 3;
+const QUICK_SECONDS = 5;
 
 /** Files of this folder share a process whatever they take: they look at the same parsed sources. */
 const SHARING = /^dist\/test\/sources\//;
@@ -53,8 +53,12 @@ const SHARING = /^dist\/test\/sources\//;
 /** What is taken for a file's time where nobody has measured it. */
 const UNKNOWN_SECONDS = 1;
 
-/** How many quick files share a process at most: when one hangs or dies, those behind it wait for it, and are loaded again. */
+/**
+ * How many quick files share a process at most, and how many seconds they may take together: when one hangs or dies, those
+ * behind it wait for it and are loaded again, and a long process that begins late ends late.
+ */
 const TOGETHER = 12;
+const TOGETHER_SECONDS = 12;
 
 /** A file that changes or measures what is its whole process's has one of its own. */
 const ALONE =
@@ -94,7 +98,7 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"])
 const times = new Map(Object.entries(JSON.parse(readFileSync(TIMES, "utf8"))));
 const files = selected();
 const isLive = files.length === 1;
-if (!isLive)
+if (!isLive && files.some((path) => path.startsWith(TESTS)))
   spawnSync(process.execPath, [FETCH], { stdio: "inherit", timeout: FETCH_MS, killSignal: "SIGKILL" });
 const results = await runAll(grouped(files));
 summarise(results);
@@ -128,9 +132,15 @@ function grouped(paths) {
   const quick = paths.filter((path) => !isSharing(path) && isQuick(path));
   const alone = paths.filter((path) => !isSharing(path) && !quick.includes(path));
   const size = Math.min(together, Math.ceil(quick.length / jobs));
-  // Neighbours load the same modules.
-  const groups = quick.flatMap((_, at) => (at % size === 0 ? [quick.slice(at, at + size)] : []));
   const sum = (group) => group.reduce((total, path) => total + secondsOf(path), 0);
+  const groups = [];
+  // Neighbours load the same modules.
+  for (const path of quick) {
+    const last = groups.at(-1);
+    if (last !== undefined && last.length < size && sum(last) + secondsOf(path) <= TOGETHER_SECONDS)
+      last.push(path);
+    else groups.push([path]);
+  }
   return [...groups, sharing, ...alone.map((path) => [path])]
     .filter((group) => group.length > 0)
     .sort((a, b) => sum(b) - sum(a));

@@ -11,7 +11,7 @@ const PROCESS = fileURLToPath(new URL("./soak-process.js", import.meta.url));
 
 /** Rounds by hand; each does every verb once. Otherwise seconds decide. */
 const ROUNDS = count(Infinity, Infinity);
-const SECONDS = ROUNDS === Infinity ? budget(0.3, 12) : Infinity;
+const SECONDS = ROUNDS === Infinity ? budget(0.2, 12) : Infinity;
 
 /** Growth that is none: tables that double, code that is compiled late. */
 const HEAP_BYTES = 1.5 * 2 ** 20;

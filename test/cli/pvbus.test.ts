@@ -69,12 +69,15 @@ describe("pvbus command line", () => {
       });
     }
 
-    it("prints help and version on standard output", () => {
-      expect(pvbus(["--help"])).to.include({ stderr: "", status: 0 });
-      expect(pvbus(["--help"]).stdout).to.match(/Commands:[\s\S]*hostctl|Commands:[\s\S]*detect/);
-      expect(pvbus(["watch", "-h"]).stdout).to.match(/Usage: pvbus watch \[prefix\][\s\S]*--count N/);
-      expect(pvbus(["help"])).to.deep.equal(pvbus(["--help"]));
-      expect(pvbus(["help", "watch"])).to.deep.equal(pvbus(["watch", "--help"]));
+    it("prints help and version on standard output", async () => {
+      const help = pvbus(["--help"]);
+      expect(help).to.include({ stderr: "", status: 0 });
+      expect(help.stdout).to.match(/Commands:[\s\S]*hostctl|Commands:[\s\S]*detect/);
+      const watch = await here(["watch", "-h"]);
+      expect(watch.stdout).to.match(/Usage: pvbus watch \[prefix\][\s\S]*--count N/);
+      expect(await here(["help"])).to.deep.equal(help);
+      expect(await here(["help", "watch"])).to.deep.equal(watch);
+      expect(await here(["watch", "--help"])).to.deep.equal(watch);
       const { version } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { version: string };
       expect(pvbus(["-V"])).to.deep.equal({ stdout: `${version}\n`, stderr: "", status: 0 });
     });
@@ -140,23 +143,23 @@ COMP_WORDS=(pvbus get External/); COMP_CWORD=2; _pvbus; printf '%s\\n' "\${COMPR
         stderr: "pvbus: no such key: External/nope\n",
         status: 1,
       });
-      expect(pvbus([...at, "--json", "get", "External/nope"])).to.include({ stdout: "", status: 1 });
+      expect(await here([...at, "--json", "get", "External/nope"])).to.include({ stdout: "", status: 1 });
     });
 
-    it("set, get, rm and ls go round, on the layout of the vendor's daemon", () => {
+    it("set, get, rm and ls go round, on the layout of the vendor's daemon", async () => {
       expect(pvbus([...at, "set", "Guest/k", "v"])).to.deep.equal({ stdout: "", stderr: "", status: 0 });
       expect(tree.get(1).equals(pair("k", "v"))).to.equal(true);
       expect(pvbus([...at, "ls", "Guest"]).stdout).to.equal("Guest/k=v\n");
       expect(pvbus([...at, "rm", "Guest/k"]).status).to.equal(0);
-      expect(pvbus([...at, "rm", "Guest/k"])).to.include({ stdout: "", status: 1 });
-      expect(pvbus([...at, "ls", "Guest", "--json"]).stdout).to.equal("[]\n");
+      expect(await here([...at, "rm", "Guest/k"])).to.include({ stdout: "", status: 1 });
+      expect((await here([...at, "ls", "Guest", "--json"])).stdout).to.equal("[]\n");
     });
 
-    it("takes values from standard input as they are, and those that begin with a dash after --", () => {
+    it("takes values from standard input as they are, and those that begin with a dash after --", async () => {
       pvbus([...at, "set", "Guest/in", "-"], "two\nlines\n");
-      expect(pvbus([...at, "get", "Guest/in"]).stdout).to.equal("two\nlines\n\n");
-      pvbus([...at, "set", "--", "Guest/-k", "--json"]);
-      expect(pvbus([...at, "get", "Guest/-k"]).stdout).to.equal("--json\n");
+      expect((await here([...at, "get", "Guest/in"])).stdout).to.equal("two\nlines\n\n");
+      await here([...at, "set", "--", "Guest/-k", "--json"]);
+      expect((await here([...at, "get", "Guest/-k"])).stdout).to.equal("--json\n");
       expect(pvbus([...at, "set", "Guest/bin", "-"], Buffer.from([0xff]))).to.include({ status: 1 });
     });
 
@@ -166,7 +169,9 @@ COMP_WORDS=(pvbus get External/); COMP_CWORD=2; _pvbus; printf '%s\\n' "\${COMPR
         vmName: "web-01",
         hostName: "HV-HOST-01",
       });
-      expect(pvbus([...at, "info"]).stdout).to.match(/^interface: pvbus0 \(Hyper-V\)\nvmName: web-01\n/);
+      expect((await here([...at, "info"])).stdout).to.match(
+        /^interface: pvbus0 \(Hyper-V\)\nvmName: web-01\n/,
+      );
     });
 
     it("passes provider settings with -o", async () => {

@@ -187,7 +187,7 @@ describe("Hyper-V pool edits", function () {
   });
 
   it("lose nothing when the power is cut, the repair's included", () => {
-    forCases(5, ({ start, op, kind, random }) => {
+    forCases(count(3, 20), ({ start, op, kind, random }) => {
       const before = pairs(start);
       const after = expected(before, op, kind);
       const edited = new RecordingPool(start);

@@ -4,6 +4,7 @@ import { expect } from "chai";
 import { XenStoreClient } from "../../../providers/xen/index.js";
 import { DeviceTransport } from "../../../providers/xen/transport/device.js";
 import { SocketTransport } from "../../../providers/xen/transport/socket.js";
+import { count } from "../../support/campaign.js";
 import { run } from "../../support/command-line.js";
 import { pending } from "../../support/pending.js";
 import { ROOT } from "../../support/pools.js";
@@ -20,7 +21,7 @@ import { KernelDriver } from "../../support/xen/kernel-driver.js";
 import { compiled, program, startTool, tool } from "../../support/xen/tools.js";
 
 const NAMES = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_@";
-const TREES = 1000;
+const TREES = count(300, 1000);
 const BATCH = 50;
 
 /** Repeatable random numbers: a failure can be looked at again. */
