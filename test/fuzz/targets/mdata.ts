@@ -4,14 +4,17 @@ import {
   type Answer,
   decodeAnswer,
   decodeCapabilities,
+  decodeHostSession,
   encodeAnswer,
   encodeCapabilities,
+  encodeHostSession,
 } from "../../../src/mdata/answer.js";
 import {
   base64Bytes,
   base64Length,
   decodeBase64,
   decodeBase64InSteps,
+  decodeBase64Into,
   encodeBase64,
 } from "../../../src/mdata/base64.js";
 import { refusal } from "../../../src/mdata/client/channel.js";
@@ -33,6 +36,7 @@ import { type Input, pieces } from "../input.js";
 import { holds, same, type Target } from "../target.js";
 
 const ID = "0a1b2c3d";
+const NOTHING = Buffer.alloc(0);
 
 /** A line without its end: any bytes, or a frame whose length and checksum are right. */
 function lineFrom(input: Input): Buffer {
@@ -100,6 +104,11 @@ function answer(input: Input): void {
 }
 
 function capabilities(value: Uint8Array): void {
+  const session = decodeHostSession(value);
+  if (session !== undefined) {
+    holds(Number.isSafeInteger(session.revision), "a revision that is no number");
+    same(decodeHostSession(encodeHostSession(session)), session, "a host's session read, written and read");
+  }
   const found = decodeCapabilities(value);
   if (found === undefined) return;
   same(decodeCapabilities(encodeCapabilities(found)), found, "capabilities read, written and read");
@@ -187,6 +196,9 @@ function base64(input: Input): void {
   holds(encodeBase64(bytes).length === base64Length(bytes.length), "the length of base64");
   const text = bytes.toString("latin1");
   const found = decodeBase64(text);
+  const room = Buffer.alloc(base64Bytes(text.length));
+  same(decodeBase64Into(text, room), found?.length, "the length of bytes written to where there is room");
+  same(room.subarray(0, found?.length ?? 0), found ?? NOTHING, "bytes written to where there is room");
   if (found === undefined) return;
   holds(found.length <= base64Bytes(text.length), "more bytes than base64 holds");
   encodePlainRequest("GET", text);
