@@ -2,10 +2,10 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { closeSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { LINUX_KVP } from "../providers/hyperv/kvp-message.js";
-import { HypervKernelSimulator } from "../providers/hyperv/testing/kvp-device/simulator.js";
+import { LINUX_KVP } from "../providers/hyperv/protocol/messages.js";
+import { KvpDeviceSimulator } from "../providers/hyperv/testing/kvp-device/simulator.js";
 import { loadKoffi } from "../src/native/ffi/koffi.js";
-import { openLibc } from "../src/native/ffi/libc.js";
+import { openLibc } from "../src/native/ffi/open-libc.js";
 
 /** A daemon under measurement. */
 export interface KvpLink {
@@ -89,7 +89,7 @@ export function socketLinks(root: string, scratch: string): StartKvpLink | undef
 
 /** The simulated device: exact, but each request passes a file system in user space twice. */
 export const fuseLinks: StartKvpLink = async ([program = "", ...args], directory) => {
-  const simulator = await HypervKernelSimulator.start({ directory });
+  const simulator = await KvpDeviceSimulator.start({ directory });
   const child = simulator.run(program, args);
   await simulator.waitForRegistration();
   return {

@@ -3,15 +3,15 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { encodeRecord } from "../providers/hyperv/codec.js";
 import {
   EMPTY_IP_INFO,
   encodeRequest,
   type KvpRequest,
   LINUX_KVP,
   replyStatus,
-} from "../providers/hyperv/kvp-message.js";
-import { HypervKernelSimulator } from "../providers/hyperv/testing/kvp-device/simulator.js";
+} from "../providers/hyperv/protocol/messages.js";
+import { encodeRecord } from "../providers/hyperv/protocol/record.js";
+import { KvpDeviceSimulator } from "../providers/hyperv/testing/kvp-device/simulator.js";
 import { someMac } from "../test/support/kvp-agents.js";
 import { fuseLinks, type KvpLink, preparePoolPlace, type StartKvpLink, socketLinks } from "./kvp-link.js";
 import { median, row } from "./report.js";
@@ -132,7 +132,7 @@ async function compare(start: StartKvpLink, scratch: string, records: number): P
   }
 }
 
-const why = HypervKernelSimulator.whyNot() ?? (existsSync(VENDOR) ? undefined : `${VENDOR} is missing`);
+const why = KvpDeviceSimulator.whyNot() ?? (existsSync(VENDOR) ? undefined : `${VENDOR} is missing`);
 if (why !== undefined) {
   console.error(`cannot compare with the vendor's daemon: ${why}`);
   process.exit(1);

@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { encodeRecord } from "../providers/hyperv/codec.js";
+import { encodeRecord } from "../providers/hyperv/protocol/record.js";
 import { openPvbus, type PvInterface } from "../src/index.js";
 import { benchDetection } from "./detection.js";
 import { median, ms, row, time } from "./report.js";

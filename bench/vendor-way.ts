@@ -4,7 +4,7 @@
  * No daemon is asked here; its own measured figures are printed beside.
  */
 import { closeSync, constants, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
-import { decodeRecord, encodeRecord, RECORD_SIZE } from "../providers/hyperv/codec.js";
+import { decodeRecord, encodeRecord, RECORD_SIZE } from "../providers/hyperv/protocol/record.js";
 import { tryLockFile } from "../src/native/posix/file-lock.js";
 
 export class VendorWay {

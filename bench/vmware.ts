@@ -6,9 +6,9 @@ import { spawnSync } from "node:child_process";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { VmxHost } from "../providers/testing.js";
-import { SocketSource } from "../providers/vmware/link.js";
-import { infoGet } from "../providers/vmware/rpci.js";
-import { StreamTransport } from "../providers/vmware/stream-transport.js";
+import { infoGet } from "../providers/vmware/protocol/rpci.js";
+import { UnixSource } from "../providers/vmware/transport/channel.js";
+import { StreamTransport } from "../providers/vmware/transport/stream.js";
 import { Call } from "../src/index.js";
 import { openVmTools } from "../test/support/open-vm-tools.js";
 import type { TrapReport } from "../test/support/trap-host/main.js";
@@ -130,11 +130,11 @@ async function untraced(rpctool: string, env: NodeJS.ProcessEnv): Promise<void> 
   report("on the simulated backdoor", median(starts), await time(() => store.read(KEY, new Call())));
   await store.close();
   await using vmx = await SimulatedVmx.start(host);
-  const stream = new StreamTransport(new SocketSource(vmx.channel, vmx.path));
+  const stream = new StreamTransport(new UnixSource(vmx.channel, vmx.path));
   const request = infoGet(KEY).bytes;
   const kept = await time(() => stream.exchange(request, new Call()));
   const connecting = await time(async () => {
-    const once = new StreamTransport(new SocketSource(vmx.channel, vmx.path));
+    const once = new StreamTransport(new UnixSource(vmx.channel, vmx.path));
     await once.exchange(request, new Call());
     await once.close();
   });

@@ -5,7 +5,7 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { XenStoreClient } from "../providers/xen/index.js";
-import { SocketTransport } from "../providers/xen/socket-transport.js";
+import { SocketTransport } from "../providers/xen/transport/socket.js";
 import { ROOT } from "../test/support/pools.js";
 import {
   type Daemon,

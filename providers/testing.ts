@@ -3,21 +3,21 @@ export type {
   ConformanceKeys,
   ConformanceOptions,
   ConformanceSubject,
+  ConformanceTrait,
   MakeConformanceSubject,
 } from "../src/testing/conformance/subject.js";
 export { describeProviderConformance } from "../src/testing/conformance/suite.js";
-export type { ConformanceTrait } from "../src/testing/conformance/trait.js";
 export { manifestOf } from "../src/testing/manifest.js";
 export { MemoryProvider, type MemorySettings, memoryManifest } from "../src/testing/memory-provider.js";
 export { MemoryStore } from "../src/testing/memory-store.js";
-export type { KvpIpInfo } from "./hyperv/kvp-message.js";
+export type { KvpIpInfo } from "./hyperv/protocol/messages.js";
 export { HypervHostSimulator, KvpHostError, type KvpItem } from "./hyperv/testing/host.js";
 export type { HostFailure } from "./hyperv/testing/kvp-device/driver.js";
 export {
   type HostIpInfo,
   type HostRecord,
-  HypervKernelSimulator,
-  type KernelSimulatorOptions,
+  KvpDeviceSimulator,
+  type KvpDeviceSimulatorOptions,
   KvpDriverAnswer,
 } from "./hyperv/testing/kvp-device/simulator.js";
 export type { KvmHostFault } from "./kvm/testing/faults.js";

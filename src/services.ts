@@ -1,5 +1,5 @@
 import type { KvpDaemonOptions, KvpService } from "../providers/hyperv/kvpd/create.js";
-import type { ReceiveOptions } from "../providers/hyperv/kvpd/receive.js";
+import type { ReceiveOptions } from "../providers/hyperv/receive.js";
 import type { Host } from "./base/host/host.js";
 import type { StoreEntry } from "./contract/store.js";
 
@@ -27,7 +27,7 @@ export async function createKvpDaemon(host: Host, options?: KvpDaemonOptions): P
 
 /** Receives what a Hyper-V host has for this guest, without a daemon. */
 export async function receiveKvp(host: Host, options?: ReceiveOptions): Promise<readonly StoreEntry[]> {
-  return (await import("../providers/hyperv/kvpd/receive.js")).receiveKvp(host, options);
+  return (await import("../providers/hyperv/receive.js")).receiveKvp(host, options);
 }
 
 /** Loads the host side of KVM's metadata channel. */

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { expect } from "chai";
-import { HypervHostSimulator, HypervKernelSimulator } from "../providers/testing.js";
+import { HypervHostSimulator, KvpDeviceSimulator } from "../providers/testing.js";
 import { pending } from "./support/pending.js";
 import { fixture, PoolTree, pairsOf, ROOT } from "./support/pools.js";
 import { start } from "./support/processes.js";
@@ -43,7 +43,7 @@ describe("examples", () => {
   });
 
   it("test-an-agent shows what the host of an agent sees", async function () {
-    const why = HypervKernelSimulator.whyNot();
+    const why = KvpDeviceSimulator.whyNot();
     if (why !== undefined) return pending(this, why);
     const kvpd = [process.execPath, join(ROOT, "dist/bin/pvbus.cjs"), "kvpd", "-n"];
     const { stdout, stderr, code } = await start(process.execPath, [

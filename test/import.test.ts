@@ -25,7 +25,7 @@ async function loadedBy(script: string): Promise<string[]> {
 const index = JSON.stringify(`${ROOT}/dist/src/index.js`);
 /** Manifests are plain data, and what they name loads on first use. */
 const heavy = (urls: readonly string[]): string[] =>
-  urls.filter((url) => /node_modules|\/providers\/(?!\w+\/manifest\.js)|\/native\//.test(url));
+  urls.filter((url) => /node_modules|\/providers\/(?!\w+\/(?:manifest|options)\.js)|\/native\//.test(url));
 
 describe("importing pvbus", () => {
   it("loads no package, no provider and nothing native", async () => {

@@ -7,9 +7,9 @@ import { isSystemError } from "../../src/base/system-error.js";
 import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { ProviderStore } from "../../src/contract/store.js";
 import { loadKoffi } from "../../src/native/ffi/koffi.js";
-import { POOLS, type PoolName } from "./keys.js";
-import { missing } from "./pool-errors.js";
-import { poolDirectory, poolFileName } from "./pool-places.js";
+import { POOLS, type PoolName } from "./protocol/keys.js";
+import { poolDirectory, poolFileName } from "./transport/files/directory.js";
+import { missing } from "./transport/files/errors.js";
 
 /** VMBus class of the KVP service (openvmm vm/devices/hyperv_ic_protocol/src/kvp.rs). */
 const KVP_CLASS_ID = "a9a0f4e7-5a45-4d96-b827-8a841e8c03e6";
@@ -88,8 +88,8 @@ function daemon(host: Host): Diagnosis {
     (pid) => /^\d+$/.test(pid) && DAEMON_NAMES.test(text(host, `/proc/${pid}/comm`)),
   );
   if (running) return { what: "the KVP daemon runs", works: true };
-  const places = ["/usr/sbin/hv_kvp_daemon", "/usr/lib/linux-tools", "/usr/sbin/hypervkvpd"];
-  const installed = places.some((place) => host.files.kind(place) !== undefined);
+  const programs = ["/usr/sbin/hv_kvp_daemon", "/usr/lib/linux-tools", "/usr/sbin/hypervkvpd"];
+  const installed = programs.some((path) => host.files.kind(path) !== undefined);
   return {
     what: "the KVP daemon runs",
     works: false,

@@ -1,11 +1,12 @@
 import type { ProviderManifest } from "../../src/contract/manifest.js";
+import { OPTIONS } from "./options.js";
 
 /** Hyper-V's KVP exchange: pool files, Windows' registry, OpenBSD's device; and the daemon's work. */
 export const hypervManifest: ProviderManifest = {
   id: "hyperv",
   type: "Hyper-V",
   load: async () => (await import("./module.js")).hypervModule,
-  locate: async (host) => (await import("./pool-places.js")).hasPools(host),
+  locate: async (host) => (await import("./transport/files/directory.js")).hasPools(host),
   systems: {
     read: ["linux", "freebsd", "win32", "openbsd"],
     write: ["linux", "freebsd", "win32", "openbsd"],
@@ -13,4 +14,5 @@ export const hypervManifest: ProviderManifest = {
     list: ["linux", "freebsd", "win32"],
     watch: ["linux", "freebsd", "win32"],
   },
+  options: OPTIONS,
 };

@@ -1,6 +1,9 @@
+import { pvbusError } from "../../src/base/errors.js";
+import { type CheckedOptions, checkOptions, type OptionSchema } from "../../src/base/options.js";
+
 /** Settings of the Hyper-V provider: `openPvbus({ providerOptions: { hyperv: {…} } })`. */
 export interface HypervOptions {
-  /** Pool directory, below the sysroot where there is one; default: the system's own place. */
+  /** Pool directory, below the sysroot where there is one; default: the system's own. */
   readonly directory?: string;
   /** Creates a missing pool file in an existing pool directory on the first write, as the daemon would. Default false. */
   readonly createPools?: boolean;
@@ -16,29 +19,44 @@ export interface HypervOptions {
   readonly writablePools?: readonly string[];
 }
 
-const BOOLEANS = ["createPools", "privatePools", "scrubTails", "durable", "wideLimits"] as const;
+/** The settings as data. */
+export const OPTIONS = {
+  createPools: flag("make a missing pool file on the first write"),
+  privatePools: flag("take pool files from group and others"),
+  scrubTails: flag("zero what deleted and overwritten records left behind, at the first write"),
+  durable: flag("resolve a write only when the data is on the disk"),
+  wideLimits: flag("accept all that a record holds, though the host gets less of it"),
+  directory: {
+    kind: "text",
+    line: "pool directory, below the sysroot where there is one",
+    refusal: "must be a path",
+  },
+  writablePools: { kind: "list", of: "pool names", line: "pools beside Guest that this program may write" },
+} as const satisfies OptionSchema;
+
+function flag(line: string) {
+  return { kind: "boolean", line, default: false } as const;
+}
+
+/** Settings with their defaults. */
+export type CompleteOptions = CheckedOptions<typeof OPTIONS>;
+
+/** Completes settings that came from outside. @throws TypeError for an unknown name or a wrong type */
+export function completeOptions(given?: Readonly<Record<string, unknown>>): CompleteOptions & HypervOptions {
+  return checkOptions("hyperv", OPTIONS, given);
+}
 
 /**
- * Validates settings that came from outside.
- * @throws TypeError for an unknown name or a wrong type: a misspelt safety option must not pass silently
+ * Refuses settings that mean nothing on a system.
+ * @param names of those settings
+ * @throws PvbusError `ERR_NOT_SUPPORTED` when one is given
  */
-export function checkOptions(given: Readonly<Record<string, unknown>> = {}): HypervOptions {
-  for (const [name, value] of Object.entries(given)) {
-    if (value === undefined) continue;
-    if ((BOOLEANS as readonly string[]).includes(name)) {
-      if (typeof value !== "boolean") throw new TypeError(`hyperv option ${name} must be true or false`);
-    } else if (name === "directory") {
-      if (typeof value !== "string" || value === "")
-        throw new TypeError("hyperv option directory must be a path");
-    } else if (name === "writablePools") {
-      if (!Array.isArray(value) || value.some((pool) => typeof pool !== "string")) {
-        throw new TypeError("hyperv option writablePools must be a list of pool names");
-      }
-    } else {
-      throw new TypeError(
-        `hyperv has no option ${name}; it has ${[...BOOLEANS, "directory", "writablePools"].join(", ")}`,
-      );
-    }
+export function refuseOptions(options: HypervOptions, names: readonly string[], why: string): void {
+  for (const name of names as readonly (keyof HypervOptions)[]) {
+    if (options[name] === undefined || options[name] === false) continue;
+    throw pvbusError(
+      "ERR_NOT_SUPPORTED",
+      `${why}; the option ${name} has no meaning there, leave it out or name a captured tree with --sysroot`,
+    );
   }
-  return given as HypervOptions;
 }

@@ -1,17 +1,18 @@
 import { pvbusError } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
 import type { Host } from "../../src/base/host/host.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { HostctlStore } from "../../src/contract/hostctl.js";
 import type { Provider, StoreTarget } from "../../src/contract/provider.js";
 import type { ProviderStore } from "../../src/contract/store.js";
-import { kernelCapabilities } from "./kernel-limits.js";
-import { HypervHostctlStore } from "./kernel-store.js";
-import { checkOptions, type HypervOptions } from "./options.js";
-import { fileCapabilities, filePools } from "./pool-files.js";
-import { registryCapabilities } from "./registry-limits.js";
+import { fileCapabilities, fileLimits, openbsdCapabilities, registryCapabilities } from "./capabilities.js";
+import { HypervHostctlStore } from "./hostctl.js";
+import { type CompleteOptions, completeOptions, refuseOptions } from "./options.js";
 import { HypervStore } from "./store.js";
-import type { PoolSystem } from "./store-pool.js";
+import { poolDirectory } from "./transport/files/directory.js";
+import { filePools } from "./transport/files/open.js";
+import type { PoolTransport } from "./transport/pool.js";
 
 /** Serves Hyper-V's KVP exchange from inside the guest: pool files, Windows' registry, OpenBSD's kernel. */
 export class HypervProvider implements Provider {
@@ -28,12 +29,12 @@ export class HypervProvider implements Provider {
 
   /** What the pools of this operating system can do. @throws TypeError for unknown or malformed settings */
   capabilities(target: StoreTarget = {}): Capabilities {
-    const options = checkOptions(target.options);
-    switch (systemOf(this.#host)) {
+    const options = completeOptions(target.options);
+    switch (keeperOf(this.#host)) {
       case "registry":
         return registryCapabilities(options);
-      case "kernel":
-        return kernelCapabilities();
+      case "openbsd-device":
+        return openbsdCapabilities();
       default:
         return fileCapabilities(options);
     }
@@ -44,25 +45,38 @@ export class HypervProvider implements Provider {
    * @throws PvbusError `ERR_NOT_SUPPORTED` where the system has no store, or for a channel; `ERR_UNAVAILABLE` without
    *   native calls where only they reach the pools
    */
-  async open(target: StoreTarget): Promise<HypervStore> {
+  async open(target: StoreTarget, _call?: Call, closing?: AbortSignal): Promise<HypervStore> {
     if (target.channel !== undefined) {
       throw pvbusError(
         "ERR_NOT_SUPPORTED",
-        "Hyper-V pools take no channel; name a place with --sysroot or the option directory",
+        "Hyper-V pools take no channel; name a directory with --sysroot or the option directory",
       );
     }
-    return new HypervStore(await this.#system(checkOptions(target.options)));
+    const transport = await this.#transport(completeOptions(target.options));
+    return new HypervStore(transport, this.capabilities(target), closing);
   }
 
-  async #system(options: HypervOptions): Promise<PoolSystem> {
+  async #transport(options: CompleteOptions): Promise<PoolTransport> {
     const host = this.#host;
-    switch (systemOf(host)) {
+    switch (keeperOf(host)) {
       case "files":
-        return filePools(host, options);
-      case "registry":
-        return (await import("./registry-pools.js")).registryPools(host, options);
-      case "kernel":
-        return (await import("./kernel-pools.js")).kernelPools(host, options);
+        return filePools(host, fileLimits(options), {
+          directory: poolDirectory(host, options.directory),
+          makePrivate: options.privatePools,
+          create: options.createPools,
+          durable: options.durable,
+          scrub: options.scrubTails,
+        });
+      case "registry": {
+        refuseOptions(options, ["directory"], "the pools of Windows are in the registry");
+        const { registryPools } = await import("./transport/registry.js");
+        return registryPools(host.logger, { create: options.createPools });
+      }
+      case "openbsd-device": {
+        refuseOptions(options, Object.keys(options), "the pools of OpenBSD are in its kernel");
+        const { openbsdPools } = await import("./transport/openbsd-device.js");
+        return openbsdPools(host.logger);
+      }
       default:
         throw pvbusError(
           "ERR_NOT_SUPPORTED",
@@ -74,8 +88,8 @@ export class HypervProvider implements Provider {
   /** Checks bus, service, device, daemon, pools and native calls; where pools are no files, whether each can be read. */
   async diagnose(target: StoreTarget): Promise<readonly Diagnosis[]> {
     const { diagnoseHyperv, diagnoseStore } = await import("./diagnose.js");
-    const options = checkOptions(target.options);
-    if (systemOf(this.#host) === "files") return diagnoseHyperv(this.#host, options.directory);
+    const options = completeOptions(target.options);
+    if (keeperOf(this.#host) === "files") return diagnoseHyperv(this.#host, options.directory);
     return diagnoseStore(() => this.open(target));
   }
 
@@ -86,8 +100,8 @@ export class HypervProvider implements Provider {
 }
 
 /** What keeps the pools; a captured tree has files. */
-function systemOf({ sysroot, platform }: Host): "files" | "registry" | "kernel" | undefined {
+function keeperOf({ sysroot, platform }: Host): "files" | "registry" | "openbsd-device" | undefined {
   if (sysroot !== undefined || platform === "linux" || platform === "freebsd") return "files";
   if (platform === "win32") return "registry";
-  return platform === "openbsd" ? "kernel" : undefined;
+  return platform === "openbsd" ? "openbsd-device" : undefined;
 }

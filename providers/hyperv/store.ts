@@ -1,6 +1,6 @@
 import { pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
-import { putEntry } from "../../src/base/own.js";
+import { Closing } from "../../src/base/flow/closing.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
   MachineFacts,
@@ -9,46 +9,44 @@ import type {
   RawEntry,
   WatchHooks,
 } from "../../src/contract/store.js";
+import { machineFacts } from "./facts.js";
+import { portableLayout } from "./portable.js";
 import {
-  HOST_LIMITS,
   nativeKey,
+  POOLS,
   type PoolInfo,
   type PoolKey,
   type PoolName,
   parseKey,
   parsePrefix,
-} from "./keys.js";
-import { isMissing } from "./pool-errors.js";
-import { watchPools } from "./pool-watch.js";
-import type { PoolSystem, StorePool } from "./store-pool.js";
+} from "./protocol/keys.js";
+import { isMissing, type Pool, type PoolTransport } from "./transport/pool.js";
+import { watchPools } from "./watch.js";
+
+const PARAMETERS = POOLS.find(({ name }) => name === "Guest/Parameters") as PoolInfo;
 
 /**
  * Hyper-V's pools, whatever the operating system keeps them in: files (Linux, FreeBSD), the registry (Windows), the
- * kernel (OpenBSD). Native keys are `Pool/Key`. What differs, `capabilities` and the errors tell.
+ * kernel (OpenBSD). Native keys are `Pool/Key`. `capabilities` and the errors tell what differs.
  */
 export class HypervStore implements ProviderStore {
   /** What can be done, per pool. */
   readonly capabilities: Capabilities;
   /** Where the pools are: a directory, a registry key or a device. */
-  readonly place: string;
+  readonly location: string;
   /** Where portable keys live. */
   readonly portable: PortableLayout;
-  readonly #system: PoolSystem;
-  readonly #pools = new Map<PoolInfo["name"], StorePool>();
-  readonly #closing = new AbortController();
+  readonly #transport: PoolTransport;
+  readonly #pools = new Map<PoolInfo["name"], Pool>();
+  readonly #closing: Closing;
 
   /** @internal Opened by the provider. */
-  constructor(system: PoolSystem) {
-    this.#system = system;
-    this.place = system.place;
-    this.capabilities = system.capabilities;
-    const { separator } = system;
-    this.portable = {
-      hostKeys: (namespace, name) =>
-        ["External", "Guest/Parameters"].map((pool) => `${pool}/${namespace}${separator}${name}`),
-      guestKey: (namespace, name) => `Guest/${namespace}${separator}${name}`,
-      chunkBytes: Math.min(HOST_LIMITS.valueUnits, system.capabilities.limits?.maxValueUnits ?? Infinity),
-    };
+  constructor(transport: PoolTransport, capabilities: Capabilities, closing?: AbortSignal) {
+    this.#closing = new Closing(closing);
+    this.#transport = transport;
+    this.location = transport.location;
+    this.capabilities = capabilities;
+    this.portable = portableLayout(transport, capabilities);
   }
 
   /** Reads the bytes of a record up to its first NUL; of duplicates the last, which is what the host sees. */
@@ -108,7 +106,7 @@ export class HypervStore implements ProviderStore {
     const { pools, keyPrefix } = parsePrefix(prefix);
     const changes = watchPools(
       {
-        system: this.#system,
+        transport: this.#transport,
         pools: pools.map((info) => this.#pool(info)),
         keyPrefix,
         ready: hooks.ready,
@@ -120,25 +118,8 @@ export class HypervStore implements ProviderStore {
   }
 
   /** Returns what the host put into Guest/Parameters; nothing where the host said nothing. */
-  async facts(call: Call): Promise<MachineFacts> {
-    const all: Record<string, string> = {};
-    try {
-      for await (const { key, value } of this.#pool(
-        parsePrefix("Guest/Parameters").pools[0] as PoolInfo,
-      ).list("", call)) {
-        putEntry(all, key, Buffer.from(value).toString("utf8"));
-      }
-    } catch (error) {
-      if (!isMissing(error)) throw error;
-    }
-    const { VirtualMachineName, VirtualMachineId, HostName, ...rest } = all;
-    const hostName = HostName ?? rest["PhysicalHostNameFullyQualified"] ?? rest["PhysicalHostName"];
-    return {
-      ...(VirtualMachineName === undefined ? {} : { vmName: VirtualMachineName }),
-      ...(VirtualMachineId === undefined ? {} : { vmId: VirtualMachineId }),
-      ...(hostName === undefined ? {} : { hostName }),
-      ...(Object.keys(rest).length === 0 ? {} : { other: rest }),
-    };
+  facts(call: Call): Promise<MachineFacts> {
+    return machineFacts(this.#pool(PARAMETERS), call);
   }
 
   /**
@@ -158,23 +139,22 @@ export class HypervStore implements ProviderStore {
 
   /** Ends watches and closes the files. */
   async close(): Promise<void> {
-    this.#closing.abort();
+    this.#closing.close();
     const pools = [...this.#pools.values()];
     this.#pools.clear();
     await Promise.all(pools.map((pool) => pool.close()));
-    this.#system.close?.();
+    this.#transport.close?.();
   }
 
   #parse(key: string): PoolKey {
-    return parseKey(key, this.#system.longestKeyBytes);
+    return parseKey(key, this.#transport.longestKeyBytes);
   }
 
-  #pool(info: PoolInfo): StorePool {
-    if (this.#closing.signal.aborted)
-      throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
+  #pool(info: PoolInfo): Pool {
+    this.#closing.check();
     let pool = this.#pools.get(info.name);
     if (pool === undefined) {
-      pool = this.#system.pool(info);
+      pool = this.#transport.pool(info);
       this.#pools.set(info.name, pool);
     }
     return pool;
@@ -183,7 +163,7 @@ export class HypervStore implements ProviderStore {
   #checkWrite(key: string, value: Uint8Array): { pool: PoolInfo; name: string } {
     const { pool, key: name } = this.#parse(key);
     this.#checkVerb(pool, "write");
-    this.#system.check(name, value);
+    this.#transport.check(name, value);
     return { pool, name };
   }
 

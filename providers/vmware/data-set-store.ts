@@ -1,15 +1,17 @@
 import { pvbusError } from "../../src/base/errors.js";
 import { Call } from "../../src/base/flow/call.js";
+import { Closing } from "../../src/base/flow/closing.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type { PortableLayout, ProviderStore, RawEntry, WatchHooks } from "../../src/contract/store.js";
+import { dataSetCapabilities } from "./capabilities.js";
 import { VmwareDataSets } from "./data-sets.js";
-import { DATASET_KEY_BYTES, DATASET_VALUE_BYTES, dataSetCapabilities, dataSetLayout } from "./limits.js";
 import type { VmwareOptions } from "./options.js";
-import { watchByPolling } from "./poll-watch.js";
+import { dataSetLayout } from "./portable.js";
+import { DATASET_KEY_BYTES, DATASET_VALUE_BYTES } from "./protocol/limits.js";
 import type { RpciSession } from "./session.js";
+import { type Look, paceOf, watchByLooking } from "./watch.js";
 
-const DEFAULT_POLL_MS = 1_000;
-const DEFAULT_LONGEST_POLL_MS = 10_000;
+const PACE = { firstMs: 1_000, longestMs: 10_000 };
 const LOOK_MS = 30_000;
 
 /** One DataSet as a store with every verb. Its keys are its own, without a prefix. */
@@ -22,10 +24,15 @@ export class VmwareDataSetStore implements ProviderStore {
   readonly #sets: VmwareDataSets;
   readonly #options: VmwareOptions;
   readonly #name: string;
-  readonly #closing = new AbortController();
+  readonly #closing: Closing;
 
   /** @internal Opened by the provider. */
-  constructor(session: RpciSession, name: string, options: VmwareOptions = {}) {
+  constructor(
+    session: RpciSession,
+    name: string,
+    options: VmwareOptions & { readonly closing?: AbortSignal | undefined } = {},
+  ) {
+    this.#closing = new Closing(options.closing);
     this.#session = session;
     this.#sets = new VmwareDataSets(session);
     this.#name = name;
@@ -58,7 +65,7 @@ export class VmwareDataSetStore implements ProviderStore {
 
   /** Lists pairs page by page; a key that goes meanwhile is left out. */
   async *list(prefix: string, call: Call): AsyncGenerator<RawEntry, void, undefined> {
-    this.#checkOpen();
+    this.#closing.check();
     for await (const key of this.#sets.keys(this.#name, call)) {
       if (!isBelow(key, prefix)) continue;
       const value = await this.read(key, call);
@@ -68,38 +75,30 @@ export class VmwareDataSetStore implements ProviderStore {
 
   /** Follows changes by listing again and again. */
   async *watch(prefix: string, call: Call, hooks: WatchHooks): AsyncGenerator<RawEntry, void, undefined> {
-    const { pollMs = DEFAULT_POLL_MS, longestPollMs = DEFAULT_LONGEST_POLL_MS } = this.#options;
-    const look = async (): Promise<ReadonlyMap<string, Uint8Array>> => {
+    const look: Look = async () => {
       const found = new Map<string, Uint8Array>();
       const one = new Call({ signal: call.signal, timeoutMs: Math.min(call.remainingMs, LOOK_MS) });
       for await (const { key, value } of this.list(prefix, one))
         if (value !== undefined) found.set(key, value);
       return found;
     };
-    yield* watchByPolling(
-      { look, pollMs, longestPollMs, ready: hooks.ready, closing: this.#closing.signal },
-      call,
-    );
+    const { signal: closing } = this.#closing;
+    yield* watchByLooking(look, { ...hooks, closing, pace: paceOf(this.#options, PACE) }, call);
   }
 
   /** Ends watches and the connection. */
   async close(): Promise<void> {
-    this.#closing.abort();
+    this.#closing.close();
     await this.#session.close();
   }
 
   #checkKey(key: string): void {
-    this.#checkOpen();
+    this.#closing.check();
     if (Buffer.byteLength(key) > DATASET_KEY_BYTES)
       throw pvbusError(
         "ERR_KEY_TOO_LONG",
         `a key of a DataSet has at most ${DATASET_KEY_BYTES} bytes; shorten it`,
       );
-  }
-
-  #checkOpen(): void {
-    if (this.#closing.signal.aborted)
-      throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
   }
 }
 

@@ -3,56 +3,51 @@ import { Call } from "../../src/base/flow/call.js";
 import type { Host } from "../../src/base/host/host.js";
 import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { StoreTarget } from "../../src/contract/provider.js";
-import { VmwareProof } from "../../src/native/cpu/vmware-proof.js";
-import { namedSource } from "./channel-name.js";
-import { GUESTRPC_RPCI_VSOCK_LISTEN_PORT, type LinkSource, VMX_CID, VsockSource } from "./link.js";
+import { usesOpenbsdDevice } from "./capabilities.js";
 import { lookForVmware } from "./presence.js";
-import { infoGet } from "./rpci.js";
-import { StreamTransport } from "./stream-transport.js";
-import { ExchangeFailure, type RpcTransport } from "./transport.js";
+import { infoGet } from "./protocol/rpci.js";
+import { openBackdoorTransport } from "./transport/backdoor.js";
+import { namedSource } from "./transport/channel.js";
+import { OpenbsdDeviceTransport } from "./transport/openbsd-device.js";
+import { ExchangeFailure, type RpcTransport } from "./transport/rpc-transport.js";
+import { StreamTransport } from "./transport/stream.js";
+import { hasVsock, hostVsock } from "./transport/vsock.js";
 
 const LOAD_VSOCK = "modprobe vmw_vsock_vmci_transport";
 
-/** Checks each way to the host by asking for a key that need not be there. Never throws for a machine's state. */
-export async function diagnoseVmware(host: Host, { channel }: StoreTarget): Promise<readonly Diagnosis[]> {
+/** Checks each transport to the host by asking for a key that need not be there. Never throws for a machine's state. */
+export async function diagnoseVmware(host: Host, target: StoreTarget): Promise<readonly Diagnosis[]> {
+  const { channel } = target;
   if (channel !== undefined)
-    return [await way(`${channel} answers`, () => stream(namedSource(channel, host, "prefer")))];
-  if (host.platform === "openbsd" && host.sysroot === undefined)
     return [
-      await way(
-        "OpenBSD's kernel answers",
-        async () => new (await import("./kernel-transport.js")).KernelTransport(),
-      ),
+      await answers(`${channel} answers`, () => new StreamTransport(namedSource(channel, host, "prefer"))),
     ];
+  if (usesOpenbsdDevice(host, target))
+    return [await answers("OpenBSD's kernel answers", () => new OpenbsdDeviceTransport())];
   const proof = await lookForVmware(host);
   const what = "this is VMware's hardware";
-  if (!VmwareProof.is(proof)) return [{ what, works: false, why: proof.refused }];
+  if ("refused" in proof) return [{ what, works: false, why: proof.refused }];
   return [
     { what, works: true, why: proof.evidence },
     ...(host.platform === "linux" ? await vsock() : []),
-    await way("the backdoor answers", async () => {
-      const { openBackdoor } = await import("../../src/native/cpu/backdoor.js");
-      const { BackdoorTransport } = await import("./backdoor-transport.js");
-      return new BackdoorTransport(openBackdoor(proof));
-    }),
+    await answers("the backdoor answers", () => openBackdoorTransport(proof)),
   ];
 }
 
 async function vsock(): Promise<Diagnosis[]> {
-  const { hasVmciTransport } = await import("../../src/native/posix/vsock.js");
   const what = "VMware's vsock driver is loaded";
   try {
-    if (!hasVmciTransport()) return [{ what, works: false, mend: LOAD_VSOCK }];
+    if (!(await hasVsock())) return [{ what, works: false, mend: LOAD_VSOCK }];
   } catch (error) {
     return [{ what, works: false, why: reason(error), mend: "npm install --include=optional" }];
   }
-  const source = new VsockSource(VMX_CID, GUESTRPC_RPCI_VSOCK_LISTEN_PORT, "prefer");
-  const answers = await way("the host answers on vsock", () => stream(source));
-  if (!answers.works) return [{ what, works: true }, answers];
+  const source = hostVsock("prefer");
+  const reply = await answers("the host answers on vsock", () => new StreamTransport(source));
+  if (!reply.works) return [{ what, works: true }, reply];
   const privileged = source.privileged === true;
   return [
     { what, works: true },
-    answers,
+    reply,
     {
       what: "the host takes this program for a privileged one",
       works: privileged,
@@ -61,15 +56,11 @@ async function vsock(): Promise<Diagnosis[]> {
   ];
 }
 
-async function stream(source: LinkSource): Promise<RpcTransport> {
-  return new StreamTransport(source);
-}
-
-async function way(what: string, open: () => Promise<RpcTransport>): Promise<Diagnosis> {
+async function answers(what: string, open: () => RpcTransport | Promise<RpcTransport>): Promise<Diagnosis> {
   let transport: RpcTransport | undefined;
   try {
     transport = await open();
-    await transport.prepare(new Call());
+    await transport.prepare?.(new Call());
     await transport.exchange(infoGet("guestinfo.pvbus").bytes, new Call());
     return { what, works: true, why: transport.name };
   } catch (error) {

@@ -3,24 +3,25 @@ export type {
   Operation,
   OperationMemory,
   Registers,
-} from "../../src/native/cpu/backdoor-port.js";
-export { BackdoorTransport } from "./backdoor-transport.js";
+} from "../../src/native/vmware/backdoor-port.js";
 export { VmwareDataSetStore } from "./data-set-store.js";
-export { DataSetFailure, type DataSetInfo, VmwareDataSets } from "./data-sets.js";
-export type { Privilege } from "./link.js";
+export { VmwareDataSets } from "./data-sets.js";
 export { vmwareModule } from "./module.js";
-export { VmwareNamespace } from "./namespace-db.js";
+export { VmwareNamespace } from "./namespace.js";
 export type { VmwareOptions } from "./options.js";
-export { type OvfAdapter, type OvfEnvironment, parseOvfEnvironment } from "./ovf-environment.js";
-export { VmwareProvider } from "./provider.js";
+export { DataSetFailure, type DataSetInfo } from "./protocol/data-sets.js";
+export { WELL_KNOWN_KEYS } from "./protocol/keys.js";
+export { type OvfAdapter, type OvfEnvironment, parseOvfEnvironment } from "./protocol/ovf-environment.js";
 export {
   HostRefusal,
   type RpciAcceptance,
   type RpciRefusal,
   type RpciReply,
   type RpciRequest,
-} from "./rpci.js";
+} from "./protocol/rpci.js";
+export { VmwareProvider } from "./provider.js";
 export { RpciSession, type SessionParts } from "./session.js";
 export { type ClearOutcome, type CloudInitData, VmwareStore } from "./store.js";
-export { ExchangeFailure, type ExchangeHints, type RpcTransport } from "./transport.js";
-export { WELL_KNOWN_KEYS } from "./well-known.js";
+export { BackdoorTransport } from "./transport/backdoor.js";
+export { ExchangeFailure, type ExchangeHints, type RpcTransport } from "./transport/rpc-transport.js";
+export type { Privilege } from "./transport/vsock.js";

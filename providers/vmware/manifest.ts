@@ -1,10 +1,12 @@
 import type { ProviderManifest } from "../../src/contract/manifest.js";
+import { OPTIONS } from "./options.js";
 
 /** VMware's guestinfo and DataSets: vsock, the backdoor, the vendor's library, OpenBSD's device. */
 export const vmwareManifest: ProviderManifest = {
   id: "vmware",
   type: "VMware",
   load: async () => (await import("./module.js")).vmwareModule,
+  options: OPTIONS,
   systems: {
     read: ["linux", "win32", "openbsd"],
     write: ["linux", "win32", "openbsd"],

@@ -1,5 +1,5 @@
-import { ownEntry } from "../../src/base/own.js";
-import type { Privilege } from "./link.js";
+import { type CheckedOptions, checkOptions, type OptionSchema } from "../../src/base/options.js";
+import type { Privilege } from "./transport/vsock.js";
 
 /** Settings of the VMware provider: `openPvbus({ providerOptions: { vmware: {…} } })`. */
 export interface VmwareOptions {
@@ -14,39 +14,54 @@ export interface VmwareOptions {
   readonly dataset?: string;
   /** Reads back each value that was written, because hosts have cut values without a word. Default false. */
   readonly verify?: boolean;
-  /** Milliseconds between two looks of a watch when there was a change. Default 250. */
+  /** Milliseconds between two looks of a watch when there was a change. Default 250, of a DataSet 1000. */
   readonly pollMs?: number;
-  /** Longest time in milliseconds between two looks of a watch. Default 5000. */
+  /** Longest time in milliseconds between two looks of a watch. Default 5000, of a DataSet 10000. */
   readonly longestPollMs?: number;
 }
 
-const CHOICES: Readonly<Record<string, readonly string[]>> = {
-  transport: ["auto", "vsock", "backdoor", "libvmtools"],
-  privilege: ["prefer", "require", "never"],
-};
-const KINDS: Readonly<Record<string, (value: unknown) => boolean>> = {
-  dataset: (value) => typeof value === "string" && value !== "",
-  verify: (value) => typeof value === "boolean",
-  pollMs: (value) => typeof value === "number" && value > 0,
-  longestPollMs: (value) => typeof value === "number" && value > 0,
-};
+/** The same as data. */
+export const OPTIONS = {
+  transport: {
+    kind: "choice",
+    choices: ["auto", "vsock", "backdoor", "libvmtools"],
+    default: "auto",
+    line: "the transport: vsock where it is there, else the backdoor, else the vendor's library; or one of them alone",
+  },
+  privilege: {
+    kind: "choice",
+    choices: ["prefer", "require", "never"],
+    default: "prefer",
+    line: "whether a vsock port below 1024 shows the host that a privileged program speaks; require sends nothing without",
+  },
+  dataset: { kind: "text", line: "the DataSet to open in place of guestinfo (vSphere 8)" },
+  verify: {
+    kind: "boolean",
+    default: false,
+    line: "read back each value that was written, since hosts have cut values",
+  },
+  pollMs: {
+    kind: "number",
+    whole: false,
+    least: Number.MIN_VALUE,
+    line: "milliseconds to a watch's next look after a change: 250, of a DataSet 1000",
+    refusal: "must be a number of milliseconds above 0",
+  },
+  longestPollMs: {
+    kind: "number",
+    whole: false,
+    least: Number.MIN_VALUE,
+    line: "longest time in milliseconds between two looks of a watch: 5000, of a DataSet 10000",
+    refusal: "must be a number of milliseconds above 0",
+  },
+} as const satisfies OptionSchema;
 
 /**
- * Validates settings that came from outside.
+ * Checks settings that came from outside.
  * @throws TypeError for an unknown name or a wrong value: a misspelt safety option must not pass silently
  */
-export function checkVmwareOptions(given: Readonly<Record<string, unknown>> = {}): VmwareOptions {
-  for (const [name, value] of Object.entries(given)) {
-    if (value === undefined) continue;
-    const choices = ownEntry(CHOICES, name);
-    const fits = ownEntry(KINDS, name);
-    if (choices !== undefined) {
-      if (!choices.includes(value as string))
-        throw new TypeError(`vmware option ${name} is one of ${choices.join(", ")}`);
-    } else if (fits === undefined) {
-      const names = [...Object.keys(CHOICES), ...Object.keys(KINDS)].join(", ");
-      throw new TypeError(`vmware has no option ${name}; it has ${names}`);
-    } else if (!fits(value)) throw new TypeError(`vmware option ${name} has no such value`);
-  }
-  return given as VmwareOptions;
+export function checkVmwareOptions(
+  given?: Readonly<Record<string, unknown>>,
+): CheckedOptions<typeof OPTIONS> {
+  return checkOptions("vmware", OPTIONS, given);
 }

@@ -1,11 +1,8 @@
+import { dmiField, firmwareText, NO_FOREIGN_SOURCES } from "../../src/base/firmware/dmi.js";
+import { fileText } from "../../src/base/firmware/fact.js";
 import type { Host } from "../../src/base/host/host.js";
 import { openCpuid } from "../../src/native/cpu/cpuid.js";
-import { type NotVmware, proveVmware, type VmwareProof } from "../../src/native/cpu/vmware-proof.js";
-import { loadKoffi } from "../../src/native/ffi/koffi.js";
-
-const VENDOR_FILE = "/sys/class/dmi/id/sys_vendor";
-const WINDOWS_BIOS = "HKLM\\HARDWARE\\DESCRIPTION\\System\\BIOS";
-const MAX_VENDOR_BYTES = 256;
+import { type NotVmware, proveVmware, type VmwareProof } from "../../src/native/vmware/proof.js";
 
 /**
  * Looks whether this very process runs on VMware's hardware. A captured tree or a machine that a test makes up never does:
@@ -18,21 +15,12 @@ export async function lookForVmware(host: Host): Promise<VmwareProof | NotVmware
   return proveVmware({ arch: host.arch, cpuid: openCpuid(), systemVendor: await systemVendor(host) });
 }
 
-async function systemVendor(host: Host): Promise<string | undefined> {
-  try {
-    if (host.platform === "freebsd")
-      return (await import("../../src/native/bsd/kenv.js")).readKenv(loadKoffi(), "smbios.system.maker");
-    if (host.platform === "win32")
-      return (await import("../../src/native/windows/registry.js")).readRegistry(
-        loadKoffi(),
-        WINDOWS_BIOS,
-        "SystemManufacturer",
-      );
-    return host.platform === "linux"
-      ? host.files.read(VENDOR_FILE, MAX_VENDOR_BYTES)?.toString("utf8").trim()
-      : undefined;
-  } catch {
-    // No such file, or no native calls: then DMI says nothing, and CPUID alone decides.
-    return undefined;
-  }
+/** Empty where nothing can be read: then CPUID alone decides. */
+async function systemVendor(host: Host): Promise<string> {
+  const foreign =
+    host.platform === "linux"
+      ? NO_FOREIGN_SOURCES
+      : (await import("../../src/native/foreign-sources.js")).foreignSources(host.platform);
+  const dmi = (field: string) => dmiField(foreign, field, (path) => fileText(host, path));
+  return firmwareText({ ...foreign, dmi }, "sys_vendor").text;
 }

@@ -6,19 +6,24 @@ import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { HostctlStore } from "../../src/contract/hostctl.js";
 import type { Provider, StoreTarget } from "../../src/contract/provider.js";
 import type { ProviderStore } from "../../src/contract/store.js";
-import { VmwareProof } from "../../src/native/cpu/vmware-proof.js";
-import { namedSource } from "./channel-name.js";
+import type { VmwareProof } from "../../src/native/vmware/proof.js";
+import {
+  dataSetCapabilities,
+  guestinfoCapabilities,
+  maxValueBytesOf,
+  usesOpenbsdDevice,
+} from "./capabilities.js";
 import { VmwareDataSetStore } from "./data-set-store.js";
-import { VmwareHostctlStore } from "./kernel-store.js";
-import { dataSetCapabilities, guestinfoCapabilities, KERNEL_VALUE_BYTES } from "./limits.js";
-import { GUESTRPC_RPCI_VSOCK_LISTEN_PORT, VMX_CID, VsockSource } from "./link.js";
-import { checkVmwareOptions, type VmwareOptions } from "./options.js";
-import { lookForVmware } from "./presence.js";
-import { MAX_VALUE_BYTES } from "./rpci.js";
+import { VmwareHostctlStore } from "./hostctl.js";
+import { checkVmwareOptions } from "./options.js";
 import { RpciSession, type SessionParts } from "./session.js";
 import { VmwareStore } from "./store.js";
-import { StreamTransport } from "./stream-transport.js";
-import type { RpcTransport } from "./transport.js";
+import { namedSource } from "./transport/channel.js";
+import type { RpcTransport } from "./transport/rpc-transport.js";
+import { StreamTransport } from "./transport/stream.js";
+import type { Privilege } from "./transport/vsock.js";
+
+type CheckedVmwareOptions = ReturnType<typeof checkVmwareOptions>;
 
 /** Serves VMware's guestinfo from inside the guest: over vsock, the backdoor, VMware's library, OpenBSD's kernel. */
 export class VmwareProvider implements Provider {
@@ -36,20 +41,28 @@ export class VmwareProvider implements Provider {
   /** What guestinfo, or the DataSet that the options name, can do. @throws TypeError for unknown or malformed settings */
   capabilities(target: StoreTarget = {}): Capabilities {
     const { dataset } = checkVmwareOptions(target.options);
-    return dataset === undefined ? guestinfoCapabilities(this.#maxValueBytes(target)) : dataSetCapabilities();
+    return dataset === undefined
+      ? guestinfoCapabilities(maxValueBytesOf(this.#host, target))
+      : dataSetCapabilities();
   }
 
   /**
-   * Opens guestinfo, or the DataSet that the options name. Ways are opened on first use.
+   * Opens guestinfo, or the DataSet that the options name. Transports are opened on first use.
    * @throws PvbusError `ERR_NO_INTERFACE` where this is not VMware's hardware and no channel is named, `ERR_UNAVAILABLE` where
    *   that cannot be proved; `ERR_NOT_SUPPORTED` for a channel that is none
    */
-  async open(target: StoreTarget, call: Call): Promise<VmwareStore | VmwareDataSetStore> {
+  async open(
+    target: StoreTarget,
+    call: Call,
+    closing?: AbortSignal,
+  ): Promise<VmwareStore | VmwareDataSetStore> {
     const options = checkVmwareOptions(target.options);
     call.check("the opening of the store");
-    const session = new RpciSession(await this.#ways(target, options, call));
-    if (options.dataset !== undefined) return new VmwareDataSetStore(session, options.dataset, options);
-    return new VmwareStore(session, options, this.#maxValueBytes(target));
+    const session = new RpciSession(await this.#transports(target, options, call));
+    if (options.dataset !== undefined)
+      return new VmwareDataSetStore(session, options.dataset, { ...options, closing });
+    const maxValueBytes = maxValueBytesOf(this.#host, target);
+    return new VmwareStore(session, options, { maxValueBytes, closing });
   }
 
   /** Checks the hardware, vsock with its privileged ports, the backdoor and native calls. */
@@ -67,28 +80,21 @@ export class VmwareProvider implements Provider {
     );
   }
 
-  #maxValueBytes({ channel }: StoreTarget): number {
-    const inKernel =
-      channel === undefined && this.#host.sysroot === undefined && this.#host.platform === "openbsd";
-    return inKernel ? KERNEL_VALUE_BYTES : MAX_VALUE_BYTES;
-  }
-
-  async #ways({ channel }: StoreTarget, options: VmwareOptions, call: Call): Promise<SessionParts> {
+  async #transports(target: StoreTarget, options: CheckedVmwareOptions, call: Call): Promise<SessionParts> {
     const { logger } = this.#host;
-    const { transport = "auto", privilege = "prefer" } = options;
-    const requirePrivilege = privilege === "require";
-    if (channel !== undefined) {
-      const first = new StreamTransport(namedSource(channel, this.#host, privilege));
-      return { first, requirePrivilege, logger };
+    const { transport, privilege } = options;
+    const always = { requirePrivilege: privilege === "require", logger };
+    if (target.channel !== undefined)
+      return { ...always, first: new StreamTransport(namedSource(target.channel, this.#host, privilege)) };
+    if (usesOpenbsdDevice(this.#host, target)) {
+      const { OpenbsdDeviceTransport } = await import("./transport/openbsd-device.js");
+      const first = new OpenbsdDeviceTransport();
+      await first.prepare();
+      return { ...always, first };
     }
-    if (this.#host.platform === "openbsd" && this.#host.sysroot === undefined) {
-      const { KernelTransport } = await import("./kernel-transport.js");
-      const kernel = new KernelTransport();
-      await kernel.prepare();
-      return { first: kernel, requirePrivilege, logger };
-    }
+    const { lookForVmware } = await import("./presence.js");
     const proof = await lookForVmware(this.#host);
-    if (!VmwareProof.is(proof)) {
+    if ("refused" in proof) {
       throw pvbusError(
         proof.isLikely === true ? "ERR_UNAVAILABLE" : "ERR_NO_INTERFACE",
         `this machine shows no VMware interface: ${proof.refused}; see \`pvbus detect\`, or name a transport with ` +
@@ -97,21 +103,17 @@ export class VmwareProvider implements Provider {
     }
     call.check("the opening of the store");
     return {
-      first:
-        transport === "vsock" || (transport === "auto" && (await hasVsock())) ? vsock(privilege) : undefined,
+      ...always,
+      first: transport === "vsock" || transport === "auto" ? await vsock(transport, privilege) : undefined,
       second: transport === "vsock" ? undefined : () => openMachine(proof, transport),
-      requirePrivilege,
-      logger,
     };
   }
 }
 
-function vsock(privilege: NonNullable<VmwareOptions["privilege"]>): RpcTransport {
-  return new StreamTransport(new VsockSource(VMX_CID, GUESTRPC_RPCI_VSOCK_LISTEN_PORT, privilege));
-}
-
-async function hasVsock(): Promise<boolean> {
-  return (await import("../../src/native/posix/vsock.js")).hasVmciTransport();
+/** Undefined where it is one of several transports, and not there. */
+async function vsock(transport: "auto" | "vsock", privilege: Privilege): Promise<RpcTransport | undefined> {
+  const { hasVsock, hostVsock } = await import("./transport/vsock.js");
+  return transport === "vsock" || (await hasVsock()) ? new StreamTransport(hostVsock(privilege)) : undefined;
 }
 
 /** The backdoor, and where that cannot be had the vendor's library. */
@@ -121,9 +123,7 @@ async function openMachine(
 ): Promise<RpcTransport> {
   if (transport === "libvmtools") return openLibrary();
   try {
-    const { openBackdoor } = await import("../../src/native/cpu/backdoor.js");
-    const { BackdoorTransport } = await import("./backdoor-transport.js");
-    return new BackdoorTransport(openBackdoor(proof));
+    return await (await import("./transport/backdoor.js")).openBackdoorTransport(proof);
   } catch (error) {
     if (transport === "backdoor" || !PvbusError.is(error)) throw error;
     // What the backdoor lacks is the reason that counts where there is no library either.
@@ -132,7 +132,5 @@ async function openMachine(
 }
 
 async function openLibrary(): Promise<RpcTransport> {
-  const { openVmtools } = await import("../../src/native/vmware/vmtools.js");
-  const { VmtoolsTransport } = await import("./vmtools-transport.js");
-  return new VmtoolsTransport(openVmtools());
+  return (await import("./transport/vmtools.js")).openVmtoolsTransport();
 }

@@ -1,16 +1,18 @@
 import { PvbusError, pvbusError } from "../../src/base/errors.js";
-import type { Call } from "../../src/base/flow/call.js";
+import { Backoff } from "../../src/base/flow/backoff.js";
+import { Call } from "../../src/base/flow/call.js";
+import { SerialQueue } from "../../src/base/flow/serial-queue.js";
 import type { Logger } from "../../src/base/host/host.js";
-import { decodeReply, type RpciReply, type RpciRequest, refusal } from "./rpci.js";
-import { ExchangeFailure, type RpcTransport } from "./transport.js";
+import { decodeReply, type RpciReply, type RpciRequest, refusal } from "./protocol/rpci.js";
+import { ExchangeFailure, type RpcTransport } from "./transport/rpc-transport.js";
 
-/** What a session goes over. */
+/** The transports of a session. */
 export interface SessionParts {
-  /** The way that is taken while it works: vsock, or what the caller named. */
+  /** The transport that is used while it works: vsock, or what the caller named. */
   readonly first?: RpcTransport | undefined;
-  /** Opens the way that is taken when the first one is not there; it is opened once. */
+  /** Opens the transport that is used when the first one is not there; it is opened once. */
   readonly second?: ((call: Call) => Promise<RpcTransport>) | undefined;
-  /** No command goes over a way that is not privileged. */
+  /** No command goes over a transport that is not privileged. */
   readonly requirePrivilege?: boolean | undefined;
   /** Receives what was worked around. */
   readonly logger: Logger;
@@ -18,16 +20,15 @@ export interface SessionParts {
   readonly now?: (() => number) | undefined;
 }
 
-/** Behind a failed start the first way is left alone for so long, and twice as long each time. */
-const FIRST_REST_MS = 4_000;
-const LONGEST_REST_MS = 300_000;
-/** A way that worked before is started two more times at once. */
+/** After a failed start the first transport is left alone for so long, and twice as long each time. */
+const REST = { firstMs: 4_000, longestMs: 300_000, jitter: 0 };
+/** A transport that worked before is started two more times at once. */
 const RESTARTS = 2;
 const RESTART_PAUSE_MS = 100;
 
 /**
- * Commands to the host in the order of the calls: chooses the way, repeats what may be repeated, and takes replies apart. A
- * command that needs privilege never goes over a way that has none.
+ * Commands to the host in the order of the calls: chooses the transport, repeats what may be repeated, and takes replies apart. A
+ * command that needs privilege never goes over a transport that has none.
  */
 export class RpciSession {
   readonly #parts: SessionParts;
@@ -37,23 +38,23 @@ export class RpciSession {
   #firstWorked = false;
   #firstFailure: ExchangeFailure | undefined;
   #restUntil = 0;
-  #restMs = FIRST_REST_MS;
-  #tail: Promise<unknown> | undefined;
+  readonly #rests = new Backoff(REST);
+  readonly #queue = new SerialQueue();
   #closed = false;
 
-  /** @param parts one way at least */
+  /** @param parts one transport at least */
   constructor(parts: SessionParts) {
     this.#parts = parts;
     this.#now = parts.now ?? (() => performance.now());
   }
 
-  /** Names the way of the last command. */
+  /** Names the transport of the last command. */
   get over(): string {
     return this.#over;
   }
 
   /**
-   * Returns the host a command.
+   * Sends the host a command.
    * @returns what it answers, also where it refuses
    * @throws PvbusError `ERR_PERMISSION` where privilege is needed and cannot be had, `ERR_UNAVAILABLE`, `ERR_DISCONNECTED`,
    *   `ERR_PROTOCOL`, `ERR_BUSY`, `ERR_TIMEOUT`, `ERR_ABORTED`
@@ -62,7 +63,7 @@ export class RpciSession {
     return decodeReply(await this.#inTurn(request, call));
   }
 
-  /** Returns the host a command and its value. @throws PvbusError as {@link RpciSession.ask}, and the refusal's own code */
+  /** Sends the host a command and returns its value. @throws PvbusError as {@link RpciSession.ask}, and the refusal's own code */
   async value(request: RpciRequest, call: Call): Promise<Uint8Array> {
     const reply = await this.ask(request, call);
     if (reply.accepted) return reply.value;
@@ -75,37 +76,20 @@ export class RpciSession {
     return refusal(request, words, `${this.#over}${failed}`);
   }
 
-  /** Closes every way behind the command that is under way. */
+  /** Closes every transport after the command that is under way. */
   async close(): Promise<void> {
     this.#closed = true;
     await this.#parts.first?.close();
-    await this.#tail;
-    await this.#second?.close();
+    await this.#queue.run(Call.endless(), "the last command", async () => this.#second?.close());
   }
 
-  /** One command at a time; one whose call ends early still holds the others until its way is free. */
-  async #inTurn(request: RpciRequest, call: Call): Promise<Uint8Array> {
-    const before = this.#tail;
-    let free = (): void => undefined;
-    const turn = new Promise<void>((resolve) => {
-      free = resolve;
-    });
-    const tail = Promise.all([before, turn]).then(() => {
-      if (this.#tail === tail) this.#tail = undefined;
-    });
-    this.#tail = tail;
-    let work: Promise<Uint8Array>;
-    try {
-      if (before !== undefined) await call.within(before, `the turn of ${request.name}`);
-      call.check(request.name);
+  /** One command at a time; one whose call ends early still holds the others until its transport is free. */
+  #inTurn(request: RpciRequest, call: Call): Promise<Uint8Array> {
+    const { name } = request;
+    return this.#queue.runWithin(call, `the turn of ${name}`, `the reply to ${name}`, () => {
       if (this.#closed) throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
-      work = this.#exchange(request, call);
-    } catch (error) {
-      free();
-      throw error;
-    }
-    work.then(free, free);
-    return call.within(work, `the reply to ${request.name}`);
+      return this.#exchange(request, call);
+    });
   }
 
   async #exchange(request: RpciRequest, call: Call): Promise<Uint8Array> {
@@ -116,7 +100,7 @@ export class RpciSession {
         const reply = await this.#insist(first, request, call, needsPrivilege);
         this.#firstWorked = true;
         this.#firstFailure = undefined;
-        this.#restMs = FIRST_REST_MS;
+        this.#rests.reset();
         return reply;
       } catch (error) {
         if (!(error instanceof ExchangeFailure)) throw error;
@@ -134,7 +118,7 @@ export class RpciSession {
     }
   }
 
-  /** The first way, unless it rests; a command that needs it does not wait for the end of that. */
+  /** The first transport, unless it rests; a command that needs it does not wait for the end of that. */
   #usableFirst(needed: boolean): RpcTransport | undefined {
     const { first, second } = this.#parts;
     return needed || second === undefined || this.#now() >= this.#restUntil ? first : undefined;
@@ -158,7 +142,7 @@ export class RpciSession {
     }
   }
 
-  /** Once more behind a failure, where the host cannot have carried it out or may do so twice. */
+  /** Once more after a failure, where the host cannot have carried it out or may do so twice. */
   async #repeated(
     transport: RpcTransport,
     request: RpciRequest,
@@ -168,7 +152,7 @@ export class RpciSession {
     for (let fresh = 0; ; ) {
       call.check(request.name);
       try {
-        await transport.prepare(call);
+        await transport.prepare?.(call);
         if (needsPrivilege && transport.privileged === false) throw this.#noPrivilege(request);
         const reply = await transport.exchange(request.bytes, call, request);
         this.#over = transport.name;
@@ -199,13 +183,13 @@ export class RpciSession {
 
   #rest(failure: ExchangeFailure): void {
     this.#firstFailure = failure;
-    this.#restUntil = this.#now() + this.#restMs;
+    const ms = this.#rests.next();
+    this.#restUntil = this.#now() + ms;
     if (this.#parts.second !== undefined)
       this.#parts.logger.warn("vsock cannot be used; commands go over the backdoor, without privilege", {
         why: failure.message,
-        again: `in ${this.#restMs / 1000} s`,
+        again: `in ${ms / 1000} s`,
       });
-    this.#restMs = Math.min(this.#restMs * 2, LONGEST_REST_MS);
   }
 
   #noPrivilege(request: RpciRequest): PvbusError {

@@ -1,5 +1,6 @@
 import { pvbusError } from "../../src/base/errors.js";
 import { Call } from "../../src/base/flow/call.js";
+import { Closing } from "../../src/base/flow/closing.js";
 import { putEntry } from "../../src/base/own.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
@@ -9,27 +10,30 @@ import type {
   RawEntry,
   WatchHooks,
 } from "../../src/contract/store.js";
+import { guestinfoCapabilities } from "./capabilities.js";
 import { VmwareDataSets } from "./data-sets.js";
-import { decodeValue } from "./encoded-value.js";
-import { guestinfoCapabilities, guestinfoLayout } from "./limits.js";
-import { VmwareNamespace } from "./namespace-db.js";
+import { machineFacts } from "./facts.js";
+import { VmwareNamespace } from "./namespace.js";
 import type { VmwareOptions } from "./options.js";
-import type { OvfEnvironment } from "./ovf-environment.js";
-import { watchByPolling } from "./poll-watch.js";
-import {
-  command,
-  infoGet,
-  infoSet,
-  KEY_PREFIX,
-  MAX_VALUE_BYTES,
-  NO_VALUE_FOUND,
-  type RpciReply,
-} from "./rpci.js";
+import { guestinfoLayout } from "./portable.js";
+import { decodeValue } from "./protocol/encoded-value.js";
+import { KEY_PREFIX, WELL_KNOWN_KEYS, wellKnownBelow } from "./protocol/keys.js";
+import { MAX_VALUE_BYTES } from "./protocol/limits.js";
+import type { OvfEnvironment } from "./protocol/ovf-environment.js";
+import { command, infoGet, infoSet, NO_VALUE_FOUND, type RpciReply } from "./protocol/rpci.js";
 import type { RpciSession } from "./session.js";
-import { WELL_KNOWN_KEYS, wellKnownBelow } from "./well-known.js";
+import { type Look, paceOf, watchByLooking } from "./watch.js";
 
 /** What became of a key that {@link VmwareStore.clear} was called on. */
 export type ClearOutcome = "removed" | "emptied" | "blanked";
+
+/** What a store is opened with beside its options. */
+export interface VmwareStoreParts {
+  /** Longest value that every key takes; default: guestinfo's own. */
+  readonly maxValueBytes?: number | undefined;
+  /** Fires when the interface is closed. */
+  readonly closing?: AbortSignal | undefined;
+}
 
 /** Settings for cloud-init, decoded as its key `….encoding` says. */
 export interface CloudInitData {
@@ -41,13 +45,8 @@ export interface CloudInitData {
   readonly vendordata?: Uint8Array;
 }
 
-const DEFAULT_POLL_MS = 250;
-const DEFAULT_LONGEST_POLL_MS = 5_000;
+const PACE = { firstMs: 250, longestMs: 5_000 };
 const LOOK_MS = 10_000;
-/** Portable chunks: far below the limit, so that hosts with smaller ones of their own take them too. */
-const CHUNK_BYTES = 32 * 1024;
-
-const FACTS = ["guestinfo.hostname", "guestinfo.ip", "guestinfo.vmtools.description"] as const;
 
 /**
  * VMware's guestinfo: text by key, shared by host and guest. Native keys begin with `guestinfo.`, in any case; keys with a
@@ -63,25 +62,27 @@ export class VmwareStore implements ProviderStore {
   readonly dataSets: VmwareDataSets;
   readonly #session: RpciSession;
   readonly #options: VmwareOptions;
-  readonly #closing = new AbortController();
+  readonly #closing: Closing;
 
   /** @internal Opened by the provider. */
-  constructor(session: RpciSession, options: VmwareOptions = {}, maxValueBytes: number = MAX_VALUE_BYTES) {
+  constructor(session: RpciSession, options: VmwareOptions = {}, parts: VmwareStoreParts = {}) {
+    const { maxValueBytes = MAX_VALUE_BYTES, closing } = parts;
+    this.#closing = new Closing(closing);
     this.#session = session;
     this.#options = options;
     this.dataSets = new VmwareDataSets(session);
     this.capabilities = guestinfoCapabilities(maxValueBytes);
-    this.portable = guestinfoLayout(Math.min(CHUNK_BYTES, maxValueBytes));
+    this.portable = guestinfoLayout(maxValueBytes);
   }
 
-  /** Names the way of the last command: `vsock:0:976 from a privileged port`. */
+  /** Names the transport of the last command: `vsock:0:976 from a privileged port`. */
   get over(): string {
     return this.#session.over;
   }
 
   /** Reads a value's bytes, NULs included. @throws PvbusError `ERR_KEY_INVALID`, `ERR_PERMISSION`, `ERR_PROTOCOL`, … */
   async read(key: string, call: Call): Promise<Uint8Array | undefined> {
-    this.#checkOpen();
+    this.#closing.check();
     const request = infoGet(key);
     const reply = await this.#session.ask(request, call);
     if (reply.accepted) return reply.value;
@@ -95,7 +96,7 @@ export class VmwareStore implements ProviderStore {
    *   `ERR_PERMISSION` where the host refuses; `ERR_CONFLICT` where another value is read back
    */
   async write(key: string, value: Uint8Array, call: Call): Promise<void> {
-    this.#checkOpen();
+    this.#closing.check();
     const { maxValueBytes = MAX_VALUE_BYTES } = this.capabilities.limits ?? {};
     const request = infoSet(key, value);
     if (value.length > maxValueBytes)
@@ -114,13 +115,12 @@ export class VmwareStore implements ProviderStore {
   }
 
   /**
-   * Follows a key and the well-known keys below it by looking, at first soon, then ever more seldom: the host tells of no
+   * Follows a key and the well-known keys below it by looking, at first soon, then ever more seldom: the host reports no
    * change.
    */
   async *watch(prefix: string, call: Call, hooks: WatchHooks): AsyncGenerator<RawEntry, void, undefined> {
     const keys = followedBy(prefix);
-    const { pollMs = DEFAULT_POLL_MS, longestPollMs = DEFAULT_LONGEST_POLL_MS } = this.#options;
-    const look = async (): Promise<ReadonlyMap<string, Uint8Array>> => {
+    const look: Look = async () => {
       const found = new Map<string, Uint8Array>();
       for (const key of keys) {
         const one = new Call({ signal: call.signal, timeoutMs: Math.min(call.remainingMs, LOOK_MS) });
@@ -129,28 +129,13 @@ export class VmwareStore implements ProviderStore {
       }
       return found;
     };
-    yield* watchByPolling(
-      { look, pollMs, longestPollMs, ready: hooks.ready, closing: this.#closing.signal },
-      call,
-    );
+    const { signal: closing } = this.#closing;
+    yield* watchByLooking(look, { ...hooks, closing, pace: paceOf(this.#options, PACE) }, call);
   }
 
   /** Returns what guestinfo says of the machine: its OVF environment's ids, its name and address. */
   async facts(call: Call): Promise<MachineFacts> {
-    const other: Record<string, string> = {};
-    for (const key of FACTS) {
-      const value = await this.#textOf(key, call);
-      if (value !== undefined && value !== "") putEntry(other, key, value);
-    }
-    const environment = await this.ovfEnvironment(call);
-    if (environment?.id !== undefined) other["ovf.id"] = environment.id;
-    if (environment?.vCenterId !== undefined) other["ovf.vCenterId"] = environment.vCenterId;
-    for (const [name, value] of Object.entries(environment?.platform ?? {}))
-      putEntry(other, `ovf.${name}`, value);
-    return {
-      ...(environment?.vCenterId === undefined ? {} : { vmId: environment.vCenterId }),
-      ...(Object.keys(other).length === 0 ? {} : { other }),
-    };
+    return machineFacts((key) => this.#textOf(key, call), await this.ovfEnvironment(call));
   }
 
   /** Yields those of the well-known keys below a prefix that have a value; there may be others that nobody can find. */
@@ -168,7 +153,7 @@ export class VmwareStore implements ProviderStore {
    * @throws PvbusError as {@link VmwareStore.write}
    */
   async clear(key: string, call: Call): Promise<ClearOutcome> {
-    this.#checkOpen();
+    this.#closing.check();
     const reply = await this.#session.ask(infoSet(key, new Uint8Array(0)), call);
     const left = await this.read(key, call);
     if (left === undefined) return "removed";
@@ -205,7 +190,7 @@ export class VmwareStore implements ProviderStore {
   async ovfEnvironment(call: Call): Promise<OvfEnvironment | undefined> {
     const xml = (await this.#textOf("guestinfo.ovfEnv", call))?.trim();
     if (xml === undefined || xml === "") return undefined;
-    return (await import("./ovf-environment.js")).parseOvfEnvironment(xml);
+    return (await import("./protocol/ovf-environment.js")).parseOvfEnvironment(xml);
   }
 
   /** Returns a namespace of the host's namespace database, which compares and swaps. @throws PvbusError `ERR_KEY_INVALID` */
@@ -214,30 +199,25 @@ export class VmwareStore implements ProviderStore {
   }
 
   /**
-   * Returns the host any command, once.
+   * Sends the host any command, once.
    * @param args what follows the name and a space
    * @returns what the host answers, also where it refuses
    * @throws PvbusError `ERR_VALUE_TOO_LONG` beyond 65536 bytes in all, before anything is sent
    */
   async rpc(name: string, args: Uint8Array | string, call: Call): Promise<RpciReply> {
-    this.#checkOpen();
+    this.#closing.check();
     return this.#session.ask(command(name, args), call);
   }
 
   /** Ends watches and the connection. */
   async close(): Promise<void> {
-    this.#closing.abort();
+    this.#closing.close();
     await this.#session.close();
   }
 
   async #textOf(key: string, call: Call): Promise<string | undefined> {
     const value = await this.read(key, call);
     return value === undefined ? undefined : Buffer.from(value).toString("utf8");
-  }
-
-  #checkOpen(): void {
-    if (this.#closing.signal.aborted)
-      throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
   }
 }
 

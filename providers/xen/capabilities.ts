@@ -1,29 +1,12 @@
 import type { Capabilities } from "../../src/contract/capabilities.js";
+import type { DriverPlatform } from "./transport/transport.js";
 
-/** What XenStore can do through a daemon's socket or a kernel's device. */
-export const CAPABILITIES: Capabilities = Object.freeze({
-  read: true,
-  write: true,
-  delete: true,
-  list: true,
-  watch: true,
-  binary: true,
-});
+/** What XenStore is reached through: the daemon's messages, or a driver that has an interface of its own. */
+export type Way = "daemon" | DriverPlatform;
 
-/** What OpenBSD's xen(4) can do through its key-value call, which takes text. */
-export const OPENBSD_CAPABILITIES: Capabilities = Object.freeze({
-  read: true,
-  write: true,
-  delete: false,
-  list: true,
-  watch: false,
-});
-
-/** What Windows' XENIFACE driver can do, which takes text too. */
-export const XENIFACE_CAPABILITIES: Capabilities = Object.freeze({
-  read: true,
-  write: true,
-  delete: true,
-  list: true,
-  watch: false,
-});
+/** What XenStore can do, by what it is reached through. The drivers of OpenBSD and Windows take text. */
+export const CAPABILITIES: Readonly<Record<Way, Capabilities>> = {
+  daemon: Object.freeze({ read: true, write: true, delete: true, list: true, watch: true, binary: true }),
+  openbsd: Object.freeze({ read: true, write: true, delete: false, list: true, watch: false }),
+  win32: Object.freeze({ read: true, write: true, delete: true, list: true, watch: false }),
+};

@@ -3,9 +3,9 @@ import { Call } from "../../src/base/flow/call.js";
 import type { Host } from "../../src/base/host/host.js";
 import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { ProviderStore } from "../../src/contract/store.js";
-import { ownDomain } from "./home.js";
-import { place, placesLookedAt } from "./places.js";
+import { ownDomain } from "./facts.js";
 import type { XenStore } from "./store.js";
+import { candidateNames, locateDaemon } from "./transport/locate.js";
 
 /** Longest wait for the daemon. */
 const ANSWER_MS = 3_000;
@@ -60,14 +60,14 @@ export async function diagnoseDriver(
 }
 
 function way(host: Host): Diagnosis {
-  const found = place(host);
+  const found = locateDaemon(host);
   const what = "there is a way to XenStore";
   if (found !== undefined) return { what, works: true, why: host.path(found) };
   const driver = host.platform === "linux" && host.files.kind("/proc/xen") === undefined;
   return {
     what,
     works: false,
-    why: `none of ${placesLookedAt(host)} is there`,
+    why: `none of ${candidateNames(host)} is there`,
     mend: driver ? "modprobe xenfs && mount -t xenfs xenfs /proc/xen" : undefined,
   };
 }

@@ -1,19 +1,18 @@
+import { pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
 import { putEntry } from "../../src/base/own.js";
 import type { MachineFacts } from "../../src/contract/store.js";
-import type { XenStoreClient } from "./client.js";
-import { ownDomain } from "./home.js";
-import { below, REFUSED, type Surroundings, unlessRefused } from "./tree.js";
+import type { XenStoreClient } from "./client/client.js";
+import { domainOf } from "./protocol/permissions.js";
+import { below, REFUSED, type Surroundings, unlessRefused } from "./walk.js";
 
 /** Where the toolstack says what this machine is, beside the name and the UUID. */
 const VM_DATA = "vm-data";
 const UUID = /^\/vm\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/i;
 
-/** Returns what XenStore tells of this machine: its name, UUID and domain id, and all of `vm-data`, which users fill. */
-export async function machineFacts(
-  { access: client, ...rest }: Surroundings & { readonly access: XenStoreClient },
-  call: Call,
-): Promise<MachineFacts> {
+/** Returns what XenStore says of this machine: its name, UUID and domain id, and all of `vm-data`, which users fill. */
+export async function machineFacts(surroundings: Surroundings, call: Call): Promise<MachineFacts> {
+  const { client } = surroundings;
   const text = async (path: string): Promise<string | undefined> => {
     const value = await unlessRefused(client.readText(path, call));
     return value === REFUSED ? undefined : value;
@@ -27,7 +26,7 @@ export async function machineFacts(
   if (typeof domain === "number") other["domid"] = String(domain);
   const top = { path: VM_DATA, key: VM_DATA };
   const collect = async (): Promise<void> => {
-    for await (const { key, value } of below(top, true, { access: client, ...rest }, call))
+    for await (const { key, value } of below(top, true, surroundings, call))
       if (value !== undefined && value.length > 0) putEntry(other, key, Buffer.from(value).toString("utf8"));
   };
   await unlessRefused(collect());
@@ -50,4 +49,31 @@ export function factsOf({
     ...(uuid === undefined ? {} : { vmId: uuid }),
     ...(Object.keys(other).length === 0 ? {} : { other }),
   };
+}
+
+/**
+ * Returns this domain's id: what the toolstack wrote, else the owner of the directory that every guest owns. Ask again rather
+ * than keep it: migration may change it.
+ * @returns undefined when nothing says it
+ */
+export async function ownDomain(client: XenStoreClient, call: Call): Promise<number | undefined> {
+  const text = await client.readText("domid", call);
+  const told = text === undefined ? undefined : domainOf(text);
+  if (told !== undefined) return told;
+  const owner = (await client.permissions("data", call))?.[0]?.domain;
+  // Whoever uses the socket works below the controlling domain's directory.
+  return owner ?? (client.privileged ? 0 : undefined);
+}
+
+/**
+ * Returns the absolute path of this domain's directory, which has no relative one.
+ * @throws PvbusError `ERR_UNAVAILABLE` when nothing says the domain's id
+ */
+export async function homePath(client: XenStoreClient, call: Call): Promise<string> {
+  const domain = await ownDomain(client, call);
+  if (domain !== undefined) return client.domainPath(domain, call);
+  throw pvbusError(
+    "ERR_UNAVAILABLE",
+    "this domain's id is not known, so its own directory cannot be listed; name a path in it, such as data",
+  );
 }

@@ -1,8 +1,8 @@
 import { Call, type CallOptions } from "../../src/base/flow/call.js";
 import type { ProviderStore } from "../../src/contract/store.js";
-import { formatPermission, type Permission, readPermission } from "./permissions.js";
+import { formatPermission, type Permission, readPermission } from "./protocol/permissions.js";
 import { XenStore } from "./store.js";
-import { REFUSED, unlessRefused } from "./tree.js";
+import { REFUSED, unlessRefused } from "./walk.js";
 
 /** The permissions of a store's keys as text: `n7`, `r0`, the owner's first. */
 export interface PermissionTexts {

@@ -1,18 +1,20 @@
 import type { Call } from "../../src/base/flow/call.js";
 import type { Host } from "../../src/base/host/host.js";
+import { checkOptions } from "../../src/base/options.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { HostctlStore } from "../../src/contract/hostctl.js";
 import type { Provider, StoreTarget } from "../../src/contract/provider.js";
 import type { ProviderStore } from "../../src/contract/store.js";
-import { CAPABILITIES, OPENBSD_CAPABILITIES, XENIFACE_CAPABILITIES } from "./capabilities.js";
-import { XenStoreClient } from "./client.js";
-import type { DirectPlatform, DirectXenStore } from "./direct.js";
-import { XenHostctlStore } from "./kernel-store.js";
-import { keySyntax } from "./keys.js";
-import { checkOptions } from "./options.js";
-import { transportOf } from "./places.js";
+import { CAPABILITIES, type Way } from "./capabilities.js";
+import { XenStoreClient } from "./client/client.js";
+import type { XenDriverStore } from "./driver-store.js";
+import { XenHostctlStore } from "./hostctl.js";
+import { OPTIONS } from "./options.js";
+import { keySyntax } from "./protocol/keys.js";
 import { XenStore } from "./store.js";
+import { openDriver, transportOf } from "./transport/locate.js";
+import type { Naming } from "./walk.js";
 
 /** Serves Xen's XenStore, through a daemon's socket or a kernel's device. */
 export class XenProvider implements Provider {
@@ -29,8 +31,8 @@ export class XenProvider implements Provider {
 
   /** What XenStore can do on this operating system. @throws TypeError for unknown or malformed settings */
   capabilities(target: StoreTarget = {}): Capabilities {
-    checkOptions(target.options);
-    return CAPABILITIES_OF[this.#way(target)];
+    checkOptions(this.id, OPTIONS, target.options);
+    return CAPABILITIES[this.#way(target)];
   }
 
   /**
@@ -38,52 +40,49 @@ export class XenProvider implements Provider {
    * @param target its channel may be `unix:PATH` of a daemon's socket or `device:PATH` of a kernel's device
    * @throws PvbusError `ERR_UNAVAILABLE` when there is no way to the daemon, `ERR_PERMISSION`
    */
-  async open(target: StoreTarget, call: Call): Promise<XenStore | DirectXenStore> {
-    const { encodeNames = false } = checkOptions(target.options);
+  async open(target: StoreTarget, call: Call, closing?: AbortSignal): Promise<XenStore | XenDriverStore> {
     const way = this.#way(target);
-    if (way === "daemon") return this.#connect(target, encodeNames, call);
-    const { directAccess, DirectXenStore } = await import("./direct.js");
-    return new DirectXenStore(await directAccess(way), keySyntax(encodeNames), this.#host.logger);
+    if (way === "daemon") return this.#connect(target, call, closing);
+    const naming = this.#naming(target);
+    const { XenDriverStore } = await import("./driver-store.js");
+    return new XenDriverStore(await openDriver(way), naming, closing);
   }
 
-  async #connect(target: StoreTarget, encodeNames: boolean, call: Call): Promise<XenStore> {
-    const { logger } = this.#host;
-    const client = new XenStoreClient(transportOf(this.#host, target.channel), logger);
+  async #connect(target: StoreTarget, call: Call, closing?: AbortSignal): Promise<XenStore> {
+    const naming = this.#naming(target);
+    const client = new XenStoreClient(transportOf(this.#host, target.channel), naming.logger, closing);
     try {
       await client.connect(call);
     } catch (error) {
       await client.close();
       throw error;
     }
-    return new XenStore(client, keySyntax(encodeNames), logger);
+    return new XenStore(client, naming);
+  }
+
+  #naming({ options }: StoreTarget): Naming {
+    const { encodeNames } = checkOptions(this.id, OPTIONS, options);
+    return { syntax: keySyntax(encodeNames), logger: this.#host.logger };
   }
 
   /** Checks whether the way to the daemon is there, whether it answers, and where this domain may write. */
   async diagnose(target: StoreTarget): Promise<readonly Diagnosis[]> {
     const { diagnoseDriver, diagnoseXen } = await import("./diagnose.js");
     if (this.#way(target) !== "daemon") return diagnoseDriver((call) => this.open(target, call));
-    return diagnoseXen(this.#host, (call) => this.#connect(target, false, call), target.channel);
+    return diagnoseXen(this.#host, (call) => this.#connect(target, call), target.channel);
   }
 
   /** XenStore as OpenBSD's kernel serves it. */
   hostctlStore(store: ProviderStore): HostctlStore {
     return new XenHostctlStore(
-      "client" in store ? (store as XenStore).client : (store as DirectXenStore).nodes,
+      "client" in store ? (store as XenStore).client : (store as XenDriverStore).nodes,
     );
   }
 
-  /** What the store is reached through: a daemon, or at its usual place a driver that has an interface of its own. */
+  /** What the store is reached through: a daemon, or a driver that has an interface of its own. */
   #way({ channel }: StoreTarget): Way {
     const { platform, sysroot, env } = this.#host;
     if (channel !== undefined || sysroot !== undefined || env["XENSTORED_PATH"]) return "daemon";
     return platform === "openbsd" || platform === "win32" ? platform : "daemon";
   }
 }
-
-type Way = "daemon" | DirectPlatform;
-
-const CAPABILITIES_OF: Readonly<Record<Way, Capabilities>> = {
-  daemon: CAPABILITIES,
-  openbsd: OPENBSD_CAPABILITIES,
-  win32: XENIFACE_CAPABILITIES,
-};

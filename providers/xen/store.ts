@@ -1,6 +1,4 @@
-import { pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
-import type { Logger } from "../../src/base/host/host.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
   MachineFacts,
@@ -9,38 +7,36 @@ import type {
   RawEntry,
   WatchHooks,
 } from "../../src/contract/store.js";
-import type { CallLike } from "./access.js";
 import { CAPABILITIES } from "./capabilities.js";
-import { isEnd, type XenStoreClient } from "./client.js";
-import { machineFacts } from "./facts.js";
-import { homePath } from "./home.js";
-import { checkKey, type KeySyntax, type Place, portableLayout, withoutSlash } from "./keys.js";
-import { checkRemovable } from "./path.js";
-import type { Permission } from "./permissions.js";
-import { StoreWatch, type WatchSurroundings } from "./store-watch.js";
-import { below } from "./tree.js";
+import type { XenStoreClient } from "./client/client.js";
+import type { CallLike } from "./client/requests.js";
+import { homePath, machineFacts } from "./facts.js";
+import { portableLayout } from "./portable.js";
+import { checkKey, type KeyedPath, withoutSlash } from "./protocol/keys.js";
+import { checkRemovable } from "./protocol/path.js";
+import type { Permission } from "./protocol/permissions.js";
+import { below, type Naming, type Surroundings } from "./walk.js";
+import { StoreWatch } from "./watch.js";
 
 /**
  * XenStore behind the uniform verbs. Keys are XenStore paths, relative to the domain's own directory or absolute; every
  * node is a key, also one with children and an empty value. What only XenStore has is in {@link XenStore.client}.
  */
 export class XenStore implements ProviderStore {
-  readonly capabilities: Capabilities = CAPABILITIES;
+  readonly capabilities: Capabilities = CAPABILITIES.daemon;
   /** Transactions, permissions, watches with a depth: XenStore as it is. It takes paths, not encoded keys. */
   readonly client: XenStoreClient;
   readonly portable: PortableLayout;
-  readonly #syntax: KeySyntax;
-  readonly #surroundings: WatchSurroundings;
+  readonly #surroundings: Surroundings;
 
   /** @internal Opened by the provider. */
-  constructor(client: XenStoreClient, syntax: KeySyntax, logger: Logger) {
+  constructor(client: XenStoreClient, naming: Naming) {
     this.client = client;
-    this.portable = portableLayout(syntax);
-    this.#syntax = syntax;
-    this.#surroundings = { access: client, syntax, logger };
+    this.portable = portableLayout(naming.syntax);
+    this.#surroundings = { client, ...naming };
   }
 
-  /** Reads a node's value; a node without one gives an empty value. */
+  /** Reads a node's value; of a node without one it is empty. */
   async read(key: string, call: Call): Promise<Uint8Array | undefined> {
     return this.client.read(this.#path(key), call);
   }
@@ -78,7 +74,7 @@ export class XenStore implements ProviderStore {
       const watch = new StoreWatch(await this.#top(prefix, call), this.#surroundings, call);
       yield* watch.changes(hooks);
     } catch (error) {
-      if (!isEnd(error, call)) throw error;
+      if (!call.isEnd(error)) throw error;
     }
   }
 
@@ -88,7 +84,7 @@ export class XenStore implements ProviderStore {
   }
 
   /**
-   * Replaces a node's permissions; see {@link XenStoreAccess.setPermissions}.
+   * Replaces a node's permissions; see {@link XenStoreRequests.setPermissions}.
    * @returns false when there is no such node
    */
   setPermissions(key: string, permissions: readonly Permission[], call: CallLike): Promise<boolean> {
@@ -107,13 +103,12 @@ export class XenStore implements ProviderStore {
 
   #path(key: string): string {
     checkKey(key);
-    return this.#syntax.pathOf(key);
+    return this.#surroundings.syntax.pathOf(key);
   }
 
-  async #top(prefix: string, call: Call): Promise<Place> {
-    if (this.client.isClosed) throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
+  async #top(prefix: string, call: Call): Promise<KeyedPath> {
     if (prefix === "") return { path: await homePath(this.client, call), key: "" };
     const key = withoutSlash(prefix);
-    return { path: this.#syntax.pathOf(key), key };
+    return { path: this.#surroundings.syntax.pathOf(key), key };
   }
 }

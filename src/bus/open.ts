@@ -61,7 +61,7 @@ export async function openBus(
 }
 
 async function open(host: Host, providers: Providers, options: OpenOptions, call: Call): Promise<Bus> {
-  const report = await reportOn(host, options);
+  const report = await reportOn(host, options, providers);
   const { wanted, primary } = await chooseInterfaces(report, host, providers, options);
   const interfaces = await Promise.all(wanted.map((each) => createInterface(each, providers, primary, call)));
   return new Bus(report, interfaces, providers);
@@ -80,10 +80,18 @@ const NOTHING: DetectionReport = Object.freeze({
   unreadable: [],
 });
 
-async function reportOn(host: Host, options: OpenOptions): Promise<DetectionReport> {
-  if (options.detect === false) return NOTHING;
+async function reportOn(
+  host: Host,
+  { detect: wanted, fullScan, snapshot }: OpenOptions,
+  { manifests }: Providers,
+): Promise<DetectionReport> {
+  if (wanted === false) return NOTHING;
+  const strangers = manifests.flatMap(({ id, type, detection }) =>
+    detection === undefined ? [] : [{ id, type, detection }],
+  );
   const { detect, detectSnapshot } = await import("../detect/detect.js");
-  return options.snapshot === undefined ? detect(host, options) : detectSnapshot(options.snapshot, options);
+  const rules = { fullScan, strangers };
+  return snapshot === undefined ? detect(host, rules) : detectSnapshot(snapshot, rules);
 }
 
 interface Wanted {

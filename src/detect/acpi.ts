@@ -1,5 +1,6 @@
+import { textOf } from "../base/firmware/fact.js";
 import { ownEntry } from "../base/own.js";
-import { type Facts, textOf } from "./facts.js";
+import type { Facts } from "./facts.js";
 import type { Findings } from "./findings.js";
 
 const DEVICES = "/sys/bus/acpi/devices";

@@ -1,7 +1,8 @@
+import { type Fact, known } from "../base/firmware/fact.js";
 import type { Host } from "../base/host/host.js";
 import { decide } from "./decide.js";
 import { factsOf } from "./detect.js";
-import { type Fact, type Facts, known } from "./facts.js";
+import type { Facts } from "./facts.js";
 import { keepsName, keepsPath, keptText, keptType, REDACTED, type TextSource } from "./kept-facts.js";
 
 /** A machine's facts as one JSON document: the `input` of a detection case with `os` and `arch` beside it. */

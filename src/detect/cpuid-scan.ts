@@ -1,9 +1,13 @@
-import { withoutEndingNuls } from "../base/outside-text.js";
+import {
+  FEATURES_LEAF,
+  FIRST_HYPERVISOR_LEAF,
+  hasHypervisorBit,
+  signatureOf,
+} from "../base/firmware/cpuid.js";
+import { known } from "../base/firmware/fact.js";
 import { idOfSignature } from "../contract/interfaces.js";
-import type { CpuidRegisters } from "../native/cpu/cpuid.js";
-import { type Facts, known } from "./facts.js";
+import type { Facts } from "./facts.js";
 
-const FIRST_BASE = 0x40000000;
 const END_OF_BASES = 0x40010000;
 const BASE_STEP = 0x100;
 /** "Hv#1" in EAX of base + 1: conforms to the Hyper-V interface whatever the vendor text says (Hyper-V TLFS). */
@@ -38,21 +42,20 @@ export interface CpuidScan {
 }
 
 /**
- * Scans the hypervisor leaves. Without the hypervisor bit they mean nothing: processors answer with unrelated data.
- * After the first base the scan stops at one whose first four characters are not printable (OpenBSD
+ * Scans the hypervisor leaves. After the first base the scan stops at one whose first four characters are not printable (OpenBSD
  * sys/dev/pv/pvbus.c). Where the instruction cannot be executed the kernel's own flag stands for the bit.
  */
 export function scanCpuid(facts: Facts, { fullScan = false }: ScanOptions = {}): CpuidScan {
-  const features = known(facts.cpuid(1));
+  const features = known(facts.cpuid(FEATURES_LEAF));
   if (features === undefined) return { hypervisorBit: kernelFlag(facts), asked: false, ranges: [] };
-  if (features.ecx >>> 31 === 0) return { hypervisorBit: false, asked: true, ranges: [] };
+  if (!hasHypervisorBit(features)) return { hypervisorBit: false, asked: true, ranges: [] };
   const ranges: CpuidRange[] = [];
-  for (let base = FIRST_BASE; base < END_OF_BASES; base += BASE_STEP) {
+  for (let base = FIRST_HYPERVISOR_LEAF; base < END_OF_BASES; base += BASE_STEP) {
     const registers = known(facts.cpuid(base));
     if (registers === undefined) break;
     const signature = signatureOf(registers);
     const isPrintable = /^[\x20-\x7e]{4}/.test(signature);
-    if (!isPrintable && base > FIRST_BASE) {
+    if (!isPrintable && base > FIRST_HYPERVISOR_LEAF) {
       if (fullScan) continue;
       break;
     }
@@ -68,12 +71,4 @@ export function scanCpuid(facts: Facts, { fullScan = false }: ScanOptions = {}):
 function kernelFlag(facts: Facts): boolean | undefined {
   const flags = /^flags\s*:(.*)$/m.exec(known(facts.file("/proc/cpuinfo")) ?? "")?.[1];
   return flags === undefined ? undefined : /\bhypervisor\b/.test(flags);
-}
-
-function signatureOf({ ebx, ecx, edx }: CpuidRegisters): string {
-  const bytes = Buffer.alloc(12);
-  bytes.writeUInt32LE(ebx, 0);
-  bytes.writeUInt32LE(ecx, 4);
-  bytes.writeUInt32LE(edx, 8);
-  return withoutEndingNuls(bytes).toString("latin1");
 }

@@ -1,3 +1,4 @@
+import { known, textOf } from "../base/firmware/fact.js";
 import { INTERFACE_KINDS, OPENBSD_ROWS, PRIMARY_ORDER, typeOfId } from "../contract/interfaces.js";
 import type { DetectedInterface, DetectionReport, Evidence, EvidenceSource } from "../contract/report.js";
 import { judgeAcpi } from "./acpi.js";
@@ -5,9 +6,10 @@ import { type CpuidScan, type ScanOptions, scanCpuid } from "./cpuid-scan.js";
 import { cpuidDetails } from "./details.js";
 import { matchDmi } from "./dmi-rules.js";
 import { findConfidential, findContainer, findPlatform } from "./environment.js";
-import { type Facts, known, textOf } from "./facts.js";
+import type { Facts } from "./facts.js";
 import { Findings, printable } from "./findings.js";
 import { judgeForeignSystems } from "./foreign-systems.js";
+import { judgeStrangers, type StrangerRules } from "./stranger-rules.js";
 import { judgeWeakEvidence } from "./weak-evidence.js";
 
 /** Guests of these offer the Hyper-V interface beside their own. */
@@ -21,8 +23,14 @@ const XEN_INITIAL_DOMAIN = 1 << 11;
 
 const hex = (number: number): string => `0x${number.toString(16).padStart(8, "0")}`;
 
+/** How to decide. */
+export interface DecideOptions extends ScanOptions {
+  /** Rules of interfaces that manifests from outside bring along. */
+  readonly strangers?: readonly StrangerRules[] | undefined;
+}
+
 /** Decides from the facts of one machine, live or recorded, what interfaces it has and which one is real. */
-export function decide(facts: Facts, options: ScanOptions = {}): DetectionReport {
+export function decide(facts: Facts, options: DecideOptions = {}): DetectionReport {
   const findings = new Findings();
   const scan = scanCpuid(facts, options);
   judgeCpuid(facts, scan, findings);
@@ -31,12 +39,13 @@ export function decide(facts: Facts, options: ScanOptions = {}): DetectionReport
   judgeDeviceTree(facts, findings);
   judgeAcpi(facts, findings);
   judgeForeignSystems(facts, findings);
+  judgeStrangers(facts, scan, findings, options.strangers ?? []);
   judgeWeakEvidence(facts, scan, findings);
   if (known(facts.smbiosVmBit()) === true) findings.hints.push("SMBIOS says that this is a virtual machine");
   if (findings.byId.size === 0 && findings.hints.length > 0) findings.unexplained = true;
   markEmulated(findings);
 
-  const interfaces = inUnitOrder(findings);
+  const interfaces = inUnitOrder(findings, options.strangers ?? []);
   const primary = choosePrimary(interfaces, findings, scan);
   return {
     virtual: primary !== null,
@@ -127,7 +136,7 @@ function markEmulated(findings: Findings): void {
   if (kvm !== undefined && EMULATE_KVM.some(guest)) kvm.emulated = true;
 }
 
-function inUnitOrder(findings: Findings): DetectedInterface[] {
+function inUnitOrder(findings: Findings, strangers: readonly StrangerRules[]): DetectedInterface[] {
   const row = (id: string): number => {
     const index = INTERFACE_KINDS.findIndex((kind) => kind.id === id);
     return index >= 0 && index < OPENBSD_ROWS ? index : OPENBSD_ROWS;
@@ -140,7 +149,7 @@ function inUnitOrder(findings: Findings): DetectedInterface[] {
     unit,
     name: `pvbus${unit}`,
     id,
-    type: typeOfId(id),
+    type: strangers.find((each) => each.id === id)?.type ?? typeOfId(id),
     role,
     base: base === undefined ? null : hex(base),
     emulated,

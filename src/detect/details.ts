@@ -1,4 +1,4 @@
-import type { CpuidRegisters } from "../native/cpu/cpuid.js";
+import type { CpuidRegisters } from "../base/firmware/cpuid.js";
 
 /** Decoded facts of an interface. */
 export type Details = Readonly<Record<string, unknown>>;
@@ -118,7 +118,7 @@ function vmwareDetails(leaf: Leaf): Details {
   return clocks === undefined ? {} : { tscKhz: clocks.eax, busKhz: clocks.ebx };
 }
 
-/** Decodes what CPUID tells of an interface beyond its name: versions, features by name, limits, clocks. */
+/** Decodes what CPUID says of an interface beyond its name: versions, features by name, limits, clocks. */
 export function cpuidDetails(id: string, leaf: Leaf): Details {
   switch (id) {
     case "kvm":

@@ -1,11 +1,10 @@
 import { pvbusError } from "../base/errors.js";
+import type { Cpuid } from "../base/firmware/cpuid.js";
+import type { ForeignSources } from "../base/firmware/dmi.js";
 import type { Host } from "../base/host/host.js";
 import type { DetectionReport } from "../contract/report.js";
-import type { Cpuid } from "../native/cpu/cpuid.js";
-import type { ScanOptions } from "./cpuid-scan.js";
-import { decide } from "./decide.js";
+import { type DecideOptions, decide } from "./decide.js";
 import type { Facts } from "./facts.js";
-import type { ForeignSources } from "./foreign-sources.js";
 import { liveFacts } from "./live-facts.js";
 import { snapshotFacts } from "./snapshot.js";
 
@@ -17,7 +16,7 @@ const SNAPSHOT_FILE = "/snapshot.json";
  * never: there `snapshot.json` decides where it is present, else the files alone.
  * @throws PvbusError `ERR_CORRUPT` for a malformed snapshot
  */
-export async function detect(host: Host, options: ScanOptions = {}): Promise<DetectionReport> {
+export async function detect(host: Host, options: DecideOptions = {}): Promise<DetectionReport> {
   return decide(await factsOf(host), options);
 }
 
@@ -29,7 +28,7 @@ export async function factsOf(host: Host): Promise<Facts> {
 }
 
 /** Decides from a recorded machine alone. @throws PvbusError `ERR_CORRUPT` for a malformed document */
-export function detectSnapshot(document: unknown, options: ScanOptions = {}): DetectionReport {
+export function detectSnapshot(document: unknown, options: DecideOptions = {}): DetectionReport {
   return decide(snapshotFacts(document), options);
 }
 
@@ -41,7 +40,7 @@ async function liveCpuid(): Promise<Cpuid> {
 /** Linux says everything by files. */
 async function foreign(host: Host): Promise<ForeignSources | undefined> {
   if (host.platform === "linux") return undefined;
-  return (await import("./foreign-sources.js")).foreignSources(host.platform);
+  return (await import("../native/foreign-sources.js")).foreignSources(host.platform);
 }
 
 function recorded(files: Facts): Facts | undefined {

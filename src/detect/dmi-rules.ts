@@ -1,6 +1,6 @@
+import { firmwareText } from "../base/firmware/dmi.js";
 import type { EvidenceSource } from "../contract/report.js";
 import type { Facts } from "./facts.js";
-import { firmwareText } from "./firmware.js";
 
 /** What firmware text says of the hypervisor. */
 export interface DmiMatch {

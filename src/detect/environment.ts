@@ -1,6 +1,7 @@
+import { firmwareText } from "../base/firmware/dmi.js";
+import { known, textOf } from "../base/firmware/fact.js";
 import type { CpuidScan } from "./cpuid-scan.js";
-import { type Facts, known, textOf } from "./facts.js";
-import { firmwareText } from "./firmware.js";
+import type { Facts } from "./facts.js";
 
 /** Chassis asset tag of every Azure machine. */
 export const AZURE_ASSET_TAG = "7783-7084-3265-9085-8269-3286-77";

@@ -1,6 +1,7 @@
+import { known, textOf } from "../base/firmware/fact.js";
 import { ownEntry } from "../base/own.js";
 import { INTERFACE_KINDS, idOfSignature } from "../contract/interfaces.js";
-import { type Facts, known, textOf } from "./facts.js";
+import type { Facts } from "./facts.js";
 import type { Findings } from "./findings.js";
 
 /** FreeBSD's kern.vm_guest (sys/kern/subr_param.c). */

@@ -1,7 +1,7 @@
+import { KENV, REGISTRY, REGISTRY_KEY, SYSCTL } from "../base/firmware/dmi.js";
 import { INTERFACE_KINDS, idOfSignature } from "../contract/interfaces.js";
 import { FADT_IDS } from "./acpi.js";
 import { AZURE_ASSET_TAG } from "./environment.js";
-import { KENV, REGISTRY, REGISTRY_KEY, SYSCTL } from "./firmware.js";
 import { FREEBSD_GUESTS, HYPERV_PARAMETERS, MAC_MODELS, NETBSD_GUESTS } from "./foreign-systems.js";
 import { CLOCKS } from "./weak-evidence.js";
 

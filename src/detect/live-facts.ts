@@ -1,14 +1,21 @@
 import { closeSync, constants, readSync } from "node:fs";
-import { readHeld } from "../base/host/files.js";
+import { FADT_FILE, fadtHypervisorId } from "../base/firmware/acpi.js";
+import type { Cpuid, CpuidRegisters } from "../base/firmware/cpuid.js";
+import { dmiField, type ForeignSources, NO_FOREIGN_SOURCES } from "../base/firmware/dmi.js";
+import {
+  ABSENT,
+  type Fact,
+  fileBytes,
+  fileText,
+  unreadable,
+  unreadableFile,
+  value,
+} from "../base/firmware/fact.js";
+import { parseSmbios, type SmbiosTexts } from "../base/firmware/smbios-texts.js";
 import type { Host } from "../base/host/host.js";
-import type { Cpuid, CpuidRegisters } from "../native/cpu/cpuid.js";
-import { ABSENT, type Fact, type Facts, NO_FOREIGN_SOURCES, unreadable, value } from "./facts.js";
-import type { ForeignSources } from "./foreign-sources.js";
-import { parseSmbios, type SmbiosTexts } from "./smbios.js";
+import type { Facts } from "./facts.js";
 
-/** Most bytes that are read of any source; the longest text that a rule needs is far shorter. */
-const MAX_BYTES = 1024 * 1024;
-const FADT_HYPERVISOR_ID = { offset: 268, length: 8 };
+const BIOS_FILE = "/sys/firmware/dmi/entries/0-0/raw";
 const MSR_DEVICE = "/dev/cpu/0/msr";
 
 /**
@@ -21,7 +28,7 @@ export function liveFacts(host: Host, cpuid: Cpuid, foreign: ForeignSources = NO
   // In a guest every execution leaves to the hypervisor and costs some ten microseconds.
   const leaves = new Map<number, CpuidRegisters>();
   const file = (path: string): Fact<string> => {
-    const fact = seen.get(path) ?? textIn(readBytes(host, path));
+    const fact = seen.get(path) ?? fileText(host, path);
     seen.set(path, fact);
     return fact;
   };
@@ -35,13 +42,7 @@ export function liveFacts(host: Host, cpuid: Cpuid, foreign: ForeignSources = NO
       leaves.set(leaf, registers);
       return value(registers);
     },
-    dmi: (field) => {
-      if (foreign.smbios === undefined) return file(`/sys/class/dmi/id/${field}`);
-      const table = foreign.smbios();
-      if (table.kind !== "value") return table;
-      const text = table.value.texts.get(field);
-      return text === undefined ? ABSENT : value(text);
-    },
+    dmi: (field) => dmiField(foreign, field, file),
     file,
     names: (directory) => {
       try {
@@ -51,39 +52,20 @@ export function liveFacts(host: Host, cpuid: Cpuid, foreign: ForeignSources = NO
         return [];
       }
     },
-    fadtHypervisorId: () => {
-      const table = readBytes(host, "/sys/firmware/acpi/tables/FACP");
-      if (table.kind !== "value") return table;
-      const { offset, length } = FADT_HYPERVISOR_ID;
-      return table.value.length < offset + length
-        ? ABSENT
-        : value(table.value.toString("latin1", offset, offset + length));
-    },
+    fadtHypervisorId: () => ofValue(fileBytes(host, FADT_FILE), fadtHypervisorId),
     smbiosVmBit: () => {
-      const table = foreign.smbios?.() ?? parsed(readBytes(host, "/sys/firmware/dmi/entries/0-0/raw"));
-      if (table.kind !== "value") return table;
-      return table.value.vmBit === undefined ? ABSENT : value(table.value.vmBit);
+      const table = foreign.smbios?.() ?? ofValue(fileBytes(host, BIOS_FILE), parseSmbios);
+      return ofValue<SmbiosTexts, boolean>(table, ({ vmBit }) => vmBit);
     },
     msr: (number) => (host.sysroot === undefined ? readMsr(host, number) : ABSENT),
   };
 }
 
-function parsed(table: Fact<Buffer>): Fact<SmbiosTexts> {
-  return table.kind === "value" ? value(parseSmbios(table.value)) : table;
-}
-
-function textIn(bytes: Fact<Buffer>): Fact<string> {
-  return bytes.kind === "value" ? value(bytes.value.toString("utf8").replace(/\n$/, "")) : bytes;
-}
-
-/** What is there without being a file, such as a directory, is as an empty one. */
-function readBytes(host: Host, absolute: string): Fact<Buffer> {
-  try {
-    using held = host.files.hold(absolute);
-    return held === undefined ? ABSENT : value(readHeld(held, MAX_BYTES));
-  } catch (error) {
-    return failed(host, absolute, error);
-  }
+/** What a fact's value says, if anything. */
+function ofValue<T, U>(fact: Fact<T>, decode: (of: T) => U | undefined): Fact<U> {
+  if (fact.kind !== "value") return fact;
+  const decoded = decode(fact.value);
+  return decoded === undefined ? ABSENT : value(decoded);
 }
 
 /** Linux's msr module: 8 bytes at position number; root only. */
@@ -99,10 +81,6 @@ function readMsr(host: Host, number: number): Fact<bigint> {
       closeSync(fd);
     }
   } catch (error) {
-    return failed(host, MSR_DEVICE, error);
+    return unreadableFile(host, MSR_DEVICE, error);
   }
-}
-
-function failed(host: Host, absolute: string, error: unknown): Fact<never> {
-  return unreadable(`${host.path(absolute)}: ${(error as NodeJS.ErrnoException).code ?? "unknown"}`);
 }

@@ -1,7 +1,8 @@
 import { pvbusError } from "../base/errors.js";
+import type { CpuidRegisters } from "../base/firmware/cpuid.js";
+import { ABSENT, type Fact, unreadable, value } from "../base/firmware/fact.js";
 import { ownEntry } from "../base/own.js";
-import type { CpuidRegisters } from "../native/cpu/cpuid.js";
-import { ABSENT, type Fact, type Facts, unreadable, value } from "./facts.js";
+import type { Facts } from "./facts.js";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -56,7 +57,7 @@ export function snapshotFacts(document: unknown): Facts {
   };
 }
 
-/** Tells directories apart by one search each: a snapshot may hold a hundred thousand names to be looked up. */
+/** Recognises directories by one search each: a snapshot may hold a hundred thousand names to be looked up. */
 function directoriesOf(paths: readonly string[]): (path: string) => boolean {
   const sorted = [...paths].sort((a, b) => (a < b ? -1 : 1));
   return (path) => {

@@ -1,7 +1,8 @@
+import { textOf } from "../base/firmware/fact.js";
 import { fadtIdentity } from "./acpi.js";
 import type { CpuidScan } from "./cpuid-scan.js";
 import { matchDmi } from "./dmi-rules.js";
-import { type Facts, textOf } from "./facts.js";
+import type { Facts } from "./facts.js";
 import type { Findings } from "./findings.js";
 
 const CLOCKSOURCES = "/sys/devices/system/clocksource/clocksource0/available_clocksource";

@@ -48,12 +48,12 @@ export class MemoryProvider implements Provider {
     return this.#capabilities;
   }
 
-  async open(target: StoreTarget, call: Call): Promise<MemoryStore> {
+  async open(target: StoreTarget, call: Call, closing?: AbortSignal): Promise<MemoryStore> {
     call.check("the opening of the store");
     if (target.channel !== undefined) {
-      throw pvbusError("ERR_UNAVAILABLE", `memory has no channel "${target.channel}"; leave channel out`);
+      throw pvbusError("ERR_NOT_SUPPORTED", `memory has no channel "${target.channel}"; leave channel out`);
     }
-    return new MemoryStore(this.#records, this.#capabilities);
+    return new MemoryStore(this.#records, this.#capabilities, closing);
   }
 
   /** Does what the host's administrator does: sets a pair in either pool, or removes it with undefined. */

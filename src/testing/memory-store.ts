@@ -1,6 +1,7 @@
-import { PvbusError, pvbusError } from "../base/errors.js";
-import { onAbort } from "../base/flow/abort.js";
+import { pvbusError } from "../base/errors.js";
 import type { Call } from "../base/flow/call.js";
+import { Closing } from "../base/flow/closing.js";
+import { byEvents, watchLoop } from "../base/flow/watch-loop.js";
 import type { Capabilities } from "../contract/capabilities.js";
 import type { MachineFacts, PortableLayout, ProviderStore, RawEntry, WatchHooks } from "../contract/store.js";
 import type { MemoryRecords } from "./memory-records.js";
@@ -13,10 +14,11 @@ export class MemoryStore implements ProviderStore {
   readonly capabilities: Capabilities;
   readonly portable: PortableLayout;
   readonly #records: MemoryRecords;
-  readonly #closing = new AbortController();
+  readonly #closing: Closing;
 
   /** @internal Use `MemoryProvider.open`. */
-  constructor(records: MemoryRecords, capabilities: Capabilities) {
+  constructor(records: MemoryRecords, capabilities: Capabilities, closing?: AbortSignal) {
+    this.#closing = new Closing(closing, "the memory store is closed; open another one");
     this.#records = records;
     this.capabilities = capabilities;
     this.portable = {
@@ -57,31 +59,14 @@ export class MemoryStore implements ProviderStore {
   }
 
   async *watch(prefix: string, call: Call, hooks: WatchHooks): AsyncGenerator<RawEntry, void, undefined> {
-    const changes: RawEntry[] = [];
-    let wake = (): void => undefined;
-    const unfollow = this.#records.follow((change) => {
-      if (isBelow(change.key, prefix)) changes.push(change);
-      wake();
-    });
-    const forget = onAbort(this.#closing.signal, () => wake());
-    try {
-      this.#check(call);
-      hooks.ready();
-      for (;;) {
-        for (let next = changes.shift(); next !== undefined; next = changes.shift()) yield next;
-        const changed = new Promise<void>((resolve) => {
-          wake = resolve;
-        });
-        this.#check(call);
-        if (changes.length === 0) await call.within(changed, "a change");
-      }
-    } catch (error) {
-      const over = PvbusError.is(error) && (error.code === "ERR_ABORTED" || error.code === "ERR_TIMEOUT");
-      if (!over) throw error;
-    } finally {
-      forget();
-      unfollow();
-    }
+    if (call.isOver) return;
+    this.#closing.check();
+    const changes = byEvents<RawEntry>((push) =>
+      this.#records.follow((change) => {
+        if (isBelow(change.key, prefix)) push(change);
+      }),
+    );
+    yield* watchLoop(changes, { ready: hooks.ready, closing: this.#closing.signal }, call);
   }
 
   async facts(call: Call): Promise<MachineFacts> {
@@ -90,13 +75,11 @@ export class MemoryStore implements ProviderStore {
   }
 
   async close(): Promise<void> {
-    this.#closing.abort();
+    this.#closing.close();
   }
 
   #check(call: Call): void {
-    if (this.#closing.signal.aborted) {
-      throw pvbusError("ERR_DISCONNECTED", "the memory store is closed; open another one");
-    }
+    this.#closing.check();
     call.check("the memory store");
   }
 

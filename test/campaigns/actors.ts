@@ -1,8 +1,10 @@
-import { POOLS, type PoolInfo } from "../../providers/hyperv/keys.js";
 import { ServedPool } from "../../providers/hyperv/kvpd/served-pool.js";
-import { Pool } from "../../providers/hyperv/pool.js";
-import { isMissing } from "../../providers/hyperv/pool-errors.js";
-import { PoolFile, type PoolFs } from "../../providers/hyperv/pool-file.js";
+import { POOLS, type PoolInfo } from "../../providers/hyperv/protocol/keys.js";
+import type { PoolFs } from "../../providers/hyperv/transport/files/descriptor.js";
+import { PoolFile } from "../../providers/hyperv/transport/files/file.js";
+import { FilePool } from "../../providers/hyperv/transport/files/pool.js";
+import { PoolRecords } from "../../providers/hyperv/transport/files/records.js";
+import { isMissing } from "../../providers/hyperv/transport/pool.js";
 import { Call } from "../../src/base/flow/call.js";
 import type { Random } from "../support/campaign.js";
 import type { Action, Records } from "./model.js";
@@ -11,8 +13,8 @@ import type { View } from "./readers.js";
 
 const GUEST = POOLS.find(({ name }) => name === "Guest") as PoolInfo;
 
-/** Returns the pool in a file, for one that takes no lock. */
-export function poolAt(path: string, durable: boolean, fs?: PoolFs): Pool {
+/** Returns the records of a file, for one that takes no lock. */
+export function recordsAt(path: string, durable: boolean, fs?: PoolFs): PoolRecords {
   const file = new PoolFile({
     path,
     pool: GUEST.name,
@@ -23,7 +25,7 @@ export function poolAt(path: string, durable: boolean, fs?: PoolFs): Pool {
     lock: async () => ({ release: () => undefined }),
     ...(fs === undefined ? {} : { fs }),
   });
-  return new Pool({
+  return new PoolRecords({
     info: GUEST,
     file,
     clock: { now: () => Date.now() },
@@ -35,13 +37,13 @@ export function poolAt(path: string, durable: boolean, fs?: PoolFs): Pool {
 
 /** Our two writers of a pool file in this process: the API's pool and the daemon's. */
 export class Actors {
-  readonly #api: Pool;
+  readonly #api: FilePool;
   readonly #served: ServedPool;
 
   /** @param fs the file system on which both work */
   constructor(path: string, durable: boolean, fs?: PoolFs) {
-    this.#api = poolAt(path, durable, fs);
-    this.#served = new ServedPool(poolAt(path, durable, fs));
+    this.#api = new FilePool(recordsAt(path, durable, fs));
+    this.#served = new ServedPool(recordsAt(path, durable, fs));
   }
 
   /** Does it; resolves with what the actor said, where it says anything. */
@@ -77,7 +79,7 @@ export class Actors {
 
 /** Returns what our own reader sees: the listing, which single reads must confirm. */
 export async function ourView(path: string, keys: readonly string[]): Promise<View> {
-  const pool = poolAt(path, false);
+  const pool = new FilePool(recordsAt(path, false));
   const pairs = new Map<string, string>();
   try {
     for await (const { key, value } of pool.list("", new Call())) {

@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { HypervKernelSimulator } from "../../providers/hyperv/testing/kvp-device/simulator.js";
+import { KvpDeviceSimulator } from "../../providers/hyperv/testing/kvp-device/simulator.js";
 import { budget, count, isLong, patience, type Random, random, report } from "../support/campaign.js";
 import { whyNoAgent } from "../support/kvp-agents.js";
 import { pending } from "../support/pending.js";
@@ -40,7 +40,7 @@ class Campaign implements AsyncDisposable {
   readonly #tree: PoolTree;
   readonly #random: Random;
   readonly #slow: SlowWrites;
-  readonly #simulator: HypervKernelSimulator | undefined;
+  readonly #simulator: KvpDeviceSimulator | undefined;
   #states: readonly Records[] = [[]];
   #lives = 0;
   #spare: ApiWriter | undefined;
@@ -50,12 +50,7 @@ class Campaign implements AsyncDisposable {
   vendor = 0;
   actions = 0;
 
-  constructor(
-    random: Random,
-    slow: SlowWrites,
-    simulator: HypervKernelSimulator | undefined,
-    tree: PoolTree,
-  ) {
+  constructor(random: Random, slow: SlowWrites, simulator: KvpDeviceSimulator | undefined, tree: PoolTree) {
     this.#random = random;
     this.#slow = slow;
     this.#simulator = simulator;
@@ -126,7 +121,7 @@ class Campaign implements AsyncDisposable {
 
   async #start(kind: Kind): Promise<Writer> {
     const env = this.#slow.environment({ pause: PAUSE });
-    if (kind === "daemon") return HostWriter.start(this.#simulator as HypervKernelSimulator, "ours", env);
+    if (kind === "daemon") return HostWriter.start(this.#simulator as KvpDeviceSimulator, "ours", env);
     const writer = this.#spare ?? new ApiWriter(this.#tree.sysroot, env);
     // It opens nothing before it is asked to, so the next one may start meanwhile.
     this.#spare = new ApiWriter(this.#tree.sysroot, env);
@@ -191,7 +186,7 @@ class Campaign implements AsyncDisposable {
   /** The vendor's daemon comes first after a kill: nothing acknowledged is lost for it, nor by it. */
   async #vendorsTurn(where: string): Promise<void> {
     this.vendor++;
-    const simulator = this.#simulator as HypervKernelSimulator;
+    const simulator = this.#simulator as KvpDeviceSimulator;
     const writer = await HostWriter.start(simulator, "vendor");
     let change: HostAction = { kind: "start" };
     try {
@@ -256,7 +251,7 @@ describe("kills", function () {
       const slow = SlowWrites.compile(tree.sysroot);
       if (typeof slow === "string") return pending(this, slow);
       const simulator = needsDevice
-        ? await HypervKernelSimulator.start({ directory: tree.directory })
+        ? await KvpDeviceSimulator.start({ directory: tree.directory })
         : undefined;
       const own = random();
       const campaign = new Campaign(own, slow, simulator, tree);

@@ -5,14 +5,14 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "chai";
 import { ServedPool } from "../../providers/hyperv/kvpd/served-pool.js";
-import { HypervKernelSimulator } from "../../providers/hyperv/testing/kvp-device/simulator.js";
+import { KvpDeviceSimulator } from "../../providers/hyperv/testing/kvp-device/simulator.js";
 import { Call } from "../../src/base/flow/call.js";
 import { budget, count, isLong, patience, type Random, random, report } from "../support/campaign.js";
 import { whyNoAgent } from "../support/kvp-agents.js";
 import { pending } from "../support/pending.js";
 import { PoolTree, ROOT } from "../support/pools.js";
 import { findPython, start } from "../support/processes.js";
-import { poolAt } from "./actors.js";
+import { recordsAt } from "./actors.js";
 import { type MixedResult, STABLE_KEYS, stableValue } from "./mixed.js";
 import { Faults } from "./model.js";
 import { fileOf, hostView, type Pair, recordsOf } from "./readers.js";
@@ -77,7 +77,7 @@ async function hostsPart(host: HostWriter, random: Random, seconds: number): Pro
  * beside its changes loses to it: it lists pool Guest, and changes External, where we read.
  */
 async function vendorsPart(
-  simulator: HypervKernelSimulator,
+  simulator: KvpDeviceSimulator,
   tree: PoolTree,
   random: Random,
   seconds: number,
@@ -130,10 +130,10 @@ describe("mixed load", function () {
       const why = whyNoAgent("ours");
       if (why !== undefined) return pending(this, why);
       await using tree = new PoolTree();
-      await using ours = await HypervKernelSimulator.start({ directory: tree.directory });
+      await using ours = await KvpDeviceSimulator.start({ directory: tree.directory });
       const vendor =
         whyNoAgent("vendor") === undefined
-          ? await HypervKernelSimulator.start({ directory: tree.directory })
+          ? await KvpDeviceSimulator.start({ directory: tree.directory })
           : undefined;
       const own = random();
       const faults: string[] = [];
@@ -348,7 +348,7 @@ describe("a slow listing while the daemon writes past it", function () {
       for (const began = performance.now(); performance.now() - began < seconds * 1000; rounds++) {
         tree.put(GUEST, fileOf(pairs));
         // It heeds no lock: so does the daemon when a reader has kept it too long.
-        const daemon = new ServedPool(poolAt(tree.path(GUEST), false));
+        const daemon = new ServedPool(recordsAt(tree.path(GUEST), false));
         const gone = new Set<string>();
         const listing = reader.list();
         let listed = false;

@@ -1,5 +1,5 @@
 import nodeFs from "node:fs";
-import type { PoolFs } from "../../providers/hyperv/pool-file.js";
+import type { PoolFs } from "../../providers/hyperv/transport/files/descriptor.js";
 import type { Random } from "../support/campaign.js";
 
 /** Bytes that reach a disk as one. */

@@ -23,7 +23,7 @@ import { Worker } from "node:worker_threads";
 import { KvmHostSimulator } from "../../providers/testing.js";
 import { isSystemError } from "../../src/base/system-error.js";
 import { setNonBlocking } from "../../src/native/ffi/descriptor.js";
-import { openLibc } from "../../src/native/ffi/libc.js";
+import { openLibc } from "../../src/native/ffi/open-libc.js";
 import { DeviceStream } from "../../src/native/posix/device-stream.js";
 import { tryLockFile } from "../../src/native/posix/file-lock.js";
 import { type Random, random } from "../support/campaign.js";

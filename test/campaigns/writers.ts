@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
-  type HypervKernelSimulator,
+  type KvpDeviceSimulator,
   KvpDriverAnswer,
 } from "../../providers/hyperv/testing/kvp-device/simulator.js";
 import { PROGRAM } from "../support/command-line.js";
@@ -114,13 +114,13 @@ export class ApiWriter implements Writer {
 export class HostWriter implements Writer {
   readonly name: string;
   readonly ended: Promise<void>;
-  readonly #simulator: HypervKernelSimulator;
+  readonly #simulator: KvpDeviceSimulator;
   readonly #child: ChildProcess;
   readonly #before: number;
   #said = "";
 
   private constructor(
-    simulator: HypervKernelSimulator,
+    simulator: KvpDeviceSimulator,
     who: "ours" | "vendor",
     env: NodeJS.ProcessEnv,
     before: number,
@@ -139,7 +139,7 @@ export class HostWriter implements Writer {
 
   /** Starts one. */
   static async start(
-    simulator: HypervKernelSimulator,
+    simulator: KvpDeviceSimulator,
     who: "ours" | "vendor",
     env: NodeJS.ProcessEnv = process.env,
   ): Promise<HostWriter> {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { expect } from "chai";
 import { XenProvider, type XenStore, XenStoreClient } from "../../providers/xen/index.js";
-import { SocketTransport } from "../../providers/xen/socket-transport.js";
+import { SocketTransport } from "../../providers/xen/transport/socket.js";
 import { Call } from "../../src/base/flow/call.js";
 import { nodeHost } from "../../src/base/host/node-host.js";
 import { PvbusError } from "../../src/index.js";

@@ -2,9 +2,9 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
-import { encodeRequest, LINUX_KVP } from "../../providers/hyperv/kvp-message.js";
+import { encodeRequest, LINUX_KVP } from "../../providers/hyperv/protocol/messages.js";
 import {
-  type HypervKernelSimulator,
+  type KvpDeviceSimulator,
   KvpDriverAnswer,
 } from "../../providers/hyperv/testing/kvp-device/simulator.js";
 import { PROGRAM } from "../support/command-line.js";
@@ -15,11 +15,7 @@ import { pending } from "../support/pending.js";
 import { findPython, type Outcome, start } from "../support/processes.js";
 
 /** Runs pvbus where the simulated device is. */
-function runIn(
-  simulator: HypervKernelSimulator,
-  args: readonly string[],
-  env = process.env,
-): Promise<Outcome> {
+function runIn(simulator: KvpDeviceSimulator, args: readonly string[], env = process.env): Promise<Outcome> {
   const child = simulator.run(process.execPath, [PROGRAM, ...args], { env });
   let [stdout, stderr] = ["", ""];
   child.stdout?.setEncoding("utf8").on("data", (text: string) => {

@@ -3,7 +3,7 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, wr
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
-import { encodeRecord } from "../../providers/hyperv/codec.js";
+import { encodeRecord } from "../../providers/hyperv/protocol/record.js";
 import { visible } from "../../src/cli/io/output.js";
 import { openPvbus } from "../../src/index.js";
 import { PROGRAM, run } from "../support/command-line.js";

@@ -2,10 +2,11 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
+import type { Fact } from "../../src/base/firmware/fact.js";
 import { nodeHost } from "../../src/base/host/node-host.js";
 import { recordFacts } from "../../src/detect/capture.js";
 import { detect, detectSnapshot } from "../../src/detect/detect.js";
-import type { Fact, Facts } from "../../src/detect/facts.js";
+import type { Facts } from "../../src/detect/facts.js";
 import { keptText } from "../../src/detect/kept-facts.js";
 import { snapshotFacts } from "../../src/detect/snapshot.js";
 import { captureSnapshot, openPvbus } from "../../src/index.js";

@@ -2,7 +2,8 @@ import { closeSync, promises, writeSync } from "node:fs";
 import { expect } from "chai";
 import { callAsync, MAX_ASYNC_CALLS } from "../../src/native/ffi/async-call.js";
 import { type Koffi, loadKoffi } from "../../src/native/ffi/koffi.js";
-import { type Libc, type NativeFunction, openLibc } from "../../src/native/ffi/libc.js";
+import type { Libc, NativeFunction } from "../../src/native/ffi/libc.js";
+import { openLibc } from "../../src/native/ffi/open-libc.js";
 import { collectGarbage, socketPair, turn } from "../support/descriptors.js";
 
 const isLinux = process.platform === "linux";
@@ -81,6 +82,7 @@ describe(`asynchronous calls${isLinux ? "" : " [pending: Linux only]"}`, () => {
     const done: number[] = [];
     const all = Array.from({ length: 6 }, (_, i) => callAsync(libc, fn, i).then(({ rc }) => done.push(rc)));
     for (let i = 0; i < 6; i++) {
+      await turn();
       expect(running.length).to.equal(Math.min(i + MAX_ASYNC_CALLS, 6));
       running[i]?.(null, i);
     }

@@ -5,11 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { expect } from "chai";
-import { openBackdoor } from "../../src/native/cpu/backdoor.js";
-import { backdoorCode, backdoorTarget, trapsOf } from "../../src/native/cpu/backdoor-code.js";
 import { openCpuid } from "../../src/native/cpu/cpuid.js";
-import { proveVmware, VmwareProof } from "../../src/native/cpu/vmware-proof.js";
 import { type Koffi, loadKoffi } from "../../src/native/ffi/koffi.js";
+import { openBackdoor } from "../../src/native/vmware/backdoor.js";
+import { backdoorCode, backdoorTarget, trapsOf } from "../../src/native/vmware/backdoor-code.js";
+import { proveVmware, VmwareProof } from "../../src/native/vmware/proof.js";
 import { openVmtools } from "../../src/native/vmware/vmtools.js";
 import { budget, patience, random, repeat, report } from "../support/campaign.js";
 import { turn } from "../support/descriptors.js";
@@ -246,8 +246,8 @@ describe("VMware backdoor of this process", () => {
     const script = `
       import { readFileSync } from "node:fs";
       import { execFileSync } from "node:child_process";
-      const { openBackdoor } = await import(${native("cpu/backdoor")});
-      const { proveVmware } = await import(${native("cpu/vmware-proof")});
+      const { openBackdoor } = await import(${native("vmware/backdoor")});
+      const { proveVmware } = await import(${native("vmware/proof")});
       const leaves = { 1: [0, 0, 0x80000000, 0], 0x40000000: [0x40000010, 0x61774d56, 0x4d566572, 0x65726177], 0x40000010: [0, 0, 3, 0] };
       const read = (leaf) => { const [eax = 0, ebx = 0, ecx = 0, edx = 0] = leaves[leaf] ?? []; return { eax, ebx, ecx, edx }; };
       const proof = proveVmware({ arch: "x64", cpuid: { read } });
@@ -271,8 +271,8 @@ describe("VMware backdoor of this process", () => {
   it("looks again when the system had no room for a child", async () => {
     const native = (name: string): string => JSON.stringify(`${ROOT}/dist/src/native/${name}.js`);
     const script = `
-      const { openBackdoor } = await import(${native("cpu/backdoor")});
-      const { proveVmware } = await import(${native("cpu/vmware-proof")});
+      const { openBackdoor } = await import(${native("vmware/backdoor")});
+      const { proveVmware } = await import(${native("vmware/proof")});
       const { loadKoffi } = await import(${native("ffi/koffi")});
       const leaves = { 1: [0, 0, 0x80000000, 0], 0x40000000: [0x40000010, 0x61774d56, 0x4d566572, 0x65726177] };
       const read = (leaf) => { const [eax = 0, ebx = 0, ecx = 0, edx = 0] = leaves[leaf] ?? []; return { eax, ebx, ecx, edx }; };
@@ -329,7 +329,7 @@ describe("VMware backdoor of this process", () => {
     const script = `
       import { readFileSync } from "node:fs";
       const { withoutSignals } = await import(${native("ffi/signal-mask")});
-      const { openLibc } = await import(${native("ffi/libc")});
+      const { openLibc } = await import(${native("ffi/open-libc")});
       const held = () => /SigBlk:\\s*(\\w+)/.exec(readFileSync("/proc/thread-self/status", "latin1"))[1];
       const seen = [held()];
       seen.push(withoutSignals(openLibc(), held), held());

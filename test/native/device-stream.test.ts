@@ -12,7 +12,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { Call, PvbusError } from "../../src/index.js";
-import { openLibc } from "../../src/native/ffi/libc.js";
+import { openLibc } from "../../src/native/ffi/open-libc.js";
 import { DeviceStream, type DeviceStreamOptions, openDevice } from "../../src/native/posix/device-stream.js";
 import { closeIfOpen, makeFifo, openDescriptors, socketPair, turn } from "../support/descriptors.js";
 import { pending } from "../support/pending.js";

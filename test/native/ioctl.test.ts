@@ -1,8 +1,8 @@
 import { closeSync, openSync, writeSync } from "node:fs";
 import { expect } from "chai";
 import { loadKoffi } from "../../src/native/ffi/koffi.js";
-import { openLibc } from "../../src/native/ffi/libc.js";
 import { NativeBlock } from "../../src/native/ffi/native-block.js";
+import { openLibc } from "../../src/native/ffi/open-libc.js";
 import { ioctl } from "../../src/native/posix/ioctl.js";
 import { collectGarbage, socketPair } from "../support/descriptors.js";
 

@@ -2,7 +2,7 @@ import { closeSync, constants, mkdtempSync, openSync, rmSync, writeSync } from "
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
-import { openLibc } from "../../src/native/ffi/libc.js";
+import { openLibc } from "../../src/native/ffi/open-libc.js";
 import { openPollWaiter } from "../../src/native/posix/poll-waiter.js";
 import { pollMechanism } from "../../src/native/posix/pollability.js";
 import { openPollable, type Pollable, type PollableOptions } from "../../src/native/posix/pollable.js";

@@ -8,9 +8,9 @@ import { HostctlError } from "../../src/contract/hostctl.js";
 import {
   openPvbusDevice,
   PVBUS_KVOP_MAXSIZE,
-  type PvbusKernelDevice,
+  type PvbusDevice,
+  readPvbusType,
 } from "../../src/native/bsd/pvbus-device.js";
-import { readPvbusType } from "../../src/native/bsd/pvbus-type.js";
 import { loadKoffi } from "../../src/native/ffi/koffi.js";
 import { openDescriptors } from "../support/descriptors.js";
 import { type SimulatedDriver, simulatedPvbusKernel } from "../support/pvbus-kernel.js";
@@ -35,7 +35,7 @@ describe(`OpenBSD's pvbus device${isLinux ? "" : " [pending: Linux only]"}`, () 
       return Buffer.from("written");
     },
   };
-  const open = (wordBytes = 8): PvbusKernelDevice =>
+  const open = (wordBytes = 8): PvbusDevice =>
     openPvbusDevice(path, { ioctl: simulatedPvbusKernel(driver, wordBytes), wordBytes });
 
   before(function () {

@@ -142,9 +142,9 @@ describe(`vsock${isLinux ? "" : " [pending: Linux only]"}`, () => {
       await end;
     });
 
-    it("comes from a privileged port, the next one when one is taken", async () => {
-      for (let i = 0; i < 2; i++) {
-        streams.push(await connectVsock({ ...silent, ...address(), localPort: "privileged" }));
+    it("comes from a privileged port", async () => {
+      for (const localPort of [1023, 1022]) {
+        streams.push(await connectVsock({ ...silent, ...address(), localPort }));
         streams.push(await listener.accept(silent));
       }
     });

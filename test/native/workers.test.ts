@@ -158,7 +158,7 @@ describe("a worker thread", () => {
         import { parentPort } from "node:worker_threads";
         const koffi = createRequire(${JSON.stringify(`${ROOT}/package.json`)})("koffi");
         const had = koffi.load(null).func("int getppid(void)")() > 0;
-        const { openLibc } = await import(${module("src/native/ffi/libc")});
+        const { openLibc } = await import(${module("src/native/ffi/open-libc")});
         const { noteThreadMemory } = await import(${module("src/native/ffi/thread-memory")});
         noteThreadMemory(openLibc());
         const own = Number(fs.readlinkSync("/proc/thread-self").split("/").at(-1));
@@ -183,7 +183,7 @@ describe("a worker thread", () => {
       const body = \`
         const { openCpuid } = await import(${module("src/native/cpu/cpuid")});
         const { callAsync } = await import(${module("src/native/ffi/async-call")});
-        const { openLibc } = await import(${module("src/native/ffi/libc")});
+        const { openLibc } = await import(${module("src/native/ffi/open-libc")});
         const cpuid = openCpuid();
         if (!("read" in cpuid) || cpuid.read(0).eax === 0) throw new Error("no answer");
         await callAsync(openLibc(), openLibc().function("int getppid(void)"));\`;
@@ -213,11 +213,11 @@ describe("a worker thread", () => {
     it(`may be stopped by terminate() while it ${name}`, async function () {
       if (process.arch !== "x64") return pending(this, "a processor that the guard is made for");
       const { code, signal, stdout, stderr } = await run(`
-        const { openLibc } = await import(${module("src/native/ffi/libc")});
+        const { openLibc } = await import(${module("src/native/ffi/open-libc")});
         openLibc();
         const body = \`
           import { workerData as flag } from "node:worker_threads";
-          const { openLibc } = await import(${module("src/native/ffi/libc")});
+          const { openLibc } = await import(${module("src/native/ffi/open-libc")});
           ${body}\`;
         for (let time = 0; time < 10; time++) {
           const flag = new Int32Array(new SharedArrayBuffer(4));

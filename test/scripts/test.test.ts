@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
@@ -67,12 +67,92 @@ describe("scripts/test.mjs", function () {
         '1 pending without a word of what is missing, the first is "h"',
       ],
     };
-    const texts = Object.entries(bad).map(([name, [text]]) => [name, text]);
+    const texts = Object.entries(bad).map(([name, [text]]) => [name, text] as const);
     const outcome = await run({ ...Object.fromEntries(texts), fine: FINE }, "--limit", "20", "--jobs", "9");
     const list = outcome.stdout.slice(outcome.stdout.indexOf("\nFAILED, 8:"));
     for (const [name, [, why]] of Object.entries(bad))
       expect(list).to.match(new RegExp(`/${name}\\.test\\.js(: .)?\n +${why}\n`));
     expect([outcome.code, last(outcome)]).to.deep.equal([1, "2 passed, 8 failed, 0 skipped"]);
+  });
+
+  describe("with several files in a process", () => {
+    const ONE_BY_ONE = ["--jobs", "1"];
+    /** A file that says in which process it ran. */
+    const told = (more = ""): string => `import { appendFileSync } from "node:fs";
+      it("works", () => {
+        appendFileSync(${JSON.stringify(join(place, "pids"))}, process.pid + "\\n");
+        ${more}
+      });`;
+    const pids = (): string[] => readFileSync(join(place, "pids"), "utf8").trimEnd().split("\n");
+
+    it("shares one among quick files, and leaves those alone that touch what is the whole process's", async () => {
+      const outcome = await run(
+        {
+          a: told('process.env["PVBUS_LEFT"] = "1"; process.exitCode = 3;'),
+          b: told('if (process.env["PVBUS_LEFT"] !== undefined) throw new Error("not as it was");'),
+          c: told("process.memoryUsage();"),
+        },
+        ...ONE_BY_ONE,
+      );
+      expect([outcome.code, last(outcome)]).to.deep.equal([0, "3 passed, 0 failed, 0 skipped"]);
+      const [first, second, third] = pids();
+      // Who comes first is by what they take.
+      expect(new Set([first, second, third]).size).to.equal(2);
+      expect([first, third]).to.include(second);
+      const alone = await run({ a: told(), b: told() }, ...ONE_BY_ONE, "--together", "1");
+      expect([alone.code, new Set(pids().slice(3)).size]).to.deep.equal([0, 2]);
+    });
+
+    it("fails each by its own name, with what it printed itself, and goes on with those behind it", async () => {
+      const bad: Readonly<Record<string, readonly [text: string, why: string]>> = {
+        b: [`it("b", () => { ${BLOCK} });`, 'did not end within 20 s: killed in "b"'],
+        d: [`it("d", () => process.kill(process["pid"], "SIGSEGV"));`, 'ended by SIGSEGV in "d"'],
+        f: [`it("f", () => process.exit(0));`, 'ended with 0 in "f"'],
+        g: ["import './nothing.js';", "ended with 1 while loading"],
+        h: [`it("h", () => { console.log("said by h"); throw new Error("because"); });`, "because"],
+        i: ["describe('nothing', () => {});", "holds no test"],
+        j: [`it("j", () => { console.log("said by j"); throw new Error("of that"); });`, "of that"],
+      };
+      const texts = Object.entries(bad).map(([name, [text]]) => [name, text] as const);
+      const files = { a: told(), c: told(), e: told(), ...Object.fromEntries(texts), k: told() };
+      const opens = {
+        a: told(),
+        b: `it("b", () => { setInterval(() => {}, 1000); });`,
+        c: told(),
+        d: told(),
+      };
+      const [outcome, opened] = await Promise.all([
+        run(Object.fromEntries(Object.entries(files).sort()), "--limit", "20", ...ONE_BY_ONE),
+        (async () => {
+          const folder = join(place, "opens");
+          mkdirSync(folder);
+          for (const [name, text] of Object.entries(opens))
+            writeFileSync(join(folder, `${name}.test.js`), text);
+          const args = [join(ROOT, "scripts/test.mjs"), "--limit", "20", ...ONE_BY_ONE, folder];
+          return await start(process.execPath, args).done;
+        })(),
+      ]);
+      const list = outcome.stdout.slice(outcome.stdout.indexOf("\nFAILED, 7:"));
+      for (const [name, [, why]] of Object.entries(bad))
+        expect(list).to.match(new RegExp(`/${name}\\.test\\.js(: .)?\n +${why}\n`));
+      expect([outcome.code, last(outcome)]).to.deep.equal([1, "4 passed, 7 failed, 0 skipped"]);
+      expect(outcome.stdout.split("said by h")).to.have.length(2);
+      expect(outcome.stdout.split("said by j")).to.have.length(2);
+      expect(opened.stdout).to.match(/\/b\.test\.js\n +did not end within 20 s: its tests were over\n/);
+      expect([opened.code, last(opened)]).to.deep.equal([1, "4 passed, 1 failed, 0 skipped"]);
+      // Of the first: a, then c, then e, then k, and of the second: a, then c with d.
+      expect(new Set(pids()).size).to.equal(6);
+    });
+
+    it("names the file that left a process behind", async function () {
+      if (process.platform !== "linux") return pending(this, "/proc, which is Linux's");
+      const leaves = `import { spawn } from "node:child_process";
+        it("leaves", () => spawn("sleep", ["1000"], { detached: true, stdio: "ignore" }).unref());`;
+      const { stdout, code } = await run({ a: FINE, b: leaves, c: FINE }, ...ONE_BY_ONE);
+      expect(code).to.equal(0);
+      expect(stdout).to.match(/b\.test\.js: 1 passed.*\n +left behind and killed: sleep 1000/);
+      expect(stdout.split("left behind")).to.have.length(2);
+    });
   });
 
   it("kills what a file left behind, in a session of its own too", async function () {

@@ -13,13 +13,11 @@ const FILE_SYSTEM: Readonly<Record<string, readonly string[]>> = {
   // Puts /dev/null in the place of a terminal that was hung up.
   "commands/kvpd.ts": ["closeSync", "openSync"],
   "diagnose.ts": ["accessSync"],
-  "kvpd/atomic-file.ts": ["open", "rename", "unlink"],
   "kvpd/device.ts": ["closeSync", "fstatSync", "openSync", "writeSync"],
-  "kvpd/own-directory.ts": ["mkdirSync"],
-  // Its functions come from a test, or from here: see PoolFile.#named.
-  "pool-file.ts": ["nodeFs"],
-  "pool-notify.ts": ["lstatSync", "realpathSync", "statSync", "watch"],
-  "trust.ts": ["realpathSync"],
+  "kvpd/own-files.ts": ["mkdirSync", "open", "realpathSync", "rename", "unlink"],
+  // Its functions come from a test, or from here; it uses them on names by way of descriptor.ts alone.
+  "transport/files/file.ts": ["nodeFs"],
+  "transport/files/notify.ts": ["lstatSync", "realpathSync", "statSync", "watch"],
 };
 
 /** Names for messages, and the arguments of scripts that open their own files. */
@@ -28,9 +26,8 @@ const PLAIN_PATHS = [
   "kvpd/device.ts",
   "kvpd/freebsd-ip-service.ts",
   "kvpd/linux-ip-service.ts",
-  "kvpd/own-directory.ts",
-  "pool-files.ts",
-  "pool-opening.ts",
+  "kvpd/own-files.ts",
+  "transport/files/open.ts",
 ];
 
 function importedFunctions(source: string): string[] {

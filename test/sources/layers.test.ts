@@ -113,19 +113,22 @@ const TYPES_ALONE = /^src\/contract\//;
 const IMPORT =
   /^\s*(import|export)\b(\s+type\b)?[^;"]*?\bfrom\s*"([^"]+)"|\bimport\(\s*"([^"]+)"|^import\s+"([^"]+)"/gm;
 
+/** Types of what a protocol works on are no I/O. */
+const TYPES_ARE_FREE = /\/protocol\/.*src\/native\//;
+
 /** Returns what each source imports, and where the contract imports more than types. */
 function importsOf(names: readonly string[]): { imports: Imports; running: string[] } {
   const running: string[] = [];
   const imports = new Map(
     names.map((name) => {
-      const found = [...readFileSync(join(ROOT, name), "utf8").matchAll(IMPORT)].map(
+      const found = [...readFileSync(join(ROOT, name), "utf8").matchAll(IMPORT)].flatMap(
         ([, , type, from, dynamic, bare]) => {
           const given = from ?? dynamic ?? bare ?? "";
           if (!given.startsWith(".")) return given;
           const path = posix.normalize(posix.join(dirname(name), given)).replace(/\.js$/, ".ts");
           if (TYPES_ALONE.test(name) && path.startsWith("src/base/") && type === undefined)
             running.push(`${name} -> ${path}`);
-          return path;
+          return type !== undefined && TYPES_ARE_FREE.test(`${name} ${path}`) ? [] : path;
         },
       );
       return [name, found] as const;

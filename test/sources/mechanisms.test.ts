@@ -10,7 +10,6 @@ const SOURCES = ["src", "providers"].flatMap((folder) =>
 
 /** Who of detection, the core and the providers may use the file system beside `host.files`, a folder or a file each, and why. */
 const FILE_USERS: Readonly<Record<string, string>> = {
-  "src/detect/foreign-sources.ts": "names in /dev of a live OpenBSD; never asked below a sysroot",
   "src/detect/live-facts.ts": "reads and closes what host.files opened",
   "providers/hyperv/":
     "its pools and its daemon open by host.files what they then read, write and lock themselves",
@@ -22,13 +21,13 @@ const FILE_USERS: Readonly<Record<string, string>> = {
 /** Who names a path of the machine in messages. What gets it cannot be the file system: see above. */
 const PATH_NAMERS: readonly string[] = [
   "providers/hyperv/",
-  "providers/kvm/transport/devices.ts",
   "providers/kvm/static/source.ts",
-  "providers/xen/device-transport.ts",
+  "providers/kvm/transport/devices.ts",
+  "providers/xen/transport/device.ts",
   "providers/xen/diagnose.ts",
-  "providers/xen/places.ts",
-  "providers/xen/socket-transport.ts",
-  "src/detect/live-facts.ts",
+  "providers/xen/transport/locate.ts",
+  "providers/xen/transport/socket.ts",
+  "src/base/firmware/fact.ts",
 ];
 const FILE_MODULES = /(?:from|import\(|require\()\s*"(?:node:)?(?:fs|fs\/promises|net|child_process)"/;
 /** Of types and of pure functions there is no harm. */
@@ -74,7 +73,7 @@ describe("sources", () => {
     const both = namers
       .filter((path) => !path.startsWith("providers/hyperv/"))
       .filter((path) => FILE_MODULES.test(readFileSync(path, "utf8").replace(HARMLESS, "")));
-    expect(both).to.deep.equal(["providers/kvm/transport/devices.ts", "src/detect/live-facts.ts"]);
+    expect(both).to.deep.equal(["providers/kvm/transport/devices.ts"]);
     for (const path of both)
       expect(readFileSync(path, "utf8"), path).not.to.match(
         /\b(?:fs\.)?\w*(?:Sync|open|connect)\((?:\w+\.)*path\(/,

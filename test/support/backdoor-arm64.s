@@ -1,4 +1,4 @@
-# Machine code of src/native/cpu/backdoor-code.ts for Linux on arm64. Assembled by GNU as; a test compares it byte for byte.
+# Machine code of src/native/vmware/backdoor-code.ts for Linux on arm64. Assembled by GNU as; a test compares it byte for byte.
 # X0 to X6 stand for RAX, RBX, RCX, RDX, RSI, RDI, RBP; X7 says what the trap is to do; the trap is a read of MDCCSR_EL0.
 .macro trap control
     mov x7, #\control

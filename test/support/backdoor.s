@@ -1,4 +1,4 @@
-# Machine code of src/native/cpu/backdoor-code.ts. Assembled by GNU as; a test compares it byte for byte.
+# Machine code of src/native/vmware/backdoor-code.ts. Assembled by GNU as; a test compares it byte for byte.
 # OP is the instruction that traps: 0 in eax,dx; 1 vmcall; 2 vmmcall.
 .intel_syntax noprefix
 .macro trap op

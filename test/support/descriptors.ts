@@ -1,7 +1,7 @@
 import { closeSync, readdirSync } from "node:fs";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { openLibc } from "../../src/native/ffi/libc.js";
+import { openLibc } from "../../src/native/ffi/open-libc.js";
 
 const AF_UNIX = 1;
 const TYPES = { stream: 1, message: 5 } as const;

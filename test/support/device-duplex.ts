@@ -1,7 +1,7 @@
 import { closeSync, constants, openSync } from "node:fs";
 import { Duplex } from "node:stream";
 import { Call } from "../../src/index.js";
-import { openLibc } from "../../src/native/ffi/libc.js";
+import { openLibc } from "../../src/native/ffi/open-libc.js";
 import type { DeviceStream, DeviceStreamOptions } from "../../src/native/posix/device-stream.js";
 
 /**

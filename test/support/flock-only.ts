@@ -1,4 +1,4 @@
-import { openLibc } from "../../src/native/ffi/libc.js";
+import { openLibc } from "../../src/native/ffi/open-libc.js";
 
 /** Takes flock(2) for writing and nothing else, as cloud-init does; gives what releases it. */
 export function flockOnly(fd: number): () => void {

@@ -1,6 +1,6 @@
 import type { ChildProcess } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { HypervKernelSimulator } from "../../providers/hyperv/testing/kvp-device/simulator.js";
+import { KvpDeviceSimulator } from "../../providers/hyperv/testing/kvp-device/simulator.js";
 import { PROGRAM } from "./command-line.js";
 import { pending } from "./pending.js";
 
@@ -12,7 +12,7 @@ const VENDOR = "/usr/sbin/hv_kvp_daemon";
 
 /** Tells why a daemon cannot be run on the simulated device here; undefined when it can. */
 export function whyNoAgent(who: Who): string | undefined {
-  const why = HypervKernelSimulator.whyNot();
+  const why = KvpDeviceSimulator.whyNot();
   if (why !== undefined) return why;
   return who === "vendor" && !existsSync(VENDOR)
     ? `${VENDOR} is missing; apt-get install hyperv-daemons`
@@ -33,7 +33,7 @@ export interface Agent {
  * @param prelude shell commands that set up a network and mounts of its own before it starts
  */
 export async function startAgent(
-  simulator: HypervKernelSimulator,
+  simulator: KvpDeviceSimulator,
   who: Who,
   args: readonly string[] = [],
   prelude?: string,
@@ -69,15 +69,15 @@ export function someMac(): string | undefined {
 }
 
 /** Gives each test of a suite a simulated device of its own; without one here the suite is pending. */
-export function withSimulatedDevice(): () => HypervKernelSimulator {
-  let simulator: HypervKernelSimulator;
+export function withSimulatedDevice(): () => KvpDeviceSimulator {
+  let simulator: KvpDeviceSimulator;
   before(function () {
     const why = whyNoAgent("ours");
     if (why === undefined) return;
     return pending(this, why);
   });
   beforeEach(async () => {
-    simulator = await HypervKernelSimulator.start();
+    simulator = await KvpDeviceSimulator.start();
   });
   afterEach(() => simulator.close());
   return () => simulator;

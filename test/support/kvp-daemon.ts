@@ -1,6 +1,6 @@
-import type { KvpLayout, KvpRequest } from "../../providers/hyperv/kvp-message.js";
-import { decodeEnumerateReply, LINUX_KVP, replyStatus } from "../../providers/hyperv/kvp-message.js";
 import { createKvpDaemon, type KvpDaemonOptions } from "../../providers/hyperv/kvpd/create.js";
+import type { KvpLayout, KvpRequest } from "../../providers/hyperv/protocol/messages.js";
+import { decodeEnumerateReply, LINUX_KVP, replyStatus } from "../../providers/hyperv/protocol/messages.js";
 import type { Logger } from "../../src/base/host/host.js";
 import { nodeHost } from "../../src/base/host/node-host.js";
 import { TestDriver } from "./kvp-driver.js";

@@ -1,10 +1,10 @@
+import type { KvpDevice, KvpDeviceEvents } from "../../providers/hyperv/kvpd/device.js";
 import {
   encodeRequest,
   type KvpLayout,
   type KvpRequest,
   LINUX_KVP,
-} from "../../providers/hyperv/kvp-message.js";
-import type { KvpDevice, KvpDeviceEvents } from "../../providers/hyperv/kvpd/device.js";
+} from "../../providers/hyperv/protocol/messages.js";
 
 /** A device in this process: what the daemon sends arrives here, what the test asks goes to the daemon. */
 export class TestDriver {

@@ -1,10 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { encodeRecord, RECORD_SIZE } from "../../providers/hyperv/codec.js";
-import {
-  HypervKernelSimulator,
-  KvpDriverAnswer,
-} from "../../providers/hyperv/testing/kvp-device/simulator.js";
+import { encodeRecord, RECORD_SIZE } from "../../providers/hyperv/protocol/record.js";
+import { KvpDeviceSimulator, KvpDriverAnswer } from "../../providers/hyperv/testing/kvp-device/simulator.js";
 import { random, repeat } from "./campaign.js";
 import { startAgent, type Who } from "./kvp-agents.js";
 import { pairsOf } from "./pools.js";
@@ -50,7 +47,7 @@ export async function killUnderLoad(
   { seconds, atLeast, records, untilDamaged = false }: KillOptions,
 ): Promise<KillResult> {
   const chance = random();
-  await using simulator = await HypervKernelSimulator.start();
+  await using simulator = await KvpDeviceSimulator.start();
   const path = join(simulator.directory, ".kvp_pool_0");
   const filling = Array.from({ length: records }, (_, at) =>
     encodeRecord({ key: Buffer.from(`filling ${at}`), value: Buffer.from("f".repeat(1 + (at % 1000))) }),

@@ -3,7 +3,7 @@ import {
   encodeRequest,
   type KvpRequest,
   LINUX_KVP,
-} from "../../providers/hyperv/kvp-message.js";
+} from "../../providers/hyperv/protocol/messages.js";
 
 /** One request of the script. */
 export interface ScriptStep {

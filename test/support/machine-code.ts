@@ -1,8 +1,8 @@
 import { expect } from "chai";
-import { backdoorCode, backdoorTarget } from "../../src/native/cpu/backdoor-code.js";
 import { createExecutablePage } from "../../src/native/ffi/executable-page.js";
 import { loadKoffi } from "../../src/native/ffi/koffi.js";
-import { openLibc } from "../../src/native/ffi/libc.js";
+import { openLibc } from "../../src/native/ffi/open-libc.js";
+import { backdoorCode, backdoorTarget } from "../../src/native/vmware/backdoor-code.js";
 import { pending } from "./pending.js";
 
 const REGISTERS = 7;

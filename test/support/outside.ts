@@ -2,7 +2,7 @@ import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { encodeRecord } from "../../providers/hyperv/codec.js";
+import { encodeRecord } from "../../providers/hyperv/protocol/record.js";
 import { PoolTree } from "./pools.js";
 import { startWorker } from "./processes.js";
 

@@ -1,7 +1,6 @@
-import { decodeRecord, RECORD_SIZE } from "../../providers/hyperv/codec.js";
-import type { Edit, PoolBytes } from "../../providers/hyperv/pool-edit.js";
-import { PoolIndex } from "../../providers/hyperv/pool-index.js";
-import { wholeRecords } from "../../providers/hyperv/pool-layout.js";
+import { decodeRecord, RECORD_SIZE, wholeRecords } from "../../providers/hyperv/protocol/record.js";
+import type { Edit, PoolBytes } from "../../providers/hyperv/transport/files/edit.js";
+import { PoolIndex } from "../../providers/hyperv/transport/files/record-index.js";
 
 export const PAGE = 4096;
 

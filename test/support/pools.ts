@@ -2,8 +2,8 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { decodeRecord, RECORD_SIZE } from "../../providers/hyperv/codec.js";
 import type { HypervOptions } from "../../providers/hyperv/options.js";
+import { decodeRecord, RECORD_SIZE } from "../../providers/hyperv/protocol/record.js";
 import { type Bus, openPvbus, type PvInterface } from "../../src/index.js";
 
 /** The repository's root, seen from the compiled tests. */

@@ -3,9 +3,9 @@
  * for each signal that it handles, and how often it looked when a line comes in.
  */
 import { writeSync } from "node:fs";
-import { openBackdoor } from "../../src/native/cpu/backdoor.js";
-import { proveVmware, VmwareProof } from "../../src/native/cpu/vmware-proof.js";
 import type { Koffi } from "../../src/native/ffi/koffi.js";
+import { openBackdoor } from "../../src/native/vmware/backdoor.js";
+import { proveVmware, VmwareProof } from "../../src/native/vmware/proof.js";
 import { cpuidOf } from "./vmware.js";
 import { watchedKoffi } from "./watched-koffi.js";
 

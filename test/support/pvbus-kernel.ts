@@ -1,7 +1,7 @@
 import { type HostctlErrno, HostctlError } from "../../src/contract/hostctl.js";
 import type { PvbusIoctl } from "../../src/native/bsd/pvbus-device.js";
 import { loadKoffi } from "../../src/native/ffi/koffi.js";
-import { openLibc } from "../../src/native/ffi/libc.js";
+import { openLibc } from "../../src/native/ffi/open-libc.js";
 
 /** A driver's key-value call as the kernel makes it: both ends of the exchange are NUL-terminated text in buffers. */
 export interface SimulatedDriver {

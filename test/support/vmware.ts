@@ -14,8 +14,8 @@ import {
   type VmwareOptions,
   VmwareStore,
 } from "../../providers/vmware/index.js";
+import type { Cpuid, CpuidRegisters } from "../../src/base/firmware/cpuid.js";
 import { SILENT } from "../../src/base/host/node-host.js";
-import type { Cpuid, CpuidRegisters } from "../../src/native/cpu/cpuid.js";
 
 /** A store over a simulated backdoor. */
 export function backdoorStore(

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { expect } from "chai";
-import { openBackdoor } from "../../src/native/cpu/backdoor.js";
-import { proveVmware, VmwareProof } from "../../src/native/cpu/vmware-proof.js";
+import { openBackdoor } from "../../src/native/vmware/backdoor.js";
+import { proveVmware, VmwareProof } from "../../src/native/vmware/proof.js";
 import { describeMachineCode } from "../support/machine-code.js";
 import { rejects } from "../support/rejects.js";
 import { cpuidOf } from "../support/vmware.js";

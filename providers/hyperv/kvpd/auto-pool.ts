@@ -35,7 +35,7 @@ const SYSTEM: AutoSources = {
 
 /** Longest value that reaches the host, in UTF-16 units. */
 const LONGEST_VALUE = 1022;
-/** More than any file has that tells the system's release. */
+/** More than any file with the release of a system has. */
 const LONGEST_RELEASE = 64 * 1024;
 /** How long the name service may take; the host's questions are answered meanwhile. */
 const NAME_SERVICE_MS = 30_000;
@@ -146,9 +146,4 @@ export class AutoPool implements AutoValues {
 
 function beforeDash(release: string): string {
   return release.split("-", 1)[0] as string;
-}
-
-/** Makes the Auto pool of a host. */
-export function createAutoPool(host: Host): AutoPool {
-  return new AutoPool(host);
 }

@@ -1,13 +1,14 @@
 import { pvbusError } from "../../../src/base/errors.js";
+import { pause } from "../../../src/base/flow/abort.js";
 import { Call } from "../../../src/base/flow/call.js";
 import type { Host } from "../../../src/base/host/host.js";
-import { POOLS, type PoolInfo } from "../keys.js";
-import { openPool } from "../pool-opening.js";
-import { daemonDirectory } from "../pool-places.js";
+import { POOLS, type PoolInfo } from "../protocol/keys.js";
+import { daemonDirectory } from "../transport/files/directory.js";
+import { openRecords } from "../transport/files/open.js";
 import { KvpDaemon } from "./daemon.js";
-import { type KvpDevicePlace, kvpDevicePlace, type OpenKvpDevice, openKvpDevice } from "./device.js";
+import { type KvpDeviceLocation, type OpenKvpDevice, openKvpDevice, usualKvpDevice } from "./device.js";
 import { GuardedPool } from "./guarded-pool.js";
-import { makeOwnDirectory } from "./own-directory.js";
+import { makeOwnDirectory } from "./own-files.js";
 import { PATIENCE_MS, patientLocker } from "./patient-lock.js";
 import { KvpResponder } from "./responder.js";
 import { ServedPool } from "./served-pool.js";
@@ -25,9 +26,9 @@ export interface KvpDaemonOptions {
   readonly durable?: boolean | undefined;
   /** Records in the Auto pool's file stand in for the computed values of the same key. Default false. */
   readonly overlayAuto?: boolean | undefined;
-  /** Told of every pair that the host has set, when it is stored. */
+  /** Called with every pair that the host has set, when it is stored. */
   readonly onSet?: ((pool: PoolInfo, key: string, value: string) => void) | undefined;
-  /** Told of every registration with the driver's version text: the host is being served. */
+  /** Called at every registration with the driver's version text: the host is being served. */
   readonly onRegistered?: ((version: string) => void) | undefined;
   /** Stands in for the kernel's device. @internal */
   readonly openDevice?: OpenKvpDevice | undefined;
@@ -66,16 +67,15 @@ export interface KvpService {
  * @throws PvbusError `ERR_NOT_SUPPORTED` where the system has no KVP device
  */
 export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}): Promise<KvpService> {
-  const place = devicePlace(host, options.device);
+  const device = deviceOf(host, options.device);
   const directory = daemonDirectory(host, options.directory);
-  const auto = options.auto ?? (await import("./auto-pool.js")).createAutoPool(host);
-  const own = options.directory === undefined ? undefined : directory;
-  const ip = options.ip ?? (await import("./ip-service.js")).createIpService(host, own);
+  const auto = options.auto ?? new (await import("./auto-pool.js")).AutoPool(host);
+  const ip = options.ip ?? (await ipService(host, options.directory === undefined ? undefined : directory));
   return {
     run: async (signal) => {
       const pools = SERVED_POOLS.map((info) => servedPool(host, info, directory, options));
       const responder = new KvpResponder({
-        layout: place.layout,
+        layout: device.layout,
         pools,
         auto,
         ip,
@@ -89,14 +89,14 @@ export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}
           ),
       });
       const daemon = new KvpDaemon({
-        openDevice: options.openDevice ?? ((events) => openKvpDevice(host, place, events)),
-        layout: place.layout,
-        timeLimitMs: options.timeLimitMs ?? place.timeLimitMs,
+        openDevice: options.openDevice ?? ((events) => openKvpDevice(host, device, events)),
+        layout: device.layout,
+        timeLimitMs: options.timeLimitMs ?? device.timeLimitMs,
         prepare: async (signal) => {
           makeOwnDirectory(host, directory);
           await Promise.all([
             // The host asks right after the registration: what is quick to know should be known then.
-            Promise.race([auto.prepare?.(signal), soon(NAME_SERVICE_MS)]),
+            Promise.race([auto.prepare?.(signal), pause(NAME_SERVICE_MS, signal)]),
             ...pools.map((pool) => pool.start(new Call({ signal, timeoutMs: POOLS_MS }))),
           ]);
         },
@@ -117,12 +117,17 @@ export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}
   };
 }
 
-function soon(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms).unref());
+async function ipService(host: Host, directory: string | undefined): Promise<IpService> {
+  if (host.platform === "freebsd") {
+    const { FreebsdIpService } = await import("./freebsd-ip-service.js");
+    return new FreebsdIpService(host, { directory });
+  }
+  const { LinuxIpService } = await import("./linux-ip-service.js");
+  return new LinuxIpService(host, { directory });
 }
 
-function devicePlace(host: Host, device: string | undefined): KvpDevicePlace {
-  const usual = kvpDevicePlace(host.platform);
+function deviceOf(host: Host, device: string | undefined): KvpDeviceLocation {
+  const usual = usualKvpDevice(host.platform);
   if (usual === undefined) {
     throw pvbusError(
       "ERR_NOT_SUPPORTED",
@@ -138,7 +143,7 @@ function servedPool(
   directory: string,
   { privatePools, durable }: KvpDaemonOptions,
 ): GuardedPool {
-  const pool = openPool(host, {
+  const records = openRecords(host, {
     info,
     directory,
     makePrivate: privatePools === true,
@@ -148,5 +153,5 @@ function servedPool(
     lock: patientLocker(),
     canLock: () => true,
   });
-  return new GuardedPool(new ServedPool(pool), info.name, host.logger);
+  return new GuardedPool(new ServedPool(records), info.name, host.logger);
 }

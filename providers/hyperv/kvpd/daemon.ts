@@ -1,15 +1,15 @@
 import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { onAbort } from "../../../src/base/flow/abort.js";
+import { Backoff } from "../../../src/base/flow/backoff.js";
 import { Call } from "../../../src/base/flow/call.js";
 import type { Logger } from "../../../src/base/host/host.js";
-import { decodeRegistrationReply, encodeRegistration, type KvpLayout } from "../kvp-message.js";
+import { decodeRegistrationReply, encodeRegistration, type KvpLayout } from "../protocol/messages.js";
 import type { KvpDevice, OpenKvpDevice } from "./device.js";
 
 /** FreeBSD's driver names no version; this is the text that its own daemon reports. */
 const FREEBSD_VERSION = "BSD Pre-Release version";
-/** First pause before a lost device is opened again; it doubles up to the longest. */
-const FIRST_PAUSE_MS = 100;
-const LONGEST_PAUSE_MS = 10_000;
+/** Pauses before a lost device is opened again. */
+const PAUSES = { firstMs: 100, longestMs: 10_000 };
 /** Serving for so long counts as success: the next pause is the first one again. */
 const SOUND_MS = 60_000;
 /** How much earlier than the driver the daemon gives up on a request: at most so long, and no more than that part of its limit. */
@@ -34,11 +34,11 @@ export interface KvpDaemonParts {
    * when there can be no service.
    */
   readonly prepare?: ((signal: AbortSignal) => Promise<void>) | undefined;
-  /** Makes a message the reply to itself if that takes no waiting, and tells whether it did. Never throws. */
+  /** Makes a message the reply to itself if that takes no waiting, and reports whether it did. Never throws. */
   readonly answerNow?: ((message: Buffer) => boolean) | undefined;
   /** Makes a message the reply to itself; never rejects. */
   readonly answer: (message: Buffer, call: Call) => Promise<void>;
-  /** Told of every registration, with the driver's version text. */
+  /** Called at every registration, with the driver's version text. */
   readonly onRegistered?: ((version: string) => void) | undefined;
   /** Messages. */
   readonly logger: Logger;
@@ -62,7 +62,7 @@ export class KvpDaemon {
    *   what the preparation throws. Later failures are logged and tried again.
    */
   async run(signal: AbortSignal): Promise<void> {
-    let pause = FIRST_PAUSE_MS;
+    const backoff = new Backoff(PAUSES);
     for (let first = true; !signal.aborted; first = false) {
       const began = performance.now();
       let session: Session;
@@ -71,7 +71,7 @@ export class KvpDaemon {
       } catch (error) {
         if (first || !PvbusError.is(error)) throw error;
         this.#parts.logger.warn(`cannot register again: ${error.message}`);
-        pause = await rest(pause, signal);
+        await backoff.rest(signal);
         continue;
       }
       if (first) await this.#prepare(session, signal);
@@ -79,8 +79,8 @@ export class KvpDaemon {
       const failure = await session.ended;
       if (signal.aborted) return;
       this.#parts.logger.warn(`registering again: ${failure?.message ?? "the device is at its end"}`);
-      if (performance.now() - began > SOUND_MS) pause = FIRST_PAUSE_MS;
-      pause = await rest(pause, signal);
+      if (performance.now() - began > SOUND_MS) backoff.reset();
+      await backoff.rest(signal);
     }
   }
 
@@ -93,12 +93,6 @@ export class KvpDaemon {
       throw error;
     }
   }
-}
-
-/** Waits and gives the next pause. */
-async function rest(pause: number, signal: AbortSignal): Promise<number> {
-  await new Call({ signal, timeoutMs: Infinity }).sleep(pause).catch(() => undefined);
-  return Math.min(pause * 2, LONGEST_PAUSE_MS);
 }
 
 /** One opening of the device: from there over the registration to losing it. */
@@ -135,7 +129,7 @@ class Session {
     });
   }
 
-  /** Tells the driver of us: requests may come. */
+  /** Registers with the driver: requests may come. */
   register(): void {
     if (this.#over) return;
     this.#send(encodeRegistration(this.#parts.layout));

@@ -3,11 +3,11 @@ import { pvbusError } from "../../../src/base/errors.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { fromSystemError } from "../../../src/base/system-error.js";
 import { openPollable } from "../../../src/native/posix/pollable.js";
-import { FREEBSD_KVP, type KvpLayout, LINUX_KVP } from "../kvp-message.js";
-import { missing } from "../pool-errors.js";
-import { trustedOwners } from "../trust.js";
+import { FREEBSD_KVP, type KvpLayout, LINUX_KVP } from "../protocol/messages.js";
+import { missing } from "../transport/files/errors.js";
+import { trustedOwners } from "../transport/files/open.js";
 
-/** What a device tells. */
+/** What a device reports. */
 export interface KvpDeviceEvents {
   /**
    * Sees each message first, straight from the event: true when it is done with it. The bytes hold during the call; it
@@ -32,7 +32,7 @@ export interface KvpDevice {
 export type OpenKvpDevice = (events: KvpDeviceEvents) => KvpDevice;
 
 /** Where the driver's device is, and how it speaks. */
-export interface KvpDevicePlace {
+export interface KvpDeviceLocation {
   /** Its path on the machine. */
   readonly path: string;
   /** Its messages. */
@@ -42,7 +42,7 @@ export interface KvpDevicePlace {
 }
 
 /** Returns the usual device of a platform; undefined where there is none. */
-export function kvpDevicePlace(platform: NodeJS.Platform): KvpDevicePlace | undefined {
+export function usualKvpDevice(platform: NodeJS.Platform): KvpDeviceLocation | undefined {
   if (platform === "linux") return { path: "/dev/vmbus/hv_kvp", layout: LINUX_KVP, timeLimitMs: 30_000 };
   if (platform === "freebsd") return { path: "/dev/hv_kvp_dev", layout: FREEBSD_KVP, timeLimitMs: 5_000 };
   return undefined;
@@ -61,7 +61,7 @@ const ADVICE = {
  */
 export function openKvpDevice(
   host: Host,
-  { path, layout }: KvpDevicePlace,
+  { path, layout }: KvpDeviceLocation,
   events: KvpDeviceEvents,
 ): KvpDevice {
   const fd = openDevice(host, path);
@@ -95,7 +95,7 @@ export function openKvpDevice(
   }
 }
 
-/** Non-blocking: a FIFO in the device's place must not hang the open. */
+/** Non-blocking: a FIFO under the device's name must not hang the open. */
 const OPENING = constants.O_RDWR | (constants.O_NONBLOCK ?? 0) | (constants.O_NOCTTY ?? 0);
 
 function openDevice(host: Host, path: string): number {

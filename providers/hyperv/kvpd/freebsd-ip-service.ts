@@ -3,9 +3,8 @@ import { posix } from "node:path";
 import type { Call } from "../../../src/base/flow/call.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { type InterfaceAddress, interfaceAddresses } from "../../../src/native/posix/interface-addresses.js";
-import type { KvpIpInfo } from "../kvp-message.js";
-import { checkOwnDirectory } from "../trust.js";
-import { writeWhole } from "./atomic-file.js";
+import type { KvpIpInfo } from "../protocol/messages.js";
+import { KvpStatus, KvpStatusError } from "../protocol/status.js";
 import { freebsdText } from "./ip-files.js";
 import {
   addressLists,
@@ -15,10 +14,10 @@ import {
   LONGEST_LIST,
   parseIpSettings,
 } from "./ip-lists.js";
+import { checkOwnDirectory, writeWhole } from "./own-files.js";
 import { netstatGateways } from "./routes.js";
 import { HostScripts, outputLines, type RunScript, runScript } from "./scripts.js";
 import type { IpService } from "./services.js";
-import { KvpStatus, KvpStatusError } from "./status.js";
 
 /** What the settings are read from, and where they go. */
 export interface FreebsdIpSources {
@@ -28,7 +27,7 @@ export interface FreebsdIpSources {
   readonly macs?: (() => ReadonlyMap<string, string>) | undefined;
   /** Runs programs. */
   readonly run?: RunScript | undefined;
-  /** Where the settings' file goes on the machine; default: the usual place. */
+  /** Where the settings' file goes on the machine; default: the usual directory. */
   readonly directory?: string | undefined;
 }
 

@@ -1,7 +1,7 @@
 import { PvbusError } from "../../../src/base/errors.js";
 import { Call } from "../../../src/base/flow/call.js";
 import type { Logger } from "../../../src/base/host/host.js";
-import type { PoolRecord } from "../codec.js";
+import type { PoolRecord } from "../protocol/record.js";
 import type { ServedPool } from "./served-pool.js";
 
 /** How long a request that only reads waits for the repair that a writer is in the way of. */
@@ -73,7 +73,7 @@ export class GuardedPool {
     return this.#pool.close();
   }
 
-  /** The quick answers go round the failures, so that a pool that is served again is told of by a slow one. */
+  /** The quick answers go round the failures, so that a slow one reports that a pool is served again. */
   #isSound(): boolean {
     return this.#recovered && !this.#failures.has("read");
   }
@@ -124,7 +124,7 @@ export class GuardedPool {
   }
 
   #failed(verb: Verb, { code, message }: PvbusError): void {
-    // The same state may be told with another length, time or process, and a lock by whoever waits for it.
+    // The same state may be reported with another length, time or process, and a lock by whoever waits for it.
     const state = code === "ERR_TIMEOUT" ? code : `${code} ${message.replace(/\d+/g, "")}`;
     const isKnown = [...this.#failures.values()].includes(state);
     this.#failures.set(verb, state);

@@ -1,7 +1,7 @@
 import { isIPv4, isIPv6 } from "node:net";
 import type { InterfaceAddress } from "../../../src/native/posix/interface-addresses.js";
-import type { KvpIpInfo } from "../kvp-message.js";
-import { KvpStatus, KvpStatusError } from "./status.js";
+import type { KvpIpInfo } from "../protocol/messages.js";
+import { KvpStatus, KvpStatusError } from "../protocol/status.js";
 
 /** An address with its mask, as the host gave both. */
 export interface IpEntry {

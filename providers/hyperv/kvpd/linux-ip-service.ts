@@ -2,9 +2,8 @@ import { posix } from "node:path";
 import type { Call } from "../../../src/base/flow/call.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { type InterfaceAddress, interfaceAddresses } from "../../../src/native/posix/interface-addresses.js";
-import { EMPTY_IP_INFO, type KvpIpInfo } from "../kvp-message.js";
-import { checkOwnDirectory } from "../trust.js";
-import { writeWhole } from "./atomic-file.js";
+import { EMPTY_IP_INFO, type KvpIpInfo } from "../protocol/messages.js";
+import { KvpStatus, KvpStatusError } from "../protocol/status.js";
 import { type IpTarget, ifcfgText, keyfileText } from "./ip-files.js";
 import {
   addressLists,
@@ -14,10 +13,10 @@ import {
   LONGEST_LIST,
   parseIpSettings,
 } from "./ip-lists.js";
+import { checkOwnDirectory, writeWhole } from "./own-files.js";
 import { ipv4Gateways, ipv6Gateways } from "./routes.js";
 import { HostScripts, outputLines, type RunScript, runScript } from "./scripts.js";
 import type { IpService } from "./services.js";
-import { KvpStatus, KvpStatusError } from "./status.js";
 
 /** What the settings are read from beside files, and where they go. */
 export interface IpSources {

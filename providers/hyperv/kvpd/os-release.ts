@@ -13,7 +13,7 @@ const RELEASE_FILES = ["/etc/SuSE-release", "/etc/redhat-release"];
 /**
  * Reads the system's name as the vendor's daemon does (Linux tools/hv/hv_kvp_daemon.c): `NAME` and `VERSION_ID` of
  * /etc/os-release, else up to three lines of an old release file.
- * @param read gives a file's text
+ * @param read returns the text of a file
  * @returns undefined when there is neither
  */
 export function parseOsRelease(read: (path: string) => string | undefined): SystemName | undefined {

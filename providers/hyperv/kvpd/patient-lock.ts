@@ -1,7 +1,7 @@
 import { PvbusError } from "../../../src/base/errors.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { lockFile, tryLockFile } from "../../../src/native/posix/file-lock.js";
-import type { Locker } from "../pool-file.js";
+import type { Locker } from "../transport/files/file.js";
 
 /** How long readers may keep the daemon from a change. */
 export const PATIENCE_MS = 2_000;
@@ -24,7 +24,7 @@ export function patientLocker(patienceMs: number = PATIENCE_MS): Locker {
         if (!(PvbusError.is(error) && error.code === "ERR_TIMEOUT")) throw error;
         const beside = tryLockFile(fd, { mode: "shared" });
         if (beside !== undefined) return beside;
-        if (call.remainingMs === 0) throw error;
+        if (call.isOver) throw error;
       }
     }
   };

@@ -2,7 +2,6 @@ import { isUtf8 } from "node:buffer";
 import { PvbusError } from "../../../src/base/errors.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import type { Logger } from "../../../src/base/host/host.js";
-import { HV_KVP_EXCHANGE_MAX_KEY_SIZE, HV_KVP_EXCHANGE_MAX_VALUE_SIZE, type PoolRecord } from "../codec.js";
 import {
   decodeRequest,
   type KvpLayout,
@@ -11,10 +10,15 @@ import {
   turnIntoGetReply,
   turnIntoIpReply,
   turnIntoReply,
-} from "../kvp-message.js";
+} from "../protocol/messages.js";
+import {
+  HV_KVP_EXCHANGE_MAX_KEY_SIZE,
+  HV_KVP_EXCHANGE_MAX_VALUE_SIZE,
+  type PoolRecord,
+} from "../protocol/record.js";
+import { KvpStatus, KvpStatusError } from "../protocol/status.js";
 import type { GuardedPool } from "./guarded-pool.js";
 import type { AutoValues, IpService } from "./services.js";
-import { KvpStatus, KvpStatusError } from "./status.js";
 
 /** Number of the pool that the daemon computes. */
 export const AUTO_POOL = 2;
@@ -37,7 +41,7 @@ export interface ResponderParts {
   readonly overlayAuto: boolean;
   /** Messages. */
   readonly logger: Logger;
-  /** Told of every pair that the host has set, when it is stored. */
+  /** Called with every pair that the host has set, when it is stored. */
   readonly onSet?: ((pool: number, key: Uint8Array, value: Uint8Array) => void) | undefined;
 }
 
@@ -58,7 +62,7 @@ export class KvpResponder {
     } catch (error) {
       const status = statusOf(error);
       const { name = "", message: why = String(error) } = error as Partial<Error>;
-      // What the host asked for wrongly is its affair, and what is wrong with a pool the pool tells, once.
+      // What the host asked for wrongly is its affair, and the pool itself reports once what is wrong with it.
       const level = error instanceof KvpStatusError || PvbusError.is(error) ? "debug" : "error";
       this.#parts.logger[level](`${request.operation} refused: ${why}`, {
         status: `0x${status.toString(16)}`,

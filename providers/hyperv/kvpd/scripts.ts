@@ -4,7 +4,7 @@ import { PvbusError } from "../../../src/base/errors.js";
 import { onAbort } from "../../../src/base/flow/abort.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import type { Host } from "../../../src/base/host/host.js";
-import { ownProgram } from "../trust.js";
+import { ownProgram } from "./own-files.js";
 
 /** What a script left. */
 export interface ScriptResult {

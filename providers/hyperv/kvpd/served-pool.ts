@@ -5,67 +5,122 @@ import {
   HV_KVP_EXCHANGE_MAX_KEY_SIZE,
   type PoolRecord,
   RECORD_SIZE,
-} from "../codec.js";
-import type { Pool } from "../pool.js";
-import { appendRecord, type PoolBytes, readSlot, updateRecord } from "../pool-edit.js";
-import { isMissing } from "../pool-errors.js";
-import { chunks, type PoolIndex } from "../pool-index.js";
-import { wholeRecords } from "../pool-layout.js";
+  wholeRecords,
+} from "../protocol/record.js";
+import { appendRecord, type PoolBytes, readSlot, updateRecord } from "../transport/files/edit.js";
+import { chunks, type PoolIndex } from "../transport/files/record-index.js";
+import type { PoolRecords, View } from "../transport/files/records.js";
+import { type Stamp, sameStamp } from "../transport/files/stamp.js";
+import { isMissing } from "../transport/pool.js";
+
+/** Records that are read ahead of a listing. */
+const RECORDS_AHEAD = 32;
 
 /**
  * One pool as the host works on it, position by position as with the vendor's daemon: of duplicates the first is the
  * one that counts, changes are made in place, new records go to the end.
  */
 export class ServedPool {
-  readonly #pool: Pool;
+  readonly #records: PoolRecords;
+  readonly #record = Buffer.alloc(RECORD_SIZE);
+  /** Records as they stood in one state of the file. */
+  readonly #ahead: { stamp: Stamp | undefined; from: number; end: number; bytes?: Buffer } = {
+    stamp: undefined,
+    from: 0,
+    end: 0,
+  };
 
-  /** @param pool its file may be missing; the first change makes it */
-  constructor(pool: Pool) {
-    this.#pool = pool;
+  /** @param records of a file that may be missing; the first change makes it */
+  constructor(records: PoolRecords) {
+    this.#records = records;
   }
 
   /** Makes the file if need be, and settles what a killed writer left unfinished. */
   recover(call: Call): Promise<void> {
-    return this.#pool.edit(call, () => "unchanged");
+    return this.#records.edit(call, () => "unchanged");
   }
 
   /** Resolves with the record at a position, a slot not in use included; undefined past the end. */
   async enumerate(position: number, call: Call): Promise<PoolRecord | undefined> {
     try {
-      const record = await this.#pool.recordAt(position, call);
+      const record = await this.#recordAt(position, call);
       if (!this.#mayBeUnfinished(position, record)) return record;
       await this.recover(call);
-      return await this.#pool.recordAt(position, call);
+      return await this.#recordAt(position, call);
     } catch (error) {
       if (isMissing(error)) return undefined;
       throw error;
     }
   }
 
+  /** The time does not depend on how many records there are. */
+  #recordAt(position: number, call: Call): Promise<PoolRecord | undefined> {
+    return this.#records.consistently(call, ({ size }) => {
+      const offset = position * RECORD_SIZE;
+      if (offset >= size || this.#records.readAt(this.#record, offset) < RECORD_SIZE) return undefined;
+      const { key, value } = decodeRecord(this.#record);
+      return { key: Uint8Array.from(key), value: Uint8Array.from(value) };
+    });
+  }
+
   /** A killed writer leaves a slot without a key, mostly at the end, where the host looks last: a listing begins with that one. */
   #mayBeUnfinished(position: number, record: PoolRecord | undefined): boolean {
     if (record === undefined) return false;
-    return record.key.length === 0 || (position === 0 && this.#pool.endsUnused());
+    return record.key.length === 0 || (position === 0 && this.#endsUnused());
   }
 
-  /** Returns the record at a position if the file is at rest: "end" past its end, undefined when it cannot be told now. */
+  #endsUnused(): boolean {
+    const end = wholeRecords(this.#records.stamp().size);
+    const byte = this.#record.subarray(0, 1);
+    return end > 0 && this.#records.readAt(byte, end - RECORD_SIZE) === 1 && byte[0] === 0;
+  }
+
+  /**
+   * Returns the record at a position if the file is at rest, views that hold until the next call: "end" past its end, undefined
+   * when it is not known now.
+   */
   enumerateNow(position: number): PoolRecord | "end" | undefined {
     try {
-      if (position === 0 && this.#pool.endsUnused()) return undefined;
-      const record = this.#pool.recordNow(position);
-      return record === undefined || record === "end" || record.key.length > 0 ? record : undefined;
+      if (position === 0 && this.#endsUnused()) return undefined;
+      const view = this.#records.atRest(this.#ahead.stamp);
+      if (view === undefined) return undefined;
+      const offset = position * RECORD_SIZE;
+      if (offset >= view.size) return "end";
+      if (this.#heldRecord(view, offset) === undefined) this.#readAhead(view, offset);
+      const record = this.#heldRecord(view, offset);
+      if (record === undefined) return undefined;
+      const decoded = decodeRecord(record);
+      return decoded.key.length > 0 ? decoded : undefined;
     } catch {
       // Missing, or not to be read: enumerate() says so properly.
       return undefined;
     }
   }
 
+  #heldRecord({ stamp }: View, offset: number): Buffer | undefined {
+    const { stamp: held, from, end, bytes } = this.#ahead;
+    if (held === undefined || offset < from || offset + RECORD_SIZE > end) return undefined;
+    return sameStamp(held, stamp) ? bytes?.subarray(offset - from, offset - from + RECORD_SIZE) : undefined;
+  }
+
+  #readAhead({ stamp, size }: View, offset: number): void {
+    const ahead = this.#ahead;
+    ahead.bytes ??= Buffer.alloc(RECORDS_AHEAD * RECORD_SIZE);
+    const wanted = ahead.bytes.subarray(0, Math.min(ahead.bytes.length, size - offset));
+    const count = this.#records.readAt(wanted, offset);
+    ahead.stamp = sameStamp(stamp, this.#records.stamp()) ? stamp : undefined;
+    ahead.from = offset;
+    ahead.end = offset + wholeRecords(count);
+  }
+
   /** Resolves with the value of the first record of a key; undefined when there is none, or no file. */
   async get(key: Uint8Array, call: Call): Promise<Uint8Array | undefined> {
     try {
-      return await this.#pool.examine(call, (index, bytes) => {
+      return await this.#records.consistently(call, async (view) => {
+        const index = await this.#records.indexOf(view, call);
+        const bytes = this.#records.bytes();
         const [first] = offsetsOf(key, index, bytes);
-        return first === undefined ? undefined : valueAt(bytes, first);
+        return first === undefined ? undefined : decodeRecord(recordOf(bytes, first)).value;
       });
     } catch (error) {
       if (isMissing(error)) return undefined;
@@ -73,20 +128,31 @@ export class ServedPool {
     }
   }
 
-  /** Returns the value of a key if the file is at rest: "none" when there is no such record, undefined when it cannot be told now. */
+  /**
+   * Returns the value of a key if the file is at rest and indexed, a view that holds until the next call: "none" when there is no
+   * such record, undefined when it is not known now.
+   */
   getNow(key: Uint8Array): Uint8Array | "none" | undefined {
+    // No index holds the empty key.
+    if (key.length === 0) return undefined;
     try {
-      // No index holds the empty key.
-      return key.length === 0 ? undefined : this.#pool.valueNow(key);
+      const view = this.#records.atRest();
+      if (view?.index === undefined) return undefined;
+      const [offset] = view.index.offsetsOfBytes(key);
+      if (offset === undefined) return "none";
+      const held = this.#heldRecord(view, offset);
+      if (held !== undefined) return decodeRecord(held).value;
+      if (this.#records.readAt(this.#record, offset) < RECORD_SIZE) return undefined;
+      return sameStamp(view.stamp, this.#records.stamp()) ? decodeRecord(this.#record).value : undefined;
     } catch {
       // Missing, or not to be read: get() says so properly.
       return undefined;
     }
   }
 
-  /** Returns the first record of a key the value, or appends one; without a value an existing record stays as it is. */
+  /** Sets the value of a key's first record, or appends one; without a value an existing record stays as it is. */
   set(key: Uint8Array, value: Uint8Array | undefined, call: Call): Promise<void> {
-    return this.#pool.edit(call, async ({ index, bytes, verify, run }) => {
+    return this.#records.edit(call, async ({ index, bytes, verify, run }) => {
       const [first] = offsetsOf(key, index, bytes);
       if (first === undefined) {
         const offset = await run(appendRecord(bytes, key, value ?? new Uint8Array()));
@@ -103,7 +169,7 @@ export class ServedPool {
   /** Removes the first record of a key; resolves with whether there was one. */
   async delete(key: Uint8Array, call: Call): Promise<boolean> {
     let found = false;
-    await this.#pool.edit(call, async ({ index, bytes, verify, remove }) => {
+    await this.#records.edit(call, async ({ index, bytes, verify, remove }) => {
       const [first] = offsetsOf(key, index, bytes);
       found = first !== undefined;
       if (first === undefined) return "unchanged";
@@ -115,7 +181,7 @@ export class ServedPool {
 
   /** Closes the file. */
   close(): Promise<void> {
-    return this.#pool.close();
+    return this.#records.close();
   }
 }
 
@@ -137,10 +203,6 @@ function offsetsOf(key: Uint8Array, index: PoolIndex, bytes: PoolBytes): readonl
 
 function latin1(key: Uint8Array): string {
   return Buffer.from(key).toString("latin1");
-}
-
-function valueAt(bytes: PoolBytes, offset: number): Uint8Array {
-  return decodeRecord(recordOf(bytes, offset)).value;
 }
 
 function recordOf(bytes: PoolBytes, offset: number): Buffer {

@@ -1,5 +1,5 @@
 import type { Call } from "../../../src/base/flow/call.js";
-import type { KvpIpInfo } from "../kvp-message.js";
+import type { KvpIpInfo } from "../protocol/messages.js";
 
 /** The Auto pool: values that the daemon computes. */
 export interface AutoValues {

@@ -2,14 +2,14 @@ import { closeSync, constants, ftruncateSync, mkdirSync, openSync, readFileSync,
 import { join } from "node:path";
 import { Call } from "../../../src/base/flow/call.js";
 import { lockFile } from "../../../src/native/posix/file-lock.js";
+import { HOST_LIMITS } from "../protocol/limits.js";
 import {
   decodeRecord,
   encodeKeyField,
   encodeValueField,
   HV_KVP_EXCHANGE_MAX_KEY_SIZE,
   RECORD_SIZE,
-} from "../codec.js";
-import { HOST_LIMITS } from "../keys.js";
+} from "../protocol/record.js";
 
 /** A key-value pair as an administrator's Msvm_KvpExchangeDataItem carries it. */
 export interface KvpItem {
@@ -28,7 +28,7 @@ export const MAX_ITEMS_PER_CALL = 128;
 export class KvpHostError extends Error {
   /** Return value of the WMI method. */
   readonly returnValue: number;
-  /** @param returnValue as the WMI method gives it */
+  /** @param returnValue of the WMI method */
   constructor(message: string, returnValue: number) {
     super(`${message} (${returnValue})`);
     this.name = "KvpHostError";
@@ -56,14 +56,14 @@ export class HypervHostSimulator implements AsyncDisposable {
   /**
    * Makes the pool directory and its five empty files, as the daemon does at its start; existing ones are kept.
    * @param options.sysroot directory that stands for `/`
-   * @param options.platform whose places to use: `linux` (default) or `freebsd`
+   * @param options.platform whose directory to use: `linux` (default) or `freebsd`
    */
   static async create(options: {
     sysroot: string;
     platform?: NodeJS.Platform;
   }): Promise<HypervHostSimulator> {
-    const place = options.platform === "freebsd" ? "var/db/hyperv/pool" : "var/lib/hyperv";
-    const directory = join(options.sysroot, place);
+    const usual = options.platform === "freebsd" ? "var/db/hyperv/pool" : "var/lib/hyperv";
+    const directory = join(options.sysroot, usual);
     mkdirSync(directory, { recursive: true, mode: 0o755 });
     const simulator = new HypervHostSimulator(directory);
     for (const pool of POOL_FILES) closeSync(openSync(simulator.#path(pool), "a", 0o644));
@@ -85,7 +85,7 @@ export class HypervHostSimulator implements AsyncDisposable {
   }
 
   /**
-   * ModifyKvpItems: gives pairs of pool External new values.
+   * ModifyKvpItems: sets new values for pairs of pool External.
    * @throws KvpHostError 32773 when any of the keys does not exist; then none is changed
    */
   async modifyKvpItems(items: readonly KvpItem[]): Promise<void> {

@@ -1,6 +1,6 @@
 import { basename } from "node:path";
-import { parseChannel, type VsockChannel } from "../../../src/base/channel.js";
 import { pvbusError } from "../../../src/base/errors.js";
+import { parseChannel, type VsockChannel } from "../../../src/base/host/channel.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { UnixStream } from "../../../src/base/host/unix-stream.js";
 import type { ShareableTransport } from "../../../src/mdata/client/client.js";

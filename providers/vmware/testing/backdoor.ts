@@ -4,7 +4,7 @@ import type {
   Operation,
   OperationMemory,
   Registers,
-} from "../../../src/native/cpu/backdoor-port.js";
+} from "../../../src/native/vmware/backdoor-port.js";
 import type { VmxHost } from "./host.js";
 
 /** Steps of a message channel. */
@@ -268,7 +268,7 @@ export class VmxBackdoor implements BackdoorPort {
     return fault;
   }
 
-  /** A cut or failed step; the message that was on its way begins anew. */
+  /** A cut or failed step; the message that was on its way starts again. */
   #failed(step: VmxStep, registers: Registers, fault: "checkpoint" | "fail" | "close"): Registers {
     const status = fault === "checkpoint" ? CHECKPOINT << 16 : 0;
     const line = this.#lines.get(registers.edx >>> 16);

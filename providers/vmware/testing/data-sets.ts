@@ -35,11 +35,11 @@ function isArguments(value: unknown): value is Arguments {
 
 /** The DataSets of a virtual machine with the commands of the guest (Broadcom, "DataSets for Guest Management"). */
 export class SimulatedDataSets {
-  /** Keys or entries of one reply; more are told by the context. */
+  /** Keys or entries of one reply; the context tells of more. */
   pageSize = 100;
   readonly #sets = new Map<string, DataSet>();
 
-  /** Makes a DataSet and gives its pairs. */
+  /** Makes a DataSet and returns its pairs. */
   create(name: string, access: DataSetAccess): Map<string, string> {
     const pairs = new Map<string, string>();
     this.#sets.set(name, { access, pairs });

@@ -76,7 +76,7 @@ export class VmxHost {
     return this.dataSets.create(name, access);
   }
 
-  /** Carries out a command and gives the whole reply. */
+  /** Carries out a command and returns the whole reply. */
   answer(command: Uint8Array, peer: VmxPeer): Buffer {
     const bytes = Buffer.from(command);
     const space = bytes.indexOf(" ");

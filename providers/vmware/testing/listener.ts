@@ -112,7 +112,7 @@ export class VmxListener implements AsyncDisposable {
   }
 
   async #acceptAll(listener: VsockListener): Promise<void> {
-    const call = new Call({ timeoutMs: Number.POSITIVE_INFINITY });
+    const call = Call.endless();
     for (;;) {
       let stream: DeviceStream | undefined;
       let take: (data: Buffer) => void = () => undefined;

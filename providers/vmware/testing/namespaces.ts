@@ -2,7 +2,7 @@
 export class SimulatedNamespaces {
   readonly #namespaces = new Map<string, Map<string, string>>();
 
-  /** Makes a namespace, as the administrator does; gives its pairs. */
+  /** Makes a namespace, as the administrator does; returns its pairs. */
   create(name: string): Map<string, string> {
     const pairs = this.#namespaces.get(name) ?? new Map<string, string>();
     this.#namespaces.set(name, pairs);

@@ -1,15 +1,9 @@
-/** One entry of a node's permissions, as on the wire: `n0`, `r7`. */
-export interface Permit {
-  /** `n`, `r`, `w` or `b`. */
-  readonly letter: string;
-  /** Domain id. */
-  readonly domain: number;
-}
+import type { Permission } from "../protocol/permissions.js";
 
 /** One node; replaced, never changed. */
 export interface Node {
   readonly value: Buffer;
-  readonly permits: readonly Permit[];
+  readonly permissions: readonly Permission[];
   readonly children: readonly string[];
   /** Changes with every change of the node. */
   readonly generation: number;
@@ -28,7 +22,7 @@ export class SharedNodes implements Nodes {
   #generation = 0;
 
   constructor() {
-    this.put("/", { value: Buffer.alloc(0), permits: [{ letter: "n", domain: 0 }], children: [] });
+    this.put("/", { value: Buffer.alloc(0), permissions: [{ domain: 0, access: "none" }], children: [] });
   }
 
   get(path: string): Node | undefined {
@@ -43,7 +37,7 @@ export class SharedNodes implements Nodes {
   /** Number of nodes that a domain owns. */
   ownedBy(domain: number): number {
     let count = 0;
-    for (const { permits } of this.#nodes.values()) if (permits[0]?.domain === domain) count++;
+    for (const { permissions } of this.#nodes.values()) if (permissions[0]?.domain === domain) count++;
     return count;
   }
 }
@@ -88,9 +82,4 @@ export class TransactionNodes implements Nodes {
 export function parentOf(path: string): string | undefined {
   if (path === "/") return undefined;
   return path.slice(0, path.lastIndexOf("/")) || "/";
-}
-
-/** Returns the path of a child. */
-export function childOf(path: string, name: string): string {
-  return path === "/" ? `/${name}` : `${path}/${name}`;
 }

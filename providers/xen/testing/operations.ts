@@ -1,4 +1,6 @@
-import { childOf, type Node, type Nodes, type Permit, parentOf } from "./nodes.js";
+import { childPath } from "../protocol/path.js";
+import { type Access, type Permission, readPermission } from "../protocol/permissions.js";
+import { type Node, type Nodes, parentOf } from "./nodes.js";
 
 /** What the daemon answers with an error. */
 export class Refusal extends Error {
@@ -35,10 +37,9 @@ export const DEFAULT_QUOTAS: Required<XenStoreQuotas> = {
 /** Bytes of the C daemon's header of a node. */
 const NODE_HEADER = 24;
 const PERMISSION_BYTES = 8;
-const PERMIT = /^([nrwb])(\d{1,5})$/;
-const READ = "rb";
-const WRITE = "wb";
-const OWN = "";
+const READ: readonly Access[] = ["read", "both"];
+const WRITE: readonly Access[] = ["write", "both"];
+const OWN: readonly Access[] = [];
 
 /** Who asks, and what he may use. */
 export interface Asking {
@@ -70,8 +71,8 @@ export class Operations {
     return this.#find(path, READ).generation;
   }
 
-  permits(path: string): readonly Permit[] {
-    return this.#find(path, READ).permits;
+  permissions(path: string): readonly Permission[] {
+    return this.#find(path, READ).permissions;
   }
 
   /**
@@ -122,18 +123,18 @@ export class Operations {
     for (let top = waiting.pop(); top !== undefined; top = waiting.pop()) {
       const node = this.#nodes.get(top) as Node;
       gone.set(top, node);
-      for (const child of node.children) waiting.push(childOf(top, child));
+      for (const child of node.children) waiting.push(childPath(top, child));
       this.#nodes.put(top, undefined);
     }
     return gone;
   }
 
-  setPermits(path: string, permits: readonly Permit[]): void {
+  setPermissions(path: string, permissions: readonly Permission[]): void {
     const { domain, quotas } = this.#asking;
     const node = this.#find(path, OWN);
-    if (domain !== 0 && permits[0]?.domain !== domain) throw new Refusal("EPERM");
-    if (domain !== 0 && permits.length > quotas.permissions) throw new Refusal("ENOSPC");
-    this.#put(path, { ...node, permits });
+    if (domain !== 0 && permissions[0]?.domain !== domain) throw new Refusal("EPERM");
+    if (domain !== 0 && permissions.length > quotas.permissions) throw new Refusal("ENOSPC");
+    this.#put(path, { ...node, permissions });
   }
 
   #create(path: string, value: Buffer): void {
@@ -143,23 +144,23 @@ export class Operations {
     if (!this.#may(above, WRITE)) throw new Refusal("EACCES");
     const { domain, quotas, owned } = this.#asking;
     if (domain !== 0 && owned() >= quotas.nodes) throw new Refusal("ENOSPC");
-    const [first, ...others] = above.permits as readonly [Permit, ...Permit[]];
-    const permits = domain === 0 ? above.permits : [{ letter: first.letter, domain }, ...others];
+    const [first, ...others] = above.permissions as readonly [Permission, ...Permission[]];
+    const permissions = domain === 0 ? above.permissions : [{ ...first, domain }, ...others];
     const name = path.slice(path.lastIndexOf("/") + 1);
     this.#put(parent, { ...above, children: [...above.children, name] });
-    this.#put(path, { value, permits, children: [] });
+    this.#put(path, { value, permissions, children: [] });
   }
 
   #put(path: string, node: Omit<Node, "generation">): void {
     const { domain, quotas } = this.#asking;
     const names = node.children.reduce((sum, name) => sum + name.length + 1, 0);
-    const size = NODE_HEADER + node.permits.length * PERMISSION_BYTES + node.value.length + names;
+    const size = NODE_HEADER + node.permissions.length * PERMISSION_BYTES + node.value.length + names;
     if (domain !== 0 && size > quotas.nodeBytes) throw new Refusal("ENOSPC");
     this.#nodes.put(path, node);
   }
 
-  /** @param need letters of which the permission must be one; none: only the owner may */
-  #find(path: string, need: string): Node {
+  /** @param need what the permission must be one of; none: only the owner may */
+  #find(path: string, need: readonly Access[]): Node {
     const node = this.#nodes.get(path);
     if (node !== undefined && this.#may(node, need)) return node;
     // Whether a node is there is told only to who may do the same with what is above it.
@@ -171,17 +172,17 @@ export class Operations {
     throw new Refusal("EACCES");
   }
 
-  #may({ permits }: Node, letters: string): boolean {
+  #may({ permissions }: Node, need: readonly Access[]): boolean {
     const { domain } = this.#asking;
-    const [first, ...others] = permits as readonly [Permit, ...Permit[]];
+    const [first, ...others] = permissions as readonly [Permission, ...Permission[]];
     if (domain === 0 || first.domain === domain) return true;
-    return letters.includes((others.find((each) => each.domain === domain) ?? first).letter);
+    return need.includes((others.find((each) => each.domain === domain) ?? first).access);
   }
 }
 
 /** Takes a permission apart. @throws Refusal `EINVAL` */
-export function readPermit(text: string): Permit {
-  const [, letter, domain] = PERMIT.exec(text) ?? [];
-  if (letter === undefined) throw new Refusal("EINVAL");
-  return { letter, domain: Number(domain) };
+export function permissionOf(text: string): Permission {
+  const permission = readPermission(text);
+  if (permission === undefined) throw new Refusal("EINVAL");
+  return permission;
 }

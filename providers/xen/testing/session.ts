@@ -1,17 +1,16 @@
 import type { Duplex } from "node:stream";
-import { MessageDecoder } from "../decoder.js";
+import { formatPermission } from "../protocol/permissions.js";
 import {
   decodeStrings,
-  encodeMessage,
   encodeStrings,
-  typeName,
+  MessageDecoder,
   XENSTORE_PAYLOAD_MAX,
   XS,
   type XsMessage,
-} from "../wire.js";
-import type { XenStoreFaults } from "./faults.js";
-import { type Nodes, type Permit, type SharedNodes, TransactionNodes } from "./nodes.js";
-import { type Asking, Operations, Refusal, readPermit, type XenStoreQuotas } from "./operations.js";
+} from "../protocol/wire.js";
+import { FaultySender, refusedByFault, type XenStoreFaults } from "./faults.js";
+import { type Nodes, type SharedNodes, TransactionNodes } from "./nodes.js";
+import { type Asking, Operations, permissionOf, Refusal, type XenStoreQuotas } from "./operations.js";
 import { type Change, changed, type Firing, toldPath, type Watch, WatchList } from "./watch-list.js";
 
 /** What a session has of the simulator. */
@@ -48,16 +47,17 @@ export class Session {
   readonly #watches: WatchList;
   readonly #transactions = new Map<number, OpenTransaction>();
   readonly #decoder: MessageDecoder;
+  readonly #sender: FaultySender;
   #lastTransaction = 0;
   /** Registered by the present request. */
   #added: Watch | undefined;
-  #sending: Promise<void> = Promise.resolve();
 
   /** @param stream the client's end, whoever made it */
   constructor(stream: Duplex, domain: number, surroundings: SessionSurroundings) {
     this.#stream = stream;
     this.#domain = domain;
     this.#surroundings = surroundings;
+    this.#sender = new FaultySender(stream, surroundings.faults);
     this.#watches = new WatchList(domain === 0 ? Infinity : surroundings.quotas.watches);
     this.#decoder = new MessageDecoder(
       XENSTORE_PAYLOAD_MAX,
@@ -91,30 +91,25 @@ export class Session {
 
   #event(firing: Pick<Firing, "watch" | "path">): void {
     const payload = encodeStrings(toldPath(firing), firing.watch.token);
-    this.#send({ type: XS.WATCH_EVENT, requestId: 0, transactionId: 0, payload });
+    this.#sender.send({ type: XS.WATCH_EVENT, requestId: 0, transactionId: 0, payload });
   }
 
   #receive(request: XsMessage): void {
     const { type, requestId, transactionId } = request;
     let reply: XsMessage;
     try {
-      this.#checkFault(request);
+      const code = refusedByFault(this.#surroundings.faults, request);
+      if (code !== undefined) throw new Refusal(code);
       const payload = this.#answer(request);
       reply = { type, requestId, transactionId, payload };
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       reply = { type: XS.ERROR, requestId, transactionId, payload: encodeStrings(error.message) };
     }
-    this.#send(reply);
+    this.#sender.send(reply);
     // Unlike all other events, a watch's first one comes behind the answer.
     if (this.#added !== undefined) this.#event({ watch: this.#added, path: this.#added.path });
     this.#added = undefined;
-  }
-
-  #checkFault({ type, payload }: XsMessage): void {
-    const { faults } = this.#surroundings;
-    const code = faults.refuse?.(typeName(type), decodeStrings(payload, 2)[0] ?? "");
-    if (code !== undefined) throw new Refusal(code);
   }
 
   #answer(request: XsMessage): Buffer {
@@ -128,7 +123,7 @@ export class Session {
       case XS.DIRECTORY_PART:
         return this.#part(this.#on(request), strings);
       case XS.GET_PERMS:
-        return encodeStrings(...this.#on(request).permits(this.#only(strings)).map(shownPermit));
+        return encodeStrings(...this.#on(request).permissions(this.#only(strings)).map(formatPermission));
       case XS.WRITE:
       case XS.MKDIR:
       case XS.RM:
@@ -175,7 +170,7 @@ export class Session {
     } else if (type === XS.SET_PERMS) {
       if (strings.length < 2) throw new Refusal("EINVAL");
       const path = this.#path(strings[0] ?? "");
-      operations.setPermits(path, strings.slice(1).map(readPermit));
+      operations.setPermissions(path, strings.slice(1).map(permissionOf));
       changes.push(changed(path));
     } else {
       const path = this.#only(strings);
@@ -283,26 +278,4 @@ export class Session {
   #privilegedOnly(): void {
     if (this.#domain !== 0) throw new Refusal("EACCES");
   }
-
-  /** Sends in the order of the calls, as the faults have it. */
-  #send(message: XsMessage): void {
-    const { faults } = this.#surroundings;
-    const bytes = faults.mangle === undefined ? encodeMessage(message) : faults.mangle(message);
-    if (bytes === undefined) return;
-    const { delayMs = 0, chunkBytes = Infinity } = faults;
-    if (delayMs === 0 && chunkBytes === Infinity) this.#stream.write(bytes);
-    else this.#sending = this.#sending.then(() => this.#slowly(bytes, delayMs, chunkBytes));
-  }
-
-  async #slowly(bytes: Uint8Array, delayMs: number, chunkBytes: number): Promise<void> {
-    if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs));
-    for (let at = 0; at < bytes.length && !this.#stream.destroyed; at += chunkBytes) {
-      this.#stream.write(bytes.subarray(at, at + chunkBytes));
-      await new Promise((resolve) => setImmediate(resolve));
-    }
-  }
-}
-
-function shownPermit({ letter, domain }: Permit): string {
-  return `${letter}${domain}`;
 }

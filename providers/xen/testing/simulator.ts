@@ -4,9 +4,10 @@ import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
+import type { Permission } from "../protocol/permissions.js";
 import type { XenStoreFaults } from "./faults.js";
-import { type Permit, SharedNodes } from "./nodes.js";
-import { DEFAULT_QUOTAS, Operations, readPermit, type XenStoreQuotas } from "./operations.js";
+import { SharedNodes } from "./nodes.js";
+import { DEFAULT_QUOTAS, Operations, permissionOf, type XenStoreQuotas } from "./operations.js";
 import { Session, type SessionSurroundings } from "./session.js";
 import { type Change, changed } from "./watch-list.js";
 
@@ -18,7 +19,7 @@ export interface XenStoreSimulatorOptions {
   readonly quotas?: XenStoreQuotas | undefined;
   /** What GET_FEATURE tells; default 0, as daemons before Xen 4.21; 4 adds watches with a depth. */
   readonly features?: number | undefined;
-  /** Place of the socket; default: a new private directory. */
+  /** Path of the socket; default: a new private directory. */
   readonly path?: string | undefined;
 }
 
@@ -107,13 +108,13 @@ export class XenStoreSimulator implements AsyncDisposable {
   /** Creates a domain's directory with what a toolstack puts there. */
   createDomain(domain: number, { name, uuid, vmData = {} }: DomainDescription = {}): void {
     const home = `/local/domain/${domain}`;
-    const readable: Permit[] = [
-      { letter: "n", domain: 0 },
-      { letter: "r", domain },
+    const readable: Permission[] = [
+      { domain: 0, access: "none" },
+      { domain, access: "read" },
     ];
-    const give = (path: string, value: string, permits: readonly Permit[]): void => {
+    const give = (path: string, value: string, permissions: readonly Permission[]): void => {
       this.write(path, value);
-      this.#operations.setPermits(path, permits);
+      this.#operations.setPermissions(path, permissions);
     };
     give(home, "", readable);
     give(`${home}/domid`, String(domain), readable);
@@ -122,7 +123,7 @@ export class XenStoreSimulator implements AsyncDisposable {
       give(`/vm/${uuid}`, "", readable);
       give(`${home}/vm`, `/vm/${uuid}`, readable);
     }
-    for (const directory of GUEST_OWNED) give(`${home}/${directory}`, "", [{ letter: "n", domain }]);
+    for (const directory of GUEST_OWNED) give(`${home}/${directory}`, "", [{ domain, access: "none" }]);
     for (const [key, value] of Object.entries(vmData)) this.write(`${home}/vm-data/${key}`, value);
   }
 
@@ -145,7 +146,7 @@ export class XenStoreSimulator implements AsyncDisposable {
 
   /** Replaces a node's permissions: `n7`, `r0`, … as on the wire, the owner's first. */
   setPermissions(path: string, ...permissions: readonly [string, ...string[]]): void {
-    this.#operations.setPermits(path, permissions.map(readPermit));
+    this.#operations.setPermissions(path, permissions.map(permissionOf));
     this.#changed([changed(path)]);
   }
 

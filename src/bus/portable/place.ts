@@ -1,12 +1,12 @@
 import { pvbusError } from "../../base/errors.js";
+import { Backoff } from "../../base/flow/backoff.js";
 import type { Call, CallOptions } from "../../base/flow/call.js";
 import type { PvInterface } from "../interface/interface.js";
 import { checksum, chunkName, decodeHead, isMarked, type SetHead } from "./layout.js";
 
 /** How often one head record is tried before its set counts as torn for good. */
 const TORN_ATTEMPTS = 6;
-const FIRST_PAUSE_MS = 5;
-const LONGEST_PAUSE_MS = 80;
+const PAUSES = { firstMs: 5, longestMs: 80 };
 
 /** The native keys of one portable name in one direction, and the call on whose time they are used. */
 export class PortablePlace {
@@ -57,8 +57,8 @@ export class PortablePlace {
    */
   async readWhole(): Promise<Uint8Array | undefined> {
     let last = "";
-    let pauseMs = FIRST_PAUSE_MS;
-    for (let attempt = 1; ; attempt++) {
+    const pauses = new Backoff(PAUSES);
+    for (;;) {
       const stored = await this.read(this.key);
       if (stored === undefined || !isMarked(stored)) return stored;
       const head = decodeHead(stored) ?? this.#notAHead();
@@ -66,12 +66,10 @@ export class PortablePlace {
       if (whole !== undefined) return whole;
       if (head.sum + head.slot !== last) {
         last = head.sum + head.slot;
-        attempt = 1;
-        pauseMs = FIRST_PAUSE_MS;
+        pauses.reset();
       }
-      if (attempt >= TORN_ATTEMPTS) throw this.torn();
-      await this.#call.sleep(pauseMs, `a whole value of "${this.key}"`);
-      pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
+      if (pauses.attempts + 1 >= TORN_ATTEMPTS) throw this.torn();
+      await pauses.sleep(this.#call, `a whole value of "${this.key}"`);
     }
   }
 
@@ -105,8 +103,8 @@ export class PortablePlace {
   }
 
   /** Waits a moment of the call. */
-  async pause(ms: number): Promise<void> {
-    await this.#call.sleep(ms, `the turn to publish "${this.key}"`);
+  async pause(pauses: Backoff): Promise<void> {
+    await pauses.sleep(this.#call, `the turn to publish "${this.key}"`);
   }
 
   get #options(): CallOptions {

@@ -1,5 +1,6 @@
+import { Backoff } from "../../base/flow/backoff.js";
 import type { Call } from "../../base/flow/call.js";
-import { SerialQueue } from "../../base/flow/serial-queue.js";
+import { KeyedQueues } from "../../base/flow/keyed-queues.js";
 import type { PvInterface } from "../interface/interface.js";
 import { decodeHead, encodeHead, isMarked, type SetHead, type Slot, splitText } from "./layout.js";
 import type { PortablePlace } from "./place.js";
@@ -20,7 +21,8 @@ export async function publishValue(
   if (isPlain(value, chunkBytes)) return publishPlain(place, value);
   const chunks = splitText(value, chunkBytes);
   const sum = await place.checksum(value);
-  for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+  const pauses = new Backoff({ firstMs: 2, longestMs: 2 ** ATTEMPTS, jitter: 1 });
+  while (pauses.attempts < ATTEMPTS) {
     const old = await headOf(place);
     const slot = old?.slot === "a" ? "b" : "a";
     const head: SetHead = { slot, count: chunks.length, bytes: value.length, sum };
@@ -29,7 +31,7 @@ export async function publishValue(
       await clear(place, other(slot), 0, encodeHead(head), old?.count);
       return;
     }
-    await place.pause(Math.random() * 2 ** attempt);
+    await place.pause(pauses);
   }
   throw place.torn();
 }
@@ -105,22 +107,11 @@ function other(slot: Slot): Slot {
 }
 
 /** Publishers of this process by interface and native key: they take turns, the last called wins. */
-const QUEUES = new WeakMap<PvInterface, Map<string, SerialQueue>>();
+const QUEUES = new WeakMap<PvInterface, KeyedQueues>();
 
 /** Runs `work` after whatever was asked for the same key before; the call's end ends the waiting. */
-export async function inTurn<T>(
-  target: PvInterface,
-  key: string,
-  call: Call,
-  work: () => Promise<T>,
-): Promise<T> {
-  const queues = QUEUES.get(target) ?? new Map<string, SerialQueue>();
+export function inTurn<T>(target: PvInterface, key: string, call: Call, work: () => Promise<T>): Promise<T> {
+  const queues = QUEUES.get(target) ?? new KeyedQueues();
   QUEUES.set(target, queues);
-  const queue = queues.get(key) ?? new SerialQueue();
-  queues.set(key, queue);
-  try {
-    return await queue.run(call, `the turn to publish "${key}"`, work);
-  } finally {
-    if (!queue.busy) queues.delete(key);
-  }
+  return queues.run(key, call, `the turn to publish "${key}"`, work);
 }

@@ -1,7 +1,9 @@
 import { closeSync, constants, openSync } from "node:fs";
-import { type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
-import { type Libc, openLibc } from "../ffi/libc.js";
+import { isSystemError } from "../../base/system-error.js";
+import { type Koffi, type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
+import type { Libc } from "../ffi/libc.js";
 import { NativeBlock } from "../ffi/native-block.js";
+import { openLibc } from "../ffi/open-libc.js";
 import { ioctl } from "../posix/ioctl.js";
 
 /** Numbers of the requests (OpenBSD sys/dev/pv/pvvar.h). */
@@ -41,7 +43,7 @@ export interface PvbusDeviceOptions {
  *
  * Keys are cut by the kernel at a NUL; callers check them. Not verified by a run on OpenBSD.
  */
-export class PvbusKernelDevice implements Disposable {
+export class PvbusDevice implements Disposable {
   readonly #fd: number;
   readonly #libc: Libc;
   readonly #ioctl: PvbusIoctl;
@@ -153,13 +155,24 @@ export class PvbusKernelDevice implements Disposable {
  * @throws PvbusError `ERR_UNAVAILABLE` without native calls; a system error of open(2): `ENXIO` without such an interface,
  *   `EACCES` for users outside group wheel
  */
-export function openPvbusDevice(path: string, options: PvbusDeviceOptions = {}): PvbusKernelDevice {
+export function openPvbusDevice(path: string, options: PvbusDeviceOptions = {}): PvbusDevice {
   const libc = openLibc(options.koffi ?? loadKoffi);
   const fd = openSync(path, options.writable === true ? constants.O_RDWR : constants.O_RDONLY);
-  return new PvbusKernelDevice(fd, libc, options);
+  return new PvbusDevice(fd, libc, options);
 }
 
 function upToNul(bytes: Buffer): Buffer {
   const end = bytes.indexOf(0);
   return end < 0 ? bytes : bytes.subarray(0, end);
+}
+
+/** Asks an OpenBSD pvbus device for its type; undefined when it cannot be opened or has none. */
+export function readPvbusType(koffi: Koffi, path: string): string | undefined {
+  try {
+    using device = openPvbusDevice(path, { koffi: () => koffi });
+    return device.type();
+  } catch (error) {
+    if (isSystemError(error)) return undefined;
+    throw error;
+  }
 }

@@ -1,10 +1,10 @@
 import { readdirSync } from "node:fs";
 import { pvbusError } from "../../base/errors.js";
 import { isSystemError } from "../../base/system-error.js";
-import { openPvbusDevice, type PvbusDeviceOptions, type PvbusKernelDevice } from "./pvbus-device.js";
+import { openPvbusDevice, type PvbusDevice, type PvbusDeviceOptions } from "./pvbus-device.js";
 
 /** An open device, as far as its callers need it. */
-export type PvbusNode = Pick<PvbusKernelDevice, "type" | "read" | "write" | "close">;
+export type PvbusNode = Pick<PvbusDevice, "type" | "read" | "write" | "close">;
 
 /** OpenBSD's pvbus devices; stands in for them in tests. */
 export interface PvbusNodes {

@@ -1,25 +1,8 @@
+import { closeSync, openSync, readSync } from "node:fs";
+import type { Cpuid, CpuidReader, CpuidRegisters } from "../../base/firmware/cpuid.js";
 import { createExecutablePage } from "../ffi/executable-page.js";
 import { type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
-import { openLibc } from "../ffi/libc.js";
-import { CPUID_DEVICE, openCpuidDevice } from "./cpuid-device.js";
-
-/** The four registers that CPUID fills, as unsigned numbers. */
-export interface CpuidRegisters {
-  /** EAX. */
-  readonly eax: number;
-  /** EBX. */
-  readonly ebx: number;
-  /** ECX. */
-  readonly ecx: number;
-  /** EDX. */
-  readonly edx: number;
-}
-
-/** Executes CPUID for a leaf and sub-leaf. */
-export type CpuidReader = (leaf: number, subleaf?: number) => CpuidRegisters;
-
-/** A reader, or why there is none. */
-export type Cpuid = { readonly read: CpuidReader } | { readonly unreadable: string };
+import { openLibc } from "../ffi/open-libc.js";
 
 /*
  * void cpuid(uint32 leaf, uint32 subleaf, uint32 out[4]), a leaf function: no stack change, RBX parked in R9.
@@ -31,6 +14,9 @@ const WIN64 = "f30f1efa4989d989c889d10fa241890041895804418948084189500c4c89cbc3"
 /** arch_prctl's number and its question whether CPUID may be executed (Linux arch/x86, asm/prctl.h). */
 const SYS_ARCH_PRCTL = 158;
 const ARCH_GET_CPUID = 0x1011;
+
+/** Where Linux's `cpuid` module answers for the first processor; readable by root. */
+const CPUID_DEVICE = "/dev/cpu/0/cpuid";
 
 /** What {@link openCpuid} looks at. */
 export interface CpuidOptions {
@@ -67,7 +53,7 @@ function open(options: CpuidOptions): Cpuid {
   } catch (error) {
     why = error instanceof Error ? error.message : String(error);
   }
-  const device = platform === "linux" ? openCpuidDevice(options.device ?? CPUID_DEVICE) : undefined;
+  const device = platform === "linux" ? openDevice(options.device ?? CPUID_DEVICE) : undefined;
   return device === undefined ? { unreadable: why } : { read: device };
 }
 
@@ -90,5 +76,37 @@ function openThunk(platform: NodeJS.Platform, loader: KoffiLoader): CpuidReader 
     thunk(leaf >>> 0, subleaf >>> 0, out);
     const [eax = 0, ebx = 0, ecx = 0, edx = 0] = out;
     return { eax, ebx, ecx, edx };
+  };
+}
+
+/**
+ * Returns a reader over Linux's CPUID device: 16 bytes at position leaf, sub-leaf in the upper 32 bits (Linux
+ * arch/x86/kernel/cpuid.c). About 40 µs a leaf; no descriptor stays open.
+ * @returns undefined when it cannot be read: not root, module not loaded, or no such device
+ */
+function openDevice(path: string): CpuidReader | undefined {
+  try {
+    readLeaf(path, 0, 0);
+  } catch {
+    // The caller has a reason of its own to tell, and this way was only the second.
+    return undefined;
+  }
+  return (leaf, subleaf = 0) => readLeaf(path, leaf >>> 0, subleaf >>> 0);
+}
+
+function readLeaf(path: string, leaf: number, subleaf: number): CpuidRegisters {
+  const bytes = Buffer.alloc(16);
+  const fd = openSync(path, "r");
+  try {
+    const count = readSync(fd, bytes, 0, 16, (BigInt(subleaf) << 32n) | BigInt(leaf));
+    if (count !== bytes.length) throw new Error(`${path} gave ${count} bytes in place of 16`);
+  } finally {
+    closeSync(fd);
+  }
+  return {
+    eax: bytes.readUInt32LE(0),
+    ebx: bytes.readUInt32LE(4),
+    ecx: bytes.readUInt32LE(8),
+    edx: bytes.readUInt32LE(12),
   };
 }

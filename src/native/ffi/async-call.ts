@@ -1,14 +1,12 @@
+import { Call } from "../../base/flow/call.js";
+import { Semaphore } from "../../base/flow/semaphore.js";
 import type { Libc, NativeArgument, NativeFunction, NativeResult } from "./libc.js";
 
 /** Calls in flight at once: libuv's pool has four threads, which the process's own file calls need too. */
 export const MAX_ASYNC_CALLS = 2;
 
-interface Limiter {
-  inFlight: number;
-  readonly waiting: (() => void)[];
-}
-
-const limiters = new WeakMap<object, Limiter>();
+const limiters = new WeakMap<object, Semaphore>();
+const FOREVER = Call.endless();
 
 /**
  * Calls a libc function on a thread of libuv's pool, at most {@link MAX_ASYNC_CALLS} at a time, the others in the order
@@ -27,36 +25,31 @@ export function callAsync(
   const limiter = limiterOf(libc);
   return new Promise((resolve, reject) => {
     const begin = (): void => {
-      limiter.inFlight++;
       try {
         declared.async(...args, (error, rc) => {
           const errno = libc.errno();
           // Mentioned here, the buffers stay alive until the thread is done with them.
           args.length = 0;
-          finish(limiter);
+          limiter.leave();
           if (error) reject(error);
           else resolve({ rc, errno });
         });
       } catch (error) {
-        finish(limiter);
+        limiter.leave();
         reject(error);
       }
     };
-    if (limiter.inFlight < MAX_ASYNC_CALLS) begin();
-    else limiter.waiting.push(begin);
+    const turn = limiter.enter(FOREVER, "a thread");
+    if (turn === undefined) begin();
+    else turn.then(begin, reject);
   });
 }
 
-function limiterOf(libc: Libc): Limiter {
+function limiterOf(libc: Libc): Semaphore {
   let limiter = limiters.get(libc.koffi);
   if (limiter === undefined) {
-    limiter = { inFlight: 0, waiting: [] };
+    limiter = new Semaphore(MAX_ASYNC_CALLS);
     limiters.set(libc.koffi, limiter);
   }
   return limiter;
-}
-
-function finish(limiter: Limiter): void {
-  limiter.inFlight--;
-  limiter.waiting.shift()?.();
 }

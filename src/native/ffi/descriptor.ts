@@ -69,8 +69,8 @@ export function closeMade(libc: Libc, made: number): void {
  * @throws a system error, `EBADF` for what is no descriptor
  */
 export function duplicate(libc: Libc, fd: number): number {
-  const place = isMainThread ? undefined : notedNumber();
-  if (place !== undefined) return onto(libc, fd, place);
+  const number = isMainThread ? undefined : notedNumber();
+  if (number !== undefined) return onto(libc, fd, number);
   const command = F_DUPFD_CLOEXEC[process.platform];
   const { rc, errno } =
     command === undefined
@@ -108,9 +108,9 @@ export function closeDescriptor(fd: number): void {
 
 /** Moves a descriptor onto a number that Node has noted; undefined where there is none to be had. */
 function moved(libc: Libc, made: number): number | undefined {
-  const place = notedNumber();
-  if (place === undefined) return undefined;
-  const fd = onto(libc, made, place);
+  const number = notedNumber();
+  if (number === undefined) return undefined;
+  const fd = onto(libc, made, number);
   closeDescriptor(made);
   return fd;
 }
@@ -130,14 +130,14 @@ function notedNumber(): number | undefined {
 }
 
 /** Makes the number another descriptor of an open file; closes it when that fails. */
-function onto(libc: Libc, fd: number, place: number): number {
+function onto(libc: Libc, fd: number, number: number): number {
   const dup3 = libc.function("int dup3(int, int, int)");
   let result: NativeResult = { rc: -1, errno: libc.errnoNumber("EBADF") };
   // A descriptor that is none may have just that number.
-  if (fd !== place)
-    do result = libc.call(dup3, fd, place, O_CLOEXEC[process.platform] as number);
+  if (fd !== number)
+    do result = libc.call(dup3, fd, number, O_CLOEXEC[process.platform] as number);
     while (result.rc < 0 && libc.errnoName(result.errno) === "EINTR");
-  if (result.rc >= 0) return place;
-  closeSync(place);
+  if (result.rc >= 0) return number;
+  closeSync(number);
   throw libc.systemError("dup", result.errno);
 }

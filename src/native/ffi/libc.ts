@@ -1,12 +1,10 @@
 import { ownEntry } from "../../base/own.js";
-import { type Koffi, type KoffiLoader, loadKoffi } from "./koffi.js";
-import { limitThreadMemory, noteThreadMemory } from "./thread-memory.js";
-import { guardThrows } from "./throw-guard.js";
+import type { Koffi } from "./koffi.js";
 
 /** What a libc function takes: numbers, descriptors, addresses, bytes, and the type names before variadic values. */
 export type NativeArgument = number | bigint | string | Uint8Array | null;
 
-/** A declared libc function that gives an integer. */
+/** A declared libc function that returns an integer. */
 export interface NativeFunction {
   /** Calls it on this thread; read {@link Libc.errno} in the very next statement. */
   (...args: NativeArgument[]): number;
@@ -18,7 +16,7 @@ export interface NativeFunction {
 export interface NativeResult {
   /** Return value, −1 on failure. */
   readonly rc: number;
-  /** errno; means something only when rc tells of a failure. */
+  /** errno; means something only when rc shows a failure. */
   readonly errno: number;
 }
 
@@ -32,7 +30,7 @@ export interface SystemError extends Error {
   readonly syscall: string;
 }
 
-/** The C library of this process, each function declared once on first use. */
+/** The C library of this process, each function declared once on first use; opened by `openLibc`. */
 export class Libc {
   /** The module beneath. */
   readonly koffi: Koffi;
@@ -40,10 +38,9 @@ export class Libc {
   readonly #functions = new Map<string, NativeFunction>();
   #names: Map<number, string> | undefined;
 
-  /** @internal Use {@link openLibc}. */
+  /** @internal Use `openLibc`, which prepares koffi for worker threads. */
   constructor(koffi: Koffi) {
     this.koffi = koffi;
-    limitThreadMemory(koffi);
     this.#library = koffi.load(null);
   }
 
@@ -91,22 +88,4 @@ export class Libc {
     const code = this.errnoName(errno);
     return Object.assign(new Error(`${code}: ${syscall}`), { code, errno: -errno, syscall });
   }
-}
-
-const opened = new WeakMap<Koffi, Libc>();
-
-/**
- * Returns the C library of this process; always the same one for the same koffi.
- * @throws PvbusError `ERR_UNAVAILABLE` without native calls
- */
-export function openLibc(loader: KoffiLoader = loadKoffi): Libc {
-  const koffi = loader();
-  let libc = opened.get(koffi);
-  if (libc === undefined) {
-    libc = new Libc(koffi);
-    guardThrows(libc);
-    noteThreadMemory(libc);
-    opened.set(koffi, libc);
-  }
-  return libc;
 }

@@ -21,7 +21,7 @@ export class NativeBlock implements Disposable {
     return this.#bytes;
   }
 
-  /** Returns the memory back; may be called twice. */
+  /** Gives the memory back; may be called twice. */
   free(): void {
     if (this.#bytes === undefined) return;
     this.#bytes = undefined;

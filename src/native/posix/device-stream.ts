@@ -1,11 +1,14 @@
 import { constants, openSync } from "node:fs";
 import { type PvbusErrorCode, pvbusError } from "../../base/errors.js";
+import { Backoff } from "../../base/flow/backoff.js";
 import { Call } from "../../base/flow/call.js";
+import { SerialQueue } from "../../base/flow/serial-queue.js";
 import { fromSystemError } from "../../base/system-error.js";
 import { callAsync } from "../ffi/async-call.js";
 import { closeDescriptor, setNonBlocking } from "../ffi/descriptor.js";
 import { loadKoffi } from "../ffi/koffi.js";
-import { type Libc, type NativeFunction, type NativeResult, openLibc } from "../ffi/libc.js";
+import type { Libc, NativeFunction, NativeResult } from "../ffi/libc.js";
+import { openLibc } from "../ffi/open-libc.js";
 import type { PollMechanism } from "./pollability.js";
 import { openPollable, type Pollable, type PollableOptions } from "./pollable.js";
 import { whenReady } from "./ready.js";
@@ -51,10 +54,7 @@ const WRITE_CODES: Readonly<Record<string, PvbusErrorCode>> = {
 };
 
 /** Pauses while the device says that it can take more, and then takes nothing (a virtio port whose host end is closed). */
-const FIRST_PAUSE_MS = 1;
-const LONGEST_PAUSE_MS = 100;
-
-const nothing = (): void => undefined;
+const PAUSES = { firstMs: 1, longestMs: 100, jitter: 0 };
 
 /**
  * An open device or socket: hands over what arrives, and writes whole messages in the order of the calls.
@@ -70,8 +70,7 @@ export class DeviceStream implements AsyncDisposable {
   readonly #threaded: boolean;
   readonly #pollable: Pollable;
   readonly #ending = new AbortController();
-  /** Settles with the last write of the queue. */
-  #tail: Promise<void> | undefined;
+  readonly #queue = new SerialQueue();
   /** A write on a thread of the pool. */
   #inFlight: Promise<NativeResult> | undefined;
   /** Why nothing can be written any more though it is open. */
@@ -113,14 +112,9 @@ export class DeviceStream implements AsyncDisposable {
    *   `ERR_PROTOCOL` and others for what the device refuses, the system error as the cause
    */
   write(data: Uint8Array, call: Call = new Call()): Promise<void> {
-    const before = this.#tail;
-    const turn = before === undefined ? this.#send(data, call) : before.then(() => this.#send(data, call));
-    const tail = turn.catch(nothing).then(() => {
-      if (this.#tail === tail) this.#tail = undefined;
-    });
-    this.#tail = tail;
-    // A direct write without a queue watches the call by itself.
-    return before === undefined && !this.#threaded ? turn : call.within(turn, this.#waiting);
+    const turn = this.#queue.run(call, this.#waiting, () => this.#send(data, call));
+    // A direct write watches the call by itself.
+    return this.#threaded ? call.within(turn, this.#waiting) : turn;
   }
 
   /** Keeps the process alive, as at the beginning; nothing after the end or {@link DeviceStream.close}. */
@@ -176,15 +170,17 @@ export class DeviceStream implements AsyncDisposable {
     }
   }
 
-  /** Writes once, waiting for room; gives how many bytes were taken, one at least. */
+  /** Writes once, waiting for room; returns how many bytes were taken, one at least. */
   async #writeSome(data: Uint8Array, call: Call): Promise<number> {
-    for (let pause = 0; ; ) {
+    let pauses: Backoff | undefined;
+    for (;;) {
       const { rc, errno } = await this.#writeOnce(data);
       if (rc > 0) return rc;
       const name = rc === 0 ? "EAGAIN" : this.#libc.errnoName(errno);
       if (name === "EINTR") continue;
       if (name !== "EAGAIN") throw this.#failed(errno);
-      if (pause > 0) await call.sleep(pause, this.#waiting);
+      // There was room, and then there was none.
+      await pauses?.sleep(call, this.#waiting);
       this.#checkOpen();
       await whenReady(this.#libc, this.#fd, "writable", {
         call,
@@ -193,7 +189,7 @@ export class DeviceStream implements AsyncDisposable {
         mechanism: this.mechanism,
       });
       this.#checkOpen();
-      pause = Math.min(Math.max(pause * 2, FIRST_PAUSE_MS), LONGEST_PAUSE_MS);
+      pauses ??= new Backoff(PAUSES);
     }
   }
 

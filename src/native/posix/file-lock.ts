@@ -1,7 +1,7 @@
 import { isMainThread } from "node:worker_threads";
 import type { Call } from "../../base/flow/call.js";
 import { type Koffi, type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
-import { openLibc } from "../ffi/libc.js";
+import { openLibc } from "../ffi/open-libc.js";
 import {
   type FlockLayout,
   layoutOf,

@@ -1,5 +1,5 @@
 import { type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
-import { openLibc } from "../ffi/libc.js";
+import { openLibc } from "../ffi/open-libc.js";
 
 /** One address of a network interface. */
 export interface InterfaceAddress {

@@ -1,25 +1,24 @@
+import { isTooLong } from "../../base/host/socket.js";
 import { closeMade } from "../ffi/descriptor.js";
 import { type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
-import { openLibc } from "../ffi/libc.js";
+import { openLibc } from "../ffi/open-libc.js";
 
 const AF_UNIX = 1;
 const SOCK_DGRAM = 2;
 /** Linux's flags, where systemd is. */
 const SOCK_CLOEXEC = 0o2000000;
 const MSG_NOSIGNAL = 0x4000;
-/** Bytes of sun_path in struct sockaddr_un. */
-const SUN_PATH_BYTES = 108;
 
 /**
- * Tells systemd about this service's state, as sd_notify(3) does: one datagram to the socket that `NOTIFY_SOCKET` names.
+ * Reports this service's state to systemd, as sd_notify(3) does: one datagram to the socket that `NOTIFY_SOCKET` names.
  * @param path absolute, or abstract with `@` in front
  * @param state lines such as `READY=1`
  * @returns whether it was taken; a service must not fail because nobody listens
  * @throws PvbusError `ERR_UNAVAILABLE` without native calls
  */
 export function notifySocket(path: string, state: string, loader: KoffiLoader = loadKoffi): boolean {
+  if (!/^[@/]/.test(path) || isTooLong(path)) return false;
   const name = Buffer.from(path, "utf8");
-  if (!/^[@/]/.test(path) || name.length >= SUN_PATH_BYTES) return false;
   const libc = openLibc(loader);
   const address = Buffer.alloc(2 + name.length);
   address.writeUInt16LE(AF_UNIX, 0);

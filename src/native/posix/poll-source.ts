@@ -1,10 +1,10 @@
 /** What to wait for. */
 export type Interest = "readable" | "writable";
 
-/** Tells that a descriptor may be ready; `failed` is a positive errno when the system gave up on it. Never throws. */
+/** Hears that a descriptor may be ready; `failed` is a positive errno when the system gave up on it. Never throws. */
 export type ReadyListener = (failed: number | undefined) => void;
 
-/** What tells when one descriptor is ready: an event handle of libuv, or the shared poll(2) of {@link PollWaiter}. */
+/** Reports when one descriptor is ready: an event handle of libuv, or the shared poll(2) of {@link PollWaiter}. */
 export interface PollSource {
   /** Reports from now on, again and again while the descriptor is ready. */
   start(): void;

@@ -50,7 +50,7 @@ function notPollable(fd: number, cause: Error | undefined): Error {
   );
 }
 
-/** Tries a private epoll; gives the symbolic errno of a refusal. */
+/** Tries a private epoll; returns the symbolic errno of a refusal. */
 function refusedByEpoll(libc: Libc, fd: number): string | undefined {
   const event = Buffer.alloc(EPOLL_EVENT_SIZE);
   event.writeUInt32LE(EPOLLIN, 0);

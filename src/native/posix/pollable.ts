@@ -1,5 +1,6 @@
 import { type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
-import { type Libc, openLibc } from "../ffi/libc.js";
+import type { Libc } from "../ffi/libc.js";
+import { openLibc } from "../ffi/open-libc.js";
 import type { PollSource } from "./poll-source.js";
 import { type PollMechanism, pollMechanism } from "./pollability.js";
 import { ReadDescriptor } from "./read-descriptor.js";

@@ -1,5 +1,5 @@
 import { type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
-import { openLibc } from "../ffi/libc.js";
+import { openLibc } from "../ffi/open-libc.js";
 
 /** Priorities (syslog.h of every system served). */
 export const SYSLOG_PRIORITY = { error: 3, warn: 4, info: 6, debug: 7 } as const;

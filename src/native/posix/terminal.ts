@@ -1,5 +1,5 @@
 import { type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
-import { openLibc } from "../ffi/libc.js";
+import { openLibc } from "../ffi/open-libc.js";
 
 /** More than struct termios has anywhere (60 bytes on Linux, 72 on macOS). */
 const TERMIOS_BYTES = 256;

@@ -1,10 +1,11 @@
 import { closeSync, openSync } from "node:fs";
-import { PvbusError, type PvbusErrorCode, pvbusError } from "../../base/errors.js";
+import { type PvbusErrorCode, pvbusError } from "../../base/errors.js";
 import { Call, type CallOptions } from "../../base/flow/call.js";
-import { fromSystemError, isSystemError } from "../../base/system-error.js";
+import { fromSystemError } from "../../base/system-error.js";
 import { closeDescriptor, closeMade, ownDescriptor } from "../ffi/descriptor.js";
 import { type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
-import { type Libc, openLibc } from "../ffi/libc.js";
+import type { Libc } from "../ffi/libc.js";
+import { openLibc } from "../ffi/open-libc.js";
 import { DeviceStream, type DeviceStreamOptions } from "./device-stream.js";
 import { ioctl } from "./ioctl.js";
 import { whenReady } from "./ready.js";
@@ -25,10 +26,10 @@ export interface VsockOptions extends DeviceStreamOptions, CallOptions {
   /** Port of the peer. */
   readonly port: number;
   /**
-   * Own port; default: one that the kernel chooses. `privileged` takes a free one below 1024, which proves to the peer
-   * that a privileged program speaks, and is given to such only.
+   * Own port; default: one that the kernel chooses. One below 1024 proves to the peer that a privileged program speaks, and
+   * is given to such only.
    */
-  readonly localPort?: "privileged" | number | undefined;
+  readonly localPort?: number | undefined;
 }
 
 /** Options of {@link VsockListener.accept}. */
@@ -42,7 +43,7 @@ export interface VsockListener {
   /** Port that it listens on. */
   readonly port: number;
   /**
-   * Waits for a peer and gives its stream.
+   * Waits for a peer and returns its stream.
    * @throws PvbusError `ERR_TIMEOUT`, `ERR_ABORTED`, `ERR_DISCONNECTED` after {@link VsockListener.close}
    */
   accept(options: VsockAcceptOptions, call?: Call): Promise<DeviceStream>;
@@ -59,8 +60,6 @@ const SOL_SOCKET = 1;
 const SO_ERROR = 4;
 const ADDRESS_SIZE = 16;
 const IOCTL_VM_SOCKETS_GET_LOCAL_CID = 0x7b9;
-const LAST_PRIVILEGED_PORT = 1023;
-const FIRST_PRIVILEGED_PORT = 1;
 
 const CODES: Readonly<Record<string, PvbusErrorCode>> = {
   // Nobody listens there: the reset answers the request to connect.
@@ -97,7 +96,7 @@ export async function connectVsock(options: VsockOptions): Promise<DeviceStream>
   call.check(`the connection to ${name}`);
   const fd = openSocket(libc, doing);
   try {
-    if (localPort !== undefined) bindLocal(libc, fd, localPort, doing);
+    if (localPort !== undefined) bind(libc, fd, VMADDR_CID_ANY, checkNumber("localPort", localPort), doing);
     const connect = libc.function("int connect(int, const void *, uint32_t)");
     const { rc, errno } = libc.call(connect, fd, address(cid, port), ADDRESS_SIZE);
     if (rc !== 0) {
@@ -243,28 +242,6 @@ function openSocket(libc: Libc, doing: string): number {
   const { rc, errno } = libc.call(socket, AF_VSOCK, SOCK_STREAM | SOCK_FLAGS, 0);
   if (rc < 0) throw failure(libc, "socket", errno, doing);
   return ownDescriptor(libc, rc);
-}
-
-/** Takes the own port; of the privileged ones the highest that is free. */
-function bindLocal(libc: Libc, fd: number, port: "privileged" | number, doing: string): void {
-  if (port !== "privileged") {
-    bind(libc, fd, VMADDR_CID_ANY, checkNumber("localPort", port), doing);
-    return;
-  }
-  let free = LAST_PRIVILEGED_PORT;
-  while (free > FIRST_PRIVILEGED_PORT && !tryBind(libc, fd, free, doing)) free--;
-  if (free === FIRST_PRIVILEGED_PORT) bind(libc, fd, VMADDR_CID_ANY, free, doing);
-}
-
-/** Returns false for a port that another program has. */
-function tryBind(libc: Libc, fd: number, port: number, doing: string): boolean {
-  try {
-    bind(libc, fd, VMADDR_CID_ANY, port, doing);
-    return true;
-  } catch (error) {
-    if (PvbusError.is(error) && isSystemError(error.cause) && error.cause.code === "EADDRINUSE") return false;
-    throw error;
-  }
 }
 
 function bind(libc: Libc, fd: number, cid: number, port: number, doing: string): void {

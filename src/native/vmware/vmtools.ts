@@ -1,7 +1,8 @@
 import { pvbusError } from "../../base/errors.js";
 import { callAsync } from "../ffi/async-call.js";
 import { type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
-import { type Libc, type NativeFunction, openLibc } from "../ffi/libc.js";
+import type { Libc, NativeFunction } from "../ffi/libc.js";
+import { openLibc } from "../ffi/open-libc.js";
 
 /** What the library gave for a command. */
 export interface VmtoolsReply {
@@ -57,10 +58,10 @@ function loadFirst(libc: Libc, names: readonly string[]): ReturnType<Libc["koffi
 }
 
 async function sendOne(libc: Libc, send: NativeFunction, request: Uint8Array): Promise<VmtoolsReply> {
-  const place = Buffer.alloc(POINTER);
+  const reply = Buffer.alloc(POINTER);
   const length = Buffer.alloc(POINTER);
-  const { rc } = await callAsync(libc, send, request, request.length, place, length);
-  const address = place.readBigUInt64LE();
+  const { rc } = await callAsync(libc, send, request, request.length, reply, length);
+  const address = reply.readBigUInt64LE();
   if (address === 0n) return { accepted: rc !== 0, bytes: Buffer.alloc(0) };
   try {
     const size = Number(length.readBigUInt64LE());

@@ -1,3 +1,5 @@
+import { Call } from "../../base/flow/call.js";
+import { SerialQueue } from "../../base/flow/serial-queue.js";
 import { type Koffi, type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
 
 /** An open device of a Windows driver; stands in for the driver in tests. */
@@ -84,6 +86,9 @@ type Windows = ReturnType<typeof declare>;
 
 let windows: Windows | undefined;
 
+/** Nobody ends a call to a driver. */
+const FOREVER = Call.endless();
+
 /** Bytes of a GUID given as text: three numbers in little-endian order, then bytes. */
 function guidBytes(text: string): Buffer {
   const digits = Buffer.from(text.replaceAll("-", ""), "hex");
@@ -136,7 +141,7 @@ export function openWindowsDevice(
 class OpenDevice implements WindowsDevice {
   readonly #api: Windows;
   readonly #handle: number;
-  #tail: Promise<unknown> = Promise.resolve();
+  readonly #queue = new SerialQueue();
   #closed = false;
 
   constructor(api: Windows, handle: number) {
@@ -145,15 +150,13 @@ class OpenDevice implements WindowsDevice {
   }
 
   control(code: number, input: Uint8Array, room: number): Promise<Buffer> {
-    const turn = this.#tail.then(() => this.#send(code, input, room));
-    this.#tail = turn.catch(() => undefined);
-    return turn;
+    return this.#queue.run(FOREVER, "the device", () => this.#send(code, input, room));
   }
 
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    this.#tail = this.#tail.then(() => this.#api.close(this.#handle));
+    void this.#queue.run(FOREVER, "the device", () => this.#api.close(this.#handle));
   }
 
   #send(code: number, input: Uint8Array, room: number): Promise<Buffer> {

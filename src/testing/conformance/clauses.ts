@@ -1,6 +1,7 @@
 import { type ConformanceRunner, skip } from "./runner.js";
 import { type Running, Scope } from "./scope.js";
-import { type ConformanceTrait, TRAITS } from "./trait.js";
+import type { ConformanceTrait } from "./subject.js";
+import { TRAITS } from "./trait.js";
 
 /** Adds groups and clauses to the runner: those that need what the author says to be lacking are not there at all. */
 export class Clauses {

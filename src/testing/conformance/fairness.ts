@@ -4,7 +4,7 @@ import type { Clauses } from "./clauses.js";
 import { settle } from "./expect.js";
 import type { Scope } from "./scope.js";
 import { drained, type Session } from "./session.js";
-import type { ConformanceTrait } from "./trait.js";
+import type { ConformanceTrait } from "./subject.js";
 
 const TIMER_MS = 10;
 /** So long after its beginning a timer of {@link TIMER_MS} must have fired, and a loop whose signal it fires be over. */

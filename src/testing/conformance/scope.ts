@@ -4,8 +4,7 @@ import type { Capabilities, Verbs } from "../../contract/capabilities.js";
 import type { ProviderStore } from "../../contract/store.js";
 import { assertFailure, type FailureShape, type Outcome, settle, soon } from "./expect.js";
 import { type Session, sessionOf } from "./session.js";
-import type { ConformanceKeys, ConformanceSubject } from "./subject.js";
-import type { ConformanceTrait } from "./trait.js";
+import type { ConformanceKeys, ConformanceSubject, ConformanceTrait } from "./subject.js";
 
 /** What the suite knows while it runs. */
 export interface Running {

@@ -1,7 +1,25 @@
+import type { Verbs } from "../../contract/capabilities.js";
 import type { Provider, StoreTarget } from "../../contract/provider.js";
 import type { ProviderStore } from "../../contract/store.js";
 import type { ConformanceRunner } from "./runner.js";
-import type { ConformanceTrait } from "./trait.js";
+
+/** What a store or its subject may have or lack, and clauses may need; each verb, and what TRAITS says of the others. */
+export type ConformanceTrait =
+  | keyof Verbs
+  | "binary"
+  | "text"
+  | "valueLimit"
+  | "keyLimit"
+  | "pools"
+  | "facts"
+  | "guestKeys"
+  | "hostKeys"
+  | "provider"
+  | "sessions"
+  | "prefix"
+  | "given"
+  | "readOnly"
+  | "writableKeys";
 
 /** Sample native keys of a subject: all that the suite cannot know by itself. */
 export interface ConformanceKeys {

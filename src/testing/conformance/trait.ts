@@ -1,24 +1,5 @@
-import type { Verbs } from "../../contract/capabilities.js";
 import type { ProviderStore } from "../../contract/store.js";
-import type { ConformanceSubject } from "./subject.js";
-
-/** What a store or its subject may have or lack, and clauses may need; each verb, and what TRAITS says of the others. */
-export type ConformanceTrait =
-  | keyof Verbs
-  | "binary"
-  | "text"
-  | "valueLimit"
-  | "keyLimit"
-  | "pools"
-  | "facts"
-  | "guestKeys"
-  | "hostKeys"
-  | "provider"
-  | "sessions"
-  | "prefix"
-  | "given"
-  | "readOnly"
-  | "writableKeys";
+import type { ConformanceSubject, ConformanceTrait } from "./subject.js";
 
 /** Name of a space for portable keys that nobody else uses. */
 export const NAMESPACE = "org.example.conformance";

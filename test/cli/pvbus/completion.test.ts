@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
-import { encodeRecord } from "../../../providers/hyperv/codec.js";
+import { encodeRecord } from "../../../providers/hyperv/protocol/record.js";
 import { bash, PROGRAM, run } from "../../support/command-line.js";
 import { PoolTree } from "../../support/pools.js";
 

@@ -4,7 +4,7 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
-import { encodeRecord } from "../../../providers/hyperv/codec.js";
+import { encodeRecord } from "../../../providers/hyperv/protocol/record.js";
 import { bash, PROGRAM } from "../../support/command-line.js";
 import { pending } from "../../support/pending.js";
 import { fixture, PoolTree } from "../../support/pools.js";

@@ -1,4 +1,11 @@
 import { isUtf8 } from "node:buffer";
+import { nativeKey, parseKey, parsePrefix } from "../../../providers/hyperv/protocol/keys.js";
+import {
+  checkOpenbsdPair,
+  checkPair,
+  FILE_LIMITS,
+  HOST_LIMITS,
+} from "../../../providers/hyperv/protocol/limits.js";
 import {
   decodeRecord,
   encodeRecord,
@@ -7,22 +14,13 @@ import {
   isUnfilled,
   RECORD_SIZE,
   scrubRecord,
-} from "../../../providers/hyperv/codec.js";
-import { checkKernelPair } from "../../../providers/hyperv/kernel-limits.js";
-import { kernelPools } from "../../../providers/hyperv/kernel-pools.js";
-import {
-  checkPair,
-  FILE_LIMITS,
-  HOST_LIMITS,
-  nativeKey,
-  parseKey,
-  parsePrefix,
-} from "../../../providers/hyperv/keys.js";
-import type { PoolBytes } from "../../../providers/hyperv/pool-edit.js";
-import { indexKey, PoolIndex } from "../../../providers/hyperv/pool-index.js";
-import { decodeNote, encodeNote, NOTE_AT, type Note } from "../../../providers/hyperv/pool-note.js";
-import { needsRepair, repairPool } from "../../../providers/hyperv/pool-repair.js";
-import { registryPools } from "../../../providers/hyperv/registry-pools.js";
+} from "../../../providers/hyperv/protocol/record.js";
+import { decodeNote, encodeNote, NOTE_AT, type Note } from "../../../providers/hyperv/protocol/undo-note.js";
+import type { PoolBytes } from "../../../providers/hyperv/transport/files/edit.js";
+import { indexKey, PoolIndex } from "../../../providers/hyperv/transport/files/record-index.js";
+import { needsRepair, repairPool } from "../../../providers/hyperv/transport/files/repair.js";
+import { openbsdPools } from "../../../providers/hyperv/transport/openbsd-device.js";
+import { registryPools } from "../../../providers/hyperv/transport/registry.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";
 import type { RegistryKey } from "../../../src/native/windows/registry.js";
@@ -187,7 +185,7 @@ function keys(input: Input): void {
   const text = front + input.rest16();
   refusing(() => parsePrefix(text));
   refusing(() => checkPair(text, value, limits));
-  refusing(() => checkKernelPair(text, value));
+  refusing(() => checkOpenbsdPair(text, value));
   const { pool, key } = parseKey(text);
   holds(Buffer.byteLength(key) <= HV_KVP_EXCHANGE_MAX_KEY_SIZE, "a key longer than its field");
   same(parseKey(nativeKey(pool, key)), { pool, key }, "a key put together and taken apart");
@@ -209,7 +207,11 @@ async function registry(input: Input): Promise<void> {
   const name = input.word16();
   const value = { name, type: input.below(12), data: input.flag() ? input.rest() : undefined };
   const key = { query: () => value, values: () => [value], close: () => undefined };
-  const pools = registryPools(nodeHost({ env: {} }), {}, () => key as unknown as RegistryKey);
+  const pools = registryPools(
+    nodeHost({ env: {} }).logger,
+    { create: false },
+    () => key as unknown as RegistryKey,
+  );
   const pool = pools.pool(PARAMETERS);
   const listed = await pool.snapshot("", new Call());
   const read = await pool.read(name, new Call());
@@ -232,7 +234,7 @@ async function kernel(input: Input): Promise<void> {
     close: () => undefined,
   };
   const nodes = { paths: () => ["/dev/pvbus0"], open: () => device };
-  const pool = kernelPools(nodeHost({ env: {} }), {}, nodes).pool(PARAMETERS);
+  const pool = openbsdPools(nodeHost({ env: {} }).logger, nodes).pool(PARAMETERS);
   for (const [key, { value }] of await pool.snapshot("", new Call()))
     holds(!key.includes("\n") && isUtf8(value ?? Buffer.alloc(0)), "a pair that is no text");
   await pool.read(input.word16(), new Call());

@@ -7,9 +7,9 @@ import { hasMixedUuids, listedNames, smbiosValues } from "../../../providers/kvm
 import { FWCFG_ROOT, FwCfgSource } from "../../../providers/kvm/static/fwcfg.js";
 import { PvbusError } from "../../../src/base/errors.js";
 import { smbiosString, smbiosStructures } from "../../../src/base/firmware/smbios-structures.js";
+import { parseSmbios } from "../../../src/base/firmware/smbios-texts.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";
-import { parseSmbios } from "../../../src/detect/smbios.js";
 import { isChannelKey } from "../../../src/mdata/request.js";
 import type { Input } from "../input.js";
 import { holds, same, type Target } from "../target.js";

@@ -1,8 +1,10 @@
 import { isIP } from "node:net";
-import {
-  HV_KVP_EXCHANGE_MAX_KEY_SIZE,
-  HV_KVP_EXCHANGE_MAX_VALUE_SIZE,
-} from "../../../providers/hyperv/codec.js";
+import type { GuardedPool } from "../../../providers/hyperv/kvpd/guarded-pool.js";
+import { freebsdText, ifcfgText, keyfileText } from "../../../providers/hyperv/kvpd/ip-files.js";
+import { addressLists, expandIpv6, parseIpSettings } from "../../../providers/hyperv/kvpd/ip-lists.js";
+import { parseOsRelease } from "../../../providers/hyperv/kvpd/os-release.js";
+import { KvpResponder } from "../../../providers/hyperv/kvpd/responder.js";
+import { ipv4Gateways, ipv6Gateways, netstatGateways } from "../../../providers/hyperv/kvpd/routes.js";
 import {
   decodeEnumerateReply,
   decodeIpInfo,
@@ -19,14 +21,12 @@ import {
   turnIntoEnumerateReply,
   turnIntoGetReply,
   turnIntoIpReply,
-} from "../../../providers/hyperv/kvp-message.js";
-import type { GuardedPool } from "../../../providers/hyperv/kvpd/guarded-pool.js";
-import { freebsdText, ifcfgText, keyfileText } from "../../../providers/hyperv/kvpd/ip-files.js";
-import { addressLists, expandIpv6, parseIpSettings } from "../../../providers/hyperv/kvpd/ip-lists.js";
-import { parseOsRelease } from "../../../providers/hyperv/kvpd/os-release.js";
-import { KvpResponder } from "../../../providers/hyperv/kvpd/responder.js";
-import { ipv4Gateways, ipv6Gateways, netstatGateways } from "../../../providers/hyperv/kvpd/routes.js";
-import { KvpStatusError } from "../../../providers/hyperv/kvpd/status.js";
+} from "../../../providers/hyperv/protocol/messages.js";
+import {
+  HV_KVP_EXCHANGE_MAX_KEY_SIZE,
+  HV_KVP_EXCHANGE_MAX_VALUE_SIZE,
+} from "../../../providers/hyperv/protocol/record.js";
+import { KvpStatusError } from "../../../providers/hyperv/protocol/status.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { SILENT } from "../../../src/base/host/node-host.js";
 import type { Input } from "../input.js";

@@ -1,11 +1,12 @@
+import type { CpuidRegisters } from "../../../src/base/firmware/cpuid.js";
+import { ABSENT, type Fact, unreadable, value } from "../../../src/base/firmware/fact.js";
 import type { DetectionReport } from "../../../src/contract/report.js";
 import { scanCpuid } from "../../../src/detect/cpuid-scan.js";
 import { decide } from "../../../src/detect/decide.js";
 import { cpuidDetails } from "../../../src/detect/details.js";
-import { ABSENT, type Fact, type Facts, unreadable, value } from "../../../src/detect/facts.js";
+import type { Facts } from "../../../src/detect/facts.js";
 import { snapshotFacts } from "../../../src/detect/snapshot.js";
-import type { CpuidRegisters } from "../../../src/native/cpu/cpuid.js";
-import { proveVmware } from "../../../src/native/cpu/vmware-proof.js";
+import { proveVmware } from "../../../src/native/vmware/proof.js";
 import type { Input } from "../input.js";
 import { holds, same, type Target } from "../target.js";
 

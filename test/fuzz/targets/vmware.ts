@@ -1,32 +1,26 @@
 import { gzipSync } from "node:zlib";
-import { Channel, ChannelFailure, type Steps } from "../../../providers/vmware/backdoor-channel.js";
-import { namedSource } from "../../../providers/vmware/channel-name.js";
+import { VmwareDataSets } from "../../../providers/vmware/data-sets.js";
+import { VmwareNamespace } from "../../../providers/vmware/namespace.js";
+import { checkVmwareOptions } from "../../../providers/vmware/options.js";
+import { Channel, ChannelFailure, type Steps } from "../../../providers/vmware/protocol/backdoor-channel.js";
 import {
   decodeFrame,
   encodeFrame,
   FrameReader,
   MAX_FRAME_BYTES,
-} from "../../../providers/vmware/data-map.js";
-import { VmwareDataSets } from "../../../providers/vmware/data-sets.js";
-import { decodeValue } from "../../../providers/vmware/encoded-value.js";
-import { VmwareNamespace } from "../../../providers/vmware/namespace-db.js";
-import { checkVmwareOptions } from "../../../providers/vmware/options.js";
-import { parseOvfEnvironment } from "../../../providers/vmware/ovf-environment.js";
-import {
-  checkKey,
-  command,
-  decodeReply,
-  infoGet,
-  infoSet,
-  MAX_REQUEST_BYTES,
-  refusal,
-} from "../../../providers/vmware/rpci.js";
+} from "../../../providers/vmware/protocol/data-map.js";
+import { decodeValue } from "../../../providers/vmware/protocol/encoded-value.js";
+import { checkKey } from "../../../providers/vmware/protocol/keys.js";
+import { MAX_REQUEST_BYTES } from "../../../providers/vmware/protocol/limits.js";
+import { parseOvfEnvironment } from "../../../providers/vmware/protocol/ovf-environment.js";
+import { command, decodeReply, infoGet, infoSet, refusal } from "../../../providers/vmware/protocol/rpci.js";
 import type { RpciSession } from "../../../providers/vmware/session.js";
 import { VmxHost } from "../../../providers/vmware/testing/host.js";
+import { namedSource } from "../../../providers/vmware/transport/channel.js";
 import { PvbusError } from "../../../src/base/errors.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";
-import type { Operation, Registers } from "../../../src/native/cpu/backdoor-port.js";
+import type { Operation, Registers } from "../../../src/native/vmware/backdoor-port.js";
 import { type Input, pieces } from "../input.js";
 import { holds, same, type Target } from "../target.js";
 

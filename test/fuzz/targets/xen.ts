@@ -1,34 +1,38 @@
-import { MessageDecoder, OversizedMessage } from "../../../providers/xen/decoder.js";
 import { factsOf } from "../../../providers/xen/facts.js";
+import { PathTree } from "../../../providers/xen/path-tree.js";
+import { portableLayout } from "../../../providers/xen/portable.js";
 import {
   checkKey,
-  childPlace,
+  decodeName,
+  decodePath,
+  encodeName,
+  encodePath,
+  keyedChild,
   keySyntax,
-  portableLayout,
   withoutSlash,
-} from "../../../providers/xen/keys.js";
-import { KnownTree } from "../../../providers/xen/known-tree.js";
-import { decodeName, decodePath, encodeName, encodePath } from "../../../providers/xen/names.js";
-import { OpenbsdAccess } from "../../../providers/xen/openbsd-access.js";
-import * as operations from "../../../providers/xen/operations.js";
-import { checkNodePath, checkPath, childPath, isAtOrBelow } from "../../../providers/xen/path.js";
-import { formatPermission, parsePermission } from "../../../providers/xen/permissions.js";
-import { refusalError } from "../../../providers/xen/refusal.js";
-import type { Operation } from "../../../providers/xen/request.js";
+} from "../../../providers/xen/protocol/keys.js";
+import type { Operation } from "../../../providers/xen/protocol/operations.js";
+import * as operations from "../../../providers/xen/protocol/operations.js";
+import { checkNodePath, checkPath, childPath, isAtOrBelow } from "../../../providers/xen/protocol/path.js";
+import { formatPermission, parsePermission } from "../../../providers/xen/protocol/permissions.js";
+import { refusalError } from "../../../providers/xen/protocol/refusals.js";
 import {
   decodeDirectoryPart,
   decodeStrings,
   encodeMessage,
   encodeStrings,
   HEADER_BYTES,
+  MessageDecoder,
+  OversizedMessage,
   typeName,
   XENSTORE_ABS_PATH_MAX,
   XENSTORE_PAYLOAD_MAX,
   XS,
   type XsMessage,
   type XsType,
-} from "../../../providers/xen/wire.js";
-import { XenifaceAccess } from "../../../providers/xen/xeniface-access.js";
+} from "../../../providers/xen/protocol/wire.js";
+import { OpenbsdDevice } from "../../../providers/xen/transport/openbsd-device.js";
+import { XenifaceDriver } from "../../../providers/xen/transport/xeniface.js";
 import { PvbusError } from "../../../src/base/errors.js";
 import { Call } from "../../../src/base/flow/call.js";
 import type { WindowsDevice } from "../../../src/native/windows/device.js";
@@ -122,7 +126,7 @@ function paths(input: Input): void {
   isAtOrBelow(path, node);
   withoutSlash(path);
   for (const syntax of [keySyntax(false), keySyntax(true)]) {
-    const place = childPlace({ path: "data", key: "data" }, node, syntax);
+    const place = keyedChild({ path: "data", key: "data" }, node, syntax);
     if (place !== undefined)
       same(
         resultOf(() => syntax.pathOf(place.key)),
@@ -164,7 +168,7 @@ function permissions(input: Input): void {
 
 /** Paths of watch events that a client keeps in a tree. */
 function tree(input: Input): void {
-  const known = new KnownTree();
+  const known = new PathTree();
   const model = new Set<string>();
   while (input.left > 0) {
     const path = input.field().toString("latin1").split("/").slice(0, 20);
@@ -196,8 +200,8 @@ async function drivers(input: Input): Promise<void> {
   let reads = 0;
   const next = (): Buffer => answers[reads++ % 2] as Buffer;
   const device = { type: () => "Xen", read: next, write: next, close: () => undefined };
-  const openbsd = new OpenbsdAccess({ paths: () => ["/dev/pvbus0"], open: () => device });
-  const windows = new XenifaceAccess({
+  const openbsd = new OpenbsdDevice({ paths: () => ["/dev/pvbus0"], open: () => device });
+  const windows = new XenifaceDriver({
     control: async () => next(),
     close: async () => undefined,
   } as WindowsDevice);

@@ -11,7 +11,7 @@ import {
   encodeRequest,
   LINUX_KVP,
   replyStatus,
-} from "../../../providers/hyperv/kvp-message.js";
+} from "../../../providers/hyperv/protocol/messages.js";
 import { Call } from "../../../src/base/flow/call.js";
 import type { KvpEvent } from "./kvp-device.js";
 

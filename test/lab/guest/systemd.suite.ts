@@ -25,7 +25,7 @@ import {
   encodeRequest,
   LINUX_KVP,
   replyStatus,
-} from "../../../providers/hyperv/kvp-message.js";
+} from "../../../providers/hyperv/protocol/messages.js";
 import { tryLockFile } from "../../../src/native/posix/file-lock.js";
 import { serviceDropIns } from "../../support/drop-ins.js";
 import { rejects } from "../../support/rejects.js";

@@ -3,8 +3,8 @@ import { join } from "node:path";
 import { expect } from "chai";
 import { VmxHost, VmxListener } from "../../../providers/testing.js";
 import { RpciSession, VmwareProvider, VmwareStore } from "../../../providers/vmware/index.js";
-import { VsockSource } from "../../../providers/vmware/link.js";
-import { StreamTransport } from "../../../providers/vmware/stream-transport.js";
+import { StreamTransport } from "../../../providers/vmware/transport/stream.js";
+import { VsockSource } from "../../../providers/vmware/transport/vsock.js";
 import { SILENT } from "../../../src/base/host/node-host.js";
 import { Call, openPvbus, type PvbusError } from "../../../src/index.js";
 import { hasVmciTransport } from "../../../src/native/posix/vsock.js";
@@ -136,8 +136,8 @@ describe("VMware's vsock on this kernel's own", () => {
 describe("QEMU's imitation of VMware's backdoor", () => {
   const open = (permitted: boolean): string => `
     import { createRequire } from "node:module";
-    const { openBackdoor } = await import(${JSON.stringify(join(DIST, "src/native/cpu/backdoor.js"))});
-    const { proveVmware } = await import(${JSON.stringify(join(DIST, "src/native/cpu/vmware-proof.js"))});
+    const { openBackdoor } = await import(${JSON.stringify(join(DIST, "src/native/vmware/backdoor.js"))});
+    const { proveVmware } = await import(${JSON.stringify(join(DIST, "src/native/vmware/proof.js"))});
     const { BackdoorTransport } = await import(${JSON.stringify(join(DIST, "providers/vmware/index.js"))});
     const { loadKoffi } = await import(${JSON.stringify(join(DIST, "src/native/ffi/koffi.js"))});
     const { Call } = await import(${JSON.stringify(join(DIST, "src/index.js"))});

@@ -7,7 +7,7 @@ import {
   encodeValueField,
   RECORD_SIZE,
   scrubRecord,
-} from "../../../providers/hyperv/codec.js";
+} from "../../../providers/hyperv/protocol/record.js";
 import { fixture, pairsOf } from "../../support/pools.js";
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString("utf8");

@@ -1,7 +1,7 @@
 import { utimesSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "chai";
-import { encodeRecord, RECORD_SIZE } from "../../../providers/hyperv/codec.js";
+import { encodeRecord, RECORD_SIZE } from "../../../providers/hyperv/protocol/record.js";
 import { isWhole, workerValue } from "../../support/pool-worker-values.js";
 import { collect, PoolTree, pairsOf, ROOT } from "../../support/pools.js";
 import { findPython, type Outcome, start, startWorker } from "../../support/processes.js";

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { expect } from "chai";
-import { encodeRecord, RECORD_SIZE } from "../../../providers/hyperv/codec.js";
+import { encodeRecord, RECORD_SIZE } from "../../../providers/hyperv/protocol/record.js";
 import { pending } from "../../support/pending.js";
 import { PoolTree, pairsOf } from "../../support/pools.js";
 import { rejects } from "../../support/rejects.js";

@@ -1,11 +1,6 @@
 import { expect } from "chai";
-import {
-  checkPair,
-  FILE_LIMITS,
-  HOST_LIMITS,
-  parseKey,
-  parsePrefix,
-} from "../../../providers/hyperv/keys.js";
+import { parseKey, parsePrefix } from "../../../providers/hyperv/protocol/keys.js";
+import { checkPair, FILE_LIMITS, HOST_LIMITS } from "../../../providers/hyperv/protocol/limits.js";
 import { PvbusError } from "../../../src/index.js";
 
 function codeOf(action: () => unknown): string {

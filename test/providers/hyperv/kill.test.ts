@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { encodeRecord } from "../../../providers/hyperv/codec.js";
+import { encodeRecord } from "../../../providers/hyperv/protocol/record.js";
 import { budget, patience, random, repeat, report } from "../../support/campaign.js";
 import { workerValue } from "../../support/pool-worker-values.js";
 import { collect, PoolTree } from "../../support/pools.js";

@@ -15,7 +15,7 @@ import {
   turnIntoGetReply,
   turnIntoIpReply,
   turnIntoReply,
-} from "../../../providers/hyperv/kvp-message.js";
+} from "../../../providers/hyperv/protocol/messages.js";
 import { fixture } from "../../support/pools.js";
 
 const bytes = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text));

@@ -1,13 +1,8 @@
 import { expect } from "chai";
-import { encodeRecord, RECORD_SIZE } from "../../../providers/hyperv/codec.js";
-import {
-  appendRecord,
-  removeRecords,
-  scrubTails,
-  updateRecord,
-} from "../../../providers/hyperv/pool-edit.js";
-import { wholeRecords } from "../../../providers/hyperv/pool-layout.js";
-import { needsRepair, repairPool } from "../../../providers/hyperv/pool-repair.js";
+import { encodeRecord, RECORD_SIZE, wholeRecords } from "../../../providers/hyperv/protocol/record.js";
+import { appendRecord, scrubTails, updateRecord } from "../../../providers/hyperv/transport/files/edit.js";
+import { removeRecords } from "../../../providers/hyperv/transport/files/removal.js";
+import { needsRepair, repairPool } from "../../../providers/hyperv/transport/files/repair.js";
 import { count } from "../../support/campaign.js";
 import { cutStates, indexOf, killedStates, pairs, RecordingPool } from "../../support/pool-images.js";
 

@@ -4,16 +4,17 @@ import { join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { expect } from "chai";
-import { encodeRecord } from "../../../providers/hyperv/codec.js";
-import { POOLS, type PoolInfo } from "../../../providers/hyperv/keys.js";
-import { Pool } from "../../../providers/hyperv/pool.js";
+import { POOLS, type PoolInfo } from "../../../providers/hyperv/protocol/keys.js";
+import { encodeRecord } from "../../../providers/hyperv/protocol/record.js";
+import type { PoolFs } from "../../../providers/hyperv/transport/files/descriptor.js";
 import {
   type Locker,
   PoolFile,
   type PoolFileOptions,
-  type PoolFs,
-} from "../../../providers/hyperv/pool-file.js";
-import { sharePoolFile } from "../../../providers/hyperv/pool-sharing.js";
+} from "../../../providers/hyperv/transport/files/file.js";
+import { sharePoolFile } from "../../../providers/hyperv/transport/files/open.js";
+import { FilePool } from "../../../providers/hyperv/transport/files/pool.js";
+import { PoolRecords } from "../../../providers/hyperv/transport/files/records.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";
 import { Call, openPvbus, type PvInterface } from "../../../src/index.js";
 import { lockFile } from "../../../src/native/posix/file-lock.js";
@@ -48,15 +49,17 @@ describe("Hyper-V pool file", () => {
     lock,
     ...(fs === undefined ? {} : { fs }),
   });
-  const poolOn = (file: PoolFile, now = () => Date.now(), durable = false): Pool =>
-    new Pool({
-      info: GUEST,
-      file,
-      clock: { now },
-      canLock: () => true,
-      durable,
-      scrub: false,
-    });
+  const poolOn = (file: PoolFile, now = () => Date.now(), durable = false): FilePool =>
+    new FilePool(
+      new PoolRecords({
+        info: GUEST,
+        file,
+        clock: { now },
+        canLock: () => true,
+        durable,
+        scrub: false,
+      }),
+    );
 
   it("sees a change of equal size whose modification time was set back", async () => {
     writeFileSync(path, pair("k", "1"));

@@ -14,8 +14,9 @@ import {
 import { join } from "node:path";
 import { expect } from "chai";
 import fc from "fast-check";
-import { encodeRecord, RECORD_SIZE } from "../../../providers/hyperv/codec.js";
-import type { HypervStore } from "../../../providers/hyperv/index.js";
+import { HypervProvider, type HypervStore } from "../../../providers/hyperv/index.js";
+import { encodeRecord, RECORD_SIZE } from "../../../providers/hyperv/protocol/record.js";
+import { nodeHost } from "../../../src/base/host/node-host.js";
 import { Call, openPvbus } from "../../../src/index.js";
 import { collect, fixture, PoolTree, pairsOf } from "../../support/pools.js";
 import { rejects } from "../../support/rejects.js";
@@ -430,6 +431,17 @@ describe("HypervStore", () => {
       });
       await rejects(bus.primary?.read("Guest/k") as Promise<unknown>, "ERR_NOT_SUPPORTED");
       await bus.close();
+    });
+
+    it("counts as closed as soon as the interface is, which need not wait for it", async () => {
+      tree.put(1, pair("k", "v"));
+      const closing = new AbortController();
+      const host = nodeHost({ sysroot: tree.sysroot });
+      const store = await new HypervProvider(host).open({}, new Call(), closing.signal);
+      const ended = collect(store.watch("Guest", new Call(), { ready: () => closing.abort() }));
+      await rejects(ended, "ERR_DISCONNECTED");
+      await rejects((async () => store.read("Guest/k", new Call()))(), "ERR_DISCONNECTED");
+      await store.close();
     });
 
     it("ends every verb after closing, and closes twice", async () => {

@@ -10,10 +10,10 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { expect } from "chai";
-import { encodeRecord } from "../../../providers/hyperv/codec.js";
-import { notifyFiles } from "../../../providers/hyperv/pool-notify.js";
-import { watchPools } from "../../../providers/hyperv/pool-watch.js";
-import type { PoolPair, StorePool } from "../../../providers/hyperv/store-pool.js";
+import { encodeRecord } from "../../../providers/hyperv/protocol/record.js";
+import { notifyFiles } from "../../../providers/hyperv/transport/files/notify.js";
+import type { Pool, PoolPair } from "../../../providers/hyperv/transport/pool.js";
+import { watchPools } from "../../../providers/hyperv/watch.js";
 import { HypervHostSimulator } from "../../../providers/testing.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";
 import { Call, type PvInterface, type StoreChange } from "../../../src/index.js";
@@ -250,7 +250,7 @@ describe("HypervStore watch", () => {
         directory: tree.directory,
         files: [".kvp_pool_0"],
         ring,
-        tellsOfContent: false,
+        reportsContent: false,
       });
       make(["k", "2"]);
       await rung;
@@ -277,13 +277,13 @@ describe("HypervStore watch", () => {
     };
     const changes = watchPools(
       {
-        system: {
+        transport: {
           notify: (_pools, given) => {
             ring = given;
             return () => undefined;
           },
         },
-        pools: [{ snapshot: async () => states.shift() } as unknown as StorePool],
+        pools: [{ snapshot: async () => states.shift() } as unknown as Pool],
         keyPrefix: "",
         ready: () =>
           setImmediate(() => {

@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { encodeRecord } from "../../../providers/hyperv/codec.js";
+import { encodeRecord } from "../../../providers/hyperv/protocol/record.js";
 import { PoolTree, ROOT } from "../../support/pools.js";
 import { start } from "../../support/processes.js";
 

@@ -7,8 +7,8 @@ import {
   VmxHost,
   type VmxStep,
 } from "../../../providers/testing.js";
-import { BackdoorTransport } from "../../../providers/vmware/backdoor-transport.js";
 import { RpciSession, VmwareStore } from "../../../providers/vmware/index.js";
+import { BackdoorTransport } from "../../../providers/vmware/transport/backdoor.js";
 import { SILENT } from "../../../src/base/host/node-host.js";
 import { Call, PvbusError } from "../../../src/index.js";
 import { rejects } from "../../support/rejects.js";

@@ -5,8 +5,8 @@ import {
   encodeFrame,
   FrameReader,
   MAX_FRAME_BYTES,
-} from "../../../providers/vmware/data-map.js";
-import { infoSet } from "../../../providers/vmware/rpci.js";
+} from "../../../providers/vmware/protocol/data-map.js";
+import { infoSet } from "../../../providers/vmware/protocol/rpci.js";
 import { PvbusError } from "../../../src/index.js";
 
 const bytes = (text: string): Buffer => Buffer.from(text.replace(/\s/g, ""), "hex");

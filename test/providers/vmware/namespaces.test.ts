@@ -1,7 +1,7 @@
 import { expect } from "chai";
 import { VmxHost } from "../../../providers/testing.js";
 import { RpciSession, type VmwareNamespace, VmwareStore } from "../../../providers/vmware/index.js";
-import { ExchangeFailure, type RpcTransport } from "../../../providers/vmware/transport.js";
+import { ExchangeFailure, type RpcTransport } from "../../../providers/vmware/transport/rpc-transport.js";
 import { SILENT } from "../../../src/base/host/node-host.js";
 import { Call } from "../../../src/index.js";
 import { rejects } from "../../support/rejects.js";

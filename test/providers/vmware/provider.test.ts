@@ -4,7 +4,7 @@ import { VmwareProvider } from "../../../providers/vmware/index.js";
 import { lookForVmware } from "../../../providers/vmware/presence.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";
 import { Call, openPvbus } from "../../../src/index.js";
-import { VmwareProof } from "../../../src/native/cpu/vmware-proof.js";
+import { VmwareProof } from "../../../src/native/vmware/proof.js";
 import { run } from "../../support/command-line.js";
 import { rejects } from "../../support/rejects.js";
 import { SimulatedVmx } from "../../support/vmware.js";

@@ -1,15 +1,8 @@
 import { expect } from "chai";
 import fc from "fast-check";
-import {
-  checkKey,
-  command,
-  decodeReply,
-  infoGet,
-  infoSet,
-  MAX_REQUEST_BYTES,
-  MAX_VALUE_BYTES,
-  refusal,
-} from "../../../providers/vmware/rpci.js";
+import { checkKey } from "../../../providers/vmware/protocol/keys.js";
+import { MAX_REQUEST_BYTES, MAX_VALUE_BYTES } from "../../../providers/vmware/protocol/limits.js";
+import { command, decodeReply, infoGet, infoSet, refusal } from "../../../providers/vmware/protocol/rpci.js";
 import { PvbusError, type PvbusErrorCode } from "../../../src/index.js";
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString("latin1");

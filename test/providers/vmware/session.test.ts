@@ -1,7 +1,7 @@
 import { expect } from "chai";
-import { command, infoGet, type RpciRequest } from "../../../providers/vmware/rpci.js";
+import { command, infoGet, type RpciRequest } from "../../../providers/vmware/protocol/rpci.js";
 import { RpciSession } from "../../../providers/vmware/session.js";
-import { ExchangeFailure, type RpcTransport } from "../../../providers/vmware/transport.js";
+import { ExchangeFailure, type RpcTransport } from "../../../providers/vmware/transport/rpc-transport.js";
 import { SILENT } from "../../../src/base/host/node-host.js";
 import { Call } from "../../../src/index.js";
 import { rejects } from "../../support/rejects.js";

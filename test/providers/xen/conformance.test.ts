@@ -4,9 +4,9 @@ import {
   describeProviderConformance,
   XenStoreSimulator,
 } from "../../../providers/testing.js";
-import { DeviceTransport } from "../../../providers/xen/device-transport.js";
 import { XenProvider, XenStore, XenStoreClient } from "../../../providers/xen/index.js";
-import { keySyntax } from "../../../providers/xen/keys.js";
+import { keySyntax } from "../../../providers/xen/protocol/keys.js";
+import { DeviceTransport } from "../../../providers/xen/transport/device.js";
 import { nodeHost, SILENT } from "../../../src/base/host/node-host.js";
 import {
   startOxenstored,
@@ -88,7 +88,7 @@ async function onDevice(kernel: Kernel): Promise<ConformanceSubject> {
       });
       const client = new XenStoreClient(transport);
       await client.connect();
-      return new XenStore(client, keySyntax(false), SILENT);
+      return new XenStore(client, { syntax: keySyntax(false), logger: SILENT });
     },
     keys: {
       writable: (label) => `data/${label}`,

@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { Deadlines, type Tick, type Timed } from "../../../providers/xen/deadlines.js";
+import { Deadlines, type Tick, type Timed } from "../../../providers/xen/client/deadlines.js";
 
 class Waiting implements Timed {
   tick: Tick | undefined;

@@ -3,10 +3,10 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { expect } from "chai";
 import { XenStoreSimulator } from "../../../providers/testing.js";
-import { DeviceTransport, type OpenDevice } from "../../../providers/xen/device-transport.js";
 import { XenStoreClient } from "../../../providers/xen/index.js";
-import { SocketTransport } from "../../../providers/xen/socket-transport.js";
-import { encodeMessage, XS } from "../../../providers/xen/wire.js";
+import { encodeMessage, XS } from "../../../providers/xen/protocol/wire.js";
+import { DeviceTransport, type OpenDevice } from "../../../providers/xen/transport/device.js";
+import { SocketTransport } from "../../../providers/xen/transport/socket.js";
 import { DeviceStream } from "../../../src/native/posix/device-stream.js";
 import { openDescriptors, socketPair } from "../../support/descriptors.js";
 import { pending } from "../../support/pending.js";
@@ -159,7 +159,7 @@ describe("a process with a XenStore client", function () {
   async function process_(path: string, body: string): Promise<{ code: number; output: string }> {
     const text = `
       const { XenStoreClient } = await import(${JSON.stringify(join(ROOT, "dist/providers/xen/index.js"))});
-      const { SocketTransport } = await import(${JSON.stringify(join(ROOT, "dist/providers/xen/socket-transport.js"))});
+      const { SocketTransport } = await import(${JSON.stringify(join(ROOT, "dist/providers/xen/transport/socket.js"))});
       const xs = new XenStoreClient(new SocketTransport(${JSON.stringify(path)}));
       ${body}`;
     const child = spawn(process.execPath, ["--input-type=module", "-e", text], { timeout: 15_000 });

@@ -1,7 +1,13 @@
 import { expect } from "chai";
 import { XenStoreClient, XenStoreRefusal } from "../../../providers/xen/index.js";
-import { SocketTransport } from "../../../providers/xen/socket-transport.js";
-import { encodeMessage, HEADER_BYTES, writeHeader, XS, type XsMessage } from "../../../providers/xen/wire.js";
+import {
+  encodeMessage,
+  HEADER_BYTES,
+  writeHeader,
+  XS,
+  type XsMessage,
+} from "../../../providers/xen/protocol/wire.js";
+import { SocketTransport } from "../../../providers/xen/transport/socket.js";
 import { PvbusError, type PvbusErrorCode } from "../../../src/index.js";
 import { collectGarbage } from "../../support/descriptors.js";
 import { rejects } from "../../support/rejects.js";
@@ -153,7 +159,9 @@ describe("XenStore client and a hostile daemon", function () {
       () => undefined,
       (socket) => socket.write(Buffer.alloc(8)),
     );
-    await using xs = new XenStoreClient(new SocketTransport(peer.path));
+    // However slow the machine is, the peer is not given up for its silence.
+    const transport = new SocketTransport(peer.path, { overdueMs: Number.POSITIVE_INFINITY });
+    await using xs = new XenStoreClient(transport);
     const round = async (): Promise<void> => {
       const asked = Array.from({ length: 500 }, () => xs.write("data/k", "x".repeat(1000), { timeoutMs: 5 }));
       for (const outcome of await Promise.allSettled(asked))

@@ -1,8 +1,8 @@
 import { getEventListeners } from "node:events";
 import { expect } from "chai";
 import { XenStoreClient } from "../../../providers/xen/index.js";
-import { SocketTransport } from "../../../providers/xen/socket-transport.js";
-import { XS } from "../../../providers/xen/wire.js";
+import { XS } from "../../../providers/xen/protocol/wire.js";
+import { SocketTransport } from "../../../providers/xen/transport/socket.js";
 import { busyMeter, processorMs } from "../../support/event-loop.js";
 import { pending } from "../../support/pending.js";
 import { rejects } from "../../support/rejects.js";

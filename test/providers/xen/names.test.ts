@@ -1,8 +1,8 @@
 import { expect } from "chai";
 import fc from "fast-check";
 import { decodeName, decodePath, encodeName, encodePath } from "../../../providers/xen/index.js";
-import { checkNodePath, checkPath, childPath, isAtOrBelow } from "../../../providers/xen/path.js";
-import { formatPermission, parsePermission } from "../../../providers/xen/permissions.js";
+import { checkNodePath, checkPath, childPath, isAtOrBelow } from "../../../providers/xen/protocol/path.js";
+import { formatPermission, parsePermission } from "../../../providers/xen/protocol/permissions.js";
 import type { PvbusError } from "../../../src/index.js";
 
 function codeOf(action: () => unknown): string | undefined {

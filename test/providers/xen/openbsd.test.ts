@@ -3,9 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { describeProviderConformance, XenStoreSimulator } from "../../../providers/testing.js";
-import { DirectXenStore } from "../../../providers/xen/direct-store.js";
-import { keySyntax } from "../../../providers/xen/keys.js";
-import { OpenbsdAccess } from "../../../providers/xen/openbsd-access.js";
+import { XenDriverStore } from "../../../providers/xen/driver-store.js";
+import { keySyntax } from "../../../providers/xen/protocol/keys.js";
+import { OpenbsdDevice } from "../../../providers/xen/transport/openbsd-device.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { SILENT } from "../../../src/base/host/node-host.js";
 import { HostctlError } from "../../../src/contract/hostctl.js";
@@ -55,7 +55,7 @@ const linuxOnly = isLinux ? describe : describe.skip;
 /** A store whose kernel is simulated, with other devices in front of the right one. */
 async function onKernel(): Promise<{
   readonly xen: XenStoreSimulator;
-  readonly store: () => DirectXenStore;
+  readonly store: () => XenDriverStore;
   readonly end: () => Promise<void>;
 }> {
   const xen = await XenStoreSimulator.listen();
@@ -70,7 +70,7 @@ async function onKernel(): Promise<{
   };
   return {
     xen,
-    store: () => new DirectXenStore(new OpenbsdAccess(nodes), keySyntax(false), SILENT),
+    store: () => new XenDriverStore(new OpenbsdDevice(nodes), { syntax: keySyntax(false), logger: SILENT }),
     end: async () => {
       await xen.close();
       rmSync(directory, { recursive: true });
@@ -80,7 +80,7 @@ async function onKernel(): Promise<{
 
 linuxOnly(`XenStore through OpenBSD's kernel${isLinux ? "" : " [pending: Linux only]"}`, () => {
   let setting: Awaited<ReturnType<typeof onKernel>>;
-  let store: DirectXenStore;
+  let store: XenDriverStore;
 
   beforeEach(async () => {
     setting = await onKernel();

@@ -1,9 +1,9 @@
 import { once } from "node:events";
 import { join } from "node:path";
 import { expect } from "chai";
-import { DeviceTransport } from "../../../providers/xen/device-transport.js";
 import { XenStoreClient } from "../../../providers/xen/index.js";
-import { SocketTransport } from "../../../providers/xen/socket-transport.js";
+import { DeviceTransport } from "../../../providers/xen/transport/device.js";
+import { SocketTransport } from "../../../providers/xen/transport/socket.js";
 import { run } from "../../support/command-line.js";
 import { pending } from "../../support/pending.js";
 import { ROOT } from "../../support/pools.js";

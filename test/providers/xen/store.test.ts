@@ -7,7 +7,7 @@ import { expect } from "chai";
 import { XenStoreSimulator, type XenStoreSimulatorOptions } from "../../../providers/testing.js";
 import { XenProvider, type XenStore } from "../../../providers/xen/index.js";
 import { xenManifest } from "../../../providers/xen/manifest.js";
-import { place } from "../../../providers/xen/places.js";
+import { locateDaemon } from "../../../providers/xen/transport/locate.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { type NodeHostOptions, nodeHost } from "../../../src/base/host/node-host.js";
 import { HostctlError } from "../../../src/contract/hostctl.js";
@@ -297,13 +297,13 @@ describe("Xen provider", () => {
       writeFileSync(join(sysroot, path), "");
     };
     try {
-      expect(place(host({ sysroot }))).to.equal(undefined);
+      expect(locateDaemon(host({ sysroot }))).to.equal(undefined);
       expect(await xenManifest.locate?.(host({ sysroot }))).to.equal(false);
       put("/proc/xen/xenbus");
-      expect(place(host({ sysroot }))).to.equal("/proc/xen/xenbus");
+      expect(locateDaemon(host({ sysroot }))).to.equal("/proc/xen/xenbus");
       put("/dev/xen/xenbus");
-      expect(place(host({ sysroot }))).to.equal("/dev/xen/xenbus");
-      expect(place(host({ sysroot, platform: "freebsd" }))).to.equal(undefined);
+      expect(locateDaemon(host({ sysroot }))).to.equal("/dev/xen/xenbus");
+      expect(locateDaemon(host({ sysroot, platform: "freebsd" }))).to.equal(undefined);
       put("/var/run/xenstored/socket");
       mkdirSync(join(sysroot, "out"));
       symlinkSync("/dev/null", join(sysroot, "out/socket"));
@@ -312,10 +312,10 @@ describe("Xen provider", () => {
       expect(none.message).to.include(join(sysroot, "out/socket is there"));
       await rejects(leading.open({ channel: "unix:/out/socket" }, new Call()), "ERR_UNAVAILABLE");
       put("/run/xenstored/socket");
-      expect(place(host({ sysroot }))).to.equal("/run/xenstored/socket");
+      expect(locateDaemon(host({ sysroot }))).to.equal("/run/xenstored/socket");
       put("/other/socket");
-      expect(place(host({ sysroot, env: { XENSTORED_RUNDIR: "/other" } }))).to.equal("/other/socket");
-      expect(place(host({ sysroot, env: { XENSTORED_PATH: "/none" } }))).to.equal(undefined);
+      expect(locateDaemon(host({ sysroot, env: { XENSTORED_RUNDIR: "/other" } }))).to.equal("/other/socket");
+      expect(locateDaemon(host({ sysroot, env: { XENSTORED_PATH: "/none" } }))).to.equal(undefined);
       expect(await xenManifest.locate?.(host({ sysroot }))).to.equal(true);
     } finally {
       rmSync(sysroot, { recursive: true });

@@ -1,9 +1,9 @@
 import { expect } from "chai";
 import { XenStoreSimulator } from "../../../providers/testing.js";
 import { XenProvider, XenStore, XenStoreClient } from "../../../providers/xen/index.js";
-import { keySyntax } from "../../../providers/xen/keys.js";
-import { SocketTransport } from "../../../providers/xen/socket-transport.js";
-import { encodeMessage, encodeStrings, XS } from "../../../providers/xen/wire.js";
+import { keySyntax } from "../../../providers/xen/protocol/keys.js";
+import { encodeMessage, encodeStrings, XS } from "../../../providers/xen/protocol/wire.js";
+import { SocketTransport } from "../../../providers/xen/transport/socket.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { nodeHost, SILENT } from "../../../src/base/host/node-host.js";
 import type { PvbusErrorCode } from "../../../src/index.js";
@@ -199,7 +199,10 @@ describe("XenStore store of a guest of the C xenstored", function () {
   it("removes a tree of more nodes than a transaction may touch", async () => {
     const socket = await daemon.guest(7);
     const dom0 = await storeAt(daemon.path);
-    const guest = new XenStore(new XenStoreClient(new SocketTransport(socket)), keySyntax(false), SILENT);
+    const guest = new XenStore(new XenStoreClient(new SocketTransport(socket)), {
+      syntax: keySyntax(false),
+      logger: SILENT,
+    });
     await Promise.all(
       Array.from({ length: 1_500 }, (_, at) =>
         dom0.client.write(`/local/domain/7/data/big/d${at % 30}/n${at}`, "x"),

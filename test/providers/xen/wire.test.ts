@@ -1,15 +1,16 @@
 import { expect } from "chai";
 import fc from "fast-check";
-import { MessageDecoder, OversizedMessage } from "../../../providers/xen/decoder.js";
 import {
   decodeDirectoryPart,
   decodeStrings,
   encodeMessage,
   encodeStrings,
+  MessageDecoder,
+  OversizedMessage,
   XENSTORE_PAYLOAD_MAX,
   XS,
   type XsMessage,
-} from "../../../providers/xen/wire.js";
+} from "../../../providers/xen/protocol/wire.js";
 
 /** Messages captured from Xen's C daemon: what it is, header and payload, the bytes. */
 const CAPTURED: readonly (readonly [string, Omit<XsMessage, "payload">, string | Buffer, string])[] = [

@@ -1,9 +1,9 @@
 import { expect } from "chai";
 import { describeProviderConformance, XenStoreSimulator } from "../../../providers/testing.js";
-import { DirectXenStore } from "../../../providers/xen/direct-store.js";
+import { XenDriverStore } from "../../../providers/xen/driver-store.js";
 import { XenProvider } from "../../../providers/xen/index.js";
-import { keySyntax } from "../../../providers/xen/keys.js";
-import { XENIFACE, XenifaceAccess } from "../../../providers/xen/xeniface-access.js";
+import { keySyntax } from "../../../providers/xen/protocol/keys.js";
+import { XENIFACE, XenifaceDriver } from "../../../providers/xen/transport/xeniface.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { nodeHost, SILENT } from "../../../src/base/host/node-host.js";
 import type { WindowsDevice } from "../../../src/native/windows/device.js";
@@ -55,12 +55,12 @@ class Xeniface implements WindowsDevice {
 
 async function onDriver(): Promise<{
   readonly xen: XenStoreSimulator;
-  readonly store: () => DirectXenStore;
+  readonly store: () => XenDriverStore;
 }> {
   const xen = await XenStoreSimulator.listen();
   xen.createDomain(7, { name: "winnie" });
-  const store = (): DirectXenStore =>
-    new DirectXenStore(new XenifaceAccess(new Xeniface(xen)), keySyntax(false), SILENT);
+  const store = (): XenDriverStore =>
+    new XenDriverStore(new XenifaceDriver(new Xeniface(xen)), { syntax: keySyntax(false), logger: SILENT });
   return { xen, store };
 }
 
@@ -91,7 +91,7 @@ describe("XenStore through Windows' XENIFACE driver", () => {
   });
 
   describeProviderConformance(
-    "DirectXenStore on a simulated XENIFACE driver",
+    "XenDriverStore on a simulated XENIFACE driver",
     async () => {
       const { xen, store } = await onDriver();
       return {

@@ -1,5 +1,6 @@
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
-import { type Libc, openLibc } from "../../../src/native/ffi/libc.js";
+import type { Libc } from "../../../src/native/ffi/libc.js";
+import { openLibc } from "../../../src/native/ffi/open-libc.js";
 
 /* Linux sys/ptrace.h, for x86-64. */
 const PTRACE_CONT = 7;

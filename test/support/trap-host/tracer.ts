@@ -1,7 +1,8 @@
 import { basename } from "node:path";
 import type { VmxBackdoor } from "../../../providers/testing.js";
-import type { Registers } from "../../../src/native/cpu/backdoor-port.js";
-import { type CpuidReader, openCpuid } from "../../../src/native/cpu/cpuid.js";
+import type { CpuidReader } from "../../../src/base/firmware/cpuid.js";
+import { openCpuid } from "../../../src/native/cpu/cpuid.js";
+import type { Registers } from "../../../src/native/vmware/backdoor-port.js";
 import { cpuidOffsets, executableMappings } from "./cpuid-sites.js";
 import { Ptrace, type RegisterName, type Stop, ThreadRegisters } from "./ptrace.js";
 

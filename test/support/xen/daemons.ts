@@ -5,8 +5,13 @@ import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSyn
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { MessageDecoder } from "../../../providers/xen/decoder.js";
-import { encodeMessage, encodeStrings, XENSTORE_PAYLOAD_MAX, XS } from "../../../providers/xen/wire.js";
+import {
+  encodeMessage,
+  encodeStrings,
+  MessageDecoder,
+  XENSTORE_PAYLOAD_MAX,
+  XS,
+} from "../../../providers/xen/protocol/wire.js";
 import { ROOT } from "../pools.js";
 import { xenEnvironment, xenPackages } from "./packages.js";
 

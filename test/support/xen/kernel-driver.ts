@@ -1,15 +1,15 @@
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
-import { MessageDecoder } from "../../../providers/xen/decoder.js";
-import type { OpenDevice } from "../../../providers/xen/device-transport.js";
 import {
   decodeStrings,
   encodeMessage,
   encodeStrings,
+  MessageDecoder,
   XENSTORE_PAYLOAD_MAX,
   XS,
   type XsMessage,
-} from "../../../providers/xen/wire.js";
+} from "../../../providers/xen/protocol/wire.js";
+import type { OpenDevice } from "../../../providers/xen/transport/device.js";
 import { fromSystemError } from "../../../src/base/system-error.js";
 
 /** Whose driver is simulated; `linux-4.4` answers WATCH with request id 0. */

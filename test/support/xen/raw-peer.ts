@@ -3,8 +3,12 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { MessageDecoder } from "../../../providers/xen/decoder.js";
-import { encodeMessage, XENSTORE_PAYLOAD_MAX, type XsMessage } from "../../../providers/xen/wire.js";
+import {
+  encodeMessage,
+  MessageDecoder,
+  XENSTORE_PAYLOAD_MAX,
+  type XsMessage,
+} from "../../../providers/xen/protocol/wire.js";
 
 /** A peer that answers whatever a test wants. */
 export interface RawPeer extends AsyncDisposable {

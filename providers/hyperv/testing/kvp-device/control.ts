@@ -1,6 +1,6 @@
 /*
  * How a simulator talks to the process that serves its device: one write to the control file is one command, one read
- * gives the answer to the oldest command that has none yet.
+ * returns the answer to the oldest command that has none yet.
  */
 
 /** First byte of a command. */

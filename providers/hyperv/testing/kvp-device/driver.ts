@@ -1,7 +1,7 @@
-/** errno values of Linux that the driver gives. */
+/** errno values of Linux that the driver returns. */
 export const Errno = { EINTR: 4, EIO: 5, EBADF: 9, EFAULT: 14, EBUSY: 16, EINVAL: 22 } as const;
 
-/** Bits of poll(2) that the driver gives (Linux include/uapi/asm-generic/poll.h). */
+/** Bits of poll(2) that the driver returns (Linux include/uapi/asm-generic/poll.h). */
 export const Poll = { in: 0x0041, error: 0x0018 } as const;
 
 /** HV_E_FAIL: what the driver answers the host by itself. */
@@ -130,7 +130,7 @@ export class KvpDriver {
     this.#fail("timeout");
   }
 
-  /** The driver goes away: readers get EBADF, poll tells of an error. */
+  /** The driver goes away: readers get EBADF, poll reports an error. */
   remove(): void {
     this.#removed = true;
     this.#orphaned = this.#open;

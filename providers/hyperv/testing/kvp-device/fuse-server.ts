@@ -21,7 +21,7 @@ import {
   REQUEST_BYTES,
   writtenBody,
 } from "./fuse-codec.js";
-import { preparePlaces } from "./namespace.js";
+import { prepareDirectories } from "./namespace.js";
 
 /*
  * The process behind the simulated device: a FUSE file system with two files, the device and the control file of the
@@ -256,19 +256,23 @@ function hostAnswer(result: HostResult): Buffer {
 }
 
 /** Mounts the file system: the descriptor is handed to mount(8). */
-function mountFuse(fd: number, place: string): void {
+function mountFuse(fd: number, directory: string): void {
   const options = "fd=3,rootmode=40000,user_id=0,group_id=0,allow_other";
-  const { status, stderr, error } = spawnSync("mount", ["-i", "-t", "fuse", "-o", options, "none", place], {
-    stdio: ["ignore", "ignore", "pipe", fd],
-    encoding: "utf8",
-  });
+  const { status, stderr, error } = spawnSync(
+    "mount",
+    ["-i", "-t", "fuse", "-o", options, "none", directory],
+    {
+      stdio: ["ignore", "ignore", "pipe", fd],
+      encoding: "utf8",
+    },
+  );
   if (error !== undefined) throw error;
   if (status !== 0) throw new Error(`mount: ${stderr.trim()}`);
 }
 
 const [pools = "", version] = process.argv.slice(2);
 const fd = openSync("/dev/fuse", "r+");
-preparePlaces(pools);
+prepareDirectories(pools);
 mountFuse(fd, "/dev/vmbus");
 // The parent waits for this line; what follows goes over the control file.
 writeSync(1, "ready\n");

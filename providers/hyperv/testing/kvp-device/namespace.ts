@@ -41,8 +41,8 @@ function widen(path: string, name: string, staging: string): void {
   mkdirSync(join(path, name));
 }
 
-/** Makes the places ready: /dev/vmbus an empty directory, /var/lib/hyperv the given one. */
-export function preparePlaces(pools: string): void {
+/** Prepares the directories: /dev/vmbus an empty directory, /var/lib/hyperv the given one. */
+export function prepareDirectories(pools: string): void {
   // Seen from this namespace alone: /run is shared, but the mount on it is not.
   mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", "/mnt");
   mkdirSync("/mnt/pools");

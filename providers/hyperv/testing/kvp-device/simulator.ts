@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { pvbusError } from "../../../../src/base/errors.js";
 import { Call, type CallOptions } from "../../../../src/base/flow/call.js";
+import { SerialQueue } from "../../../../src/base/flow/serial-queue.js";
 import { fromSystemError } from "../../../../src/base/system-error.js";
 import {
   decodeEnumerateReply,
@@ -16,12 +17,12 @@ import {
   type KvpRequest,
   LINUX_KVP,
   replyStatus,
-} from "../../kvp-message.js";
+} from "../../protocol/messages.js";
 import { Answer, Command, command } from "./control.js";
 import type { HostFailure, HostResult } from "./driver.js";
 
-/** Options of {@link HypervKernelSimulator.start}. */
-export interface KernelSimulatorOptions {
+/** Options of {@link KvpDeviceSimulator.start}. */
+export interface KvpDeviceSimulatorOptions {
   /** Directory that agents see as /var/lib/hyperv; default: a temporary one that goes with the simulator. */
   readonly directory?: string;
   /** Version text that registrations are answered with; default 3.1 as the real driver says. */
@@ -73,7 +74,7 @@ const DEFAULT_TIME_LIMIT_MS = 30_000;
  * Needs root, /dev/fuse and util-linux. Everything lives in a process and a mount namespace of its own, which end with
  * {@link close} or with this process, whichever comes first.
  */
-export class HypervKernelSimulator implements AsyncDisposable {
+export class KvpDeviceSimulator implements AsyncDisposable {
   /** The device as this process can open it; agents started with {@link run} see it at `/dev/vmbus/hv_kvp`. */
   readonly devicePath: string;
   /** The pools' directory, in this process's view. */
@@ -84,7 +85,7 @@ export class HypervKernelSimulator implements AsyncDisposable {
   readonly #temporary: string | undefined;
   readonly #timeLimitMs: number;
   readonly #agents = new Set<ChildProcess>();
-  #queue: Promise<unknown> = Promise.resolve();
+  readonly #queue = new SerialQueue();
   #closing: Promise<void> | undefined;
 
   private constructor(
@@ -92,7 +93,7 @@ export class HypervKernelSimulator implements AsyncDisposable {
     control: FileHandle,
     ended: Promise<void>,
     directory: string,
-    options: KernelSimulatorOptions,
+    options: KvpDeviceSimulatorOptions,
   ) {
     this.#server = server;
     this.#control = control;
@@ -107,8 +108,8 @@ export class HypervKernelSimulator implements AsyncDisposable {
    * Starts the device.
    * @throws PvbusError `ERR_PERMISSION` without root, `ERR_UNAVAILABLE` without /dev/fuse, unshare(1) or mount(8)
    */
-  static async start(options: KernelSimulatorOptions = {}): Promise<HypervKernelSimulator> {
-    const why = HypervKernelSimulator.whyNot();
+  static async start(options: KvpDeviceSimulatorOptions = {}): Promise<KvpDeviceSimulator> {
+    const why = KvpDeviceSimulator.whyNot();
     if (why !== undefined)
       throw pvbusError(process.geteuid?.() === 0 ? "ERR_UNAVAILABLE" : "ERR_PERMISSION", why);
     const directory = options.directory ?? mkdtempSync(join(tmpdir(), "pvbus-kvp-"));
@@ -132,7 +133,7 @@ export class HypervKernelSimulator implements AsyncDisposable {
       const started = await new Call({ timeoutMs: START_MS }).within(first, "the simulated device");
       if (!started) throw pvbusError("ERR_UNAVAILABLE", `the device's process ended: ${said.trim()}`);
       const control = await open(`/proc/${server.pid}/root/dev/vmbus/.control`, "r+");
-      return new HypervKernelSimulator(server, control, ended, directory, options);
+      return new KvpDeviceSimulator(server, control, ended, directory, options);
     } catch (error) {
       server.kill("SIGKILL");
       if (options.directory === undefined) rmSync(directory, { recursive: true, force: true });
@@ -140,7 +141,7 @@ export class HypervKernelSimulator implements AsyncDisposable {
     }
   }
 
-  /** Tells why the device cannot be simulated here; undefined when it can. */
+  /** Returns why the device cannot be simulated here; undefined when it can. */
   static whyNot(): string | undefined {
     if (process.platform !== "linux") return "the KVP device is Linux's; run this on Linux";
     if (process.geteuid?.() !== 0) return "mounting needs root; run this as root";
@@ -262,7 +263,7 @@ export class HypervKernelSimulator implements AsyncDisposable {
     return this.#send(command(Command.expire));
   }
 
-  /** The driver goes away: reads fail with EBADF, poll tells of an error. */
+  /** The driver goes away: reads fail with EBADF, poll reports an error. */
   remove(): Promise<void> {
     return this.#send(command(Command.remove));
   }
@@ -288,7 +289,7 @@ export class HypervKernelSimulator implements AsyncDisposable {
     // The pending answer, if any, comes from the agents' end or not at all.
     this.#server.kill("SIGKILL");
     await this.#ended;
-    await this.#queue.catch(() => undefined);
+    await this.#queue.run(Call.endless(), "the device", () => undefined);
     await this.#control.close().catch(() => undefined);
     if (this.#temporary !== undefined) rmSync(this.#temporary, { recursive: true, force: true });
   }
@@ -317,13 +318,13 @@ export class HypervKernelSimulator implements AsyncDisposable {
 
   /** One command with an answer at a time. */
   #exchange(bytes: Buffer, begin?: () => void): Promise<Buffer> {
-    const turn = this.#queue.then(async () => {
+    return this.#queue.run(Call.endless(), "the device", async () => {
+      // Behind what the caller does at once: who asks and ends the device then gets no answer.
+      await undefined;
       begin?.();
       await this.#send(bytes);
       return this.#receive();
     });
-    this.#queue = turn.catch(() => undefined);
-    return turn;
   }
 }
 

@@ -1,4 +1,4 @@
-import { formsOf, readChannel } from "../../../../src/base/channel.js";
+import { formsOf, readChannel } from "../../../../src/base/host/channel.js";
 import { isTooLong, MAX_PATH_BYTES } from "../../../../src/base/host/socket.js";
 
 /** How Firecracker and Cloud Hypervisor map a guest's vsock: its connections to the host's port arrive at `PATH_PORT`. */

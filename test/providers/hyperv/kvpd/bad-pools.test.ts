@@ -9,8 +9,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { expect } from "chai";
-import { KvpStatus } from "../../../../providers/hyperv/kvpd/status.js";
-import { MAX_POOL_BYTES } from "../../../../providers/hyperv/pool.js";
+import { KvpStatus } from "../../../../providers/hyperv/protocol/status.js";
+import { MAX_POOL_BYTES } from "../../../../providers/hyperv/transport/files/records.js";
 import { RunningDaemon } from "../../../support/kvp-daemon.js";
 import { LockHolder } from "../../../support/lock-holder.js";
 import { PoolTree } from "../../../support/pools.js";

@@ -1,8 +1,8 @@
 import { readdirSync } from "node:fs";
 import { expect } from "chai";
-import { FREEBSD_KVP, LINUX_KVP, replyStatus } from "../../../../providers/hyperv/kvp-message.js";
 import { KvpDaemon } from "../../../../providers/hyperv/kvpd/daemon.js";
-import { KvpStatus } from "../../../../providers/hyperv/kvpd/status.js";
+import { FREEBSD_KVP, LINUX_KVP, replyStatus } from "../../../../providers/hyperv/protocol/messages.js";
+import { KvpStatus } from "../../../../providers/hyperv/protocol/status.js";
 import { pvbusError } from "../../../../src/base/errors.js";
 import { SILENT } from "../../../../src/base/host/node-host.js";
 import { keepingLogger, RunningDaemon } from "../../../support/kvp-daemon.js";

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { expect } from "chai";
 import { requestLimitMs } from "../../../../providers/hyperv/kvpd/daemon.js";
-import { KvpStatus } from "../../../../providers/hyperv/kvpd/status.js";
+import { KvpStatus } from "../../../../providers/hyperv/protocol/status.js";
 import { RunningDaemon } from "../../../support/kvp-daemon.js";
 import { LockHolder } from "../../../support/lock-holder.js";
 import { pending } from "../../../support/pending.js";

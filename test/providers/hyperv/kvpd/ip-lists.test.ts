@@ -1,5 +1,4 @@
 import { expect } from "chai";
-import { EMPTY_IP_INFO, type KvpIpInfo } from "../../../../providers/hyperv/kvp-message.js";
 import {
   addressLists,
   belongsTo,
@@ -8,7 +7,8 @@ import {
   joinList,
   parseIpSettings,
 } from "../../../../providers/hyperv/kvpd/ip-lists.js";
-import { KvpStatus, KvpStatusError } from "../../../../providers/hyperv/kvpd/status.js";
+import { EMPTY_IP_INFO, type KvpIpInfo } from "../../../../providers/hyperv/protocol/messages.js";
+import { KvpStatus, KvpStatusError } from "../../../../providers/hyperv/protocol/status.js";
 import type { InterfaceAddress } from "../../../../src/native/posix/interface-addresses.js";
 
 const info = (fields: Partial<KvpIpInfo>): KvpIpInfo => ({

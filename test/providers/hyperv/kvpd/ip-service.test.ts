@@ -12,11 +12,11 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { expect } from "chai";
-import { EMPTY_IP_INFO, type KvpIpInfo } from "../../../../providers/hyperv/kvp-message.js";
 import { FreebsdIpService } from "../../../../providers/hyperv/kvpd/freebsd-ip-service.js";
 import { LinuxIpService } from "../../../../providers/hyperv/kvpd/linux-ip-service.js";
 import { type RunScript, runScript } from "../../../../providers/hyperv/kvpd/scripts.js";
-import { KvpStatus, KvpStatusError } from "../../../../providers/hyperv/kvpd/status.js";
+import { EMPTY_IP_INFO, type KvpIpInfo } from "../../../../providers/hyperv/protocol/messages.js";
+import { KvpStatus, KvpStatusError } from "../../../../providers/hyperv/protocol/status.js";
 import { nodeHost } from "../../../../src/base/host/node-host.js";
 import { Call } from "../../../../src/index.js";
 import type { InterfaceAddress } from "../../../../src/native/posix/interface-addresses.js";

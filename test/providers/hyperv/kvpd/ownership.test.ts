@@ -14,11 +14,11 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { expect } from "chai";
-import { EMPTY_IP_INFO, LINUX_KVP } from "../../../../providers/hyperv/kvp-message.js";
 import { createKvpDaemon } from "../../../../providers/hyperv/kvpd/create.js";
 import { openKvpDevice } from "../../../../providers/hyperv/kvpd/device.js";
 import { LinuxIpService } from "../../../../providers/hyperv/kvpd/linux-ip-service.js";
-import { KvpStatusError } from "../../../../providers/hyperv/kvpd/status.js";
+import { EMPTY_IP_INFO, LINUX_KVP } from "../../../../providers/hyperv/protocol/messages.js";
+import { KvpStatusError } from "../../../../providers/hyperv/protocol/status.js";
 import { nodeHost } from "../../../../src/base/host/node-host.js";
 import { Call, PvbusError } from "../../../../src/index.js";
 import { keepingLogger } from "../../../support/kvp-daemon.js";

@@ -2,10 +2,10 @@ import { chmodSync, existsSync, readdirSync, rmSync, statSync, unlinkSync } from
 import { join } from "node:path";
 import { expect } from "chai";
 import fc from "fast-check";
-import { encodeRecord } from "../../../../providers/hyperv/codec.js";
-import { FREEBSD_KVP, LINUX_KVP, replyStatus } from "../../../../providers/hyperv/kvp-message.js";
-import { KvpStatus } from "../../../../providers/hyperv/kvpd/status.js";
-import { removeRecords } from "../../../../providers/hyperv/pool-edit.js";
+import { FREEBSD_KVP, LINUX_KVP, replyStatus } from "../../../../providers/hyperv/protocol/messages.js";
+import { encodeRecord } from "../../../../providers/hyperv/protocol/record.js";
+import { KvpStatus } from "../../../../providers/hyperv/protocol/status.js";
+import { removeRecords } from "../../../../providers/hyperv/transport/files/removal.js";
 import { RunningDaemon } from "../../../support/kvp-daemon.js";
 import { killedStates, RecordingPool } from "../../../support/pool-images.js";
 import { fixture, PoolTree, pairsOf } from "../../../support/pools.js";

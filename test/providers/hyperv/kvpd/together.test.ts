@@ -1,6 +1,6 @@
 import { expect } from "chai";
-import { encodeRecord } from "../../../../providers/hyperv/codec.js";
-import { HypervKernelSimulator } from "../../../../providers/testing.js";
+import { encodeRecord } from "../../../../providers/hyperv/protocol/record.js";
+import { KvpDeviceSimulator } from "../../../../providers/testing.js";
 import { startAgent, whyNoAgent } from "../../../support/kvp-agents.js";
 import { pending } from "../../../support/pending.js";
 import { collect, PoolTree, pairsOf } from "../../../support/pools.js";
@@ -23,13 +23,13 @@ const holdsFilling = (pairs: Iterable<readonly [string, string]>): boolean => {
 /** The vendor's daemon and ours, each on a device of its own, on one pool directory. */
 class Both implements AsyncDisposable {
   readonly tree = new PoolTree();
-  readonly devices: HypervKernelSimulator[] = [];
+  readonly devices: KvpDeviceSimulator[] = [];
 
   static async start(): Promise<Both> {
     const both = new Both();
     for (const pool of [0, 1]) both.tree.put(pool, filling);
     for (const who of ["vendor", "ours"] as const) {
-      const device = await HypervKernelSimulator.start({ directory: both.tree.directory });
+      const device = await KvpDeviceSimulator.start({ directory: both.tree.directory });
       both.devices.push(device);
       await startAgent(device, who);
     }
@@ -68,8 +68,8 @@ describe("the vendor's daemon and ours on one pool directory", function () {
     try {
       for (let round = 0; round < ROUNDS; round++) {
         const [writer, other] = [both.devices[round % 2], both.devices[(round + 1) % 2]] as [
-          HypervKernelSimulator,
-          HypervKernelSimulator,
+          KvpDeviceSimulator,
+          KvpDeviceSimulator,
         ];
         expect(await writer.set(0, `key ${round}`, `value ${round}`)).to.equal(0);
         const expected = { key: `key ${round}`, value: `value ${round}` };

@@ -3,8 +3,8 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, wr
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
-import { EMPTY_IP_INFO, type KvpIpInfo } from "../../../../providers/hyperv/kvp-message.js";
-import { HypervKernelSimulator } from "../../../../providers/hyperv/testing/kvp-device/simulator.js";
+import { EMPTY_IP_INFO, type KvpIpInfo } from "../../../../providers/hyperv/protocol/messages.js";
+import { KvpDeviceSimulator } from "../../../../providers/hyperv/testing/kvp-device/simulator.js";
 import { startAgent, type Who, whyNoAgent } from "../../../support/kvp-agents.js";
 import { pending } from "../../../support/pending.js";
 
@@ -27,7 +27,7 @@ const NETWORK = [
 ].join(" && ");
 
 async function answers(who: Who, prelude: string, macs: readonly string[]): Promise<KvpIpInfo[]> {
-  await using simulator = await HypervKernelSimulator.start();
+  await using simulator = await KvpDeviceSimulator.start();
   await startAgent(simulator, who, [], prelude);
   const all: KvpIpInfo[] = [];
   for (const mac of macs) all.push((await simulator.getIpInfo(mac)).info);
@@ -108,7 +108,7 @@ describe("IP settings beside the vendor's daemon", function () {
       ].join(" && ");
       const outcomes: string[][] = [];
       for (const who of ["vendor", "ours"] as const) {
-        await using simulator = await HypervKernelSimulator.start();
+        await using simulator = await KvpDeviceSimulator.start();
         await startAgent(simulator, who, [], prelude);
         const status = await simulator.setIpInfo({ ...EMPTY_IP_INFO, adapterId: GUID, ...settings });
         const text = (path: string): string => (existsSync(path) ? readFileSync(path, "utf8") : "");

@@ -1,16 +1,16 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "chai";
-import { fieldEnd } from "../../../../providers/hyperv/codec.js";
 import {
   EMPTY_IP_INFO,
   encodeRequest,
   KvpOperation,
   LINUX_KVP,
   replyStatus,
-} from "../../../../providers/hyperv/kvp-message.js";
+} from "../../../../providers/hyperv/protocol/messages.js";
+import { fieldEnd } from "../../../../providers/hyperv/protocol/record.js";
 import {
-  HypervKernelSimulator,
+  KvpDeviceSimulator,
   KvpDriverAnswer,
 } from "../../../../providers/hyperv/testing/kvp-device/simulator.js";
 import { someMac, startAgent, type Who, whyNoAgent } from "../../../support/kvp-agents.js";
@@ -33,7 +33,7 @@ function withoutTails(request: Buffer, reply: Buffer): Buffer {
 }
 
 async function repliesOf(who: Who, steps: readonly ScriptStep[]): Promise<Buffer[]> {
-  await using simulator = await HypervKernelSimulator.start();
+  await using simulator = await KvpDeviceSimulator.start();
   await startAgent(simulator, who);
   const replies: Buffer[] = [];
   for (const { message } of steps) replies.push(await simulator.request(message));
@@ -76,7 +76,7 @@ describe("KVP daemon beside the vendor's own", function () {
     const pools: Record<Who, [string, string][][]> = { vendor: [], ours: [] };
     for (const who of ["vendor", "ours"] as const) {
       await using tree = new PoolTree();
-      await using simulator = await HypervKernelSimulator.start({ directory: tree.directory });
+      await using simulator = await KvpDeviceSimulator.start({ directory: tree.directory });
       await startAgent(simulator, who);
       for (const { message } of steps) await simulator.request(message);
       pools[who] = [0, 1, 3, 4].map((pool) => pairsOf(tree.get(pool)));
@@ -104,7 +104,7 @@ describe("KVP daemon beside the vendor's own", function () {
       ["a value size of 4294967295", set((m) => m.writeUInt32LE(0xffffffff, 12))],
     ] as const) {
       it(what, async () => {
-        await using simulator = await HypervKernelSimulator.start();
+        await using simulator = await KvpDeviceSimulator.start();
         const vendor = await startAgent(simulator, "vendor");
         const failure = await simulator.request(message).catch((error: unknown) => error);
         expect(failure).to.be.instanceOf(KvpDriverAnswer).with.property("why", "closed");
@@ -117,7 +117,7 @@ describe("KVP daemon beside the vendor's own", function () {
     }
 
     it("an entry of 300 bytes in an IP list", async () => {
-      await using simulator = await HypervKernelSimulator.start();
+      await using simulator = await KvpDeviceSimulator.start();
       await startAgent(simulator, "ours");
       expect(replyStatus(await simulator.request(longAddress("{none}")))).to.equal(0x80041002);
       expect(await simulator.set(0, "after", "it")).to.equal(0);

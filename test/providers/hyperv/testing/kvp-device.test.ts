@@ -3,8 +3,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
-import { encodeRequest, LINUX_KVP, replyStatus } from "../../../../providers/hyperv/kvp-message.js";
-import { HypervKernelSimulator, KvpDriverAnswer } from "../../../../providers/testing.js";
+import { encodeRequest, LINUX_KVP, replyStatus } from "../../../../providers/hyperv/protocol/messages.js";
+import { KvpDeviceSimulator, KvpDriverAnswer } from "../../../../providers/testing.js";
 import { pending } from "../../../support/pending.js";
 import { rejects } from "../../../support/rejects.js";
 
@@ -29,15 +29,15 @@ function output(child: ChildProcess): Promise<string> {
 
 describe("simulated KVP device", function () {
   this.timeout(30_000);
-  let simulator: HypervKernelSimulator;
+  let simulator: KvpDeviceSimulator;
 
   before(function () {
-    const why = HypervKernelSimulator.whyNot();
+    const why = KvpDeviceSimulator.whyNot();
     if (why === undefined) return;
     return pending(this, `the simulated device: ${why}`);
   });
   beforeEach(async () => {
-    simulator = await HypervKernelSimulator.start();
+    simulator = await KvpDeviceSimulator.start();
   });
   afterEach(() => simulator?.close());
 
@@ -129,7 +129,7 @@ describe("simulated KVP device", function () {
     const directory = mkdtempSync(join(tmpdir(), "pvbus-two-"));
     try {
       writeFileSync(join(directory, "mark"), "other");
-      const other = await HypervKernelSimulator.start({ directory, version: "9.9" });
+      const other = await KvpDeviceSimulator.start({ directory, version: "9.9" });
       const script = `open(); fs.writeSync(fd, message(100)); const v = Buffer.alloc(7432); fs.readSync(fd, v);
         say([v.toString("latin1", 4, 7), fs.readdirSync("/var/lib/hyperv")]);`;
       const mine = output(agent(script));

@@ -5,7 +5,7 @@ import { findTransport, namedTransport, portNames } from "../../../../providers/
 import { KvmHostSimulator } from "../../../../providers/testing.js";
 import { nodeHost } from "../../../../src/base/host/node-host.js";
 import { Call } from "../../../../src/index.js";
-import { openLibc } from "../../../../src/native/ffi/libc.js";
+import { openLibc } from "../../../../src/native/ffi/open-libc.js";
 import { DeviceStream } from "../../../../src/native/posix/device-stream.js";
 import { tryLockFile } from "../../../../src/native/posix/file-lock.js";
 import { makeRaw } from "../../../../src/native/posix/terminal.js";

@@ -1,7 +1,7 @@
 import { expect } from "chai";
 import { XenStoreSimulator } from "../../../../providers/testing.js";
 import { type Access, XenStoreClient, XenStoreRefusal } from "../../../../providers/xen/index.js";
-import { SocketTransport } from "../../../../providers/xen/socket-transport.js";
+import { SocketTransport } from "../../../../providers/xen/transport/socket.js";
 import { PvbusError } from "../../../../src/index.js";
 import { pending } from "../../../support/pending.js";
 import { type CDaemon, startXenstored, whyNoXenstored } from "../../../support/xen/daemons.js";

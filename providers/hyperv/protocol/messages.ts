@@ -1,0 +1,320 @@
+import { fieldEnd, HV_KVP_EXCHANGE_MAX_KEY_SIZE, HV_KVP_EXCHANGE_MAX_VALUE_SIZE } from "./record.js";
+
+/*
+ * Messages between the kernel's KVP driver and the daemon (Linux struct hv_kvp_msg, include/uapi/linux/hyperv.h; FreeBSD
+ * sys/dev/hyperv/utilities/hv_kvp.h). All integers are little-endian. A reply is the request with its first four bytes
+ * replaced by an error word and the fields that the request asked for filled in.
+ *
+ * | operation | body |
+ * | --- | --- |
+ * | GET 0, SET 1 | 4 value_type u32, 8 key_size u32, 12 value_size u32, 16 key[512], 528 value[2048] |
+ * | DELETE 2 | 4 key_size u32, 8 key[512] |
+ * | ENUMERATE 3 | 4 index u32, 8 value_type, 12 key_size, 16 value_size, 20 key[512], 532 value[2048] |
+ * | GET_IP_INFO 4, SET_IP_INFO 5 | 4 adapter_id[256], 260 addr_family u8, 261 dhcp_enabled u8, 262 ip_addr[2048], 2310 sub_net[2048], 4358 gate_way[1024], 5382 dns_addr[2048] |
+ * | REGISTER 4 or 100 | 4 version[512] |
+ */
+
+/** Numbers of the operations, at offset 0 of a request. */
+export const KvpOperation = {
+  get: 0,
+  set: 1,
+  delete: 2,
+  enumerate: 3,
+  getIpInfo: 4,
+  setIpInfo: 5,
+  /** KVP_OP_REGISTER: FreeBSD's registration; during the hand-shake only. */
+  register: 4,
+  /** KVP_OP_REGISTER1: Linux's registration. */
+  register1: 100,
+} as const;
+
+/** What differs between the drivers. */
+export interface KvpLayout {
+  /** Bytes of every message. FreeBSD packs the last two padding bytes away. */
+  readonly messageBytes: number;
+  /** Operation that registers the daemon. */
+  readonly registerOperation: number;
+  /** Whether the driver answers the registration with a message that holds its version. */
+  readonly answersRegistration: boolean;
+}
+
+/** The layout of Linux, `/dev/vmbus/hv_kvp`. */
+export const LINUX_KVP: KvpLayout = {
+  messageBytes: 7432,
+  registerOperation: KvpOperation.register1,
+  answersRegistration: true,
+};
+
+/** The layout of FreeBSD, `/dev/hv_kvp_dev`. */
+export const FREEBSD_KVP: KvpLayout = {
+  messageBytes: 7430,
+  registerOperation: KvpOperation.register,
+  answersRegistration: false,
+};
+
+/** IP settings of one adapter; lists are separated by `;`. */
+export interface KvpIpInfo {
+  /** In GET_IP_INFO the MAC address, in SET_IP_INFO the device's GUID. At most 255 bytes. */
+  readonly adapterId: string;
+  /** 0 none, 1 IPv4, 2 IPv6, 3 both. */
+  readonly addressFamily: number;
+  /** 1 when IPv4 comes from DHCP. */
+  readonly dhcpEnabled: number;
+  /** Addresses of both families; at most 2047 bytes. */
+  readonly ipAddresses: string;
+  /** Masks or prefix lengths, one for each address; at most 2047 bytes. */
+  readonly subnets: string;
+  /** At most 1023 bytes. */
+  readonly gateways: string;
+  /** At most 2047 bytes. */
+  readonly dnsServers: string;
+}
+
+/** No adapter, no settings. */
+export const EMPTY_IP_INFO: KvpIpInfo = {
+  adapterId: "",
+  addressFamily: 0,
+  dhcpEnabled: 0,
+  ipAddresses: "",
+  subnets: "",
+  gateways: "",
+  dnsServers: "",
+};
+
+/** A request of the host as the kernel hands it over; byte fields are copies. */
+export type KvpRequest =
+  | {
+      readonly operation: "get";
+      readonly pool: number;
+      readonly key: Uint8Array;
+      /** Bytes of the value that are wanted; both drivers say 0. */
+      readonly valueSize: number;
+    }
+  | {
+      readonly operation: "set";
+      readonly pool: number;
+      readonly key: Uint8Array;
+      /** undefined where the driver delivered no value (a type that it does not know). */
+      readonly value: Uint8Array | undefined;
+    }
+  | { readonly operation: "delete"; readonly pool: number; readonly key: Uint8Array }
+  | { readonly operation: "enumerate"; readonly pool: number; readonly index: number }
+  | { readonly operation: "getIpInfo" | "setIpInfo"; readonly info: KvpIpInfo }
+  /** Sizes beyond the fields, or strings without an end. */
+  | { readonly operation: "malformed"; readonly reason: string }
+  | { readonly operation: "unknown"; readonly number: number };
+
+const POOL_AT = 1;
+const ADAPTER = { at: 4, size: 256 };
+const FAMILY_AT = 260;
+const DHCP_AT = 261;
+const IP_LISTS = {
+  ipAddresses: { at: 262, size: 2048 },
+  subnets: { at: 2310, size: 2048 },
+  gateways: { at: 4358, size: 1024 },
+  dnsServers: { at: 5382, size: 2048 },
+} as const;
+const VERSION = { at: 4, size: 512 };
+const EXCHANGE = { keySizeAt: 8, valueSizeAt: 12, keyAt: 16, valueAt: 528 };
+const DELETE = { keySizeAt: 4, keyAt: 8 };
+const ENUMERATE = { indexAt: 4, keyAt: 20, valueAt: 532 };
+
+function bufferOf(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
+/** Returns the bytes of a field before its first NUL, a view. */
+function fieldBytes(message: Uint8Array, at: number, size: number): Uint8Array {
+  return message.subarray(at, fieldEnd(message, at, size));
+}
+
+function fieldText(message: Uint8Array, { at, size }: { at: number; size: number }): string {
+  return bufferOf(fieldBytes(message, at, size)).toString("utf8");
+}
+
+function putText(message: Buffer, { at, size }: { at: number; size: number }, text: string): void {
+  const bytes = Buffer.from(text, "utf8");
+  if (bytes.length >= size) throw new RangeError(`${bytes.length} bytes and a NUL do not fit ${size}`);
+  message.fill(0, at, at + size);
+  bytes.copy(message, at);
+}
+
+/** Makes the message that registers the daemon. */
+export function encodeRegistration(layout: KvpLayout): Buffer {
+  const message = Buffer.alloc(layout.messageBytes);
+  message[0] = layout.registerOperation;
+  return message;
+}
+
+/**
+ * Returns the version text of the driver's answer to the registration.
+ * @returns undefined when the message is no such answer
+ */
+export function decodeRegistrationReply(message: Uint8Array, layout: KvpLayout): string | undefined {
+  if (message.length < layout.messageBytes || message[0] !== layout.registerOperation) return undefined;
+  return fieldText(message, VERSION);
+}
+
+/**
+ * Decodes a request; any bytes decode. A key is the text before its NUL whatever its size says, so that a size that
+ * leaves the NUL out (FreeBSD's driver counts non-ASCII text short) means the same key.
+ */
+export function decodeRequest(message: Uint8Array, layout: KvpLayout): KvpRequest {
+  if (message.length < layout.messageBytes) {
+    return { operation: "malformed", reason: `${message.length} of ${layout.messageBytes} bytes` };
+  }
+  const number = message[0] as number;
+  const pool = message[POOL_AT] as number;
+  const view = bufferOf(message);
+  switch (number) {
+    case KvpOperation.get:
+    case KvpOperation.set: {
+      const key = keyField(view, EXCHANGE.keySizeAt, EXCHANGE.keyAt);
+      if (typeof key === "string") return { operation: "malformed", reason: key };
+      const valueSize = view.readUInt32LE(EXCHANGE.valueSizeAt);
+      if (valueSize > HV_KVP_EXCHANGE_MAX_VALUE_SIZE)
+        return { operation: "malformed", reason: `value_size ${valueSize}` };
+      if (number === KvpOperation.get) return { operation: "get", pool, key, valueSize };
+      if (valueSize === 0) return { operation: "set", pool, key, value: undefined };
+      const value = fieldBytes(message, EXCHANGE.valueAt, HV_KVP_EXCHANGE_MAX_VALUE_SIZE);
+      if (value.length === HV_KVP_EXCHANGE_MAX_VALUE_SIZE)
+        return { operation: "malformed", reason: "value without an end" };
+      return { operation: "set", pool, key, value: Uint8Array.from(value) };
+    }
+    case KvpOperation.delete: {
+      const key = keyField(view, DELETE.keySizeAt, DELETE.keyAt);
+      if (typeof key === "string") return { operation: "malformed", reason: key };
+      return { operation: "delete", pool, key };
+    }
+    case KvpOperation.enumerate:
+      return { operation: "enumerate", pool, index: view.readUInt32LE(ENUMERATE.indexAt) };
+    case KvpOperation.getIpInfo:
+    case KvpOperation.setIpInfo:
+      return {
+        operation: number === KvpOperation.getIpInfo ? "getIpInfo" : "setIpInfo",
+        info: decodeIpInfo(message),
+      };
+    default:
+      return { operation: "unknown", number };
+  }
+}
+
+/** Returns the key's bytes, or what is wrong with them. */
+function keyField(view: Buffer, sizeAt: number, keyAt: number): Uint8Array | string {
+  const size = view.readUInt32LE(sizeAt);
+  if (size === 0 || size > HV_KVP_EXCHANGE_MAX_KEY_SIZE) return `key_size ${size}`;
+  const key = fieldBytes(view, keyAt, HV_KVP_EXCHANGE_MAX_KEY_SIZE);
+  return key.length === HV_KVP_EXCHANGE_MAX_KEY_SIZE ? "key without an end" : Uint8Array.from(key);
+}
+
+/** Makes a request as the kernel hands it over, for simulators and tests. @throws RangeError for what does not fit */
+export function encodeRequest(
+  request: Exclude<KvpRequest, { operation: "malformed" }>,
+  layout: KvpLayout,
+): Buffer {
+  const message = Buffer.alloc(layout.messageBytes);
+  switch (request.operation) {
+    case "get":
+    case "set":
+      message[0] = KvpOperation[request.operation];
+      message[POOL_AT] = request.pool;
+      putBytes(message, EXCHANGE.keyAt, HV_KVP_EXCHANGE_MAX_KEY_SIZE, request.key);
+      message.writeUInt32LE(request.key.length + 1, EXCHANGE.keySizeAt);
+      if (request.operation === "get") {
+        message.writeUInt32LE(request.valueSize, EXCHANGE.valueSizeAt);
+      } else if (request.value !== undefined) {
+        putBytes(message, EXCHANGE.valueAt, HV_KVP_EXCHANGE_MAX_VALUE_SIZE, request.value);
+        message.writeUInt32LE(request.value.length + 1, EXCHANGE.valueSizeAt);
+      }
+      return message;
+    case "delete":
+      message[0] = KvpOperation.delete;
+      message[POOL_AT] = request.pool;
+      putBytes(message, DELETE.keyAt, HV_KVP_EXCHANGE_MAX_KEY_SIZE, request.key);
+      message.writeUInt32LE(request.key.length + 1, DELETE.keySizeAt);
+      return message;
+    case "enumerate":
+      message[0] = KvpOperation.enumerate;
+      message[POOL_AT] = request.pool;
+      message.writeUInt32LE(request.index, ENUMERATE.indexAt);
+      return message;
+    case "getIpInfo":
+    case "setIpInfo":
+      message[0] = KvpOperation[request.operation];
+      putText(message, ADAPTER, request.info.adapterId);
+      putIpSettings(message, request.info);
+      return message;
+    case "unknown":
+      message[0] = request.number;
+      return message;
+  }
+}
+
+function putBytes(message: Buffer, at: number, size: number, bytes: Uint8Array): void {
+  if (bytes.length >= size) throw new RangeError(`${bytes.length} bytes and a NUL do not fit ${size}`);
+  message.set(bytes, at);
+}
+
+/*
+ * A reply is its request with an error word and what was asked for: messages are turned in place, since a listing of a
+ * large pool is tens of thousands of them.
+ */
+
+/** Makes a request the reply to itself. */
+export function turnIntoReply(message: Buffer, status: number): void {
+  message.writeUInt32LE(status >>> 0, 0);
+}
+
+/** Makes an ENUMERATE the reply with a record. @throws RangeError for a part that does not fit with its NUL */
+export function turnIntoEnumerateReply(message: Buffer, key: Uint8Array, value: Uint8Array): void {
+  turnIntoReply(message, 0);
+  message.fill(0, ENUMERATE.keyAt);
+  putBytes(message, ENUMERATE.keyAt, HV_KVP_EXCHANGE_MAX_KEY_SIZE, key);
+  putBytes(message, ENUMERATE.valueAt, HV_KVP_EXCHANGE_MAX_VALUE_SIZE, value);
+}
+
+/** Makes a GET the reply with a value: as many bytes of it as the request asks for. */
+export function turnIntoGetReply(message: Buffer, value: Uint8Array, valueSize: number): void {
+  turnIntoReply(message, 0);
+  message.fill(0, EXCHANGE.valueAt, EXCHANGE.valueAt + valueSize);
+  message.set(value.subarray(0, valueSize), EXCHANGE.valueAt);
+}
+
+/** Makes a GET_IP_INFO the reply with settings; the adapter's id stays as it came. @throws RangeError for a list longer than its field */
+export function turnIntoIpReply(message: Buffer, info: KvpIpInfo): void {
+  turnIntoReply(message, 0);
+  putIpSettings(message, info);
+}
+
+/** Returns the error word of a reply. */
+export function replyStatus(reply: Uint8Array): number {
+  return bufferOf(reply).readUInt32LE(0);
+}
+
+/** Returns the record of a successful reply to ENUMERATE: the bytes before each NUL, as the driver takes them. */
+export function decodeEnumerateReply(reply: Uint8Array): { key: Uint8Array; value: Uint8Array } {
+  return {
+    key: fieldBytes(reply, ENUMERATE.keyAt, HV_KVP_EXCHANGE_MAX_KEY_SIZE),
+    value: fieldBytes(reply, ENUMERATE.valueAt, HV_KVP_EXCHANGE_MAX_VALUE_SIZE),
+  };
+}
+
+/** Returns the IP settings of a request or of a reply to GET_IP_INFO. */
+export function decodeIpInfo(message: Uint8Array): KvpIpInfo {
+  return {
+    adapterId: fieldText(message, ADAPTER),
+    addressFamily: message[FAMILY_AT] as number,
+    dhcpEnabled: message[DHCP_AT] as number,
+    ipAddresses: fieldText(message, IP_LISTS.ipAddresses),
+    subnets: fieldText(message, IP_LISTS.subnets),
+    gateways: fieldText(message, IP_LISTS.gateways),
+    dnsServers: fieldText(message, IP_LISTS.dnsServers),
+  };
+}
+
+function putIpSettings(message: Buffer, info: KvpIpInfo): void {
+  message[FAMILY_AT] = info.addressFamily;
+  message[DHCP_AT] = info.dhcpEnabled;
+  for (const name of ["ipAddresses", "subnets", "gateways", "dnsServers"] as const)
+    putText(message, IP_LISTS[name], info[name]);
+}

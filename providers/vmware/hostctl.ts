@@ -1,0 +1,39 @@
+import type { Call } from "../../src/base/flow/call.js";
+import { HostctlError, type HostctlStore } from "../../src/contract/hostctl.js";
+import { VMT_RPC_BUFLEN } from "./protocol/limits.js";
+import type { VmwareStore } from "./store.js";
+
+/**
+ * guestinfo as OpenBSD's kernel serves it: the key goes to the host as it is, every refusal of the host is EINVAL, and a
+ * reply counts with the two bytes in front of it. Unlike there, the command goes out without padding. Source: OpenBSD
+ * sys/dev/pv/vmt.c, vmt_kvop.
+ */
+export class VmwareHostctlStore implements HostctlStore {
+  readonly #store: VmwareStore;
+
+  /** @param store guestinfo */
+  constructor(store: VmwareStore) {
+    this.#store = store;
+  }
+
+  /** Reads a value. */
+  async read(key: Uint8Array, valueLength: number, call: Call): Promise<Uint8Array> {
+    return this.#ask("info-get", Buffer.from(key), valueLength, call);
+  }
+
+  /** Sets a value; what is left in the buffer is empty. */
+  async write(key: Uint8Array, value: Uint8Array, call: Call): Promise<Uint8Array> {
+    const args = Buffer.concat([key, Buffer.from(" "), value]);
+    return this.#ask("info-set", args, VMT_RPC_BUFLEN, call);
+  }
+
+  async #ask(name: string, args: Buffer, room: number, call: Call): Promise<Uint8Array> {
+    if (name.length + 1 + args.length >= VMT_RPC_BUFLEN) throw new HostctlError("EINVAL");
+    const reply = await this.#store.rpc(name, args, call);
+    const length = reply.accepted ? reply.value.length : Buffer.byteLength(reply.words);
+    if (length + 3 > room) throw new HostctlError("ERANGE");
+    if (!reply.accepted) throw new HostctlError("EINVAL");
+    const end = reply.value.indexOf(0);
+    return end < 0 ? reply.value : reply.value.subarray(0, end);
+  }
+}

@@ -1,0 +1,31 @@
+import { PvbusError, type PvbusErrorCode } from "../../src/base/errors.js";
+import type { Call } from "../../src/base/flow/call.js";
+import { bySnapshots, type WatchPace, watchLoop } from "../../src/base/flow/watch-loop.js";
+import type { RawEntry, WatchHooks } from "../../src/contract/store.js";
+import type { VmwareOptions } from "./options.js";
+
+/** Looks that failed in passing: the next one may do. */
+const PASSING: readonly PvbusErrorCode[] = ["ERR_DISCONNECTED", "ERR_BUSY", "ERR_CONFLICT"];
+
+/** What is there now, by key. */
+export type Look = () => Promise<ReadonlyMap<string, Uint8Array>>;
+
+/** Returns the pace that the options ask for. @param usual the store's own */
+export function paceOf({ pollMs, longestPollMs }: VmwareOptions, usual: WatchPace): WatchPace {
+  return { firstMs: pollMs ?? usual.firstMs, longestMs: longestPollMs ?? usual.longestMs };
+}
+
+/**
+ * Yields changes by looking again and again: soon after a change, ever more seldom while nothing happens. Two changes
+ * between two looks are seen as one. Ends when the call is over.
+ * @throws PvbusError `ERR_DISCONNECTED` when the store closes, and what a look throws
+ */
+export function watchByLooking(
+  look: Look,
+  settings: WatchHooks & { readonly closing: AbortSignal; readonly pace: WatchPace },
+  call: Call,
+): AsyncGenerator<RawEntry, void, undefined> {
+  const source = bySnapshots({ snapshot: look, change: (key, value): RawEntry => ({ key, value }) });
+  const isPassing = (error: unknown): boolean => PvbusError.is(error) && PASSING.includes(error.code);
+  return watchLoop(source, { ...settings, isPassing }, call);
+}

@@ -1,0 +1,93 @@
+import { Call } from "../../../src/base/flow/call.js";
+import type { Closing } from "../../../src/base/flow/closing.js";
+import type { Transport } from "../transport/transport.js";
+import { Connection, type ConnectionSettings } from "./connection.js";
+
+/** What every connection that is made is for and tells, and what it is a part of. */
+export interface ReconnectionSettings extends ConnectionSettings {
+  /** Of the client. */
+  readonly closing: Closing;
+}
+
+/** A connection to the daemon that is made on first use, and again when it broke. */
+export class ReconnectingConnection {
+  readonly #transport: Transport;
+  readonly #settings: ReconnectionSettings;
+  #connection: Connection | undefined;
+  #attempt: Attempt | undefined;
+  /** Who waits for the connection. */
+  #waiting = 0;
+
+  constructor(transport: Transport, settings: ReconnectionSettings) {
+    this.#transport = transport;
+    this.#settings = settings;
+  }
+
+  /** The connection in use; undefined while there is none. */
+  get current(): Connection | undefined {
+    return this.#connection?.isOpen === true ? this.#connection : undefined;
+  }
+
+  /** Requests under way or waiting. */
+  get load(): number {
+    return (this.current?.load ?? 0) + this.#waiting;
+  }
+
+  /** Returns the connection, made when there is none. @throws as {@link Transport.connect} */
+  async connect(call: Call): Promise<Connection> {
+    const { current } = this;
+    if (current !== undefined) return current;
+    this.#settings.closing.check();
+    this.#attempt ??= this.#begin();
+    this.#waiting++;
+    try {
+      return await call.within(this.#attempt.made, `the connection to ${this.#transport.name}`);
+    } finally {
+      if (--this.#waiting === 0) this.#giveUp();
+    }
+  }
+
+  /** Closes the connection, once its client is closing. */
+  async close(): Promise<void> {
+    this.#giveUp();
+    await this.#connection?.close(this.#settings.closing.error());
+  }
+
+  /** Begins to connect, for as long as anybody waits. */
+  #begin(): Attempt {
+    const controller = new AbortController();
+    const made = this.#connect(Call.endless(controller.signal)).finally(() => {
+      if (this.#attempt === attempt) this.#attempt = undefined;
+    });
+    const attempt = { made, controller };
+    return attempt;
+  }
+
+  #giveUp(): void {
+    this.#attempt?.controller.abort();
+    this.#attempt = undefined;
+  }
+
+  async #connect(call: Call): Promise<Connection> {
+    const { closing } = this.#settings;
+    try {
+      const connection = await Connection.open(this.#transport, this.#settings, call);
+      if (call.isOver) {
+        await connection.close(closing.error());
+        call.check();
+      }
+      this.#connection = connection;
+      return connection;
+    } catch (error) {
+      closing.check();
+      throw error;
+    }
+  }
+}
+
+/** One attempt to connect. */
+interface Attempt {
+  readonly made: Promise<Connection>;
+  /** Ends it. */
+  readonly controller: AbortController;
+}

@@ -1,0 +1,119 @@
+import { pvbusError } from "../../../src/base/errors.js";
+import { checkLength, childPath } from "./path.js";
+
+/** How native keys stand for XenStore paths. */
+export interface KeySyntax {
+  /** Returns the path of a key. @throws PvbusError `ERR_KEY_INVALID` */
+  pathOf(key: string): string;
+  /** Returns what stands for a node's name in a key; undefined where no key can name the node. */
+  nameOf(node: string): string | undefined;
+  /** Returns the key of a value below a directory, whatever characters the names have. */
+  join(directory: string, ...names: readonly string[]): string;
+}
+
+/** Names as XenStore takes them. */
+const NODE = /^[A-Za-z0-9_@-]+$/;
+
+/** Keys are paths as they are. */
+const PLAIN: KeySyntax = {
+  pathOf: (key) => key,
+  nameOf: (node) => (NODE.test(node) ? node : undefined),
+  join: (directory, ...names) => [directory, ...names.map(encodeName)].join("/"),
+};
+
+/** Each name of a key is encoded in the path. */
+const ENCODED: KeySyntax = {
+  pathOf: (key) => {
+    // An encoded name is no shorter.
+    checkLength(key);
+    return encodePath(key);
+  },
+  nameOf: (node) => {
+    const name = decodeName(node);
+    return NODE.test(node) && encodeName(name) === node ? name : undefined;
+  },
+  join: (directory, ...names) => [directory, ...names].join("/"),
+};
+
+/** Returns the syntax of keys, with the option `encodeNames` or without. */
+export function keySyntax(encodeNames: boolean): KeySyntax {
+  return encodeNames ? ENCODED : PLAIN;
+}
+
+/**
+ * A node as both sides name it. The domain's own directory has the empty key, since XenStore has no relative path for
+ * it; its path is absolute.
+ */
+export interface KeyedPath {
+  /** XenStore path. */
+  readonly path: string;
+  /** Native key. */
+  readonly key: string;
+}
+
+/** Returns a child by both its names; undefined where no key can name it. */
+export function keyedChild({ path, key }: KeyedPath, node: string, syntax: KeySyntax): KeyedPath | undefined {
+  // The special watches, which oxenstored shows as children of the root.
+  if (path === "/" && node.startsWith("@")) return undefined;
+  const name = syntax.nameOf(node);
+  return name === undefined ? undefined : { path: childPath(path, node), key: childPath(key, name) };
+}
+
+/** Takes the final slash from a prefix. */
+export function withoutSlash(prefix: string): string {
+  return prefix.length > 1 && prefix.endsWith("/") ? prefix.slice(0, -1) : prefix;
+}
+
+/** @throws PvbusError `ERR_KEY_INVALID` for the empty key, which stands for the own directory in listings only */
+export function checkKey(key: string): void {
+  if (key === "") throw pvbusError("ERR_KEY_INVALID", "the key is empty; name a node");
+}
+
+/*
+ * Names that XenStore cannot hold: every byte of the name's UTF-8 that is no letter, digit, dash or underscore becomes
+ * `@` and two lower-case hexadecimal digits, `@` itself too. So names without such bytes stay as they are, distinct
+ * names stay distinct, and no encoded name is taken for another's: `com.example` is `com@2eexample`.
+ */
+
+const OTHER = /[^A-Za-z0-9_-]/gu;
+const ESCAPES = /(?:@[0-9a-f]{2})+/g;
+const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/**
+ * Returns a name as XenStore can hold it.
+ * @param name any text; slashes are encoded too
+ * @throws PvbusError `ERR_KEY_INVALID` for the empty name and for a lone surrogate
+ */
+export function encodeName(name: string): string {
+  if (name === "") throw pvbusError("ERR_KEY_INVALID", "a name is empty; XenStore cannot hold it");
+  if (!name.isWellFormed())
+    throw pvbusError("ERR_KEY_INVALID", "a name holds a lone surrogate, which has no encoding");
+  return name.replace(OTHER, (character) => Buffer.from(character).toString("hex").replace(/../g, "@$&"));
+}
+
+/** Returns the name that {@link encodeName} encoded; a name that it would not have made is returned as it is. */
+export function decodeName(encoded: string): string {
+  if (!encoded.includes("@")) return encoded;
+  try {
+    const name = encoded.replace(ESCAPES, (run) =>
+      strict.decode(Buffer.from(run.replaceAll("@", ""), "hex")),
+    );
+    return encodeName(name) === encoded ? name : encoded;
+  } catch {
+    // Bytes that are no UTF-8: somebody else's name.
+    return encoded;
+  }
+}
+
+/** Encodes each name of a path; the slash in front of an absolute one stays. @throws as {@link encodeName} */
+export function encodePath(path: string): string {
+  if (path === "/") return path;
+  const absolute = path.startsWith("/");
+  const names = (absolute ? path.slice(1) : path).split("/").map(encodeName);
+  return `${absolute ? "/" : ""}${names.join("/")}`;
+}
+
+/** Decodes each name of a path. */
+export function decodePath(path: string): string {
+  return path.includes("@") ? path.split("/").map(decodeName).join("/") : path;
+}

@@ -1,0 +1,103 @@
+import { ownEntry } from "../own.js";
+import { ABSENT, type Fact, known, value } from "./fact.js";
+import type { SmbiosTexts } from "./smbios-texts.js";
+
+/** Names of the SMBIOS fields in FreeBSD's kernel environment. */
+export const KENV: Readonly<Record<string, string>> = {
+  sys_vendor: "smbios.system.maker",
+  product_name: "smbios.system.product",
+  product_version: "smbios.system.version",
+  bios_vendor: "smbios.bios.vendor",
+  bios_version: "smbios.bios.version",
+  board_vendor: "smbios.planar.maker",
+  chassis_asset_tag: "smbios.chassis.tag",
+};
+
+/** The same in Windows' registry. */
+export const REGISTRY_KEY = "HKLM\\HARDWARE\\DESCRIPTION\\System\\BIOS";
+export const REGISTRY: Readonly<Record<string, string>> = {
+  sys_vendor: "SystemManufacturer",
+  product_name: "SystemProductName",
+  product_version: "SystemVersion",
+  bios_vendor: "BIOSVendor",
+  bios_version: "BIOSVersion",
+  board_vendor: "BaseBoardManufacturer",
+};
+
+/** The same in OpenBSD's and NetBSD's sysctl tree. */
+export const SYSCTL: Readonly<Record<string, readonly string[]>> = {
+  sys_vendor: ["hw.vendor", "machdep.dmi.system-vendor"],
+  product_name: ["hw.product", "machdep.dmi.system-product"],
+};
+
+/** Sources of the operating systems that have no /sys and /proc to read. No method throws. */
+export interface ForeignSources {
+  /** A sysctl by name (FreeBSD, OpenBSD, NetBSD, macOS). */
+  sysctl(name: string): Fact<string>;
+  /** A kernel environment variable (FreeBSD). */
+  kenv(name: string): Fact<string>;
+  /** A value of a registry key, `HKLM\\…` (Windows). */
+  registry(key: string, name: string): Fact<string>;
+  /** Answers of OpenBSD's pvbus devices to the type call, by device. */
+  pvbusTypes(): ReadonlyMap<string, string>;
+  /** The firmware's SMBIOS table where it is no file. */
+  smbios?(): Fact<SmbiosTexts>;
+}
+
+/** Sources of a machine that has none of these. */
+export const NO_FOREIGN_SOURCES: ForeignSources = {
+  sysctl: () => ABSENT,
+  kenv: () => ABSENT,
+  registry: () => ABSENT,
+  pvbusTypes: () => new Map(),
+};
+
+/** Where a machine may show the texts of its firmware. */
+export type FirmwareSources = Pick<ForeignSources, "sysctl" | "kenv" | "registry"> & {
+  /** A field of /sys/class/dmi/id by its file name, without the newline. */
+  dmi(field: string): Fact<string>;
+};
+
+/** Reads a field of /sys/class/dmi/id, or of the table that stands in for that folder. @param file reads one of its files */
+export function dmiField(
+  { smbios }: ForeignSources,
+  field: string,
+  file: (path: string) => Fact<string>,
+): Fact<string> {
+  const table = smbios?.();
+  if (table === undefined) return file(`/sys/class/dmi/id/${field}`);
+  if (table.kind !== "value") return table;
+  const text = table.value.texts.get(field);
+  return text === undefined ? ABSENT : value(text);
+}
+
+/** A firmware text and where it was read. */
+export interface FirmwareText {
+  /** The text, trimmed; empty where there is none. */
+  readonly text: string;
+  /** What kind of source gave it. */
+  readonly source: "dmi" | "registry" | "sysctl";
+  /** Name of the field there. */
+  readonly name: string;
+}
+
+/** Returns a field of the firmware's tables by its Linux name, from wherever this operating system shows it. */
+export function firmwareText(sources: FirmwareSources, field: string): FirmwareText {
+  for (const [source, name, fact] of looksFor(sources, field)) {
+    const text = known(fact);
+    if (text !== undefined) return { text: text.trim(), source, name };
+  }
+  return { text: "", source: "dmi", name: field };
+}
+
+function* looksFor(
+  sources: FirmwareSources,
+  field: string,
+): Generator<[source: FirmwareText["source"], name: string, Fact<string>]> {
+  yield ["dmi", field, sources.dmi(field)];
+  const kenv = ownEntry(KENV, field);
+  if (kenv !== undefined) yield ["dmi", kenv, sources.kenv(kenv)];
+  const registry = ownEntry(REGISTRY, field);
+  if (registry !== undefined) yield ["registry", registry, sources.registry(REGISTRY_KEY, registry)];
+  for (const name of ownEntry(SYSCTL, field) ?? []) yield ["sysctl", name, sources.sysctl(name)];
+}

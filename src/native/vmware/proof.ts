@@ -1,0 +1,96 @@
+import {
+  type Cpuid,
+  type CpuidReader,
+  FEATURES_LEAF,
+  FIRST_HYPERVISOR_LEAF,
+  hasHypervisorBit,
+  signatureOf,
+} from "../../base/firmware/cpuid.js";
+
+/** What is known of the machine that this process really runs on. */
+interface VmwareFacts {
+  /** Processor architecture. */
+  readonly arch: NodeJS.Architecture;
+  /** The processor's own answer. */
+  readonly cpuid: Cpuid;
+  /** DMI's system vendor; undefined where it cannot be read. */
+  readonly systemVendor: string | undefined;
+}
+
+const HYPERCALLS = FIRST_HYPERVISOR_LEAF + 0x10;
+const VMCALL = 1 << 1;
+const VMMCALL = 1 << 0;
+const ENCRYPTION = 0x8000_001f;
+/** SEV, SEV-ES, SEV-SNP (AMD APM volume 3, Fn8000_001F). */
+const ENCRYPTED_MODES = 0b1_1010;
+const SIGNATURE = "VMwareVMware";
+/** Windows puts this hypervisor below itself where its own security needs one. */
+const WINDOWS_OWN = "Microsoft Hv";
+
+/** Why a machine is none of VMware's. */
+export interface NotVmware {
+  /** In words. */
+  readonly refused: string;
+  /** DMI names VMware all the same, and the processor cannot be asked: it may well be one. */
+  readonly isLikely?: boolean;
+}
+
+/**
+ * The proof that this process runs on VMware's virtual hardware: without one no port instruction is executed, because
+ * elsewhere it ends the process. Only {@link proveVmware} makes it.
+ */
+export class VmwareProof {
+  readonly #made = true;
+  /** What proves it. */
+  readonly evidence: string;
+  /** Hypercalls that may stand in for the port, the better one first. */
+  readonly hypercalls: readonly ("vmcall" | "vmmcall")[];
+  /** The processor can encrypt this machine's memory, so that the hypervisor may not see it. */
+  readonly mayEncrypt: boolean;
+
+  private constructor(evidence: string, hypercalls: readonly ("vmcall" | "vmmcall")[], mayEncrypt: boolean) {
+    this.evidence = evidence;
+    this.hypercalls = hypercalls;
+    this.mayEncrypt = mayEncrypt;
+  }
+
+  /** Reports whether a value is a proof. */
+  static is(value: unknown): value is VmwareProof {
+    return typeof value === "object" && value !== null && #made in value && value.#made;
+  }
+
+  /** @internal Use {@link proveVmware}. */
+  static judge({ arch, cpuid, systemVendor }: VmwareFacts): VmwareProof | NotVmware {
+    const dmi = systemVendor?.startsWith("VMware") === true ? `DMI sys_vendor: ${systemVendor}` : undefined;
+    if (arch === "arm64")
+      return dmi === undefined ? { refused: "DMI does not name VMware" } : new VmwareProof(dmi, [], false);
+    if (!("read" in cpuid)) return { refused: cpuid.unreadable, isLikely: dmi !== undefined };
+    const signature = hypervisorOf(cpuid.read);
+    if (signature === SIGNATURE) {
+      const flags = cpuid.read(FIRST_HYPERVISOR_LEAF).eax >= HYPERCALLS ? cpuid.read(HYPERCALLS).ecx : 0;
+      const hypercalls = [
+        ...((flags & VMCALL) === 0 ? [] : (["vmcall"] as const)),
+        ...((flags & VMMCALL) === 0 ? [] : (["vmmcall"] as const)),
+      ];
+      return new VmwareProof(`CPUID leaf 0x40000000: ${SIGNATURE}`, hypercalls, canEncrypt(cpuid.read));
+    }
+    // VMware can be told to hide from CPUID. Any other name there is another hypervisor's, whatever DMI says.
+    if (signature !== undefined && signature !== WINDOWS_OWN)
+      return { refused: `the processor names the hypervisor ${JSON.stringify(signature)}` };
+    if (dmi === undefined) return { refused: "neither CPUID nor DMI names VMware" };
+    return new VmwareProof(dmi, [], canEncrypt(cpuid.read));
+  }
+}
+
+/** Judges whether a machine is VMware's from CPUID and DMI alone, without touching a port. */
+export function proveVmware(facts: VmwareFacts): VmwareProof | NotVmware {
+  return VmwareProof.judge(facts);
+}
+
+function hypervisorOf(read: CpuidReader): string | undefined {
+  return hasHypervisorBit(read(FEATURES_LEAF)) ? signatureOf(read(FIRST_HYPERVISOR_LEAF)) : undefined;
+}
+
+function canEncrypt(read: CpuidReader): boolean {
+  return read(0x8000_0000).eax >= ENCRYPTION && (read(ENCRYPTION).eax & ENCRYPTED_MODES) !== 0;
+}
