@@ -21,8 +21,8 @@ const FILE_USERS: Readonly<Record<string, string>> = {
 /** Who names a path of the machine in messages. What gets it cannot be the file system: see above. */
 const PATH_NAMERS: readonly string[] = [
   "providers/hyperv/",
-  "providers/kvm/transport/devices.ts",
   "providers/kvm/static/source.ts",
+  "providers/kvm/transport/devices.ts",
   "providers/xen/transport/device.ts",
   "providers/xen/diagnose.ts",
   "providers/xen/transport/locate.ts",

@@ -36,6 +36,7 @@ import { type Input, pieces } from "../input.js";
 import { holds, same, type Target } from "../target.js";
 
 const ID = "0a1b2c3d";
+const NOTHING = Buffer.alloc(0);
 
 /** A line without its end: any bytes, or a frame whose length and checksum are right. */
 function lineFrom(input: Input): Buffer {
@@ -108,6 +109,11 @@ function answer(input: Input): void {
 }
 
 function capabilities(value: Uint8Array): void {
+  const session = decodeHostSession(value);
+  if (session !== undefined) {
+    holds(Number.isSafeInteger(session.revision), "a revision that is no number");
+    same(decodeHostSession(encodeHostSession(session)), session, "a host's session read, written and read");
+  }
   const found = decodeCapabilities(value);
   if (found === undefined) return;
   same(decodeCapabilities(encodeCapabilities(found)), found, "capabilities read, written and read");
@@ -196,12 +202,8 @@ function base64(input: Input): void {
   const text = bytes.toString("latin1");
   const found = decodeBase64(text);
   const room = Buffer.alloc(base64Bytes(text.length));
-  const length = decodeBase64Into(text, room);
-  same(
-    length === undefined ? undefined : room.subarray(0, length),
-    found,
-    "base64 into a buffer that is there",
-  );
+  same(decodeBase64Into(text, room), found?.length, "the length of bytes written to where there is room");
+  same(room.subarray(0, found?.length ?? 0), found ?? NOTHING, "bytes written to where there is room");
   if (found === undefined) return;
   holds(found.length <= base64Bytes(text.length), "more bytes than base64 holds");
   encodePlainRequest("GET", text);

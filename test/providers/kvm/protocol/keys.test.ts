@@ -73,7 +73,10 @@ describe("options of KVM", () => {
   });
 
   it("refuse the old name of the static sources' namespace, and say the new one", () => {
-    expect(() => completeOptions({ namespace: "com.example" })).to.throw(TypeError, "staticNamespace");
+    expect(() => completeOptions({ namespace: "com.example" })).to.throw(
+      TypeError,
+      "is called staticNamespace",
+    );
     expect(completeOptions({ namespace: undefined })).to.not.have.property("namespace");
   });
 
