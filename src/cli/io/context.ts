@@ -153,28 +153,18 @@ export function withInterface<T>(
 /** Returns the settings of `-o`, converted by the schema of the type's provider. @throws UsageError */
 function settingsOf({ options, vocabulary: { manifests } }: Context): Record<string, unknown> | undefined {
   const { option, type = "" } = options;
-  if (option === undefined) return undefined;
   const manifest = manifestOf(manifests, idOf(manifests, type) ?? "");
+  // Opening the bus says that nobody serves the type.
+  if (option === undefined || manifest === undefined) return undefined;
   const settings: Record<string, unknown> = {};
-  for (const [name, text] of option)
-    putEntry(settings, name, manifest?.options === undefined ? guessed(name, text) : converted(name, text));
-  return settings;
-
-  function converted(name: string, text: string): unknown {
-    try {
-      return optionFromText(manifest?.id ?? type, manifest?.options ?? {}, name, text);
-    } catch (error) {
-      if (error instanceof TypeError) throw new UsageError(error.message, { cause: error });
-      throw error;
-    }
+  try {
+    for (const [name, text] of option)
+      putEntry(settings, name, optionFromText(manifest.id, manifest.options ?? {}, name, text));
+  } catch (error) {
+    if (error instanceof TypeError) throw new UsageError(error.message, { cause: error });
+    throw error;
   }
-}
-
-/** Converts a setting of a provider that has no schema. */
-function guessed(name: string, text: string): unknown {
-  if (text === "true" || text === "false") return text === "true";
-  if (/^-?\d+(\.\d+)?$/.test(text)) return Number(text);
-  return name.endsWith("Pools") ? text.split(",") : text;
+  return settings;
 }
 
 /**
