@@ -39,17 +39,20 @@ export type { Demo, DemoActor, DemoRun } from "./contract/demo.js";
 export type { Diagnosis } from "./contract/diagnosis.js";
 export type { HostctlStore } from "./contract/hostctl.js";
 export type { KeyInterface, KeyValues, WatchOptions } from "./contract/key-values.js";
-export type { DetectionRules, ProviderManifest, ProviderModule } from "./contract/manifest.js";
+export type { DetectionRules, FirmwareRule, ProviderManifest, ProviderModule } from "./contract/manifest.js";
 export type {
   BooleanOption,
   CheckedOptions,
   ChoiceOption,
+  Defaulted,
+  EntryOf,
   GivenOptions,
   ListOption,
   NumberOption,
   OptionEntry,
   OptionSchema,
   TextOption,
+  ValueOf,
 } from "./contract/options.js";
 export type { Provider, StoreTarget } from "./contract/provider.js";
 export type { DetectedInterface, DetectionReport, Evidence, EvidenceSource } from "./contract/report.js";

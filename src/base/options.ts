@@ -1,6 +1,7 @@
 import { ownEntry, putEntry } from "./own.js";
 
-interface EntryOf<K extends string, T> {
+/** What every kind of setting has. */
+export interface EntryOf<K extends string, T> {
   /** What its value is. */
   readonly kind: K;
   /** What it is for, in one line without a full stop: for help and documentation. */
@@ -55,8 +56,8 @@ export type OptionEntry = BooleanOption | ChoiceOption | NumberOption | TextOpti
 export type OptionSchema = Readonly<Record<string, OptionEntry>>;
 
 /** What an entry's value is. */
-type ValueOf<E extends OptionEntry> = E extends { readonly choices: readonly (infer C)[] }
-  ? C
+export type ValueOf<E extends OptionEntry> = E extends ChoiceOption
+  ? E["choices"][number]
   : E extends BooleanOption
     ? boolean
     : E extends NumberOption
@@ -65,8 +66,9 @@ type ValueOf<E extends OptionEntry> = E extends { readonly choices: readonly (in
         ? readonly string[]
         : string;
 
-type Defaulted<S extends OptionSchema> = {
-  [N in keyof S]: S[N] extends { readonly default: unknown } ? N : never;
+/** The names of the settings that have a default. */
+export type Defaulted<S extends OptionSchema> = {
+  [N in keyof S]: S[N] extends Required<Pick<OptionEntry, "default">> ? N : never;
 }[keyof S];
 
 /** Settings as a caller may give them. */

@@ -15,12 +15,20 @@ export interface ProviderModule {
   load(options: never): void | Promise<void>;
 }
 
+/** A text of the firmware that shows an interface. */
+export interface FirmwareRule {
+  /** The field by its name in Linux' /sys/class/dmi/id: `sys_vendor`. */
+  readonly field: string;
+  /** What it begins with. */
+  readonly prefix: string;
+}
+
 /** What tells detection of an interface that it does not know by itself. */
 export interface DetectionRules {
   /** CPUID signatures: EBX, ECX, EDX of the base leaf as 12 Latin-1 characters, NULs at the end left out. */
   readonly signatures?: readonly string[];
-  /** Strings of the firmware (DMI), each with the field that begins with it: `{ field: "sys_vendor", prefix: "Example" }`. */
-  readonly firmware?: readonly { readonly field: string; readonly prefix: string }[];
+  /** Texts of the firmware (DMI). */
+  readonly firmware?: readonly FirmwareRule[];
   /** Absolute paths whose presence shows the interface. */
   readonly paths?: readonly string[];
 }

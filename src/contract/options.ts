@@ -2,10 +2,13 @@ export type {
   BooleanOption,
   CheckedOptions,
   ChoiceOption,
+  Defaulted,
+  EntryOf,
   GivenOptions,
   ListOption,
   NumberOption,
   OptionEntry,
   OptionSchema,
   TextOption,
+  ValueOf,
 } from "../base/options.js";
