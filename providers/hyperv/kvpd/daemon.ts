@@ -45,7 +45,7 @@ export interface KvpDaemonParts {
 }
 
 /**
- * Serves the kernel's KVP requests: registers, answers one request after the other, and registers anew when the
+ * Serves the kernel's KVP requests: registers, answers one request after the other, and registers again when the
  * device fails (time-out on the host's side, hibernation, live migration, driver reloaded).
  */
 export class KvpDaemon {

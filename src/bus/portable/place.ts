@@ -97,7 +97,7 @@ export class PortablePlace {
     return pvbusError(
       "ERR_CONFLICT",
       `the parts of the value under "${this.key}" do not belong together: a publisher is at work or was stopped; ` +
-        "try again, or publish the value anew",
+        "try again, or publish the value again",
       { interface: this.#target.name, key: this.key },
     );
   }

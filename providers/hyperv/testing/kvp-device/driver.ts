@@ -141,7 +141,7 @@ export class KvpDriver {
     this.onReadable();
   }
 
-  /** The driver is back. An agent must open the device anew. */
+  /** The driver is back. An agent must open the device again. */
   restore(): void {
     this.#removed = false;
   }

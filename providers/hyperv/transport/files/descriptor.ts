@@ -21,7 +21,7 @@ export type PoolFs = Pick<
 
 /** Which file to open, and on what conditions. */
 export interface OpenOptions extends NamedPool {
-  /** Holds its name in the directory that it is looked up in, anew for each look; nothing without that directory. */
+  /** Holds its name in the directory that it is looked up in, once more for each look; nothing without that directory. */
   readonly hold?: (() => HeldName | undefined) | undefined;
   /** Owners that are trusted: root, this user, the owner of the sysroot. */
   readonly trustedOwners: ReadonlySet<number>;

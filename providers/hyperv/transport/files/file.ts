@@ -159,7 +159,7 @@ export class PoolFile {
     }
   }
 
-  /** A file that was removed while it was open is made anew where it may be. */
+  /** A file that was removed while it was open is made again where it may be. */
   #stampUnlessGone(mode: LockMode): Stamp | undefined {
     try {
       return this.stamp();

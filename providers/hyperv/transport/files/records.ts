@@ -171,7 +171,7 @@ export class PoolRecords {
     return index ?? (await this.#know(stamp, call)).index;
   }
 
-  /** Makes the index anew at the next reading: it was wrong though the stamps were the same. */
+  /** Makes the index again at the next reading: it was wrong though the stamps were the same. */
   forget(): void {
     this.#known = undefined;
   }
