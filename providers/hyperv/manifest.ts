@@ -12,8 +12,8 @@ export const hypervManifest: ProviderManifest = {
     read: ["linux", "freebsd", "win32", "openbsd"],
     write: ["linux", "freebsd", "win32", "openbsd"],
     delete: ["linux", "freebsd", "win32"],
-    list: ["linux", "freebsd", "win32"],
-    watch: ["linux", "freebsd", "win32"],
+    list: ["linux", "freebsd", "win32", "openbsd"],
+    watch: ["linux", "freebsd", "win32", "openbsd"],
   },
   commands: hypervCommands(async () => (await import("./receive.js")).receiveKvp),
   demo: {

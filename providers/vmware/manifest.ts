@@ -8,11 +8,11 @@ export const vmwareManifest: ProviderManifest = {
   load: async () => (await import("./module.js")).vmwareModule,
   options: OPTIONS,
   systems: {
-    read: ["linux", "win32", "openbsd"],
-    write: ["linux", "win32", "openbsd"],
+    read: ["linux", "freebsd", "win32", "openbsd"],
+    write: ["linux", "freebsd", "win32", "openbsd"],
     delete: ["linux", "win32"],
     list: ["linux", "win32"],
-    watch: ["linux", "win32", "openbsd"],
+    watch: ["linux", "freebsd", "win32", "openbsd"],
   },
   demo: {
     through: "a guest RPC socket",
