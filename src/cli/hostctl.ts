@@ -2,7 +2,7 @@
 import type { Bus } from "../bus/bus.js";
 import { openPvbus } from "../composition.js";
 import { BusDevices } from "./hostctl/devices.js";
-import { KernelDevices } from "./hostctl/kernel-devices.js";
+import { OpenbsdDevices } from "./hostctl/openbsd-devices.js";
 import { runHostctl } from "./hostctl/run.js";
 import { descriptorSink, readAll, startProcess } from "./io/process.js";
 
@@ -15,7 +15,7 @@ startProcess("hostctl", async () => {
       readInput: () => readAll(0),
       devices: {
         open: async (name, mode) => {
-          if (process.platform === "openbsd") return new KernelDevices().open(name, mode);
+          if (process.platform === "openbsd") return new OpenbsdDevices().open(name, mode);
           bus ??= await openPvbus();
           return new BusDevices(bus).open(name);
         },

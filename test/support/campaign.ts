@@ -29,17 +29,19 @@ export function note(text: string): void {
   if (events !== undefined) appendFileSync(events, `${JSON.stringify({ event: "note", text })}\n`);
 }
 
-let chosen: number | undefined;
+/** The seed, and the file that it is for: the runner may have several in one process. */
+let chosen: { readonly file: string | undefined; readonly seed: number } | undefined;
 
 /**
- * Returns this process's seed, from `PVBUS_SEED` or by chance. It is printed when first asked for, so that a failed
+ * Returns this test file's seed, from `PVBUS_SEED` or by chance. It is printed when first asked for, so that a failed
  * campaign's output says how to repeat it.
  */
 export function seed(): number {
-  if (chosen !== undefined) return chosen;
-  chosen = (given("PVBUS_SEED") ?? randomInt(2 ** 32)) >>> 0;
-  note(`PVBUS_SEED=${chosen} repeats this run`);
-  return chosen;
+  const file = process.env["PVBUS_TEST_RUN"];
+  if (chosen !== undefined && chosen.file === file) return chosen.seed;
+  chosen = { file, seed: (given("PVBUS_SEED") ?? randomInt(2 ** 32)) >>> 0 };
+  note(`PVBUS_SEED=${chosen.seed} repeats this run`);
+  return chosen.seed;
 }
 
 /** Numbers that follow from a seed alone. */

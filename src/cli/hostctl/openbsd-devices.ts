@@ -7,7 +7,7 @@ import type { PvbusDevice, PvbusDevices } from "./devices.js";
 const WRITE_ROOM = 4096;
 
 /** OpenBSD's own devices: each call is the kernel's, each refusal the kernel's errno. */
-export class KernelDevices implements PvbusDevices {
+export class OpenbsdDevices implements PvbusDevices {
   readonly #options: PvbusDeviceOptions;
 
   /** @param options stand-ins for the kernel's call and the native library */
