@@ -1,4 +1,5 @@
 export { createKvpDaemon, type KvpDaemonOptions, type KvpService } from "./kvpd/create.js";
+export { hypervManifest } from "./manifest.js";
 export { hypervModule } from "./module.js";
 export type { HypervOptions } from "./options.js";
 export type { PoolInfo, PoolName } from "./protocol/keys.js";
@@ -6,3 +7,5 @@ export { decodeRecord, encodeRecord, type PoolRecord, RECORD_SIZE } from "./prot
 export { HypervProvider } from "./provider.js";
 export { type ReceiveOptions, receiveKvp } from "./receive.js";
 export { HypervStore } from "./store.js";
+export { HYPERV_POOLS, type OpenPools } from "./tokens.js";
+export type { Pool, PoolPair, PoolTransport } from "./transport/pool.js";

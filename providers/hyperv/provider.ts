@@ -6,13 +6,12 @@ import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { HostctlStore } from "../../src/contract/hostctl.js";
 import type { Provider, StoreTarget } from "../../src/contract/provider.js";
 import type { ProviderStore } from "../../src/contract/store.js";
-import { fileCapabilities, fileLimits, openbsdCapabilities, registryCapabilities } from "./capabilities.js";
+import { fileCapabilities, openbsdCapabilities, registryCapabilities } from "./capabilities.js";
 import { HypervHostctlStore } from "./hostctl.js";
-import { type CompleteOptions, completeOptions, refuseOptions } from "./options.js";
+import { keeperOf, openPools } from "./keeper.js";
+import { completeOptions } from "./options.js";
 import { HypervStore } from "./store.js";
-import { poolDirectory } from "./transport/files/directory.js";
-import { filePools } from "./transport/files/open.js";
-import type { PoolTransport } from "./transport/pool.js";
+import type { OpenPools } from "./tokens.js";
 
 /** Serves Hyper-V's KVP exchange from inside the guest: pool files, Windows' registry, OpenBSD's kernel. */
 export class HypervProvider implements Provider {
@@ -21,10 +20,15 @@ export class HypervProvider implements Provider {
   /** Type string of pvbus(4). */
   readonly type = "Hyper-V";
   readonly #host: Host;
+  readonly #openPools: OpenPools;
 
-  /** @param host the machine to work on */
-  constructor(host: Host) {
+  /**
+   * @param host the machine to work on
+   * @param open opens what keeps the pools
+   */
+  constructor(host: Host, open: OpenPools = openPools) {
     this.#host = host;
+    this.#openPools = open;
   }
 
   /** What the pools of this operating system can do. @throws TypeError for unknown or malformed settings */
@@ -52,37 +56,8 @@ export class HypervProvider implements Provider {
         "Hyper-V pools take no channel; name a directory with --sysroot or the option directory",
       );
     }
-    const transport = await this.#transport(completeOptions(target.options));
-    return new HypervStore(transport, this.capabilities(target), closing);
-  }
-
-  async #transport(options: CompleteOptions): Promise<PoolTransport> {
-    const host = this.#host;
-    switch (keeperOf(host)) {
-      case "files":
-        return filePools(host, fileLimits(options), {
-          directory: poolDirectory(host, options.directory),
-          makePrivate: options.privatePools,
-          create: options.createPools,
-          durable: options.durable,
-          scrub: options.scrubTails,
-        });
-      case "registry": {
-        refuseOptions(options, ["directory"], "the pools of Windows are in the registry");
-        const { registryPools } = await import("./transport/registry.js");
-        return registryPools(host.logger, { create: options.createPools });
-      }
-      case "openbsd-device": {
-        refuseOptions(options, Object.keys(options), "the pools of OpenBSD are in its kernel");
-        const { openbsdPools } = await import("./transport/openbsd-device.js");
-        return openbsdPools(host.logger);
-      }
-      default:
-        throw pvbusError(
-          "ERR_NOT_SUPPORTED",
-          `${host.platform} keeps no pools of Hyper-V; Linux, FreeBSD, Windows and OpenBSD do`,
-        );
-    }
+    const capabilities = this.capabilities(target);
+    return new HypervStore(await this.#openPools(this.#host, target), capabilities, closing);
   }
 
   /** Checks bus, service, device, daemon, pools and native calls; where pools are no files, whether each can be read. */
@@ -97,11 +72,4 @@ export class HypervProvider implements Provider {
   hostctlStore(store: ProviderStore): HostctlStore {
     return new HypervHostctlStore(store as HypervStore);
   }
-}
-
-/** What keeps the pools; a captured tree has files. */
-function keeperOf({ sysroot, platform }: Host): "files" | "registry" | "openbsd-device" | undefined {
-  if (sysroot !== undefined || platform === "linux" || platform === "freebsd") return "files";
-  if (platform === "win32") return "registry";
-  return platform === "openbsd" ? "openbsd-device" : undefined;
 }

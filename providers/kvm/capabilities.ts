@@ -3,7 +3,7 @@ import { putEntry } from "../../src/base/own.js";
 import { type Capabilities, NO_CAPABILITIES, type Verbs } from "../../src/contract/capabilities.js";
 import type { StoreTarget } from "../../src/contract/provider.js";
 import type { ShareableTransport } from "../../src/mdata/client/client.js";
-import { type CompleteOptions, completeOptions } from "./options.js";
+import { completeOptions } from "./options.js";
 import { FwCfgSource, hasFwCfg } from "./static/fwcfg.js";
 import { hasSmbios, SmbiosSource } from "./static/smbios.js";
 import type { StaticSource } from "./static/source.js";
@@ -24,8 +24,8 @@ const READ_ONLY: Verbs = Object.freeze({ ...ALL, write: false, delete: false, wa
  * Finds the sources by their devices, whatever the processor says of the hypervisor.
  * @throws PvbusError `ERR_NOT_SUPPORTED` or `ERR_UNAVAILABLE` for a channel that cannot be
  */
-export function findSources(host: Host, { channel }: StoreTarget, options: CompleteOptions): Sources {
-  const { staticNamespace, portName, maxItemBytes } = options;
+export function findSources(host: Host, { channel, options }: StoreTarget): Sources {
+  const { staticNamespace, portName, maxItemBytes } = completeOptions(options);
   const statics: StaticSource[] = [];
   if (hasFwCfg(host))
     statics.push(new FwCfgSource(host, { namespace: staticNamespace, maxBytes: maxItemBytes }));
@@ -46,6 +46,6 @@ export function capabilitiesOf({ transport, statics }: Sources): Capabilities {
 
 /** Reports whether a machine has any of the sources, SMBIOS aside, which every machine has. */
 export function hasSources(host: Host): boolean {
-  const { transport, statics } = findSources(host, {}, completeOptions());
+  const { transport, statics } = findSources(host, {});
   return transport !== undefined || statics.some(({ name }) => name === "fwcfg");
 }

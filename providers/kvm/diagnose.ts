@@ -4,7 +4,7 @@ import type { Host } from "../../src/base/host/host.js";
 import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { StoreTarget } from "../../src/contract/provider.js";
 import { channelAdvice } from "./advice.js";
-import { findSources } from "./capabilities.js";
+import type { Sources } from "./capabilities.js";
 import { type CompleteOptions, completeOptions } from "./options.js";
 import { hasFwCfg } from "./static/fwcfg.js";
 import type { KvmStore } from "./store.js";
@@ -21,13 +21,13 @@ const PROBE = "pvbus-doctor-probe";
 export async function diagnoseKvm(
   host: Host,
   target: StoreTarget,
-  open: () => Promise<KvmStore>,
+  { find, open }: { readonly find: () => Sources; readonly open: () => Promise<KvmStore> },
 ): Promise<readonly Diagnosis[]> {
   const options = completeOptions(target.options);
   const checks: Diagnosis[] = [];
   let store: KvmStore | undefined;
   try {
-    const { transport, statics } = findSources(host, target, options);
+    const { transport, statics } = find();
     store = await open();
     checks.push(transport === undefined ? noChannel(host, options) : await answers(store, transport.name));
     checks.push(hasFwCfg(host) ? await readable(store, "fwcfg") : noFwCfg(host));

@@ -1,9 +1,15 @@
 import { ContainerModule } from "inversify";
 import type { Host } from "../../src/base/host/host.js";
 import { HOST, PROVIDER } from "../../src/contract/tokens.js";
+import { findSources } from "./capabilities.js";
 import { KvmProvider } from "./provider.js";
+import { type FindSources, KVM_SOURCES } from "./tokens.js";
 
-/** Binds the KVM provider. */
+/** Binds the KVM provider and what finds its sources. */
 export const kvmModule: ContainerModule = new ContainerModule(({ bind }) => {
-  bind(PROVIDER).toResolvedValue((host: Host) => new KvmProvider(host), [HOST]);
+  bind(KVM_SOURCES).toConstantValue(findSources);
+  bind(PROVIDER).toResolvedValue(
+    (host: Host, find: FindSources) => new KvmProvider(host, find),
+    [HOST, KVM_SOURCES],
+  );
 });

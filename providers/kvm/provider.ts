@@ -4,9 +4,10 @@ import type { Capabilities, Verbs } from "../../src/contract/capabilities.js";
 import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { Provider, StoreTarget } from "../../src/contract/provider.js";
 import { channelAdvice, staticAdvice } from "./advice.js";
-import { capabilitiesOf, findSources } from "./capabilities.js";
+import { capabilitiesOf, findSources, type Sources } from "./capabilities.js";
 import { completeOptions } from "./options.js";
 import type { KvmStore } from "./store.js";
+import type { FindSources } from "./tokens.js";
 
 /**
  * Serves what a guest of QEMU, and of others with the same devices, has of its host: a metadata channel over virtio-serial, a
@@ -18,15 +19,20 @@ export class KvmProvider implements Provider {
   /** Type string of pvbus(4). */
   readonly type = "KVM";
   readonly #host: Host;
+  readonly #find: FindSources;
 
-  /** @param host the machine to work on */
-  constructor(host: Host) {
+  /**
+   * @param host the machine to work on
+   * @param find finds its sources
+   */
+  constructor(host: Host, find: FindSources = findSources) {
     this.#host = host;
+    this.#find = find;
   }
 
   /** What the sources of this machine can do: without a channel nothing is written or watched. @throws TypeError for unknown or malformed settings */
   capabilities(target: StoreTarget = {}): Capabilities {
-    return capabilitiesOf(findSources(this.#host, target, completeOptions(target.options)));
+    return capabilitiesOf(this.#sources(target));
   }
 
   /**
@@ -35,7 +41,12 @@ export class KvmProvider implements Provider {
    * @throws PvbusError `ERR_NOT_SUPPORTED` or `ERR_UNAVAILABLE` for a channel that cannot be; TypeError for unknown or malformed settings
    */
   async open(target: StoreTarget, _call?: Call, closing?: AbortSignal): Promise<KvmStore> {
-    return (await import("./store.js")).openKvmStore(this.#host, target, closing);
+    return (await import("./store.js")).openKvmStore(
+      this.#host.logger,
+      this.#sources(target),
+      target,
+      closing,
+    );
   }
 
   /** Says what the host would have to add for a verb that this machine does not have. */
@@ -50,6 +61,15 @@ export class KvmProvider implements Provider {
   /** Checks each source: whether it is there, whether it may be read, whether the host answers. */
   async diagnose(target: StoreTarget): Promise<readonly Diagnosis[]> {
     const { diagnoseKvm } = await import("./diagnose.js");
-    return diagnoseKvm(this.#host, target, () => this.open(target));
+    return diagnoseKvm(this.#host, target, {
+      find: () => this.#sources(target),
+      open: () => this.open(target),
+    });
+  }
+
+  #sources(target: StoreTarget): Sources {
+    // Whoever finds them need not look at all settings.
+    completeOptions(target.options);
+    return this.#find(this.#host, target);
   }
 }

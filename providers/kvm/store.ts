@@ -1,7 +1,7 @@
 import { pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
 import { Closing } from "../../src/base/flow/closing.js";
-import type { Host } from "../../src/base/host/host.js";
+import type { Logger } from "../../src/base/host/host.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type { StoreTarget } from "../../src/contract/provider.js";
 import type {
@@ -14,7 +14,7 @@ import type {
 import { MetadataChannel } from "../../src/mdata/client/channel.js";
 import { ChannelClient } from "../../src/mdata/client/client.js";
 import type { WatchParts } from "../../src/mdata/client/watch.js";
-import { capabilitiesOf, findSources } from "./capabilities.js";
+import { capabilitiesOf, type Sources } from "./capabilities.js";
 import { machineFacts } from "./facts.js";
 import { type FoundValue, Lookup, type LookupParts } from "./lookup.js";
 import { completeOptions } from "./options.js";
@@ -162,13 +162,17 @@ export class KvmStore implements ProviderStore {
 }
 
 /**
- * Opens the sources of a machine; the channel is opened on first use.
+ * Makes a store on the sources of a machine; the channel is opened on first use.
  * @param interfaceClosing fires when the interface is closed
- * @throws PvbusError `ERR_NOT_SUPPORTED` or `ERR_UNAVAILABLE` for a channel that cannot be; TypeError for unknown or malformed settings
+ * @throws TypeError for unknown or malformed settings
  */
-export function openKvmStore(host: Host, target: StoreTarget, interfaceClosing?: AbortSignal): KvmStore {
+export function openKvmStore(
+  logger: Logger,
+  sources: Sources,
+  target: StoreTarget,
+  interfaceClosing?: AbortSignal,
+): KvmStore {
   const options = completeOptions(target.options);
-  const sources = findSources(host, target, options);
   const { transport, statics } = sources;
   const { maxLineBytes, portName, pollMs, confirmMs } = options;
   const closing = new Closing(interfaceClosing);
@@ -179,6 +183,6 @@ export function openKvmStore(host: Host, target: StoreTarget, interfaceClosing?:
     portName,
     watching: { pollMs, confirmMs },
     closing,
-    logger: host.logger,
+    logger,
   });
 }

@@ -6,6 +6,7 @@ export type {
 } from "../../src/native/vmware/backdoor-port.js";
 export { VmwareDataSetStore } from "./data-set-store.js";
 export { VmwareDataSets } from "./data-sets.js";
+export { vmwareManifest } from "./manifest.js";
 export { vmwareModule } from "./module.js";
 export { VmwareNamespace } from "./namespace.js";
 export type { VmwareOptions } from "./options.js";
@@ -22,6 +23,7 @@ export {
 export { VmwareProvider } from "./provider.js";
 export { RpciSession, type SessionParts } from "./session.js";
 export { type ClearOutcome, type CloudInitData, VmwareStore } from "./store.js";
+export { type OpenTransports, VMWARE_TRANSPORTS } from "./tokens.js";
 export { BackdoorTransport } from "./transport/backdoor.js";
 export { ExchangeFailure, type ExchangeHints, type RpcTransport } from "./transport/rpc-transport.js";
 export type { Privilege } from "./transport/vsock.js";

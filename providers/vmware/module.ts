@@ -2,8 +2,14 @@ import { ContainerModule } from "inversify";
 import type { Host } from "../../src/base/host/host.js";
 import { HOST, PROVIDER } from "../../src/contract/tokens.js";
 import { VmwareProvider } from "./provider.js";
+import { type OpenTransports, VMWARE_TRANSPORTS } from "./tokens.js";
+import { openTransports } from "./transports.js";
 
-/** Binds the VMware provider. */
+/** Binds the VMware provider and what chooses its transports. */
 export const vmwareModule: ContainerModule = new ContainerModule(({ bind }) => {
-  bind(PROVIDER).toResolvedValue((host: Host) => new VmwareProvider(host), [HOST]);
+  bind(VMWARE_TRANSPORTS).toConstantValue(openTransports);
+  bind(PROVIDER).toResolvedValue(
+    (host: Host, open: OpenTransports) => new VmwareProvider(host, open),
+    [HOST, VMWARE_TRANSPORTS],
+  );
 });

@@ -5,20 +5,27 @@ import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { ProviderStore } from "../../src/contract/store.js";
 import { ownDomain } from "./facts.js";
 import type { XenStore } from "./store.js";
-import { candidateNames, locateDaemon } from "./transport/locate.js";
+import { candidateNames } from "./transport/locate.js";
+import type { Transport } from "./transport/transport.js";
 
 /** Longest wait for the daemon. */
 const ANSWER_MS = 3_000;
 const WRITABLE = ["data"] as const;
 const WRITERS = ["write", "both"];
 
+/** What the provider does to reach a daemon. */
+interface Ways {
+  /** Finds the transport. */
+  readonly find: () => Transport;
+  /** Connects. */
+  readonly open: (call: Call) => Promise<XenStore>;
+  /** The user named the channel. */
+  readonly isNamed: boolean;
+}
+
 /** Checks what XenStore needs, from the way to the daemon to where this domain may write. Never throws for a machine's state. */
-export async function diagnoseXen(
-  host: Host,
-  open: (call: Call) => Promise<XenStore>,
-  channel: string | undefined,
-): Promise<readonly Diagnosis[]> {
-  const checks: Diagnosis[] = channel === undefined ? [way(host)] : [];
+export async function diagnoseXen(host: Host, { find, open, isNamed }: Ways): Promise<readonly Diagnosis[]> {
+  const checks: Diagnosis[] = isNamed ? [] : [way(host, find)];
   if (checks.some(({ works }) => !works)) return checks;
   let store: XenStore | undefined;
   const what = "the XenStore daemon answers";
@@ -59,10 +66,13 @@ export async function diagnoseDriver(
   }
 }
 
-function way(host: Host): Diagnosis {
-  const found = locateDaemon(host);
+function way(host: Host, find: () => Transport): Diagnosis {
   const what = "there is a way to XenStore";
-  if (found !== undefined) return { what, works: true, why: host.path(found) };
+  try {
+    return { what, works: true, why: find().name };
+  } catch (error) {
+    if (!PvbusError.is(error)) throw error;
+  }
   const driver = host.platform === "linux" && host.files.kind("/proc/xen") === undefined;
   return {
     what,

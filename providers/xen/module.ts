@@ -2,8 +2,15 @@ import { ContainerModule } from "inversify";
 import type { Host } from "../../src/base/host/host.js";
 import { HOST, PROVIDER } from "../../src/contract/tokens.js";
 import { XenProvider } from "./provider.js";
+import { type FindTransport, type OpenDriver, XEN_DRIVER, XEN_TRANSPORT } from "./tokens.js";
+import { openDriver, transportOf } from "./transport/locate.js";
 
-/** Binds the Xen provider. */
+/** Binds the Xen provider and what it reaches XenStore through. */
 export const xenModule: ContainerModule = new ContainerModule(({ bind }) => {
-  bind(PROVIDER).toResolvedValue((host: Host) => new XenProvider(host), [HOST]);
+  bind(XEN_TRANSPORT).toConstantValue(transportOf);
+  bind(XEN_DRIVER).toConstantValue(openDriver);
+  bind(PROVIDER).toResolvedValue(
+    (host: Host, find: FindTransport, open: OpenDriver) => new XenProvider(host, find, open),
+    [HOST, XEN_TRANSPORT, XEN_DRIVER],
+  );
 });

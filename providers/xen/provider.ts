@@ -13,6 +13,7 @@ import { XenHostctlStore } from "./hostctl.js";
 import { OPTIONS } from "./options.js";
 import { keySyntax } from "./protocol/keys.js";
 import { XenStore } from "./store.js";
+import type { FindTransport, OpenDriver } from "./tokens.js";
 import { openDriver, transportOf } from "./transport/locate.js";
 import type { Naming } from "./walk.js";
 
@@ -23,10 +24,18 @@ export class XenProvider implements Provider {
   /** Type string of pvbus(4). */
   readonly type = "Xen";
   readonly #host: Host;
+  readonly #findTransport: FindTransport;
+  readonly #openDriver: OpenDriver;
 
-  /** @param host the machine to work on */
-  constructor(host: Host) {
+  /**
+   * @param host the machine to work on
+   * @param findTransport finds the way to a daemon
+   * @param open opens the driver where that has another interface
+   */
+  constructor(host: Host, findTransport: FindTransport = transportOf, open: OpenDriver = openDriver) {
     this.#host = host;
+    this.#findTransport = findTransport;
+    this.#openDriver = open;
   }
 
   /** What XenStore can do on this operating system. @throws TypeError for unknown or malformed settings */
@@ -45,12 +54,12 @@ export class XenProvider implements Provider {
     if (way === "daemon") return this.#connect(target, call, closing);
     const naming = this.#naming(target);
     const { XenDriverStore } = await import("./driver-store.js");
-    return new XenDriverStore(await openDriver(way), naming, closing);
+    return new XenDriverStore(await this.#openDriver(way), naming, closing);
   }
 
   async #connect(target: StoreTarget, call: Call, closing?: AbortSignal): Promise<XenStore> {
     const naming = this.#naming(target);
-    const client = new XenStoreClient(transportOf(this.#host, target.channel), naming.logger, closing);
+    const client = new XenStoreClient(this.#findTransport(this.#host, target), naming.logger, closing);
     try {
       await client.connect(call);
     } catch (error) {
@@ -69,7 +78,11 @@ export class XenProvider implements Provider {
   async diagnose(target: StoreTarget): Promise<readonly Diagnosis[]> {
     const { diagnoseDriver, diagnoseXen } = await import("./diagnose.js");
     if (this.#way(target) !== "daemon") return diagnoseDriver((call) => this.open(target, call));
-    return diagnoseXen(this.#host, (call) => this.#connect(target, call), target.channel);
+    return diagnoseXen(this.#host, {
+      find: () => this.#findTransport(this.#host, target),
+      open: (call) => this.#connect(target, call),
+      isNamed: target.channel !== undefined,
+    });
   }
 
   /** XenStore as OpenBSD's kernel serves it. */

@@ -24,7 +24,6 @@ const PATH_NAMERS: readonly string[] = [
   "providers/kvm/static/source.ts",
   "providers/kvm/transport/devices.ts",
   "providers/xen/transport/device.ts",
-  "providers/xen/diagnose.ts",
   "providers/xen/transport/locate.ts",
   "providers/xen/transport/socket.ts",
   "src/base/firmware/fact.ts",

@@ -11,7 +11,7 @@ export interface PoolPair {
   readonly value: Uint8Array;
 }
 
-/** One pool, whatever the operating system keeps it in; {@link isMissing} recognises the error of one that is not there. */
+/** One pool, whatever the operating system keeps it in. The error of one that is not there has a cause with the code `ENOENT`. */
 export interface Pool {
   /** Which pool it is. */
   readonly info: PoolInfo;

@@ -3,6 +3,7 @@ import { pvbusError } from "../../../src/base/errors.js";
 import { parseChannel } from "../../../src/base/host/channel.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { fromSystemError } from "../../../src/base/system-error.js";
+import type { StoreTarget } from "../../../src/contract/provider.js";
 import type { WindowsDevice } from "../../../src/native/windows/device.js";
 import { DeviceTransport } from "./device.js";
 import { SocketTransport } from "./socket.js";
@@ -52,7 +53,7 @@ export function locateDaemon(host: Host): string | undefined {
  * Returns the way to the daemon: the named channel, else {@link locateDaemon}.
  * @throws PvbusError `ERR_UNAVAILABLE` when there is none, `ERR_NOT_SUPPORTED` for a channel of another kind
  */
-export function transportOf(host: Host, channel: string | undefined): Transport {
+export function transportOf(host: Host, { channel }: StoreTarget): Transport {
   if (channel !== undefined) return named(host, channel);
   const path = locateDaemon(host);
   if (path === undefined) {

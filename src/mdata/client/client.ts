@@ -19,7 +19,11 @@ export interface Sharing {
 
 /** A transport whose line others may have a part of. */
 export interface ShareableTransport extends Transport {
-  /** Begins to let other programs have a part of such a line while this one keeps it. @param maxLineBytes longest request of theirs */
+  /**
+   * Begins to let other programs have a part of such a line while this one keeps it.
+   * @internal
+   * @param maxLineBytes longest request of theirs
+   */
   readonly share?: ((session: Session, maxLineBytes: number) => Promise<Sharing>) | undefined;
 }
 
