@@ -115,10 +115,10 @@ describe(`file locks${isLinux ? "" : " [pending: Linux only]"}`, () => {
     const held = tryLockFile(open(), { mode: "exclusive" });
     let ticks = 0;
     const timer = setInterval(() => ticks++, 2);
-    await rejects(lockFile(open(), { mode: "exclusive", call: new Call({ timeoutMs: 60 }) }), "ERR_TIMEOUT");
+    await rejects(lockFile(open(), { mode: "exclusive", call: new Call({ timeoutMs: 300 }) }), "ERR_TIMEOUT");
     const reason = new Error("enough");
     const controller = new AbortController();
-    setTimeout(() => controller.abort(reason), 20);
+    setTimeout(() => controller.abort(reason), 100);
     const error = await rejects(
       lockFile(open(), { mode: "shared", call: new Call({ signal: controller.signal }) }),
       "ERR_ABORTED",

@@ -94,12 +94,12 @@ f=open(sys.argv[1],"r+b"); fcntl.lockf(f,fcntl.LOCK_EX); print("held",flush=True
       let ticks = 0;
       const timer = setInterval(() => ticks++, 5);
       const controller = new AbortController();
-      setTimeout(() => controller.abort(new Error("enough")), 100);
+      setTimeout(() => controller.abort(new Error("enough")), 300);
       const codes = await Promise.all(
         [
-          hv.write("Guest/k", "w", { timeoutMs: 200 }),
-          hv.delete("Guest/k", { timeoutMs: 200 }),
-          hv.read("Guest/k", { timeoutMs: 200 }),
+          hv.write("Guest/k", "w", { timeoutMs: 600 }),
+          hv.delete("Guest/k", { timeoutMs: 600 }),
+          hv.read("Guest/k", { timeoutMs: 600 }),
           hv.write("Guest/k", "w", { signal: controller.signal }),
         ].map((promise) =>
           promise.then(
