@@ -16,6 +16,11 @@ export class KeyedQueues {
     return this.#queues.size;
   }
 
+  /** Reports whether anybody works or waits for a key. */
+  has(key: string): boolean {
+    return this.#queues.has(key);
+  }
+
   /** Runs the work behind what was asked for the same key before. @throws as {@link SerialQueue.run} */
   async run<T>(key: string, call: Call, waitingFor: string, work: () => T | Promise<T>): Promise<T> {
     let queue = this.#queues.get(key);

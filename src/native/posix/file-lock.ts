@@ -1,5 +1,6 @@
 import { isMainThread } from "node:worker_threads";
 import type { Call } from "../../base/flow/call.js";
+import { KeyedQueues } from "../../base/flow/keyed-queues.js";
 import { type Koffi, type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
 import { openLibc } from "../ffi/open-libc.js";
 import {
@@ -10,7 +11,6 @@ import {
   request,
   requestsOf,
 } from "./flock-layout.js";
-import { hasQueue, joinQueue } from "./lock-queue.js";
 
 export { type RecordLockKind, recordLockKind } from "./flock-layout.js";
 
@@ -212,6 +212,9 @@ export async function lockFile(fd: number, options: LockOptions): Promise<FileLo
   }
 }
 
+/** Who waits for a file's locks in this process, by what names the file: one at a time tries, by arrival. */
+const TURNS = new KeyedQueues();
+
 /**
  * Takes locks that are held for long, as {@link lockFile} does; of all in this process that wait for them one at a time tries, the
  * others queue behind it by arrival. An attempt without waiting leaves them their turn.
@@ -230,19 +233,14 @@ export class LockTurns {
    * @throws as {@link tryLockFile}
    */
   try(fd: number, options: TryLockOptions): FileLock | undefined {
-    return hasQueue(this.#place) ? undefined : tryLockFile(fd, options);
+    return TURNS.has(this.#place) ? undefined : tryLockFile(fd, options);
   }
 
   /** Waits for them. @throws as {@link lockFile} */
-  async wait(fd: number, options: LockOptions): Promise<FileLock> {
-    const { queue, leave } = joinQueue(this.#place);
-    try {
-      return await queue.run(options.call, "others of this process that wait for a file lock", () =>
-        lockFile(fd, options),
-      );
-    } finally {
-      leave();
-    }
+  wait(fd: number, options: LockOptions): Promise<FileLock> {
+    return TURNS.run(this.#place, options.call, "others of this process that wait for a file lock", () =>
+      lockFile(fd, options),
+    );
   }
 }
 
