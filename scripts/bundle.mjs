@@ -14,7 +14,6 @@ const PARTS = [
   ["program", /\/providers\/\w+\/(manifest|options|commands\/entries)\./],
   ["container", /\/node_modules\/(inversify|@inversifyjs|reflect-metadata)\//],
   ["bus", /\/src\/bus\/(?!portable\/)/],
-  ["native", /\/src\/native\/(ffi|posix)\/(?!lock-helper)/],
   ["hyperv", /\/providers\/hyperv\/(store|provider|protocol\/|transport\/files\/)/],
 ];
 
