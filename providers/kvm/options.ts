@@ -88,10 +88,7 @@ export interface KvmOptions {
 /** Settings with every value in its place. */
 export type CompleteOptions = CheckedOptions<typeof OPTIONS>;
 
-/**
- * Validates settings that came from outside and adds the others.
- * @throws TypeError for an unknown name, a wrong type or a value out of range
- */
+/** @throws TypeError for an unknown name, a wrong type or a value out of range */
 export function completeOptions(given: Readonly<Record<string, unknown>> = {}): CompleteOptions {
   if (ownEntry(given, "namespace") !== undefined)
     throw new TypeError("kvm has no option namespace any more; it is called staticNamespace now");

@@ -5,7 +5,6 @@ const QEMU_LINE =
   'lines=$(pvbus host qemu-args FILE) && mapfile -t args < <(printf %s "$lines") && qemu-system-x86_64 … "$' +
   '{args[@]}"';
 
-/** The host side of KVM's metadata channel. */
 export const KVM_COMMANDS: readonly ProviderCommand[] = [
   {
     name: "host",

@@ -7,14 +7,8 @@ import { type HostOptions, stateOf, usage } from "./documents.js";
 
 type Arguments = readonly string[];
 
-/** `pvbus host get KEY`: the value as it is and a line end; exit 1 when the key is missing. */
-export function getAction(io: CommandIo, [key = ""]: Arguments, own: HostOptions): Promise<number> {
-  return administer(io, own, (administration) =>
-    io.keys.get(guestKeys(administration, guestOf(io, own)), key),
-  );
-}
+export const getAction = onGuestKeys((io, keys, [key = ""]) => io.keys.get(keys, key));
 
-/** `pvbus host set KEY VALUE`: stores a value; `-` takes it from standard input, as it is. */
 export async function setAction(
   io: CommandIo,
   [key = "", text = ""]: Arguments,
@@ -26,17 +20,9 @@ export async function setAction(
   return administer(io, own, (administration) => io.keys.set(guestKeys(administration, guest), key, value));
 }
 
-/** `pvbus host rm KEY`: removes a key; exit 1 when it was not there. */
-export function rmAction(io: CommandIo, [key = ""]: Arguments, own: HostOptions): Promise<number> {
-  return administer(io, own, (administration) =>
-    io.keys.rm(guestKeys(administration, guestOf(io, own)), key),
-  );
-}
+export const rmAction = onGuestKeys((io, keys, [key = ""]) => io.keys.rm(keys, key));
 
-/**
- * `pvbus host ls [PREFIX]`: one `key=value` a line, or a JSON array; without a guest the names of the guests. Exit 1 where a log was
- * damaged, which is said on standard error.
- */
+/** Exit 1 where a log was damaged, which is said on standard error. */
 export function lsAction(io: CommandIo, [prefix]: Arguments, own: HostOptions): Promise<number> {
   return administer(io, own, async (administration) => {
     if (own.guest === undefined) {
@@ -62,6 +48,11 @@ async function tellDamage(io: CommandIo, administration: Administration, only?: 
   return damages.length === 0 ? 0 : 1;
 }
 
+function onGuestKeys(work: (io: CommandIo, keys: KeyValues, args: Arguments) => Promise<number>) {
+  return (io: CommandIo, args: Arguments, own: HostOptions): Promise<number> =>
+    administer(io, own, (administration) => work(io, guestKeys(administration, guestOf(io, own)), args));
+}
+
 async function administer(
   io: CommandIo,
   own: HostOptions,
@@ -81,7 +72,6 @@ function guestOf(io: CommandIo, { guest = [] }: HostOptions): string {
   return usage(io, () => checkGuestName(name));
 }
 
-/** Returns the keys of one guest. */
 function guestKeys(administration: Administration, guest: string): KeyValues {
   return {
     readBytes: (key, call) => administration.get(guest, key, call),

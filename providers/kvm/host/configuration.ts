@@ -1,8 +1,6 @@
-import { completeLimits, DEFAULT_LIMITS, type GuestLimits } from "./limits.js";
-import type { Namespaces } from "./namespaces.js";
+import { completeLimits, DEFAULT_LIMITS, type GuestLimits, type Namespaces } from "./limits.js";
 import type { ServedGuest } from "./server.js";
-import { parseEndpoint, type SocketOwner } from "./settings/endpoint.js";
-import { type Fields, objectOf } from "./settings/fields.js";
+import { type Fields, objectOf, parseEndpoint, type SocketOwner } from "./settings/endpoint.js";
 import { checkGuestName } from "./state-directory.js";
 
 /** What a configuration file says. */

@@ -14,12 +14,11 @@ import {
   writeEnd,
 } from "./kept-logs.js";
 import {
-  decodeHeader,
   decodeLog,
-  encodeEnd,
-  encodeHeader,
   encodeRecord,
   HEADER_BYTES,
+  LOG_END,
+  LOG_HEADER,
   type LogHeader,
   type LogRecord,
   MARK_BYTES,
@@ -32,9 +31,7 @@ const RESERVE_BYTES = 8192;
 /** A change on its way to the log, which numbers the writes itself. */
 export type Change = Omit<LogRecord, "batch">;
 
-/** What a log held when it was opened. */
 export interface OpenedLog {
-  /** The log, ready for more. */
   readonly log: LogFile;
   /** Its changes, in order; the values are views of one buffer. */
   readonly records: readonly LogRecord[];
@@ -71,10 +68,7 @@ export class LogFile {
     this.#revision = revision;
   }
 
-  /**
-   * Opens a log, making an empty one where there is none. A damaged one is kept beside, and what can be read of it is given.
-   * @throws PvbusError `ERR_CORRUPT` when it does not begin as a log, or holds what no host wrote; the file stays as it is
-   */
+  /** A damaged log is kept beside. @throws PvbusError `ERR_CORRUPT` when it is no log, or holds what no host wrote; it stays as it is */
   static async open(path: string): Promise<OpenedLog> {
     const bytes = await readIfThere(path);
     if (bytes === undefined) {
@@ -84,7 +78,7 @@ export class LogFile {
       await log.keepReserve();
       return { log, records: [], revision: 0, unfinishedBytes: 0, damage: undefined };
     }
-    const header = decodeHeader(bytes);
+    const header = LOG_HEADER.decode(bytes);
     if (header === undefined) throw corrupt(path, 0, "does not begin with a header of this version");
     const settled = await endOf(path, header);
     const { records, goodBytes, tail, lost } = decodeLog(bytes, header, settled);
@@ -110,7 +104,6 @@ export class LogFile {
     return { log, records, revision: figures.revision, unfinishedBytes, damage };
   }
 
-  /** Length of the file. */
   get bytes(): number {
     return this.#bytes;
   }
@@ -120,11 +113,7 @@ export class LogFile {
     return this.#suspect;
   }
 
-  /**
-   * Puts changes at the end, all in one write.
-   * @param turn asked before each of them is encoded
-   * @throws PvbusError `ERR_NO_SPACE`, `ERR_UNAVAILABLE`
-   */
+  /** Puts changes at the end, all in one write. @param turn asked before each of them is encoded */
   async append(
     changes: readonly Change[],
     turn: () => Promise<void> | undefined = () => undefined,
@@ -147,10 +136,7 @@ export class LogFile {
     for (const { length } of parts) this.#bytes += length;
   }
 
-  /**
-   * Replaces the file by one that holds these changes alone; the old one stands until the new one is on the disk.
-   * @throws PvbusError `ERR_NO_SPACE`, `ERR_UNAVAILABLE`
-   */
+  /** Replaces the file by one that holds these changes alone; the old one stands until the new one is on the disk. */
   async rewrite(live: Iterable<Change>, revision: number): Promise<void> {
     const path = this.#path;
     const { file, mark, length } = await replaceFile(path, live, revision);
@@ -204,7 +190,7 @@ export class LogFile {
     await this.#file.close();
     if (this.#suspect) return;
     const end = { mark: this.#mark, length: this.#bytes, revision: this.#revision };
-    await writeEnd(this.#path, encodeEnd(end));
+    await writeEnd(this.#path, LOG_END.encode(end));
   }
 
   /** Cuts off what a failed write may have left, so that nobody finds later what was refused. */
@@ -233,7 +219,7 @@ async function replaceFile(
     file = await open(beside, "wx+", 0o600);
     let length = HEADER_BYTES;
     for (const parts of chunks(live, mark)) length += await writeAll(file, parts, length);
-    await writeAll(file, [encodeHeader({ mark, revision, length })], 0);
+    await writeAll(file, [LOG_HEADER.encode({ mark, revision, length })], 0);
     await file.datasync();
     await rename(beside, path);
     return { file, mark, length };

@@ -10,7 +10,6 @@ import type { Session } from "./session.js";
  * what is sent, so a later GET is answered by a host that has done, or never got, the change before it.
  */
 
-/** A request that changes something. */
 export type Change =
   | { readonly command: "PUT"; readonly key: string; readonly value: Uint8Array }
   | { readonly command: "DELETE"; readonly key: string };
@@ -29,8 +28,7 @@ export function mayBeginAgain({ before, isSent }: ChangeMemory): boolean {
 }
 
 /**
- * Sends a change and waits for its answer. It is never done twice: where the host does not see to that, the key is read before the
- * change is sent again.
+ * Never does a change twice: where the host does not see to that, the key is read before it is sent again.
  * @throws PvbusError `ERR_CONFLICT` when somebody else wrote meanwhile, and those of {@link Session.request}
  */
 export async function changeKey(
@@ -69,11 +67,7 @@ async function read(session: Session, key: string, call: Call): Promise<ChangeMe
   }
 }
 
-/**
- * Judges by what stands there now what became of a change.
- * @returns the answer where it is done, undefined where it never arrived
- * @throws PvbusError `ERR_CONFLICT`
- */
+/** @returns the answer where the change is done, undefined where it never arrived @throws PvbusError `ERR_CONFLICT` */
 function outcome(
   change: Change,
   before: Uint8Array | undefined,

@@ -29,9 +29,7 @@ const REFUSALS: readonly PvbusErrorCode[] = [
 ];
 const MAX_TEXT = 300;
 
-/** Keys and values on the host's side of the metadata channel. */
 export class MetadataChannel {
-  /** What carries the requests. */
   readonly client: ChannelClient;
   readonly #maxLineBytes: number;
 
@@ -40,7 +38,6 @@ export class MetadataChannel {
     this.#maxLineBytes = maxLineBytes;
   }
 
-  /** Returns a value; undefined when there is no such key. */
   async get(key: string, call: Call): Promise<Uint8Array | undefined> {
     return carried("GET", await this.client.request({ command: "GET", key }, call));
   }
@@ -67,10 +64,8 @@ export class MetadataChannel {
   }
 
   /**
-   * Stores a value.
-   * @throws PvbusError `ERR_VALUE_INVALID` for what this host would damage, `ERR_VALUE_TOO_LONG`, `ERR_KEY_TOO_LONG` before
-   *   anything is sent; `ERR_READ_ONLY`, `ERR_NO_SPACE` of the host; `ERR_DISCONNECTED` when the connection broke and it is not there;
-   *   `ERR_CONFLICT` when somebody else wrote it while it had no answer
+   * @throws PvbusError `ERR_VALUE_INVALID` for what this host would damage, `ERR_VALUE_TOO_LONG`, `ERR_KEY_TOO_LONG` before anything is
+   *   sent; `ERR_DISCONNECTED` when the connection broke and it is not there; `ERR_CONFLICT` when somebody else wrote it meanwhile
    */
   async put(key: string, value: Uint8Array, call: Call): Promise<void> {
     const check = (host: HostCapabilities | undefined): void => this.#checkPut(key, value, host);
@@ -79,10 +74,7 @@ export class MetadataChannel {
     });
   }
 
-  /**
-   * Removes a key. Resolves with whether it was there, which the host does not say: somebody else may be quicker.
-   * @throws PvbusError `ERR_READ_ONLY`; `ERR_DISCONNECTED` and `ERR_CONFLICT` as {@link MetadataChannel.put}
-   */
+  /** Resolves with whether it was there, which the host does not say: somebody else may be quicker. @throws as {@link MetadataChannel.put} */
   async delete(key: string, call: Call): Promise<boolean> {
     const value = await this.get(key, call);
     const memory = this.client.isShared ? { before: { value } } : {};

@@ -77,3 +77,15 @@ function checked(endpoint: Endpoint): Endpoint {
   checkSocketPath(endpoint.path);
   return endpoint;
 }
+
+export type Fields = Readonly<Record<string, unknown>>;
+
+/** @param known the fields that there are; any where none are given @throws TypeError for anything else, and for other fields */
+export function objectOf(value: unknown, where: string, known?: readonly string[]): Fields {
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    throw new TypeError(`${where} must be an object`);
+  const unknown = known && Object.keys(value).find((name) => !known.includes(name));
+  if (unknown !== undefined)
+    throw new TypeError(`${where} has no field ${unknown}; there are: ${known?.join(", ")}`);
+  return value as Fields;
+}
