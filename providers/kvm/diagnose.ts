@@ -28,7 +28,9 @@ export async function diagnoseKvm(
   try {
     store = await open();
     const { channel, capabilities } = store;
-    checks.push(channel === undefined ? noChannel(host, options) : await answers(store, channel));
+    const what = `the host answers on the metadata channel ${channel}`;
+    const isMissing = channel === undefined;
+    checks.push(isMissing ? noChannel(host, options) : await found(store, `meta/${PROBE}`, what));
     checks.push(hasFwCfg(host) ? await readable(store, "fwcfg") : noFwCfg(host));
     if (capabilities.pools?.["smbios"] !== undefined) checks.push(await readable(store, "smbios"));
   } catch (error) {
@@ -52,10 +54,6 @@ function noChannel(host: Host, { portName }: CompleteOptions): Diagnosis {
     why: `without it nothing can be written or watched; virtio-serial ports: ${ports}`,
     fix: channelAdvice(portName),
   };
-}
-
-function answers(store: KvmStore, name: string): Promise<Diagnosis> {
-  return found(store, `meta/${PROBE}`, `the host answers on the metadata channel ${name}`);
 }
 
 function noFwCfg(host: Host): Diagnosis {

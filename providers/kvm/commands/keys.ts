@@ -1,8 +1,7 @@
 import { isUtf8 } from "node:buffer";
 import type { CommandIo } from "../../../src/contract/command.js";
 import type { KeyValues } from "../../../src/contract/key-values.js";
-import type { StoreEntry } from "../../../src/contract/store.js";
-import { type Administration, checkGuestName, type GuestEntry, openAdministration } from "../host/index.js";
+import { type Administration, checkGuestName, openAdministration } from "../host/index.js";
 import { type HostOptions, stateOf, usage } from "./documents.js";
 
 type Arguments = readonly string[];
@@ -78,12 +77,10 @@ function guestKeys(administration: Administration, guest: string): KeyValues {
     write: (key, value, call) => administration.set(guest, key, Buffer.from(value), call),
     delete: (key, call) => administration.delete(guest, key, call),
     list: async function* (prefix, call) {
-      for await (const entry of administration.list(guest, prefix, call)) yield storeEntry(entry);
+      for await (const { key, value } of administration.list(guest, prefix, call)) {
+        const text = Buffer.from(value).toString("utf8");
+        yield isUtf8(value) ? { key, value: text } : { key, value: text, bytes: value };
+      }
     },
   };
-}
-
-function storeEntry({ key, value }: GuestEntry): StoreEntry {
-  const text = Buffer.from(value).toString("utf8");
-  return isUtf8(value) ? { key, value: text } : { key, value: text, bytes: value };
 }

@@ -32,12 +32,13 @@ const RETRY_MS = 20;
 /** What the host's administrator does with the keys of guests, whether a host serves them at the time or not. */
 export class Administration implements AsyncDisposable {
   readonly #clerk: Clerk;
-  readonly #close: () => Promise<void>;
+  /** Gives everything back. */
+  readonly close: () => Promise<void>;
 
   /** @internal See {@link openAdministration}. */
   constructor(clerk: Clerk, close: () => Promise<void>) {
     this.#clerk = clerk;
-    this.#close = close;
+    this.close = close;
   }
 
   /** Returns the names of the guests that have keys or are served, sorted. */
@@ -91,14 +92,9 @@ export class Administration implements AsyncDisposable {
     }
   }
 
-  /** Gives everything back. */
-  close(): Promise<void> {
-    return this.#close();
-  }
-
   /** The same, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
-    return this.#close();
+    return this.close();
   }
 
   async #reports(order: Order, options: CallOptions | undefined): Promise<Report[]> {

@@ -2,7 +2,6 @@ import { randomBytes } from "node:crypto";
 import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { isNoSpace } from "../../../src/base/system-error.js";
 import type { KeyChange, ServedKeys } from "../../../src/mdata/server/keys.js";
-import type { LogDamage } from "./kept-logs.js";
 import { type KeyPortions, KeyTable } from "./key-table.js";
 import { checkKey, checkValue, checkWritable, DEFAULT_NAMESPACES, type GuestLimits } from "./limits.js";
 import { MAX_REVISION, recordBytes } from "./log-codec.js";
@@ -43,9 +42,7 @@ export class GuestState implements ServedKeys {
   turn: () => Promise<void> | undefined = () => undefined;
   /** Names the time from this opening to the close: 32 hex digits. */
   readonly session = randomBytes(16).toString("hex");
-  /** What its log had lost when it was opened; undefined for nothing. */
-  readonly damage: LogDamage | undefined;
-  /** Bytes of a write that never ended, which were cut off. */
+  readonly damage: OpenedLog["damage"];
   readonly unfinishedBytes: number;
   readonly #log: LogFile;
   readonly #keys = new KeyTable<Held>();
@@ -108,7 +105,9 @@ export class GuestState implements ServedKeys {
   async put(key: string, value: Uint8Array, limits: GuestLimits = this.limits): Promise<void> {
     checkKey(key, limits);
     checkValue(key, value, limits);
-    await this.#enqueue(key, ownBytes(value), limits);
+    // A short value out of Node's pool would keep 8 KiB of it in memory.
+    const isOwn = value.buffer.byteLength - value.byteLength <= MOST_WASTED_BYTES;
+    await this.#enqueue(key, isOwn ? value : new Uint8Array(value), limits);
   }
 
   async delete(key: string): Promise<boolean> {
@@ -172,11 +171,11 @@ export class GuestState implements ServedKeys {
   /** Brings changes to the disk and tells whoever waits; a failure is theirs alone, the queue goes on. */
   async #writeBatch(batch: readonly Pending[]): Promise<void> {
     const changes: (Change & Pending)[] = [];
-    const staged = new Staging(this.#keys, this.#used);
+    const stage = this.#staging();
     let revision = this.#revision;
     for (const pending of batch) {
-      const { key, value, limits } = pending;
-      const refused = staged.take(key, value, limits);
+      const { key, value } = pending;
+      const refused = stage(pending);
       if (refused === "absent") pending.resolve(false);
       else if (refused !== undefined) pending.reject(refused);
       // Nobody writes that often: the file says so.
@@ -227,6 +226,31 @@ export class GuestState implements ServedKeys {
     }
   }
 
+  /**
+   * Returns what takes changes in, one after the other, and tells what speaks against each: quotas and deletes look at what will be
+   * when those before have been written.
+   */
+  #staging(): (pending: Pending) => PvbusError | "absent" | undefined {
+    const changed = new Map<string, Uint8Array | undefined>();
+    let used = this.#used;
+    let count = this.#keys.size;
+    return ({ key, value, limits: { maxKeys, maxTotalBytes } }) => {
+      const before = changed.has(key) ? changed.get(key) : this.get(key);
+      if (value === undefined && before === undefined) return "absent";
+      const nextUsed = used - sizeOf(key, before) + sizeOf(key, value);
+      const nextCount = count - (before === undefined ? 0 : 1) + (value === undefined ? 0 : 1);
+      const advice = "delete keys or raise the limit";
+      if (nextCount > maxKeys && nextCount > count)
+        return full(key, `${maxKeys} keys are stored, which is this guest's limit; ${advice}`);
+      if (nextUsed > maxTotalBytes && nextUsed > used)
+        return full(key, `keys and values would take ${nextUsed} bytes of ${maxTotalBytes}; ${advice}`);
+      changed.set(key, value);
+      used = nextUsed;
+      count = nextCount;
+      return undefined;
+    };
+  }
+
   #apply(key: string, value: Uint8Array | undefined, revision: number): void {
     const before = this.get(key);
     this.#used += sizeOf(key, value) - sizeOf(key, before);
@@ -238,37 +262,6 @@ export class GuestState implements ServedKeys {
   }
 }
 
-/** What the keys will be when the changes before have been written: quotas and deletes look at that. */
-class Staging {
-  readonly #keys: KeyTable<Held>;
-  readonly #changed = new Map<string, Uint8Array | undefined>();
-  #used: number;
-  #count: number;
-
-  constructor(keys: KeyTable<Held>, used: number) {
-    this.#keys = keys;
-    this.#used = used;
-    this.#count = keys.size;
-  }
-
-  /** Takes a change in; returns what speaks against it. */
-  take(key: string, value: Uint8Array | undefined, limits: GuestLimits): PvbusError | "absent" | undefined {
-    const before = this.#changed.has(key) ? this.#changed.get(key) : this.#keys.get(key)?.value;
-    if (value === undefined && before === undefined) return "absent";
-    const used = this.#used - sizeOf(key, before) + sizeOf(key, value);
-    const count = this.#count - (before === undefined ? 0 : 1) + (value === undefined ? 0 : 1);
-    const advice = "delete keys or raise the limit";
-    if (count > limits.maxKeys && count > this.#count)
-      return full(key, `${limits.maxKeys} keys are stored, which is this guest's limit; ${advice}`);
-    if (used > limits.maxTotalBytes && used > this.#used)
-      return full(key, `keys and values would take ${used} bytes of ${limits.maxTotalBytes}; ${advice}`);
-    this.#changed.set(key, value);
-    this.#used = used;
-    this.#count = count;
-    return undefined;
-  }
-}
-
 function* liveOf(portions: KeyPortions<Held>): Generator<Change> {
   for (const portion of portions)
     for (const { key, value: held } of portion) yield { key, operation: "put", ...held };
@@ -276,11 +269,6 @@ function* liveOf(portions: KeyPortions<Held>): Generator<Change> {
 
 function full(key: string, why: string): PvbusError {
   return pvbusError("ERR_NO_SPACE", `cannot store "${key}": ${why}`, { key });
-}
-
-/** Returns bytes that hold nothing else in memory: a short value out of Node's pool would keep 8 KiB of it. */
-function ownBytes(bytes: Uint8Array): Uint8Array {
-  return bytes.buffer.byteLength - bytes.byteLength > MOST_WASTED_BYTES ? new Uint8Array(bytes) : bytes;
 }
 
 function sizeOf(key: string, value: Uint8Array | undefined): number {

@@ -90,29 +90,26 @@ export const LOG_END = figuresBehind("pvbusend");
 /** @returns a codec, which reads anything else than this version's figures as undefined */
 function figuresBehind(magic: string) {
   return {
-    encode: (figures: LogHeader): Buffer => encodeFigures(magic, figures),
-    decode: (bytes: Buffer): LogHeader | undefined => decodeFigures(magic, bytes),
+    encode({ mark, revision, length }: LogHeader): Buffer {
+      const header = Buffer.alloc(HEADER_BYTES);
+      header.write(magic);
+      header.writeUInt32LE(VERSION, 8);
+      header.set(mark, 12);
+      header.writeBigUInt64LE(BigInt(revision), 20);
+      header.writeBigUInt64LE(BigInt(length), 28);
+      header.writeUInt32LE(crc32(header.subarray(0, 36)), 36);
+      return header;
+    },
+    decode(bytes: Buffer): LogHeader | undefined {
+      if (bytes.length < HEADER_BYTES || bytes.toString("latin1", 0, 8) !== magic) return undefined;
+      if (bytes.readUInt32LE(8) !== VERSION) return undefined;
+      if (bytes.readUInt32LE(36) !== crc32(bytes.subarray(0, 36))) return undefined;
+      const [revision, length] = [Number(bytes.readBigUInt64LE(20)), Number(bytes.readBigUInt64LE(28))];
+      if (revision > MAX_REVISION || length < HEADER_BYTES || length > Number.MAX_SAFE_INTEGER)
+        return undefined;
+      return { mark: Buffer.from(bytes.subarray(12, 20)), revision, length };
+    },
   };
-}
-
-function encodeFigures(magic: string, { mark, revision, length }: LogHeader): Buffer {
-  const header = Buffer.alloc(HEADER_BYTES);
-  header.write(magic);
-  header.writeUInt32LE(VERSION, 8);
-  header.set(mark, 12);
-  header.writeBigUInt64LE(BigInt(revision), 20);
-  header.writeBigUInt64LE(BigInt(length), 28);
-  header.writeUInt32LE(crc32(header.subarray(0, 36)), 36);
-  return header;
-}
-
-function decodeFigures(magic: string, bytes: Buffer): LogHeader | undefined {
-  if (bytes.length < HEADER_BYTES || bytes.toString("latin1", 0, 8) !== magic) return undefined;
-  if (bytes.readUInt32LE(8) !== VERSION) return undefined;
-  if (bytes.readUInt32LE(36) !== crc32(bytes.subarray(0, 36))) return undefined;
-  const [revision, length] = [Number(bytes.readBigUInt64LE(20)), Number(bytes.readBigUInt64LE(28))];
-  if (revision > MAX_REVISION || length < HEADER_BYTES || length > Number.MAX_SAFE_INTEGER) return undefined;
-  return { mark: Buffer.from(bytes.subarray(12, 20)), revision, length };
 }
 
 export function recordBytes(key: string, value: Uint8Array): number {

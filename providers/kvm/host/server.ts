@@ -102,9 +102,7 @@ export class MetadataHost {
 
   /** Returns how many connections there are. */
   get connections(): number {
-    let sum = 0;
-    for (const { connections } of this.#open) sum += connections;
-    return sum;
+    return [...this.#open].reduce((sum, { connections }) => sum + connections, 0);
   }
 
   /**

@@ -89,8 +89,10 @@ export function* listedNames(values: ReadonlyMap<string, Uint8Array>): Steps<str
   const names: string[] = [];
   for (const [name, value] of values) {
     const named = /^oem\/\d+$/.test(name) ? yield* namedString(value) : undefined;
+    const first = named && values.get(`oem/${named.name}`);
     // Of two strings with one name the first is read by it: the second keeps its number.
-    if (named === undefined || !sameBytes(values.get(`oem/${named.name}`), named.value)) names.push(name);
+    if (named === undefined || first === undefined || Buffer.compare(first, named.value) !== 0)
+      names.push(name);
   }
   return names;
 }
@@ -119,10 +121,6 @@ function* namedString(
   const decoded = yield* decodeBase64InSteps(value.toString("latin1"));
   if (decoded === undefined) return { name: `${app}:${text}`, value };
   return { name: `${app.slice(0, -BINARY.length)}:${text}`, value: decoded };
-}
-
-function sameBytes(a: Uint8Array | undefined, b: Uint8Array): boolean {
-  return a !== undefined && Buffer.compare(a, b) === 0;
 }
 
 /** Returns the UUID as text; all zeros and all ones stand for none. */

@@ -65,33 +65,25 @@ export class SmbiosSource implements StaticSource {
 
   async #readValues(): Promise<Values> {
     const call = new Call();
+    const host = this.#host;
+    const isOnWindows = isWindows(host);
     try {
-      if (isWindows(this.#host)) {
-        // It leaves the entry point out: no Windows that runs today is on firmware older than 2.6.
-        const table = readFirmwareTable(loadKoffi());
-        return { values: table === undefined ? new Map() : await this.#valuesOf(table, true, call) };
-      }
-      const table = await readSourceFile(this.#host, TABLE, { maxBytes: MAX_TABLE_BYTES }, call);
-      if (table !== undefined) {
-        const limits = { maxBytes: MAX_ENTRY_POINT_BYTES };
-        const entryPoint = await readSourceFile(this.#host, ENTRY_POINT, limits, call);
-        const hasMixedUuid = entryPoint === undefined || hasMixedUuids(entryPoint);
-        return { values: await this.#valuesOf(table, hasMixedUuid, call) };
-      }
-      return { values: await this.#fields(call) };
+      const table = isOnWindows
+        ? readFirmwareTable(loadKoffi())
+        : await readSourceFile(host, TABLE, { maxBytes: MAX_TABLE_BYTES }, call);
+      if (table === undefined) return { values: isOnWindows ? new Map() : await this.#fields(call) };
+      // Windows leaves the entry point out: none that runs today is on firmware older than 2.6.
+      const limits = { maxBytes: MAX_ENTRY_POINT_BYTES };
+      const entryPoint = isOnWindows ? undefined : await readSourceFile(host, ENTRY_POINT, limits, call);
+      const hasMixedUuid = entryPoint === undefined || hasMixedUuids(entryPoint);
+      const { values, isCut } = await inTurns(readTable(table, hasMixedUuid), call);
+      const message = "the SMBIOS table is cut; what stands at its end is left out";
+      if (isCut) host.logger.warn(message, { bytes: table.length });
+      return { values };
     } catch (error) {
       if (!PvbusError.is(error) || error.code !== "ERR_PERMISSION") throw error;
       return { values: await this.#fields(call), refusal: error };
     }
-  }
-
-  async #valuesOf(table: Uint8Array, hasMixedUuid: boolean, call: Call): Promise<Map<string, Uint8Array>> {
-    const { values, isCut } = await inTurns(readTable(table, hasMixedUuid), call);
-    if (isCut) {
-      const message = "the SMBIOS table is cut; what stands at its end is left out";
-      this.#host.logger.warn(message, { bytes: table.length });
-    }
-    return values;
   }
 
   async #fields(call: Call): Promise<Map<string, Uint8Array>> {

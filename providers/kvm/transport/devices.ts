@@ -71,8 +71,7 @@ export async function openSerial(device: Device, events: ConnectionEvents): Prom
     throw fromSystemError(error, { doing: `cannot open ${path}`, advice: SERIAL_ADVICE });
   }
   try {
-    const { rdev } = fstatSync(fd);
-    const line = { fd, path, turns: new LockTurns(`device ${rdev}`), events };
+    const line = { fd, path, turns: new LockTurns(`device ${fstatSync(fd).rdev}`), events };
     const lock = line.turns.try(fd, LOCK);
     return lock === undefined ? takenLine(line) : lockedLine(line, lock);
   } catch (error) {

@@ -7,7 +7,7 @@ import { Call } from "../../../src/base/flow/call.js";
 import type { HostFiles } from "../../../src/base/host/files.js";
 import type { Held } from "../../../src/base/host/tree.js";
 import { type Answer, encodeAnswer, encodeHostSession } from "../../../src/mdata/answer.js";
-import { type Change, changeKey } from "../../../src/mdata/client/change.js";
+import { type Change, changeKey } from "../../../src/mdata/client/channel.js";
 import type { Session } from "../../../src/mdata/client/session.js";
 import { decodeFrame, type Frame, isFrame } from "../../../src/mdata/frame.js";
 import { type Line, LineReader } from "../../../src/mdata/line-reader.js";
@@ -160,9 +160,8 @@ class ProgramConversation {
       case "PUT":
         return this.#change(request, call);
       default:
-        return request.command === "DELETE"
-          ? this.#change({ command: "DELETE", key: request.key }, call)
-          : this.#session.request(request, call);
+        if (request.command === "DELETE") return this.#change({ command: "DELETE", key: request.key }, call);
+        return this.#session.request(request, call);
     }
   }
 

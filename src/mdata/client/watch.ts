@@ -98,8 +98,7 @@ class ChannelWatch {
           this.#parts.ready();
         }
         retries.reset();
-        if (isTold) yield* this.#listen();
-        else yield* this.#poll();
+        yield* isTold ? this.#listen() : this.#poll();
       } catch (error) {
         if (this.#isEnded()) return;
         if (!this.#isArmed || !isPassing(error)) throw error;

@@ -51,12 +51,12 @@ const KINDS = {
 export function parseEndpoint(text: string): Endpoint {
   const channel = readChannel(text, KINDS);
   if (channel === undefined) throw new TypeError(`'${text}' is no endpoint; write ${formsOf(KINDS)}`);
-  const { kind, path } = channel;
-  if (kind === "unix") return checked({ kind: "listen", path });
-  if (kind === "connect") return checked({ kind, path });
-  const { port } = channel;
+  const isVsock = channel.kind === "vsock-socket";
   // The hypervisor connects a guest's port P to the socket PATH_P.
-  return checked({ kind: "listen", path: `${path}_${port}`, vsock: { path, port } });
+  const path = isVsock ? `${channel.path}_${channel.port}` : channel.path;
+  checkSocketPath(path);
+  if (isVsock) return { kind: "listen", path, vsock: { path: channel.path, port: channel.port } };
+  return { kind: channel.kind === "connect" ? "connect" : "listen", path };
 }
 
 /** Returns an endpoint as {@link parseEndpoint} reads it. */
@@ -71,11 +71,6 @@ export function checkSocketPath(path: string): void {
   if (!isTooLong(path)) return;
   const why = `has ${Buffer.byteLength(path)} bytes; the system takes ${MAX_PATH_BYTES}: choose a shorter one`;
   throw new TypeError(`the socket path ${path} ${why}`);
-}
-
-function checked(endpoint: Endpoint): Endpoint {
-  checkSocketPath(endpoint.path);
-  return endpoint;
 }
 
 export type Fields = Readonly<Record<string, unknown>>;
