@@ -64,10 +64,7 @@ export const OPTIONS = {
 
 /** Settings of the KVM provider: `openPvbus({ providerOptions: { kvm: {…} } })`. */
 export interface KvmOptions {
-  /**
-   * Reverse domain name under which plain keys lie in the static sources: fw_cfg `opt/<namespace>/<key>`, OEM string
-   * `<namespace>:<key>=<value>`. Default `org.pvbus`.
-   */
+  /** Reverse domain name before plain keys: fw_cfg `opt/<namespace>/<key>`, OEM string `<namespace>:<key>=<value>`. Default `org.pvbus`. */
   readonly staticNamespace?: string;
   /** Name of the virtio-serial port of the metadata channel. Default `org.pvbus.mdata.0`. */
   readonly portName?: string;

@@ -25,10 +25,7 @@ export class KvmProvider implements Provider {
   readonly #host: Host;
   readonly #find: FindSources;
 
-  /**
-   * @param host the machine to work on
-   * @param find finds its sources
-   */
+  /** @param host the machine to work on @param find finds its sources */
   constructor(host: Host, find: FindSources = findSources) {
     this.#host = host;
     this.#find = find;

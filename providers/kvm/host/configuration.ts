@@ -16,11 +16,7 @@ export interface HostConfiguration {
 const FILE_FIELDS = ["limits", "readOnly", "writable", "guests"];
 const GUEST_FIELDS = ["endpoints", "limits", "readOnly", "writable", "socketOwner"];
 
-/**
- * Reads a configuration.
- * @param document what the file's JSON stands for
- * @throws TypeError, RangeError that say where the mistake is
- */
+/** Reads a configuration, as its file's JSON gives it. @throws TypeError, RangeError that say where the mistake is */
 export function parseConfiguration(document: unknown): HostConfiguration {
   const fields = objectOf(document, "the configuration", FILE_FIELDS);
   const guests = objectOf(fields["guests"] ?? {}, "guests");

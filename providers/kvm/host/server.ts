@@ -107,8 +107,8 @@ export class MetadataHost {
 
   /**
    * Serves one more guest; resolves when its endpoints are open.
-   * @throws PvbusError `ERR_CORRUPT` for a log that cannot be read at all; `ERR_BUSY` when another program serves at its socket; `ERR_PERMISSION`,
-   *   `ERR_UNAVAILABLE`, `ERR_DISCONNECTED` when the host is closed
+   * @throws PvbusError `ERR_CORRUPT` for a log that cannot be read at all; `ERR_BUSY` when another program serves at its socket;
+   *   `ERR_PERMISSION`, `ERR_UNAVAILABLE`, `ERR_DISCONNECTED` when the host is closed
    * @throws TypeError, RangeError for settings that make no sense, and for a guest that is served already
    */
   async add(guest: ServedGuest): Promise<void> {

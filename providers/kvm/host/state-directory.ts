@@ -13,10 +13,7 @@ import type { LogGap } from "./log-codec.js";
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const PRIVATE = 0o700;
 
-/**
- * Checks a guest's name, which becomes a directory's.
- * @throws TypeError
- */
+/** Checks a guest's name, which becomes a directory's. @throws TypeError */
 export function checkGuestName(name: string): string {
   if (NAME.test(name)) return name;
   throw new TypeError(

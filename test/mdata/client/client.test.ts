@@ -182,6 +182,7 @@ describe("metadata channel", () => {
     await channel.get("k", call());
     const own = channelAt();
     await own.get("k", call());
+    while (machine.host.connections > 1) await turn();
     await new Promise((resolve) => setTimeout(resolve, 3 * OPTIONS.idleMs));
     expect(machine.host.connections, "one is not shared").to.equal(1);
   });

@@ -64,11 +64,7 @@ const NAMESPACE = /^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$/;
 const FIRST_CID = 3;
 const MAX_U32 = 0xffff_ffff;
 
-/**
- * Reads the description of what a machine is to find.
- * @param document what the file's JSON stands for
- * @throws TypeError that says where the mistake is
- */
+/** Reads what a machine is to find, as the file's JSON gives it. @throws TypeError that says where the mistake is */
 export function parseDescription(document: unknown): LaunchDescription {
   const fields = objectOf(document, "the description", FIELDS);
   const { namespace = "org.pvbus", channel } = fields;

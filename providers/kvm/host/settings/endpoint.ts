@@ -44,10 +44,7 @@ const KINDS = {
   "vsock-socket": "vsock:PATH:PORT (Firecracker, Cloud Hypervisor)",
 } as const;
 
-/**
- * Reads an endpoint as the command line has it.
- * @throws TypeError naming the forms there are
- */
+/** Reads an endpoint as the command line has it. @throws TypeError naming the forms there are */
 export function parseEndpoint(text: string): Endpoint {
   const channel = readChannel(text, KINDS);
   if (channel === undefined) throw new TypeError(`'${text}' is no endpoint; write ${formsOf(KINDS)}`);
