@@ -18,8 +18,8 @@ import {
   encodeBase64,
 } from "../../../src/mdata/base64.js";
 import { refusal } from "../../../src/mdata/client/channel.js";
-import type { LineStream } from "../../../src/mdata/client/line-stream.js";
 import { negotiate } from "../../../src/mdata/client/negotiation.js";
+import type { LineStream } from "../../../src/mdata/client/transport.js";
 import { decodeFrame, decodeFrameHead, encodeFrame, type Frame, isFrame } from "../../../src/mdata/frame.js";
 import { type Line, LineReader } from "../../../src/mdata/line-reader.js";
 import { type AnswerParts, longAnswer, longPlainAnswer } from "../../../src/mdata/long-answer.js";
