@@ -4,7 +4,7 @@ import { type Capabilities, NO_CAPABILITIES, type Verbs } from "../../src/contra
 import type { StoreTarget } from "../../src/contract/provider.js";
 import type { Token } from "../../src/contract/tokens.js";
 import type { ShareableTransport } from "../../src/mdata/client/client.js";
-import { completeOptions } from "./options.js";
+import { type CompleteOptions, completeOptions } from "./options.js";
 import { FwCfgSource, hasFwCfg } from "./static/fwcfg.js";
 import { hasSmbios, SmbiosSource } from "./static/smbios.js";
 import type { StaticSource } from "./static/source.js";
@@ -53,13 +53,23 @@ export function hasSources(host: Host): boolean {
   return transport !== undefined || statics.some(({ name }) => name === "fwcfg");
 }
 
-/** What the host has to add so that a guest gets a metadata channel, in the words of QEMU and libvirt. */
-export function channelAdvice(portName: string): string {
-  return (
-    "have the host add a channel and serve it (pvbus host serve): QEMU " +
-    "-device virtio-serial -chardev socket,id=pvbus,path=SOCKET,server=on,wait=off " +
-    `-device virtserialport,chardev=pvbus,name=${portName}; libvirt ` +
-    `<channel type='unix'><source mode='bind' path='SOCKET'/><target type='virtio' name='${portName}'/></channel>; ` +
-    "Firecracker and Cloud Hypervisor: a vsock device, named with --channel vsock:2:PORT"
-  );
+/** What keeps a machine from being written, or read at all. */
+export const NO_CHANNEL =
+  "this machine has no metadata channel; see `pvbus doctor` for what the host has to add";
+
+/** Returns what the host has to add, in the words of QEMU and libvirt, a line each. */
+export function channelAdvice({ portName, staticNamespace }: CompleteOptions): string {
+  const item = `opt/${staticNamespace}/KEY`;
+  return [
+    "have the host add a channel and serve it (pvbus host serve):",
+    "  QEMU: -device virtio-serial -chardev socket,id=pvbus,path=SOCKET,server=on,wait=off",
+    `        -device virtserialport,chardev=pvbus,name=${portName}`,
+    "  libvirt: <channel type='unix'><source mode='bind' path='SOCKET'/>",
+    `           <target type='virtio' name='${portName}'/></channel>`,
+    "  Firecracker, Cloud Hypervisor: a vsock device, named with --channel vsock:2:PORT",
+    "or values that do not change:",
+    `  QEMU: -fw_cfg name=${item},string=VALUE`,
+    `     or -smbios type=11,value=${staticNamespace}:KEY=VALUE`,
+    `  libvirt: <sysinfo type='fwcfg'><entry name='${item}'>VALUE</entry></sysinfo>`,
+  ].join("\n");
 }

@@ -46,13 +46,13 @@ export async function diagnoseKvm(
   return checks;
 }
 
-function noChannel(host: Host, { portName }: CompleteOptions): Diagnosis {
+function noChannel(host: Host, options: CompleteOptions): Diagnosis {
   const ports = portNames(host).join(", ") || "none";
   return {
-    what: "there is a metadata channel",
+    what: "this machine has a metadata channel",
     works: false,
     why: `without it nothing can be written or watched; virtio-serial ports: ${ports}`,
-    fix: channelAdvice(portName),
+    fix: channelAdvice(options),
   };
 }
 

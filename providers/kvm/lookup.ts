@@ -4,7 +4,7 @@ import type { Logger } from "../../src/base/host/host.js";
 import { putEntry } from "../../src/base/own.js";
 import type { MachineFacts, RawEntry } from "../../src/contract/store.js";
 import type { MetadataChannel } from "../../src/mdata/client/channel.js";
-import { channelAdvice } from "./capabilities.js";
+import { NO_CHANNEL } from "./capabilities.js";
 import { type KvmKey, parseKey, qualifiedKey, type SourceName } from "./protocol/keys.js";
 import type { StaticSource } from "./static/source.js";
 
@@ -41,13 +41,10 @@ const OTHER: Readonly<Record<string, string>> = {
 /** Finds and lists keys over all sources, in the order in which they are asked. */
 export class Lookup {
   readonly #sources: readonly ValueSource[];
-  readonly #portName: string;
   readonly #logger: Logger;
 
-  /** @param portName name of the port that the host would have to add */
-  constructor(sources: readonly ValueSource[], portName: string, logger: Logger) {
+  constructor(sources: readonly ValueSource[], logger: Logger) {
     this.#sources = sources;
-    this.#portName = portName;
     this.#logger = logger;
   }
 
@@ -138,8 +135,7 @@ export class Lookup {
   #named(name: SourceName): readonly ValueSource[] {
     const found = this.#sources.filter((each) => each.name === name);
     if (found.length > 0 || name !== "meta") return found;
-    const why = `this machine has no metadata channel; ${channelAdvice(this.#portName)}`;
-    throw pvbusError("ERR_UNAVAILABLE", why);
+    throw pvbusError("ERR_UNAVAILABLE", NO_CHANNEL);
   }
 }
 

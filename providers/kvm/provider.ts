@@ -1,15 +1,9 @@
 import type { Call } from "../../src/base/flow/call.js";
 import type { Host } from "../../src/base/host/host.js";
-import type { Capabilities, Verbs } from "../../src/contract/capabilities.js";
+import type { Capabilities } from "../../src/contract/capabilities.js";
 import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { Provider, StoreTarget } from "../../src/contract/provider.js";
-import {
-  capabilitiesOf,
-  channelAdvice,
-  type FindSources,
-  findSources,
-  type Sources,
-} from "./capabilities.js";
+import { capabilitiesOf, type FindSources, findSources, NO_CHANNEL, type Sources } from "./capabilities.js";
 import { completeOptions } from "./options.js";
 import type { KvmStore } from "./store.js";
 
@@ -47,16 +41,8 @@ export class KvmProvider implements Provider {
   }
 
   /** Says what the host would have to add for a verb that this machine does not have. */
-  explain(verb: keyof Verbs, { options }: StoreTarget): string {
-    const { portName, staticNamespace } = completeOptions(options);
-    const channel = `this machine has no metadata channel; ${channelAdvice(portName)}`;
-    if (verb !== "read" && verb !== "list") return channel;
-    const item = `opt/${staticNamespace}/KEY`;
-    return (
-      `${channel}; for values that do not change: QEMU -fw_cfg name=${item},string=VALUE ` +
-      `or -smbios type=11,value=${staticNamespace}:KEY=VALUE; libvirt ` +
-      `<sysinfo type='fwcfg'><entry name='${item}'>VALUE</entry></sysinfo>`
-    );
+  explain(): string {
+    return NO_CHANNEL;
   }
 
   /** Checks each source: whether it is there, whether it may be read, whether the host answers. */

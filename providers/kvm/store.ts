@@ -52,7 +52,7 @@ export class KvmStore implements ProviderStore {
     this.#client = transport && new ChannelClient(transport, options, this.#closing);
     const channel = this.#client && new MetadataChannel(this.#client, options.maxLineBytes);
     const all = channel === undefined ? statics : [channelSource(channel), ...statics];
-    this.#lookup = new Lookup(all, options.portName, logger);
+    this.#lookup = new Lookup(all, logger);
     this.#logger = logger;
     this.#options = options;
     this.capabilities = capabilitiesOf(sources);

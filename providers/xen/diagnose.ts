@@ -67,7 +67,7 @@ export async function diagnoseDriver(
 }
 
 function way(host: Host, find: () => Transport): Diagnosis {
-  const what = "there is a way to XenStore";
+  const what = "XenStore is within reach";
   try {
     return { what, works: true, why: find().name };
   } catch (error) {
