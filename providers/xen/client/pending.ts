@@ -3,30 +3,27 @@ import { onAbort } from "../../../src/base/flow/abort.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import type { Operation } from "../protocol/operations.js";
 import { refusalError } from "../protocol/refusals.js";
-import type { Tick, Timed } from "./deadlines.js";
+import type { Timed } from "./deadlines.js";
 
-/** Ids of requests are a serial number and, in these bits, the slot that the request waits in. */
-const SLOT_BITS = 8;
-const SLOT_MASK = (1 << SLOT_BITS) - 1;
-const SERIALS = 2 ** (32 - SLOT_BITS);
+/** Ids of requests are the slot that the request waits in, in the lower bits, and a serial number. */
+const MOST_SLOTS = 256;
+const SLOT_MASK = MOST_SLOTS - 1;
+const SERIALS = 2 ** 32 / MOST_SLOTS;
 const NOTHING = new Uint8Array(0);
 
 /** One request: what is sent, who waits, and until when. */
 export class PendingRequest<T = unknown> implements Timed {
-  /** What it asks. */
   readonly operation: Operation<T>;
   /** First part of the payload, without its last NUL; ASCII. */
   readonly text: string;
   /** The rest of the payload, without a NUL of its own. */
   readonly value: Uint8Array;
   /** Transaction it belongs to; 0 for none. */
-  readonly transactionId: number;
+  transactionId = 0;
   /** Its id while it is under way. */
   id = -1;
   /** When it times out, in the time of `performance.now()`. */
   deadline = Number.POSITIVE_INFINITY;
-  /** Where it waits for its deadline. */
-  tick: Tick | undefined;
   /** False once it is settled, also when its reply is still owed. */
   live = true;
   /** Its call or its connection is over, and it will be told in its turn. */
@@ -40,11 +37,10 @@ export class PendingRequest<T = unknown> implements Timed {
   #done: ((answer: unknown) => void) | undefined;
 
   /** @param text ASCII; strings are separated by NULs, the last one is added */
-  constructor(operation: Operation<T>, text: string, value: Uint8Array = NOTHING, transactionId = 0) {
+  constructor(operation: Operation<T>, text: string, value: Uint8Array = NOTHING) {
     this.operation = operation;
     this.text = text;
     this.value = value;
-    this.transactionId = transactionId;
   }
 
   /** Bytes of its payload. */
@@ -86,7 +82,6 @@ export class PendingRequest<T = unknown> implements Timed {
     return promise;
   }
 
-  /** Returns the reply to who waits. */
   reply(bytes: Buffer, start: number, end: number): void {
     if (!this.live && this.#done === undefined) return;
     let answer: T | undefined;
@@ -99,7 +94,7 @@ export class PendingRequest<T = unknown> implements Timed {
     this.finish(answer);
   }
 
-  /** Returns the daemon's refusal to who waits. */
+  /** @param name of the daemon's error */
   refuse(name: string): void {
     const { type, missing } = this.operation;
     if (this.live) {
@@ -109,7 +104,6 @@ export class PendingRequest<T = unknown> implements Timed {
     this.finish(undefined);
   }
 
-  /** Ends the waiting with an error. */
   fail(error: unknown): void {
     this.#settle(this.#reject, error);
   }
@@ -139,8 +133,6 @@ export class PendingRequest<T = unknown> implements Timed {
     if (!this.live) return;
     this.live = false;
     this.#forget?.();
-    this.tick?.remove(this);
-    this.tick = undefined;
     settle(outcome);
   }
 }
@@ -159,12 +151,10 @@ export class Slots {
     this.#free = Array.from({ length: size }, (_, at) => size - 1 - at);
   }
 
-  /** How many wait. */
   get used(): number {
     return this.#slots.length - this.#free.length;
   }
 
-  /** Whether no more can be taken. */
   get isFull(): boolean {
     return this.#free.length === 0;
   }
@@ -188,7 +178,7 @@ export class Slots {
     const slot = this.#free.pop() as number;
     this.#serial = (this.#serial + 1) % SERIALS;
     // The serial number keeps a late reply apart from the slot's next request.
-    request.id = this.#serial * (SLOT_MASK + 1) + slot;
+    request.id = this.#serial * MOST_SLOTS + slot;
     this.#slots[slot] = request;
     if (!request.live) this.#owed++;
   }
@@ -198,7 +188,6 @@ export class Slots {
     if (this.find(request.id) === request) this.#owed++;
   }
 
-  /** Returns the request of an id. */
   find(id: number): PendingRequest | undefined {
     const request = this.#slots[id & SLOT_MASK];
     return request?.id === id ? request : undefined;

@@ -21,33 +21,37 @@ function text(bytes: Buffer, start: number, end: number): string {
   return bytes.toString("utf8", start, nul < 0 || nul > end ? end : nul);
 }
 
-/** An acknowledgement: `OK`, behind whose NUL FreeBSD leaves stray bytes. */
-function acknowledged<T>(type: XsType, value: T): Operation<T>["decode"] {
-  return (bytes, start, end) => {
-    if (
-      end - start >= 2 &&
-      bytes[start] === 0x4f &&
-      bytes[start + 1] === 0x4b &&
-      (bytes[start + 2] === NUL || end - start === 2)
-    ) {
-      return value;
-    }
-    throw malformed(type);
-  };
-}
-
 function malformed(type: XsType): Error {
   return pvbusError("ERR_PROTOCOL", `the XenStore daemon's answer to ${typeName(type)} is malformed`);
 }
 
+/** Is acknowledged with `OK`, behind whose NUL FreeBSD leaves stray bytes. */
 function change(type: XsType): Operation<true> {
-  return { type, decode: acknowledged(type, true) };
+  return {
+    type,
+    decode: (bytes, start, end) => {
+      const length = end - start;
+      const isOk = length >= 2 && bytes[start] === 0x4f && bytes[start + 1] === 0x4b;
+      if (isOk && (length === 2 || bytes[start + 2] === NUL)) return true;
+      throw malformed(type);
+    },
+  };
+}
+
+function number(type: XsType, bytes: Buffer, start: number, end: number): number {
+  const digits = text(bytes, start, end);
+  if (!/^\d{1,10}$/.test(digits)) throw malformed(type);
+  return Number(digits);
+}
+
+function copy(bytes: Buffer, start: number, end: number): Buffer {
+  return Buffer.from(bytes.subarray(start, end));
 }
 
 /** Reads a value; undefined: no such node. */
 export const READ: Operation<Buffer | undefined> = {
   type: XS.READ,
-  decode: (bytes, start, end) => Buffer.from(bytes.subarray(start, end)),
+  decode: copy,
   missing: { value: undefined },
 };
 
@@ -71,7 +75,7 @@ export const DIRECTORY: Operation<string[] | undefined> = {
 /** Returns one part of a long listing, still encoded; undefined: no such node. */
 export const DIRECTORY_PART: Operation<Buffer | undefined> = {
   type: XS.DIRECTORY_PART,
-  decode: (bytes, start, end) => Buffer.from(bytes.subarray(start, end)),
+  decode: copy,
   missing: { value: undefined },
 };
 
@@ -102,9 +106,8 @@ export const UNWATCH: Operation<boolean> = { ...change(XS.UNWATCH), missing: { v
 export const TRANSACTION_START: Operation<number> = {
   type: XS.TRANSACTION_START,
   decode: (bytes, start, end) => {
-    const digits = text(bytes, start, end);
-    const id = Number(digits);
-    if (!/^\d{1,10}$/.test(digits) || id === 0 || id > 0xffff_ffff) throw malformed(XS.TRANSACTION_START);
+    const id = number(XS.TRANSACTION_START, bytes, start, end);
+    if (id === 0 || id > 0xffff_ffff) throw malformed(XS.TRANSACTION_START);
     return id;
   },
 };
@@ -127,9 +130,5 @@ export const CONTROL: Operation<string> = { type: XS.CONTROL, decode: text };
 export const GET_FEATURE: Operation<number> = {
   type: XS.GET_FEATURE,
   bare: true,
-  decode: (bytes, start, end) => {
-    const digits = text(bytes, start, end);
-    if (!/^\d{1,10}$/.test(digits)) throw malformed(XS.GET_FEATURE);
-    return Number(digits);
-  },
+  decode: (bytes, start, end) => number(XS.GET_FEATURE, bytes, start, end),
 };

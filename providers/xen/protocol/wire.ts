@@ -102,18 +102,15 @@ export function encodeStrings(...strings: readonly string[]): Buffer {
  */
 export function decodeStrings(payload: Uint8Array, most = Number.POSITIVE_INFINITY): string[] {
   const bytes = Buffer.from(payload.buffer, payload.byteOffset, payload.length);
+  const last = bytes.at(-1) === 0 ? bytes.length - 1 : bytes.length;
   const strings: string[] = [];
   for (let at = 0; at < bytes.length; ) {
-    const nul = strings.length + 1 < most ? bytes.indexOf(0, at) : lastNul(bytes);
+    const nul = strings.length + 1 < most ? bytes.indexOf(0, at) : last;
     const end = nul < at ? bytes.length : nul;
     strings.push(bytes.toString("utf8", at, end));
     at = end + 1;
   }
   return strings;
-}
-
-function lastNul(bytes: Buffer): number {
-  return bytes.at(-1) === 0 ? bytes.length - 1 : -1;
 }
 
 /** One part of a long listing, as DIRECTORY_PART answers it. */
