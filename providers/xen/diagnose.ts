@@ -15,13 +15,10 @@ const ANSWER_MS = 3_000;
 const WRITABLE = "data";
 const WRITERS = ["write", "both"];
 
-/** How the provider reaches XenStore. */
 interface Ways {
-  /** What answers there. */
   readonly peer: "daemon" | "driver";
   /** Finds the transport to a daemon; undefined where there is nothing to find, such as where the user named the channel. */
   readonly find: (() => Transport) | undefined;
-  /** Opens the store. */
   readonly open: (call: Call) => Promise<XenStore | XenDriverStore>;
 }
 

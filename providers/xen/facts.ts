@@ -6,8 +6,8 @@ import type { XenStoreClient } from "./client/client.js";
 import { domainOf } from "./protocol/permissions.js";
 import { below, ifAllowed, type Surroundings } from "./walk.js";
 
-/** Where the toolstack says what this machine is, beside the name and the UUID. */
-const VM_DATA = "vm-data";
+/** What the host's administrator says of this machine, beside the name and the UUID. */
+const VM_DATA = { path: "vm-data", key: "vm-data" };
 const UUID = /^\/vm\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/i;
 
 /** Returns what XenStore says of this machine: its name, UUID and domain id, and all of `vm-data`, which users fill. */
@@ -21,7 +21,7 @@ export async function machineFacts(surroundings: Surroundings, call: Call): Prom
   const other: Record<string, string> = {};
   if (domain !== undefined) other["domid"] = String(domain);
   const collect = async (): Promise<void> => {
-    for await (const { key, value } of below({ path: VM_DATA, key: VM_DATA }, surroundings, call))
+    for await (const { key, value } of below(VM_DATA, surroundings, call))
       if (value !== undefined && value.length > 0) putEntry(other, key, Buffer.from(value).toString("utf8"));
   };
   await ifAllowed(collect());

@@ -7,23 +7,18 @@ import { type KeyedPath, type KeySyntax, keyedChild } from "./protocol/keys.js";
 
 /** How nodes are named by keys. */
 export interface Naming {
-  /** How keys are written. */
   readonly syntax: KeySyntax;
   /** Hears of nodes that no key can name. */
   readonly logger: Logger;
 }
 
-/** What a walk needs. */
 export interface Surroundings extends Naming {
-  /** Reads the nodes. */
   readonly client: XenStoreClient;
 }
 
-/** One node of a walk. */
 export interface TreeNode extends KeyedPath {
   /** Its value; undefined where it may not be read. */
   readonly value: Uint8Array | undefined;
-  /** Names of its children. */
   readonly children: readonly string[];
 }
 

@@ -33,7 +33,6 @@ export class StoreWatch {
   readonly #known = new PathTree();
   #walks = 0;
 
-  /** @param top what is followed, with all below it */
   constructor(top: KeyedPath, surroundings: Surroundings, call: Call) {
     this.#top = top;
     this.#surroundings = surroundings;
@@ -75,7 +74,6 @@ export class StoreWatch {
     return new Call({ signal, timeoutMs: Math.min(LOOK_MS, remainingMs) });
   }
 
-  /** Returns the names of a path below the top. */
   #names(path: string): string[] {
     const { path: top } = this.#top;
     return path === top ? [] : path.slice(top === "/" ? 1 : top.length + 1).split("/");
@@ -176,7 +174,6 @@ function* change(node: KeyedPath | undefined, value: Uint8Array | undefined): To
   if (node !== undefined && node.key !== "") yield { key: node.key, value };
 }
 
-/** Returns what stands for a value. */
 function stampOf(value: Uint8Array): string {
   if (value.length <= KEPT_BYTES) return `=${Buffer.from(value).toString("latin1")}`;
   return `#${createHash("sha256").update(value).digest("base64")}`;
@@ -188,7 +185,6 @@ export class PathTree {
   value: string | undefined;
   /** The last walk that came past it. */
   seen = 0;
-  /** The nodes right below, by name. */
   readonly children = new Map<string, PathTree>();
 
   /** Returns a node, added with those above it when it is not known. */

@@ -17,11 +17,9 @@ import { type WatchEvent, Watches, type WatchSettings } from "./watches.js";
 export interface XenStoreWatchOptions extends CallOptions, WatchSettings {}
 
 /** What every daemon grants a guest at least. */
-const GUEST_TRANSACTIONS = 8;
-const GUEST_WATCHES = 100;
+const GUEST = { transactions: 8, watches: 100 } as const;
 /** The controlling domain has no quotas: bounds of reason. */
-const PRIVILEGED_TRANSACTIONS = 64;
-const PRIVILEGED_WATCHES = 10_000;
+const PRIVILEGED = { transactions: 64, watches: 10_000 } as const;
 /** Printable ASCII and NULs between. */
 const COMMAND = /^[\x20-\x7e]*$/;
 
@@ -64,14 +62,9 @@ export class XenStoreClient extends XenStoreRequests implements AsyncDisposable 
     this.#connections = separateWatches
       ? Array.from({ length: connections }, () => new ReconnectingConnection(transport, shared))
       : [this.#watchConnection];
-    this.#watches = new Watches(this.#watchConnection, {
-      most: privileged ? PRIVILEGED_WATCHES : GUEST_WATCHES,
-      closing: this.#closing,
-      logger,
-    });
-    this.#transactions = new Transactions(privileged ? PRIVILEGED_TRANSACTIONS : GUEST_TRANSACTIONS, (call) =>
-      this.#connection(call),
-    );
+    const { watches: most, transactions } = privileged ? PRIVILEGED : GUEST;
+    this.#watches = new Watches(this.#watchConnection, { most, closing: this.#closing, logger });
+    this.#transactions = new Transactions(transactions, (call) => this.#connection(call));
   }
 
   /** Whether it was closed. */

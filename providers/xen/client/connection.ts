@@ -10,14 +10,11 @@ import { Deadlines } from "./deadlines.js";
 import { Outbox } from "./outbox.js";
 import { type PendingRequest, Slots } from "./pending.js";
 
-/** What one write takes together at most. */
 const OUTBOX_BYTES = 64 * 1024;
 /** How long a request is followed that nobody may wait for any more. */
 const TO_THE_END_MS = 30_000;
 
-/** What a connection is for, and what it tells its owner. */
 export interface ConnectionSettings {
-  /** What its stream is for. */
   readonly purpose: StreamPurpose;
   /** A watch fired; the payload is `bytes` from `start` to `end`, valid during the call only. */
   readonly onWatchEvent?: (bytes: Buffer, start: number, end: number) => void;
@@ -67,7 +64,6 @@ export class Connection {
     );
   }
 
-  /** Connects. @throws as {@link Transport.connect} */
   static async open(transport: Transport, settings: ConnectionSettings, call: Call): Promise<Connection> {
     const connection = new Connection(transport, settings);
     const onData = (chunk: Buffer): void => connection.#push(chunk);
@@ -108,7 +104,6 @@ export class Connection {
     if (this.#holds++ === 0) this.#stream?.ref();
   }
 
-  /** Takes a {@link Connection.hold} back. */
   release(): void {
     if (--this.#holds === 0) this.#stream?.unref();
   }
@@ -128,7 +123,6 @@ export class Connection {
       : pvbusError("ERR_VALUE_TOO_LONG", `${why}, path included; shorten the value`);
   }
 
-  /** Puts a request into a slot and its message into the outbox. */
   #send(request: PendingRequest): void {
     this.#slots.take(request);
     this.#outbox.add(request);
@@ -141,9 +135,8 @@ export class Connection {
     if (this.#down !== undefined || request === undefined) return;
     const { cause } = error;
     if (isSystemError(cause) && cause.code !== undefined && isAnswerOfDaemon(cause.code)) {
-      const { live } = request;
+      this.#finish(request);
       request.refuse(cause.code);
-      this.#finish(request, live);
     } else this.#lost("closed the connection", error);
   }
 
@@ -167,10 +160,9 @@ export class Connection {
     else if (type !== request.operation.type && type !== XS.ERROR)
       this.#violated(`the daemon answered ${typeName(type)} to ${typeName(request.operation.type)}`);
     else {
-      const { live } = request;
+      this.#finish(request);
       if (type === XS.ERROR) request.refuse(refusalName(bytes, start, end));
       else request.reply(bytes, start, end);
-      this.#finish(request, live);
     }
   }
 
@@ -183,12 +175,12 @@ export class Connection {
   }
 
   /** Frees a request's slot and gives it to who waits longest. */
-  #finish(request: PendingRequest, held: boolean): void {
+  #finish(request: PendingRequest): void {
     this.#deadlines.remove(request);
-    this.#slots.free(request, !held);
+    this.#slots.free(request);
     clearTimeout(this.#stuckTimer);
     this.#stuckTimer = undefined;
-    if (held) this.release();
+    if (request.live) this.release();
     let next = this.#queue.shift();
     // Nothing is changed for a call that is over, also when it has not been told yet.
     for (; next !== undefined && !next.binding && next.isOver; next = this.#queue.shift())
@@ -225,7 +217,8 @@ export class Connection {
     }
     if (this.#down === undefined && (request.id >= 0 || request.binding)) {
       this.#watchStuck();
-      if (live && request.isFollowed) setTimeout(() => request.finish(undefined), TO_THE_END_MS).unref();
+      if (live && request.done !== undefined)
+        setTimeout(() => request.finish(undefined), TO_THE_END_MS).unref();
       return;
     }
     this.#queue.remove(request);

@@ -5,7 +5,6 @@ const LATE_MS = 1;
 /** Longest delay that Node's timers take. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
-/** What has a deadline. */
 export interface Timed {
   /** In the time of `performance.now()`; `Infinity` for none. Stays the same while it waits. */
   readonly deadline: number;
@@ -33,7 +32,6 @@ export class Deadlines<T extends Timed> {
     this.#due = due;
   }
 
-  /** Adds one. */
   add(item: T): void {
     if (item.deadline === Number.POSITIVE_INFINITY) return;
     const number = tickOf(item);
@@ -51,7 +49,6 @@ export class Deadlines<T extends Timed> {
     if (tick?.items.delete(item) === true && tick.items.size === 0 && tick !== this.#last) this.#drop(tick);
   }
 
-  /** Forgets all. */
   clear(): void {
     for (const { timer } of this.#ticks.values()) clearTimeout(timer);
     this.#ticks.clear();

@@ -10,6 +10,7 @@ const MOST_SLOTS = 256;
 const SLOT_MASK = MOST_SLOTS - 1;
 const SERIALS = 2 ** 32 / MOST_SLOTS;
 const NOTHING = new Uint8Array(0);
+const told = (): void => undefined;
 
 /** One request: what is sent, who waits, and until when. */
 export class PendingRequest<T = unknown> implements Timed {
@@ -34,7 +35,6 @@ export class PendingRequest<T = unknown> implements Timed {
   #reject!: (error: unknown) => void;
   #call: Call | undefined;
   #forget: (() => void) | undefined;
-  #done: ((answer: unknown) => void) | undefined;
 
   /** @param text ASCII; strings are separated by NULs, the last one is added */
   constructor(operation: Operation<T>, text: string, value: Uint8Array = NOTHING) {
@@ -43,34 +43,22 @@ export class PendingRequest<T = unknown> implements Timed {
     this.value = value;
   }
 
-  /** Bytes of its payload. */
   get size(): number {
     return this.text.length + (this.operation.bare === true ? 0 : 1) + this.value.length;
   }
 
-  /** Whether somebody hears of its end who does not wait for it. */
-  get isFollowed(): boolean {
-    return this.#done !== undefined;
-  }
-
   /**
-   * Calls `done` once, when the daemon is done with it or never will be, also when nobody waits any more.
-   * @param done its argument is what was answered; undefined: nothing, or a refusal
+   * Called once, when the daemon is done with it or never will be, also when nobody waits any more.
+   * @param answer undefined: nothing, or a refusal
    */
-  whenDone(done: (answer: T | undefined) => void): this {
-    this.#done = done as (answer: unknown) => void;
-    return this;
-  }
+  done?(answer: T | undefined): void;
 
   /** Whether its call is over, though it may not have been told yet. */
   get isOver(): boolean {
     return this.#call?.signal?.aborted === true || this.deadline <= performance.now();
   }
 
-  /**
-   * Begins the waiting.
-   * @param over called when the signal fires before a reply came
-   */
+  /** Begins the waiting. @param over called when the signal fires before a reply came */
   begin(call: Call, over: (request: PendingRequest) => void): Promise<T> {
     const promise = new Promise<T>((resolve, reject) => {
       this.#resolve = resolve as (value: unknown) => void;
@@ -83,7 +71,7 @@ export class PendingRequest<T = unknown> implements Timed {
   }
 
   reply(bytes: Buffer, start: number, end: number): void {
-    if (!this.live && this.#done === undefined) return;
+    if (!this.live && this.done === undefined) return;
     let answer: T | undefined;
     try {
       answer = this.operation.decode(bytes, start, end);
@@ -94,7 +82,6 @@ export class PendingRequest<T = unknown> implements Timed {
     this.finish(answer);
   }
 
-  /** @param name of the daemon's error */
   refuse(name: string): void {
     const { type, missing } = this.operation;
     if (this.live) {
@@ -108,7 +95,6 @@ export class PendingRequest<T = unknown> implements Timed {
     this.#settle(this.#reject, error);
   }
 
-  /** Ends the waiting because the call is over. */
   expire(): void {
     try {
       this.#call?.check("XenStore's answer");
@@ -122,11 +108,11 @@ export class PendingRequest<T = unknown> implements Timed {
     }
   }
 
-  /** The daemon is done with it. */
   finish(answer: T | undefined): void {
-    const done = this.#done;
-    this.#done = undefined;
-    done?.(answer);
+    const { done } = this;
+    if (done === undefined) return;
+    this.done = told;
+    done(answer);
   }
 
   #settle(settle: (outcome: unknown) => void, outcome: unknown): void {
@@ -193,12 +179,12 @@ export class Slots {
     return request?.id === id ? request : undefined;
   }
 
-  /** Frees a request's slot. @param isOwed whether nobody waited for its reply */
-  free({ id }: PendingRequest, isOwed: boolean): void {
+  /** Frees the slot of a request whose reply has come. */
+  free({ id, live }: PendingRequest): void {
     const slot = id & SLOT_MASK;
     this.#slots[slot] = undefined;
     this.#free.push(slot);
-    if (isOwed) this.#owed--;
+    if (!live) this.#owed--;
   }
 
   /** Returns all that wait, which wait here no more; nothing can be taken afterwards. */

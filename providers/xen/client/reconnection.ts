@@ -4,11 +4,9 @@ import type { Transport } from "../transport/transport.js";
 import { Connection, type ConnectionSettings } from "./connection.js";
 
 interface ReconnectionSettings extends ConnectionSettings {
-  /** Of the client that the connection is a part of. */
   readonly closing: Closing;
 }
 
-/** One attempt to connect, and what ends it. */
 interface Attempt {
   readonly made: Promise<Connection>;
   readonly controller: AbortController;
@@ -33,7 +31,6 @@ export class ReconnectingConnection {
     return this.#connection?.isOpen === true ? this.#connection : undefined;
   }
 
-  /** Requests under way or waiting. */
   get load(): number {
     return (this.current?.load ?? 0) + this.#waiting;
   }

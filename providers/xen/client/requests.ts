@@ -1,18 +1,7 @@
 import { pvbusError } from "../../../src/base/errors.js";
 import { Call, type CallOptions } from "../../../src/base/flow/call.js";
 import { checkNodePath, checkPath, checkRemovable } from "../protocol/keys.js";
-import {
-  DIRECTORY,
-  DIRECTORY_PART,
-  GET_PERMS,
-  MKDIR,
-  type Operation,
-  READ,
-  READ_TEXT,
-  RM,
-  SET_PERMS,
-  WRITE,
-} from "../protocol/operations.js";
+import * as operations from "../protocol/operations.js";
 import { formatPermission, type Permission } from "../protocol/permissions.js";
 import { isRefusal } from "../protocol/refusals.js";
 import { decodeDirectoryPart, XENSTORE_PAYLOAD_MAX } from "../protocol/wire.js";
@@ -45,12 +34,12 @@ export abstract class XenStoreRequests {
 
   /** Reads a value, which may be any bytes; undefined when there is no such node. The array belongs to the caller. */
   read(path: string, call?: CallLike): Promise<Buffer | undefined> {
-    return this.#ask(READ, path, call);
+    return this.#ask(operations.READ, path, call);
   }
 
   /** Reads a value as UTF-8 text; undefined when there is no such node. */
   readText(path: string, call?: CallLike): Promise<string | undefined> {
-    return this.#ask(READ_TEXT, path, call);
+    return this.#ask(operations.READ_TEXT, path, call);
   }
 
   /**
@@ -64,13 +53,13 @@ export abstract class XenStoreRequests {
     // The caller may use its array again while the request waits for its turn; what is too long is never sent.
     const bytes =
       value.length > XENSTORE_PAYLOAD_MAX && typeof value !== "string" ? value : Buffer.from(value as string);
-    await this.ask(new PendingRequest(WRITE, path, bytes), callOf(call));
+    await this.ask(new PendingRequest(operations.WRITE, path, bytes), callOf(call));
   }
 
   /** Creates a node with an empty value, and its parents; nothing changes when it is there. */
   async mkdir(path: string, call?: CallLike): Promise<void> {
     checkNodePath(path);
-    await this.ask(new PendingRequest(MKDIR, path), callOf(call));
+    await this.ask(new PendingRequest(operations.MKDIR, path), callOf(call));
   }
 
   /**
@@ -80,7 +69,7 @@ export abstract class XenStoreRequests {
    */
   async rm(path: string, call?: CallLike): Promise<boolean> {
     checkRemovable(path);
-    return this.ask(new PendingRequest(RM, path), callOf(call));
+    return this.ask(new PendingRequest(operations.RM, path), callOf(call));
   }
 
   /**
@@ -92,7 +81,7 @@ export abstract class XenStoreRequests {
     checkPath(path);
     const running = callOf(call);
     try {
-      return await this.ask(new PendingRequest(DIRECTORY, path), running);
+      return await this.ask(new PendingRequest(operations.DIRECTORY, path), running);
     } catch (error) {
       if (!isRefusal(error, "E2BIG")) throw error;
     }
@@ -109,7 +98,7 @@ export abstract class XenStoreRequests {
 
   /** Returns a node's permissions, its owner first; undefined when there is no such node. */
   permissions(path: string, call?: CallLike): Promise<Permission[] | undefined> {
-    return this.#ask(GET_PERMS, path, call);
+    return this.#ask(operations.GET_PERMS, path, call);
   }
 
   /**
@@ -122,14 +111,14 @@ export abstract class XenStoreRequests {
     if (permissions.length === 0)
       throw new RangeError("a node has one permission at least, that of its owner");
     const text = [path, ...permissions.map(formatPermission)].join("\0");
-    return this.ask(new PendingRequest(SET_PERMS, text), callOf(call));
+    return this.ask(new PendingRequest(operations.SET_PERMS, text), callOf(call));
   }
 
   async #longDirectory(path: string, call: Call): Promise<string[] | undefined | "changed"> {
     const names: string[] = [];
     let generation: string | undefined;
     for (let offset = 0; ; ) {
-      const request = new PendingRequest(DIRECTORY_PART, `${path}\0${offset}`);
+      const request = new PendingRequest(operations.DIRECTORY_PART, `${path}\0${offset}`);
       const payload = await this.ask(request, call);
       if (payload === undefined) return generation === undefined ? undefined : "changed";
       const part = decodeDirectoryPart(payload, offset);
@@ -146,7 +135,7 @@ export abstract class XenStoreRequests {
   }
 
   /** Not async: a read costs one promise. */
-  #ask<T>(operation: Operation<T>, path: string, call: CallLike | undefined): Promise<T> {
+  #ask<T>(operation: operations.Operation<T>, path: string, call: CallLike | undefined): Promise<T> {
     try {
       checkPath(path);
       return this.ask(new PendingRequest(operation, path), callOf(call));

@@ -78,7 +78,8 @@ export class Transaction extends XenStoreRequests implements AsyncDisposable {
   #end(how: "T" | "F", call: Call): Promise<true> {
     this.#over = true;
     // Another one may begin when the daemon knows that this one is over.
-    const request = new PendingRequest(TRANSACTION_END, how).whenDone(this.#ended);
+    const request = new PendingRequest(TRANSACTION_END, how);
+    request.done = this.#ended;
     request.transactionId = this.#id;
     request.binding = true;
     return this.#connection.run(request, call);
@@ -110,11 +111,12 @@ export class Transactions {
     try {
       const connection = await this.#connect(call);
       isAsked = true;
-      const request = new PendingRequest(TRANSACTION_START, "").whenDone((id) => {
+      const request = new PendingRequest(TRANSACTION_START, "");
+      request.done = (id) => {
         if (id === undefined) leave();
         // Begun after all, it must not stay open.
         else if (isGivenUp) void new Transaction(connection, id, leave).abort();
-      });
+      };
       return new Transaction(connection, await connection.run(request, call), leave);
     } catch (error) {
       isGivenUp = true;

@@ -38,7 +38,6 @@ const PAUSES = { firstMs: 20, longestMs: 2_000 } as const;
 /** Longest wait for one answer while watches are registered again. */
 const RESTORE_MS = 10_000;
 
-/** One watch: what fired and was not taken yet. */
 class Watch {
   readonly path: string;
   readonly token: string;
@@ -63,16 +62,10 @@ class Watch {
     this.#news.notify();
   }
 
-  /** Events are missing. */
   lose(): void {
     this.#paths.clear();
     this.#lost = true;
     this.#news.notify();
-  }
-
-  /** Whether it ended, though nobody may have heard of it. */
-  get hasFailed(): boolean {
-    return this.#error !== undefined;
   }
 
   fail(error: unknown): void {
@@ -103,11 +96,9 @@ class Watch {
 }
 
 interface WatchesSettings {
-  /** How many there may be at a time. */
   readonly most: number;
   /** Of the client: it ends all watches with `ERR_DISCONNECTED`. */
   readonly closing: Closing;
-  /** Hears of watches that are restored, or are not. */
   readonly logger: Logger;
 }
 
@@ -218,9 +209,7 @@ export class Watches {
   }
 
   #unregistered(): Watch[] {
-    return [...this.#watches.values()].filter(
-      ({ connection, hasFailed }) => connection === undefined && !hasFailed,
-    );
+    return [...this.#watches.values()].filter(({ connection }) => connection === undefined);
   }
 
   /** Returns false when it must be tried again: whatever the daemon says, but that this domain may not, it may unsay. */
@@ -230,11 +219,14 @@ export class Watches {
       watch.lose();
       return true;
     } catch (error) {
-      const { path } = watch;
-      if (PvbusError.is(error) && error.code === "ERR_PERMISSION") watch.fail(error);
-      else if (connection.isOpen && !this.#closing.isClosed)
+      const { path, token } = watch;
+      const isOver = PvbusError.is(error) && error.code === "ERR_PERMISSION";
+      if (isOver) {
+        this.#watches.delete(token);
+        watch.fail(error);
+      } else if (connection.isOpen && !this.#closing.isClosed)
         this.#logger.warn("a watch of XenStore was not restored and will be tried again", { path, error });
-      return watch.hasFailed;
+      return isOver;
     }
   }
 }

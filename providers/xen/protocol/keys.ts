@@ -7,10 +7,7 @@ export const NODE: RegExp = /^[A-Za-z0-9_@-]+$/;
 const PATH = /^(?:\/|\/?[A-Za-z0-9_@-]+(?:\/[A-Za-z0-9_@-]+)*)$/;
 const HOME = /^\/local\/domain\/\d+\//;
 
-/**
- * Checks a path as the daemons do, before it is sent.
- * @throws PvbusError `ERR_KEY_INVALID`, `ERR_KEY_TOO_LONG`
- */
+/** Checks a path as the daemons do, before it is sent. @throws PvbusError `ERR_KEY_INVALID`, `ERR_KEY_TOO_LONG` */
 export function checkPath(path: string): void {
   checkLength(path);
   if (!PATH.test(path)) throw badPath(path);
@@ -169,9 +166,8 @@ export function decodeName(encoded: string): string {
 /** Encodes each name of a path; the slash in front of an absolute one stays. @throws as {@link encodeName} */
 export function encodePath(path: string): string {
   if (path === "/") return path;
-  const absolute = path.startsWith("/");
-  const names = (absolute ? path.slice(1) : path).split("/").map(encodeName);
-  return `${absolute ? "/" : ""}${names.join("/")}`;
+  const [root, names] = path.startsWith("/") ? ["/", path.slice(1)] : ["", path];
+  return root + names.split("/").map(encodeName).join("/");
 }
 
 /** Decodes each name of a path. */

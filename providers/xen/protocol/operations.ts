@@ -4,7 +4,6 @@ import { decodeStrings, typeName, XS, type XsType } from "./wire.js";
 
 /** What a kind of request is and how its reply is understood. */
 export interface Operation<T> {
-  /** Message type. */
   readonly type: XsType;
   /** Reads the reply's payload, `bytes` from `start` to `end`, which is valid during the call only. */
   readonly decode: (bytes: Buffer, start: number, end: number) => T;
@@ -15,6 +14,7 @@ export interface Operation<T> {
 }
 
 const NUL = 0;
+const NOTHING = { value: undefined };
 
 function text(bytes: Buffer, start: number, end: number): string {
   const nul = bytes.indexOf(NUL, start);
@@ -48,38 +48,30 @@ function copy(bytes: Buffer, start: number, end: number): Buffer {
   return Buffer.from(bytes.subarray(start, end));
 }
 
-/** Reads a value; undefined: no such node. */
-export const READ: Operation<Buffer | undefined> = {
-  type: XS.READ,
-  decode: copy,
-  missing: { value: undefined },
-};
+export const READ: Operation<Buffer | undefined> = { type: XS.READ, decode: copy, missing: NOTHING };
 
-/** Reads a value as text. */
 export const READ_TEXT: Operation<string | undefined> = {
   type: XS.READ,
   decode: (bytes, start, end) => bytes.toString("utf8", start, end),
-  missing: { value: undefined },
+  missing: NOTHING,
 };
 
-/** Returns the names of a node's children; undefined: no such node. */
 export const DIRECTORY: Operation<string[] | undefined> = {
   type: XS.DIRECTORY,
   decode: (bytes, start, end) => {
     if (end > start && bytes[end - 1] !== NUL) throw malformed(XS.DIRECTORY);
     return decodeStrings(bytes.subarray(start, end));
   },
-  missing: { value: undefined },
+  missing: NOTHING,
 };
 
 /** Returns one part of a long listing, still encoded; undefined: no such node. */
 export const DIRECTORY_PART: Operation<Buffer | undefined> = {
   type: XS.DIRECTORY_PART,
   decode: copy,
-  missing: { value: undefined },
+  missing: NOTHING,
 };
 
-/** Returns a node's permissions; undefined: no such node. */
 export const GET_PERMS: Operation<Permission[] | undefined> = {
   type: XS.GET_PERMS,
   decode: (bytes, start, end) => {
@@ -87,22 +79,17 @@ export const GET_PERMS: Operation<Permission[] | undefined> = {
     if (permissions.length === 0) throw malformed(XS.GET_PERMS);
     return permissions;
   },
-  missing: { value: undefined },
+  missing: NOTHING,
 };
 
-/** Sets a node's permissions; false: no such node. */
 export const SET_PERMS: Operation<boolean> = { ...change(XS.SET_PERMS), missing: { value: false } };
-/** Writes a value. */
 export const WRITE: Operation<true> = change(XS.WRITE);
-/** Creates a node. */
 export const MKDIR: Operation<true> = change(XS.MKDIR);
 /** Removes a node; false: neither it nor its parent is there. */
 export const RM: Operation<boolean> = { ...change(XS.RM), missing: { value: false } };
-/** Registers a watch. */
 export const WATCH: Operation<true> = change(XS.WATCH);
 /** Removes a watch; false: there was none. */
 export const UNWATCH: Operation<boolean> = { ...change(XS.UNWATCH), missing: { value: false } };
-/** Begins a transaction; answers with its id. */
 export const TRANSACTION_START: Operation<number> = {
   type: XS.TRANSACTION_START,
   decode: (bytes, start, end) => {
@@ -111,11 +98,8 @@ export const TRANSACTION_START: Operation<number> = {
     return id;
   },
 };
-/** Ends a transaction. */
 export const TRANSACTION_END: Operation<true> = change(XS.TRANSACTION_END);
-/** Returns the path of a domain's own directory. */
 export const GET_DOMAIN_PATH: Operation<string> = { type: XS.GET_DOMAIN_PATH, decode: text };
-/** Reports whether a domain is known to the daemon. */
 export const IS_DOMAIN_INTRODUCED: Operation<boolean> = {
   type: XS.IS_DOMAIN_INTRODUCED,
   decode: (bytes, start, end) => {

@@ -44,10 +44,8 @@ export const XS = {
   SET_QUOTA: 26,
 } as const;
 
-/** Name of a message type. */
-export type XsTypeName = keyof typeof XS;
 /** Number of a message type. */
-export type XsType = (typeof XS)[XsTypeName];
+export type XsType = (typeof XS)[keyof typeof XS];
 
 const NAMES: Readonly<Record<number, string>> = Object.fromEntries(
   Object.entries(XS).map(([name, number]) => [number, name]),
@@ -172,10 +170,7 @@ export class MessageDecoder {
   #partial: Buffer = this.#header;
   #have = 0;
 
-  /**
-   * @param maxPayload largest payload that is taken, in bytes
-   * @param sink must not push
-   */
+  /** @param maxPayload largest payload that is taken, in bytes @param sink must not push */
   constructor(maxPayload: number, sink: MessageSink) {
     this.#maxPayload = maxPayload;
     this.#sink = sink;

@@ -1,7 +1,6 @@
 import { childPath } from "../protocol/keys.js";
 import { type Access, type Permission, readPermission } from "../protocol/permissions.js";
 
-/** What a node holds. */
 interface Content {
   readonly value: Buffer;
   readonly permissions: readonly Permission[];
@@ -14,7 +13,6 @@ export interface Node extends Content {
   readonly generation: number;
 }
 
-/** Where nodes are looked up and put. */
 export interface Nodes {
   get(path: string): Node | undefined;
   /** @param node undefined removes it */
@@ -39,7 +37,6 @@ export class SharedNodes implements Nodes {
     else this.#nodes.set(path, { ...node, generation: ++this.#generation });
   }
 
-  /** Number of nodes that a domain owns. */
   ownedBy(domain: number): number {
     let count = 0;
     for (const { permissions } of this.#nodes.values()) if (permissions[0]?.domain === domain) count++;
@@ -83,9 +80,7 @@ export class TransactionNodes implements Nodes {
   }
 }
 
-/** What the daemon answers with an error. */
 export class Refusal extends Error {
-  /** @param code `ENOENT`, … */
   constructor(code: string) {
     super(code);
     this.name = "Refusal";
@@ -127,13 +122,11 @@ const NONE: ReadonlyMap<string, Node> = new Map();
 export interface Asking {
   readonly domain: number;
   readonly quotas: Required<XenStoreQuotas>;
-  /** Number of nodes that he owns. */
   readonly owned: () => number;
 }
 
 /** A path that changed. */
 export interface Change {
-  /** Absolute. */
   readonly path: string;
   /** Nodes that were removed, by path; none: it was changed. */
   readonly gone: ReadonlyMap<string, Node>;
@@ -258,7 +251,6 @@ export class Operations {
   }
 }
 
-/** Takes a permission apart. @throws Refusal `EINVAL` */
 export function permissionOf(text: string): Permission {
   const permission = readPermission(text);
   if (permission === undefined) throw new Refusal("EINVAL");

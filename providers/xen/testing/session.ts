@@ -4,11 +4,12 @@ import {
   decodeStrings,
   encodeStrings,
   MessageDecoder,
+  typeName,
   XENSTORE_PAYLOAD_MAX,
   XS,
   type XsMessage,
 } from "../protocol/wire.js";
-import { FaultySender, refusedByFault, type XenStoreFaults } from "./faults.js";
+import { FaultySender, type XenStoreFaults } from "./faults.js";
 import {
   type Change,
   type Node,
@@ -22,16 +23,13 @@ import {
 } from "./operations.js";
 import { type Firing, toldPath, type Watch, WatchList } from "./watch-list.js";
 
-/** What a session has of the simulator. */
 export interface SessionSurroundings {
   readonly shared: SharedNodes;
   readonly quotas: Required<XenStoreQuotas>;
   readonly faults: XenStoreFaults;
   /** Features that GET_FEATURE tells; 0: the daemon does not know the request. */
   readonly features: number;
-  /** Tells all sessions what changed. */
   readonly changed: (changes: readonly Change[]) => void;
-  /** Tells that the session is over. */
   readonly over: (session: Session) => void;
 }
 
@@ -41,7 +39,6 @@ interface OpenTransaction {
 }
 
 interface Request extends XsMessage {
-  /** The payload's. */
   readonly strings: readonly string[];
 }
 
@@ -113,7 +110,6 @@ export class Session {
     this.#stream.destroy();
   }
 
-  /** Tells the client what changed where it watches. */
   tell(changes: readonly Change[]): void {
     const operations = this.#operations(this.#surroundings.shared);
     for (const firing of this.#watches.firing(changes))
@@ -125,14 +121,15 @@ export class Session {
     this.#sender.send({ type: XS.WATCH_EVENT, requestId: 0, transactionId: 0, payload });
   }
 
-  #receive(request: XsMessage): void {
-    const { type, requestId, transactionId } = request;
+  #receive(message: XsMessage): void {
+    const { type, requestId, transactionId } = message;
+    const request = { ...message, strings: decodeStrings(message.payload) };
     let reply: XsMessage;
     try {
-      const code = refusedByFault(this.#surroundings.faults, request);
-      if (code !== undefined) throw new Refusal(code);
-      const payload = this.#answer(request);
-      reply = { type, requestId, transactionId, payload };
+      const code = this.#surroundings.faults.refuse?.(typeName(type), request.strings[0] ?? "");
+      const answer = this.#answers[type];
+      if (code !== undefined || answer === undefined) throw new Refusal(code ?? "ENOSYS");
+      reply = { type, requestId, transactionId, payload: answer(request) };
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       reply = { type: XS.ERROR, requestId, transactionId, payload: encodeStrings(error.message) };
@@ -141,12 +138,6 @@ export class Session {
     // Unlike all other events, a watch's first one comes behind the answer.
     if (this.#added !== undefined) this.#event({ watch: this.#added, path: this.#added.path });
     this.#added = undefined;
-  }
-
-  #answer(message: XsMessage): Buffer {
-    const answer = this.#answers[message.type];
-    if (answer === undefined) throw new Refusal("ENOSYS");
-    return answer({ ...message, strings: decodeStrings(message.payload) });
   }
 
   #read(request: Request): Node {
@@ -237,7 +228,6 @@ export class Session {
     return OK;
   }
 
-  /** What the request works on. */
   #on({ transactionId }: Request): Operations {
     const transaction = this.#transactions.get(transactionId);
     if (transactionId !== 0 && transaction === undefined) throw new Refusal("ENOENT");

@@ -90,10 +90,7 @@ export class XenStoreSimulator implements AsyncDisposable {
     }
   }
 
-  /**
-   * Listens on one more socket, whose clients speak for a domain, on the same nodes.
-   * @returns its path
-   */
+  /** Listens on one more socket, whose clients speak for a domain, on the same nodes. @returns its path */
   async listenFor(domain: number): Promise<string> {
     const path = `${this.path}-${domain}`;
     await this.#listen(path, domain);

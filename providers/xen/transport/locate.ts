@@ -24,7 +24,6 @@ export const XEN_TRANSPORT: Token<FindTransport> = Symbol.for("pvbus.xen.Transpo
 /** Token of the function that opens the driver of OpenBSD or Windows. */
 export const XEN_DRIVER: Token<OpenDriver> = Symbol.for("pvbus.xen.Driver");
 
-/** What a user may name. */
 const CHANNELS = {
   of: "Xen",
   kinds: { unix: "unix:PATH of a daemon's socket", device: "device:PATH of a kernel's device" },
@@ -46,7 +45,6 @@ function candidates({ env: { XENSTORED_PATH, XENSTORED_RUNDIR }, platform }: Hos
   return [...directories.map((each) => join(each, "socket")), ...(DEVICES[platform] ?? [])];
 }
 
-/** Names these paths in a message. */
 export function candidateNames(host: Host): string {
   return candidates(host)
     .map((path) => host.path(path))
