@@ -25,12 +25,10 @@ export class MemoryRecords {
     for (const follower of this.#followers) follower({ key, value: value?.slice() });
   }
 
-  /** Reports whether the key is there. */
   has(key: string): boolean {
     return this.#values.has(key);
   }
 
-  /** Returns all keys as they are now. */
   keys(): readonly string[] {
     return [...this.#values.keys()];
   }

@@ -16,7 +16,6 @@ const ATTEMPTS = 10;
 /** Keys that a loop of insertions goes through where nothing can be deleted. */
 const INSERTED = 16;
 
-/** One step of a loop; it gets the signal that is to end the loop. */
 type Step = (signal: AbortSignal | undefined) => Promise<unknown>;
 
 interface Loop {

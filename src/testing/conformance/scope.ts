@@ -6,19 +6,13 @@ import { assertFailure, type FailureShape, type Outcome, settle, soon } from "./
 import { type Session, sessionOf } from "./session.js";
 import type { ConformanceKeys, ConformanceSubject, ConformanceTrait } from "./subject.js";
 
-/** What the suite knows while it runs. */
 export interface Running {
   /** The subject; set before the first test. */
   subject: ConformanceSubject;
-  /** What its store declares. */
   capabilities: Capabilities;
-  /** What the store and its subject have. */
   traits: ReadonlySet<ConformanceTrait>;
-  /** Longest wait for anything. */
   readonly patienceMs: number;
-  /** Number of parallel writes. */
   readonly parallel: number;
-  /** Number of labels given out. */
   labels: number;
 }
 
@@ -33,7 +27,6 @@ export type AddClause = (
   body: (scope: Scope, session: Session) => Promise<void>,
 ) => void;
 
-/** Opens one more session's store. */
 export function openStore({ subject, patienceMs }: Running): Promise<ProviderStore> {
   const { provider, open, target = {} } = subject;
   const opening = async (): Promise<ProviderStore> => {
@@ -46,7 +39,6 @@ export function openStore({ subject, patienceMs }: Running): Promise<ProviderSto
 
 /** One running test: its sessions and keys, and the checks that several tests share. */
 export class Scope {
-  /** The run that the test belongs to. */
   readonly running: Running;
   readonly #sessions: Session[] = [];
   readonly #written = new Set<string>();
@@ -55,17 +47,14 @@ export class Scope {
     this.running = running;
   }
 
-  /** What the store declares. */
   get capabilities(): Capabilities {
     return this.running.capabilities;
   }
 
-  /** The subject. */
   get subject(): ConformanceSubject {
     return this.running.subject;
   }
 
-  /** Its sample keys. */
   get keys(): ConformanceKeys {
     return this.subject.keys;
   }
@@ -117,6 +106,11 @@ export class Scope {
     if (euros === Infinity) return undefined;
     const rest = Math.min(maxValueUnits - euros, maxValueBytes - 3 * euros);
     return "\u20ac".repeat(euros) + "x".repeat(rest);
+  }
+
+  /** Returns a call that waits, but not for ever. */
+  patience(): Call {
+    return new Call({ timeoutMs: this.running.patienceMs });
   }
 
   /** Waits, but not for ever. */

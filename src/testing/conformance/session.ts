@@ -9,28 +9,16 @@ export const VERBS: readonly (keyof Verbs)[] = ["read", "write", "delete", "list
 
 /** One session with the subject: the store itself and the interface in front of it, as programs see it. */
 export interface Session {
-  /** The provider's store. */
   readonly store: ProviderStore;
-  /** The same behind the interface. */
   readonly face: PvInterface;
 }
 
-/** Puts an interface in front of a store. */
 export function sessionOf(store: ProviderStore, named?: Pick<Provider, "id" | "type">): Session {
   const { id, type } = named ?? { id: "subject", type: "Subject" };
   const { capabilities } = store;
+  const detected = { unit: 0, name: "pvbus0", id, type, role: "guest", base: null, emulated: false } as const;
   const face = new PvInterface({
-    detected: {
-      unit: 0,
-      name: "pvbus0",
-      id,
-      type,
-      role: "guest",
-      base: null,
-      emulated: false,
-      evidence: [],
-      details: {},
-    },
+    detected: { ...detected, evidence: [], details: {} },
     primary: true,
     provider: { id, type, capabilities: () => capabilities, open: async () => store },
     capabilities,
@@ -69,7 +57,6 @@ export async function faceVerb(verb: keyof Verbs, face: PvInterface, key: string
   return FACES[verb](face, key);
 }
 
-/** Returns all that an iterable yields. */
 export async function drained<T>(entries: AsyncIterable<T> | undefined): Promise<T[]> {
   const all: T[] = [];
   for await (const entry of entries ?? []) all.push(entry);

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { ownEntry } from "../../base/own.js";
 import { NO_CAPABILITIES } from "../../contract/capabilities.js";
 import { concurrencyClauses } from "./concurrency.js";
 import { contractClauses } from "./contract.js";
@@ -7,10 +8,9 @@ import { hostileClauses } from "./hostile.js";
 import { listClauses } from "./listing.js";
 import { portableClauses } from "./portable.js";
 import { readBytesClauses, readClauses } from "./reading.js";
-import { globalRunner, skip } from "./runner.js";
 import { type AddClause, openStore, type Running, Scope } from "./scope.js";
 import { VERBS } from "./session.js";
-import type { ConformanceOptions, ConformanceSubject, MakeConformanceSubject } from "./subject.js";
+import type { ConformanceOptions, ConformanceRunner, MakeConformanceSubject } from "./subject.js";
 import { TRAITS, traitsOf } from "./trait.js";
 import { oversizedClauses, readOnlyClauses, verbClauses } from "./traits.js";
 import { watchClauses } from "./watching.js";
@@ -33,8 +33,6 @@ const GROUPS: readonly (readonly [title: string, clauses: (clause: AddClause) =>
   ["fairness", fairnessClauses],
 ];
 
-const NOT_MADE: ConformanceSubject = { keys: {} };
-
 /**
  * Describes, to the test runner, all that a provider must do. Call it once for each provider and each transport at
  * hand, at the top level of a test file or inside a `describe`. What the store does not have is named in `without`;
@@ -47,10 +45,7 @@ const NOT_MADE: ConformanceSubject = { keys: {} };
  * }));
  */
 export function describeProviderConformance(make: MakeConformanceSubject, options?: ConformanceOptions): void;
-/**
- * The same under a title of its own.
- * @param name title of the group, such as the provider's name with its transport
- */
+/** The same under a title of its own. @param name title of the group, such as the provider's name with its transport */
 export function describeProviderConformance(
   name: string,
   make: MakeConformanceSubject,
@@ -67,7 +62,7 @@ export function describeProviderConformance(
   const runner = options.runner ?? globalRunner();
   const without = new Set(options.without);
   const running: Running = {
-    subject: NOT_MADE,
+    subject: { keys: {} },
     capabilities: NO_CAPABILITIES,
     traits: new Set(),
     patienceMs: options.patienceMs ?? 5000,
@@ -103,4 +98,36 @@ export function describeProviderConformance(
     };
     for (const [title, clauses] of GROUPS) runner.describe(title, () => clauses(clause));
   });
+}
+
+/**
+ * Returns the runner whose functions are global.
+ * @throws TypeError when there is none: hand one over as `options.runner`
+ */
+function globalRunner(): ConformanceRunner {
+  const names = globalThis as unknown as Record<string, unknown>;
+  const pick = <K extends keyof ConformanceRunner>(...candidates: string[]): ConformanceRunner[K] => {
+    const found = candidates.map((name) => ownEntry(names, name)).find((each) => typeof each === "function");
+    if (found === undefined) {
+      throw new TypeError(`no global ${candidates[0]}(): run under mocha, or pass options.runner`);
+    }
+    return found as ConformanceRunner[K];
+  };
+  return {
+    describe: pick<"describe">("describe"),
+    it: pick<"it">("it"),
+    before: pick<"before">("before", "beforeAll"),
+    after: pick<"after">("after", "afterAll"),
+  };
+}
+
+/** Marks the running test as skipped, with the reason, in the runner's own way; without one it counts as passed. */
+function skip(self: unknown, context: unknown, reason: string): void {
+  // Mocha has no place for a reason but the title.
+  const test = (self as { test?: { title?: unknown } } | undefined)?.test;
+  if (typeof test?.title === "string") test.title += ` [${reason}]`;
+  const skippable = [self, context].find(
+    (each) => typeof (each as { skip?: unknown } | undefined)?.skip === "function",
+  );
+  (skippable as { skip(reason: string): void } | undefined)?.skip(reason);
 }

@@ -41,53 +41,41 @@ export function verbClauses(verb: keyof Verbs): (clause: AddClause) => void {
   };
 }
 
+const VALUE_LIMIT = ["write", "valueLimit"] as const;
+const KEY_LIMIT = ["write", "keyLimit"] as const;
+
 /** Clauses on keys and values over the limits. */
 export function oversizedClauses(clause: AddClause): void {
-  clause(
-    "refuses a value over the limit and keeps the old one",
-    ["write", "valueLimit"],
-    async (scope, session) => {
-      const { store, face } = session;
-      const key = scope.key();
-      await scope.soon(face.write(key, "old"), "write");
-      const shape = { codes: ["ERR_VALUE_TOO_LONG"], key, named: true } as const;
-      for (const value of [
-        "v".repeat((scope.longestAscii ?? 0) + 1),
-        `${scope.longestNonAscii ?? ""}\u20ac`,
-      ]) {
-        await scope.refused("a value over the limit", () => face.write(key, value), shape);
-        await scope.holds(key, "old", "the refused write");
-      }
-      await scope.soon(face.write(key, "new"), `write after a refusal to ${store.constructor.name}`);
-    },
-  );
+  clause("refuses a value over the limit and keeps the old one", VALUE_LIMIT, async (scope, session) => {
+    const { store, face } = session;
+    const key = scope.key();
+    await scope.soon(face.write(key, "old"), "write");
+    const shape = { codes: ["ERR_VALUE_TOO_LONG"], key, named: true } as const;
+    for (const value of ["v".repeat((scope.longestAscii ?? 0) + 1), `${scope.longestNonAscii ?? ""}\u20ac`]) {
+      await scope.refused("a value over the limit", () => face.write(key, value), shape);
+      await scope.holds(key, "old", "the refused write");
+    }
+    await scope.soon(face.write(key, "new"), `write after a refusal to ${store.constructor.name}`);
+  });
 
-  clause(
-    "refuses a key over the limit and writes nothing",
-    ["write", "keyLimit"],
-    async (scope, { face }) => {
-      const key = `${scope.keyOfLength(scope.longestKey ?? 0)}k`;
-      const shape = { codes: ["ERR_KEY_TOO_LONG"], key, named: true } as const;
-      await scope.refused("a key over the limit", () => face.write(key, "v"), shape);
-      await scope.holds(key.slice(0, -1), undefined, "the refused write, under the shortened key");
-    },
-  );
+  clause("refuses a key over the limit and writes nothing", KEY_LIMIT, async (scope, { face }) => {
+    const key = `${scope.keyOfLength(scope.longestKey ?? 0)}k`;
+    const shape = { codes: ["ERR_KEY_TOO_LONG"], key, named: true } as const;
+    await scope.refused("a key over the limit", () => face.write(key, "v"), shape);
+    await scope.holds(key.slice(0, -1), undefined, "the refused write, under the shortened key");
+  });
 
-  clause(
-    "finds nothing under a key over the limit, or refuses it",
-    ["write", "keyLimit"],
-    async (scope, { face }) => {
-      const fits = scope.keyOfLength(scope.longestKey ?? 0);
-      await scope.soon(face.write(fits, "fits"), "write");
-      const shape = { codes: ["ERR_KEY_TOO_LONG", "ERR_KEY_INVALID"] } as const;
-      for (const verb of (["read", "delete"] as const).filter((each) => scope.has(each))) {
-        const outcome = await scope.mayRefuse(verb, () => faceVerb(verb, face, `${fits}k`), shape);
-        assert.ok("error" in outcome || !outcome.value, `${verb} found a shorter key`);
-      }
-      await scope.holds(fits, "fits", "verbs on a longer key");
-      if (scope.has("delete")) await scope.soon(face.delete(fits), "delete");
-    },
-  );
+  clause("finds nothing under a key over the limit, or refuses it", KEY_LIMIT, async (scope, { face }) => {
+    const fits = scope.keyOfLength(scope.longestKey ?? 0);
+    await scope.soon(face.write(fits, "fits"), "write");
+    const shape = { codes: ["ERR_KEY_TOO_LONG", "ERR_KEY_INVALID"] } as const;
+    for (const verb of (["read", "delete"] as const).filter((each) => scope.has(each))) {
+      const outcome = await scope.mayRefuse(verb, () => faceVerb(verb, face, `${fits}k`), shape);
+      assert.ok("error" in outcome || !outcome.value, `${verb} found a shorter key`);
+    }
+    await scope.holds(fits, "fits", "verbs on a longer key");
+    if (scope.has("delete")) await scope.soon(face.delete(fits), "delete");
+  });
 }
 
 /** Clauses on keys that the guest may not change. */

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { Call } from "../../base/flow/call.js";
+import { Notifier } from "../../base/flow/notifier.js";
 import type { StoreChange } from "../../contract/store.js";
 import { assertFailure } from "./expect.js";
 import type { AddClause, Scope } from "./scope.js";
@@ -60,12 +61,9 @@ export function watchClauses(clause: AddClause): void {
   });
 
   clause("ends with ERR_DISCONNECTED when the store is closed", ["watch"], async (scope, { face }) => {
-    let armed = (): void => undefined;
-    const ready = new Promise<void>((resolve) => {
-      armed = resolve;
-    });
-    const watching = scope.outcome(() => drained(face.watch("", { ready: armed })), "watch");
-    await scope.soon(ready, "ready");
+    const ready = new Notifier();
+    const watching = scope.outcome(() => drained(face.watch("", { ready: ready.notify })), "watch");
+    await ready.wait(scope.patience(), "ready", 0);
     await scope.soon(face.close(), "close");
     const outcome = await watching;
     assert.ok("error" in outcome, "the watch ended as if all were well");
@@ -86,17 +84,12 @@ export function watchClauses(clause: AddClause): void {
   });
 }
 
-/** A watch that is under way. */
 export interface Followed {
-  /** A session that can change things. */
   readonly writer: Session;
   /** All changes so far; they may come late and joined. */
   readonly changes: readonly StoreChange[];
-  /** Waits for a change. */
   readonly seen: (matches: (change: StoreChange) => boolean) => Promise<void>;
-  /** Ends the watch. */
   readonly abort: AbortController;
-  /** Resolves at the end of the watch. */
   readonly following: Promise<void>;
 }
 
@@ -112,30 +105,22 @@ export async function followed(
   const writer = await scope.session();
   const abort = new AbortController();
   const changes: StoreChange[] = [];
-  let news = (): void => undefined;
-  let armed = (): void => undefined;
-  const ready = new Promise<void>((resolve) => {
-    armed = resolve;
-  });
+  const news = new Notifier();
+  const ready = new Notifier();
   const follow = async (): Promise<void> => {
-    for await (const change of session.face.watch(prefix, { signal: abort.signal, ready: armed })) {
+    for await (const change of session.face.watch(prefix, { signal: abort.signal, ready: ready.notify })) {
       changes.push(change);
-      news();
+      news.notify();
     }
   };
   const following = follow();
-  following.catch(() => armed());
-  const seeing = async (matches: (change: StoreChange) => boolean): Promise<void> => {
-    while (!changes.some(matches)) {
-      await new Promise<void>((resolve) => {
-        news = resolve;
-      });
-    }
+  following.catch(ready.notify);
+  const seen = async (matches: (change: StoreChange) => boolean): Promise<void> => {
+    const call = scope.patience();
+    while (!changes.some(matches)) await news.wait(call, "the change");
   };
-  const seen = (matches: (change: StoreChange) => boolean): Promise<void> =>
-    scope.soon(seeing(matches), "seeing the change");
   try {
-    await scope.soon(ready, "ready");
+    await ready.wait(scope.patience(), "ready", 0);
     await act({ writer, changes, seen, abort, following });
   } finally {
     abort.abort();

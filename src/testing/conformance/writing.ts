@@ -2,9 +2,11 @@ import assert from "node:assert/strict";
 import { Call } from "../../base/flow/call.js";
 import type { AddClause } from "./scope.js";
 
+const READ_WRITE = ["read", "write"] as const;
+
 /** Clauses on `write`. */
 export function writeClauses(clause: AddClause): void {
-  clause("is visible to another session when it resolves", ["read", "write"], async (scope, first) => {
+  clause("is visible to another session when it resolves", READ_WRITE, async (scope, first) => {
     const second = await scope.session();
     const key = scope.key();
     await scope.soon(first.face.write(key, "seen"), "write");
@@ -13,7 +15,7 @@ export function writeClauses(clause: AddClause): void {
     assert.equal(await scope.soon(first.face.read(key), "read"), "seen again");
   });
 
-  clause("replaces the old value, longer or shorter", ["read", "write"], async (scope, { face }) => {
+  clause("replaces the old value, longer or shorter", READ_WRITE, async (scope, { face }) => {
     const key = scope.key();
     for (const value of ["middle", "much longer than before", "s"]) {
       await scope.soon(face.write(key, value), "write");
@@ -21,7 +23,7 @@ export function writeClauses(clause: AddClause): void {
     }
   });
 
-  clause("leaves other keys alone", ["read", "write"], async (scope, { face }) => {
+  clause("leaves other keys alone", READ_WRITE, async (scope, { face }) => {
     const key = scope.key();
     const longer = `${key}1`;
     await scope.soon(face.write(key, "one"), "write");
@@ -32,19 +34,15 @@ export function writeClauses(clause: AddClause): void {
     if (scope.has("delete")) await scope.soon(face.delete(longer), "delete");
   });
 
-  clause(
-    "stores an empty value, or refuses it as ERR_VALUE_INVALID",
-    ["read", "write"],
-    async (scope, { face }) => {
-      const key = scope.key();
-      await scope.soon(face.write(key, "old"), "write");
-      const shape = { codes: ["ERR_VALUE_INVALID"], key } as const;
-      const outcome = await scope.mayRefuse("an empty value", () => face.write(key, ""), shape);
-      await scope.holds(key, "error" in outcome ? "old" : "", "an empty value");
-    },
-  );
+  clause("stores an empty value, or refuses it as ERR_VALUE_INVALID", READ_WRITE, async (scope, { face }) => {
+    const key = scope.key();
+    await scope.soon(face.write(key, "old"), "write");
+    const shape = { codes: ["ERR_VALUE_INVALID"], key } as const;
+    const outcome = await scope.mayRefuse("an empty value", () => face.write(key, ""), shape);
+    await scope.holds(key, "error" in outcome ? "old" : "", "an empty value");
+  });
 
-  clause("keeps the bytes that it was given", ["read", "write"], async (scope, { store }) => {
+  clause("keeps the bytes that it was given", READ_WRITE, async (scope, { store }) => {
     const key = scope.key();
     const bytes = new TextEncoder().encode("mine");
     await scope.soon(store.write?.(key, bytes, new Call()) ?? Promise.resolve(), "write");
@@ -69,7 +67,7 @@ export function writeClauses(clause: AddClause): void {
     if (scope.has("delete")) await scope.soon(face.delete(key), "delete");
   });
 
-  clause("keeps spaces, letters of all scripts and emoji", ["read", "write"], async (scope, { face }) => {
+  clause("keeps spaces, letters of all scripts and emoji", READ_WRITE, async (scope, { face }) => {
     const key = scope.key();
     const shape = { codes: ["ERR_VALUE_INVALID"], key } as const;
     for (const value of [" a  b ", "\u00e9 e\u0301", "\u0416\u4e2d\u0627", "\u{1f600}\u{10ffff}"]) {
