@@ -1,7 +1,7 @@
-export type { ConformanceRunner } from "../src/testing/conformance/runner.js";
 export type {
   ConformanceKeys,
   ConformanceOptions,
+  ConformanceRunner,
   ConformanceSubject,
   ConformanceTrait,
   MakeConformanceSubject,

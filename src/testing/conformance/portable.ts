@@ -1,36 +1,30 @@
 import assert from "node:assert/strict";
 import { PortableView } from "../../bus/portable/view.js";
-import type { Clauses } from "./clauses.js";
+import type { AddClause } from "./scope.js";
 import { NAMESPACE } from "./trait.js";
 
-/** Clauses on where a store keeps portable keys. */
-export function portableClauses(clauses: Clauses): void {
-  clauses.group("portable keys", () => {
-    clauses.clause("publishes short and split values", ["read", "write", "guestKeys"], async (scope) => {
-      const { store, face } = await scope.session();
-      const chunkBytes = store.portable?.chunkBytes ?? 0;
-      const view = new PortableView(face, NAMESPACE);
-      for (const value of ["short", "0123456789".repeat(chunkBytes / 4), "short again"]) {
-        await scope.soon(view.publish("value", value), "publish");
-        const other = new PortableView((await scope.another({ store, face })).face, NAMESPACE);
-        assert.ok(
-          (await scope.soon(other.published("value"), "published")) === value,
-          `${value.length} characters`,
-        );
-      }
-      await scope.soon(view.unpublish("value"), "unpublish");
-      assert.equal(await scope.soon(view.published("value"), "published"), undefined);
-    });
+const GUEST_KEYS = ["read", "write", "guestKeys"] as const;
+const HOST_KEYS = ["read", "hostKeys"] as const;
 
-    clauses.clause(
-      "looks for the host's values under keys that it can read",
-      ["read", "hostKeys"],
-      async (scope) => {
-        const { store, face } = await scope.session();
-        const keys = store.portable?.hostKeys(NAMESPACE, "absent") ?? [];
-        assert.ok(keys.length > 0, "hostKeys gives none");
-        assert.equal(await scope.soon(new PortableView(face, NAMESPACE).get("absent"), "get"), undefined);
-      },
-    );
+/** Clauses on where a store keeps portable keys. */
+export function portableClauses(clause: AddClause): void {
+  clause("publishes short and split values", GUEST_KEYS, async (scope, { store, face }) => {
+    const chunkBytes = store.portable?.chunkBytes ?? 0;
+    const view = new PortableView(face, NAMESPACE);
+    for (const value of ["short", "0123456789".repeat(chunkBytes / 4), "short again"]) {
+      await scope.soon(view.publish("value", value), "publish");
+      const other = new PortableView((await scope.session()).face, NAMESPACE);
+      const found = await scope.soon(other.published("value"), "published");
+      assert.ok(found === value, `${value.length} characters`);
+    }
+    await scope.soon(view.unpublish("value"), "unpublish");
+    assert.equal(await scope.soon(view.published("value"), "published"), undefined);
+  });
+
+  clause("looks for the host's values under keys that it can read", HOST_KEYS, async (scope, session) => {
+    const keys = session.store.portable?.hostKeys(NAMESPACE, "absent") ?? [];
+    assert.ok(keys.length > 0, "hostKeys gives none");
+    const view = new PortableView(session.face, NAMESPACE);
+    assert.equal(await scope.soon(view.get("absent"), "get"), undefined);
   });
 }
