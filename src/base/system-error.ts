@@ -56,6 +56,13 @@ export function isSystemError(error: unknown): error is SystemErrorLike {
   );
 }
 
+/** Makes an error as the operating system's are, of what was found without it. @param path what it is about, if any */
+export function systemError(code: string, what: string, syscall: string, path?: string): NodeJS.ErrnoException {
+  const where = path === undefined ? {} : { path };
+  const message = path === undefined ? `${code}: ${what}` : `${code}: ${what}, ${syscall} '${path}'`;
+  return Object.assign(new Error(message), { code, syscall, ...where });
+}
+
 /** Maps an error of the operating system to ours, keeping it as the cause; any other value is returned as it came. */
 export function fromSystemError(error: unknown, context: SystemErrorContext): PvbusError | unknown {
   if (!isSystemError(error)) return error;

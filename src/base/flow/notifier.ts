@@ -1,8 +1,6 @@
+import { MAX_TIMER_MS } from "./abort.js";
 import type { Call } from "./call.js";
 import { WaitingLine } from "./waiting-line.js";
-
-/** Longest delay that Node's timers take. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /**
  * Wakes whoever waits for something to happen. No wake-up gets lost: who looks at the state first and waits then, without

@@ -25,14 +25,12 @@ export class Turns {
     this.#settings = { now: () => performance.now(), ...settings };
   }
 
-  /** See {@link mayGoOn}. */
   mayGoOn(): boolean {
     if (this.#turnEnd !== undefined) return this.#settings.now() < this.#sliceEnd;
     this.#begin();
     return true;
   }
 
-  /** See {@link waitTurn}. */
   wait(go: () => void): () => void {
     if (this.#turnEnd === undefined) this.#begin();
     const place = (): void => go();
@@ -40,7 +38,6 @@ export class Turns {
     return () => this.#waiting.remove(place);
   }
 
-  /** See {@link loopTurnIfDue}. */
   loopIfDue(): Promise<void> | undefined {
     if (this.mayGoOn()) return undefined;
     this.#passing ??= new Promise((resolve) => {

@@ -1,5 +1,4 @@
 import { pvbusError } from "../errors.js";
-import { ownEntry } from "../own.js";
 import type { Host } from "./host.js";
 import { isTooLong } from "./socket.js";
 
@@ -63,14 +62,6 @@ const FORMS: Readonly<Record<ChannelKind, string>> = {
   vsock: "vsock:CID:PORT",
   "vsock-socket": "vsock:PATH:PORT",
 };
-const SCHEMES: Readonly<Record<string, readonly ChannelKind[]>> = {
-  unix: ["unix"],
-  connect: ["connect"],
-  port: ["port"],
-  serial: ["serial"],
-  device: ["device"],
-  vsock: ["vsock", "vsock-socket"],
-};
 const MAX_U32 = 0xffff_ffff;
 /** Characters of a channel that a message repeats. */
 const LONGEST_SHOWN = 200;
@@ -91,8 +82,8 @@ export function readChannel<K extends ChannelKind>(
   const at = text.indexOf(":");
   const rest = text.slice(at + 1);
   if (at < 1 || rest === "" || rest.includes("\0")) return undefined;
-  for (const kind of ownEntry(SCHEMES, text.slice(0, at)) ?? []) {
-    const channel = Object.hasOwn(kinds, kind) ? channelOf(kind, text, rest) : undefined;
+  for (const kind of Object.keys(kinds) as K[]) {
+    const channel = FORMS[kind].startsWith(text.slice(0, at + 1)) ? channelOf(kind, text, rest) : undefined;
     if (channel !== undefined) return channel as ChannelOf<K>;
   }
   return undefined;

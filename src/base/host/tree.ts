@@ -1,5 +1,6 @@
 import fs, { constants } from "node:fs";
 import { isAbsolute, join } from "node:path";
+import { systemError } from "../system-error.js";
 
 /** What is at a place of the machine, held so that the name cannot be given to something else meanwhile. */
 export interface Held extends Disposable {
@@ -133,7 +134,7 @@ class Way {
         return undefined;
       }
       step.leave();
-      if (++this.#links > MAX_LINKS) throw failure("ELOOP", "too many links");
+      if (++this.#links > MAX_LINKS) throw systemError("ELOOP", "too many links", "open");
       const target = targetOf(join(here.path, name));
       if (target !== undefined) return target;
     }
@@ -179,7 +180,7 @@ class Way {
   }
 
   #lookUp(directory: Step, name: string): Step {
-    if (++this.#lookups > MAX_LOOKUPS) throw failure("ENAMETOOLONG", "the way is too long");
+    if (++this.#lookups > MAX_LOOKUPS) throw systemError("ENAMETOOLONG", "the way is too long", "open");
     const step = directory.stats.isDirectory() ? this.#walker.enter(directory, name) : undefined;
     if (step === undefined) throw NOTHING;
     return step;
@@ -265,12 +266,8 @@ export function nameWalker(root: string): Walker {
   };
 }
 
-function failure(code: string, what: string): NodeJS.ErrnoException {
-  return Object.assign(new Error(`${code}: ${what}`), { code, syscall: "open" });
-}
-
 /** One for all, since most of what is asked for is not there. */
-const NOTHING = failure("ENOENT", "no such file or directory");
+const NOTHING = systemError("ENOENT", "no such file or directory", "open");
 
 function once(action: () => void): () => void {
   let done = false;
