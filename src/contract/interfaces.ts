@@ -64,6 +64,11 @@ export function typeOfId(id: string): string {
   return INTERFACE_KINDS.find((kind) => kind.id === id)?.type ?? id;
 }
 
+/** Returns the id of a type string, in its own case. */
+export function idOfType(type: string): string | undefined {
+  return INTERFACE_KINDS.find((kind) => kind.type === type)?.id;
+}
+
 /** Returns the id that a CPUID signature names. */
 export function idOfSignature(signature: string): string | undefined {
   return INTERFACE_KINDS.find((kind) => kind.signatures.includes(signature))?.id;

@@ -1,6 +1,6 @@
 import { firmwareText } from "../base/firmware/dmi.js";
 import { known, textOf } from "../base/firmware/fact.js";
-import type { CpuidScan } from "./cpuid-scan.js";
+import { type CpuidScan, ISOLATION } from "./cpuid.js";
 import type { Facts } from "./facts.js";
 
 /** Chassis asset tag of every Azure machine. */
@@ -65,7 +65,7 @@ export function findContainer(facts: Facts): string | null {
 export function findConfidential(facts: Facts, scan: CpuidScan): string | null {
   const hyperv = scan.ranges.find(({ isHypervInterface }) => isHypervInterface);
   const leaf = (number: number) => known(facts.cpuid(number));
-  if (hyperv !== undefined && ((leaf(hyperv.base + 3)?.ebx ?? 0) & (1 << 22)) !== 0) {
+  if (hyperv !== undefined && ((leaf(hyperv.base + 3)?.ebx ?? 0) & ISOLATION) !== 0) {
     const isolation = (leaf(hyperv.base + 0xc)?.ebx ?? 0) & 0xf;
     if (isolation === 2) return "sev-snp";
     if (isolation === 3) return "tdx";
