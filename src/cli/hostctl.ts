@@ -1,8 +1,7 @@
 #!/usr/bin/env node
 import type { Bus } from "../bus/bus.js";
 import { openPvbus } from "../composition.js";
-import { BusDevices } from "./hostctl/devices.js";
-import { OpenbsdDevices } from "./hostctl/openbsd-devices.js";
+import { BusDevices, OpenbsdDevices } from "./hostctl/devices.js";
 import { runHostctl } from "./hostctl/run.js";
 import { descriptorSink, readAll, startProcess } from "./io/process.js";
 

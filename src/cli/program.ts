@@ -23,9 +23,7 @@ import { jsonText, printed, stackText, visible, writeError } from "./io/output.j
 export interface World extends Outside {
   /** Returns a signal that fires when the user ends the program; from then on that does not end it by itself. */
   readonly untilInterrupted: () => AbortSignal;
-  /** Version to print. */
   readonly version: string;
-  /** The providers that come with pvbus. */
   readonly builtIn: readonly ProviderManifest[];
   /** Whether the program has rights that its caller has not: then the caller adds no providers. */
   readonly isElevated?: boolean;

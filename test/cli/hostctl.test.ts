@@ -8,7 +8,7 @@ import { HostctlError } from "../../src/base/hostctl-error.js";
 import { BusDevices, type PvbusDevice, type PvbusDevices } from "../../src/cli/hostctl/devices.js";
 import { parseHostctl } from "../../src/cli/hostctl/getopt.js";
 import { runHostctl } from "../../src/cli/hostctl/run.js";
-import { encodeVis } from "../../src/cli/hostctl/vis.js";
+import { encodeVis } from "../../src/cli/hostctl/text.js";
 import { type Bus, openPvbus } from "../../src/index.js";
 import { simulatedVmware, simulatedXen } from "../support/kernel-simulators.js";
 import { fixture, PoolTree, ROOT } from "../support/pools.js";

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { HostctlError } from "../../src/base/hostctl-error.js";
-import { OpenbsdDevices } from "../../src/cli/hostctl/openbsd-devices.js";
+import { OpenbsdDevices } from "../../src/cli/hostctl/devices.js";
 import { runHostctl } from "../../src/cli/hostctl/run.js";
 import {
   openPvbusDevice,

@@ -8,7 +8,7 @@ import type { ProviderManifest } from "../../contract/manifest.js";
 import { UsageError } from "./usage.js";
 
 /** Where strangers are looked for, and what they must withstand. */
-export interface StrangerRules {
+interface StrangerRules {
   /** Directory that paths are relative to. */
   readonly cwd: string;
   /** Whether the program has all rights, so that nobody else may be able to change what it loads. */
@@ -18,10 +18,9 @@ export interface StrangerRules {
 }
 
 /** Manifests of one module. */
-export interface Stranger {
+interface Stranger {
   /** Names the module again from any directory. */
   readonly again: string;
-  /** What it exports. */
   readonly manifests: readonly ProviderManifest[];
 }
 
@@ -63,9 +62,7 @@ function isPath(name: string): boolean {
 }
 
 interface Place {
-  /** What is imported. */
   readonly file: string;
-  /** The package. */
   readonly folder: string;
   /** How it is named from any directory. */
   readonly again?: string;

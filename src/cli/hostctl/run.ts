@@ -2,19 +2,14 @@ import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import { HostctlError, hostctlErrnoOf } from "../../base/hostctl-error.js";
 import { printed, type Sink } from "../io/output.js";
 import type { PvbusDevice, PvbusDevices } from "./devices.js";
-import { errnoText } from "./errno-text.js";
 import { type HostctlOptions, parseHostctl } from "./getopt.js";
-import { encodeVis } from "./vis.js";
+import { encodeVis, errnoText } from "./text.js";
 
 /** What hostctl works with. */
-export interface HostctlWorld {
-  /** Data. */
+interface HostctlWorld {
   readonly stdout: Sink;
-  /** Messages. */
   readonly stderr: Sink;
-  /** Reads all of standard input. */
   readonly readInput: () => Promise<Uint8Array>;
-  /** The devices. */
   readonly devices: PvbusDevices;
 }
 
@@ -127,16 +122,14 @@ function encodeOperand(text: string | Uint8Array): Buffer | undefined {
 }
 
 async function inputValue(path: string, world: HostctlWorld): Promise<Buffer> {
-  const failure = new Failure("hostctl: input file");
-  let bytes: Uint8Array;
+  let value: Buffer | undefined;
   try {
-    bytes = (path === "-" ? await world.readInput() : readStart(path)).subarray(0, TEXT_SIZE - 1);
+    const bytes = (path === "-" ? await world.readInput() : readStart(path)).subarray(0, TEXT_SIZE - 1);
+    value = bytes.length === 0 ? undefined : encodeOperand(bytes);
   } catch (cause) {
-    failure.cause = cause;
-    throw failure;
+    throw new Failure("hostctl: input file", { cause });
   }
-  const value = bytes.length === 0 ? undefined : encodeOperand(bytes);
-  if (value === undefined) throw failure;
+  if (value === undefined) throw new Failure("hostctl: input file");
   return value;
 }
 

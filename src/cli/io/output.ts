@@ -1,6 +1,5 @@
 /** A stream that a command writes to. */
 export interface Sink {
-  /** Writes text or bytes. */
   write(data: string | Uint8Array): unknown;
   /** Whether a person looks at it. */
   readonly isTTY?: boolean | undefined;
@@ -120,14 +119,12 @@ export async function writeEach<T>(
 }
 
 /** What a failure says as JSON; null where there is none. */
-export interface ErrorDocument {
+interface ErrorDocument {
   /** The stable code; null for wrong usage, a missing key and errors of the system. */
   readonly code: string | null;
   /** What, on what, why, what next. */
   readonly message: string;
-  /** Name of the interface. */
   readonly interface: string | null;
-  /** The key. */
   readonly key: string | null;
   /** Where it was thrown, with `-v`. */
   readonly stack?: string;

@@ -1,20 +1,24 @@
-import { closeSync, openSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { closeSync, openSync, writeSync } from "node:fs";
 import { isatty } from "node:tty";
-import { isElevated } from "../../base/host/environment.js";
+import { isElevated, processEnvironment } from "../../base/host/environment.js";
 import type { Logger } from "../../base/host/host.js";
 import type { ServiceIo } from "../../contract/command.js";
 import { notifySocket } from "../../native/posix/notify-socket.js";
+import { openSyslog, SYSLOG_PRIORITY } from "../../native/posix/syslog.js";
 import { UsageError } from "../grammar/usage.js";
-import { backgroundLog, foregroundLog } from "./daemon-log.js";
-import { DETACHED, detach, tellParent } from "./detach.js";
-import { jsonLogger } from "./json-log.js";
+import { jsonLogger, lineLogger } from "./log.js";
 import { type Sink, visible, writeError } from "./output.js";
 
-/** What a service has to do with. */
-export interface ServiceWorld {
-  /** Messages go here. */
+/** Set in the environment of a process that is to go on in the background. */
+const DETACHED = "PVBUS_DETACHED";
+/** Descriptor on which the background process says how its start went. */
+const REPORT_FD = 3;
+const LONGEST_REPORT = 65536;
+const READY = "ready";
+
+interface ServiceWorld {
   readonly stderr: Sink;
-  /** Environment variables. */
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Whether all is to be JSON. */
   readonly json: boolean;
@@ -98,4 +102,75 @@ function replaceByNothing(fd: number): void {
   closeSync(fd);
   // Takes the lowest number that is free: this one.
   openSync("/dev/null", "r+");
+}
+
+/** Returns a logger for standard error; below systemd each line has its priority in front, as sd-daemon(3) says. */
+function foregroundLog(
+  name: string,
+  stderr: Sink,
+  env: Readonly<Record<string, string | undefined>>,
+  debug: boolean,
+): Logger {
+  const journal = env["JOURNAL_STREAM"] !== undefined;
+  return lineLogger((level, line) => {
+    if (level === "debug" && !debug) return;
+    stderr.write(journal ? `<${SYSLOG_PRIORITY[level]}>${line}\n` : `${name}: ${level}: ${line}\n`);
+  });
+}
+
+/** Returns a logger for the system's log. */
+function backgroundLog(name: string, debug: boolean): Logger {
+  const write = openSyslog(name);
+  return lineLogger((level, line) => {
+    if (level !== "debug" || debug) write(SYSLOG_PRIORITY[level], line);
+  });
+}
+
+/**
+ * Starts the same program again in the background, in a session of its own, its standard streams closed and `/` its
+ * working directory as daemon(3) does it, and waits until it serves.
+ * @param args script and arguments of this process
+ * @param foreground the option that keeps it in the foreground
+ * @param complain hears why it does not serve
+ * @returns the exit code: 0 when it serves, 1 when it said why not, or ended
+ */
+function detach(
+  args: readonly string[],
+  foreground: string,
+  complain: (why: string) => void,
+): Promise<number> {
+  const child = spawn(process.execPath, [...process.execArgv, ...args], {
+    cwd: "/",
+    detached: true,
+    env: { ...processEnvironment(), [DETACHED]: "1" },
+    stdio: ["ignore", "ignore", "ignore", "pipe"],
+  });
+  const report = child.stdio[REPORT_FD] as NodeJS.ReadableStream & { destroy(): void };
+  return new Promise((resolve) => {
+    let text = "";
+    const fail = (why: string): void => {
+      complain(why);
+      resolve(1);
+    };
+    child.on("error", (error) => fail(error.message));
+    report.on("data", (chunk: Buffer) => {
+      text = (text + chunk.toString("utf8")).slice(0, LONGEST_REPORT);
+    });
+    report.on("end", () => {
+      child.unref();
+      if (text === READY) resolve(0);
+      else
+        fail(text || `the background process ended before it served; run it with ${foreground} to see why`);
+    });
+  });
+}
+
+/** Tells the waiting parent, once: that the service is ready, or why it is not. */
+function tellParent(failure = READY): void {
+  try {
+    writeSync(REPORT_FD, failure);
+    closeSync(REPORT_FD);
+  } catch {
+    // Told before, or the parent is gone: nobody waits.
+  }
 }

@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { expect } from "chai";
 import { MemoryProvider } from "../../../providers/testing.js";
 import { runHostctl } from "../../../src/cli/hostctl/run.js";
-import { jsonLogger } from "../../../src/cli/io/json-log.js";
+import { jsonLogger } from "../../../src/cli/io/log.js";
 import { stderrLogger } from "../../../src/cli/io/log.js";
 import { heading, printed, type Sink, stackText, writeData } from "../../../src/cli/io/output.js";
 import type { Host } from "../../../src/index.js";

@@ -6,7 +6,7 @@ import { optionsOf } from "../../../src/cli/grammar/vocabulary.js";
 import type { PvbusDevice } from "../../../src/cli/hostctl/devices.js";
 import { parseHostctl } from "../../../src/cli/hostctl/getopt.js";
 import { runHostctl } from "../../../src/cli/hostctl/run.js";
-import { encodeVis } from "../../../src/cli/hostctl/vis.js";
+import { encodeVis } from "../../../src/cli/hostctl/text.js";
 import { jsonText, onTerminal, visible, visibleKey } from "../../../src/cli/io/output.js";
 import { runPvbus } from "../../../src/cli/program.js";
 import { BUILT_IN } from "../../../src/composition.js";
