@@ -3,16 +3,7 @@ import { PvbusError, type PvbusErrorCode, type PvbusErrorDetails, pvbusError } f
 import { ownEntry } from "./own.js";
 
 /** An error of the operating system as Node reports it. */
-export interface SystemErrorLike {
-  /** Symbolic errno, `EACCES`. */
-  readonly code?: string | undefined;
-  /** What failed, `open`. */
-  readonly syscall?: string | undefined;
-  /** Negative error number. */
-  readonly errno?: number | undefined;
-  /** Human text. */
-  readonly message: string;
-}
+export type SystemErrorLike = Pick<NodeJS.ErrnoException, "code" | "syscall" | "errno" | "message">;
 
 /** Words for the message of a mapped system error. */
 export interface SystemErrorContext extends PvbusErrorDetails {
@@ -57,7 +48,12 @@ export function isSystemError(error: unknown): error is SystemErrorLike {
 }
 
 /** Makes an error as the operating system's are, of what was found without it. @param path what it is about, if any */
-export function systemError(code: string, what: string, syscall: string, path?: string): NodeJS.ErrnoException {
+export function systemError(
+  code: string,
+  what: string,
+  syscall: string,
+  path?: string,
+): NodeJS.ErrnoException {
   const where = path === undefined ? {} : { path };
   const message = path === undefined ? `${code}: ${what}` : `${code}: ${what}, ${syscall} '${path}'`;
   return Object.assign(new Error(message), { code, syscall, ...where });

@@ -77,8 +77,7 @@ function judgeOpenbsd(facts: Facts, findings: Findings): void {
     if (id !== undefined) findings.add(id, "ioctl", `${device}: ${type}`);
   }
   const names = busNames(textOf(facts.file("/var/run/dmesg.boot")));
-  for (const { id } of names)
-    if (id !== undefined) findings.add(id, "dmesg", busLine(names));
+  for (const { id } of names) if (id !== undefined) findings.add(id, "dmesg", busLine(names));
 }
 
 /** A name on OpenBSD's bus as its boot messages have it, `Hyper-V 10.0`, and the id where it is a known type. */

@@ -1,6 +1,6 @@
 import { ownEntry } from "../own.js";
 import { ABSENT, type Fact, known, value } from "./fact.js";
-import type { SmbiosTexts } from "./smbios-texts.js";
+import type { SmbiosTexts } from "./smbios.js";
 
 /** Names of the SMBIOS fields in FreeBSD's kernel environment. */
 export const KENV: Readonly<Record<string, string>> = {
@@ -72,12 +72,10 @@ export function dmiField(
 }
 
 /** A firmware text and where it was read. */
-export interface FirmwareText {
+interface FirmwareText {
   /** The text, trimmed; empty where there is none. */
   readonly text: string;
-  /** What kind of source gave it. */
   readonly source: "dmi" | "registry" | "sysctl";
-  /** Name of the field there. */
   readonly name: string;
 }
 

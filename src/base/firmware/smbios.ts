@@ -3,16 +3,11 @@
  * of NUL-terminated strings that ends with an empty one; a field holds the number of its string, from 1.
  */
 
-/** One structure. */
 export interface SmbiosStructure {
-  /** Its type. */
   readonly type: number;
   /** The formatted area, header included; a view. */
   readonly fields: Uint8Array;
-  /**
-   * Its strings as bytes without their NULs; views. Counts inside the fields may say otherwise: these are all there are. One that
-   * the table's end cuts is none of them: nobody knows what it was.
-   */
+  /** Its strings without their NULs, views: all there are, whatever the fields count; one that the table's end cuts is none. */
   readonly strings: readonly Uint8Array[];
 }
 

@@ -1,6 +1,6 @@
 import { PvbusError, pvbusError } from "../errors.js";
 import { MAX_TIMER_MS, onAbort, pause } from "./abort.js";
-import { mayGoOn, waitTurn } from "./turn.js";
+import { turns } from "./turn.js";
 
 /** What every call of the API accepts. */
 export interface CallOptions {
@@ -98,7 +98,7 @@ export class Call {
    */
   turn(waitingFor?: string): Promise<void> | undefined {
     this.check(waitingFor);
-    return mayGoOn() ? undefined : this.#takeTurn(waitingFor);
+    return turns.mayGoOn() ? undefined : this.#takeTurn(waitingFor);
   }
 
   /**
@@ -170,7 +170,7 @@ export class Call {
           reject(error);
         }
       };
-      const leave = waitTurn(goOn);
+      const leave = turns.wait(goOn);
       const forget = this.#atEnd(goOn);
     });
   }

@@ -11,12 +11,10 @@ export class KeyedQueues {
     this.#maxWaiting = maxWaiting;
   }
 
-  /** How many keys are in use. */
   get size(): number {
     return this.#queues.size;
   }
 
-  /** Reports whether anybody works or waits for a key. */
   has(key: string): boolean {
     return this.#queues.has(key);
   }

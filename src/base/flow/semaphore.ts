@@ -7,25 +7,21 @@ export class Semaphore {
   #free: number;
   readonly #waiting = new WaitingLine<() => void>();
 
-  /** @param places how many may be in */
   constructor(places: number) {
     this.#places = places;
     this.#free = places;
   }
 
-  /** Whether anybody is in. */
   get busy(): boolean {
     return this.#free < this.#places;
   }
 
-  /** How many wait. */
   get waiting(): number {
     return this.#waiting.length;
   }
 
   /**
    * Takes a place.
-   * @param waitingFor what it waits for, in words
    * @returns undefined when there was one; else a promise to wait for
    * @throws PvbusError `ERR_ABORTED`, `ERR_TIMEOUT`, at once or through the promise; then no place is taken
    */

@@ -15,14 +15,12 @@ export class SerialQueue {
     this.#maxWaiting = maxWaiting;
   }
 
-  /** Whether anything runs. */
   get busy(): boolean {
     return this.#place.busy;
   }
 
   /**
    * Runs the work when its turn has come; at once, before this returns, when nothing runs.
-   * @param waitingFor what it waits for, in words
    * @throws PvbusError `ERR_TIMEOUT` or `ERR_ABORTED` before its turn, `ERR_BUSY` when too many wait (the work is not begun
    *   then), and what the work throws
    */
@@ -39,7 +37,6 @@ export class SerialQueue {
   /**
    * As {@link SerialQueue.run}, for work that the call cannot end: the caller waits no longer than its call, while what is
    * behind it waits until the work has ended.
-   * @param waitingForEnd what it waits for while the work runs, in words
    */
   async runWithin<T>(
     call: Call,

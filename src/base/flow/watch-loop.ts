@@ -20,7 +20,7 @@ export interface WatchSource<C> {
 
 /** When a watch looks though nothing tells it to. */
 export interface WatchPace {
-  /** Milliseconds to the next look behind a change. */
+  /** Time to the next look behind a change. */
   readonly firstMs: number;
   /** Longest time to the next look while nothing changes. */
   readonly longestMs: number;
@@ -112,7 +112,7 @@ function closedError(): Error {
 }
 
 /** A state that is looked at as a whole. */
-export interface SnapshotSource<V, C> {
+interface SnapshotSource<V, C> {
   /** Reads what is there, by name; undefined where that cannot be told at the moment: it counts as unchanged. */
   readonly snapshot: (call: Call) => Promise<ReadonlyMap<string, V> | undefined>;
   /** Makes a change. @param after undefined when it is gone @param before undefined when it was not there */

@@ -1,15 +1,16 @@
-import type { IpcSocketConnectOpts, Socket } from "node:net";
+import { connect, type IpcSocketConnectOpts, type Socket } from "node:net";
 import { type PvbusErrorCode, pvbusError } from "../errors.js";
 import { Backoff } from "../flow/backoff.js";
 import type { Call } from "../flow/call.js";
 import { Notifier } from "../flow/notifier.js";
-import { fromSystemError, isSystemError } from "../system-error.js";
-import { connectTo } from "./socket.js";
+import { fromSystemError, isSystemError, systemError } from "../system-error.js";
+import { isTooLong, MAX_PATH_BYTES } from "./channel.js";
 import type { HeldName } from "./tree.js";
 
 /** Longest stretch that one read takes where its buffer is used again. */
 const READ_BYTES = 64 * 1024;
 const NOTHING = new Uint8Array(0);
+const TOO_LONG = `more than the ${MAX_PATH_BYTES} bytes that a socket's path may have`;
 
 const ADVICE: Readonly<Record<string, string>> = { ENAMETOOLONG: "shorten the path" };
 
@@ -29,6 +30,24 @@ export interface UnixStreamOptions {
   readonly reusesChunks?: boolean | undefined;
   /** Hears once that no more comes: undefined when the other end closed, else why. Nothing after {@link UnixStream.close}. */
   readonly onEnd?: ((error: Error | undefined) => void) | undefined;
+}
+
+/**
+ * Begins to connect to a UNIX socket, and lets its place go when that is done; where it fails there is an `error` event as always.
+ * @param place that of a socket below a sysroot is short where descriptors have names
+ * @throws a system error, `ENAMETOOLONG`
+ */
+export function connectTo(place: HeldName, options: Omit<IpcSocketConnectOpts, "path"> = {}): Socket {
+  const letGo = (): void => place[Symbol.dispose]();
+  try {
+    if (isTooLong(place.path)) throw systemError("ENAMETOOLONG", TOO_LONG, "connect", place.path);
+    return connect({ ...options, path: place.path })
+      .once("connect", letGo)
+      .once("close", letGo);
+  } catch (error) {
+    letGo();
+    throw error;
+  }
 }
 
 /**

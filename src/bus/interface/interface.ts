@@ -1,7 +1,7 @@
 import { PvbusError, pvbusError } from "../../base/errors.js";
 import { Call, type CallOptions } from "../../base/flow/call.js";
 import { Closing } from "../../base/flow/closing.js";
-import { fairTurn, loopTurnIfDue } from "../../base/flow/turn.js";
+import { fairTurn, turns } from "../../base/flow/turn.js";
 import { type Capabilities, NO_CAPABILITIES, type Verbs } from "../../contract/capabilities.js";
 import type { Diagnosis } from "../../contract/diagnosis.js";
 import type { HostctlStore } from "../../contract/hostctl.js";
@@ -353,7 +353,7 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
 
   /** Returns the error to be thrown. A call that fails at once passes the gate too: its caller may try for ever. */
   async #failed(error: unknown, key?: string): Promise<unknown> {
-    await loopTurnIfDue();
+    await turns.loopIfDue();
     if (!PvbusError.is(error)) return error;
     error.interface ??= this.name;
     if (key !== undefined && key !== "") error.key ??= key;

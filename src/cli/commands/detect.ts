@@ -58,20 +58,8 @@ function foundOn({ detection, interfaces }: Bus): readonly DetectedInterface[] {
       evidence.some(({ source }) => source === "path") &&
       !INTERFACE_KINDS.some((kind) => kind.id === id),
   );
-  return [
-    ...detection.interfaces,
-    ...located.map(({ unit, name, id, type, role, base, emulated, evidence, details }) => ({
-      unit,
-      name,
-      id,
-      type,
-      role,
-      base,
-      emulated,
-      evidence,
-      details,
-    })),
-  ];
+  // Its own fields are those of the report, and whether it is the primary.
+  return [...detection.interfaces, ...located.map(({ primary: _, ...detected }) => detected)];
 }
 
 /** Returns what an interface can do, of the verbs alone. */
@@ -82,18 +70,8 @@ function verbsOf(bus: Bus, name: string): Verbs {
 
 /** Returns the document of `pvbus detect --json`. */
 export function detectionJson(bus: Bus): Record<string, unknown> {
-  const { unreadable, ...rest } = bus.detection;
-  return {
-    virtual: rest.virtual,
-    primary: rest.primary,
-    primaryName: rest.primaryName,
-    interfaces: foundOn(bus).map((each) => ({ ...each, capabilities: verbsOf(bus, each.name) })),
-    platform: rest.platform,
-    container: rest.container,
-    confidential: rest.confidential,
-    nested: rest.nested,
-    unreadable,
-  };
+  const interfaces = foundOn(bus).map((each) => ({ ...each, capabilities: verbsOf(bus, each.name) }));
+  return { ...bus.detection, interfaces };
 }
 
 /** Prints what detection says, for people. */

@@ -64,7 +64,7 @@ async function readOrWrite(
   const key = encodeOperand(keyText);
   if (key === undefined) throw new Failure("hostctl: key too long");
   if (more.length > 0 || (valueText !== undefined && options.input !== undefined)) throw new Failure(USAGE);
-  if (valueText === undefined && options.input === undefined) return read(device, key);
+  if (valueText === undefined && options.input === undefined) return call(() => read(device, key));
   const value =
     options.input === undefined ? encodeOperand(valueText ?? "") : await inputValue(options.input, world);
   if (value === undefined) throw new Failure("hostctl: value too long");
@@ -78,29 +78,22 @@ async function read(device: PvbusDevice, key: Uint8Array): Promise<Uint8Array> {
     try {
       return upToNul(await device.read(key, length));
     } catch (error) {
-      if (error instanceof HostctlError && error.errno === "ERANGE" && length < LARGEST_VALUE) continue;
-      throw ioctlFailure(error);
+      if (!(error instanceof HostctlError && error.errno === "ERANGE") || length >= LARGEST_VALUE)
+        throw error;
     }
   }
 }
 
-async function call<T>(ioctl: () => Promise<T>): Promise<T> {
-  try {
-    return await ioctl();
-  } catch (error) {
-    throw ioctlFailure(error);
-  }
+function openDevice(devices: PvbusDevices, name: string, mode: "read" | "write"): Promise<PvbusDevice> {
+  return call(() => devices.open(name, mode), `open: ${name}`);
 }
 
-function ioctlFailure(error: unknown): Failure {
-  return new Failure(`hostctl: ioctl: ${errnoText(hostctlErrnoOf(error))}`, { cause: error });
-}
-
-async function openDevice(devices: PvbusDevices, name: string, mode: "read" | "write"): Promise<PvbusDevice> {
+/** Runs a call of the kernel, whose refusal ends the program. */
+async function call<T>(work: () => Promise<T>, what = "ioctl"): Promise<T> {
   try {
-    return await devices.open(name, mode);
+    return await work();
   } catch (error) {
-    throw new Failure(`hostctl: open: ${name}: ${errnoText(hostctlErrnoOf(error))}`, { cause: error });
+    throw new Failure(`hostctl: ${what}: ${errnoText(hostctlErrnoOf(error))}`, { cause: error });
   }
 }
 

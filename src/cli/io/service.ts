@@ -41,9 +41,16 @@ export function serviceIo({ stderr, env, json, verbose }: ServiceWorld): Service
     },
     logger: ({ name, debug: given, json: always }) => {
       const debug = given === true || verbose;
-      if (isBackground) logger = backgroundLog(name, debug);
-      else if (json || always === true) logger = jsonLogger(stderr, Date, debug);
-      else logger = foregroundLog(name, stderr, env, debug);
+      if (!isBackground && (json || always === true)) return jsonLogger(stderr, Date, debug);
+      const toSystem = isBackground ? openSyslog(name) : undefined;
+      const isJournal = env["JOURNAL_STREAM"] !== undefined;
+      logger = lineLogger((level, line) => {
+        if (level === "debug" && !debug) return;
+        const priority = SYSLOG_PRIORITY[level];
+        if (toSystem !== undefined) toSystem(priority, line);
+        // Below systemd each line has its priority in front, as sd-daemon(3) says.
+        else stderr.write(isJournal ? `<${priority}>${line}\n` : `${name}: ${level}: ${line}\n`);
+      });
       return logger;
     },
     background: (foreground) => {
@@ -102,28 +109,6 @@ function replaceByNothing(fd: number): void {
   closeSync(fd);
   // Takes the lowest number that is free: this one.
   openSync("/dev/null", "r+");
-}
-
-/** Returns a logger for standard error; below systemd each line has its priority in front, as sd-daemon(3) says. */
-function foregroundLog(
-  name: string,
-  stderr: Sink,
-  env: Readonly<Record<string, string | undefined>>,
-  debug: boolean,
-): Logger {
-  const journal = env["JOURNAL_STREAM"] !== undefined;
-  return lineLogger((level, line) => {
-    if (level === "debug" && !debug) return;
-    stderr.write(journal ? `<${SYSLOG_PRIORITY[level]}>${line}\n` : `${name}: ${level}: ${line}\n`);
-  });
-}
-
-/** Returns a logger for the system's log. */
-function backgroundLog(name: string, debug: boolean): Logger {
-  const write = openSyslog(name);
-  return lineLogger((level, line) => {
-    if (level !== "debug" || debug) write(SYSLOG_PRIORITY[level], line);
-  });
 }
 
 /**
