@@ -1,4 +1,4 @@
-import { KENV, REGISTRY, REGISTRY_KEY, SYSCTL } from "../base/firmware/dmi.js";
+import { FIELD_NAMES, type FieldNames, REGISTRY_KEY } from "../base/firmware/dmi.js";
 import { idOfSignature, idOfType } from "../contract/interfaces.js";
 import { hypervisorFlag } from "./cpuid.js";
 import { AZURE_ASSET_TAG } from "./environment.js";
@@ -74,17 +74,17 @@ const FIRMWARE = new Map<string, Keep>([
 export const FIRMWARE_FIELDS: readonly string[] = [...FIRMWARE.keys(), "product_sku"];
 
 /** The same texts by their names elsewhere. */
-function renamed(names: Readonly<Record<string, string | readonly string[]>>): [string, Keep][] {
-  return Object.entries(names).flatMap(([field, elsewhere]) =>
-    [elsewhere].flat().map((name): [string, Keep] => [name, FIRMWARE.get(field) ?? (() => REDACTED)]),
+function renamed(by: keyof FieldNames): [string, Keep][] {
+  return Object.entries(FIELD_NAMES).flatMap(([field, { [by]: names = [] }]) =>
+    [names].flat().map((name): [string, Keep] => [name, FIRMWARE.get(field) ?? (() => REDACTED)]),
   );
 }
 
 /** Containers by the names that their managers give themselves (systemd src/basic/virt.c and the managers' own). */
-const CONTAINERS =
-  "docker podman lxc lxc-libvirt systemd-nspawn oci rkt wsl proot pouch openvz kube kubernetes crio garden flatpak bwrap incus".split(
-    " ",
-  );
+const CONTAINERS = [
+  ..."docker podman lxc lxc-libvirt systemd-nspawn oci rkt wsl proot pouch openvz".split(" "),
+  ..."kube kubernetes crio garden flatpak bwrap incus".split(" "),
+];
 /** Clocks that every kernel may have. */
 const PLAIN_CLOCKS = "tsc hpet acpi_pm jiffies refined-jiffies arch_sys_counter tsc-early".split(" ");
 
@@ -119,9 +119,9 @@ const FILES = new Map<string, Keep>([
 const KEPT: Readonly<Record<TextSource, ReadonlyMap<string, Keep>>> = {
   dmi: FIRMWARE,
   files: FILES,
-  kenv: new Map(renamed(KENV)),
+  kenv: new Map(renamed("kenv")),
   sysctl: new Map<string, Keep>([
-    ...renamed(SYSCTL),
+    ...renamed("sysctl"),
     ["kern.vm_guest", oneOf([...Object.keys(FREEBSD_GUESTS), "none", "generic"])],
     ["hw.hv_vendor", (text) => (idOfSignature(text) === undefined ? REDACTED : text)],
     ["kern.hv_vmm_present", oneOf(["0", "1"])],
@@ -138,7 +138,7 @@ const KEPT: Readonly<Record<TextSource, ReadonlyMap<string, Keep>>> = {
   ]),
   acpi: new Map([["fadtHypervisorId", firmwareIdentity]]),
   registry: new Map<string, Keep>([
-    ...renamed(REGISTRY).map(([name, keep]): [string, Keep] => [`${REGISTRY_KEY}\\${name}`, keep]),
+    ...renamed("registry").map(([name, keep]): [string, Keep] => [`${REGISTRY_KEY}\\${name}`, keep]),
     ...HYPERV_NAMES.map((name): [string, Keep] => [`${HYPERV_PARAMETERS}\\${name}`, presence]),
   ]),
 };

@@ -58,8 +58,20 @@ function foundOn({ detection, interfaces }: Bus): readonly DetectedInterface[] {
       evidence.some(({ source }) => source === "path") &&
       !INTERFACE_KINDS.some((kind) => kind.id === id),
   );
-  // Its own fields are those of the report, and whether it is the primary.
-  return [...detection.interfaces, ...located.map(({ primary: _, ...detected }) => detected)];
+  return [
+    ...detection.interfaces,
+    ...located.map(({ unit, name, id, type, role, base, emulated, evidence, details }) => ({
+      unit,
+      name,
+      id,
+      type,
+      role,
+      base,
+      emulated,
+      evidence,
+      details,
+    })),
+  ];
 }
 
 /** Returns what an interface can do, of the verbs alone. */

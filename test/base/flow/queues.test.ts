@@ -1,7 +1,6 @@
 import { expect } from "chai";
 import { Call } from "../../../src/base/flow/call.js";
-import { KeyedQueues } from "../../../src/base/flow/keyed-queues.js";
-import { SerialQueue } from "../../../src/base/flow/serial-queue.js";
+import { KeyedQueues, SerialQueue } from "../../../src/base/flow/queues.js";
 import { count } from "../../support/campaign.js";
 import { codeOf } from "../../support/memory-interface.js";
 
