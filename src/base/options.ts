@@ -117,11 +117,9 @@ export function optionFromText(id: string, schema: OptionSchema, name: string, t
 
 /** One setting for help and documentation. */
 export interface OptionRow {
-  /** Its name. */
   readonly name: string;
   /** What it takes: `true|false`, `vsock|backdoor`, `NUMBER`, `TEXT`, `TEXT,TEXT`. */
   readonly takes: string;
-  /** What it is for. */
   readonly line: string;
   /** Its default as text; undefined where there is none. */
   readonly default: string | undefined;

@@ -168,12 +168,13 @@ function report(error: unknown, options: GlobalOptions, { stderr }: World): numb
   const known = ours || usage || error instanceof TypeError;
   if (!known && (error as NodeJS.ErrnoException).syscall === undefined) throw error;
   const { message, stack } = error as Error;
-  const { code = null, interface: on = null, key = null } = ours ? error : {};
-  const where = options.verbose === true && !usage ? { stack: String(stack) } : {};
-  if (options.json === true) writeError(stderr, { code, message, interface: on, key, ...where });
+  const { code, interface: on, key } = ours ? error : {};
+  const isTraced = options.verbose === true && !usage;
+  if (options.json === true)
+    writeError(stderr, { code, message, interface: on, key }, isTraced ? String(stack) : undefined);
   else {
-    stderr.write(`pvbus: ${visible(message)}${code === null ? "" : ` [${code}]`}\n`);
-    if (where.stack !== undefined) stderr.write(`${stackText(error)}\n`);
+    stderr.write(`pvbus: ${visible(message)}${code === undefined ? "" : ` [${code}]`}\n`);
+    if (isTraced) stderr.write(`${stackText(error)}\n`);
   }
   return usage ? EXIT_USAGE : EXIT_FAILURE;
 }

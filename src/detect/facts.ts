@@ -16,7 +16,6 @@ export interface Facts extends FirmwareSources, Pick<ForeignSources, "pvbusTypes
   cpuid(leaf: number): Fact<CpuidRegisters>;
   /** Content of a text file by its absolute path; an existing directory has the empty text. */
   file(path: string): Fact<string>;
-  /** Names in a directory. */
   names(directory: string): readonly string[];
   /** Bytes 268..275 of the ACPI FADT. */
   fadtHypervisorId(): Fact<string>;

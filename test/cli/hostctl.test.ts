@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { expect } from "chai";
 import fc from "fast-check";
 import { HostctlError } from "../../src/base/hostctl-error.js";
-import { BusDevices, type PvbusDevice, type PvbusDevices } from "../../src/cli/hostctl/devices.js";
+import { openBusDevice, type PvbusDevice, type PvbusDevices } from "../../src/cli/hostctl/devices.js";
 import { parseHostctl, runHostctl } from "../../src/cli/hostctl/run.js";
 import { encodeVis } from "../../src/cli/hostctl/text.js";
 import { type Bus, openPvbus } from "../../src/index.js";
@@ -30,6 +30,10 @@ async function hostctl(
     devices,
   });
   return { stdout, stderr, code };
+}
+
+function devicesOn(bus: Bus): PvbusDevices {
+  return { open: (name) => openBusDevice(bus, name) };
 }
 
 /** Devices by name; others do not exist. */
@@ -95,7 +99,7 @@ describe("hostctl", () => {
     tree.put(3, fixture("pool3_parameters.bin"));
     tree.put(0, fixture("pool0_basic.bin"));
     bus = await openPvbus({ sysroot: tree.sysroot, interfaces: [{ type: "Hyper-V" }] });
-    hyperv = new BusDevices(bus);
+    hyperv = devicesOn(bus);
   });
   afterEach(async () => {
     await bus.close();
@@ -116,7 +120,7 @@ describe("hostctl", () => {
     const recorded =
       (...signatures: string[]) =>
       async (): Promise<PvbusDevices> =>
-        new BusDevices(await recordedBus(signatures));
+        devicesOn(await recordedBus(signatures));
     const kvm = recorded("KVMKVMKVM");
     const pools = (): PvbusDevices => hyperv;
     const forbidden = (): PvbusDevices => ({

@@ -56,6 +56,10 @@ export function createContext(
   const json = options.json === true;
   const call = options.timeout === undefined ? { signal } : { signal, timeoutMs: options.timeout * 1000 };
   const verboseLogger = loggerOf(stderr, options);
+  const complain: Context["complain"] = (failure) => {
+    if (json) writeError(stderr, failure);
+    else stderr.write(`pvbus: ${visible(failure.message)}\n`);
+  };
   return {
     ...outside,
     options,
@@ -70,13 +74,16 @@ export function createContext(
     writeJson: (value) => writeJson(stdout, value),
     say: (text, document) =>
       void stderr.write(json ? `${jsonText(document)}\n` : `pvbus: ${visible(text)}\n`),
-    complain: ({ message, code = null, interface: on = null, key = null }) => {
-      if (json) writeError(stderr, { code, message, interface: on, key });
-      else stderr.write(`pvbus: ${visible(message)}\n`);
-    },
+    complain,
     usage: (message) => new UsageError(message),
     service: async () =>
-      (await import("./service.js")).serviceIo({ stderr, env, json, verbose: options.verbose === true }),
+      (await import("./service.js")).serviceIo({
+        stderr,
+        env,
+        json,
+        verbose: options.verbose === true,
+        complain,
+      }),
   };
 }
 

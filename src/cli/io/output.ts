@@ -118,19 +118,18 @@ export async function writeEach<T>(
   }
 }
 
-/** What a failure says as JSON; null where there is none. */
-interface ErrorDocument {
-  /** The stable code; null for wrong usage, a missing key and errors of the system. */
-  readonly code: string | null;
+/** A failure as JSON tells it: what is not there is null. */
+interface Failure {
   /** What, on what, why, what next. */
   readonly message: string;
-  readonly interface: string | null;
-  readonly key: string | null;
-  /** Where it was thrown, with `-v`. */
-  readonly stack?: string;
+  /** The stable code; none for wrong usage, a missing key and errors of the system. */
+  readonly code?: string | null | undefined;
+  readonly interface?: string | null | undefined;
+  readonly key?: string | null | undefined;
 }
 
-/** Writes a failure as one line of JSON. */
-export function writeError(sink: Sink, error: ErrorDocument): void {
-  sink.write(`${jsonText({ error })}\n`);
+/** Writes a failure as one line of JSON. @param stack where it was thrown, with `-v` */
+export function writeError(sink: Sink, failure: Failure, stack?: string): void {
+  const { code = null, message, interface: on = null, key = null } = failure;
+  sink.write(`${jsonText({ error: { code, message, interface: on, key, stack } })}\n`);
 }

@@ -3,12 +3,12 @@ import { closeSync, openSync, writeSync } from "node:fs";
 import { isatty } from "node:tty";
 import { isElevated, processEnvironment } from "../../base/host/environment.js";
 import type { Logger } from "../../base/host/host.js";
-import type { ServiceIo } from "../../contract/command.js";
+import type { CommandIo, ServiceIo } from "../../contract/command.js";
 import { notifySocket } from "../../native/posix/notify-socket.js";
 import { openSyslog, SYSLOG_PRIORITY } from "../../native/posix/syslog.js";
 import { UsageError } from "../grammar/usage.js";
 import { jsonLogger, lineLogger } from "./log.js";
-import { type Sink, visible, writeError } from "./output.js";
+import type { Sink } from "./output.js";
 
 /** Set in the environment of a process that is to go on in the background. */
 const DETACHED = "PVBUS_DETACHED";
@@ -17,17 +17,14 @@ const REPORT_FD = 3;
 const LONGEST_REPORT = 65536;
 const READY = "ready";
 
-interface ServiceWorld {
+interface ServiceWorld extends Pick<CommandIo, "env" | "json" | "complain"> {
   readonly stderr: Sink;
-  readonly env: Readonly<Record<string, string | undefined>>;
-  /** Whether all is to be JSON. */
-  readonly json: boolean;
   /** Whether details are wanted. */
   readonly verbose: boolean;
 }
 
 /** Returns what a command that lives on needs of this process. */
-export function serviceIo({ stderr, env, json, verbose }: ServiceWorld): ServiceIo {
+export function serviceIo({ stderr, env, json, verbose, complain }: ServiceWorld): ServiceIo {
   let isBackground = false;
   let logger: Logger | undefined;
   let stopWatchdog = (): void => undefined;
@@ -59,10 +56,7 @@ export function serviceIo({ stderr, env, json, verbose }: ServiceWorld): Service
       // The background process knows itself by a variable, which it would ignore: it would start another one, and so on.
       if (isElevated())
         throw new UsageError(`a setuid pvbus stays in the foreground: run it with ${foreground}`);
-      return detach(process.argv.slice(1), foreground, (why) => {
-        if (json) writeError(stderr, { code: null, message: why, interface: null, key: null });
-        else stderr.write(`pvbus: ${visible(why)}\n`);
-      });
+      return detach(process.argv.slice(1), foreground, (message) => complain({ message }));
     },
     ready: (status) => {
       tell(`READY=1\nSTATUS=${status}`);
@@ -86,7 +80,7 @@ export function serviceIo({ stderr, env, json, verbose }: ServiceWorld): Service
 }
 
 /** Says twice per interval that the event loop turns, where systemd wants to hear it. */
-function startWatchdog(env: ServiceWorld["env"], tell: (state: string) => void): () => void {
+function startWatchdog(env: CommandIo["env"], tell: (state: string) => void): () => void {
   const intervalMs = Number(env["WATCHDOG_USEC"]) / 1000;
   if (!(intervalMs > 0)) return () => undefined;
   const timer = setInterval(() => tell("WATCHDOG=1"), intervalMs / 2);
