@@ -3,7 +3,7 @@ import { joinManifests } from "../bus/manifests.js";
 import type { Command, CommandGroup } from "../contract/command.js";
 import type { ProviderManifest } from "../contract/manifest.js";
 import { COMMANDS } from "./commands.js";
-import { GLOBALS } from "./grammar/globals.js";
+import { SYSROOT } from "./grammar/globals.js";
 import { commandHelp, programHelp } from "./grammar/help.js";
 import {
   checkArguments,
@@ -151,14 +151,10 @@ function commandOf(
 }
 
 function globals(values: Values, env: World["env"]): GlobalOptions {
-  const sysroot = GLOBALS.find(({ name }) => name === "sysroot");
   const variable = env["PVBUS_SYSROOT"];
-  if (values["sysroot"] !== undefined || !variable || sysroot === undefined) return values;
-  return {
-    ...values,
-    sysroot: convert(sysroot, variable, "PVBUS_SYSROOT") as string,
-    sysrootFromEnvironment: true,
-  };
+  if (values["sysroot"] !== undefined || !variable) return values;
+  const sysroot = convert(SYSROOT, variable, "PVBUS_SYSROOT") as string;
+  return { ...values, sysroot, sysrootFromEnvironment: true };
 }
 
 function report(error: unknown, options: GlobalOptions, { stderr }: World): number {

@@ -1,5 +1,5 @@
 import { known } from "../base/firmware/fact.js";
-import { INTERFACE_KINDS, OPENBSD_ROWS, PRIMARY_ORDER, typeOfId } from "../contract/interfaces.js";
+import { INTERFACE_KINDS, OPENBSD_ROWS, typeOfId } from "../contract/interfaces.js";
 import type { DetectedInterface, DetectionReport, Evidence } from "../contract/report.js";
 import { type CpuidScan, judgeCpuid, type ScanOptions, scanCpuid } from "./cpuid.js";
 import { findConfidential, findContainer, findPlatform } from "./environment.js";
@@ -58,8 +58,8 @@ export function decide(facts: Facts, options: DecideOptions = {}): DetectionRepo
 
 function inUnitOrder(findings: Findings, strangers: readonly StrangerRules[]): DetectedInterface[] {
   const row = (id: string): number => {
-    const index = INTERFACE_KINDS.findIndex((kind) => kind.id === id);
-    return index >= 0 && index < OPENBSD_ROWS ? index : OPENBSD_ROWS;
+    const at = OPENBSD_ROWS.indexOf(id);
+    return at < 0 ? OPENBSD_ROWS.length : at;
   };
   const found = [...findings.byId].sort(
     ([idA, a], [idB, b]) =>
@@ -85,7 +85,7 @@ function choosePrimary(
 ): string | null {
   const guests = interfaces.filter(({ role }) => role === "guest");
   const real = guests.filter(({ emulated }) => !emulated).map(({ id }) => id);
-  const first = PRIMARY_ORDER.find((id) => real.includes(id)) ?? real[0];
+  const first = INTERFACE_KINDS.find(({ id }) => real.includes(id))?.id ?? real[0];
   if (first !== undefined) return first;
   // A set bit that no range explains is somebody's, also under a dom0, whose processor shows the machine below.
   const unexplainedBit =

@@ -79,18 +79,14 @@ export const CLOCKS: ReadonlyMap<string, string> = new Map([
   ["xen", "xen"],
 ]);
 
-/** Something real has a name: a guest's interface of its own, or a signature of the processor. */
-function isNamed(scan: CpuidScan, { byId }: Findings): boolean {
-  if (scan.ranges.some(({ id }) => id !== undefined)) return true;
-  return [...byId.values()].some(({ role, emulated }) => role === "guest" && !emulated);
-}
-
 /**
  * Judges what counts only where nothing better was found: texts that name a machine model, clocks and, where neither
  * says anything, device trees of virtual machine models. A clear hypervisor bit outweighs texts and clocks.
  */
 export function judgeWeakEvidence(facts: Facts, scan: CpuidScan, findings: Findings): void {
-  if (isNamed(scan, findings)) return;
+  // Something real has a name: a signature of the processor, or a guest's interface of its own.
+  if (scan.ranges.some(({ id }) => id !== undefined)) return;
+  if ([...findings.byId.values()].some(({ role, emulated }) => role === "guest" && !emulated)) return;
   if (scan.hypervisorBit !== false) {
     const named = matchDmi(facts).find(({ strength }) => strength === "weak");
     if (named !== undefined) return void findings.add(named.id, named.source, named.detail);

@@ -17,8 +17,6 @@ import type { Facts } from "./facts.js";
 const BIOS_FILE = "/sys/firmware/dmi/entries/0-0/raw";
 const MSR_DEVICE = "/dev/cpu/0/msr";
 const FADT_FILE = "/sys/firmware/acpi/tables/FACP";
-/** Hypervisor vendor identity (ACPI 6.0, FADT bytes 268 to 275). */
-const HYPERVISOR_ID = { from: 268, to: 276 };
 
 /**
  * Facts of the machine that a host stands for, each read once, when it is asked for.
@@ -70,10 +68,9 @@ function ofValue<T, U>(fact: Fact<T>, decode: (of: T) => U | undefined): Fact<U>
   return decoded === undefined ? ABSENT : value(decoded);
 }
 
-/** Returns the hypervisor vendor identity of a FADT, NULs included; undefined when the table is an older, shorter one. */
+/** The hypervisor vendor identity, NULs included (ACPI 6.0, FADT bytes 268 to 275); older tables are shorter. */
 function hypervisorIdOf(table: Buffer): string | undefined {
-  const { from, to } = HYPERVISOR_ID;
-  return table.length < to ? undefined : table.toString("latin1", from, to);
+  return table.length < 276 ? undefined : table.toString("latin1", 268, 276);
 }
 
 /** Linux's msr module: 8 bytes at position number; root only. */

@@ -1,22 +1,14 @@
 import { posix } from "node:path";
 import { firmwareText } from "../base/firmware/dmi.js";
 import type { DetectionRules, ProviderManifest } from "../contract/manifest.js";
-import type { EvidenceSource } from "../contract/report.js";
+import type { Evidence } from "../contract/report.js";
 import type { CpuidScan } from "./cpuid.js";
 import { type Facts, type Findings, hex } from "./facts.js";
 
-/** What firmware text says of the hypervisor: its field and text in `detail`. */
-interface DmiMatch {
+interface Rule {
   readonly id: string;
   /** `strong` names the virtual machine itself, `weak` the maker of a machine model. */
   readonly strength: "strong" | "weak";
-  readonly detail: string;
-  readonly source: EvidenceSource;
-}
-
-interface Rule {
-  readonly id: string;
-  readonly strength: DmiMatch["strength"];
   readonly fields: readonly string[];
   readonly prefix: string;
   /** No letter or digit may follow. */
@@ -24,6 +16,9 @@ interface Rule {
   /** A second condition on another field. */
   readonly also?: { readonly field: string; readonly prefix: string };
 }
+
+/** What firmware text says of the hypervisor. */
+type DmiMatch = Pick<Rule, "id" | "strength"> & Evidence;
 
 const NAMES = ["product_name", "sys_vendor", "board_vendor", "bios_vendor", "product_version"] as const;
 

@@ -6,23 +6,22 @@ interface BackoffSettings {
   readonly firstMs: number;
   readonly longestMs: number;
   /** Each pause is so many times the one before. Default 2. */
-  readonly factor?: number | undefined;
+  readonly factor?: number;
   /** Share of a pause that chance takes away: who was turned away together comes back at different times. Default 0.2. */
-  readonly jitter?: number | undefined;
+  readonly jitter?: number;
   /** Stands in for chance in tests. */
-  readonly random?: (() => number) | undefined;
+  readonly random?: () => number;
 }
 
 /** Pauses between attempts, each longer than the one before. */
 export class Backoff {
-  readonly #settings: { readonly [N in keyof BackoffSettings]-?: NonNullable<BackoffSettings[N]> };
+  readonly #settings: Required<BackoffSettings>;
   #attempts = 0;
   #ms: number;
 
   constructor(settings: BackoffSettings) {
-    const { firstMs, longestMs, factor = 2, jitter = 0.2, random = Math.random } = settings;
-    this.#settings = { firstMs, longestMs, factor, jitter, random };
-    this.#ms = firstMs;
+    this.#settings = { factor: 2, jitter: 0.2, random: Math.random, ...settings };
+    this.#ms = settings.firstMs;
   }
 
   /** How many pauses there were since the beginning or {@link Backoff.reset}. */

@@ -25,20 +25,12 @@ export class Notifier {
     for (const wake of this.#waiting.clear()) wake();
   };
 
-  /**
-   * Waits for the next notification.
-   * @param since a {@link Notifier.count}: what was notified since then counts
-   * @throws PvbusError `ERR_ABORTED`, `ERR_TIMEOUT`
-   */
+  /** Waits for the next notification; what was notified since a {@link Notifier.count} counts. @throws at the call's end */
   async wait(call: Call, waitingFor?: string, since = this.#count): Promise<void> {
     await this.waitAtMost(Number.POSITIVE_INFINITY, call, waitingFor, since);
   }
 
-  /**
-   * Waits for the next notification, no longer than `ms` milliseconds.
-   * @returns whether it came; false: the time has passed
-   * @throws as {@link Notifier.wait}
-   */
+  /** The same, no longer than `ms` milliseconds. @returns whether it came; false: the time has passed */
   async waitAtMost(ms: number, call: Call, waitingFor?: string, since = this.#count): Promise<boolean> {
     call.check(waitingFor);
     if (this.#count !== since) return true;

@@ -1,4 +1,3 @@
-import { pvbusError } from "../errors.js";
 import type { Call } from "./call.js";
 import { WaitingLine } from "./waiting-line.js";
 
@@ -21,11 +20,7 @@ export class Semaphore {
     return this.#waiting.length;
   }
 
-  /**
-   * Takes a place.
-   * @returns undefined when there was one; else a promise to wait for
-   * @throws PvbusError `ERR_ABORTED`, `ERR_TIMEOUT`, at once or through the promise; then no place is taken
-   */
+  /** Takes a place: at once, else through the promise to wait for; none is taken when the call ends first, which throws. */
   enter(call: Call, waitingFor: string): Promise<void> | undefined {
     call.check(waitingFor);
     if (this.#free === 0) return this.#turn(call, waitingFor);
@@ -66,12 +61,6 @@ export class Semaphore {
  */
 export class SerialQueue {
   readonly #place = new Semaphore(1);
-  readonly #maxWaiting: number;
-
-  /** @param maxWaiting how many may wait; whoever comes then is refused */
-  constructor(maxWaiting: number = Number.POSITIVE_INFINITY) {
-    this.#maxWaiting = maxWaiting;
-  }
 
   get busy(): boolean {
     return this.#place.busy;
@@ -79,11 +68,10 @@ export class SerialQueue {
 
   /**
    * Runs the work when its turn has come; at once, before this returns, when nothing runs.
-   * @throws PvbusError `ERR_TIMEOUT` or `ERR_ABORTED` before its turn, `ERR_BUSY` when too many wait (the work is not begun
-   *   then), and what the work throws
+   * @throws PvbusError `ERR_TIMEOUT` or `ERR_ABORTED` before its turn (the work is not begun then), and what the work throws
    */
   async run<T>(call: Call, waitingFor: string, work: () => T | Promise<T>): Promise<T> {
-    const turn = this.#enter(call, waitingFor);
+    const turn = this.#place.enter(call, waitingFor);
     if (turn !== undefined) await turn;
     try {
       return await work();
@@ -92,17 +80,14 @@ export class SerialQueue {
     }
   }
 
-  /**
-   * As {@link SerialQueue.run}, for work that the call cannot end: the caller waits no longer than its call, while what is
-   * behind it waits until the work has ended.
-   */
+  /** For work that the call cannot end: the caller waits no longer than its call, what is behind it until the work has ended. */
   async runWithin<T>(
     call: Call,
     waitingFor: string,
     waitingForEnd: string,
     work: () => Promise<T>,
   ): Promise<T> {
-    const turn = this.#enter(call, waitingFor);
+    const turn = this.#place.enter(call, waitingFor);
     if (turn !== undefined) await turn;
     let running: Promise<T>;
     try {
@@ -115,27 +100,11 @@ export class SerialQueue {
     running.then(leave, leave);
     return call.within(running, waitingForEnd);
   }
-
-  #enter(call: Call, waitingFor: string): Promise<void> | undefined {
-    const { busy, waiting } = this.#place;
-    if (busy && waiting >= this.#maxWaiting) {
-      // Whose time is over is told that, not that there is no room.
-      call.check(waitingFor);
-      throw pvbusError("ERR_BUSY", `${waiting} already wait for ${waitingFor}; try again later`);
-    }
-    return this.#place.enter(call, waitingFor);
-  }
 }
 
 /** A serial queue for each key; keys that nobody uses cost nothing. */
 export class KeyedQueues {
   readonly #queues = new Map<string, SerialQueue>();
-  readonly #maxWaiting: number | undefined;
-
-  /** @param maxWaiting how many may wait for one key */
-  constructor(maxWaiting?: number) {
-    this.#maxWaiting = maxWaiting;
-  }
 
   get size(): number {
     return this.#queues.size;
@@ -149,7 +118,7 @@ export class KeyedQueues {
   async run<T>(key: string, call: Call, waitingFor: string, work: () => T | Promise<T>): Promise<T> {
     let queue = this.#queues.get(key);
     if (queue === undefined) {
-      queue = new SerialQueue(this.#maxWaiting);
+      queue = new SerialQueue();
       this.#queues.set(key, queue);
     }
     try {

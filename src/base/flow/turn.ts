@@ -92,11 +92,7 @@ export class Turns {
 /** This process's. The rule is 10 ms for a stretch of work; the rest is one step's room. */
 export const turns = new Turns({ budgetMs: 4, sliceMs: 0.5 });
 
-/**
- * Returns the event loop its turn where this process's calls have kept it for too long. To be asked before each step of
- * at most a few milliseconds.
- * @returns undefined when there is time left; else a promise to wait for
- */
+/** To be asked before each step of at most a few milliseconds; undefined when there is time left, else to be waited for. */
 export function fairTurn(): Promise<void> | undefined {
   return turns.mayGoOn() ? undefined : new Promise((resolve) => void turns.wait(resolve));
 }

@@ -32,11 +32,7 @@ export interface UnixStreamOptions {
   readonly onEnd?: ((error: Error | undefined) => void) | undefined;
 }
 
-/**
- * Begins to connect to a UNIX socket, and lets its place go when that is done; where it fails there is an `error` event as always.
- * @param place that of a socket below a sysroot is short where descriptors have names
- * @throws a system error, `ENAMETOOLONG`
- */
+/** Begins to connect to a UNIX socket, and lets its place go when that is done. @throws a system error, `ENAMETOOLONG` */
 export function connectTo(place: HeldName, options: Omit<IpcSocketConnectOpts, "path"> = {}): Socket {
   const letGo = (): void => place[Symbol.dispose]();
   try {
@@ -100,7 +96,6 @@ export class UnixStream implements AsyncDisposable {
   /**
    * Connects. Where the listener's backlog is full it waits for its turn, as a blocking connect(2) would.
    * @param hold gives the socket's place, such as `host.files.holdSocket(path)`: below a sysroot that is what confines it
-   * @throws PvbusError `ERR_UNAVAILABLE`, `ERR_PERMISSION`, `ERR_TIMEOUT`, `ERR_ABORTED`
    */
   static async connect(hold: () => HeldName, options: UnixStreamOptions, call: Call): Promise<UnixStream> {
     const { name, doing = `cannot connect to ${name}`, onData, reusesChunks } = options;
@@ -154,7 +149,6 @@ export class UnixStream implements AsyncDisposable {
   /**
    * Writes all of the bytes, after those of earlier calls; resolves when the system has taken them. Leave them as they are until
    * then. A call that ends while it waits leaves the other end in the middle of them.
-   * @throws PvbusError `ERR_DISCONNECTED`, `ERR_TIMEOUT`, `ERR_ABORTED`
    */
   async write(data: Uint8Array, call: Call): Promise<void> {
     const waitingFor = `${this.#name} to take what is written`;
@@ -192,7 +186,6 @@ export class UnixStream implements AsyncDisposable {
   /**
    * Returns the next bytes, as many as have come; undefined when the other end has closed. For streams without `onData`; one
    * reader at a time. What nobody reads stays in the system, so that the other end waits.
-   * @throws PvbusError `ERR_DISCONNECTED` when it was closed here or failed, `ERR_TIMEOUT`, `ERR_ABORTED`
    */
   async read(call: Call, waitingFor: string = `bytes from ${this.#name}`): Promise<Buffer | undefined> {
     for (;;) {
@@ -210,7 +203,6 @@ export class UnixStream implements AsyncDisposable {
     this.#socket.pause();
   }
 
-  /** Takes that back. */
   resume(): void {
     this.#socket.resume();
   }

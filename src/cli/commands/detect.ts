@@ -20,16 +20,10 @@ export const detect: Command<Context> = {
   load: async () => detectCommand,
 };
 
-/** Options of `pvbus detect`. */
-interface DetectOptions {
-  readonly snapshot?: string;
-  readonly "full-scan"?: boolean;
-}
-
 function detectCommand(
   context: Context,
   _args: readonly string[],
-  { snapshot, "full-scan": fullScan }: DetectOptions,
+  { snapshot, "full-scan": fullScan }: { readonly snapshot?: string; readonly "full-scan"?: boolean },
 ): Promise<number> {
   const { stdout, env, json } = context;
   const work = async (bus: Bus): Promise<number> => {

@@ -30,9 +30,7 @@ function isSame({ name, short }: CommandOption, other: CommandOption): boolean {
 
 /**
  * Checks that no option hides a global one, that none is there twice in a command, and that each takes a value in all commands or
- * in none.
- * @param ownerOf names whose command it is
- * @throws TypeError that names owner, command and option
+ * in none. @throws TypeError that names owner, command and option
  */
 export function checkVocabulary(
   commands: readonly CommandWords[],

@@ -63,10 +63,7 @@ function foreignDevice(path: string): PvbusDevice {
 /** Bytes of hostctl's value buffer for a write: drivers such as xen(4) answer in it. */
 const WRITE_ROOM = 4096;
 
-/**
- * Opens OpenBSD's own device by its path, `pvbusN` and `N` below `/dev`: each call is the kernel's, each refusal its errno.
- * @param options stand-ins for the kernel's call and the native library
- */
+/** Opens OpenBSD's own device by its path, `pvbusN` and `N` below `/dev`: each call is the kernel's, each refusal its errno. */
 export async function openOpenbsdDevice(
   name: string,
   mode: "read" | "write",

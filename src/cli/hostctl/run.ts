@@ -141,19 +141,13 @@ function upToNul(value: Uint8Array): Uint8Array {
   return end < 0 ? value : value.subarray(0, end);
 }
 
-/** What a command line of hostctl(8) says. */
+/** What a command line of hostctl(8) says; the operands are key and value. */
 interface HostctlOptions {
-  /** Device, `-f`. */
   readonly device: string;
-  /** File to take the value from, `-i`. */
   readonly input: string | undefined;
-  /** File to write the result to, `-o`. */
   readonly output: string | undefined;
-  /** Print nothing, `-q`. */
   readonly quiet: boolean;
-  /** Print the type, `-t`. */
   readonly type: boolean;
-  /** What is left: key and value. */
   readonly operands: readonly string[];
 }
 

@@ -107,11 +107,8 @@ function replaceByNothing(fd: number): void {
 
 /**
  * Starts the same program again in the background, in a session of its own, its standard streams closed and `/` its
- * working directory as daemon(3) does it, and waits until it serves.
+ * working directory as daemon(3) does it, and waits until it serves, or says why not, or ends.
  * @param args script and arguments of this process
- * @param foreground the option that keeps it in the foreground
- * @param complain hears why it does not serve
- * @returns the exit code: 0 when it serves, 1 when it said why not, or ended
  */
 function detach(
   args: readonly string[],
