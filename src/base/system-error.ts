@@ -54,9 +54,8 @@ export function systemError(
   syscall: string,
   path?: string,
 ): NodeJS.ErrnoException {
-  const where = path === undefined ? {} : { path };
-  const message = path === undefined ? `${code}: ${what}` : `${code}: ${what}, ${syscall} '${path}'`;
-  return Object.assign(new Error(message), { code, syscall, ...where });
+  if (path === undefined) return Object.assign(new Error(`${code}: ${what}`), { code, syscall });
+  return Object.assign(new Error(`${code}: ${what}, ${syscall} '${path}'`), { code, syscall, path });
 }
 
 /** Maps an error of the operating system to ours, keeping it as the cause; any other value is returned as it came. */

@@ -80,20 +80,14 @@ function judgeOpenbsd(facts: Facts, findings: Findings): void {
   for (const { id } of names) if (id !== undefined) findings.add(id, "dmesg", busLine(names));
 }
 
-/** A name on OpenBSD's bus as its boot messages have it, `Hyper-V 10.0`, and the id where it is a known type. */
-export interface BusName {
-  readonly name: string;
-  readonly id: string | undefined;
-}
-
-/** Returns what OpenBSD's boot messages name on the bus. */
-export function busNames(messages: string): readonly BusName[] {
+/** Returns what OpenBSD's boot messages name on the bus, `Hyper-V 10.0`, and the id where it is a known type. */
+export function busNames(messages: string) {
   const names = /^pvbus0 at mainbus0: (.*)$/m.exec(messages)?.[1]?.split(", ") ?? [];
   return names.map((name) => ({ name, id: idOfType(name.replace(/ \d{1,5}\.\d{1,5}$/, "")) }));
 }
 
 /** Returns the line of the boot messages that has these names. */
-export function busLine(names: readonly BusName[]): string {
+export function busLine(names: ReturnType<typeof busNames>): string {
   return `pvbus0 at mainbus0: ${names.map(({ name }) => name).join(", ")}`;
 }
 

@@ -12,8 +12,6 @@ const READ_BYTES = 64 * 1024;
 const NOTHING = new Uint8Array(0);
 const TOO_LONG = `more than the ${MAX_PATH_BYTES} bytes that a socket's path may have`;
 
-const ADVICE: Readonly<Record<string, string>> = { ENAMETOOLONG: "shorten the path" };
-
 /** How a stream is opened and what it tells. */
 export interface UnixStreamOptions {
   /** Names the socket in messages: `unix:/run/x.sock`. */
@@ -115,7 +113,7 @@ export class UnixStream implements AsyncDisposable {
           throw fromSystemError(error, {
             doing,
             codes: options.codes,
-            advice: { ...ADVICE, ...options.advice },
+            advice: { ENAMETOOLONG: "shorten the path", ...options.advice },
           });
       }
       await backoff.sleep(call, `a turn to connect to ${name}`);

@@ -176,8 +176,7 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
       const opening = callOptions.timeoutMs === undefined ? new Call(callOptions) : call;
       const store = await this.#ready("watch", opening);
       checkText(prefix);
-      const hooks = { ready: ready ?? (() => undefined) };
-      const changes = store.watch?.(prefix, call, hooks);
+      const changes = store.watch?.(prefix, call, { ready: ready ?? (() => undefined) });
       if (changes === undefined) throw this.#missing("watch");
       for await (const entry of changes) {
         const { key, value, ...rest } = withText(entry);

@@ -45,9 +45,8 @@ export function ownRoot(): string | undefined {
  */
 export async function loadStranger(name: string, rules: StrangerRules): Promise<Stranger> {
   try {
-    const { file, folder, again } = isPath(name)
-      ? atPath(resolve(rules.cwd, name))
-      : inPackages(name, rules.root);
+    const isPath = name.startsWith(".") || name.startsWith("/") || isAbsolute(name);
+    const { file, folder, again } = isPath ? atPath(resolve(rules.cwd, name)) : inPackages(name, rules.root);
     if (rules.isRoot) checkFolder(folder);
     const module = (await import(pathToFileURL(file).href)) as { readonly default?: unknown };
     return { again: again ?? name, manifests: manifestsOf(module.default, name) };
@@ -55,10 +54,6 @@ export async function loadStranger(name: string, rules: StrangerRules): Promise<
     const why = error instanceof Error ? error.message : String(error);
     throw new UsageError(`cannot load the provider ${name}: ${why}`, { cause: error });
   }
-}
-
-function isPath(name: string): boolean {
-  return name.startsWith(".") || name.startsWith("/") || isAbsolute(name);
 }
 
 interface Place {

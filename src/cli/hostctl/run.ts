@@ -41,8 +41,8 @@ export async function runHostctl(argv: readonly string[], outside: HostctlWorld)
       print(Buffer.from(`${options.device}: ${await call(async () => device.type())}\n`));
       return 0;
     }
-    const result = await readOrWrite(options, device, world);
-    if (!options.quiet && result.length > 0) print(Buffer.concat([encodeVis(result), Buffer.from("\n")]));
+    const result = encodeVis(await readOrWrite(options, device, world));
+    if (!options.quiet && result.length > 0) print(Buffer.concat([result, Buffer.from("\n")]));
     return 0;
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
@@ -68,14 +68,14 @@ async function readOrWrite(
     options.input === undefined ? encodeOperand(valueText ?? "") : await inputValue(options.input, world);
   if (value === undefined) throw new Failure("hostctl: value too long");
   const writable = await openDevice(world.devices, options.device, "write");
-  return upToNul(await call(() => writable.write(key, value)));
+  return call(() => writable.write(key, value));
 }
 
 /** The value buffer grows as long as the kernel finds it too small. */
 async function read(device: PvbusDevice, key: Uint8Array): Promise<Uint8Array> {
   for (let length = TEXT_SIZE; ; length *= 2) {
     try {
-      return upToNul(await device.read(key, length));
+      return await device.read(key, length);
     } catch (error) {
       if (!(error instanceof HostctlError && error.errno === "ERANGE") || length >= LARGEST_VALUE)
         throw error;
@@ -134,11 +134,6 @@ function readStart(path: string): Buffer {
   } finally {
     closeSync(fd);
   }
-}
-
-function upToNul(value: Uint8Array): Uint8Array {
-  const end = value.indexOf(0);
-  return end < 0 ? value : value.subarray(0, end);
 }
 
 /** What a command line of hostctl(8) says; the operands are key and value. */
