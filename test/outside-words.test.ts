@@ -17,7 +17,7 @@ import { MAX_WORDS_BYTES, peerWords, withoutEndingNuls } from "../src/base/outsi
 import { ownEntry, putEntry } from "../src/base/own.js";
 import { fromSystemError } from "../src/base/system-error.js";
 import { valueBytes } from "../src/bus/interface/arguments.js";
-import { errnoText } from "../src/cli/hostctl/errno-text.js";
+import { errnoText } from "../src/cli/hostctl/text.js";
 import { NO_CAPABILITIES } from "../src/contract/capabilities.js";
 import { detectSnapshot } from "../src/detect/detect.js";
 import { openPvbus, PvbusError } from "../src/index.js";

@@ -1,6 +1,5 @@
-import { type CheckedOptions, checkOptions } from "../../src/base/options.js";
+import { type CheckedOptions, checkOptions, type OptionSchema } from "../../src/base/options.js";
 import { ownEntry } from "../../src/base/own.js";
-import type { OptionSchema } from "../../src/contract/options.js";
 
 const HOUR_MS = 3_600_000;
 

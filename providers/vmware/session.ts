@@ -1,7 +1,7 @@
 import { PvbusError, pvbusError } from "../../src/base/errors.js";
 import { Backoff } from "../../src/base/flow/backoff.js";
 import { Call } from "../../src/base/flow/call.js";
-import { SerialQueue } from "../../src/base/flow/serial-queue.js";
+import { SerialQueue } from "../../src/base/flow/queues.js";
 import type { Logger } from "../../src/base/host/host.js";
 import { decodeReply, type RpciReply, type RpciRequest, refusal } from "./protocol/rpci.js";
 import { ExchangeFailure, type RpcTransport } from "./transport/rpc-transport.js";

@@ -1,8 +1,7 @@
 #!/usr/bin/env node
 import type { Bus } from "../bus/bus.js";
 import { openPvbus } from "../composition.js";
-import { BusDevices } from "./hostctl/devices.js";
-import { OpenbsdDevices } from "./hostctl/openbsd-devices.js";
+import { openBusDevice, openOpenbsdDevice } from "./hostctl/devices.js";
 import { runHostctl } from "./hostctl/run.js";
 import { descriptorSink, readAll, startProcess } from "./io/process.js";
 
@@ -15,9 +14,9 @@ startProcess("hostctl", async () => {
       readInput: () => readAll(0),
       devices: {
         open: async (name, mode) => {
-          if (process.platform === "openbsd") return new OpenbsdDevices().open(name, mode);
+          if (process.platform === "openbsd") return openOpenbsdDevice(name, mode);
           bus ??= await openPvbus();
-          return new BusDevices(bus).open(name);
+          return openBusDevice(bus, name);
         },
       },
     });

@@ -1,9 +1,12 @@
 #!/usr/bin/env node
+import { createRequire } from "node:module";
 import { isElevated, isHidden, processEnvironment } from "../base/host/environment.js";
 import { BUILT_IN, openPvbus } from "../composition.js";
 import { descriptorSink, readAll, startProcess, untilInterrupted } from "./io/process.js";
-import { VERSION } from "./io/version.js";
 import { runPvbus, wantsJson } from "./program.js";
+
+/** Set by the bundler, so that a start reads no further file. */
+declare const __PVBUS_VERSION__: string | undefined;
 
 const argv = process.argv.slice(2);
 
@@ -11,7 +14,10 @@ startProcess(
   "pvbus",
   () =>
     runPvbus(argv, {
-      version: VERSION,
+      version:
+        typeof __PVBUS_VERSION__ === "string"
+          ? __PVBUS_VERSION__
+          : (createRequire(import.meta.url)("pvbus/package.json") as { version: string }).version,
       stdout: descriptorSink(1),
       stderr: descriptorSink(2),
       env: processEnvironment(),

@@ -1,7 +1,7 @@
 import { readdirSync } from "node:fs";
 import type { ForeignSources } from "../base/firmware/dmi.js";
 import { ABSENT, type Fact, unreadable, value } from "../base/firmware/fact.js";
-import { parseSmbios, type SmbiosTexts } from "../base/firmware/smbios-texts.js";
+import { parseSmbios, type SmbiosTexts } from "../base/firmware/smbios.js";
 import { readPvbusType } from "./bsd/pvbus-device.js";
 import { readKenv, readSysctl } from "./bsd/sysctl.js";
 import { type Koffi, type KoffiLoader, loadKoffi } from "./ffi/koffi.js";

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { HostctlError } from "../../src/base/hostctl-error.js";
-import { OpenbsdDevices } from "../../src/cli/hostctl/openbsd-devices.js";
+import { openOpenbsdDevice } from "../../src/cli/hostctl/devices.js";
 import { runHostctl } from "../../src/cli/hostctl/run.js";
 import {
   openPvbusDevice,
@@ -122,7 +122,9 @@ describe(`OpenBSD's pvbus device${isLinux ? "" : " [pending: Linux only]"}`, () 
         stdout: sink(0) as never,
         stderr: sink(1) as never,
         readInput: async () => Buffer.alloc(0),
-        devices: new OpenbsdDevices({ ioctl: simulatedPvbusKernel(driver) }),
+        devices: {
+          open: (name, mode) => openOpenbsdDevice(name, mode, { ioctl: simulatedPvbusKernel(driver) }),
+        },
       });
       return [code, texts[0] as string, texts[1] as string];
     };

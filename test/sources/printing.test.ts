@@ -51,9 +51,9 @@ describe("what is printed", function () {
       "providers/hyperv/testing/kvp-device/fuse-server.ts",
       // Writes the file that -o names.
       "src/cli/hostctl/run.ts",
-      // Tells the parent on a pipe how the start went.
-      "src/cli/io/detach.ts",
       "src/cli/io/process.ts",
+      // Tells the parent on a pipe how the start went.
+      "src/cli/io/service.ts",
     ]);
     const byNumber = usersOf(
       (node) =>
@@ -88,7 +88,7 @@ describe("what is printed", function () {
   });
 
   it("reaches the system's log by the logger that escapes", () => {
-    expect(usersOf((node) => isCall(node, /^openSyslog$/))).to.deep.equal(["src/cli/io/daemon-log.ts"]);
+    expect(usersOf((node) => isCall(node, /^openSyslog$/))).to.deep.equal(["src/cli/io/service.ts"]);
   });
 
   it("and variables of the environment come from where a setuid process has none", () => {

@@ -1,8 +1,4 @@
-import {
-  type SmbiosStructure,
-  smbiosString,
-  smbiosStructures,
-} from "../../../src/base/firmware/smbios-structures.js";
+import { type SmbiosStructure, smbiosString, smbiosStructures } from "../../../src/base/firmware/smbios.js";
 import { decodeBase64InSteps } from "../../../src/mdata/base64.js";
 import type { Steps } from "../../../src/mdata/steps.js";
 

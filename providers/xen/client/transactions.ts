@@ -1,7 +1,7 @@
 import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { Backoff } from "../../../src/base/flow/backoff.js";
 import type { Call, CallOptions } from "../../../src/base/flow/call.js";
-import { Semaphore } from "../../../src/base/flow/semaphore.js";
+import { Semaphore } from "../../../src/base/flow/queues.js";
 import { TRANSACTION_END, TRANSACTION_START } from "../protocol/operations.js";
 import { type Connection, toTheEnd } from "./connection.js";
 import { PendingRequest } from "./pending.js";

@@ -4,7 +4,7 @@ import { Backoff } from "../../base/flow/backoff.js";
 import { Call } from "../../base/flow/call.js";
 import { Closing } from "../../base/flow/closing.js";
 import { Notifier } from "../../base/flow/notifier.js";
-import { SerialQueue } from "../../base/flow/serial-queue.js";
+import { SerialQueue } from "../../base/flow/queues.js";
 import { type Answer, decodeCapabilities, type HostCapabilities } from "../answer.js";
 import type { Request } from "../request.js";
 import { Session, SessionOver } from "./session.js";

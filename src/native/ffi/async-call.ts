@@ -1,5 +1,5 @@
 import { Call } from "../../base/flow/call.js";
-import { Semaphore } from "../../base/flow/semaphore.js";
+import { Semaphore } from "../../base/flow/queues.js";
 import type { Libc, NativeArgument, NativeFunction, NativeResult } from "./libc.js";
 
 /** Calls in flight at once: libuv's pool has four threads, which the process's own file calls need too. */

@@ -2,7 +2,7 @@ import { constants, openSync } from "node:fs";
 import { type PvbusErrorCode, pvbusError } from "../../base/errors.js";
 import { Backoff } from "../../base/flow/backoff.js";
 import { Call } from "../../base/flow/call.js";
-import { SerialQueue } from "../../base/flow/serial-queue.js";
+import { SerialQueue } from "../../base/flow/queues.js";
 import { fromSystemError } from "../../base/system-error.js";
 import { callAsync } from "../ffi/async-call.js";
 import { closeDescriptor, setNonBlocking } from "../ffi/descriptor.js";

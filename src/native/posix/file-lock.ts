@@ -1,6 +1,6 @@
 import { isMainThread } from "node:worker_threads";
 import type { Call } from "../../base/flow/call.js";
-import { KeyedQueues } from "../../base/flow/keyed-queues.js";
+import { KeyedQueues } from "../../base/flow/queues.js";
 import { type Koffi, type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
 import { openLibc } from "../ffi/open-libc.js";
 import {

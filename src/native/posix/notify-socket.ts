@@ -1,4 +1,4 @@
-import { isTooLong } from "../../base/host/socket.js";
+import { isTooLong } from "../../base/host/channel.js";
 import { closeMade } from "../ffi/descriptor.js";
 import { type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
 import { openLibc } from "../ffi/open-libc.js";

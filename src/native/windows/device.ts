@@ -1,5 +1,5 @@
 import { Call } from "../../base/flow/call.js";
-import { SerialQueue } from "../../base/flow/serial-queue.js";
+import { SerialQueue } from "../../base/flow/queues.js";
 import { type Koffi, type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
 
 /** An open device of a Windows driver; stands in for the driver in tests. */

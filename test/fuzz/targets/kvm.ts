@@ -6,8 +6,7 @@ import { parseKey, parsePrefix, qualifiedKey } from "../../../providers/kvm/prot
 import { hasMixedUuids, listedNames, readTable } from "../../../providers/kvm/protocol/smbios.js";
 import { FWCFG_ROOT, FwCfgSource } from "../../../providers/kvm/static/fwcfg.js";
 import { PvbusError } from "../../../src/base/errors.js";
-import { smbiosString, smbiosStructures } from "../../../src/base/firmware/smbios-structures.js";
-import { parseSmbios } from "../../../src/base/firmware/smbios-texts.js";
+import { parseSmbios, smbiosString, smbiosStructures } from "../../../src/base/firmware/smbios.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";
 import { isChannelKey } from "../../../src/mdata/request.js";

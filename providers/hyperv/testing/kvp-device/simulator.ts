@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { pvbusError } from "../../../../src/base/errors.js";
 import { Call, type CallOptions } from "../../../../src/base/flow/call.js";
-import { SerialQueue } from "../../../../src/base/flow/serial-queue.js";
+import { SerialQueue } from "../../../../src/base/flow/queues.js";
 import { fromSystemError } from "../../../../src/base/system-error.js";
 import {
   decodeEnumerateReply,

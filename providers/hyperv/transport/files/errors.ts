@@ -1,6 +1,6 @@
 import { dirname } from "node:path";
 import { type PvbusError, pvbusError } from "../../../../src/base/errors.js";
-import { fromSystemError, isSystemError } from "../../../../src/base/system-error.js";
+import { fromSystemError, isSystemError, systemError } from "../../../../src/base/system-error.js";
 
 /** A pool file as its errors name it. */
 export interface NamedPool {
@@ -26,16 +26,12 @@ export function poolError(error: unknown, doing: string, options: NamedPool): un
 
 /** The file system's error of what is not there, for a name that was not even asked for. */
 export function missing(path: string): NodeJS.ErrnoException {
-  return openError("ENOENT", "no such file or directory", path);
+  return systemError("ENOENT", "no such file or directory", "open", path);
 }
 
 /** The file system's error of a link that O_NOFOLLOW meets, for systems without it. */
 export function linkError(path: string): NodeJS.ErrnoException {
-  return openError("ELOOP", "it is a symbolic link", path);
-}
-
-function openError(code: string, what: string, path: string): NodeJS.ErrnoException {
-  return Object.assign(new Error(`${code}: ${what}, open '${path}'`), { code, syscall: "open", path });
+  return systemError("ELOOP", "it is a symbolic link", "open", path);
 }
 
 /** The error of a pool whose name something else has taken. */

@@ -2,7 +2,7 @@ import nodeFs from "node:fs";
 import { dirname } from "node:path";
 import { pvbusError } from "../../../../src/base/errors.js";
 import type { Call } from "../../../../src/base/flow/call.js";
-import { KeyedQueues } from "../../../../src/base/flow/keyed-queues.js";
+import { KeyedQueues } from "../../../../src/base/flow/queues.js";
 import type { LockMode } from "../../../../src/native/posix/file-lock.js";
 import { isMissing } from "../pool.js";
 import {

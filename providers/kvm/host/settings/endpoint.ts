@@ -1,5 +1,4 @@
-import { formsOf, readChannel } from "../../../../src/base/host/channel.js";
-import { isTooLong, MAX_PATH_BYTES } from "../../../../src/base/host/socket.js";
+import { formsOf, isTooLong, MAX_PATH_BYTES, readChannel } from "../../../../src/base/host/channel.js";
 
 /** How Firecracker and Cloud Hypervisor map a guest's vsock: its connections to the host's port arrive at `PATH_PORT`. */
 export interface VsockMapping {

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { expect } from "chai";
 import fc from "fast-check";
-import { parseSmbios } from "../../../src/base/firmware/smbios-texts.js";
+import { parseSmbios } from "../../../src/base/firmware/smbios.js";
 import { pending } from "../../support/pending.js";
 
 /** A structure: type, formatted bytes behind the header, strings. */

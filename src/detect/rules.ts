@@ -1,22 +1,14 @@
+import { posix } from "node:path";
 import { firmwareText } from "../base/firmware/dmi.js";
-import type { EvidenceSource } from "../contract/report.js";
-import type { Facts } from "./facts.js";
-
-/** What firmware text says of the hypervisor. */
-export interface DmiMatch {
-  /** Id that the text names. */
-  readonly id: string;
-  /** `strong` names the virtual machine itself, `weak` the maker of a machine model. */
-  readonly strength: "strong" | "weak";
-  /** Field and text. */
-  readonly detail: string;
-  /** Where the text was read. */
-  readonly source: EvidenceSource;
-}
+import type { DetectionRules, ProviderManifest } from "../contract/manifest.js";
+import type { Evidence } from "../contract/report.js";
+import type { CpuidScan } from "./cpuid.js";
+import { type Facts, type Findings, hex } from "./facts.js";
 
 interface Rule {
   readonly id: string;
-  readonly strength: DmiMatch["strength"];
+  /** `strong` names the virtual machine itself, `weak` the maker of a machine model. */
+  readonly strength: "strong" | "weak";
   readonly fields: readonly string[];
   readonly prefix: string;
   /** No letter or digit may follow. */
@@ -24,6 +16,9 @@ interface Rule {
   /** A second condition on another field. */
   readonly also?: { readonly field: string; readonly prefix: string };
 }
+
+/** What firmware text says of the hypervisor. */
+type DmiMatch = Pick<Rule, "id" | "strength"> & Evidence;
 
 const NAMES = ["product_name", "sys_vendor", "board_vendor", "bios_vendor", "product_version"] as const;
 
@@ -66,7 +61,7 @@ const RULES: readonly Rule[] = [
 
 /** Returns every rule that the firmware's texts match, the strong ones first. */
 export function matchDmi(facts: Facts): readonly DmiMatch[] {
-  const texts = new Map([...NAMES].map((field) => [field as string, firmwareText(facts, field)]));
+  const texts = new Map(NAMES.map((field) => [field as string, firmwareText(facts, field)]));
   const text = (field: string): string => texts.get(field)?.text ?? "";
   const isEc2Metal = /\.metal(-|$)/.test(text("product_name"));
   const matches: DmiMatch[] = [];
@@ -84,4 +79,33 @@ export function matchDmi(facts: Facts): readonly DmiMatch[] {
 
 function begins(text: string, prefix: string, wholeWord = false): boolean {
   return text.startsWith(prefix) && !(wholeWord && /^\w/.test(text.slice(prefix.length)));
+}
+
+/** What a manifest from outside says of its interface. */
+export interface StrangerRules extends Pick<ProviderManifest, "id" | "type"> {
+  readonly detection: DetectionRules;
+}
+
+/** Finds the interfaces that detection does not know by itself, by the rules of their manifests. */
+export function judgeStrangers(
+  facts: Facts,
+  scan: CpuidScan,
+  findings: Findings,
+  strangers: readonly StrangerRules[],
+): void {
+  for (const { id, detection } of strangers) {
+    const { signatures = [], firmware = [], paths = [] } = detection;
+    for (const { base, signature } of scan.ranges) {
+      if (!signatures.includes(signature)) continue;
+      const found = findings.add(id, "cpuid", `leaf ${hex(base)}: ${signature}`);
+      found.base ??= base;
+    }
+    for (const { field, prefix } of firmware) {
+      const { text, source, name } = firmwareText(facts, field);
+      if (prefix !== "" && text.startsWith(prefix)) findings.add(id, source, `${name}: ${text}`);
+    }
+    for (const path of paths)
+      if (facts.names(posix.dirname(path)).includes(posix.basename(path)))
+        findings.add(id, "path", `${path} is there`);
+  }
 }
