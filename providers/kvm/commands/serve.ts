@@ -1,7 +1,7 @@
 import { PvbusError } from "../../../src/base/errors.js";
 import { onAbort } from "../../../src/base/flow/abort.js";
 import { Call } from "../../../src/base/flow/call.js";
-import { SerialQueue } from "../../../src/base/flow/serial-queue.js";
+import { SerialQueue } from "../../../src/base/flow/queues.js";
 import type { Logger } from "../../../src/base/host/host.js";
 import type { CommandIo } from "../../../src/contract/command.js";
 import {
