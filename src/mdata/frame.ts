@@ -1,5 +1,5 @@
 import { isUtf8 } from "node:buffer";
-import { crc32 } from "node:zlib";
+import { crc32 } from "../base/crc32.js";
 import { decodeBase64, decodeShortAscii, encodeBase64 } from "./base64.js";
 
 /*

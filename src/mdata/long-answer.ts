@@ -1,4 +1,4 @@
-import { crc32 } from "node:zlib";
+import { crc32 } from "../base/crc32.js";
 import { encodeAnswer } from "./answer.js";
 import { encodeBase64 } from "./base64.js";
 import { checkedHead } from "./frame.js";

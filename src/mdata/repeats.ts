@@ -1,4 +1,4 @@
-import { crc32 } from "node:zlib";
+import { crc32 } from "../base/crc32.js";
 import type { Frame } from "./frame.js";
 import type { Introduction } from "./request.js";
 

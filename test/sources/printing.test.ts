@@ -68,9 +68,9 @@ describe("what is printed", function () {
 
   it("is escaped there: who opens the raw sink hands it to what wraps it", () => {
     expect(usersOf((node) => isCall(node, /^descriptorSink$/))).to.deep.equal([
-      "src/cli/hostctl.ts",
+      "src/cli/hostctl-main.ts",
       "src/cli/io/process.ts",
-      "src/cli/pvbus.ts",
+      "src/cli/pvbus-main.ts",
     ]);
     expect(usersOf((node) => isCall(node, /^printed$/))).to.deep.equal([
       "src/cli/hostctl/run.ts",

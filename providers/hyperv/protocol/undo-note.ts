@@ -1,4 +1,4 @@
-import { crc32 } from "node:zlib";
+import { crc32 } from "../../../src/base/crc32.js";
 import { HV_KVP_EXCHANGE_MAX_KEY_SIZE } from "./record.js";
 
 /*

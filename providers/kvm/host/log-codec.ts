@@ -1,4 +1,4 @@
-import { crc32 } from "node:zlib";
+import { crc32 } from "../../../src/base/crc32.js";
 
 /*
  * The log of one guest: a header, then records, little-endian throughout.

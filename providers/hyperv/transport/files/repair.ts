@@ -1,4 +1,4 @@
-import { crc32 } from "node:zlib";
+import { crc32 } from "../../../../src/base/crc32.js";
 import { decodeRecord, isUnused, RECORD_SIZE, wholeRecords } from "../../protocol/record.js";
 import { decodeNote, type Note } from "../../protocol/undo-note.js";
 import {
