@@ -4,14 +4,13 @@ import type { Host } from "../../src/base/host/host.js";
 import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { StoreTarget } from "../../src/contract/provider.js";
 import { usesOpenbsdDevice } from "./capabilities.js";
-import { lookForVmware } from "./presence.js";
 import { infoGet } from "./protocol/rpci.js";
 import { openBackdoorTransport } from "./transport/backdoor.js";
-import { namedSource } from "./transport/channel.js";
 import { OpenbsdDeviceTransport } from "./transport/openbsd-device.js";
 import { ExchangeFailure, type RpcTransport } from "./transport/rpc-transport.js";
+import { hasVsock, hostVsock, namedSource } from "./transport/sources.js";
 import { StreamTransport } from "./transport/stream.js";
-import { hasVsock, hostVsock } from "./transport/vsock.js";
+import { lookForVmware } from "./transports.js";
 
 const LOAD_VSOCK = "modprobe vmw_vsock_vmci_transport";
 

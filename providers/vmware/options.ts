@@ -1,5 +1,5 @@
 import { type CheckedOptions, checkOptions, type OptionSchema } from "../../src/base/options.js";
-import type { Privilege } from "./transport/vsock.js";
+import type { Privilege } from "./transport/sources.js";
 
 /** Settings of the VMware provider: `openPvbus({ providerOptions: { vmware: {…} } })`. */
 export interface VmwareOptions {

@@ -12,8 +12,7 @@ import { VmwareHostctlStore } from "./hostctl.js";
 import { checkVmwareOptions } from "./options.js";
 import { RpciSession } from "./session.js";
 import { VmwareStore } from "./store.js";
-import type { OpenTransports } from "./tokens.js";
-import { openTransports } from "./transports.js";
+import { type OpenTransports, openTransports } from "./transports.js";
 
 /** Serves VMware's guestinfo from inside the guest: over vsock, the backdoor, VMware's library, OpenBSD's kernel. */
 export class VmwareProvider implements Provider {

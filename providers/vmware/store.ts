@@ -11,8 +11,7 @@ import type {
   WatchHooks,
 } from "../../src/contract/store.js";
 import { guestinfoCapabilities } from "./capabilities.js";
-import { VmwareDataSets } from "./data-sets.js";
-import { machineFacts } from "./facts.js";
+import { VmwareDataSets } from "./data-set-store.js";
 import { VmwareNamespace } from "./namespace.js";
 import type { VmwareOptions } from "./options.js";
 import { guestinfoLayout } from "./portable.js";
@@ -45,6 +44,8 @@ export interface CloudInitData {
   readonly vendordata?: Uint8Array;
 }
 
+/** Keys that say what the machine is. */
+const FACT_KEYS = ["guestinfo.hostname", "guestinfo.ip", "guestinfo.vmtools.description"];
 const PACE = { firstMs: 250, longestMs: 5_000 };
 const LOOK_MS = 10_000;
 
@@ -135,7 +136,19 @@ export class VmwareStore implements ProviderStore {
 
   /** Returns what guestinfo says of the machine: its OVF environment's ids, its name and address. */
   async facts(call: Call): Promise<MachineFacts> {
-    return machineFacts((key) => this.#textOf(key, call), await this.ovfEnvironment(call));
+    const { id, vCenterId, platform = {} } = (await this.ovfEnvironment(call)) ?? {};
+    const other: Record<string, string> = {};
+    for (const key of FACT_KEYS) {
+      const value = await this.#textOf(key, call);
+      if (value !== undefined && value !== "") putEntry(other, key, value);
+    }
+    if (id !== undefined) other["ovf.id"] = id;
+    if (vCenterId !== undefined) other["ovf.vCenterId"] = vCenterId;
+    for (const [name, value] of Object.entries(platform)) putEntry(other, `ovf.${name}`, value);
+    return {
+      ...(vCenterId === undefined ? {} : { vmId: vCenterId }),
+      ...(Object.keys(other).length === 0 ? {} : { other }),
+    };
   }
 
   /** Yields those of the well-known keys below a prefix that have a value; there may be others that nobody can find. */

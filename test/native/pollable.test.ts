@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { expect } from "chai";
 import { openLibc } from "../../src/native/ffi/open-libc.js";
 import { openPollWaiter } from "../../src/native/posix/poll-waiter.js";
-import { pollMechanism } from "../../src/native/posix/pollability.js";
 import { openPollable, type Pollable, type PollableOptions } from "../../src/native/posix/pollable.js";
+import { pollMechanism } from "../../src/native/posix/ready.js";
 import {
   closeIfOpen,
   collectGarbage,

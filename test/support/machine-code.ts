@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { createExecutablePage } from "../../src/native/ffi/executable-page.js";
+import { createExecutablePage } from "../../src/native/ffi/memory.js";
 import { loadKoffi } from "../../src/native/ffi/koffi.js";
 import { openLibc } from "../../src/native/ffi/open-libc.js";
 import { backdoorCode, backdoorTarget } from "../../src/native/vmware/backdoor-code.js";

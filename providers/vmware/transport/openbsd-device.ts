@@ -1,8 +1,11 @@
 import { pvbusError } from "../../../src/base/errors.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
-import { PVBUS_KVOP_MAXSIZE } from "../../../src/native/bsd/pvbus-device.js";
-import { PvbusNodeOfType, type PvbusNodes } from "../../../src/native/bsd/pvbus-nodes.js";
+import {
+  PVBUS_KVOP_MAXSIZE,
+  PvbusNodeOfType,
+  type PvbusNodes,
+} from "../../../src/native/bsd/pvbus-device.js";
 import type { RpcTransport } from "./rpc-transport.js";
 
 const FIRST_ROOM = 4096;

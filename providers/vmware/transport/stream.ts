@@ -1,33 +1,8 @@
 import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import type { Call } from "../../../src/base/flow/call.js";
-import type { DeviceStreamOptions } from "../../../src/native/posix/device-stream.js";
 import { decodeFrame, encodeFrame, FrameReader } from "../protocol/data-map.js";
 import { ExchangeFailure, type RpcTransport } from "./rpc-transport.js";
-
-/** What a stream tells its owner; nothing more behind `onEnd`. */
-export type StreamEvents = Pick<DeviceStreamOptions, "onData" | "onEnd">;
-
-/** An open stream to the host. */
-export interface HostStream {
-  /** Writes all of the bytes. */
-  write(bytes: Uint8Array, call: Call): Promise<void>;
-  /** Keeps the process alive. */
-  ref(): void;
-  /** Lets the process end. */
-  unref(): void;
-  /** Closes it; no event comes any more. May be called twice. */
-  close(): Promise<void>;
-}
-
-/** An address where the host listens. */
-export interface StreamSource {
-  /** Names it in messages. */
-  readonly name: string;
-  /** Whether the last connection came from a privileged port; undefined where there is no such thing. */
-  readonly privileged: boolean | undefined;
-  /** Connects. @throws PvbusError `ERR_UNAVAILABLE`, `ERR_PERMISSION`, `ERR_TIMEOUT`, `ERR_ABORTED` */
-  connect(events: StreamEvents, call: Call): Promise<HostStream>;
-}
+import type { HostStream, StreamSource } from "./sources.js";
 
 type Outcome = { readonly reply: Buffer } | { readonly error: unknown };
 

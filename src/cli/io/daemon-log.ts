@@ -1,5 +1,5 @@
 import type { Logger } from "../../base/host/host.js";
-import { openSyslog, SYSLOG_PRIORITY } from "../../native/posix/syslog.js";
+import { openSyslog, SYSLOG_PRIORITY } from "../../native/posix/daemon.js";
 import { lineLogger } from "./log.js";
 import type { Sink } from "./output.js";
 

@@ -3,7 +3,7 @@ import { isatty } from "node:tty";
 import { isElevated } from "../../base/host/environment.js";
 import type { Logger } from "../../base/host/host.js";
 import type { ServiceIo } from "../../contract/command.js";
-import { notifySocket } from "../../native/posix/notify-socket.js";
+import { notifySocket } from "../../native/posix/daemon.js";
 import { UsageError } from "../grammar/usage.js";
 import { backgroundLog, foregroundLog } from "./daemon-log.js";
 import { DETACHED, detach, tellParent } from "./detach.js";

@@ -1,10 +1,10 @@
-import { closeSync, constants, openSync } from "node:fs";
+import { closeSync, constants, openSync, readdirSync } from "node:fs";
+import { pvbusError } from "../../base/errors.js";
 import { isSystemError } from "../../base/system-error.js";
-import { type Koffi, type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
+import type { Koffi, KoffiLoader } from "../ffi/koffi.js";
 import type { Libc } from "../ffi/libc.js";
-import { NativeBlock } from "../ffi/native-block.js";
+import { NativeBlock } from "../ffi/memory.js";
 import { openLibc } from "../ffi/open-libc.js";
-import { ioctl } from "../posix/ioctl.js";
 
 /** Numbers of the requests (OpenBSD sys/dev/pv/pvvar.h). */
 const KVREAD = 1;
@@ -55,7 +55,7 @@ export class PvbusDevice implements Disposable {
   constructor(fd: number, libc: Libc, options: PvbusDeviceOptions) {
     this.#fd = fd;
     this.#libc = libc;
-    this.#ioctl = options.ioctl ?? ((fd, request, address) => void ioctl(libc, fd, request, address));
+    this.#ioctl = options.ioctl ?? ((fd, request, address) => void libc.ioctl(fd, request, address));
     this.#wordBytes = options.wordBytes ?? libc.koffi.sizeof("void *");
   }
 
@@ -109,40 +109,28 @@ export class PvbusDevice implements Disposable {
     const keyAt = REQUEST_WORDS * this.#wordBytes;
     const valueAt = keyAt + keyLength;
     const end = valueAt + valueLength + SPARE;
-    const { bytes, address } = this.#room(end);
+    this.#block = NativeBlock.fitting(this.#block, this.#libc.koffi, end);
+    const { bytes, address } = this.#block;
     bytes.fill(0, 0, end);
-    [BigInt(keyLength), address + BigInt(keyAt), BigInt(valueLength), address + BigInt(valueAt)].forEach(
-      (word, index) => {
-        this.#writeWord(bytes, word, index);
-      },
-    );
+    const words = [
+      BigInt(keyLength),
+      address + BigInt(keyAt),
+      BigInt(valueLength),
+      address + BigInt(valueAt),
+    ];
+    for (const [index, word] of words.entries()) {
+      const at = index * this.#wordBytes;
+      if (this.#wordBytes === 8) bytes.writeBigUInt64LE(word, at);
+      else bytes.writeUInt32LE(Number(BigInt.asUintN(32, word)), at);
+    }
     bytes.set(key, keyAt);
     if (value !== undefined) bytes.set(value, valueAt);
-    this.#ioctl(this.#fd, this.#request(number), address);
+    // The number of a request that copies the structure in and out (sys/ioccom.h, group V).
+    this.#ioctl(this.#fd, 0xc000_5600 + (keyAt << 16) + number, address);
     return {
       key: Buffer.from(bytes.subarray(keyAt, valueAt)),
       value: Buffer.from(bytes.subarray(valueAt, valueAt + valueLength + 1)),
     };
-  }
-
-  /** Number of a request that copies the structure in and out (sys/ioccom.h, group V). */
-  #request(number: number): number {
-    return 0xc000_5600 + ((REQUEST_WORDS * this.#wordBytes) << 16) + number;
-  }
-
-  #writeWord(bytes: Buffer, word: bigint, index: number): void {
-    const at = index * this.#wordBytes;
-    if (this.#wordBytes === 8) bytes.writeBigUInt64LE(word, at);
-    else bytes.writeUInt32LE(Number(BigInt.asUintN(32, word)), at);
-  }
-
-  /** Returns the block, grown when needed. */
-  #room(size: number): NativeBlock {
-    if (this.#block !== undefined && this.#block.bytes.length >= size) return this.#block;
-    this.#block?.free();
-    this.#block = undefined;
-    this.#block = new NativeBlock(this.#libc.koffi, size);
-    return this.#block;
   }
 
   #error(name: string): Error {
@@ -156,7 +144,7 @@ export class PvbusDevice implements Disposable {
  *   `EACCES` for users outside group wheel
  */
 export function openPvbusDevice(path: string, options: PvbusDeviceOptions = {}): PvbusDevice {
-  const libc = openLibc(options.koffi ?? loadKoffi);
+  const libc = openLibc(options.koffi);
   const fd = openSync(path, options.writable === true ? constants.O_RDWR : constants.O_RDONLY);
   return new PvbusDevice(fd, libc, options);
 }
@@ -174,5 +162,77 @@ export function readPvbusType(koffi: Koffi, path: string): string | undefined {
   } catch (error) {
     if (isSystemError(error)) return undefined;
     throw error;
+  }
+}
+
+/** Returns the paths of this machine's pvbus devices. @throws a system error */
+export function pvbusPaths(): string[] {
+  const names = readdirSync("/dev").filter((name) => /^pvbus\d+$/.test(name));
+  return names.sort().map((name) => `/dev/${name}`);
+}
+
+/** An open device, as far as its callers need it. */
+export type PvbusNode = Pick<PvbusDevice, "type" | "read" | "write" | "close">;
+
+/** OpenBSD's pvbus devices; stands in for them in tests. */
+export interface PvbusNodes {
+  /** Returns the devices' paths. */
+  paths(): readonly string[];
+  /** Opens one. */
+  open(path: string, options: PvbusDeviceOptions): PvbusNode;
+}
+
+const LIVE: PvbusNodes = { paths: pvbusPaths, open: openPvbusDevice };
+
+/** The device of one type of interface, found and opened on first use; for writing when something is written first. */
+export class PvbusNodeOfType {
+  readonly #type: string;
+  readonly #nodes: PvbusNodes;
+  #path: string | undefined;
+  readonly #open = new Map<boolean, PvbusNode>();
+
+  /** @param type as the kernel gives it, `Xen` */
+  constructor(type: string, nodes: PvbusNodes = LIVE) {
+    this.#type = type;
+    this.#nodes = nodes;
+  }
+
+  /**
+   * Returns the open device.
+   * @throws PvbusError `ERR_UNAVAILABLE` when there is none of that type; a system error of open(2)
+   */
+  get(writable: boolean): PvbusNode {
+    const known = this.#open.get(writable);
+    if (known !== undefined) return known;
+    this.#path ??= this.#find();
+    const device = this.#nodes.open(this.#path, { writable });
+    this.#open.set(writable, device);
+    return device;
+  }
+
+  /** Closes what is open. */
+  close(): void {
+    for (const device of this.#open.values()) device.close();
+    this.#open.clear();
+  }
+
+  #find(): string {
+    for (const path of this.#nodes.paths()) {
+      try {
+        const device = this.#nodes.open(path, {});
+        try {
+          if (device.type() === this.#type) return path;
+        } finally {
+          device.close();
+        }
+      } catch (error) {
+        // A node without an interface; one that may not be opened is what the caller has to know.
+        if (!isSystemError(error) || error.code === "EACCES" || error.code === "EPERM") throw error;
+      }
+    }
+    throw pvbusError(
+      "ERR_UNAVAILABLE",
+      `no /dev/pvbusN is of type ${this.#type}; the kernel attaches the driver on such machines only, see dmesg`,
+    );
   }
 }

@@ -1,9 +1,8 @@
-import { isMainThread } from "node:worker_threads";
+import { getEnvironmentData, isMainThread, setEnvironmentData } from "node:worker_threads";
 import { importSlots } from "./elf-import.js";
-import { createExecutablePage } from "./executable-page.js";
 import { koffiBinary } from "./koffi.js";
 import type { Libc } from "./libc.js";
-import { findMapping, mappings } from "./memory-map.js";
+import { createExecutablePage, findMapping, mappings } from "./memory.js";
 
 /*
  * worker.terminate() may come while koffi 3.3.4 is in the middle of declaring something. From then on Node-API refuses to run
@@ -19,10 +18,7 @@ import { findMapping, mappings } from "./memory-map.js";
  */
 
 /** Machine code in front of a function of Node-API, which ends in an address of that function, and constants behind that. */
-interface Stand {
-  readonly code: string;
-  readonly constants?: string;
-}
+type Stand = readonly [code: string, constants?: string];
 
 /** endbr64; sub rsp,8; call [rip+13]; add rsp,8; xor ecx,ecx; cmp eax,23 (napi_cannot_run_js); cmove eax,ecx; ret. */
 const THROW = "f30f1efa4883ec08ff150d0000004883c40831c983f8170f44c1c3";
@@ -38,22 +34,19 @@ function withoutEnvironment(code = ""): string {
 
 /** x86-64 alone: there is no other machine that this could be tried on. */
 const STANDS: Readonly<Record<string, Stand>> = {
-  napi_throw: { code: THROW },
+  napi_throw: [THROW],
   // koffi uses what it has not got, whatever was in that variable before.
-  napi_create_function: { code: CREATE_FUNCTION },
+  napi_create_function: [CREATE_FUNCTION],
   // lea rax,[rip+20]; mov [rsi],rax: an napi_extended_error_info of zeros.
-  napi_get_last_error_info: {
-    code: withoutEnvironment("488d0514000000488906"),
-    constants: "00".repeat(24),
-  },
+  napi_get_last_error_info: [withoutEnvironment("488d0514000000488906"), "00".repeat(24)],
   // mov byte [rsi],0.
-  napi_is_exception_pending: { code: withoutEnvironment("c60600") },
-  napi_create_string_utf8: { code: withoutEnvironment() },
-  napi_create_error: { code: withoutEnvironment() },
-  napi_open_handle_scope: { code: withoutEnvironment() },
-  napi_close_handle_scope: { code: withoutEnvironment() },
-  napi_open_escapable_handle_scope: { code: withoutEnvironment() },
-  napi_close_escapable_handle_scope: { code: withoutEnvironment() },
+  napi_is_exception_pending: [withoutEnvironment("c60600")],
+  napi_create_string_utf8: [withoutEnvironment()],
+  napi_create_error: [withoutEnvironment()],
+  napi_open_handle_scope: [withoutEnvironment()],
+  napi_close_handle_scope: [withoutEnvironment()],
+  napi_open_escapable_handle_scope: [withoutEnvironment()],
+  napi_close_escapable_handle_scope: [withoutEnvironment()],
 };
 
 const RTLD_LAZY_NOLOAD_NODELETE = 0x1 | 0x4 | 0x1000;
@@ -65,9 +58,13 @@ const RTLD_LAZY_NOLOAD_NODELETE = 0x1 | 0x4 | 0x1000;
 export function guardThrows(libc: Libc): void {
   const binary = koffiBinary(libc.koffi);
   if (process.platform !== "linux" || process.arch !== "x64" || binary === undefined) return;
+  // Told to the workers that this thread starts from then on: they need not look.
+  const guarded = `pvbus guards ${binary}`;
+  if (getEnvironmentData(guarded) === true) return;
   const guard = (): void => {
     try {
       replaceImports(libc, binary);
+      setEnvironmentData(guarded, true);
     } catch {
       // Without /proc, or under a policy that forbids the page, it stays as koffi has it.
     }
@@ -89,10 +86,10 @@ interface Slot {
 function replaceImports(libc: Libc, binary: string): void {
   const slots = findSlots(libc, binary);
   if (slots === undefined || slots.length === 0) return;
-  const pieces = slots.map(({ stand, real }) => {
+  const pieces = slots.map(({ stand: [code, constants = ""], real }) => {
     const target = Buffer.alloc(8);
     target.writeBigUInt64LE(real);
-    return Buffer.concat([Buffer.from(stand.code, "hex"), target, Buffer.from(stand.constants ?? "", "hex")]);
+    return Buffer.concat([Buffer.from(code, "hex"), target, Buffer.from(constants, "hex")]);
   });
   const page = createExecutablePage(Buffer.concat(pieces), process.platform, libc);
   // glibc would unload koffi with the last thread that has it, and load it as its file is for the next one.

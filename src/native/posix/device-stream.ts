@@ -6,12 +6,10 @@ import { SerialQueue } from "../../base/flow/serial-queue.js";
 import { fromSystemError } from "../../base/system-error.js";
 import { callAsync } from "../ffi/async-call.js";
 import { closeDescriptor, setNonBlocking } from "../ffi/descriptor.js";
-import { loadKoffi } from "../ffi/koffi.js";
 import type { Libc, NativeFunction, NativeResult } from "../ffi/libc.js";
 import { openLibc } from "../ffi/open-libc.js";
-import type { PollMechanism } from "./pollability.js";
 import { openPollable, type Pollable, type PollableOptions } from "./pollable.js";
-import { whenReady } from "./ready.js";
+import { type PollMechanism, whenReady } from "./ready.js";
 
 /** Options of a {@link DeviceStream}: those of its reading side, and how it writes. */
 export interface DeviceStreamOptions extends PollableOptions {
@@ -83,7 +81,7 @@ export class DeviceStream implements AsyncDisposable {
    */
   constructor(fd: number, options: DeviceStreamOptions) {
     try {
-      this.#libc = openLibc(options.koffi ?? loadKoffi);
+      this.#libc = openLibc(options.koffi);
       this.#fd = fd;
       this.#name = options.name ?? `descriptor ${fd}`;
       this.#framing = options.framing ?? "stream";
@@ -161,7 +159,11 @@ export class DeviceStream implements AsyncDisposable {
       while (rest.length > 0) {
         this.#checkOpen();
         const taken = await this.#writeSome(rest, call);
-        if (this.#framing === "message" && taken < rest.length) throw this.#tookPart(taken, rest.length);
+        if (this.#framing === "message" && taken < rest.length)
+          throw pvbusError(
+            "ERR_PROTOCOL",
+            `${this.#name} took ${taken} of the ${rest.length} bytes of a message; open it again`,
+          );
         rest = rest.subarray(taken);
       }
     } catch (error) {
@@ -178,16 +180,16 @@ export class DeviceStream implements AsyncDisposable {
       if (rc > 0) return rc;
       const name = rc === 0 ? "EAGAIN" : this.#libc.errnoName(errno);
       if (name === "EINTR") continue;
-      if (name !== "EAGAIN") throw this.#failed(errno);
+      if (name !== "EAGAIN")
+        throw fromSystemError(this.#libc.systemError("write", errno), {
+          doing: `cannot write to ${this.#name}`,
+          codes: WRITE_CODES,
+        });
       // There was room, and then there was none.
       await pauses?.sleep(call, this.#waiting);
       this.#checkOpen();
-      await whenReady(this.#libc, this.#fd, "writable", {
-        call,
-        until: this.#ending.signal,
-        waitingFor: this.#waiting,
-        mechanism: this.mechanism,
-      });
+      const [until, waitingFor, mechanism] = [this.#ending.signal, this.#waiting, this.mechanism];
+      await whenReady(this.#libc, this.#fd, "writable", { call, until, waitingFor, mechanism });
       this.#checkOpen();
       pauses ??= new Backoff(PAUSES);
     }
@@ -206,20 +208,6 @@ export class DeviceStream implements AsyncDisposable {
     const why = this.#ending.signal.aborted ? "it was closed here" : this.#torn;
     if (why === undefined) return;
     throw pvbusError("ERR_DISCONNECTED", `cannot write to ${this.#name}: ${why}; open it again`);
-  }
-
-  #tookPart(taken: number, wanted: number): Error {
-    return pvbusError(
-      "ERR_PROTOCOL",
-      `${this.#name} took ${taken} of the ${wanted} bytes of a message; open it again`,
-    );
-  }
-
-  #failed(errno: number): unknown {
-    return fromSystemError(this.#libc.systemError("write", errno), {
-      doing: `cannot write to ${this.#name}`,
-      codes: WRITE_CODES,
-    });
   }
 }
 

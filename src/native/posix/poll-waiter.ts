@@ -1,7 +1,9 @@
+import { constants } from "node:fs";
 import { callAsync } from "../ffi/async-call.js";
+import { closeDescriptor, O_CLOEXEC, ownDescriptors } from "../ffi/descriptor.js";
+import { oncePer } from "../ffi/koffi.js";
 import type { Libc } from "../ffi/libc.js";
 import type { Interest, PollSource, ReadyListener } from "./poll-source.js";
-import { WakePipe } from "./wake-pipe.js";
 
 /** Longest time that one poll(2) sleeps: it bounds how long an unreferenced wait delays the end of the process. */
 const POLL_TIMEOUT_MS = 200;
@@ -9,6 +11,44 @@ const POLL_TIMEOUT_MS = 200;
 const POLLFD_SIZE = 8;
 const POLLIN = 1;
 const POLLOUT = 4;
+
+/** A pipe that ends a poll(2) in another thread. */
+class WakePipe {
+  /** The end to poll for input. */
+  readonly fd: number;
+  readonly #writeFd: number;
+  readonly #libc: Libc;
+  readonly #bytes = Buffer.alloc(64);
+
+  /** @throws a system error when no pipe can be made */
+  constructor(libc: Libc) {
+    this.#libc = libc;
+    const closing = O_CLOEXEC[process.platform];
+    if (closing === undefined) throw libc.systemError("pipe2", libc.errnoNumber("ENOSYS"));
+    const ends = Buffer.alloc(8);
+    libc.must("int pipe2(void *, int)", ends, constants.O_NONBLOCK | closing);
+    const [fd, writeFd] = ownDescriptors(libc, [ends.readInt32LE(0), ends.readInt32LE(4)]);
+    this.fd = fd as number;
+    this.#writeFd = writeFd as number;
+  }
+
+  /** Makes the pipe readable; a full pipe is readable already. */
+  wake(): void {
+    this.#libc.function("intptr_t write(int, const void *, size_t)")(this.#writeFd, this.#bytes, 1);
+  }
+
+  /** Empties the pipe. */
+  drain(): void {
+    const read = this.#libc.function("intptr_t read(int, void *, size_t)");
+    while (read(this.fd, this.#bytes, this.#bytes.length) === this.#bytes.length);
+  }
+
+  /** Closes both ends; nothing may poll it any more. */
+  close(): void {
+    closeDescriptor(this.fd);
+    closeDescriptor(this.#writeFd);
+  }
+}
 
 /** One watched descriptor. */
 interface Entry {
@@ -132,14 +172,5 @@ export class PollWaiter {
   }
 }
 
-const waiters = new WeakMap<Libc, PollWaiter>();
-
 /** Returns the waiter that serves the process. */
-export function openPollWaiter(libc: Libc): PollWaiter {
-  let waiter = waiters.get(libc);
-  if (waiter === undefined) {
-    waiter = new PollWaiter(libc);
-    waiters.set(libc, waiter);
-  }
-  return waiter;
-}
+export const openPollWaiter: (libc: Libc) => PollWaiter = oncePer((libc) => new PollWaiter(libc));

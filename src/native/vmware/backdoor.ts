@@ -1,8 +1,8 @@
 import { PvbusError, pvbusError } from "../../base/errors.js";
 import { callAsync } from "../ffi/async-call.js";
-import { type Koffi, type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
+import type { Koffi, KoffiLoader } from "../ffi/koffi.js";
 import type { Libc } from "../ffi/libc.js";
-import { NativeBlock } from "../ffi/native-block.js";
+import { NativeBlock } from "../ffi/memory.js";
 import { openLibc } from "../ffi/open-libc.js";
 import { backdoorTarget } from "./backdoor-code.js";
 import { type BackdoorMachine, makeBackdoorMachine } from "./backdoor-machine.js";
@@ -43,7 +43,7 @@ let known: { readonly koffi: Koffi; readonly outcome: Outcome } | undefined;
  * @throws PvbusError `ERR_BUSY` when no child can be made now; `ERR_UNAVAILABLE` when the port faults or is not answered as VMware does, without native calls, or where
  *   no code can be made; `ERR_NOT_SUPPORTED` for a system or processor that this is not made for; TypeError without a proof
  */
-export function openBackdoor(proof: VmwareProof, loader: KoffiLoader = loadKoffi): BackdoorPort {
+export function openBackdoor(proof: VmwareProof, loader?: KoffiLoader): BackdoorPort {
   if (!VmwareProof.is(proof)) throw new TypeError("the backdoor opens with a proof of VMware only");
   const libc = openLibc(loader);
   if (known?.koffi !== libc.koffi) known = { koffi: libc.koffi, outcome: look(libc, proof) };
@@ -136,7 +136,8 @@ class MachinePort implements BackdoorPort {
 
   /** Puts registers and bytes where the code takes them. */
   #stage(operation: Operation, { direction, bytes }: OperationMemory): bigint {
-    const memory = this.#room(bytes.length);
+    const memory = NativeBlock.fitting(this.#memory, this.#libc.koffi, bytes.length);
+    this.#memory = memory;
     // Written in either direction: the hypervisor needs the pages present.
     memory.bytes.set(bytes);
     const address = this.#fill([operation]);
@@ -171,14 +172,6 @@ class MachinePort implements BackdoorPort {
   #results(count: number, leftOut: number): readonly Registers[] {
     const { bytes } = this.#block as NativeBlock;
     return Array.from({ length: count - leftOut }, (_, at) => readRegisters(bytes, at * REGISTERS_BYTES));
-  }
-
-  #room(size: number): NativeBlock {
-    if (this.#memory !== undefined && this.#memory.bytes.length >= size) return this.#memory;
-    this.#memory?.free();
-    this.#memory = undefined;
-    this.#memory = new NativeBlock(this.#libc.koffi, size);
-    return this.#memory;
   }
 }
 

@@ -1,6 +1,6 @@
 import { pvbusError } from "../../base/errors.js";
 import { callAsync } from "../ffi/async-call.js";
-import { type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
+import type { KoffiLoader } from "../ffi/koffi.js";
 import type { Libc, NativeFunction } from "../ffi/libc.js";
 import { openLibc } from "../ffi/open-libc.js";
 
@@ -30,7 +30,7 @@ const POINTER = 8;
  * @throws PvbusError `ERR_UNAVAILABLE` when it is not installed, or says itself that this is none of VMware's machines
  */
 export function openVmtools(
-  koffi: KoffiLoader = loadKoffi,
+  koffi?: KoffiLoader,
   names: readonly string[] = NAMES[process.platform] ?? [],
 ): Vmtools {
   const libc = openLibc(koffi);

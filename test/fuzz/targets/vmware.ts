@@ -1,5 +1,5 @@
 import { gzipSync } from "node:zlib";
-import { VmwareDataSets } from "../../../providers/vmware/data-sets.js";
+import { VmwareDataSets } from "../../../providers/vmware/data-set-store.js";
 import { VmwareNamespace } from "../../../providers/vmware/namespace.js";
 import { checkVmwareOptions } from "../../../providers/vmware/options.js";
 import { Channel, ChannelFailure, type Steps } from "../../../providers/vmware/protocol/backdoor-channel.js";
@@ -17,7 +17,7 @@ import { parseOvfEnvironment } from "../../../providers/vmware/protocol/ovf-envi
 import { command, decodeReply, infoGet, infoSet, refusal } from "../../../providers/vmware/protocol/rpci.js";
 import type { RpciSession } from "../../../providers/vmware/session.js";
 import { VmxHost } from "../../../providers/vmware/testing/host.js";
-import { namedSource } from "../../../providers/vmware/transport/channel.js";
+import { namedSource } from "../../../providers/vmware/transport/sources.js";
 import { PvbusError } from "../../../src/base/errors.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";

@@ -4,7 +4,7 @@ import { expect } from "chai";
 import { VmxHost, VmxListener } from "../../../providers/testing.js";
 import { RpciSession, VmwareProvider, VmwareStore } from "../../../providers/vmware/index.js";
 import { StreamTransport } from "../../../providers/vmware/transport/stream.js";
-import { VsockSource } from "../../../providers/vmware/transport/vsock.js";
+import { VsockSource } from "../../../providers/vmware/transport/sources.js";
 import { SILENT } from "../../../src/base/host/node-host.js";
 import { Call, openPvbus, type PvbusError } from "../../../src/index.js";
 import { hasVmciTransport } from "../../../src/native/posix/vsock.js";

@@ -6,7 +6,7 @@ import { OPENBSD_VALUE_BYTES } from "../../../providers/vmware/protocol/limits.j
 import { OpenbsdDeviceTransport } from "../../../providers/vmware/transport/openbsd-device.js";
 import { SILENT } from "../../../src/base/host/node-host.js";
 import { Call, HostctlError } from "../../../src/index.js";
-import type { PvbusNode, PvbusNodes } from "../../../src/native/bsd/pvbus-nodes.js";
+import type { PvbusNode, PvbusNodes } from "../../../src/native/bsd/pvbus-device.js";
 import { rejects } from "../../support/rejects.js";
 import { backdoorStore } from "../../support/vmware.js";
 

@@ -9,10 +9,9 @@ import {
 } from "../../../providers/testing.js";
 import { command, infoGet } from "../../../providers/vmware/protocol/rpci.js";
 import { RpciSession } from "../../../providers/vmware/session.js";
-import { UnixSource } from "../../../providers/vmware/transport/channel.js";
 import { ExchangeFailure } from "../../../providers/vmware/transport/rpc-transport.js";
+import { UnixSource, VsockSource } from "../../../providers/vmware/transport/sources.js";
 import { StreamTransport } from "../../../providers/vmware/transport/stream.js";
-import { VsockSource } from "../../../providers/vmware/transport/vsock.js";
 import { SILENT } from "../../../src/base/host/node-host.js";
 import { Call, pvbusError } from "../../../src/index.js";
 import type { DeviceStream } from "../../../src/native/posix/device-stream.js";
