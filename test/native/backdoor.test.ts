@@ -328,7 +328,7 @@ describe("VMware backdoor of this process", () => {
     const native = (name: string): string => JSON.stringify(`${ROOT}/dist/src/native/${name}.js`);
     const script = `
       import { readFileSync } from "node:fs";
-      const { withoutSignals } = await import(${native("ffi/signal-mask")});
+      const { withoutSignals } = await import(${native("vmware/backdoor-machine")});
       const { openLibc } = await import(${native("ffi/open-libc")});
       const held = () => /SigBlk:\\s*(\\w+)/.exec(readFileSync("/proc/thread-self/status", "latin1"))[1];
       const seen = [held()];

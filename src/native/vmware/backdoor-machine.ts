@@ -117,7 +117,7 @@ function runInChild(libc: Libc, run: NativeFunction, block: bigint): string | un
  * child process is sent that it makes is held back there too. What comes meanwhile comes afterwards, or to another thread.
  * @throws what it throws, with the signals as they were; a system error
  */
-function withoutSignals<T>(libc: Libc, run: () => T): T {
+export function withoutSignals<T>(libc: Libc, run: () => T): T {
   const setMask = libc.function("int pthread_sigmask(int, const void *, void *)");
   const all = Buffer.alloc(SET_BYTES, 0xff);
   for (const signal of RAISED_BY_INSTRUCTIONS) {
