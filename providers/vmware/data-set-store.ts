@@ -23,7 +23,7 @@ import {
 import { DATASET_KEY_BYTES, DATASET_VALUE_BYTES } from "./protocol/limits.js";
 import { UNKNOWN_COMMAND, wordsOf } from "./protocol/rpci.js";
 import type { RpciSession } from "./session.js";
-import { type Look, paceOf, watchByLooking } from "./watch.js";
+import { watchByLooking } from "./watch.js";
 
 const PACE = { firstMs: 1_000, longestMs: 10_000 };
 const LOOK_MS = 30_000;
@@ -189,15 +189,15 @@ export class VmwareDataSetStore implements ProviderStore {
 
   /** Follows changes by listing again and again. */
   async *watch(prefix: string, call: Call, hooks: WatchHooks): AsyncGenerator<RawEntry, void, undefined> {
-    const look: Look = async () => {
+    const look = async () => {
       const found = new Map<string, Uint8Array>();
       const one = new Call({ signal: call.signal, timeoutMs: Math.min(call.remainingMs, LOOK_MS) });
       for await (const { key, value } of this.list(prefix, one))
         if (value !== undefined) found.set(key, value);
       return found;
     };
-    const { signal: closing } = this.#closing;
-    yield* watchByLooking(look, { ...hooks, closing, pace: paceOf(this.#options, PACE) }, call);
+    const [options, { signal: closing }] = [this.#options, this.#closing];
+    yield* watchByLooking({ ...hooks, look, closing, options, usual: PACE }, call);
   }
 
   /** Ends watches and the connection. */

@@ -21,7 +21,7 @@ import { MAX_VALUE_BYTES } from "./protocol/limits.js";
 import type { OvfEnvironment } from "./protocol/ovf-environment.js";
 import { command, infoGet, infoSet, NO_VALUE_FOUND, type RpciReply } from "./protocol/rpci.js";
 import type { RpciSession } from "./session.js";
-import { type Look, paceOf, watchByLooking } from "./watch.js";
+import { watchByLooking } from "./watch.js";
 
 /** What became of a key that {@link VmwareStore.clear} was called on. */
 export type ClearOutcome = "removed" | "emptied" | "blanked";
@@ -121,7 +121,7 @@ export class VmwareStore implements ProviderStore {
    */
   async *watch(prefix: string, call: Call, hooks: WatchHooks): AsyncGenerator<RawEntry, void, undefined> {
     const keys = followedBy(prefix);
-    const look: Look = async () => {
+    const look = async () => {
       const found = new Map<string, Uint8Array>();
       for (const key of keys) {
         const one = new Call({ signal: call.signal, timeoutMs: Math.min(call.remainingMs, LOOK_MS) });
@@ -130,8 +130,8 @@ export class VmwareStore implements ProviderStore {
       }
       return found;
     };
-    const { signal: closing } = this.#closing;
-    yield* watchByLooking(look, { ...hooks, closing, pace: paceOf(this.#options, PACE) }, call);
+    const [options, { signal: closing }] = [this.#options, this.#closing];
+    yield* watchByLooking({ ...hooks, look, closing, options, usual: PACE }, call);
   }
 
   /** Returns what guestinfo says of the machine: its OVF environment's ids, its name and address. */

@@ -87,7 +87,6 @@ function readKenv(koffi: Koffi, name: string): string | undefined {
   return kenv(KENV_GET, name, buffer, buffer.length) < 0 ? undefined : textIn(buffer);
 }
 
-/** Returns the text of a buffer up to its first NUL. */
 function textIn(buffer: Buffer): string {
   const end = buffer.indexOf(0);
   return buffer.toString("utf8", 0, end < 0 ? buffer.length : end);

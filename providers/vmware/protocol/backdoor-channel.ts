@@ -28,16 +28,7 @@ const MESSAGE_TYPE = {
 } as const;
 
 /** Status bits, in the upper half of ECX or, in high bandwidth, of EBX. */
-const MESSAGE_STATUS = {
-  SUCCESS: 0x01,
-  DORECV: 0x02,
-  CLOSED: 0x04,
-  UNSENT: 0x08,
-  CPT: 0x10,
-  POWEROFF: 0x20,
-  TIMEOUT: 0x40,
-  HB: 0x80,
-} as const;
+const MESSAGE_STATUS = { SUCCESS: 0x01, DORECV: 0x02, CPT: 0x10, HB: 0x80 } as const;
 
 /** How often a checkpoint may cut one exchange before it is given up. */
 const MAX_CHECKPOINTS = 8;
@@ -117,13 +108,14 @@ export class Channel {
    * @throws ChannelFailure; then {@link Channel.abandon} is due
    */
   *exchange(request: Uint8Array, { bulk, maxReply, quick }: ExchangeOptions): Steps<Uint8Array> {
-    const checkpoints = new Checkpoints();
-    while (!(yield* this.#send(request, bulk, quick))) checkpoints.count(false);
-    for (;;) {
-      const reply = yield* this.#receive(bulk, maxReply);
+    let isSent = false;
+    for (let checkpoints = 0; checkpoints < MAX_CHECKPOINTS; checkpoints++) {
+      isSent ||= yield* this.#send(request, bulk, quick);
+      const reply = isSent ? yield* this.#receive(bulk, maxReply) : undefined;
       if (reply !== undefined) return reply;
-      checkpoints.count(true);
     }
+    const step = "checkpoints of the virtual machine cut the exchange again and again";
+    throw new ChannelFailure(step, "checkpoint", { executed: isSent });
   }
 
   /** Closes the channel, whatever state it is in; a reply on its way is given up. */
@@ -220,52 +212,24 @@ export class Channel {
   }
 
   #message(type: number, ebx: number, mayWait = false): Operation {
-    const registers: Registers = {
-      eax: BDOOR_MAGIC,
-      ebx,
-      ecx: BDOOR_CMD_MESSAGE | (type << 16),
-      edx: ((this.#id << 16) | BDOOR_PORT) >>> 0,
-      esi: this.#cookieHigh,
-      edi: this.#cookieLow,
-      ebp: 0,
-    };
-    return { registers, mayWait };
+    const ecx = BDOOR_CMD_MESSAGE | (type << 16);
+    const edx = ((this.#id << 16) | BDOOR_PORT) >>> 0;
+    return { registers: { ...BLANK, ebx, ecx, edx, esi: this.#cookieHigh, edi: this.#cookieLow }, mayWait };
   }
 
   /** The cookies change their places with the direction, because one register holds the address. */
   #bulk(direction: "send" | "fill", bytes: Uint8Array, mayWait: boolean): Operation {
     const cookies =
       direction === "send"
-        ? { esi: 0, edi: this.#cookieLow, ebp: this.#cookieHigh }
-        : { esi: this.#cookieHigh, edi: 0, ebp: this.#cookieLow };
-    const registers: Registers = {
-      eax: BDOOR_MAGIC,
-      ebx: BDOORHB_CMD_MESSAGE,
-      ecx: bytes.length,
-      edx: ((this.#id << 16) | BDOORHB_PORT) >>> 0,
-      ...cookies,
-    };
+        ? { edi: this.#cookieLow, ebp: this.#cookieHigh }
+        : { esi: this.#cookieHigh, ebp: this.#cookieLow };
+    const edx = ((this.#id << 16) | BDOORHB_PORT) >>> 0;
+    const registers = { ...BLANK, ebx: BDOORHB_CMD_MESSAGE, ecx: bytes.length, edx, ...cookies };
     return { registers, memory: { direction, bytes }, mayWait };
   }
 }
 
 const BLANK: Registers = { eax: BDOOR_MAGIC, ebx: 0, ecx: 0, edx: 0, esi: 0, edi: 0, ebp: 0 };
-
-class Checkpoints {
-  #count = 0;
-
-  /** @throws ChannelFailure when it was one too many */
-  count(executed: boolean): void {
-    if (++this.#count < MAX_CHECKPOINTS) return;
-    throw new ChannelFailure(
-      "checkpoints of the virtual machine cut the exchange again and again",
-      "checkpoint",
-      {
-        executed,
-      },
-    );
-  }
-}
 
 function* one(operation: Operation): Steps<Registers> {
   const [out] = yield [operation];
@@ -279,16 +243,12 @@ function failed(step: string, reason: ChannelFailure["reason"], inBulk = false):
 
 /** The next run of little-endian words; the last one is filled up with zeros. */
 function wordsOf(bytes: Uint8Array, from: number): number[] {
-  const end = Math.min(bytes.length, from + RUN_WORDS * WORD);
+  const run = bytes.subarray(from, from + RUN_WORDS * WORD);
+  const padded = new Uint8Array(Math.ceil(run.length / WORD) * WORD);
+  padded.set(run);
+  const view = new DataView(padded.buffer);
   const words: number[] = [];
-  for (let at = from; at < end; at += WORD)
-    words.push(
-      ((bytes[at] ?? 0) |
-        ((bytes[at + 1] ?? 0) << 8) |
-        ((bytes[at + 2] ?? 0) << 16) |
-        ((bytes[at + 3] ?? 0) << 24)) >>>
-        0,
-    );
+  for (let at = 0; at < padded.length; at += WORD) words.push(view.getUint32(at, true));
   return words;
 }
 

@@ -12,7 +12,6 @@ const KVWRITE = 2;
 const TYPE = 3;
 /** Largest key and value buffer (pvvar.h, since OpenBSD 7.3; 4096 before). */
 export const PVBUS_KVOP_MAXSIZE = 65_536;
-/** Bytes of the buffer for the type's name. */
 const TYPE_SIZE = 64;
 /**
  * struct pvbus_req is four machine words: length and address of the key, then of the value. It stands at the beginning
@@ -29,11 +28,9 @@ export type PvbusIoctl = (fd: number, request: number, address: bigint) => void;
 export interface PvbusDeviceOptions {
   /** Opens for writes too. Default false: group wheel may read, only root may write. */
   readonly writable?: boolean | undefined;
-  /** Stands in for the kernel's call. */
   readonly ioctl?: PvbusIoctl | undefined;
   /** Bytes of a machine word, 8 or 4; default: this process's. */
   readonly wordBytes?: number | undefined;
-  /** Stands in for the native library. */
   readonly koffi?: KoffiLoader | undefined;
 }
 
@@ -84,7 +81,6 @@ export class PvbusDevice implements Disposable {
     return upToNul(this.#call(KVWRITE, { key, value, room }).value);
   }
 
-  /** Closes the device; may be called twice. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -92,7 +88,6 @@ export class PvbusDevice implements Disposable {
     closeSync(this.#fd);
   }
 
-  /** The same, for `using`. */
   [Symbol.dispose](): void {
     this.close();
   }
@@ -176,9 +171,7 @@ export type PvbusNode = Pick<PvbusDevice, "type" | "read" | "write" | "close">;
 
 /** OpenBSD's pvbus devices; stands in for them in tests. */
 export interface PvbusNodes {
-  /** Returns the devices' paths. */
   paths(): readonly string[];
-  /** Opens one. */
   open(path: string, options: PvbusDeviceOptions): PvbusNode;
 }
 
@@ -210,7 +203,6 @@ export class PvbusNodeOfType {
     return device;
   }
 
-  /** Closes what is open. */
   close(): void {
     for (const device of this.#open.values()) device.close();
     this.#open.clear();

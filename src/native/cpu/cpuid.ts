@@ -20,13 +20,9 @@ const CPUID_DEVICE = "/dev/cpu/0/cpuid";
 
 /** What {@link openCpuid} looks at. */
 export interface CpuidOptions {
-  /** Operating system; default: this one. */
   readonly platform?: NodeJS.Platform;
-  /** Processor architecture; default: this one. */
   readonly arch?: NodeJS.Architecture;
-  /** Stands in for the native library. */
   readonly koffi?: KoffiLoader;
-  /** Device that answers for the instruction; default `/dev/cpu/0/cpuid`. */
   readonly device?: string;
 }
 

@@ -1,6 +1,5 @@
 /** A 64-bit little-endian ELF object as it lies in memory. */
 export interface ElfImage {
-  /** Where its address 0 is. */
   readonly base: number;
   /** Returns bytes at an address. @throws Error where nothing is to be read */
   read(address: number, bytes: number): Buffer;
@@ -56,7 +55,6 @@ export function importSlots(image: ElfImage): ReadonlyMap<string, number> {
   return slots;
 }
 
-/** Returns the values of the dynamic section by their tags. */
 function readDynamic(image: ElfImage, header: Buffer): ReadonlyMap<number, number> | undefined {
   const [first, each, count] = [
     Number(header.readBigUInt64LE(32)),

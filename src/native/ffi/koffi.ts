@@ -29,7 +29,6 @@ export const loadKoffi: KoffiLoader = () => {
   );
 };
 
-/** Returns the file that another process loads koffi from. */
 export function koffiPath(): string {
   return createRequire(import.meta.url).resolve("koffi");
 }

@@ -14,24 +14,17 @@ export interface NativeFunction {
 
 /** What a native call left: its return value, and errno as it was right behind it. */
 export interface NativeResult {
-  /** Return value, −1 on failure. */
   readonly rc: number;
-  /** errno; means something only when rc shows a failure. */
   readonly errno: number;
 }
 
-/** An error of the operating system in the form of Node's own, see {@link isSystemError}. */
-export interface SystemError extends Error {
-  /** Symbolic errno, `EBADF`. */
-  readonly code: string;
-  /** The number, negative as Node has it. */
-  readonly errno: number;
-  /** What failed, `fcntl`. */
-  readonly syscall: string;
-}
-
-/** Makes the error of a failed call. @param detail stands at the end of its message */
-export function systemError(code: string, number: number, syscall: string, detail = ""): SystemError {
+/** Makes the error of a failed call in the form of Node's own. @param detail stands at the end of its message */
+export function systemError(
+  code: string,
+  number: number,
+  syscall: string,
+  detail = "",
+): NodeJS.ErrnoException {
   return Object.assign(new Error(`${code}: ${syscall}${detail}`), { code, errno: -number, syscall });
 }
 
@@ -51,7 +44,6 @@ export function windowsFunctions<N extends string>(
 
 /** The C library of this process, each function declared once on first use; opened by `openLibc`. */
 export class Libc {
-  /** The module beneath. */
   readonly koffi: Koffi;
   readonly #library: ReturnType<Koffi["load"]>;
   readonly #functions = new Map<string, NativeFunction>();
@@ -120,8 +112,7 @@ export class Libc {
     return this.#names.get(number) ?? `errno ${number}`;
   }
 
-  /** Makes the error of a failed call. */
-  systemError(syscall: string, errno: number): SystemError {
+  systemError(syscall: string, errno: number): NodeJS.ErrnoException {
     return systemError(this.errnoName(errno), errno, syscall);
   }
 }

@@ -27,7 +27,6 @@ const PAGE_EXECUTE_READ = 0x20;
 
 /** Memory outside JavaScript's heap, for structures that point into themselves: neither moved nor collected. */
 export class NativeBlock implements Disposable {
-  /** Where it is. */
   readonly address: bigint;
   readonly #koffi: Koffi;
   #bytes: Buffer | undefined;
@@ -61,19 +60,14 @@ export class NativeBlock implements Disposable {
     this.#koffi.free(this.address);
   }
 
-  /** The same, for `using`. */
   [Symbol.dispose](): void {
     this.free();
   }
 }
 
-/** One mapping of this process's memory. */
 export interface Mapping {
-  /** Its first address. */
   readonly start: bigint;
-  /** The address behind it. */
   readonly end: bigint;
-  /** `r-xp` and so on. */
   readonly rights: string;
   /** What is mapped; empty for anonymous memory. */
   readonly name: string;
@@ -90,7 +84,6 @@ export function mappings(): Mapping[] {
   });
 }
 
-/** Returns the mapping that an address is in. */
 export function findMapping(all: readonly Mapping[], address: bigint): Mapping | undefined {
   return all.find(({ start, end }) => start <= address && address < end);
 }

@@ -67,7 +67,6 @@ export function noteThreadMemory(libc: Libc): void {
   }
 }
 
-/** Table as two views of the same memory. */
 interface Table {
   readonly words: Int32Array;
   readonly longs: BigUint64Array;
@@ -93,7 +92,6 @@ function pass({ words }: Table, slot: number, from: number, to: number): boolean
   return Atomics.compareExchange(words, (slot * SLOT_BYTES) / 4, from, to) === from;
 }
 
-/** Unmaps what threads noted that are no more. */
 function giveBack(libc: Libc, table: Table, own: number): void {
   const munmap = libc.function("int munmap(uintptr_t, size_t)");
   const isGone = (threads: readonly string[], { thread }: Noted): boolean =>

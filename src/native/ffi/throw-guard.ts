@@ -74,7 +74,6 @@ export function guardThrows(libc: Libc): void {
   else guard();
 }
 
-/** A slot of koffi's table. */
 interface Slot {
   readonly cell: BigUint64Array;
   /** What it held, koffi's own way to the function before the first call. */

@@ -14,7 +14,6 @@ const LONGEST_MESSAGE = 1024;
 /** openlog keeps the pointer: the bytes stay for the life of the process. */
 const idents: Buffer[] = [];
 
-/** Writes to the system's log. */
 export type SyslogWriter = (priority: number, message: string) => void;
 
 /**

@@ -9,7 +9,7 @@ import { closeDescriptor, setNonBlocking } from "../ffi/descriptor.js";
 import type { Libc, NativeFunction, NativeResult } from "../ffi/libc.js";
 import { openLibc } from "../ffi/open-libc.js";
 import { openPollable, type Pollable, type PollableOptions } from "./pollable.js";
-import { type PollMechanism, whenReady } from "./ready.js";
+import { whenReady } from "./ready.js";
 
 /** Options of a {@link DeviceStream}: those of its reading side, and how it writes. */
 export interface DeviceStreamOptions extends PollableOptions {
@@ -24,7 +24,6 @@ export interface DeviceStreamOptions extends PollableOptions {
    * device takes one message per write(2).
    */
   readonly framing?: "stream" | "message" | undefined;
-  /** Names the device in errors. */
   readonly name?: string | undefined;
 }
 
@@ -95,11 +94,6 @@ export class DeviceStream implements AsyncDisposable {
     }
   }
 
-  /** How it waits. */
-  get mechanism(): PollMechanism {
-    return this.#pollable.mechanism;
-  }
-
   /**
    * Writes all of the bytes, after those of earlier calls; with `message` framing in one write(2). Leave the bytes as they
    * are until it resolves. A direct write of a device that has room is done when this returns.
@@ -120,7 +114,6 @@ export class DeviceStream implements AsyncDisposable {
     this.#pollable.ref();
   }
 
-  /** Lets the process end. */
   unref(): void {
     this.#pollable.unref();
   }
@@ -134,7 +127,6 @@ export class DeviceStream implements AsyncDisposable {
     return this.#closing;
   }
 
-  /** The same, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
@@ -188,7 +180,8 @@ export class DeviceStream implements AsyncDisposable {
       // There was room, and then there was none.
       await pauses?.sleep(call, this.#waiting);
       this.#checkOpen();
-      const [until, waitingFor, mechanism] = [this.#ending.signal, this.#waiting, this.mechanism];
+      const { mechanism } = this.#pollable;
+      const [until, waitingFor] = [this.#ending.signal, this.#waiting];
       await whenReady(this.#libc, this.#fd, "writable", { call, until, waitingFor, mechanism });
       this.#checkOpen();
       pauses ??= new Backoff(PAUSES);

@@ -11,14 +11,11 @@ import { openLibc } from "../ffi/open-libc.js";
  */
 export type RecordLockKind = "ofd" | "posix";
 
-/** How a lock is shared. */
 export type LockMode = "shared" | "exclusive";
 
-/** A held lock. */
 export interface FileLock {
   /** Gives it back; may be called twice. Call it before the descriptor is closed. */
   release(): void;
-  /** The same, for `using`. */
   [Symbol.dispose](): void;
 }
 
@@ -30,13 +27,11 @@ export interface TryLockOptions {
   readonly kind?: RecordLockKind;
   /** Take flock(2) as well, first; default: on Linux, where the two families do not see each other. */
   readonly flock?: boolean;
-  /** Stands in for the native library. */
   readonly koffi?: KoffiLoader;
 }
 
 /** Options of {@link lockFile}. */
 export interface LockOptions extends TryLockOptions {
-  /** Ends the waiting. */
   readonly call: Call;
   /**
    * Have another process wait in the kernel when the locks are not free soon (Linux, record locks of the open file): beside
@@ -93,7 +88,6 @@ const requestsOf = oncePer((layout: FlockLayout) => ({
   unlock: request(layout, layout.unlock),
 }));
 
-/** What the options ask the system for. */
 function asked({ mode, kind = KIND, flock = IS_LINUX, koffi }: TryLockOptions) {
   const layout = layoutOf(kind);
   const operation = flock ? { shared: LOCK_SH, exclusive: LOCK_EX }[mode] : undefined;

@@ -1,15 +1,12 @@
 import type { KoffiLoader } from "../ffi/koffi.js";
 import { openLibc } from "../ffi/open-libc.js";
 
-/** One address of a network interface. */
 export interface InterfaceAddress {
   /** Name of the interface; on Linux the address's label, `eth0:1`. */
   readonly name: string;
-  /** 4 or 6. */
   readonly family: 4 | 6;
   /** Text form of inet_ntop(3), without a zone. */
   readonly address: string;
-  /** Bits of the netmask. */
   readonly prefix: number;
   /** Whether it is an interface to this machine itself. */
   readonly loopback: boolean;

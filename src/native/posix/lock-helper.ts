@@ -2,15 +2,12 @@ import { type ChildProcess, spawn } from "node:child_process";
 import type { Call } from "../../base/flow/call.js";
 import { koffiPath } from "../ffi/koffi.js";
 
-/** What a helper is to wait for. */
 export interface HelperRequest {
   /** Operation of flock(2), taken first; undefined: the record lock alone. */
   readonly flock: number | undefined;
   /** The command that waits for a record lock, `F_OFD_SETLKW`. */
   readonly command: number;
-  /** struct flock, as the command takes it. */
   readonly block: Uint8Array;
-  /** Ends the waiting. */
   readonly call: Call;
   /** Program to run it with; default: this process's own Node. */
   readonly program?: string | undefined;

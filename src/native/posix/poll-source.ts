@@ -1,7 +1,6 @@
 import { isMainThread } from "node:worker_threads";
 import type { Koffi } from "../ffi/koffi.js";
 
-/** What to wait for. */
 export type Interest = "readable" | "writable";
 
 /** Hears that a descriptor may be ready; `failed` is a positive errno when the system gave up on it. Never throws. */
@@ -11,11 +10,9 @@ export type ReadyListener = (failed: number | undefined) => void;
 export interface PollSource {
   /** Reports from now on, again and again while the descriptor is ready. */
   start(): void;
-  /** Stops reporting. */
   stop(): void;
   /** Keeps the process alive while started; the state at the beginning. */
   ref(): void;
-  /** Lets the process end although started. */
   unref(): void;
   /** Ends it for good; no other method is called afterwards. Resolves when the descriptor may be closed. */
   close(): Promise<void>;

@@ -12,7 +12,6 @@ const POLLFD_SIZE = 8;
 const POLLIN = 1;
 const POLLOUT = 4;
 
-/** A pipe that ends a poll(2) in another thread. */
 class WakePipe {
   /** The end to poll for input. */
   readonly fd: number;
@@ -37,20 +36,17 @@ class WakePipe {
     this.#libc.function("intptr_t write(int, const void *, size_t)")(this.#writeFd, this.#bytes, 1);
   }
 
-  /** Empties the pipe. */
   drain(): void {
     const read = this.#libc.function("intptr_t read(int, void *, size_t)");
     while (read(this.fd, this.#bytes, this.#bytes.length) === this.#bytes.length);
   }
 
-  /** Closes both ends; nothing may poll it any more. */
   close(): void {
     closeDescriptor(this.fd);
     closeDescriptor(this.#writeFd);
   }
 }
 
-/** One watched descriptor. */
 interface Entry {
   readonly fd: number;
   readonly events: number;
@@ -172,5 +168,4 @@ export class PollWaiter {
   }
 }
 
-/** Returns the waiter that serves the process. */
 export const openPollWaiter: (libc: Libc) => PollWaiter = oncePer((libc) => new PollWaiter(libc));

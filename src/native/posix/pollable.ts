@@ -30,7 +30,6 @@ export interface PollableOptions {
   readonly soleReader?: boolean | undefined;
   /** Way of waiting; default: the best that the descriptor and the runtime have. */
   readonly mechanism?: PollMechanism | undefined;
-  /** Stands in for the native library. */
   readonly koffi?: KoffiLoader | undefined;
 }
 
@@ -59,7 +58,6 @@ export function openPollable(fd: number, options: PollableOptions): Pollable {
 
 /** A descriptor that is read whenever there is something to read. */
 export class Pollable implements AsyncDisposable {
-  /** How it waits. */
   readonly mechanism: PollMechanism;
   readonly #options: PollableOptions;
   readonly #libc: Libc;
@@ -102,7 +100,6 @@ export class Pollable implements AsyncDisposable {
     this.#refer("ref");
   }
 
-  /** Lets the process end. */
   unref(): void {
     this.#refer("unref");
   }
@@ -113,7 +110,6 @@ export class Pollable implements AsyncDisposable {
     return this.#closing;
   }
 
-  /** The same, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -98,13 +98,10 @@ export function openSource(
 
 /** How {@link whenReady} waits. */
 export interface ReadyOptions {
-  /** Ends the waiting with an error. */
   readonly call: Call;
   /** Ends the waiting as if the descriptor were ready. */
   readonly until?: AbortSignal | undefined;
-  /** Names the waiting in the errors. */
   readonly waitingFor?: string | undefined;
-  /** Way of waiting; default: the best one. */
   readonly mechanism?: PollMechanism | undefined;
 }
 

@@ -20,7 +20,6 @@ export const VMADDR_PORT_ANY = 0xffff_ffff;
 export interface VsockOptions extends DeviceStreamOptions, CallOptions {
   /** Context id of the peer: 2 is the host, {@link VMADDR_CID_LOCAL} this machine. */
   readonly cid: number;
-  /** Port of the peer. */
   readonly port: number;
   /**
    * Own port; default: one that the kernel chooses. One below 1024 proves to the peer that a privileged program speaks, and
@@ -161,7 +160,6 @@ export function hasVmciTransport(): boolean {
 
 /** A vsock that listens. */
 export class VsockListener {
-  /** Port that it listens on. */
   readonly port: number;
   readonly #libc: Libc;
   readonly #fd: number;
@@ -199,7 +197,6 @@ export class VsockListener {
     }
   }
 
-  /** Stops listening; may be called twice. */
   close(): void {
     if (this.#ending.signal.aborted) return;
     this.#ending.abort();
@@ -239,7 +236,6 @@ function address(cid: number, port: number): Buffer {
   return bytes;
 }
 
-/** The length of a buffer, as the system takes it and puts its own there. */
 function lengthOf(buffer: Buffer): Uint8Array {
   return Buffer.from(Uint32Array.of(buffer.length).buffer);
 }

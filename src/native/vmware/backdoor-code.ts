@@ -9,19 +9,15 @@
  *   int64 probe(block)                                 tries one operation where a fault ends nothing
  */
 
-/** A system that there is code for. */
 export type BackdoorTarget = "linux-x64" | "linux-arm64" | "win32-x64";
 
 /** What leaves to the hypervisor: `in eax, dx`, `vmcall`, `vmmcall`; on arm64 a system register. */
 export type Trap = "in" | "vmcall" | "vmmcall" | "mrs";
 
-/** The functions for one trap. */
 export interface BackdoorCode {
-  /** Executes operations in order. */
   readonly calls: Buffer;
   /** Moves memory to the hypervisor; the same as {@link BackdoorCode.calls} where the trap itself moves it. */
   readonly send: Buffer;
-  /** Lets the hypervisor fill memory. */
   readonly fill: Buffer;
   /**
    * Tries one operation. On Linux in a child that shares this memory and has handlers of its own; returns its pid or −errno. On
@@ -55,7 +51,6 @@ export function trapsOf(
   return target === "linux-x64" ? ["in", ...hypercalls] : ["in"];
 }
 
-/** Returns the code of one trap of a target. */
 export function backdoorCode(target: BackdoorTarget, trap: Trap): BackdoorCode {
   if (target === "linux-arm64") return ARM64;
   if (target === "win32-x64") return WIN64;

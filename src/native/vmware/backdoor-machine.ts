@@ -16,13 +16,9 @@ import type { VmwareProof } from "./proof.js";
 
 /** Machine code of this process that is known to work. */
 export interface BackdoorMachine {
-  /** What leaves to the hypervisor. */
   readonly trap: Trap;
-  /** Executes operations in order. */
   readonly calls: NativeFunction;
-  /** Moves memory to the hypervisor. */
   readonly send: NativeFunction;
-  /** Lets it fill memory. */
   readonly fill: NativeFunction;
 }
 
@@ -69,7 +65,6 @@ export function makeBackdoorMachine(libc: Libc, proof: VmwareProof, target: Back
   );
 }
 
-/** Asks for the version; returns why nothing came of it. */
 function tryOnce(libc: Libc, trap: Trap, { probe, handlerAt }: BackdoorCode): string | undefined {
   using block = new NativeBlock(libc.koffi, PROBE_BLOCK_SIZE);
   const page = pageOf(libc, probe);

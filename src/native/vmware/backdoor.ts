@@ -56,11 +56,10 @@ function look(libc: Libc, proof: VmwareProof): Outcome {
   try {
     const target = backdoorTarget(process.platform, process.arch);
     if (target !== undefined) return { machine: makeBackdoorMachine(libc, proof, target) };
-    const error = pvbusError(
+    throw pvbusError(
       "ERR_NOT_SUPPORTED",
       `the backdoor is not served on ${process.platform} ${process.arch}; install open-vm-tools, whose library is used in its place`,
     );
-    return { error };
   } catch (error) {
     // What passes is looked for again.
     if (PvbusError.is(error) && error.code === "ERR_BUSY") throw error;
@@ -68,7 +67,6 @@ function look(libc: Libc, proof: VmwareProof): Outcome {
   }
 }
 
-/** The processor's own port. */
 class MachinePort implements BackdoorPort {
   readonly name: string;
   readonly seesMemory: boolean;
@@ -136,15 +134,14 @@ class MachinePort implements BackdoorPort {
 
   /** Puts registers and bytes where the code takes them. */
   #stage(operation: Operation, { direction, bytes }: OperationMemory): bigint {
-    const memory = NativeBlock.fitting(this.#memory, this.#libc.koffi, bytes.length);
-    this.#memory = memory;
+    const isSent = direction === "send";
+    this.#memory = NativeBlock.fitting(this.#memory, this.#libc.koffi, bytes.length);
     // Written in either direction: the hypervisor needs the pages present.
-    memory.bytes.set(bytes);
+    this.#memory.bytes.set(bytes);
     const address = this.#fill([operation]);
     const { bytes: block } = this.#block as NativeBlock;
-    block.writeBigUInt64LE(memory.address, direction === "send" ? ESI_AT : EDI_AT);
-    if (this.#isHypercall)
-      block.writeUInt16LE(direction === "send" ? HYPERCALL_HB | HYPERCALL_OUT : HYPERCALL_HB, EDX_AT);
+    block.writeBigUInt64LE(this.#memory.address, isSent ? ESI_AT : EDI_AT);
+    if (this.#isHypercall) block.writeUInt16LE(isSent ? HYPERCALL_HB | HYPERCALL_OUT : HYPERCALL_HB, EDX_AT);
     return address;
   }
 

@@ -2,7 +2,7 @@ import { Call } from "../../base/flow/call.js";
 import { SerialQueue } from "../../base/flow/serial-queue.js";
 import { callAsync } from "../ffi/async-call.js";
 import { type Koffi, type KoffiLoader, loadKoffi, oncePer } from "../ffi/koffi.js";
-import { type SystemError, systemError, windowsFunctions } from "../ffi/libc.js";
+import { systemError, windowsFunctions } from "../ffi/libc.js";
 
 /** An open device of a Windows driver; stands in for the driver in tests. */
 export interface WindowsDevice {
@@ -23,7 +23,6 @@ const PRESENT_INTERFACES = 0x12;
 const READ_WRITE = 0xc000_0000;
 const SHARED = 3;
 const OPEN_EXISTING = 3;
-/** Characters of the longest path of a device. */
 const LONGEST_PATH = 1024;
 const ERROR_ACCESS_DENIED = 5;
 
@@ -39,7 +38,7 @@ const ERRNO: Readonly<Record<number, string>> = {
   3221225635: "ENXIO", // 0xc00000a3 STATUS_DEVICE_NOT_READY
 };
 
-function failure(syscall: string, code: string, number: number): SystemError {
+function failure(syscall: string, code: string, number: number): NodeJS.ErrnoException {
   return systemError(code, number, syscall, ` (0x${number.toString(16)})`);
 }
 
@@ -67,7 +66,6 @@ const windows = oncePer((koffi: Koffi) => ({
   }),
 }));
 
-/** Nobody ends a call to a driver. */
 const FOREVER = Call.endless();
 
 /** Bytes of a GUID given as text: three numbers in little-endian order, then bytes. */

@@ -1,11 +1,10 @@
 import { isMainThread } from "node:worker_threads";
 import { type Koffi, type KoffiLoader, loadKoffi, oncePer } from "../ffi/koffi.js";
-import { type SystemError, systemError, windowsFunctions } from "../ffi/libc.js";
+import { systemError, windowsFunctions } from "../ffi/libc.js";
 
 /** Types of registry values (winnt.h). */
 export const REG_SZ = 1;
 
-/** A value of a registry key. */
 export interface RegistryValue {
   /** Name, its case kept; the empty one is the key's default value. */
   readonly name: string;
@@ -15,13 +14,11 @@ export interface RegistryValue {
   readonly data: Buffer | undefined;
 }
 
-/** How a key is opened. */
 export interface RegistryOpening {
   /** For writing too. Default false. */
   readonly writable?: boolean | undefined;
   /** Make it where it is missing. Default false. */
   readonly create?: boolean | undefined;
-  /** Stands in for the native library. */
   readonly koffi?: KoffiLoader | undefined;
 }
 
@@ -37,7 +34,6 @@ export interface RegistryKey {
   values(): RegistryValue[];
   /** Calls back after every change of a value until the end is called; which value it was, nobody tells. @throws a system error */
   notify(changed: () => void): () => void;
-  /** Closes the key; may be called twice. */
   close(): void;
 }
 
@@ -72,7 +68,7 @@ const ERRNO: Readonly<Record<number, string>> = {
   1450: "ENOSPC",
 };
 
-function failure(syscall: string, number: number): SystemError {
+function failure(syscall: string, number: number): NodeJS.ErrnoException {
   return systemError(ERRNO[number] ?? `WIN32_${number}`, number, syscall, ` (${number})`);
 }
 
