@@ -42,17 +42,12 @@ async function vsock(): Promise<Diagnosis[]> {
   }
   const source = hostVsock("prefer");
   const reply = await answers("the host answers on vsock", () => new StreamTransport(source));
-  if (!reply.works) return [{ what, works: true }, reply];
-  const privileged = source.privileged === true;
-  return [
-    { what, works: true },
-    reply,
-    {
-      what: "the host takes this program for a privileged one",
-      works: privileged,
-      ...(privileged ? {} : { why: "a port below 1024 is not for this user", fix: "sudo pvbus …" }),
-    },
-  ];
+  const checks: Diagnosis[] = [{ what, works: true }, reply];
+  if (!reply.works) return checks;
+  const privileged = "the host takes this program for a privileged one";
+  if (source.privileged === true) return [...checks, { what: privileged, works: true }];
+  const why = "a port below 1024 is not for this user";
+  return [...checks, { what: privileged, works: false, why, fix: "sudo pvbus …" }];
 }
 
 async function answers(what: string, open: () => RpcTransport | Promise<RpcTransport>): Promise<Diagnosis> {

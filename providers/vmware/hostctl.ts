@@ -12,17 +12,14 @@ import type { VmwareStore } from "./store.js";
 export class VmwareHostctlStore implements HostctlStore {
   readonly #store: VmwareStore;
 
-  /** @param store guestinfo */
   constructor(store: VmwareStore) {
     this.#store = store;
   }
 
-  /** Reads a value. */
   async read(key: Uint8Array, valueLength: number, call: Call): Promise<Uint8Array> {
     return this.#ask("info-get", Buffer.from(key), valueLength, call);
   }
 
-  /** Sets a value; what is left in the buffer is empty. */
   async write(key: Uint8Array, value: Uint8Array, call: Call): Promise<Uint8Array> {
     const args = Buffer.concat([key, Buffer.from(" "), value]);
     return this.#ask("info-set", args, VMT_RPC_BUFLEN, call);

@@ -20,6 +20,13 @@ export interface VmwareOptions {
   readonly longestPollMs?: number;
 }
 
+const MILLISECONDS = {
+  kind: "number",
+  whole: false,
+  least: Number.MIN_VALUE,
+  refusal: "must be a number of milliseconds above 0",
+} as const;
+
 /** The same as data. */
 export const OPTIONS = {
   transport: {
@@ -41,18 +48,12 @@ export const OPTIONS = {
     line: "read back each value that was written, since hosts have cut values",
   },
   pollMs: {
-    kind: "number",
-    whole: false,
-    least: Number.MIN_VALUE,
+    ...MILLISECONDS,
     line: "milliseconds to a watch's next look after a change: 250, of a DataSet 1000",
-    refusal: "must be a number of milliseconds above 0",
   },
   longestPollMs: {
-    kind: "number",
-    whole: false,
-    least: Number.MIN_VALUE,
+    ...MILLISECONDS,
     line: "longest time in milliseconds between two looks of a watch: 5000, of a DataSet 10000",
-    refusal: "must be a number of milliseconds above 0",
   },
 } as const satisfies OptionSchema;
 

@@ -3,11 +3,12 @@ import { ABSENT, type Fact, unreadable, value } from "../base/firmware/fact.js";
 import { parseSmbios, type SmbiosTexts } from "../base/firmware/smbios-texts.js";
 import { ownEntry } from "../base/own.js";
 import { pvbusPaths, readPvbusType } from "./bsd/pvbus-device.js";
-import { type Koffi, loadKoffi } from "./ffi/koffi.js";
+import { loadKoffi } from "./ffi/koffi.js";
 import { openLibc } from "./ffi/open-libc.js";
 import { readFirmwareTable } from "./windows/firmware-table.js";
 import { readRegistry } from "./windows/registry.js";
 
+const WITH_SYSCTL: readonly NodeJS.Platform[] = ["freebsd", "openbsd", "netbsd", "darwin"];
 const BUFFER_SIZE = 4096;
 /** Reads one variable (FreeBSD sys/kenv.h). */
 const KENV_GET = 0;
@@ -26,24 +27,23 @@ const OPENBSD_MIB: Readonly<Record<string, readonly [number, number]>> = {
  */
 export function foreignSources(platform: NodeJS.Platform): ForeignSources {
   /** What is not of the system, or not there, is absent. */
-  const factOf = <T>(of: NodeJS.Platform, read: (koffi: Koffi) => T | undefined): Fact<T> => {
+  const factOf = <T>(systems: readonly NodeJS.Platform[], read: () => T | undefined): Fact<T> => {
     try {
-      const found = platform === of ? read(loadKoffi()) : undefined;
+      const found = systems.includes(platform) ? read() : undefined;
       return found === undefined ? ABSENT : value(found);
     } catch (error) {
       return unreadable(error instanceof Error ? error.message : String(error));
     }
   };
   let firmware: Fact<SmbiosTexts> | undefined;
-  const isBsd = ["freebsd", "openbsd", "netbsd", "darwin"].includes(platform);
   return {
-    sysctl: (name) => (isBsd ? factOf(platform, (koffi) => readSysctl(koffi, platform, name)) : ABSENT),
-    kenv: (name) => factOf("freebsd", (koffi) => readKenv(koffi, name)),
-    registry: (key, name) => factOf("win32", (koffi) => readRegistry(koffi, key, name)),
+    sysctl: (name) => factOf(WITH_SYSCTL, () => readSysctl(platform, name)),
+    kenv: (name) => factOf(["freebsd"], () => readKenv(name)),
+    registry: (key, name) => factOf(["win32"], () => readRegistry(key, name)),
     ...(platform === "win32" && {
       smbios: () => {
-        firmware ??= factOf("win32", (koffi) => {
-          const table = readFirmwareTable(koffi);
+        firmware ??= factOf(["win32"], () => {
+          const table = readFirmwareTable(loadKoffi());
           return table && parseSmbios(table);
         });
         return firmware;
@@ -52,7 +52,7 @@ export function foreignSources(platform: NodeJS.Platform): ForeignSources {
     pvbusTypes: () => {
       const types = new Map<string, string>();
       for (const path of platform === "openbsd" ? pvbusPaths() : []) {
-        const fact = factOf("openbsd", (koffi) => readPvbusType(koffi, path));
+        const fact = factOf(["openbsd"], () => readPvbusType(path));
         if (fact.kind === "value") types.set(path, fact.value);
       }
       return types;
@@ -61,8 +61,8 @@ export function foreignSources(platform: NodeJS.Platform): ForeignSources {
 }
 
 /** Reads a sysctl of a BSD or macOS as text; undefined when there is none. */
-function readSysctl(koffi: Koffi, platform: NodeJS.Platform, name: string): string | undefined {
-  const libc = openLibc(() => koffi);
+function readSysctl(platform: NodeJS.Platform, name: string): string | undefined {
+  const libc = openLibc();
   const buffer = Buffer.alloc(BUFFER_SIZE);
   const length = Buffer.from(BigUint64Array.of(BigInt(buffer.length)).buffer);
   let result: number;
@@ -81,13 +81,12 @@ function readSysctl(koffi: Koffi, platform: NodeJS.Platform, name: string): stri
 }
 
 /** Reads a variable of FreeBSD's kernel environment; undefined when there is none. */
-function readKenv(koffi: Koffi, name: string): string | undefined {
+function readKenv(name: string): string | undefined {
   const buffer = Buffer.alloc(BUFFER_SIZE);
-  const kenv = openLibc(() => koffi).function("int kenv(int, const char *, void *, int)");
+  const kenv = openLibc().function("int kenv(int, const char *, void *, int)");
   return kenv(KENV_GET, name, buffer, buffer.length) < 0 ? undefined : textIn(buffer);
 }
 
 function textIn(buffer: Buffer): string {
-  const end = buffer.indexOf(0);
-  return buffer.toString("utf8", 0, end < 0 ? buffer.length : end);
+  return buffer.toString("utf8").split("\0", 1)[0] as string;
 }

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { openLibc } from "../../src/native/ffi/open-libc.js";
-import { openPollWaiter } from "../../src/native/posix/poll-waiter.js";
+import { openPollWaiter } from "../../src/native/posix/poll-source.js";
 import { openPollable, type Pollable, type PollableOptions } from "../../src/native/posix/pollable.js";
 import { pollMechanism } from "../../src/native/posix/ready.js";
 import {

@@ -24,7 +24,10 @@ export interface VmxHostOptions {
 
 type Answer = (args: Buffer) => Buffer | string;
 
-/** Bytes of the longest command and of the longest reply. */
+const DATASET_COMMANDS = ["list", "query", "list-keys", "get-entry", "set-entry", "delete-entry"].map(
+  (name) => `datasets-${name}`,
+);
+/** Bytes of the longest reply. */
 const MAX_REPLY = 1024 * 1024 + 64;
 const NUL = 0;
 const encode = (text: string): Buffer => Buffer.from(text);
@@ -95,6 +98,7 @@ export class VmxHost {
   }
 
   #answers(peer: VmxPeer): Readonly<Record<string, Answer | undefined>> {
+    const { dataSets } = this;
     const needsPrivilege =
       (answer: Answer): Answer =>
       (args) =>
@@ -105,7 +109,12 @@ export class VmxHost {
       log: () => "1 ",
       "namespace-priv-get-values": needsPrivilege((args) => this.namespaces.get(args)),
       "namespace-priv-set-keys": needsPrivilege((args) => this.namespaces.set(args)),
-      ...(this.dataSets === undefined ? {} : answersOf(this.dataSets, needsPrivilege)),
+      ...Object.fromEntries(
+        DATASET_COMMANDS.map((name) => [
+          name,
+          dataSets && needsPrivilege((args) => dataSets.answer(name, args.toString())),
+        ]),
+      ),
     };
   }
 
@@ -132,26 +141,6 @@ export class VmxHost {
     this.set(key, remove ? undefined : value);
     return "1 ";
   }
-}
-
-function answersOf(
-  dataSets: SimulatedDataSets,
-  needsPrivilege: (answer: Answer) => Answer,
-): Record<string, Answer> {
-  const answer = (command: string): [string, Answer] => [
-    command,
-    needsPrivilege((args) => dataSets.answer(command, args.toString())),
-  ];
-  return Object.fromEntries(
-    [
-      "datasets-list",
-      "datasets-query",
-      "datasets-list-keys",
-      "datasets-get-entry",
-      "datasets-set-entry",
-      "datasets-delete-entry",
-    ].map(answer),
-  );
 }
 
 function upToNul(bytes: Buffer): Buffer {

@@ -4,6 +4,7 @@ import { parseChannel } from "../../../src/base/host/channel.js";
 import { type HostFiles, hostFiles } from "../../../src/base/host/files.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { UnixStream } from "../../../src/base/host/unix-stream.js";
+import { ownEntry } from "../../../src/base/own.js";
 import { isSystemError } from "../../../src/base/system-error.js";
 import type { DeviceStreamOptions } from "../../../src/native/posix/device-stream.js";
 import type { VsockOptions } from "../../../src/native/posix/vsock.js";
@@ -12,16 +13,7 @@ import type { VsockOptions } from "../../../src/native/posix/vsock.js";
 export type StreamEvents = Pick<DeviceStreamOptions, "onData" | "onEnd">;
 
 /** An open stream to the host. */
-export interface HostStream {
-  /** Writes all of the bytes. */
-  write(bytes: Uint8Array, call: Call): Promise<void>;
-  /** Keeps the process alive. */
-  ref(): void;
-  /** Lets the process end. */
-  unref(): void;
-  /** Closes it; no event comes any more. May be called twice. */
-  close(): Promise<void>;
-}
+export type HostStream = Pick<UnixStream, "write" | "ref" | "unref" | "close">;
 
 /** An address where the host listens. */
 export interface StreamSource {
@@ -42,9 +34,12 @@ const CONNECT_MS = 500;
 const BUFFER_BYTES = 64 * 1024;
 /** Own ports that prove a privileged program; the lower half is left to services of fixed ports. */
 const PRIVILEGED_PORTS = { first: 512, count: 512 };
-/** The host resets where it has not let go of the last connection of that port pair. */
-const MOST_RESETS = 8;
-const MOST_NO_BUFFERS = 5;
+/** How often each failure may come: the host resets where it has not let go of the last connection of that port pair. */
+const MOST_TIMES: Readonly<Record<string, number>> = {
+  "bind EADDRINUSE": PRIVILEGED_PORTS.count,
+  "connect ECONNRESET": 8,
+  "connect ENOBUFS": 6,
+};
 
 /* Channels that the caller may name. */
 const CHANNELS = { of: "VMware", kinds: { vsock: true, unix: true } } as const;
@@ -100,9 +95,8 @@ export class VsockSource implements StreamSource {
   async #dial(events: StreamEvents, call: Call, privileged: boolean): Promise<HostStream> {
     const { first, count } = PRIVILEGED_PORTS;
     let step = Math.floor(Math.random() * count);
-    let resets = 0;
-    let noBuffers = 0;
-    for (let taken = 0; ; ) {
+    const times = new Map<string, number>();
+    for (;;) {
       call.check(`the connection to ${this.name}`);
       try {
         return await this.#connect({
@@ -115,13 +109,13 @@ export class VsockSource implements StreamSource {
           timeoutMs: Math.min(CONNECT_MS, call.remainingMs),
         });
       } catch (error) {
-        const failure = failureOf(error);
+        const failure = failureOf(error) ?? "";
+        const time = (times.get(failure) ?? 0) + 1;
+        if (time >= (ownEntry(MOST_TIMES, failure) ?? 0)) throw error;
+        times.set(failure, time);
         // Downwards, as the vendor's tools go.
         step += count - 1;
-        if (failure === "bind EADDRINUSE" && ++taken < count) continue;
-        if (failure === "connect ECONNRESET" && ++resets < MOST_RESETS) continue;
-        if (failure !== "connect ENOBUFS" || ++noBuffers > MOST_NO_BUFFERS) throw error;
-        await call.sleep(1, `the connection to ${this.name}`);
+        if (failure === "connect ENOBUFS") await call.sleep(1, `the connection to ${this.name}`);
       }
     }
   }

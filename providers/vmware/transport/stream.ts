@@ -43,11 +43,8 @@ export class StreamTransport implements RpcTransport {
       await connection.close();
       if (PvbusError.is(error) && error.code !== "ERR_DISCONNECTED") throw error;
       const message = `${this.name} broke off: ${error instanceof Error ? error.message : error}; try again`;
-      throw new ExchangeFailure("ERR_DISCONNECTED", message, {
-        executed: connection.sent,
-        stale,
-        cause: error,
-      });
+      const details = { executed: connection.sent, stale, cause: error };
+      throw new ExchangeFailure("ERR_DISCONNECTED", message, details);
     }
   }
 
@@ -70,11 +67,8 @@ export class StreamTransport implements RpcTransport {
     } catch (error) {
       call.check(`the connection to ${this.name}`);
       if (!PvbusError.is(error)) throw error;
-      throw new ExchangeFailure(error.code, error.message, {
-        executed: false,
-        connecting: true,
-        cause: error.cause,
-      });
+      const details = { executed: false, connecting: true, cause: error.cause };
+      throw new ExchangeFailure(error.code, error.message, details);
     }
     if (this.#closed) {
       await connection.close();
@@ -90,15 +84,11 @@ class Connection {
   #reader = new FrameReader();
   #waiting: ((outcome: Outcome) => void) | undefined;
   #end: unknown;
-  #alive = true;
+  alive = true;
   /** Whether all of the command was written. */
   sent = false;
   /** Whether it carried a command before. */
   used = false;
-
-  get alive(): boolean {
-    return this.#alive;
-  }
 
   async open(source: StreamSource, call: Call): Promise<void> {
     const onData = (chunk: Buffer): void => this.#take(chunk);
@@ -111,7 +101,7 @@ class Connection {
 
   async exchange(frame: Uint8Array, call: Call): Promise<Buffer> {
     const stream = this.#stream as HostStream;
-    if (!this.#alive) throw this.#end;
+    if (!this.alive) throw this.#end;
     this.sent = false;
     const outcome = new Promise<Outcome>((resolve) => {
       this.#waiting = resolve;
@@ -128,7 +118,7 @@ class Connection {
 
   /** Ends a command that is under way, too. */
   async close(): Promise<void> {
-    this.#alive = false;
+    this.alive = false;
     await this.#stream?.close();
     this.#settle({ error: new Error("it was closed here") });
   }
@@ -138,16 +128,14 @@ class Connection {
       if (this.#waiting === undefined)
         throw pvbusError("ERR_PROTOCOL", "the host speaks without being asked");
       const body = this.#reader.push(chunk);
-      if (body === undefined) return;
-      const reply = decodeFrame(body);
-      this.#settle({ reply });
+      if (body !== undefined) this.#settle({ reply: decodeFrame(body) });
     } catch (error) {
       this.#finish(error);
     }
   }
 
   #finish(error: unknown): void {
-    this.#alive = false;
+    this.alive = false;
     this.#end = error;
     void this.#stream?.close();
     this.#settle({ error });

@@ -1,7 +1,6 @@
 import { closeSync, constants, openSync, readdirSync } from "node:fs";
 import { pvbusError } from "../../base/errors.js";
 import { isSystemError } from "../../base/system-error.js";
-import type { Koffi, KoffiLoader } from "../ffi/koffi.js";
 import type { Libc } from "../ffi/libc.js";
 import { NativeBlock } from "../ffi/memory.js";
 import { openLibc } from "../ffi/open-libc.js";
@@ -31,7 +30,6 @@ export interface PvbusDeviceOptions {
   readonly ioctl?: PvbusIoctl | undefined;
   /** Bytes of a machine word, 8 or 4; default: this process's. */
   readonly wordBytes?: number | undefined;
-  readonly koffi?: KoffiLoader | undefined;
 }
 
 /**
@@ -139,7 +137,7 @@ export class PvbusDevice implements Disposable {
  *   `EACCES` for users outside group wheel
  */
 export function openPvbusDevice(path: string, options: PvbusDeviceOptions = {}): PvbusDevice {
-  const libc = openLibc(options.koffi);
+  const libc = openLibc();
   const fd = openSync(path, options.writable === true ? constants.O_RDWR : constants.O_RDONLY);
   return new PvbusDevice(fd, libc, options);
 }
@@ -150,9 +148,9 @@ function upToNul(bytes: Buffer): Buffer {
 }
 
 /** Asks an OpenBSD pvbus device for its type; undefined when it cannot be opened or has none. */
-export function readPvbusType(koffi: Koffi, path: string): string | undefined {
+export function readPvbusType(path: string): string | undefined {
   try {
-    using device = openPvbusDevice(path, { koffi: () => koffi });
+    using device = openPvbusDevice(path);
     return device.type();
   } catch (error) {
     if (isSystemError(error)) return undefined;

@@ -35,15 +35,11 @@ export function importSlots(image: ElfImage): ReadonlyMap<string, number> {
     // glibc has added the base to what it found here, musl has not.
     return image.read(address < image.base ? image.base + address : address, bytes);
   };
-  const relocations = area(DT_JMPREL, dynamic.get(DT_PLTRELSZ) ?? 0);
-  const entries = Array.from({ length: Math.floor(relocations.length / RELA_BYTES) }, (_, index) => {
-    const at = index * RELA_BYTES;
-    return {
-      offset: Number(relocations.readBigUInt64LE(at)),
-      type: relocations.readUInt32LE(at + 8),
-      symbol: relocations.readUInt32LE(at + 12),
-    };
-  });
+  const entries = rowsOf(area(DT_JMPREL, dynamic.get(DT_PLTRELSZ) ?? 0), RELA_BYTES).map((row) => ({
+    offset: Number(row.readBigUInt64LE(0)),
+    type: row.readUInt32LE(8),
+    symbol: row.readUInt32LE(12),
+  }));
   const last = entries.reduce((most, entry) => Math.max(most, entry.symbol), 0);
   const symbols = area(DT_SYMTAB, (last + 1) * SYMBOL_BYTES);
   const names = area(DT_STRTAB, dynamic.get(DT_STRSZ) ?? 0);
@@ -55,28 +51,29 @@ export function importSlots(image: ElfImage): ReadonlyMap<string, number> {
   return slots;
 }
 
+/** Returns the values of the dynamic section by their tags. */
 function readDynamic(image: ElfImage, header: Buffer): ReadonlyMap<number, number> | undefined {
-  const [first, each, count] = [
-    Number(header.readBigUInt64LE(32)),
-    header.readUInt16LE(54),
-    header.readUInt16LE(56),
-  ];
+  const first = Number(header.readBigUInt64LE(32));
+  const [each, count] = [header.readUInt16LE(54), header.readUInt16LE(56)];
   if (each !== PROGRAM_HEADER_BYTES) return undefined;
-  const table = image.read(image.base + first, each * count);
-  const headers = Array.from({ length: count }, (_, index) => ({
-    type: table.readUInt32LE(index * each),
-    address: Number(table.readBigUInt64LE(index * each + 16)),
-    bytes: Number(table.readBigUInt64LE(index * each + 40)),
+  const headers = rowsOf(image.read(image.base + first, each * count), each).map((row) => ({
+    type: row.readUInt32LE(0),
+    address: Number(row.readBigUInt64LE(16)),
+    bytes: Number(row.readBigUInt64LE(40)),
   }));
   const dynamic = headers.find(({ type }) => type === PT_DYNAMIC);
   // Only then the base is where the object's first page is.
   if (dynamic === undefined || headers.find(({ type }) => type === PT_LOAD)?.address !== 0) return undefined;
-  const section = image.read(image.base + dynamic.address, dynamic.bytes);
   const values = new Map<number, number>();
-  for (let at = 0; at + DYNAMIC_BYTES <= section.length; at += DYNAMIC_BYTES) {
-    const tag = Number(section.readBigUInt64LE(at));
+  for (const row of rowsOf(image.read(image.base + dynamic.address, dynamic.bytes), DYNAMIC_BYTES)) {
+    const tag = Number(row.readBigUInt64LE(0));
     if (tag === 0) break;
-    values.set(tag, Number(section.readBigUInt64LE(at + 8)));
+    values.set(tag, Number(row.readBigUInt64LE(8)));
   }
   return values;
+}
+
+function rowsOf(table: Buffer, bytes: number): Buffer[] {
+  const count = Math.floor(table.length / bytes);
+  return Array.from({ length: count }, (_, index) => table.subarray(index * bytes, (index + 1) * bytes));
 }

@@ -6,7 +6,7 @@ export type NativeArgument = number | bigint | string | Uint8Array | null;
 
 /** A declared native function that returns an integer. */
 export interface NativeFunction {
-  /** Calls it on this thread; read {@link Libc.errno} in the very next statement. */
+  /** Calls it on this thread; errno holds until the next call of any kind, see {@link Libc.call}. */
   (...args: NativeArgument[]): number;
   /** Calls it on a thread of libuv's pool: only src/native/ffi/async-call.ts may do that. */
   async(...args: [...NativeArgument[], (error: unknown, rc: number) => void]): void;
@@ -90,11 +90,6 @@ export class Libc {
   ioctl(fd: number, request: number, block: Uint8Array | bigint): number {
     // Variadic, as it is on every system: a fixed declaration passes the argument elsewhere on some.
     return this.must("int ioctl(int, unsigned long, ...)", fd, request, "void *", block);
-  }
-
-  /** Returns errno of the last native call of this thread; anything in between spoils it. */
-  errno(): number {
-    return this.koffi.errno();
   }
 
   /** Returns this system's number of a symbolic errno, `EAGAIN`; NaN, which equals nothing, where it has none. */

@@ -1,6 +1,5 @@
 import { isTooLong } from "../../base/host/socket.js";
 import { closeMade } from "../ffi/descriptor.js";
-import type { KoffiLoader } from "../ffi/koffi.js";
 import { openLibc } from "../ffi/open-libc.js";
 
 /** Priorities (syslog.h of every system served). */
@@ -21,8 +20,8 @@ export type SyslogWriter = (priority: number, message: string) => void;
  * @param ident name in front of every line
  * @throws PvbusError `ERR_UNAVAILABLE` without native calls
  */
-export function openSyslog(ident: string, loader?: KoffiLoader): SyslogWriter {
-  const libc = openLibc(loader);
+export function openSyslog(ident: string): SyslogWriter {
+  const libc = openLibc();
   const name = Buffer.from(`${ident}\0`);
   idents.push(name);
   libc.function("void openlog(void *, int, int)")(name, LOG_PID, LOG_USER);
@@ -46,10 +45,10 @@ const MSG_NOSIGNAL = 0x4000;
  * @returns whether it was taken; a service must not fail because nobody listens
  * @throws PvbusError `ERR_UNAVAILABLE` without native calls
  */
-export function notifySocket(path: string, state: string, loader?: KoffiLoader): boolean {
+export function notifySocket(path: string, state: string): boolean {
   if (!/^[@/]/.test(path) || isTooLong(path)) return false;
   const name = Buffer.from(path, "utf8");
-  const libc = openLibc(loader);
+  const libc = openLibc();
   const address = Buffer.alloc(2 + name.length);
   address.writeUInt16LE(AF_UNIX, 0);
   name.copy(address, 2);

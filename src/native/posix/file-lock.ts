@@ -164,7 +164,6 @@ export async function lockFile(fd: number, options: LockOptions): Promise<FileLo
   }
 }
 
-/** Who waits for a file's locks in this process, by what names the file: one at a time tries, by arrival. */
 const TURNS = new KeyedQueues();
 
 /**
@@ -174,7 +173,7 @@ const TURNS = new KeyedQueues();
 export class LockTurns {
   readonly #place: string;
 
-  /** @param place names the file, the same for all who lock it */
+  /** @param place the same text for all who lock the file */
   constructor(place: string) {
     this.#place = place;
   }

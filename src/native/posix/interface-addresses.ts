@@ -1,4 +1,3 @@
-import type { KoffiLoader } from "../ffi/koffi.js";
 import { openLibc } from "../ffi/open-libc.js";
 
 export interface InterfaceAddress {
@@ -39,8 +38,8 @@ const TEXT_BYTES = 46;
  * Returns the addresses of all interfaces, those that are down included, in the order of getifaddrs(3): by family on Linux.
  * @throws PvbusError `ERR_UNAVAILABLE` without native calls; a system error
  */
-export function interfaceAddresses(loader?: KoffiLoader): InterfaceAddress[] {
-  const libc = openLibc(loader);
+export function interfaceAddresses(): InterfaceAddress[] {
+  const libc = openLibc();
   const head = Buffer.alloc(8);
   libc.must("int getifaddrs(void *)", head);
   const list = head.readBigUInt64LE(0);

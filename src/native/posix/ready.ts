@@ -4,8 +4,13 @@ import { onAbort } from "../../base/flow/abort.js";
 import type { Call } from "../../base/flow/call.js";
 import { closeDescriptor, closeMade, duplicate } from "../ffi/descriptor.js";
 import type { Libc, NativeArgument, NativeResult } from "../ffi/libc.js";
-import { type Interest, type PollSource, type ReadyListener, watchByHandle } from "./poll-source.js";
-import { openPollWaiter } from "./poll-waiter.js";
+import {
+  type Interest,
+  openPollWaiter,
+  type PollSource,
+  type ReadyListener,
+  watchByHandle,
+} from "./poll-source.js";
 
 /** How to wait for a descriptor: an event handle of libuv, or poll(2) on a thread of the pool. */
 export type PollMechanism = "handle" | "call";

@@ -1,4 +1,3 @@
-import type { KoffiLoader } from "../ffi/koffi.js";
 import { openLibc } from "../ffi/open-libc.js";
 
 /** More than struct termios has anywhere (60 bytes on Linux, 72 on macOS). */
@@ -15,8 +14,8 @@ const TCSANOW = 0;
  * @throws a system error: `ENOTTY` for a descriptor that is no terminal, `EIO` for a serial device without hardware;
  *   PvbusError `ERR_UNAVAILABLE` without native calls
  */
-export function makeRaw(fd: number, loader?: KoffiLoader): void {
-  const libc = openLibc(loader);
+export function makeRaw(fd: number): void {
+  const libc = openLibc();
   const words = new Uint32Array(TERMIOS_BYTES / 4);
   const termios = Buffer.from(words.buffer);
   libc.must("int tcgetattr(int, void *)", fd, termios);

@@ -106,11 +106,10 @@ export function listenVsock(options: {
   readonly port: number;
   /** Own context to listen on; default: each of them. */
   readonly cid?: number | undefined;
-  readonly koffi?: KoffiLoader | undefined;
 }): VsockListener {
-  const { cid = VMADDR_CID_ANY, port, koffi } = options;
+  const { cid = VMADDR_CID_ANY, port } = options;
   const doing = `cannot listen on vsock:${checkNumber("cid", cid)}:${checkNumber("port", port)}`;
-  const libc = openVsockLibc(koffi);
+  const libc = openVsockLibc();
   const fd = openSocket(libc, doing);
   try {
     bind(libc, fd, cid, port, doing);
@@ -204,7 +203,7 @@ export class VsockListener {
   }
 }
 
-function openVsockLibc(koffi: KoffiLoader | undefined): Libc {
+function openVsockLibc(koffi?: KoffiLoader): Libc {
   if (process.platform !== "linux")
     throw pvbusError("ERR_NOT_SUPPORTED", `vsock is served on Linux only, not on ${process.platform}`);
   return openLibc(koffi);

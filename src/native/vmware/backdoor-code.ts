@@ -34,12 +34,9 @@ export const PROBE_BLOCK_SIZE = 128;
 export const PROBE_SURVIVED = 56;
 
 /** Returns the target of a system; undefined where there is no code for it. */
-export function backdoorTarget(
-  platform: NodeJS.Platform,
-  arch: NodeJS.Architecture,
-): BackdoorTarget | undefined {
-  const target = `${platform}-${arch}`;
-  return target === "linux-x64" || target === "linux-arm64" || target === "win32-x64" ? target : undefined;
+export function backdoorTarget(platform: string, arch: string): BackdoorTarget | undefined {
+  const targets = ["linux-x64", "linux-arm64", "win32-x64"] as const;
+  return targets.find((target) => target === `${platform}-${arch}`);
 }
 
 /** Returns the traps that a target has, the port before the hypercalls. */
@@ -55,12 +52,9 @@ export function backdoorCode(target: BackdoorTarget, trap: Trap): BackdoorCode {
   if (target === "linux-arm64") return ARM64;
   if (target === "win32-x64") return WIN64;
   const calls = sysvCalls(trap);
-  return {
-    calls,
-    send: trap === "in" ? code(SYSV_ENTRY, KEEP, LOAD, REP_OUTSB, STORE, "31c0", RESTORE, "c3") : calls,
-    fill: trap === "in" ? code(SYSV_ENTRY, KEEP, LOAD, REP_INSB, STORE, "31c0", RESTORE, "c3") : calls,
-    probe: linuxProbe(trap),
-  };
+  const bulk = (instruction: string): Buffer =>
+    trap === "in" ? code(SYSV_ENTRY, KEEP, LOAD, instruction, STORE, "31c0", RESTORE, "c3") : calls;
+  return { calls, send: bulk(REP_OUTSB), fill: bulk(REP_INSB), probe: linuxProbe(trap) };
 }
 
 const OPCODE: Readonly<Record<string, string>> = { in: "ed", vmcall: "0f01c1", vmmcall: "0f01d9" };

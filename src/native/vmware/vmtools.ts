@@ -1,6 +1,5 @@
 import { pvbusError } from "../../base/errors.js";
 import { callAsync } from "../ffi/async-call.js";
-import type { KoffiLoader } from "../ffi/koffi.js";
 import type { Libc, NativeFunction } from "../ffi/libc.js";
 import { openLibc } from "../ffi/open-libc.js";
 
@@ -25,11 +24,8 @@ const POINTER = 8;
  * @param names where to look; default: the system's library path
  * @throws PvbusError `ERR_UNAVAILABLE` when it is not installed, or says itself that this is none of VMware's machines
  */
-export function openVmtools(
-  koffi?: KoffiLoader,
-  names: readonly string[] = NAMES[process.platform] ?? [],
-): VmtoolsSend {
-  const libc = openLibc(koffi);
+export function openVmtools(names: readonly string[] = NAMES[process.platform] ?? []): VmtoolsSend {
+  const libc = openLibc();
   const library = loadFirst(libc, names);
   // Asks CPUID and, under handlers of its own, the port: safe on any machine.
   const isVirtual = library.func("bool VmCheck_IsVirtualWorld(void)") as () => boolean;

@@ -1,7 +1,7 @@
 import { Call } from "../../base/flow/call.js";
 import { SerialQueue } from "../../base/flow/serial-queue.js";
 import { callAsync } from "../ffi/async-call.js";
-import { type Koffi, type KoffiLoader, loadKoffi, oncePer } from "../ffi/koffi.js";
+import { type Koffi, loadKoffi, oncePer } from "../ffi/koffi.js";
 import { systemError, windowsFunctions } from "../ffi/libc.js";
 
 /** An open device of a Windows driver; stands in for the driver in tests. */
@@ -103,11 +103,8 @@ function pathOf(api: Windows, guid: Buffer): Buffer | undefined {
  * @returns undefined when no device has it
  * @throws PvbusError `ERR_UNAVAILABLE` without native calls; a system error when it cannot be opened
  */
-export function openWindowsDevice(
-  interfaceId: string,
-  koffi: KoffiLoader = loadKoffi,
-): WindowsDevice | undefined {
-  const api = windows(koffi());
+export function openWindowsDevice(interfaceId: string): WindowsDevice | undefined {
+  const api = windows(loadKoffi());
   const path = pathOf(api, guidBytes(interfaceId));
   if (path === undefined) return undefined;
   const handle = Number(api.open(path, READ_WRITE, SHARED, null, OPEN_EXISTING, 0, null));

@@ -1,5 +1,5 @@
 import { isMainThread } from "node:worker_threads";
-import { type Koffi, type KoffiLoader, loadKoffi, oncePer } from "../ffi/koffi.js";
+import { type Koffi, loadKoffi, oncePer } from "../ffi/koffi.js";
 import { systemError, windowsFunctions } from "../ffi/libc.js";
 
 /** Types of registry values (winnt.h). */
@@ -19,7 +19,6 @@ export interface RegistryOpening {
   readonly writable?: boolean | undefined;
   /** Make it where it is missing. Default false. */
   readonly create?: boolean | undefined;
-  readonly koffi?: KoffiLoader | undefined;
 }
 
 /** What an open registry key can do; stands in for the registry in tests. */
@@ -112,7 +111,7 @@ const windows = oncePer((koffi: Koffi) => {
  *   users who may not
  */
 export function openRegistryKey(path: string, options: RegistryOpening = {}): RegistryKey {
-  const api = windows((options.koffi ?? loadKoffi)());
+  const api = windows(loadKoffi());
   const access = options.writable === true || options.create === true ? READ_WRITE : READ;
   const handle = Buffer.alloc(8);
   const name = wide(path);
@@ -293,10 +292,10 @@ function awaitEvent(api: Windows, event: bigint, happened: () => void): () => vo
 }
 
 /** Reads a text value below `HKLM\\` for detection; undefined when there is none. */
-export function readRegistry(koffi: Koffi, path: string, name: string): string | undefined {
+export function readRegistry(path: string, name: string): string | undefined {
   let key: RegistryKey;
   try {
-    key = openRegistryKey(path.replace(/^HKLM\\/, ""), { koffi: () => koffi });
+    key = openRegistryKey(path.replace(/^HKLM\\/, ""));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;
