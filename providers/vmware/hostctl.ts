@@ -1,5 +1,6 @@
 import type { Call } from "../../src/base/flow/call.js";
 import { HostctlError } from "../../src/base/hostctl-error.js";
+import { upToNul } from "../../src/base/outside-text.js";
 import type { HostctlStore } from "../../src/contract/hostctl.js";
 import { VMT_RPC_BUFLEN } from "./protocol/limits.js";
 import type { VmwareStore } from "./store.js";
@@ -31,7 +32,6 @@ export class VmwareHostctlStore implements HostctlStore {
     const length = reply.accepted ? reply.value.length : Buffer.byteLength(reply.words);
     if (length + 3 > room) throw new HostctlError("ERANGE");
     if (!reply.accepted) throw new HostctlError("EINVAL");
-    const end = reply.value.indexOf(0);
-    return end < 0 ? reply.value : reply.value.subarray(0, end);
+    return upToNul(reply.value);
   }
 }

@@ -1,6 +1,7 @@
 import type { ForeignSources } from "../base/firmware/dmi.js";
 import { ABSENT, type Fact, unreadable, value } from "../base/firmware/fact.js";
 import { parseSmbios, type SmbiosTexts } from "../base/firmware/smbios-texts.js";
+import { upToNul } from "../base/outside-text.js";
 import { ownEntry } from "../base/own.js";
 import { pvbusPaths, readPvbusType } from "./bsd/pvbus-device.js";
 import { loadKoffi } from "./ffi/koffi.js";
@@ -77,16 +78,12 @@ function readSysctl(platform: NodeJS.Platform, name: string): string | undefined
     result = byName(name, buffer, length, null, 0);
   }
   if (result !== 0) return undefined;
-  return INTEGERS.has(name) ? String(buffer.readInt32LE(0)) : textIn(buffer);
+  return INTEGERS.has(name) ? String(buffer.readInt32LE(0)) : upToNul(buffer).toString();
 }
 
 /** Reads a variable of FreeBSD's kernel environment; undefined when there is none. */
 function readKenv(name: string): string | undefined {
   const buffer = Buffer.alloc(BUFFER_SIZE);
   const kenv = openLibc().function("int kenv(int, const char *, void *, int)");
-  return kenv(KENV_GET, name, buffer, buffer.length) < 0 ? undefined : textIn(buffer);
-}
-
-function textIn(buffer: Buffer): string {
-  return buffer.toString("utf8").split("\0", 1)[0] as string;
+  return kenv(KENV_GET, name, buffer, buffer.length) < 0 ? undefined : upToNul(buffer).toString();
 }

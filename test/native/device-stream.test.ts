@@ -296,7 +296,7 @@ describe(`device streams${isLinux ? "" : " [pending: Linux only]"}`, () => {
       const path = join(folder, "fifo");
       makeFifo(path);
       const sink = new Sink();
-      const stream = openDevice(path, { ...sink.options, flags: constants.O_RDONLY, hangup: "wait" });
+      const stream = openDevice(path, { ...sink.options, flags: constants.O_RDONLY });
       opened.push(stream);
       const writer = openSync(path, "w");
       writeSync(writer, "came");

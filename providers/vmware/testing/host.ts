@@ -1,4 +1,4 @@
-import { withoutEndingNuls } from "../../../src/base/outside-text.js";
+import { upToNul, withoutEndingNuls } from "../../../src/base/outside-text.js";
 import { ownEntry } from "../../../src/base/own.js";
 import { type DataSetAccess, SimulatedDataSets } from "./data-sets.js";
 
@@ -29,7 +29,6 @@ const DATASET_COMMANDS = ["list", "query", "list-keys", "get-entry", "set-entry"
 );
 /** Bytes of the longest reply. */
 const MAX_REPLY = 1024 * 1024 + 64;
-const NUL = 0;
 const encode = (text: string): Buffer => Buffer.from(text);
 
 /**
@@ -141,11 +140,6 @@ export class VmxHost {
     this.set(key, remove ? undefined : value);
     return "1 ";
   }
-}
-
-function upToNul(bytes: Buffer): Buffer {
-  const end = bytes.indexOf(NUL);
-  return end < 0 ? bytes : bytes.subarray(0, end);
 }
 
 /** The host's namespace database: values by namespace and key, texts without NUL. */

@@ -1,5 +1,6 @@
 import { closeSync, constants, openSync, readdirSync } from "node:fs";
 import { pvbusError } from "../../base/errors.js";
+import { upToNul } from "../../base/outside-text.js";
 import { isSystemError } from "../../base/system-error.js";
 import type { Libc } from "../ffi/libc.js";
 import { NativeBlock } from "../ffi/memory.js";
@@ -105,12 +106,7 @@ export class PvbusDevice implements Disposable {
     this.#block = NativeBlock.fitting(this.#block, this.#libc.koffi, end);
     const { bytes, address } = this.#block;
     bytes.fill(0, 0, end);
-    const words = [
-      BigInt(keyLength),
-      address + BigInt(keyAt),
-      BigInt(valueLength),
-      address + BigInt(valueAt),
-    ];
+    const words = [keyLength, address + BigInt(keyAt), valueLength, address + BigInt(valueAt)].map(BigInt);
     for (const [index, word] of words.entries()) {
       const at = index * this.#wordBytes;
       if (this.#wordBytes === 8) bytes.writeBigUInt64LE(word, at);
@@ -140,11 +136,6 @@ export function openPvbusDevice(path: string, options: PvbusDeviceOptions = {}):
   const libc = openLibc();
   const fd = openSync(path, options.writable === true ? constants.O_RDWR : constants.O_RDONLY);
   return new PvbusDevice(fd, libc, options);
-}
-
-function upToNul(bytes: Buffer): Buffer {
-  const end = bytes.indexOf(0);
-  return end < 0 ? bytes : bytes.subarray(0, end);
 }
 
 /** Asks an OpenBSD pvbus device for its type; undefined when it cannot be opened or has none. */

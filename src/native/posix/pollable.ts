@@ -19,11 +19,6 @@ export interface PollableOptions {
   /** Receives the end, once: undefined at the end of file, else the error. Close it then. */
   readonly onEnd: (error: Error | undefined) => void;
   /**
-   * What the end of file means: `end` (default), or `wait` for a peer that may come back (a virtio port whose host end
-   * is closed, a named pipe without writers); it is looked for five times a second.
-   */
-  readonly hangup?: "end" | "wait" | undefined;
-  /**
    * Read on an event's word alone instead of asking poll(2) once more: one system call less, for a device whose messages
    * nobody else can take. Default false.
    */
@@ -35,11 +30,8 @@ export interface PollableOptions {
 
 type Item = { readonly data: Buffer } | { readonly end: Error | undefined };
 
-const HANGUP_CHECK_MS = 200;
-
 /* poll.h of every system served: struct pollfd is fd i32 at 0, events i16 at 4, revents i16 at 6. */
 const POLLIN = 0x1;
-const POLLHUP = 0x10;
 
 /**
  * Reads a descriptor whenever it is readable, without a thread where the system allows.
@@ -69,8 +61,6 @@ export class Pollable implements AsyncDisposable {
   readonly #source: PollSource;
   readonly #queue: Item[] = [];
   #handOver: NodeJS.Immediate | undefined;
-  #hangupTimer: NodeJS.Timeout | undefined;
-  #referenced = true;
   #ended = false;
   #closing: Promise<void> | undefined;
 
@@ -97,11 +87,11 @@ export class Pollable implements AsyncDisposable {
 
   /** Keeps the process alive, as at the beginning; nothing after the end or {@link Pollable.close}. */
   ref(): void {
-    this.#refer("ref");
+    if (this.#closing === undefined) this.#source.ref();
   }
 
   unref(): void {
-    this.#refer("unref");
+    if (this.#closing === undefined) this.#source.unref();
   }
 
   /** Stops reading: no listener is called any more. Resolves when nothing of it is open; may be called twice. */
@@ -114,15 +104,7 @@ export class Pollable implements AsyncDisposable {
     return this.close();
   }
 
-  #refer(how: "ref" | "unref"): void {
-    if (this.#closing !== undefined) return;
-    this.#referenced = how === "ref";
-    this.#source[how]();
-    this.#hangupTimer?.[how]();
-  }
-
   async #close(): Promise<void> {
-    clearTimeout(this.#hangupTimer);
     clearImmediate(this.#handOver);
     this.#queue.length = 0;
     await this.#source.close();
@@ -142,8 +124,7 @@ export class Pollable implements AsyncDisposable {
           this.#push({ data: Buffer.from(got) });
         // libuv stops a handle whose event was a failure, though there may be more to read before it shows.
         if (failed !== undefined) this.#source.start();
-      } else if (this.#options.hangup === "wait") this.#awaitPeer();
-      else this.#end(undefined);
+      } else this.#end(undefined);
     } catch (error) {
       this.#end(error instanceof Error ? error : new Error(String(error)));
     }
@@ -175,16 +156,6 @@ export class Pollable implements AsyncDisposable {
     this.#ended = true;
     this.#source.stop();
     this.#push({ end: error });
-  }
-
-  /** A closed peer is readable for ever: stop until it is back. */
-  #awaitPeer(): void {
-    this.#source.stop();
-    this.#hangupTimer = setTimeout(() => {
-      if ((this.#events() & POLLHUP) !== 0) this.#awaitPeer();
-      else this.#source.start();
-    }, HANGUP_CHECK_MS);
-    if (!this.#referenced) this.#hangupTimer.unref();
   }
 
   /** Hands over outside the raw event, where promise jobs run on every Node. */

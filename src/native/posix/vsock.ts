@@ -1,4 +1,3 @@
-import { closeSync, openSync } from "node:fs";
 import { type PvbusErrorCode, pvbusError } from "../../base/errors.js";
 import { Call, type CallOptions } from "../../base/flow/call.js";
 import { fromSystemError } from "../../base/system-error.js";
@@ -43,7 +42,6 @@ const SOCK_FLAGS = 0x800 | 0x8_0000;
 const SOL_SOCKET = 1;
 const SO_ERROR = 4;
 const ADDRESS_SIZE = 16;
-const IOCTL_VM_SOCKETS_GET_LOCAL_CID = 0x7b9;
 
 const CODES: Readonly<Record<string, PvbusErrorCode>> = {
   // Nobody listens there: the reset answers the request to connect.
@@ -61,7 +59,6 @@ const ADVICE: Readonly<Record<string, string>> = {
   EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE",
   EAFNOSUPPORT: NO_VSOCK,
   ENODEV: NO_VSOCK,
-  ENOENT: NO_VSOCK,
   ENETUNREACH: NO_VSOCK,
 };
 
@@ -120,28 +117,6 @@ export function listenVsock(options: {
   } catch (error) {
     closeDescriptor(fd);
     throw error;
-  }
-}
-
-/**
- * Returns the context id under which the host knows this machine; {@link VMADDR_CID_ANY} where it has none yet.
- * @throws PvbusError `ERR_UNAVAILABLE` without vsock support, `ERR_PERMISSION`
- */
-export function localCid(koffi?: KoffiLoader, path = "/dev/vsock"): number {
-  const libc = openLibc(koffi);
-  let fd: number | undefined;
-  try {
-    fd = openSync(path, "r");
-    const cid = Buffer.alloc(4);
-    libc.ioctl(fd, IOCTL_VM_SOCKETS_GET_LOCAL_CID, cid);
-    return cid.readUInt32LE();
-  } catch (error) {
-    throw fromSystemError(error, {
-      doing: `cannot ask ${path} for this machine's context id`,
-      advice: ADVICE,
-    });
-  } finally {
-    if (fd !== undefined) closeSync(fd);
   }
 }
 

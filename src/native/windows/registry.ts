@@ -14,6 +14,7 @@ export interface RegistryValue {
   readonly data: Buffer | undefined;
 }
 
+/** How a key is opened. */
 export interface RegistryOpening {
   /** For writing too. Default false. */
   readonly writable?: boolean | undefined;
@@ -110,15 +111,17 @@ const windows = oncePer((koffi: Koffi) => {
  * @throws PvbusError `ERR_UNAVAILABLE` without native calls; a system error: `ENOENT` for no such key, `EACCES` for
  *   users who may not
  */
-export function openRegistryKey(path: string, options: RegistryOpening = {}): RegistryKey {
+export function openRegistryKey(
+  path: string,
+  { writable = false, create = false }: RegistryOpening = {},
+): RegistryKey {
   const api = windows(loadKoffi());
-  const access = options.writable === true || options.create === true ? READ_WRITE : READ;
+  const access = writable || create ? READ_WRITE : READ;
   const handle = Buffer.alloc(8);
   const name = wide(path);
-  const failed =
-    options.create === true
-      ? api.create(HKEY_LOCAL_MACHINE, name, 0, null, 0, access, null, handle, null)
-      : api.open(HKEY_LOCAL_MACHINE, name, 0, access, handle);
+  const failed = create
+    ? api.create(HKEY_LOCAL_MACHINE, name, 0, null, 0, access, null, handle, null)
+    : api.open(HKEY_LOCAL_MACHINE, name, 0, access, handle);
   if (failed !== 0) throw failure("RegOpenKeyExW", failed);
   return new OpenKey(api, handle.readBigUInt64LE());
 }
