@@ -20,7 +20,7 @@ import {
   settingArguments,
   valueIn,
 } from "./protocol/data-sets.js";
-import { DATASET_KEY_BYTES, DATASET_VALUE_BYTES } from "./protocol/limits.js";
+import { DATASET_KEY_BYTES, DATASET_VALUE_BYTES } from "./protocol/keys.js";
 import { UNKNOWN_COMMAND, wordsOf } from "./protocol/rpci.js";
 import type { RpciSession } from "./session.js";
 import { watchByLooking } from "./watch.js";

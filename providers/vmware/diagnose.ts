@@ -12,8 +12,6 @@ import { hasVsock, hostVsock, namedSource } from "./transport/sources.js";
 import { StreamTransport } from "./transport/stream.js";
 import { lookForVmware } from "./transports.js";
 
-const LOAD_VSOCK = "modprobe vmw_vsock_vmci_transport";
-
 /** Checks each transport to the host by asking for a key that need not be there. Never throws for a machine's state. */
 export async function diagnoseVmware(host: Host, target: StoreTarget): Promise<readonly Diagnosis[]> {
   const { channel } = target;
@@ -36,7 +34,7 @@ export async function diagnoseVmware(host: Host, target: StoreTarget): Promise<r
 async function vsock(): Promise<Diagnosis[]> {
   const what = "VMware's vsock driver is loaded";
   try {
-    if (!(await hasVsock())) return [{ what, works: false, fix: LOAD_VSOCK }];
+    if (!(await hasVsock())) return [{ what, works: false, fix: "modprobe vmw_vsock_vmci_transport" }];
   } catch (error) {
     return [{ what, works: false, why: reason(error), fix: "npm install --include=optional" }];
   }

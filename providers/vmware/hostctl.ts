@@ -2,7 +2,7 @@ import type { Call } from "../../src/base/flow/call.js";
 import { HostctlError } from "../../src/base/hostctl-error.js";
 import { upToNul } from "../../src/base/outside-text.js";
 import type { HostctlStore } from "../../src/contract/hostctl.js";
-import { VMT_RPC_BUFLEN } from "./protocol/limits.js";
+import { VMT_RPC_BUFLEN } from "./protocol/keys.js";
 import type { VmwareStore } from "./store.js";
 
 /**

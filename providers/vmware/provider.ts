@@ -55,8 +55,7 @@ export class VmwareProvider implements Provider {
     const session = new RpciSession(await this.#openTransports(this.#host, target, call));
     if (options.dataset !== undefined)
       return new VmwareDataSetStore(session, options.dataset, { ...options, closing });
-    const maxValueBytes = maxValueBytesOf(this.#host, target);
-    return new VmwareStore(session, options, { maxValueBytes, closing });
+    return new VmwareStore(session, options, maxValueBytesOf(this.#host, target), closing);
   }
 
   /** Checks the hardware, vsock with its privileged ports, the backdoor and native calls. */

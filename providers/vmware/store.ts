@@ -16,8 +16,7 @@ import { VmwareNamespace } from "./namespace.js";
 import type { VmwareOptions } from "./options.js";
 import { guestinfoLayout } from "./portable.js";
 import { decodeValue } from "./protocol/encoded-value.js";
-import { KEY_PREFIX, WELL_KNOWN_KEYS, wellKnownBelow } from "./protocol/keys.js";
-import { MAX_VALUE_BYTES } from "./protocol/limits.js";
+import { KEY_PREFIX, MAX_VALUE_BYTES, wellKnownBelow } from "./protocol/keys.js";
 import type { OvfEnvironment } from "./protocol/ovf-environment.js";
 import { command, infoGet, infoSet, NO_VALUE_FOUND, type RpciReply } from "./protocol/rpci.js";
 import type { RpciSession } from "./session.js";
@@ -25,14 +24,6 @@ import { watchByLooking } from "./watch.js";
 
 /** What became of a key that {@link VmwareStore.clear} was called on. */
 export type ClearOutcome = "removed" | "emptied" | "blanked";
-
-/** What a store is opened with beside its options. */
-export interface VmwareStoreParts {
-  /** Longest value that every key takes; default: guestinfo's own. */
-  readonly maxValueBytes?: number | undefined;
-  /** Fires when the interface is closed. */
-  readonly closing?: AbortSignal | undefined;
-}
 
 /** Settings for cloud-init, decoded as its key `….encoding` says. */
 export interface CloudInitData {
@@ -66,8 +57,12 @@ export class VmwareStore implements ProviderStore {
   readonly #closing: Closing;
 
   /** @internal Opened by the provider. */
-  constructor(session: RpciSession, options: VmwareOptions = {}, parts: VmwareStoreParts = {}) {
-    const { maxValueBytes = MAX_VALUE_BYTES, closing } = parts;
+  constructor(
+    session: RpciSession,
+    options: VmwareOptions = {},
+    maxValueBytes: number = MAX_VALUE_BYTES,
+    closing?: AbortSignal,
+  ) {
     this.#closing = new Closing(closing);
     this.#session = session;
     this.#options = options;
@@ -153,7 +148,7 @@ export class VmwareStore implements ProviderStore {
 
   /** Yields those of the well-known keys below a prefix that have a value; there may be others that nobody can find. */
   async *known(prefix: string, call: Call): AsyncGenerator<RawEntry, void, undefined> {
-    for (const key of prefix === "" ? WELL_KNOWN_KEYS : wellKnownBelow(prefix)) {
+    for (const key of wellKnownBelow(prefix)) {
       const value = await this.read(key, call);
       if (value !== undefined) yield { key, value };
     }

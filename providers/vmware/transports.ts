@@ -68,9 +68,7 @@ async function openMachine(
   }
 }
 
-async function openLibrary(): Promise<RpcTransport> {
-  return (await import("./transport/vmtools.js")).openVmtoolsTransport();
-}
+const openLibrary = async () => (await import("./transport/vmtools.js")).openVmtoolsTransport();
 
 /**
  * Looks whether this very process runs on VMware's hardware. A captured tree or a machine that a test makes up never does:

@@ -9,11 +9,8 @@ const PASSING: readonly PvbusErrorCode[] = ["ERR_DISCONNECTED", "ERR_BUSY", "ERR
 
 /** How a store is watched. */
 interface Looking extends WatchHooks {
-  /** Returns what is there now, by key. */
   readonly look: () => Promise<ReadonlyMap<string, Uint8Array>>;
-  /** Fires when the store closes. */
   readonly closing: AbortSignal;
-  /** May change the pace. */
   readonly options: VmwareOptions;
   /** The store's own pace. */
   readonly usual: WatchPace;

@@ -105,8 +105,7 @@ export class VmxListener implements AsyncDisposable {
       write: (bytes) => void socket.write(bytes),
       end: () => void socket.destroySoon(),
     };
-    const take = this.#take(peer);
-    socket.on("data", take);
+    socket.on("data", this.#take(peer));
     socket.on("error", () => socket.destroy());
     socket.on("close", () => this.#peers.delete(peer));
   }

@@ -5,7 +5,7 @@ import { fairTurn } from "../../../src/base/flow/turn.js";
 import type { BackdoorPort } from "../../../src/native/vmware/backdoor-port.js";
 import type { VmwareProof } from "../../../src/native/vmware/proof.js";
 import { Channel, ChannelFailure, type Steps } from "../protocol/backdoor-channel.js";
-import { MAX_REPLY_BYTES } from "../protocol/limits.js";
+import { MAX_REPLY_BYTES } from "../protocol/keys.js";
 import { ExchangeFailure, type ExchangeHints, type RpcTransport } from "./rpc-transport.js";
 
 /** Hosts close channels that stay idle, and old ones have eight: ours goes back when it was not used for so long. */
@@ -89,12 +89,10 @@ export class BackdoorTransport implements RpcTransport {
       } catch (error) {
         if (!(error instanceof ChannelFailure)) throw error;
         if (error.reason !== "refused") throw this.#failure(error);
-        if (pauses.attempts === MOST_PAUSES)
-          throw new ExchangeFailure("ERR_BUSY", `${error.message}: all of them may be in use; try again`, {
-            executed: false,
-            connecting: true,
-            cause: error,
-          });
+        if (pauses.attempts === MOST_PAUSES) {
+          const message = `${error.message}: all of them may be in use; try again`;
+          throw new ExchangeFailure("ERR_BUSY", message, { executed: false, connecting: true, cause: error });
+        }
         await pauses.sleep(call, "a free channel of VMware's backdoor");
       }
     }

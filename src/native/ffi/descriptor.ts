@@ -11,23 +11,18 @@ import type { Libc } from "./libc.js";
  * project closes or duplicates descriptors by native calls: test/sources/native.test.ts upholds it.
  */
 
-/** fcntl's command for a duplicate that child processes do not inherit (fcntl.h of each system). */
-const F_DUPFD_CLOEXEC: Partial<Record<NodeJS.Platform, number>> = {
-  linux: 1030,
-  android: 1030,
-  darwin: 67,
-  freebsd: 17,
-  netbsd: 12,
-  openbsd: 10,
+const LINUX = { duplicate: 1030, closeOnExec: 0x8_0000 };
+/** fcntl.h of each system: F_DUPFD_CLOEXEC, and O_CLOEXEC of those that have dup3 and pipe2. The BSD ones not verified by a run. */
+const NUMBERS: Partial<Record<NodeJS.Platform, { duplicate: number; closeOnExec?: number }>> = {
+  linux: LINUX,
+  android: LINUX,
+  darwin: { duplicate: 67 },
+  freebsd: { duplicate: 17, closeOnExec: 0x10_0000 },
+  netbsd: { duplicate: 12, closeOnExec: 0x40_0000 },
+  openbsd: { duplicate: 10, closeOnExec: 0x1_0000 },
 };
-/** O_CLOEXEC (fcntl.h of each system that has dup3 and pipe2; the BSD ones not verified by a run). */
-export const O_CLOEXEC: Partial<Record<NodeJS.Platform, number>> = {
-  linux: 0x8_0000,
-  android: 0x8_0000,
-  freebsd: 0x10_0000,
-  openbsd: 0x1_0000,
-  netbsd: 0x40_0000,
-};
+/** Flag of dup3 and pipe2; undefined where there are none. */
+export const O_CLOEXEC: number | undefined = NUMBERS[process.platform]?.closeOnExec;
 /* fcntl.h of every system served. */
 const FCNTL = "int fcntl(int, int, ...)";
 const F_GETFL = 3;
@@ -71,7 +66,7 @@ export function closeMade(libc: Libc, made: number): void {
 export function duplicate(libc: Libc, fd: number): number {
   const number = isMainThread ? undefined : notedNumber();
   if (number !== undefined) return onto(libc, fd, number);
-  const command = F_DUPFD_CLOEXEC[process.platform] as number;
+  const command = NUMBERS[process.platform]?.duplicate as number;
   const { rc, errno } = libc.call(FCNTL, fd, command, "int", 0);
   if (rc < 0) throw libc.systemError("dup", errno);
   foreign.set(rc, libc);
@@ -114,7 +109,7 @@ function moved(libc: Libc, made: number): number {
  * permission model, a root without devices): then a thread that is stopped in its tracks leaves a descriptor behind.
  */
 function notedNumber(): number | undefined {
-  if (O_CLOEXEC[process.platform] === undefined) return undefined;
+  if (O_CLOEXEC === undefined) return undefined;
   try {
     return openSync("/dev/null", "r");
   } catch (error) {
@@ -129,8 +124,7 @@ function onto(libc: Libc, fd: number, number: number): number {
   // A descriptor that is none may have just that number.
   if (fd !== number)
     do {
-      const flags = O_CLOEXEC[process.platform] as number;
-      const { rc, errno } = libc.call("int dup3(int, int, int)", fd, number, flags);
+      const { rc, errno } = libc.call("int dup3(int, int, int)", fd, number, O_CLOEXEC ?? 0);
       if (rc >= 0) return number;
       failure = libc.errnoName(errno);
     } while (failure === "EINTR");

@@ -47,11 +47,8 @@ const MSG_NOSIGNAL = 0x4000;
  */
 export function notifySocket(path: string, state: string): boolean {
   if (!/^[@/]/.test(path) || isTooLong(path)) return false;
-  const name = Buffer.from(path, "utf8");
   const libc = openLibc();
-  const address = Buffer.alloc(2 + name.length);
-  address.writeUInt16LE(AF_UNIX, 0);
-  name.copy(address, 2);
+  const address = Buffer.concat([Buffer.from([AF_UNIX, 0]), Buffer.from(path, "utf8")]);
   if (path.startsWith("@")) address[2] = 0;
   const socket = libc.function("int socket(int, int, int)")(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (socket < 0) return false;

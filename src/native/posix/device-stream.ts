@@ -63,8 +63,7 @@ export class DeviceStream implements AsyncDisposable {
   readonly #fd: number;
   readonly #name: string;
   readonly #write: NativeFunction;
-  readonly #framing: "stream" | "message";
-  readonly #threaded: boolean;
+  readonly #options: DeviceStreamOptions;
   readonly #pollable: Pollable;
   readonly #ending = new AbortController();
   readonly #queue = new SerialQueue();
@@ -83,8 +82,7 @@ export class DeviceStream implements AsyncDisposable {
       this.#libc = openLibc(options.koffi);
       this.#fd = fd;
       this.#name = options.name ?? `descriptor ${fd}`;
-      this.#framing = options.framing ?? "stream";
-      this.#threaded = options.writes === "thread";
+      this.#options = options;
       this.#write = this.#libc.function("intptr_t write(int, const void *, size_t)");
       setNonBlocking(this.#libc, fd);
       this.#pollable = openPollable(fd, options);
@@ -106,7 +104,7 @@ export class DeviceStream implements AsyncDisposable {
   write(data: Uint8Array, call: Call = new Call()): Promise<void> {
     const turn = this.#queue.run(call, this.#waiting, () => this.#send(data, call));
     // A direct write watches the call by itself.
-    return this.#threaded ? call.within(turn, this.#waiting) : turn;
+    return this.#options.writes === "thread" ? call.within(turn, this.#waiting) : turn;
   }
 
   /** Keeps the process alive, as at the beginning; nothing after the end or {@link DeviceStream.close}. */
@@ -151,7 +149,7 @@ export class DeviceStream implements AsyncDisposable {
       while (rest.length > 0) {
         this.#checkOpen();
         const taken = await this.#writeSome(rest, call);
-        if (this.#framing === "message" && taken < rest.length)
+        if (this.#options.framing === "message" && taken < rest.length)
           throw pvbusError(
             "ERR_PROTOCOL",
             `${this.#name} took ${taken} of the ${rest.length} bytes of a message; open it again`,
@@ -189,7 +187,7 @@ export class DeviceStream implements AsyncDisposable {
   }
 
   #writeOnce(data: Uint8Array): NativeResult | Promise<NativeResult> {
-    if (!this.#threaded) return this.#libc.call(this.#write, this.#fd, data, data.length);
+    if (this.#options.writes !== "thread") return this.#libc.call(this.#write, this.#fd, data, data.length);
     const running = callAsync(this.#libc, this.#write, this.#fd, data, data.length).finally(() => {
       this.#inFlight = undefined;
     });

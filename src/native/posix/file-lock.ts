@@ -146,7 +146,8 @@ export async function lockFile(fd: number, options: LockOptions): Promise<FileLo
   const { call } = options;
   call.check("a file lock");
   const since = performance.now();
-  let helper = options.helper === true && canHelp(options);
+  // Only locks of the open file stay when the process that took them ends.
+  let helper = options.helper === true && IS_LINUX && (options.kind ?? KIND) === "ofd" && isMainThread;
   for (;;) {
     const lock = tryLockFile(fd, options);
     if (lock !== undefined) return lock;
@@ -178,11 +179,7 @@ export class LockTurns {
     this.#place = place;
   }
 
-  /**
-   * Takes the locks at once.
-   * @returns undefined when somebody else holds one, or waits here
-   * @throws as {@link tryLockFile}
-   */
+  /** Takes the locks at once; undefined when somebody else holds one, or waits here. @throws as {@link tryLockFile} */
   try(fd: number, options: TryLockOptions): FileLock | undefined {
     return TURNS.has(this.#place) ? undefined : tryLockFile(fd, options);
   }
@@ -193,11 +190,6 @@ export class LockTurns {
       lockFile(fd, options),
     );
   }
-}
-
-/** Only locks of the open file stay when the process that took them ends. */
-function canHelp({ kind = KIND }: LockOptions): boolean {
-  return IS_LINUX && kind === "ofd" && isMainThread;
 }
 
 /** Returns the locks that a helper got; undefined when it got none, and then none are held. */

@@ -58,7 +58,9 @@ export function interfaceAddresses(): InterfaceAddress[] {
       at = node.readBigUInt64LE(NEXT);
       const address = node.readBigUInt64LE(ADDRESS);
       if (address === 0n) continue;
-      const number = familyNumber(copy(address, 2));
+      const sockaddr = copy(address, 2);
+      // The BSDs have a length in front of an 8-bit family.
+      const number = process.platform === "linux" ? sockaddr.readUInt16LE(0) : sockaddr.readUInt8(1);
       const found = FAMILIES.find((each) => each.number === number);
       if (found === undefined) continue;
       const { family, at: offset, bytes } = found;
@@ -79,11 +81,6 @@ export function interfaceAddresses(): InterfaceAddress[] {
   } finally {
     libc.function("void freeifaddrs(uintptr_t)")(list);
   }
-}
-
-/** The BSDs have a length in front of an 8-bit family. */
-function familyNumber(sockaddr: Buffer): number {
-  return process.platform === "linux" ? sockaddr.readUInt16LE(0) : sockaddr.readUInt8(1);
 }
 
 function bits(mask: Buffer): number {

@@ -76,10 +76,9 @@ class WakePipe {
   /** @throws a system error when no pipe can be made */
   constructor(libc: Libc) {
     this.#libc = libc;
-    const closing = O_CLOEXEC[process.platform];
-    if (closing === undefined) throw libc.systemError("pipe2", libc.errnoNumber("ENOSYS"));
+    if (O_CLOEXEC === undefined) throw libc.systemError("pipe2", libc.errnoNumber("ENOSYS"));
     const ends = Buffer.alloc(8);
-    libc.must("int pipe2(void *, int)", ends, constants.O_NONBLOCK | closing);
+    libc.must("int pipe2(void *, int)", ends, constants.O_NONBLOCK | O_CLOEXEC);
     const [fd, writeFd] = ownDescriptors(libc, [ends.readInt32LE(0), ends.readInt32LE(4)]);
     this.fd = fd as number;
     this.#writeFd = writeFd as number;

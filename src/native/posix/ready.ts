@@ -101,15 +101,6 @@ export function openSource(
     : openPollWaiter(libc).watch(fd, interest, ready);
 }
 
-/** How {@link whenReady} waits. */
-export interface ReadyOptions {
-  readonly call: Call;
-  /** Ends the waiting as if the descriptor were ready. */
-  readonly until?: AbortSignal | undefined;
-  readonly waitingFor?: string | undefined;
-  readonly mechanism?: PollMechanism | undefined;
-}
-
 /**
  * Waits once for a descriptor to be ready, through a duplicate: it may be watched elsewhere at the same time. An error
  * or a closed peer counts as ready; the call that follows tells which it is.
@@ -119,26 +110,30 @@ export async function whenReady(
   libc: Libc,
   fd: number,
   interest: Interest,
-  options: ReadyOptions,
+  options: {
+    readonly call: Call;
+    /** Ends the waiting as if the descriptor were ready. */
+    readonly until?: AbortSignal;
+    readonly waitingFor?: string;
+    readonly mechanism?: PollMechanism | undefined;
+  },
 ): Promise<void> {
   const { call, until, waitingFor } = options;
   call.check(waitingFor);
   if (until?.aborted) return;
   const own = duplicate(libc, fd);
   let source: PollSource | undefined;
-  let over = (): void => undefined;
   let forget = (): void => undefined;
   try {
     const best = pollMechanism(libc, own);
     const ready = new Promise<void>((resolve) => {
-      over = resolve;
       source = openSource(libc, own, options.mechanism ?? best, interest, () => {
         source?.stop();
         // Promise jobs of the raw event would not run on every Node.
         setImmediate(resolve);
       });
+      forget = onAbort(until, resolve);
     });
-    forget = onAbort(until, over);
     await call.within(ready, waitingFor);
   } finally {
     forget();

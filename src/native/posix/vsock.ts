@@ -203,11 +203,7 @@ function outcomeOf(libc: Libc, fd: number): NativeResult {
 
 /** struct sockaddr_vm: family u16 at 0, port u32 at 4, cid u32 at 8. */
 function address(cid: number, port: number): Buffer {
-  const bytes = Buffer.alloc(ADDRESS_SIZE);
-  bytes.writeUInt16LE(AF_VSOCK, 0);
-  bytes.writeUInt32LE(port, 4);
-  bytes.writeUInt32LE(cid, 8);
-  return bytes;
+  return Buffer.from(Uint32Array.of(AF_VSOCK, port, cid, 0).buffer);
 }
 
 function lengthOf(buffer: Buffer): Uint8Array {

@@ -110,9 +110,11 @@ class MachinePort implements BackdoorPort {
     const all: Registers[] = [];
     for (let at = 0; at < operations.length; ) {
       const next = operations[at] as Operation;
+      const batch = operations.slice(at, at + BATCH);
+      const calls = batch.findIndex(({ memory }) => memory !== undefined);
       const results =
         next.memory === undefined
-          ? await this.#run(operations.slice(at, endOfCalls(operations, at)))
+          ? await this.#run(calls < 0 ? batch : batch.slice(0, calls))
           : [await this.#move(next, next.memory)];
       all.push(...results);
       at += results.length;
@@ -170,10 +172,4 @@ class MachinePort implements BackdoorPort {
     const { bytes } = this.#block as NativeBlock;
     return Array.from({ length: count - leftOut }, (_, at) => readRegisters(bytes, at * REGISTERS_BYTES));
   }
-}
-
-function endOfCalls(operations: readonly Operation[], from: number): number {
-  let end = from;
-  while (end < operations.length && end < from + BATCH && operations[end]?.memory === undefined) end++;
-  return end;
 }

@@ -61,7 +61,8 @@ export class VmwareProof {
     if (arch === "arm64")
       return dmi === undefined ? { refused: "DMI does not name VMware" } : new VmwareProof(dmi, [], false);
     if (!("read" in cpuid)) return { refused: cpuid.unreadable, isLikely: dmi !== undefined };
-    const signature = hypervisorOf(cpuid.read);
+    const hasName = hasHypervisorBit(cpuid.read(FEATURES_LEAF));
+    const signature = hasName ? signatureOf(cpuid.read(FIRST_HYPERVISOR_LEAF)) : undefined;
     if (signature === SIGNATURE) {
       const flags =
         cpuid.read(FIRST_HYPERVISOR_LEAF).eax >= HYPERCALLS_LEAF ? cpuid.read(HYPERCALLS_LEAF).ecx : 0;
@@ -78,10 +79,6 @@ export class VmwareProof {
 
 /** Judges whether a machine is VMware's from CPUID and DMI alone, without touching a port. */
 export const proveVmware: (facts: VmwareFacts) => VmwareProof | NotVmware = VmwareProof.judge;
-
-function hypervisorOf(read: CpuidReader): string | undefined {
-  return hasHypervisorBit(read(FEATURES_LEAF)) ? signatureOf(read(FIRST_HYPERVISOR_LEAF)) : undefined;
-}
 
 function canEncrypt(read: CpuidReader): boolean {
   return read(0x8000_0000).eax >= ENCRYPTION && (read(ENCRYPTION).eax & ENCRYPTED_MODES) !== 0;

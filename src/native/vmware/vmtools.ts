@@ -17,7 +17,6 @@ const NAMES: Partial<Record<NodeJS.Platform, readonly string[]>> = {
   linux: ["libvmtools.so.0"],
   freebsd: ["libvmtools.so.0", "/usr/local/lib/libvmtools.so.0"],
 };
-const POINTER = 8;
 
 /**
  * Opens VMware's library, libvmtools of open-vm-tools.
@@ -49,8 +48,7 @@ function loadFirst(libc: Libc, names: readonly string[]): ReturnType<Libc["koffi
 }
 
 async function sendOne(libc: Libc, send: NativeFunction, request: Uint8Array): Promise<VmtoolsReply> {
-  const reply = Buffer.alloc(POINTER);
-  const length = Buffer.alloc(POINTER);
+  const [reply, length] = [Buffer.alloc(8), Buffer.alloc(8)];
   const { rc } = await callAsync(libc, send, request, request.length, reply, length);
   const address = reply.readBigUInt64LE();
   if (address === 0n) return { accepted: rc !== 0, bytes: Buffer.alloc(0) };

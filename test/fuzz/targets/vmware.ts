@@ -11,8 +11,7 @@ import {
 } from "../../../providers/vmware/protocol/data-map.js";
 import { decodeDataSetReply } from "../../../providers/vmware/protocol/data-sets.js";
 import { decodeValue } from "../../../providers/vmware/protocol/encoded-value.js";
-import { checkKey } from "../../../providers/vmware/protocol/keys.js";
-import { MAX_REQUEST_BYTES } from "../../../providers/vmware/protocol/limits.js";
+import { checkKey, MAX_REQUEST_BYTES } from "../../../providers/vmware/protocol/keys.js";
 import { parseOvfEnvironment } from "../../../providers/vmware/protocol/ovf-environment.js";
 import { command, decodeReply, infoGet, infoSet, refusal } from "../../../providers/vmware/protocol/rpci.js";
 import type { RpciSession } from "../../../providers/vmware/session.js";
