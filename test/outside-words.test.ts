@@ -2,7 +2,7 @@ import { expect } from "chai";
 import { expandIpv6 } from "../providers/hyperv/kvpd/ip-lists.js";
 import { completeOptions } from "../providers/kvm/options.js";
 import { listedNames, readTable } from "../providers/kvm/protocol/smbios.js";
-import { VmwareDataSets } from "../providers/vmware/data-sets.js";
+import { VmwareDataSets } from "../providers/vmware/data-set-store.js";
 import { checkVmwareOptions } from "../providers/vmware/options.js";
 import { parseOvfEnvironment } from "../providers/vmware/protocol/ovf-environment.js";
 import { command, decodeReply, refusal } from "../providers/vmware/protocol/rpci.js";

@@ -11,7 +11,6 @@ import {
   type PvbusDevice,
   readPvbusType,
 } from "../../src/native/bsd/pvbus-device.js";
-import { loadKoffi } from "../../src/native/ffi/koffi.js";
 import { openDescriptors } from "../support/descriptors.js";
 import { type SimulatedDriver, simulatedPvbusKernel } from "../support/pvbus-kernel.js";
 
@@ -101,8 +100,8 @@ describe(`OpenBSD's pvbus device${isLinux ? "" : " [pending: Linux only]"}`, () 
 
   it("is asked in a way that the real ioctl takes, and answers nothing on a file", () => {
     const before = openDescriptors();
-    expect(readPvbusType(loadKoffi(), path)).to.equal(undefined);
-    expect(readPvbusType(loadKoffi(), join(folder, "none"))).to.equal(undefined);
+    expect(readPvbusType(path)).to.equal(undefined);
+    expect(readPvbusType(join(folder, "none"))).to.equal(undefined);
     expect(openDescriptors()).to.equal(before);
     using device = openPvbusDevice(path);
     expect(() => device.type())

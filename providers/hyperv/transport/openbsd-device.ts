@@ -2,8 +2,12 @@ import { pvbusError } from "../../../src/base/errors.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import type { Logger } from "../../../src/base/host/host.js";
 import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
-import { PVBUS_KVOP_MAXSIZE } from "../../../src/native/bsd/pvbus-device.js";
-import { type PvbusNode, PvbusNodeOfType, type PvbusNodes } from "../../../src/native/bsd/pvbus-nodes.js";
+import {
+  PVBUS_KVOP_MAXSIZE,
+  type PvbusNode,
+  PvbusNodeOfType,
+  type PvbusNodes,
+} from "../../../src/native/bsd/pvbus-device.js";
 import type { PoolInfo } from "../protocol/keys.js";
 import { checkOpenbsdPair, isLatin1 } from "../protocol/limits.js";
 import type { Pool, PoolPair, PoolTransport } from "./pool.js";

@@ -138,5 +138,5 @@ function opened({ host, path, isNamed }: Device, flags: number): number {
 }
 
 function streamOptions(name: string, { onData, onEnd }: ConnectionEvents): DeviceStreamOptions {
-  return { name, bufferBytes: BUFFER_BYTES, onData, onEnd, hangup: "end" };
+  return { name, bufferBytes: BUFFER_BYTES, onData, onEnd };
 }

@@ -1,7 +1,7 @@
 import { pvbusError } from "../../../src/base/errors.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
-import { type PvbusNode, PvbusNodeOfType, type PvbusNodes } from "../../../src/native/bsd/pvbus-nodes.js";
+import { type PvbusNode, PvbusNodeOfType, type PvbusNodes } from "../../../src/native/bsd/pvbus-device.js";
 import { childPath, NODE } from "../protocol/keys.js";
 import type { DriverNode, XenStoreDriver } from "./transport.js";
 

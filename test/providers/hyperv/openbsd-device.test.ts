@@ -5,8 +5,8 @@ import { openbsdPools } from "../../../providers/hyperv/transport/openbsd-device
 import { manifestOf } from "../../../providers/testing.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";
 import { Call, openPvbus, type ProviderManifest, type PvInterface } from "../../../src/index.js";
+import type { PvbusNodes } from "../../../src/native/bsd/pvbus-device.js";
 import { openPvbusDevice } from "../../../src/native/bsd/pvbus-device.js";
-import type { PvbusNodes } from "../../../src/native/bsd/pvbus-nodes.js";
 import { Hypervic } from "../../support/hypervic.js";
 import { collect } from "../../support/pools.js";
 import { type SimulatedDriver, simulatedPvbusKernel } from "../../support/pvbus-kernel.js";
