@@ -18,11 +18,8 @@ export interface WatchParts {
 
 /** One change in a pool; without a value the key is gone. */
 export interface WatchedChange {
-  /** Where. */
   readonly pool: Pool;
-  /** Key as text. */
   readonly key: string;
-  /** New value. */
   readonly value: Uint8Array | undefined;
 }
 
@@ -37,7 +34,14 @@ export function watchPools(
 ): AsyncGenerator<WatchedChange, void, undefined> {
   const source = bySnapshots(
     ...pools.map((pool) => ({
-      snapshot: (call: Call) => snapshotOf(pool, keyPrefix, call),
+      snapshot: async (call: Call) => {
+        try {
+          return await pool.snapshot(keyPrefix, call);
+        } catch (error) {
+          if (isMissing(error)) return undefined;
+          throw error;
+        }
+      },
       change: (_name: string, after: PoolPair | undefined, before: PoolPair | undefined): WatchedChange => ({
         pool,
         key: ((after ?? before) as PoolPair).key,
@@ -51,17 +55,4 @@ export function watchPools(
     { ready, closing },
     call,
   );
-}
-
-async function snapshotOf(
-  pool: Pool,
-  prefix: string,
-  call: Call,
-): Promise<ReadonlyMap<string, PoolPair> | undefined> {
-  try {
-    return await pool.snapshot(prefix, call);
-  } catch (error) {
-    if (isMissing(error)) return undefined;
-    throw error;
-  }
 }

@@ -1,21 +1,14 @@
-import type { CommandIo } from "../../../src/contract/command.js";
+import type { CommandAction } from "../../../src/contract/command.js";
 import { createKvpDaemon } from "../kvpd/create.js";
 
 /** Options of `pvbus kvpd`. */
-export interface KvpdOptions {
-  /** Log details. */
+interface KvpdOptions {
   readonly debug?: boolean;
-  /** Stay in the foreground and log to standard error. */
   readonly "no-daemon"?: boolean;
-  /** The driver's device. */
   readonly device?: string;
-  /** The pools' directory. */
   readonly pools?: string;
-  /** Pool files for their owner alone. */
   readonly "private-pools"?: boolean;
-  /** Acknowledge what is on the disk only. */
   readonly durable?: boolean;
-  /** Records of the Auto pool's file stand in for computed values. */
   readonly "overlay-auto"?: boolean;
 }
 
@@ -23,11 +16,7 @@ export interface KvpdOptions {
  * `pvbus kvpd`: serves Hyper-V's key-value exchange in place of hv_kvp_daemon(8). Without `-n` it goes into the background when the
  * driver has taken its registration, and logs to syslog; the exit code says whether that worked.
  */
-export async function kvpdCommand(
-  io: CommandIo,
-  _args: readonly string[],
-  own: KvpdOptions,
-): Promise<number> {
+export const kvpdCommand: CommandAction = async (io, _args, own: KvpdOptions) => {
   const service = await io.service();
   const started = own["no-daemon"] === true ? undefined : service.background("-n");
   if (started !== undefined) return started;
@@ -63,4 +52,4 @@ export async function kvpdCommand(
     service.failed(error);
     throw error;
   }
-}
+};

@@ -1,18 +1,20 @@
-import { pvbusError } from "../../../src/base/errors.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { pause } from "../../../src/base/flow/abort.js";
 import { Call } from "../../../src/base/flow/call.js";
 import type { Host } from "../../../src/base/host/host.js";
+import { lockFile, tryLockFile } from "../../../src/native/posix/file-lock.js";
 import { POOLS, type PoolInfo } from "../protocol/keys.js";
 import { daemonDirectory } from "../transport/files/directory.js";
+import type { Locker } from "../transport/files/file.js";
 import { openRecords } from "../transport/files/open.js";
-import { KvpDaemon } from "./daemon.js";
+import type { AutoValues } from "./auto-pool.js";
+import { type KvpDaemonParts, serveKvp } from "./daemon.js";
 import { type KvpDeviceLocation, type OpenKvpDevice, openKvpDevice, usualKvpDevice } from "./device.js";
 import { GuardedPool } from "./guarded-pool.js";
+import type { IpService } from "./ip-lists.js";
 import { makeOwnDirectory } from "./own-files.js";
-import { PATIENCE_MS, patientLocker } from "./patient-lock.js";
 import { KvpResponder } from "./responder.js";
 import { ServedPool } from "./served-pool.js";
-import type { AutoValues, IpService } from "./services.js";
 
 /** Settings of the KVP daemon. */
 export interface KvpDaemonOptions {
@@ -47,6 +49,8 @@ const SERVED_POOLS: readonly PoolInfo[] = [
 ];
 /** How long the registration waits for the name service. */
 const NAME_SERVICE_MS = 1_000;
+/** How long readers may keep the daemon from a change. */
+const PATIENCE_MS = 2_000;
 /** How long it waits for the pools: longer than for readers who overstay. Whoever locks one longer is met again by its requests. */
 const POOLS_MS = PATIENCE_MS + 1_000;
 
@@ -84,11 +88,11 @@ export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}
         onSet: (pool, key, value) =>
           options.onSet?.(
             SERVED_POOLS[pool] as PoolInfo,
-            Buffer.from(key).toString("utf8"),
-            Buffer.from(value).toString("utf8"),
+            Buffer.from(key).toString(),
+            Buffer.from(value).toString(),
           ),
       });
-      const daemon = new KvpDaemon({
+      const parts: KvpDaemonParts = {
         openDevice: options.openDevice ?? ((events) => openKvpDevice(host, device, events)),
         layout: device.layout,
         timeLimitMs: options.timeLimitMs ?? device.timeLimitMs,
@@ -107,9 +111,9 @@ export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}
           options.onRegistered?.(version);
         },
         logger: host.logger,
-      });
+      };
       try {
-        await daemon.run(signal);
+        await serveKvp(parts, signal);
       } finally {
         for (const pool of pools) await pool.close();
       }
@@ -150,8 +154,30 @@ function servedPool(
     create: true,
     durable: durable === true,
     scrub: false,
-    lock: patientLocker(),
+    lock: lockPatiently,
     canLock: () => true,
   });
   return new GuardedPool(new ServedPool(records), info.name, host.logger);
 }
+
+/**
+ * The daemon's way to lock. Writers, flock(2) alone included (cloud-init), are waited for until the call's end: what is
+ * refused then is a pair lost, as the host sends it once. Readers are waited for a while only: whoever may read a pool can
+ * hold a shared lock for ever, and the vendor's daemon with it; no edit of ours leaves a record unreadable, so a reader who
+ * overstays loses nothing but the stillness of the file. Writers stay shut out meanwhile, since we hold what the readers hold.
+ */
+const lockPatiently: Locker = async (fd, { mode, call }) => {
+  if (mode === "shared") return lockFile(fd, { mode, call, helper: true });
+  for (;;) {
+    const isShort = call.remainingMs <= PATIENCE_MS;
+    const patience = isShort ? call : new Call({ signal: call.signal, timeoutMs: PATIENCE_MS });
+    try {
+      return await lockFile(fd, { mode, call: patience, helper: true });
+    } catch (error) {
+      if (!(PvbusError.is(error) && error.code === "ERR_TIMEOUT")) throw error;
+      const beside = tryLockFile(fd, { mode: "shared" });
+      if (beside !== undefined) return beside;
+      if (call.isOver) throw error;
+    }
+  }
+};

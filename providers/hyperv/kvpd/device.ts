@@ -4,7 +4,7 @@ import type { Host } from "../../../src/base/host/host.js";
 import { fromSystemError } from "../../../src/base/system-error.js";
 import { openPollable } from "../../../src/native/posix/pollable.js";
 import { FREEBSD_KVP, type KvpLayout, LINUX_KVP } from "../protocol/messages.js";
-import { missing } from "../transport/files/errors.js";
+import { missing } from "../transport/files/descriptor.js";
 import { trustedOwners } from "../transport/files/open.js";
 
 /** What a device reports. */
@@ -101,8 +101,13 @@ const OPENING = constants.O_RDWR | (constants.O_NONBLOCK ?? 0) | (constants.O_NO
 function openDevice(host: Host, path: string): number {
   let fd: number | undefined;
   try {
-    fd = host.sysroot === undefined ? openSync(path, OPENING) : openBelow(host, path);
-    checkDevice(fstatSync(fd), path, trustedOwners(host));
+    using held = host.files.hold(path);
+    if (held === undefined) throw missing(path);
+    const owners = trustedOwners(host);
+    // Before it is opened: opening alone sets some devices going.
+    checkDevice(held.stats, path, owners);
+    fd = openSync(held.path, OPENING);
+    checkDevice(fstatSync(fd), path, owners);
     return fd;
   } catch (error) {
     if (fd !== undefined) closeSync(fd);
@@ -111,13 +116,6 @@ function openDevice(host: Host, path: string): number {
       advice: ADVICE,
     });
   }
-}
-
-function openBelow(host: Host, path: string): number {
-  using held = host.files.hold(path);
-  if (held === undefined) throw missing(path);
-  checkDevice(held.stats, path, trustedOwners(host));
-  return openSync(held.path, OPENING);
 }
 
 /** Whoever owns it is the host for us: what he says becomes pools and network settings. */

@@ -1,5 +1,4 @@
 import { networkInterfaces } from "node:os";
-import { posix } from "node:path";
 import type { Call } from "../../../src/base/flow/call.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { type InterfaceAddress, interfaceAddresses } from "../../../src/native/posix/interface-addresses.js";
@@ -9,33 +8,25 @@ import { freebsdText } from "./ip-files.js";
 import {
   addressLists,
   belongsTo,
+  type IpService,
+  type IpSources,
   joinList,
   LONGEST_GATEWAYS,
   LONGEST_LIST,
   parseIpSettings,
 } from "./ip-lists.js";
-import { checkOwnDirectory, writeWhole } from "./own-files.js";
 import { netstatGateways } from "./routes.js";
-import { HostScripts, outputLines, type RunScript, runScript } from "./scripts.js";
-import type { IpService } from "./services.js";
+import { HostScripts, outputLines, runScript } from "./scripts.js";
 
 /** What the settings are read from, and where they go. */
-export interface FreebsdIpSources {
-  /** Addresses of the interfaces; default: the system's. */
-  readonly addresses?: (() => readonly InterfaceAddress[]) | undefined;
+export interface FreebsdIpSources extends IpSources {
   /** MAC addresses by interface, lower case with colons. */
   readonly macs?: (() => ReadonlyMap<string, string>) | undefined;
-  /** Runs programs. */
-  readonly run?: RunScript | undefined;
-  /** Where the settings' file goes on the machine; default: the usual directory. */
-  readonly directory?: string | undefined;
 }
 
 const SCRIPTS = "/usr/libexec/hyperv";
 /** The vendor's daemon leaves out the slash before the name and so puts it beside the directory. */
 const DIRECTORY = "/var/db/hyperv";
-
-const SETTINGS_NAME = "hv_set_ip_data";
 
 function systemMacs(): ReadonlyMap<string, string> {
   return new Map(
@@ -47,7 +38,6 @@ function systemMacs(): ReadonlyMap<string, string> {
 
 /** IP settings of a FreeBSD guest: the base system's scripts and netstat(1). Not verified by a run on FreeBSD. */
 export class FreebsdIpService implements IpService {
-  readonly #host: Host;
   readonly #addresses: () => readonly InterfaceAddress[];
   readonly #macs: () => ReadonlyMap<string, string>;
   readonly #directory: string;
@@ -55,7 +45,6 @@ export class FreebsdIpService implements IpService {
 
   /** @param host below whose root the scripts and the settings are */
   constructor(host: Host, sources: FreebsdIpSources = {}) {
-    this.#host = host;
     this.#addresses = sources.addresses ?? (() => interfaceAddresses());
     this.#macs = sources.macs ?? systemMacs;
     this.#directory = sources.directory ?? DIRECTORY;
@@ -63,8 +52,7 @@ export class FreebsdIpService implements IpService {
   }
 
   async getIpInfo({ adapterId }: KvpIpInfo, call: Call): Promise<KvpIpInfo> {
-    const macs = this.#macs();
-    const name = [...macs].find(([, mac]) => mac.toUpperCase() === adapterId)?.[0];
+    const name = [...this.#macs()].find(([, mac]) => mac.toUpperCase() === adapterId)?.[0];
     if (name === undefined)
       throw new KvpStatusError(
         KvpStatus.fail,
@@ -87,19 +75,12 @@ export class FreebsdIpService implements IpService {
 
   /** The kernel has put the interface's name in place of the adapter's GUID where there is one. */
   async setIpInfo(info: KvpIpInfo, call: Call): Promise<void> {
-    const mac = this.#macs().get(info.adapterId);
+    const name = info.adapterId;
+    const mac = this.#macs().get(name)?.toUpperCase();
     if (mac === undefined)
-      throw new KvpStatusError(KvpStatus.guidNotFound, `no interface is ${JSON.stringify(info.adapterId)}`);
-    const path = posix.join(this.#directory, SETTINGS_NAME);
-    checkOwnDirectory(this.#host, this.#directory, "the directory of IP settings");
-    await writeWhole(
-      this.#host.files,
-      path,
-      freebsdText({ name: info.adapterId, mac: mac.toUpperCase() }, parseIpSettings(info)),
-    );
+      throw new KvpStatusError(KvpStatus.guidNotFound, `no interface is ${JSON.stringify(name)}`);
+    const files = [["hv_set_ip_data", freebsdText({ name, mac }, parseIpSettings(info))]] as const;
     const script = `${SCRIPTS}/hv_set_ifconfig`;
-    const { ok, why } = await this.#scripts.run(script, [this.#host.path(path)], call);
-    this.#scripts.clear();
-    if (!ok) throw new KvpStatusError(KvpStatus.fail, `${script} ${info.adapterId}: ${why}`);
+    await this.#scripts.apply({ script, name, directory: this.#directory, files }, call);
   }
 }

@@ -1,7 +1,6 @@
 import { PvbusError } from "../../../src/base/errors.js";
 import { Call } from "../../../src/base/flow/call.js";
 import type { Logger } from "../../../src/base/host/host.js";
-import type { PoolRecord } from "../protocol/record.js";
 import type { ServedPool } from "./served-pool.js";
 
 /** How long a request that only reads waits for the repair that a writer is in the way of. */
@@ -38,58 +37,32 @@ export class GuardedPool {
     });
   }
 
-  /** As {@link ServedPool.enumerate}. */
-  enumerate(position: number, call: Call): Promise<PoolRecord | undefined> {
-    return this.#read(call, () => this.#pool.enumerate(position, call));
+  /**
+   * Runs what only reads: whoever keeps the pool locked keeps it from being repaired, not from being read. What throws is logged once.
+   */
+  read<T>(call: Call, action: (pool: ServedPool) => Promise<T>): Promise<T> {
+    return this.#tell("read", async () => {
+      await this.#glance(call);
+      return action(this.#pool);
+    });
   }
 
-  /** As {@link ServedPool.enumerateNow}. */
-  enumerateNow(position: number): PoolRecord | "end" | undefined {
-    return this.#isSound() ? this.#pool.enumerateNow(position) : undefined;
+  /** Runs what changes the pool. What throws is logged once. */
+  change<T>(call: Call, action: (pool: ServedPool) => Promise<T>): Promise<T> {
+    return this.#tell("change", async () => {
+      await this.#recover(call);
+      return action(this.#pool);
+    });
   }
 
-  /** As {@link ServedPool.get}. */
-  get(key: Uint8Array, call: Call): Promise<Uint8Array | undefined> {
-    return this.#read(call, () => this.#pool.get(key, call));
-  }
-
-  /** As {@link ServedPool.getNow}. */
-  getNow(key: Uint8Array): Uint8Array | "none" | undefined {
-    return this.#isSound() ? this.#pool.getNow(key) : undefined;
-  }
-
-  /** As {@link ServedPool.set}. */
-  set(key: Uint8Array, value: Uint8Array | undefined, call: Call): Promise<void> {
-    return this.#change(call, () => this.#pool.set(key, value, call));
-  }
-
-  /** As {@link ServedPool.delete}. */
-  delete(key: Uint8Array, call: Call): Promise<boolean> {
-    return this.#change(call, () => this.#pool.delete(key, call));
+  /** The pool for quick answers. They go round the failures, so that a slow one reports that a pool is served again. */
+  get sound(): ServedPool | undefined {
+    return this.#recovered && !this.#failures.has("read") ? this.#pool : undefined;
   }
 
   /** Closes the file. */
   close(): Promise<void> {
     return this.#pool.close();
-  }
-
-  /** The quick answers go round the failures, so that a slow one reports that a pool is served again. */
-  #isSound(): boolean {
-    return this.#recovered && !this.#failures.has("read");
-  }
-
-  #change<T>(call: Call, action: () => Promise<T>): Promise<T> {
-    return this.#tell("change", async () => {
-      await this.#recover(call);
-      return action();
-    });
-  }
-
-  #read<T>(call: Call, action: () => Promise<T>): Promise<T> {
-    return this.#tell("read", async () => {
-      await this.#glance(call);
-      return action();
-    });
   }
 
   async #recover(call: Call): Promise<void> {
@@ -98,7 +71,6 @@ export class GuardedPool {
     this.#recovered = true;
   }
 
-  /** Whoever keeps the pool locked keeps it from being repaired, not from being read. */
   async #glance(call: Call): Promise<void> {
     if (this.#recovered || performance.now() < this.#leaveUntil) return;
     const timeoutMs = Math.min(GLANCE_MS, call.remainingMs);
@@ -112,15 +84,14 @@ export class GuardedPool {
 
   /** Logs the beginning and the end of a failure. */
   async #tell<T>(verb: Verb, action: () => Promise<T>): Promise<T> {
-    let result: T;
     try {
-      result = await action();
+      const result = await action();
+      this.#succeeded(verb);
+      return result;
     } catch (error) {
       if (PvbusError.is(error) && error.code !== "ERR_ABORTED") this.#failed(verb, error);
       throw error;
     }
-    this.#succeeded(verb);
-    return result;
   }
 
   #failed(verb: Verb, { code, message }: PvbusError): void {

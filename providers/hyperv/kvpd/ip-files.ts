@@ -2,14 +2,9 @@ import { expandIpv6, type IpEntry, type IpSettings } from "./ip-lists.js";
 
 /** The interface that settings are for. */
 export interface IpTarget {
-  /** Its name. */
   readonly name: string;
-  /** Its MAC address, upper case with colons. */
+  /** Upper case with colons. */
   readonly mac: string;
-}
-
-function of(family: 4 | 6, list: readonly IpEntry[]): IpEntry[] {
-  return list.filter((entry) => entry.family === family);
 }
 
 /** `NAME`, `NAME_1`, `NAME_2`: how the first format counts IPv6 entries. */
@@ -22,37 +17,31 @@ function counted(name: string, at: number): string {
  * tools/hv/hv_kvp_daemon.c).
  */
 export function ifcfgText(target: IpTarget, { dhcp, addresses, gateways, dns }: IpSettings): string {
-  const lines = [`HWADDR=${target.mac}`, `DEVICE=${target.name}`, `BOOTPROTO=${dhcp ? "dhcp" : "none"}`];
-  const [four, six] = [
-    addresses.filter(({ family }) => family === 4),
-    addresses.filter(({ family }) => family === 6),
-  ];
-  const inOrder = <T extends { readonly family: 4 | 6 }>(
+  const inOrder = <T extends IpEntry>(
     list: readonly T[],
     line: (entry: T, at: number) => string,
-  ): void => {
+  ): string[] => {
     const seen = { 4: 0, 6: 0 };
-    for (const entry of list) lines.push(line(entry, seen[entry.family]++));
+    return list.map((entry) => line(entry, seen[entry.family]++));
   };
-  inOrder(addresses, (entry, at) =>
-    entry.family === 4
-      ? `IPADDR${at}=${entry.address}`
-      : `${counted("IPV6ADDR", at)}=${expandIpv6(entry.address)}`,
-  );
-  four.forEach(({ mask }, at) => {
-    lines.push(`NETMASK${at}=${mask}`);
-  });
-  six.forEach(({ mask }, at) => {
-    lines.push(`${counted("IPV6NETMASK", at)}=${mask}`);
-  });
-  inOrder(gateways, (entry, at) =>
-    entry.family === 4
-      ? `GATEWAY${at === 0 ? "" : at}=${entry.address}`
-      : `${counted("IPV6_DEFAULTGW", at)}=${expandIpv6(entry.address)}`,
-  );
-  dns.forEach((entry, at) => {
-    lines.push(`DNS${at + 1}=${entry.family === 4 ? entry.address : expandIpv6(entry.address)}`);
-  });
+  const masks = (family: 4 | 6): string[] =>
+    addresses.filter((entry) => entry.family === family).map(({ mask }) => mask);
+  const lines = [
+    `HWADDR=${target.mac}`,
+    `DEVICE=${target.name}`,
+    `BOOTPROTO=${dhcp ? "dhcp" : "none"}`,
+    ...inOrder(addresses, ({ family, address }, at) =>
+      family === 4 ? `IPADDR${at}=${address}` : `${counted("IPV6ADDR", at)}=${expandIpv6(address)}`,
+    ),
+    ...masks(4).map((mask, at) => `NETMASK${at}=${mask}`),
+    ...masks(6).map((mask, at) => `${counted("IPV6NETMASK", at)}=${mask}`),
+    ...inOrder(gateways, ({ family, address }, at) =>
+      family === 4
+        ? `GATEWAY${at === 0 ? "" : at}=${address}`
+        : `${counted("IPV6_DEFAULTGW", at)}=${expandIpv6(address)}`,
+    ),
+    ...dns.map(({ family, address }, at) => `DNS${at + 1}=${family === 4 ? address : expandIpv6(address)}`),
+  ];
   return `${lines.join("\n")}\n`;
 }
 
@@ -69,7 +58,7 @@ export function keyfileText(target: IpTarget, { dhcp, addresses, gateways, dns }
       ["gateway", gateways],
       ["dns", dns],
     ] as const) {
-      const some = of(family, list).map(({ address }) => address);
+      const some = list.filter((entry) => entry.family === family).map(({ address }) => address);
       if (some.length > 0) lines.push(`${name}=${some.join(",")}`);
     }
     return `[ipv${family}]\n${lines.join("\n")}\n`;

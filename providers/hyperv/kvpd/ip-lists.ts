@@ -1,13 +1,30 @@
 import { isIPv4, isIPv6 } from "node:net";
+import type { Call } from "../../../src/base/flow/call.js";
 import type { InterfaceAddress } from "../../../src/native/posix/interface-addresses.js";
 import type { KvpIpInfo } from "../protocol/messages.js";
 import { KvpStatus, KvpStatusError } from "../protocol/status.js";
+import type { RunScript } from "./scripts.js";
 
-/** An address with its mask, as the host gave both. */
+/** IP settings of the guest's adapters. */
+export interface IpService {
+  /** Resolves with the settings of the adapter with the request's MAC address. @throws KvpStatusError */
+  getIpInfo(request: KvpIpInfo, call: Call): Promise<KvpIpInfo>;
+  /** Applies settings to the adapter with the request's GUID. @throws KvpStatusError */
+  setIpInfo(request: KvpIpInfo, call: Call): Promise<void>;
+}
+
+/** What settings are read from, and where they go; default: the system's own. */
+export interface IpSources {
+  /** Addresses of the interfaces. */
+  readonly addresses?: (() => readonly InterfaceAddress[]) | undefined;
+  readonly run?: RunScript | undefined;
+  /** Where the files of settings go on the machine. */
+  readonly directory?: string | undefined;
+}
+
+/** An address as the host gave it. */
 export interface IpEntry {
-  /** 4 or 6. */
   readonly family: 4 | 6;
-  /** The address as given. */
   readonly address: string;
 }
 
@@ -19,15 +36,13 @@ export interface IpAssignment extends IpEntry {
   readonly prefix: number;
 }
 
-/** Settings to apply to one interface, checked. */
+/** Settings to apply to one interface, checked, in the order given. */
 export interface IpSettings {
   /** Whether IPv4 comes from DHCP. */
   readonly dhcp: boolean;
-  /** Addresses in the order given. */
   readonly addresses: readonly IpAssignment[];
-  /** Gateways in the order given. */
   readonly gateways: readonly IpEntry[];
-  /** Name servers in the order given. */
+  /** Name servers. */
   readonly dns: readonly IpEntry[];
 }
 

@@ -7,11 +7,11 @@ import type { HostFiles } from "../../../src/base/host/files.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { type ForeignHand, foreignHandOn, ourselves } from "../../../src/base/host/ownership.js";
 import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
-import { missing } from "../transport/files/errors.js";
+import { missing } from "../transport/files/descriptor.js";
 
 /*
- * What the daemon alone may change, since it runs with root's rights: directories that it makes names in, files that it
- * writes, programs that it runs.
+ * The daemon's way to the machine's files: what it reads, and what it alone may change, since it runs with root's rights: directories
+ * that it makes names in, files that it writes, programs that it runs.
  */
 
 const DIRECTORY_MODE = 0o755;
@@ -22,6 +22,24 @@ const NEW_FILE =
   constants.O_CREAT |
   constants.O_EXCL |
   ((constants.O_NOFOLLOW as number | undefined) ?? 0);
+
+/** Returns the text of a file of the system; undefined where it is absent, gone in the meantime, or not ours to read. */
+export function textOf({ files }: Host, path: string, longest: number): string | undefined {
+  try {
+    return files.read(path, longest)?.toString("utf8");
+  } catch {
+    return undefined;
+  }
+}
+
+/** Returns the names in a directory of the system; none where it is not ours to look into. */
+export function namesIn({ files }: Host, directory: string): string[] {
+  try {
+    return files.names(directory);
+  } catch {
+    return [];
+  }
+}
 
 /**
  * Makes the daemon's pool directory where it is missing, part by part, and sees to it that nobody else can make names in it.
@@ -94,19 +112,17 @@ export function checkOwnDirectory(host: Host, directory: string, what: string, s
  * @throws PvbusError `ERR_PERMISSION` when somebody else can change it, or a directory on the way to it
  */
 export function ownProgram(host: Host, path: string): string | undefined {
-  let name: string;
-  let foreign: ForeignHand | undefined;
   try {
     using held = host.files.hold(path);
     if (!held?.stats.isFile()) return undefined;
-    name = host.sysroot === undefined ? path : realpathSync.native(held.path);
-    foreign = foreignHandOn(name, { trusted: ourselves() });
+    const name = host.sysroot === undefined ? path : realpathSync.native(held.path);
+    const foreign = foreignHandOn(name, { trusted: ourselves() });
+    if (foreign !== undefined) throw refusal("to run", path, foreign);
+    return name;
   } catch (error) {
     if (!isSystemError(error)) throw error;
     return undefined;
   }
-  if (foreign !== undefined) throw refusal("to run", path, foreign);
-  return name;
 }
 
 function refusal(what: string, path: string, { path: foreign, why }: ForeignHand): PvbusError {

@@ -1,10 +1,12 @@
 import { spawn } from "node:child_process";
+import { posix } from "node:path";
 import type { Readable } from "node:stream";
 import { PvbusError } from "../../../src/base/errors.js";
 import { onAbort } from "../../../src/base/flow/abort.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import type { Host } from "../../../src/base/host/host.js";
-import { ownProgram } from "./own-files.js";
+import { KvpStatus, KvpStatusError } from "../protocol/status.js";
+import { checkOwnDirectory, ownProgram, writeWhole } from "./own-files.js";
 
 /** What a script left. */
 export interface ScriptResult {
@@ -34,12 +36,22 @@ const ANSWER_MS = 5_000;
 
 /** How the distribution's scripts are run. */
 export interface HostScriptsParts {
-  /** The machine they are of. */
   readonly host: Host;
-  /** Runs a program. */
   readonly run: RunScript;
   /** A shell that reads them; default: each is a program of its own. */
   readonly shell?: string | undefined;
+}
+
+/** Settings that are to be applied to an interface. */
+export interface IpChange {
+  /** Path of the script that applies them. */
+  readonly script: string;
+  /** The interface. */
+  readonly name: string;
+  /** Where the files go. */
+  readonly directory: string;
+  /** The files' names and texts, in the order of the script's arguments. */
+  readonly files: readonly (readonly [name: string, text: string])[];
 }
 
 /**
@@ -83,9 +95,22 @@ export class HostScripts {
     return this.#remember([program, ...args], () => this.#parts.run(program, args, call));
   }
 
-  /** Forgets all answers: the settings have changed. */
-  clear(): void {
+  /**
+   * Puts the files of an interface's settings in place, in a directory that nobody else can change, and has a script apply them.
+   * @throws KvpStatusError when the script is missing, refused, or fails
+   */
+  async apply({ script, name, directory, files }: IpChange, call: Call): Promise<void> {
+    const { host } = this.#parts;
+    checkOwnDirectory(host, directory, "the directory of IP settings");
+    const paths: string[] = [];
+    for (const [file, text] of files) {
+      const path = posix.join(directory, file);
+      await writeWhole(host.files, path, text);
+      paths.push(host.path(path));
+    }
+    const { ok, why } = await this.run(script, paths, call);
     this.#answers.clear();
+    if (!ok) throw new KvpStatusError(KvpStatus.fail, `${script} ${name}: ${why}`);
   }
 
   #remember(words: readonly string[], run: () => Promise<ScriptResult>): Promise<string> {

@@ -3,6 +3,7 @@ import {
   decodeRecord,
   fieldEnd,
   HV_KVP_EXCHANGE_MAX_KEY_SIZE,
+  keyName,
   type PoolRecord,
   RECORD_SIZE,
   wholeRecords,
@@ -70,22 +71,22 @@ export class ServedPool {
   }
 
   #endsUnused(): boolean {
-    const end = wholeRecords(this.#records.stamp().size);
+    const end = wholeRecords(this.#records.file.stamp().size);
     const byte = this.#record.subarray(0, 1);
     return end > 0 && this.#records.readAt(byte, end - RECORD_SIZE) === 1 && byte[0] === 0;
   }
 
   /**
-   * Returns the record at a position if the file is at rest, views that hold until the next call: "end" past its end, undefined
+   * Returns the record at a position if the file is at rest, views that hold until the next call: "none" past its end, undefined
    * when it is not known now.
    */
-  enumerateNow(position: number): PoolRecord | "end" | undefined {
+  enumerateNow(position: number): PoolRecord | "none" | undefined {
     try {
       if (position === 0 && this.#endsUnused()) return undefined;
       const view = this.#records.atRest(this.#ahead.stamp);
       if (view === undefined) return undefined;
       const offset = position * RECORD_SIZE;
-      if (offset >= view.size) return "end";
+      if (offset >= view.size) return "none";
       if (this.#heldRecord(view, offset) === undefined) this.#readAhead(view, offset);
       const record = this.#heldRecord(view, offset);
       if (record === undefined) return undefined;
@@ -108,7 +109,7 @@ export class ServedPool {
     ahead.bytes ??= Buffer.alloc(RECORDS_AHEAD * RECORD_SIZE);
     const wanted = ahead.bytes.subarray(0, Math.min(ahead.bytes.length, size - offset));
     const count = this.#records.readAt(wanted, offset);
-    ahead.stamp = sameStamp(stamp, this.#records.stamp()) ? stamp : undefined;
+    ahead.stamp = sameStamp(stamp, this.#records.file.stamp()) ? stamp : undefined;
     ahead.from = offset;
     ahead.end = offset + wholeRecords(count);
   }
@@ -118,7 +119,7 @@ export class ServedPool {
     try {
       return await this.#records.consistently(call, async (view) => {
         const index = await this.#records.indexOf(view, call);
-        const bytes = this.#records.bytes();
+        const bytes = this.#records.file.bytes();
         const [first] = offsetsOf(key, index, bytes);
         return first === undefined ? undefined : decodeRecord(recordOf(bytes, first)).value;
       });
@@ -143,7 +144,7 @@ export class ServedPool {
       const held = this.#heldRecord(view, offset);
       if (held !== undefined) return decodeRecord(held).value;
       if (this.#records.readAt(this.#record, offset) < RECORD_SIZE) return undefined;
-      return sameStamp(view.stamp, this.#records.stamp()) ? decodeRecord(this.#record).value : undefined;
+      return sameStamp(view.stamp, this.#records.file.stamp()) ? decodeRecord(this.#record).value : undefined;
     } catch {
       // Missing, or not to be read: get() says so properly.
       return undefined;
@@ -160,7 +161,7 @@ export class ServedPool {
         return "indexed";
       }
       if (value === undefined) return "unchanged";
-      verify(latin1(key), [first]);
+      verify(keyName(key), [first]);
       await run(updateRecord(bytes, first, key, value));
       return "indexed";
     });
@@ -173,7 +174,7 @@ export class ServedPool {
       const [first] = offsetsOf(key, index, bytes);
       found = first !== undefined;
       if (first === undefined) return "unchanged";
-      verify(latin1(key), [first]);
+      verify(keyName(key), [first]);
       return (await remove([first])) ? "indexed" : "moved";
     });
     return found;
@@ -199,10 +200,6 @@ function offsetsOf(key: Uint8Array, index: PoolIndex, bytes: PoolBytes): readonl
     }
   }
   return [];
-}
-
-function latin1(key: Uint8Array): string {
-  return Buffer.from(key).toString("latin1");
 }
 
 function recordOf(bytes: PoolBytes, offset: number): Buffer {

@@ -53,6 +53,11 @@ export function decodeRecord(bytes: Uint8Array, offset = 0): PoolRecord {
   };
 }
 
+/** Returns a key's bytes in Latin-1: text that no two byte strings share. */
+export function keyName(key: Uint8Array): string {
+  return Buffer.from(key.buffer, key.byteOffset, key.length).toString("latin1");
+}
+
 /** Encodes a key into its 512-byte field, zero-filled. @throws RangeError when it does not fit with its NUL */
 export function encodeKeyField(key: Uint8Array): Buffer {
   return encodeField(key, HV_KVP_EXCHANGE_MAX_KEY_SIZE);

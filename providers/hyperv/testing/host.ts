@@ -204,8 +204,8 @@ export class HypervHostSimulator implements AsyncDisposable {
       const { key, value } = decodeRecord(record);
       try {
         items.push({
-          name: cut(strict.decode(key), HOST_LIMITS.keyUnits),
-          data: cut(strict.decode(value), HOST_LIMITS.valueUnits),
+          name: cut(strict.decode(key), HOST_LIMITS.maxKeyUnits),
+          data: cut(strict.decode(value), HOST_LIMITS.maxValueUnits),
         });
       } catch {
         // The driver answers this index with a failure and the host asks for no further one.

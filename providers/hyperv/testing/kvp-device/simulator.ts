@@ -19,7 +19,7 @@ import {
   replyStatus,
 } from "../../protocol/messages.js";
 import { Answer, Command, command } from "./control.js";
-import type { HostFailure, HostResult } from "./driver.js";
+import type { HostFailure } from "./driver.js";
 
 /** Options of {@link KvpDeviceSimulator.start}. */
 export interface KvpDeviceSimulatorOptions {
@@ -177,9 +177,9 @@ export class KvpDeviceSimulator implements AsyncDisposable {
     const rest = Buffer.alloc(4);
     rest.writeUInt32LE(after);
     const call = new Call(options);
-    const answer = this.#exchange(command(Command.awaitRegistration, rest));
+    const count = this.#number(command(Command.awaitRegistration, rest));
     try {
-      return (await call.within(answer, "an agent's registration")).readUInt32LE(1);
+      return await call.within(count, "an agent's registration");
     } catch (error) {
       await this.#send(command(Command.cancel));
       throw error;
@@ -187,14 +187,13 @@ export class KvpDeviceSimulator implements AsyncDisposable {
   }
 
   /** Resolves with the number of registrations so far. */
-  async registrations(): Promise<number> {
-    return (await this.#exchange(command(Command.registrations))).readUInt32LE(1);
+  registrations(): Promise<number> {
+    return this.#number(command(Command.registrations));
   }
 
   /** Resolves with the process id of the agent that has the device open; undefined when none has. */
   async agentPid(): Promise<number | undefined> {
-    const pid = (await this.#exchange(command(Command.agent))).readUInt32LE(1);
-    return pid === 0 ? undefined : pid;
+    return (await this.#number(command(Command.agent))) || undefined;
   }
 
   /**
@@ -213,9 +212,8 @@ export class KvpDeviceSimulator implements AsyncDisposable {
     const answer = await this.#exchange(command(Command.request, message), begin).finally(() =>
       clearTimeout(limit),
     );
-    const result = hostResult(answer);
-    if ("reply" in result) return result.reply;
-    throw new KvpDriverAnswer(result.status, result.why);
+    if (answer[0] === Answer.reply) return answer.subarray(1);
+    throw new KvpDriverAnswer(answer.readUInt32LE(1), answer.toString("utf8", 5) as HostFailure);
   }
 
   /** The host sets a pair. @returns the error word */
@@ -238,7 +236,7 @@ export class KvpDeviceSimulator implements AsyncDisposable {
 
   /** The host lists a pool: from index 0 to the first error, as it does. */
   async list(pool: number): Promise<HostRecord[]> {
-    const all: { key: string; value: string }[] = [];
+    const all: HostRecord[] = [];
     for (;;) {
       const record = await this.enumerate(pool, all.length);
       if (record === undefined) return all;
@@ -298,22 +296,12 @@ export class KvpDeviceSimulator implements AsyncDisposable {
     return replyStatus(await this.request(encodeRequest(request, LINUX_KVP)));
   }
 
-  async #send(bytes: Buffer): Promise<void> {
-    try {
-      await this.#control.write(bytes);
-    } catch (error) {
-      throw fromSystemError(error, { doing: "the simulated device's process has ended" });
-    }
+  async #number(bytes: Buffer): Promise<number> {
+    return (await this.#exchange(bytes)).readUInt32LE(1);
   }
 
-  async #receive(): Promise<Buffer> {
-    try {
-      const answer = Buffer.alloc(ANSWER_BYTES);
-      const { bytesRead } = await this.#control.read(answer, 0, ANSWER_BYTES, null);
-      return answer.subarray(0, bytesRead);
-    } catch (error) {
-      throw fromSystemError(error, { doing: "the simulated device's process has ended" });
-    }
+  async #send(bytes: Buffer): Promise<void> {
+    await this.#control.write(bytes).catch(refuse);
   }
 
   /** One command with an answer at a time. */
@@ -323,12 +311,13 @@ export class KvpDeviceSimulator implements AsyncDisposable {
       await undefined;
       begin?.();
       await this.#send(bytes);
-      return this.#receive();
+      const answer = Buffer.alloc(ANSWER_BYTES);
+      const { bytesRead } = await this.#control.read(answer, 0, ANSWER_BYTES, null).catch(refuse);
+      return answer.subarray(0, bytesRead);
     });
   }
 }
 
-function hostResult(answer: Buffer): HostResult {
-  if (answer[0] === Answer.reply) return { reply: answer.subarray(1) };
-  return { status: answer.readUInt32LE(1), why: answer.toString("utf8", 5) as HostFailure };
+function refuse(error: unknown): never {
+  throw fromSystemError(error, { doing: "the simulated device's process has ended" });
 }

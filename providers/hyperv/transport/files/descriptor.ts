@@ -1,9 +1,9 @@
 import type nodeFs from "node:fs";
 import { type BigIntStats, constants } from "node:fs";
+import { dirname } from "node:path";
 import { type PvbusError, pvbusError } from "../../../../src/base/errors.js";
 import type { HeldName } from "../../../../src/base/host/tree.js";
-import { isSystemError } from "../../../../src/base/system-error.js";
-import { linkError, missing, type NamedPool, notAFile, poolError } from "./errors.js";
+import { fromSystemError, isSystemError } from "../../../../src/base/system-error.js";
 
 /** What a pool file needs of the file system; a test hands in one with faults. */
 export type PoolFs = Pick<
@@ -19,6 +19,13 @@ export type PoolFs = Pick<
   | "fsync"
 >;
 
+/** A pool file as its errors name it. */
+export interface NamedPool {
+  readonly path: string;
+  /** Name of the pool. */
+  readonly pool: string;
+}
+
 /** Which file to open, and on what conditions. */
 export interface OpenOptions extends NamedPool {
   /** Holds its name in the directory that it is looked up in, once more for each look; nothing without that directory. */
@@ -33,11 +40,9 @@ export interface OpenOptions extends NamedPool {
 
 /** A pool file, open. */
 export interface OpenFile {
-  /** Its number. */
   readonly fd: number;
   /** Device and inode. */
   readonly id: string;
-  /** Whether it can be written through it. */
   readonly writable: boolean;
 }
 
@@ -73,17 +78,16 @@ export function checkPoolFile(
   { fd, writable }: Pick<OpenFile, "fd" | "writable">,
 ): string {
   const stats = fs.fstatSync(fd, { bigint: true });
-  const refuse = (why: string): PvbusError =>
-    pvbusError("ERR_PERMISSION", `refusing pool ${options.pool}: ${options.path} ${why}`);
+  const refuse = (why: string): never => {
+    throw pvbusError("ERR_PERMISSION", `refusing pool ${options.pool}: ${options.path} ${why}`);
+  };
   if (!stats.isFile()) throw notAFile(options);
-  if (!options.trustedOwners.has(Number(stats.uid))) {
-    throw refuse(
+  if (!options.trustedOwners.has(Number(stats.uid)))
+    refuse(
       `belongs to user ${stats.uid}, neither root nor this user; find out who put it there, then chown it`,
     );
-  }
-  if (writable && stats.nlink > 1n) {
-    throw refuse("has a second name (hard link); remove the other name before writing");
-  }
+  if (writable && stats.nlink > 1n)
+    refuse("has a second name (hard link); remove the other name before writing");
   // A second name may be somebody else's file.
   if (options.makePrivate && stats.nlink === 1n && (Number(stats.mode) & 0o077) !== 0) {
     attempt("make private", options, () => fs.fchmodSync(fd, 0o600));
@@ -99,13 +103,9 @@ export function idOf({ dev, ino }: BigIntStats): string {
 /** Runs an action on the file's name, as the system is to look it up. */
 export function named<T>({ hold, path }: OpenOptions, action: (name: string) => T): T {
   if (hold === undefined) return action(path);
-  const held = hold();
+  using held = hold();
   if (held === undefined) throw missing(path);
-  try {
-    return action(held.path);
-  } finally {
-    held[Symbol.dispose]();
-  }
+  return action(held.path);
 }
 
 /** Runs an action, its failures as ours. */
@@ -124,8 +124,9 @@ function openByName(fs: PoolFs, options: OpenOptions, writable: boolean): number
     named(options, (name) => {
       // Before it is opened: opening alone sets some devices going.
       const there = fs.lstatSync(name, { bigint: true, throwIfNoEntry: false });
-      if (there?.isSymbolicLink() && NO_NOFOLLOW) throw linkError(options.path);
-      if (there !== undefined && !there.isFile() && !there.isSymbolicLink()) throw notAFile(options);
+      const isLink = there?.isSymbolicLink() === true;
+      if (isLink && NO_NOFOLLOW) throw openError("ELOOP", "it is a symbolic link", options.path);
+      if (there?.isFile() === false && !isLink) throw notAFile(options);
       try {
         return fs.openSync(name, flags);
       } catch (error) {
@@ -138,5 +139,36 @@ function openByName(fs: PoolFs, options: OpenOptions, writable: boolean): number
         }
       }
     }),
+  );
+}
+
+/** Maps what the file system threw to our error, with what to do next. */
+export function poolError(error: unknown, doing: string, options: NamedPool): unknown {
+  if (isSystemError(error) && error.code === "EISDIR") return notAFile(options);
+  return fromSystemError(error, {
+    doing: `cannot ${doing} pool ${options.pool}: ${options.path}`,
+    advice: {
+      ENOENT:
+        "the KVP daemon has not made it yet: start it (systemctl start hv-kvp-daemon.service), or allow createPools" +
+        ` where ${dirname(options.path)} exists`,
+      ELOOP: "it is a symbolic link, which is never followed here; replace it by the file itself",
+    },
+  });
+}
+
+/** The file system's error of what is not there, for a name that was not even asked for. */
+export function missing(path: string): NodeJS.ErrnoException {
+  return openError("ENOENT", "no such file or directory", path);
+}
+
+function openError(code: string, what: string, path: string): NodeJS.ErrnoException {
+  return Object.assign(new Error(`${code}: ${what}, open '${path}'`), { code, syscall: "open", path });
+}
+
+/** The error of a pool whose name something else has taken. */
+function notAFile({ pool, path }: NamedPool): PvbusError {
+  return pvbusError(
+    "ERR_CORRUPT",
+    `pool ${pool}: ${path} is not a regular file; remove it and restart the KVP daemon`,
   );
 }

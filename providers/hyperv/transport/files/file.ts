@@ -2,6 +2,7 @@ import nodeFs from "node:fs";
 import { dirname } from "node:path";
 import { pvbusError } from "../../../../src/base/errors.js";
 import type { Call } from "../../../../src/base/flow/call.js";
+import { Closing } from "../../../../src/base/flow/closing.js";
 import { KeyedQueues } from "../../../../src/base/flow/keyed-queues.js";
 import type { LockMode } from "../../../../src/native/posix/file-lock.js";
 import { isMissing } from "../pool.js";
@@ -14,9 +15,9 @@ import {
   type OpenOptions,
   openPoolFile,
   type PoolFs,
+  poolError,
 } from "./descriptor.js";
 import type { PoolBytes } from "./edit.js";
-import { poolError } from "./errors.js";
 import type { Stamp } from "./stamp.js";
 
 /** Takes the pool locks on an open file; see src/native/posix/file-lock.ts for the families. */
@@ -24,9 +25,8 @@ export type Locker = (fd: number, options: { mode: LockMode; call: Call }) => Pr
 
 /** What a pool file needs to know of its surroundings; its path also tells pool files apart. */
 export interface PoolFileOptions extends OpenOptions {
-  /** Takes the locks. */
   readonly lock: Locker;
-  /** The file system. */
+  /** Stands in for the file system in tests. */
   readonly fs?: PoolFs;
 }
 
@@ -34,8 +34,8 @@ export interface PoolFileOptions extends OpenOptions {
 const QUEUES = new KeyedQueues();
 
 /**
- * The descriptor of a pool file. Record locks of the POSIX kind need one for all users in the process; whoever uses it does so
- * by settings of its own.
+ * The descriptor of a pool file. Record locks of the POSIX kind need one for all users in the process; each uses it by settings of
+ * its own.
  */
 export class PoolDescriptor {
   /** Undefined until it is used. */
@@ -64,7 +64,7 @@ export class PoolFile {
   #checked: OpenFile | undefined;
   /** This user's locked action at hand; never rejects. */
   #running: Promise<unknown> | undefined;
-  #closed = false;
+  readonly #closing = new Closing();
   #directorySynced = false;
 
   /** @param descriptor one that others use too; default: one of its own */
@@ -121,7 +121,7 @@ export class PoolFile {
    */
   async locked<T>(mode: LockMode, call: Call, action: (stamp: Stamp) => T | Promise<T>): Promise<T> {
     return QUEUES.run(this.path, call, `other work on pool ${this.#options.pool}`, async () => {
-      this.#checkOpen();
+      this.#closing.check();
       const work = this.#lockedOnce(mode, call, action);
       this.#running = work.then(
         () => undefined,
@@ -140,7 +140,7 @@ export class PoolFile {
   async #lockedOnce<T>(mode: LockMode, call: Call, action: (stamp: Stamp) => T | Promise<T>): Promise<T> {
     for (;;) {
       const { fd, id } = this.#ensure(mode === "exclusive");
-      const lock = await this.#lock(fd, mode, call);
+      const lock = await this.#options.lock(fd, { mode, call }).catch(this.#refuse("lock"));
       try {
         const stamp = this.#stampUnlessGone(mode);
         if (stamp?.id === id) return await action(stamp);
@@ -148,14 +148,6 @@ export class PoolFile {
         lock.release();
       }
       this.#closeDescriptor();
-    }
-  }
-
-  async #lock(fd: number, mode: LockMode, call: Call): Promise<{ release(): void }> {
-    try {
-      return await this.#options.lock(fd, { mode, call });
-    } catch (error) {
-      throw poolError(error, "lock", this.#options);
     }
   }
 
@@ -209,14 +201,17 @@ export class PoolFile {
     }
   }
 
-  async #sync(fd: number): Promise<void> {
-    try {
-      await new Promise<void>((resolve, reject) => {
-        this.#fs.fsync(fd, (error) => (error === null ? resolve() : reject(error)));
-      });
-    } catch (error) {
-      throw poolError(error, "sync", this.#options);
-    }
+  #sync(fd: number): Promise<void> {
+    const synced = new Promise<void>((resolve, reject) => {
+      this.#fs.fsync(fd, (error) => (error === null ? resolve() : reject(error)));
+    });
+    return synced.catch(this.#refuse("sync"));
+  }
+
+  #refuse(doing: string): (error: unknown) => never {
+    return (error) => {
+      throw poolError(error, doing, this.#options);
+    };
   }
 
   /**
@@ -224,20 +219,15 @@ export class PoolFile {
    * May be called twice.
    */
   async close(): Promise<void> {
-    const wasClosed = this.#closed;
-    this.#closed = true;
+    const wasOpen = this.#closing.close();
     await this.#running;
-    if (wasClosed || --this.#descriptor.users > 0) return;
+    if (!wasOpen || --this.#descriptor.users > 0) return;
     this.#closeDescriptor();
     this.#descriptor.unused();
   }
 
-  #checkOpen(): void {
-    if (this.#closed) throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
-  }
-
   #ensure(writable: boolean): OpenFile {
-    if (this.#running === undefined) this.#checkOpen();
+    if (this.#running === undefined) this.#closing.check();
     const { open } = this.#descriptor;
     if (open === undefined || (writable && !open.writable)) return this.#reopen(writable);
     if (open !== this.#checked) {
@@ -248,7 +238,7 @@ export class PoolFile {
   }
 
   #reopen(writable: boolean): OpenFile {
-    this.#checkOpen();
+    this.#closing.check();
     this.#closeDescriptor();
     this.#checked = openPoolFile(this.#fs, this.#options, writable);
     this.#descriptor.open = this.#checked;

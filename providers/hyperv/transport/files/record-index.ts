@@ -4,6 +4,7 @@ import {
   fieldEnd,
   HV_KVP_EXCHANGE_MAX_KEY_SIZE,
   isUnfilled,
+  keyName,
   RECORD_SIZE,
   wholeRecords,
 } from "../../protocol/record.js";
@@ -25,23 +26,16 @@ export interface UnusedSlots {
   readonly kind: "note" | "empty" | "other";
 }
 
-/** Where each key of a pool stands. Keys are held as their bytes in Latin-1, so that no two byte strings meet. */
+/** Where each key of a pool stands, by {@link keyName}. */
 export class PoolIndex {
   /** Offset of the last record of each key. */
-  readonly last: Map<string, number>;
+  readonly last = new Map<string, number>();
   /** Offsets of earlier records of the same key, ascending; only keys that have any. */
-  readonly earlier: Map<string, number[]>;
+  readonly earlier = new Map<string, number[]>();
   /** Keys that are not valid UTF-8, by the text as which they are listed. */
-  readonly aliases: Map<string, string>;
+  readonly aliases = new Map<string, string>();
   /** The slots with an empty key, ascending. */
-  readonly unused: UnusedSlots[];
-
-  constructor() {
-    this.last = new Map();
-    this.earlier = new Map();
-    this.aliases = new Map();
-    this.unused = [];
-  }
+  readonly unused: UnusedSlots[] = [];
 
   /** Takes in the keys of a chunk of whole records that begins at an offset of the file. */
   addChunk(chunk: Buffer, offset: number): void {
@@ -110,21 +104,19 @@ export class PoolIndex {
   /** Returns where the last record in use ends, as far as the slots behind it are in a row. */
   endOfUse(size: number): number {
     const last = this.unused.at(-1);
-    const end = last === undefined ? size : (last.slot + last.count) * RECORD_SIZE;
-    return last !== undefined && end >= size ? last.slot * RECORD_SIZE : size;
+    return last !== undefined && (last.slot + last.count) * RECORD_SIZE >= size
+      ? last.slot * RECORD_SIZE
+      : size;
   }
 
   /** Returns the offset of the record that a key means: its last one; undefined when there is none. */
   offsetOf(key: string): number | undefined {
-    const offset = this.last.get(indexKey(key));
-    if (offset !== undefined) return offset;
-    const alias = this.aliases.get(key);
-    return alias === undefined ? undefined : this.last.get(alias);
+    return this.last.get(indexKey(key)) ?? this.last.get(this.aliases.get(key) ?? "");
   }
 
   /** Returns all offsets of the key of these very bytes, ascending. */
   offsetsOfBytes(key: Uint8Array): readonly number[] {
-    return this.#offsets(Buffer.from(key.buffer, key.byteOffset, key.length).toString("latin1"));
+    return this.#offsets(keyName(key));
   }
 
   /** Finds all records of a key, ascending, and its bytes in Latin-1; with `exact` only of the very bytes that the key encodes to. */
@@ -142,7 +134,7 @@ export class PoolIndex {
 
 /** Returns the form in which the index holds a key. */
 export function indexKey(key: string): string {
-  return Buffer.from(key, "utf8").toString("latin1");
+  return keyName(Buffer.from(key, "utf8"));
 }
 
 /** Bytes that are read in one step. */

@@ -3,7 +3,7 @@ import type { Call } from "../../../../src/base/flow/call.js";
 import { fairTurn } from "../../../../src/base/flow/turn.js";
 import type { Clock } from "../../../../src/base/host/host.js";
 import type { PoolInfo } from "../../protocol/keys.js";
-import { decodeRecord, RECORD_SIZE, wholeRecords } from "../../protocol/record.js";
+import { decodeRecord, keyName, RECORD_SIZE, wholeRecords } from "../../protocol/record.js";
 import { type Edit, type PoolBytes, scrubTails } from "./edit.js";
 import type { PoolFile } from "./file.js";
 import { chunks, PoolIndex, type ReadAt } from "./record-index.js";
@@ -26,9 +26,7 @@ const PROBE_WRITES = 3;
 
 /** What the records of a pool file are read and changed with. */
 export interface RecordsOptions {
-  /** Which pool it is. */
   readonly info: PoolInfo;
-  /** Its file. */
   readonly file: PoolFile;
   /** Time, to compare with file stamps. */
   readonly clock: Clock;
@@ -76,6 +74,8 @@ export interface Editing {
 /** What an edit did: nothing, a change after which the index holds, or one that moved what the index knows. */
 export type Edited = "unchanged" | "indexed" | "moved";
 
+type Action = (editing: Editing) => Promise<Edited> | Edited;
+
 /** Thrown before anything is changed: the index was of another state of the file. */
 class StaleIndex extends Error {}
 
@@ -90,10 +90,11 @@ class StaleIndex extends Error {}
 export class PoolRecords {
   /** Which pool it is. */
   readonly info: PoolInfo;
+  /** What changes the file's bytes is for an edit. */
+  readonly file: PoolFile;
   /** Reads from the file. */
-  readonly readAt: ReadAt = (into, offset) => this.#file.read(into, offset);
+  readonly readAt: ReadAt = (into, offset) => this.file.read(into, offset);
   readonly #options: RecordsOptions;
-  readonly #file: PoolFile;
   readonly #record = Buffer.alloc(RECORD_SIZE);
   #known: Known | undefined;
   /** Stamp of a settled state that was read under a lock: it is whole. */
@@ -108,17 +109,7 @@ export class PoolRecords {
   constructor(options: RecordsOptions) {
     this.info = options.info;
     this.#options = options;
-    this.#file = options.file;
-  }
-
-  /** Returns the file's state as it is now; see {@link PoolFile.stamp}. */
-  stamp(): Stamp {
-    return this.#file.stamp();
-  }
-
-  /** Returns the bytes of the file; to change them is for an edit. */
-  bytes(): PoolBytes {
-    return this.#file.bytes();
+    this.file = options.file;
   }
 
   /**
@@ -126,12 +117,12 @@ export class PoolRecords {
    * @param seen a state of which something is held still
    */
   atRest(seen?: Stamp): View | undefined {
-    const stamp = this.#file.stamp();
-    if (!this.#file.holds(stamp)) return undefined;
-    const index = this.#isKnown(stamp) ? this.#known?.index : undefined;
-    if (index === undefined && !(seen && sameStamp(seen, stamp)) && !this.#mayReadFreely(stamp))
-      return undefined;
-    return { stamp, size: wholeRecords(stamp.size), index };
+    const stamp = this.file.stamp();
+    if (!this.file.holds(stamp)) return undefined;
+    const view = this.#view(stamp);
+    if (view.index !== undefined || (seen && sameStamp(seen, stamp)) || this.#mayReadFreely(stamp))
+      return view;
+    return undefined;
   }
 
   /**
@@ -146,19 +137,18 @@ export class PoolRecords {
       const view = this.atRest();
       if (view === undefined) break;
       const result = await read(view);
-      if (sameStamp(view.stamp, this.#file.stamp())) return result;
+      if (sameStamp(view.stamp, this.file.stamp())) return result;
     }
     if (!this.#options.canLock()) {
       await call.sleep(REST_MS, `${what} to come to rest`);
       return this.consistently(call, read);
     }
     for (let attempt = 0; attempt < LOCKED_ATTEMPTS; attempt++) {
-      const outcome = await this.#file.locked("shared", call, async (stamp) => {
+      const outcome = await this.file.locked("shared", call, async (stamp) => {
         if (this.#isSettled(stamp)) this.#whole = stamp;
-        const index = this.#isKnown(stamp) ? this.#known?.index : undefined;
-        const result = await read({ stamp, size: wholeRecords(stamp.size), index });
+        const result = await read(this.#view(stamp));
         // Not everybody keeps to the lock: the daemon passes over readers who are slow.
-        return sameStamp(stamp, this.#file.stamp()) ? { result } : undefined;
+        return sameStamp(stamp, this.file.stamp()) ? { result } : undefined;
       });
       if (outcome !== undefined) return outcome.result;
       call.check(what);
@@ -180,30 +170,26 @@ export class PoolRecords {
    * Runs an edit under the exclusive locks, after what a killed writer left unfinished is settled. Once begun it is run to
    * its end, whatever becomes of the call; closing the pool waits for it.
    */
-  async edit(call: Call, action: (editing: Editing) => Promise<Edited> | Edited): Promise<void> {
+  async edit(call: Call, action: Action): Promise<void> {
     const what = `pool ${this.info.name}`;
     const wait = call.turn(what);
     if (wait !== undefined) await wait;
     await call.within(
-      this.#file.locked("exclusive", call, (stamp) => this.#edit(stamp, call, action)),
+      this.file.locked("exclusive", call, (stamp) => this.#edit(stamp, call, action)),
       what,
     );
   }
 
-  async #edit(
-    stamp: Stamp,
-    call: Call,
-    action: (editing: Editing) => Promise<Edited> | Edited,
-  ): Promise<void> {
-    const bytes = this.#file.bytes();
+  async #edit(stamp: Stamp, call: Call, action: Action): Promise<void> {
+    const bytes = this.file.bytes();
     let { index } = await this.#know(stamp, call);
     // What somebody else has left unsynced must not meet with our first steps on the disk.
-    if (this.#options.durable && !(this.#synced && sameStamp(stamp, this.#synced))) await this.#file.sync();
+    if (this.#options.durable && !(this.#synced && sameStamp(stamp, this.#synced))) await this.file.sync();
     if (needsRepair(bytes.size, this.#findings(index))) {
       this.#known = undefined;
       await this.#run(repairPool(bytes, this.#findings(index), this.#options.durable));
-      if (this.#options.durable) await this.#file.sync();
-      index = (await this.#know(this.#file.stamp(), call)).index;
+      if (this.#options.durable) await this.file.sync();
+      index = (await this.#know(this.file.stamp(), call)).index;
     }
     call.check(`pool ${this.info.name}`);
     let known = this.#known;
@@ -213,7 +199,7 @@ export class PoolRecords {
       edited = await action(this.#editing(index, bytes));
     } catch (error) {
       if (!(error instanceof StaleIndex)) throw error;
-      index = (await this.#know(this.#file.stamp(), call)).index;
+      index = (await this.#know(this.file.stamp(), call)).index;
       known = this.#known;
       this.#known = undefined;
       edited = await action(this.#editing(index, bytes));
@@ -226,8 +212,8 @@ export class PoolRecords {
     this.#scrubbed = true;
     if (edited === "indexed") this.#learn(index, bytes);
     if (this.#options.durable) {
-      await this.#file.sync();
-      this.#synced = this.#file.stamp();
+      await this.file.sync();
+      this.#synced = this.file.stamp();
     }
   }
 
@@ -243,8 +229,8 @@ export class PoolRecords {
       run,
       verify: (name, offsets) => {
         for (const offset of offsets) {
-          if (this.#file.read(this.#record, offset) < RECORD_SIZE) throw new StaleIndex();
-          if (Buffer.from(decodeRecord(this.#record).key).toString("latin1") !== name) throw new StaleIndex();
+          if (this.file.read(this.#record, offset) < RECORD_SIZE) throw new StaleIndex();
+          if (keyName(decodeRecord(this.#record).key) !== name) throw new StaleIndex();
         }
       },
       remove: async (offsets) => {
@@ -260,13 +246,13 @@ export class PoolRecords {
       const step = edit.next();
       if (step.done === true) return step.value;
       if (step.value === "turn") await fairTurn();
-      else if (this.#options.durable) await this.#file.sync();
+      else if (this.#options.durable) await this.file.sync();
     }
   }
 
   /** Keeps an index that is of the file's state after a change of ours, under the lock. */
   #learn(index: PoolIndex, bytes: PoolBytes): void {
-    let stamp = this.#file.stamp();
+    let stamp = this.file.stamp();
     if (this.#stampsAll === undefined && this.#probes < PROBES && stamp.size > 0) {
       this.#probes++;
       const stamps = [stamp];
@@ -275,7 +261,7 @@ export class PoolRecords {
       // The same byte again: a change for the file system alone.
       for (let i = 0; i < PROBE_WRITES; i++) {
         bytes.write(byte, 0);
-        stamp = this.#file.stamp();
+        stamp = this.file.stamp();
         stamps.push(stamp);
       }
       this.#stampsAll = stampsEveryChange(stamps);
@@ -285,7 +271,7 @@ export class PoolRecords {
 
   /** Closes the file. */
   close(): Promise<void> {
-    return this.#file.close();
+    return this.file.close();
   }
 
   /** A file that is settled and surely whole can be read without a lock: a change afterwards shows in its stamp. */
@@ -299,6 +285,11 @@ export class PoolRecords {
     return isSettled(stamp, this.#options.clock.now());
   }
 
+  #view(stamp: Stamp): View {
+    const index = this.#isKnown(stamp) ? this.#known?.index : undefined;
+    return { stamp, size: wholeRecords(stamp.size), index };
+  }
+
   /** An index of ours is trusted no sooner than anybody's: where an equal stamp proves that nothing has changed. */
   #isKnown(stamp: Stamp): boolean {
     return this.#known?.proven === true && sameStamp(this.#known.stamp, stamp);
@@ -309,7 +300,7 @@ export class PoolRecords {
     if (stamp.size > MAX_POOL_BYTES) {
       throw pvbusError(
         "ERR_CORRUPT",
-        `pool ${this.info.name}: ${this.#file.path} has ${stamp.size} bytes, more than any real pool; look what wrote it`,
+        `pool ${this.info.name}: ${this.file.path} has ${stamp.size} bytes, more than any real pool; look what wrote it`,
       );
     }
     const proven = this.#stampsAll === true || this.#isSettled(stamp);
@@ -320,7 +311,7 @@ export class PoolRecords {
       if (wait !== undefined) await wait;
     }
     const known = { index, stamp, proven };
-    if (sameStamp(stamp, this.#file.stamp())) this.#known = known;
+    if (sameStamp(stamp, this.file.stamp())) this.#known = known;
     return known;
   }
 }

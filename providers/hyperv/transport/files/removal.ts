@@ -4,6 +4,7 @@ import {
   borderIn,
   decodeRecord,
   isDecidedBefore,
+  keyName,
   RECORD_SIZE,
   scrubRecords,
   splitsKeyFromValue,
@@ -144,7 +145,7 @@ function* shadowedSlots(pool: PoolBytes, from: number, end: number): Edit<Set<nu
     for (let i = 0; i * RECORD_SIZE < chunk.length; i++) {
       const { key } = decodeRecord(chunk, i * RECORD_SIZE);
       if (key.length === 0) continue;
-      const name = Buffer.from(key).toString("latin1");
+      const name = keyName(key);
       const earlier = last.get(name);
       if (earlier !== undefined) shadowed.add(earlier);
       last.set(name, slot + i);

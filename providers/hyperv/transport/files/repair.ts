@@ -1,5 +1,5 @@
 import { crc32 } from "node:zlib";
-import { decodeRecord, isUnused, RECORD_SIZE, wholeRecords } from "../../protocol/record.js";
+import { decodeRecord, isUnused, keyName, RECORD_SIZE, wholeRecords } from "../../protocol/record.js";
 import { decodeNote, type Note } from "../../protocol/undo-note.js";
 import {
   type Edit,
@@ -183,7 +183,7 @@ function takeOver(copies: Buffer, target: Buffer, width: number): void {
 }
 
 function keyOf(records: Buffer, index: number): string {
-  return Buffer.from(decodeRecord(records, index * RECORD_SIZE).key).toString("latin1");
+  return keyName(decodeRecord(records, index * RECORD_SIZE).key);
 }
 
 function recordOf(records: Buffer, index: number): Buffer {
