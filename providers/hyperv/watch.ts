@@ -1,6 +1,6 @@
 import type { Call } from "../../src/base/flow/call.js";
 import { bySnapshots, watchLoop } from "../../src/base/flow/watch-loop.js";
-import { isMissing, type Pool, type PoolPair, type PoolTransport } from "./transport/pool.js";
+import { type Pool, type PoolPair, type PoolTransport, unlessMissing } from "./transport/pool.js";
 
 /** What a watch needs. */
 export interface WatchParts {
@@ -34,14 +34,7 @@ export function watchPools(
 ): AsyncGenerator<WatchedChange, void, undefined> {
   const source = bySnapshots(
     ...pools.map((pool) => ({
-      snapshot: async (call: Call) => {
-        try {
-          return await pool.snapshot(keyPrefix, call);
-        } catch (error) {
-          if (isMissing(error)) return undefined;
-          throw error;
-        }
-      },
+      snapshot: (call: Call) => unlessMissing(() => pool.snapshot(keyPrefix, call)),
       change: (_name: string, after: PoolPair | undefined, before: PoolPair | undefined): WatchedChange => ({
         pool,
         key: ((after ?? before) as PoolPair).key,

@@ -9,7 +9,7 @@ import type { Locker } from "../transport/files/file.js";
 import { openRecords } from "../transport/files/open.js";
 import type { AutoValues } from "./auto-pool.js";
 import { type KvpDaemonParts, serveKvp } from "./daemon.js";
-import { type KvpDeviceLocation, type OpenKvpDevice, openKvpDevice, usualKvpDevice } from "./device.js";
+import { KVP_DEVICES, type KvpDeviceLocation, type OpenKvpDevice, openKvpDevice } from "./device.js";
 import { GuardedPool } from "./guarded-pool.js";
 import type { IpService } from "./ip-lists.js";
 import { makeOwnDirectory } from "./own-files.js";
@@ -77,7 +77,19 @@ export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}
   const ip = options.ip ?? (await ipService(host, options.directory === undefined ? undefined : directory));
   return {
     run: async (signal) => {
-      const pools = SERVED_POOLS.map((info) => servedPool(host, info, directory, options));
+      const pools = SERVED_POOLS.map((info) => {
+        const records = openRecords(host, {
+          info,
+          directory,
+          makePrivate: options.privatePools === true,
+          create: true,
+          durable: options.durable === true,
+          scrub: false,
+          lock: lockPatiently,
+          canLock: () => true,
+        });
+        return new GuardedPool(new ServedPool(records), info.name, host.logger);
+      });
       const responder = new KvpResponder({
         layout: device.layout,
         pools,
@@ -131,7 +143,7 @@ async function ipService(host: Host, directory: string | undefined): Promise<IpS
 }
 
 function deviceOf(host: Host, device: string | undefined): KvpDeviceLocation {
-  const usual = usualKvpDevice(host.platform);
+  const usual = KVP_DEVICES[host.platform];
   if (usual === undefined) {
     throw pvbusError(
       "ERR_NOT_SUPPORTED",
@@ -139,25 +151,6 @@ function deviceOf(host: Host, device: string | undefined): KvpDeviceLocation {
     );
   }
   return { ...usual, path: device ?? usual.path };
-}
-
-function servedPool(
-  host: Host,
-  info: PoolInfo,
-  directory: string,
-  { privatePools, durable }: KvpDaemonOptions,
-): GuardedPool {
-  const records = openRecords(host, {
-    info,
-    directory,
-    makePrivate: privatePools === true,
-    create: true,
-    durable: durable === true,
-    scrub: false,
-    lock: lockPatiently,
-    canLock: () => true,
-  });
-  return new GuardedPool(new ServedPool(records), info.name, host.logger);
 }
 
 /**

@@ -25,7 +25,6 @@ export function requestLimitMs(driverLimitMs: number): number {
 export interface KvpDaemonParts {
   /** Opens the device, again whenever it was lost. */
   readonly openDevice: OpenKvpDevice;
-  /** Layout of its messages. */
   readonly layout: KvpLayout;
   /** How long the driver waits for a reply, in milliseconds. */
   readonly timeLimitMs: number;

@@ -24,7 +24,7 @@ export interface KvpDeviceEvents {
 export interface KvpDevice {
   /** Sends one whole message. @throws a system error: `EINVAL` when the driver waits for none any more */
   send(message: Uint8Array): void;
-  /** Closes it: the driver forgets this daemon. May be called twice. */
+  /** Closes it: the driver forgets this daemon. To be called once. */
   close(): Promise<void>;
 }
 
@@ -33,20 +33,17 @@ export type OpenKvpDevice = (events: KvpDeviceEvents) => KvpDevice;
 
 /** Where the driver's device is, and how it speaks. */
 export interface KvpDeviceLocation {
-  /** Its path on the machine. */
   readonly path: string;
-  /** Its messages. */
   readonly layout: KvpLayout;
   /** How long the driver waits for a reply before it answers the host by itself, in milliseconds. */
   readonly timeLimitMs: number;
 }
 
-/** Returns the usual device of a platform; undefined where there is none. */
-export function usualKvpDevice(platform: NodeJS.Platform): KvpDeviceLocation | undefined {
-  if (platform === "linux") return { path: "/dev/vmbus/hv_kvp", layout: LINUX_KVP, timeLimitMs: 30_000 };
-  if (platform === "freebsd") return { path: "/dev/hv_kvp_dev", layout: FREEBSD_KVP, timeLimitMs: 5_000 };
-  return undefined;
-}
+/** The usual device of each platform that has one. */
+export const KVP_DEVICES: Partial<Record<NodeJS.Platform, KvpDeviceLocation>> = {
+  linux: { path: "/dev/vmbus/hv_kvp", layout: LINUX_KVP, timeLimitMs: 30_000 },
+  freebsd: { path: "/dev/hv_kvp_dev", layout: FREEBSD_KVP, timeLimitMs: 5_000 },
+};
 
 const ADVICE = {
   ENOENT:
@@ -75,7 +72,6 @@ export function openKvpDevice(
       onData: events.onMessage,
       onEnd: events.onEnd,
     });
-    let closed = false;
     return {
       send: (message) => {
         const written = writeSync(fd, message, 0, message.length, layout === FREEBSD_KVP ? 0 : null);
@@ -83,8 +79,6 @@ export function openKvpDevice(
           throw pvbusError("ERR_PROTOCOL", `${path} took ${written} of ${message.length} bytes`);
       },
       close: async () => {
-        if (closed) return;
-        closed = true;
         await pollable.close();
         closeSync(fd);
       },

@@ -60,7 +60,6 @@ export class GuardedPool {
     return this.#recovered && !this.#failures.has("read") ? this.#pool : undefined;
   }
 
-  /** Closes the file. */
   close(): Promise<void> {
     return this.#pool.close();
   }

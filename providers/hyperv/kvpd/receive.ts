@@ -7,7 +7,7 @@ import { nativeKey, parseKey } from "../protocol/keys.js";
 import { HOST_LIMITS } from "../protocol/limits.js";
 import { poolDirectory } from "../transport/files/directory.js";
 import { filePools } from "../transport/files/open.js";
-import { isMissing, type PoolTransport } from "../transport/pool.js";
+import { type PoolTransport, unlessMissing } from "../transport/pool.js";
 import { createKvpDaemon, type KvpDaemonOptions } from "./create.js";
 
 /** Options of {@link receiveKvp}. */
@@ -128,17 +128,15 @@ async function appearance(pools: PoolTransport, native: string, call: Call): Pro
   // Armed first: a pair that comes between the reading and the waiting would not be seen.
   const end = pools.notify([pool], news.notify);
   try {
-    for (let isFirst = true; ; isFirst = false) {
-      const since = news.count;
-      try {
-        const value = await pool.read(key, call);
-        if (value !== undefined) return Buffer.from(value).toString("utf8");
-      } catch (error) {
-        // The daemon may be started again meanwhile.
-        if (isFirst || !isMissing(error)) throw error;
-      }
+    let since = news.count;
+    let value = await pool.read(key, call);
+    while (value === undefined) {
       await news.wait(call, `${native} in the pools of the running daemon`, since);
+      since = news.count;
+      // The daemon may be started again meanwhile.
+      value = await unlessMissing(() => pool.read(key, call));
     }
+    return Buffer.from(value).toString("utf8");
   } finally {
     end();
     await pool.close();

@@ -45,7 +45,6 @@ export interface ResponderParts {
 export class KvpResponder {
   readonly #parts: ResponderParts;
 
-  /** @param parts what it answers from */
   constructor(parts: ResponderParts) {
     this.#parts = parts;
   }

@@ -12,7 +12,6 @@ import { checkOwnDirectory, ownProgram, writeWhole } from "./own-files.js";
 export interface ScriptResult {
   /** Whether it ended by itself with 0. */
   readonly ok: boolean;
-  /** Its standard output. */
   readonly stdout: string;
   /** Why it failed. */
   readonly why: string;
@@ -46,9 +45,7 @@ export interface HostScriptsParts {
 export interface IpChange {
   /** Path of the script that applies them. */
   readonly script: string;
-  /** The interface. */
   readonly name: string;
-  /** Where the files go. */
   readonly directory: string;
   /** The files' names and texts, in the order of the script's arguments. */
   readonly files: readonly (readonly [name: string, text: string])[];
@@ -63,7 +60,6 @@ export class HostScripts {
   readonly #answers = new Map<string, { at: number; stdout: Promise<string> }>();
   readonly #refused = new Set<string>();
 
-  /** @param parts what they are run with */
   constructor(parts: HostScriptsParts) {
     this.#parts = parts;
   }

@@ -1,8 +1,7 @@
 import type { Call } from "../../../src/base/flow/call.js";
 import {
   decodeRecord,
-  fieldEnd,
-  HV_KVP_EXCHANGE_MAX_KEY_SIZE,
+  isUnused,
   keyName,
   type PoolRecord,
   RECORD_SIZE,
@@ -12,7 +11,7 @@ import { appendRecord, type PoolBytes, readSlot, updateRecord } from "../transpo
 import { chunks, type PoolIndex } from "../transport/files/record-index.js";
 import type { PoolRecords, View } from "../transport/files/records.js";
 import { type Stamp, sameStamp } from "../transport/files/stamp.js";
-import { isMissing } from "../transport/pool.js";
+import { unlessMissing } from "../transport/pool.js";
 
 /** Records that are read ahead of a listing. */
 const RECORDS_AHEAD = 32;
@@ -42,16 +41,15 @@ export class ServedPool {
   }
 
   /** Resolves with the record at a position, a slot not in use included; undefined past the end. */
-  async enumerate(position: number, call: Call): Promise<PoolRecord | undefined> {
-    try {
+  enumerate(position: number, call: Call): Promise<PoolRecord | undefined> {
+    return unlessMissing(async () => {
       const record = await this.#recordAt(position, call);
-      if (!this.#mayBeUnfinished(position, record)) return record;
+      // A killed writer leaves a slot without a key, mostly at the end, where the host looks last: a listing begins with that one.
+      const isUnfinished = record?.key.length === 0 || (position === 0 && record && this.#endsUnused());
+      if (!isUnfinished) return record;
       await this.recover(call);
-      return await this.#recordAt(position, call);
-    } catch (error) {
-      if (isMissing(error)) return undefined;
-      throw error;
-    }
+      return this.#recordAt(position, call);
+    });
   }
 
   /** The time does not depend on how many records there are. */
@@ -62,12 +60,6 @@ export class ServedPool {
       const { key, value } = decodeRecord(this.#record);
       return { key: Uint8Array.from(key), value: Uint8Array.from(value) };
     });
-  }
-
-  /** A killed writer leaves a slot without a key, mostly at the end, where the host looks last: a listing begins with that one. */
-  #mayBeUnfinished(position: number, record: PoolRecord | undefined): boolean {
-    if (record === undefined) return false;
-    return record.key.length === 0 || (position === 0 && this.#endsUnused());
   }
 
   #endsUnused(): boolean {
@@ -115,18 +107,15 @@ export class ServedPool {
   }
 
   /** Resolves with the value of the first record of a key; undefined when there is none, or no file. */
-  async get(key: Uint8Array, call: Call): Promise<Uint8Array | undefined> {
-    try {
-      return await this.#records.consistently(call, async (view) => {
+  get(key: Uint8Array, call: Call): Promise<Uint8Array | undefined> {
+    return unlessMissing(() =>
+      this.#records.consistently(call, async (view) => {
         const index = await this.#records.indexOf(view, call);
         const bytes = this.#records.file.bytes();
-        const [first] = offsetsOf(key, index, bytes);
-        return first === undefined ? undefined : decodeRecord(recordOf(bytes, first)).value;
-      });
-    } catch (error) {
-      if (isMissing(error)) return undefined;
-      throw error;
-    }
+        const first = firstOf(key, index, bytes);
+        return first === undefined ? undefined : decodeRecord(recordAt(bytes, first)).value;
+      }),
+    );
   }
 
   /**
@@ -154,10 +143,10 @@ export class ServedPool {
   /** Sets the value of a key's first record, or appends one; without a value an existing record stays as it is. */
   set(key: Uint8Array, value: Uint8Array | undefined, call: Call): Promise<void> {
     return this.#records.edit(call, async ({ index, bytes, verify, run }) => {
-      const [first] = offsetsOf(key, index, bytes);
+      const first = firstOf(key, index, bytes);
       if (first === undefined) {
         const offset = await run(appendRecord(bytes, key, value ?? new Uint8Array()));
-        index.addChunk(recordOf(bytes, offset), offset);
+        index.addChunk(recordAt(bytes, offset), offset);
         return "indexed";
       }
       if (value === undefined) return "unchanged";
@@ -171,7 +160,7 @@ export class ServedPool {
   async delete(key: Uint8Array, call: Call): Promise<boolean> {
     let found = false;
     await this.#records.edit(call, async ({ index, bytes, verify, remove }) => {
-      const [first] = offsetsOf(key, index, bytes);
+      const first = firstOf(key, index, bytes);
       found = first !== undefined;
       if (first === undefined) return "unchanged";
       verify(keyName(key), [first]);
@@ -180,28 +169,23 @@ export class ServedPool {
     return found;
   }
 
-  /** Closes the file. */
   close(): Promise<void> {
     return this.#records.close();
   }
 }
 
-/** Returns the offsets of a key's records, ascending. The host may use an empty key, which no index holds. */
-function offsetsOf(key: Uint8Array, index: PoolIndex, bytes: PoolBytes): readonly number[] {
-  if (key.length > 0) return index.offsetsOfBytes(key);
-  const end = wholeRecords(bytes.size);
+/** Returns the offset of a key's first record. The host may use an empty key, which no index holds. */
+function firstOf(key: Uint8Array, index: PoolIndex, bytes: PoolBytes): number | undefined {
+  if (key.length > 0) return index.offsetsOfBytes(key)[0];
   const read = (into: Buffer, offset: number): number => {
     bytes.read(into, offset);
     return into.length;
   };
-  for (const { chunk, offset } of chunks(0, end, read)) {
-    for (let at = 0; at < chunk.length; at += RECORD_SIZE) {
-      if (fieldEnd(chunk, at, HV_KVP_EXCHANGE_MAX_KEY_SIZE) === at) return [offset + at];
-    }
-  }
-  return [];
+  for (const { chunk, offset } of chunks(0, wholeRecords(bytes.size), read))
+    for (let at = 0; at < chunk.length; at += RECORD_SIZE) if (isUnused(chunk, at)) return offset + at;
+  return undefined;
 }
 
-function recordOf(bytes: PoolBytes, offset: number): Buffer {
+function recordAt(bytes: PoolBytes, offset: number): Buffer {
   return readSlot(bytes, offset / RECORD_SIZE);
 }

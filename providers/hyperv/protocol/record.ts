@@ -58,19 +58,21 @@ export function keyName(key: Uint8Array): string {
   return Buffer.from(key.buffer, key.byteOffset, key.length).toString("latin1");
 }
 
-/** Encodes a key into its 512-byte field, zero-filled. @throws RangeError when it does not fit with its NUL */
-export function encodeKeyField(key: Uint8Array): Buffer {
-  return encodeField(key, HV_KVP_EXCHANGE_MAX_KEY_SIZE);
-}
-
-/** Encodes a value into its 2048-byte field, zero-filled. @throws RangeError when it does not fit with its NUL */
-export function encodeValueField(value: Uint8Array): Buffer {
-  return encodeField(value, HV_KVP_EXCHANGE_MAX_VALUE_SIZE);
+/** Encodes a key or a value into its field, zero-filled. @throws RangeError when it does not fit with its NUL or holds one */
+export function encodeField(content: Uint8Array, size: number): Buffer {
+  if (content.length >= size) throw new RangeError(`${content.length} bytes and a NUL do not fit ${size}`);
+  if (content.includes(0)) throw new RangeError("the field would end at the NUL inside it");
+  const field = Buffer.alloc(size);
+  field.set(content);
+  return field;
 }
 
 /** Encodes a whole record, zero-filled. @throws RangeError when a part does not fit with its NUL or holds one */
 export function encodeRecord({ key, value }: PoolRecord): Buffer {
-  const record = Buffer.concat([encodeKeyField(key), encodeValueField(value)], RECORD_SIZE);
+  const record = Buffer.concat([
+    encodeField(key, HV_KVP_EXCHANGE_MAX_KEY_SIZE),
+    encodeField(value, HV_KVP_EXCHANGE_MAX_VALUE_SIZE),
+  ]);
   if (key.length === 0 && value.length === 0) EMPTY_PAIR_MARK.copy(record, HV_KVP_EXCHANGE_MAX_KEY_SIZE);
   return record;
 }
@@ -83,14 +85,6 @@ export function isUnfilled(bytes: Uint8Array, at = 0): boolean {
 
 function isMarked(bytes: Uint8Array, valueAt: number): boolean {
   return EMPTY_PAIR_MARK.equals(bytes.subarray(valueAt, valueAt + EMPTY_PAIR_MARK.length));
-}
-
-function encodeField(content: Uint8Array, size: number): Buffer {
-  if (content.length >= size) throw new RangeError(`${content.length} bytes and a NUL do not fit ${size}`);
-  if (content.includes(0)) throw new RangeError("the field would end at the NUL inside it");
-  const field = Buffer.alloc(size);
-  field.set(content);
-  return field;
 }
 
 /** Zeroes what follows the strings of the record at an offset. @returns whether there was anything but zeros */

@@ -13,6 +13,7 @@ const POLL_MS = 1_000;
 /** Value buffer of a read; the driver refuses less than 1024. */
 const FIRST_ROOM = 4_096;
 const LONGEST_NAME_BYTES = 512;
+const WHO_MAY = "reading is for group wheel, writing for root";
 
 /**
  * The pools as OpenBSD's kernel keeps them in memory, through the `/dev/pvbusN` whose type is Hyper-V: Guest takes each
@@ -49,7 +50,7 @@ class OpenbsdPool implements Pool {
     if (/[/\n]/.test(key) || !isLatin1(key)) return undefined;
     return this.#do("read", call, (device) => {
       const value = this.#value(device, key);
-      return value && Buffer.from(value.toString("latin1"), "utf8");
+      return value && utf8(value);
     });
   }
 
@@ -66,7 +67,7 @@ class OpenbsdPool implements Pool {
     }
     this.#do("write", call, (device) => {
       try {
-        device.write(this.#native(key), latin1(value));
+        this.#put(device, key, value);
       } catch (error) {
         if (!hasCode(error, "ENOENT")) throw error;
         throw pvbusError(
@@ -80,11 +81,11 @@ class OpenbsdPool implements Pool {
   async insert(key: string, value: Uint8Array, call: Call): Promise<boolean> {
     return this.#do("write", call, (device) => {
       try {
-        device.write(this.#native(key), latin1(value));
+        this.#put(device, key, value);
         return true;
       } catch (error) {
-        if (hasCode(error, "EEXIST")) return false;
-        throw error;
+        if (!hasCode(error, "EEXIST")) throw error;
+        return false;
       }
     });
   }
@@ -107,7 +108,7 @@ class OpenbsdPool implements Pool {
         if (value === undefined) {
           // A slash or a line end in its name puts it out of reach.
           this.#logger.warn("name left out of the listing", { pool: this.info.name, key });
-        } else pairs.set(key, { key, value: Buffer.from(value.toString("latin1"), "utf8") });
+        } else pairs.set(key, { key, value: utf8(value) });
       }
       return pairs;
     });
@@ -133,6 +134,10 @@ class OpenbsdPool implements Pool {
     }
   }
 
+  #put(device: PvbusNode, key: string, value: Uint8Array): void {
+    device.write(this.#native(key), Buffer.from(Buffer.from(value).toString("utf8"), "latin1"));
+  }
+
   #native(key: string): Buffer {
     return Buffer.from(`${this.info.name}/${key}`, "latin1");
   }
@@ -145,8 +150,8 @@ class OpenbsdPool implements Pool {
       throw fromSystemError(error, {
         doing: `cannot ${doing} pool ${this.info.name} of OpenBSD's kernel`,
         advice: {
-          EACCES: "reading is for group wheel, writing for root",
-          EPERM: "reading is for group wheel, writing for root",
+          EACCES: WHO_MAY,
+          EPERM: WHO_MAY,
           ERANGE: "the kernel hands out 64 KiB of names at most; let the host remove some",
           ENXIO: "its hyperv(4) did not attach the exchange; see dmesg",
         },
@@ -156,8 +161,8 @@ class OpenbsdPool implements Pool {
   }
 }
 
-function latin1(utf8: Uint8Array): Buffer {
-  return Buffer.from(Buffer.from(utf8).toString("utf8"), "latin1");
+function utf8(latin1: Buffer): Buffer {
+  return Buffer.from(latin1.toString("latin1"), "utf8");
 }
 
 function hasCode(error: unknown, code: string): boolean {

@@ -10,7 +10,8 @@ import { join } from "node:path";
 /** Runs mount(8). @param descriptor what it has as its number 3 */
 export function mount(args: readonly string[], ...descriptor: number[]): void {
   const { status, stderr, error } = spawnSync("mount", args, {
-    stdio: ["ignore", "ignore", "pipe", ...descriptor],
+    // No "ignore": while /dev is being made there is no /dev/null.
+    stdio: ["pipe", "pipe", "pipe", ...descriptor],
     encoding: "utf8",
   });
   if (error !== undefined) throw error;

@@ -22,7 +22,6 @@ export type PoolFs = Pick<
 /** A pool file as its errors name it. */
 export interface NamedPool {
   readonly path: string;
-  /** Name of the pool. */
   readonly pool: string;
 }
 

@@ -26,7 +26,6 @@ export const NO_KEY = Buffer.alloc(HV_KVP_EXCHANGE_MAX_KEY_SIZE);
 
 /** The bytes of a pool file under an exclusive lock. */
 export interface PoolBytes {
-  /** Current length. */
   readonly size: number;
   /** Fills the buffer from the offset, or throws. */
   read(into: Buffer, offset: number): void;

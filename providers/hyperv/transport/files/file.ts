@@ -38,11 +38,9 @@ const QUEUES = new KeyedQueues();
  * its own.
  */
 export class PoolDescriptor {
-  /** Undefined until it is used. */
   open: OpenFile | undefined;
   /** The locked action at hand, whosever it is; never rejects. */
   running: Promise<unknown> | undefined;
-  /** Number of pool files that use it. */
   users = 0;
   /** Called when the last user has closed it. */
   readonly unused: () => void;
@@ -75,7 +73,6 @@ export class PoolFile {
     descriptor.users++;
   }
 
-  /** Where it is. */
   get path(): string {
     return this.#options.path;
   }

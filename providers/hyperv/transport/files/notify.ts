@@ -18,11 +18,9 @@ const OUTSIDE = hostFiles(undefined);
 
 /** What reports changes of files in a directory. */
 export interface NotifyParts {
-  /** The machine: the way to the files, and messages. */
   readonly host: Pick<Host, "files" | "logger" | "path" | "sysroot">;
   /** The directory on the machine, which may come and go. */
   readonly directory: string;
-  /** Names of the files. */
   readonly files: readonly string[];
   /** Called after a change, and after what may have hidden one. */
   readonly ring: () => void;

@@ -24,12 +24,10 @@ export class FilePool implements Pool {
   /** Where pages are read into; what is handed on is copied. */
   #room: Buffer | undefined;
 
-  /** @param records of the file */
   constructor(records: PoolRecords) {
     this.#records = records;
   }
 
-  /** Which pool it is. */
   get info(): PoolInfo {
     return this.#records.info;
   }
@@ -158,7 +156,6 @@ export class FilePool implements Pool {
     });
   }
 
-  /** Closes the file. */
   close(): Promise<void> {
     return this.#records.close();
   }

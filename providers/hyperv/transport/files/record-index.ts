@@ -18,9 +18,7 @@ export type ReadAt = (into: Buffer, offset: number) => number;
 
 /** Slots in a row with an empty key. A pool may be a sparse file of hundreds of thousands. */
 export interface UnusedSlots {
-  /** Number of the first. */
   readonly slot: number;
-  /** How many. */
   count: number;
   /** `note`: somebody's unfinished change, one slot; `empty`: made and not filled. */
   readonly kind: "note" | "empty" | "other";

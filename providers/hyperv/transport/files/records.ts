@@ -58,14 +58,12 @@ export interface View {
 export interface Editing {
   /** Where its keys are; what the edit does is taken in there. */
   readonly index: PoolIndex;
-  /** Its bytes. */
   readonly bytes: PoolBytes;
   /**
    * Reports whether the index holds for these records, from the records themselves; an edit begins with it.
    * @throws StaleIndex when it does not
    */
   verify(name: string, offsets: readonly number[]): void;
-  /** Runs a change. */
   run<T>(edit: Edit<T>): Promise<T>;
   /** Removes records, ascending. @returns whether the index still holds */
   remove(offsets: readonly number[]): Promise<boolean>;
@@ -88,7 +86,6 @@ class StaleIndex extends Error {}
  * read-modify-write.
  */
 export class PoolRecords {
-  /** Which pool it is. */
   readonly info: PoolInfo;
   /** What changes the file's bytes is for an edit. */
   readonly file: PoolFile;
@@ -185,25 +182,25 @@ export class PoolRecords {
     let { index } = await this.#know(stamp, call);
     // What somebody else has left unsynced must not meet with our first steps on the disk.
     if (this.#options.durable && !(this.#synced && sameStamp(stamp, this.#synced))) await this.file.sync();
-    if (needsRepair(bytes.size, this.#findings(index))) {
+    const findings = { unused: index.unused, closeStrays: this.info.guestWritable };
+    if (needsRepair(bytes.size, findings)) {
       this.#known = undefined;
-      await this.#run(repairPool(bytes, this.#findings(index), this.#options.durable));
+      await this.#run(repairPool(bytes, findings, this.#options.durable));
       if (this.#options.durable) await this.file.sync();
       index = (await this.#know(this.file.stamp(), call)).index;
     }
     call.check(`pool ${this.info.name}`);
-    let known = this.#known;
-    this.#known = undefined;
-    let edited: Edited;
-    try {
-      edited = await action(this.#editing(index, bytes));
-    } catch (error) {
-      if (!(error instanceof StaleIndex)) throw error;
-      index = (await this.#know(this.file.stamp(), call)).index;
+    let known: Known | undefined;
+    const act = async (): Promise<Edited> => {
       known = this.#known;
       this.#known = undefined;
-      edited = await action(this.#editing(index, bytes));
-    }
+      return action(this.#editing(index, bytes));
+    };
+    const edited = await act().catch(async (error: unknown) => {
+      if (!(error instanceof StaleIndex)) throw error;
+      index = (await this.#know(this.file.stamp(), call)).index;
+      return act();
+    });
     if (edited === "unchanged") {
       this.#known = known;
       return;
@@ -215,10 +212,6 @@ export class PoolRecords {
       await this.file.sync();
       this.#synced = this.file.stamp();
     }
-  }
-
-  #findings({ unused }: PoolIndex): Parameters<typeof needsRepair>[1] {
-    return { unused, closeStrays: this.info.guestWritable };
   }
 
   #editing(index: PoolIndex, bytes: PoolBytes): Editing {
@@ -259,7 +252,7 @@ export class PoolRecords {
       const byte = Buffer.alloc(1);
       bytes.read(byte, 0);
       // The same byte again: a change for the file system alone.
-      for (let i = 0; i < PROBE_WRITES; i++) {
+      while (stamps.length <= PROBE_WRITES) {
         bytes.write(byte, 0);
         stamp = this.file.stamp();
         stamps.push(stamp);
@@ -269,7 +262,6 @@ export class PoolRecords {
     this.#known = { index, stamp, proven: this.#stampsAll === true };
   }
 
-  /** Closes the file. */
   close(): Promise<void> {
     return this.file.close();
   }
