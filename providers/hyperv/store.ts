@@ -1,6 +1,7 @@
 import { pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
 import { Closing } from "../../src/base/flow/closing.js";
+import { bySnapshots, watchLoop } from "../../src/base/flow/watch-loop.js";
 import { putEntry } from "../../src/base/own.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
@@ -20,8 +21,7 @@ import {
   parsePrefix,
 } from "./protocol/keys.js";
 import { HOST_LIMITS } from "./protocol/limits.js";
-import { isMissing, type Pool, type PoolTransport } from "./transport/pool.js";
-import { watchPools } from "./watch.js";
+import { isMissing, type Pool, type PoolPair, type PoolTransport, unlessMissing } from "./transport/pool.js";
 
 const PARAMETERS = POOLS.find(({ name }) => name === "Guest/Parameters") as PoolInfo;
 
@@ -100,20 +100,24 @@ export class HypervStore implements ProviderStore {
     if (found === 0 && missing !== undefined) throw missing;
   }
 
-  /** Follows one pool, or all for the empty prefix, by the file system's notifications. */
+  /**
+   * Follows one pool, or all for the empty prefix, by comparing consistent states whenever the operating system reports a change. A
+   * pool that is missing for a while (the daemon restarts) counts as unchanged.
+   */
   async *watch(prefix: string, call: Call, hooks: WatchHooks): AsyncGenerator<RawEntry, void, undefined> {
-    const { pools, keyPrefix } = parsePrefix(prefix);
-    const changes = watchPools(
-      {
-        transport: this.#transport,
-        pools: pools.map((info) => this.#pool(info)),
-        keyPrefix,
-        ready: hooks.ready,
-        closing: this.#closing.signal,
-      },
-      call,
-    );
-    for await (const { pool, key, value } of changes) yield { key: nativeKey(pool.info, key), value };
+    const { pools: infos, keyPrefix } = parsePrefix(prefix);
+    const pools = infos.map((info) => this.#pool(info));
+    const states = pools.map((pool) => ({
+      snapshot: (call: Call) => unlessMissing(() => pool.snapshot(keyPrefix, call)),
+      change: (_name: string, after: PoolPair | undefined, before: PoolPair | undefined): RawEntry => ({
+        key: nativeKey(pool.info, ((after ?? before) as PoolPair).key),
+        value: after?.value,
+      }),
+      isSame: (before: PoolPair, after: PoolPair) => Buffer.compare(before.value, after.value) === 0,
+    }));
+    const listen = (changed: () => void): (() => void) => this.#transport.notify(pools, changed);
+    const settings = { ready: hooks.ready, closing: this.#closing.signal };
+    yield* watchLoop({ ...bySnapshots(...states), listen }, settings, call);
   }
 
   /** Returns what the host put into Guest/Parameters; nothing where the host said nothing. */

@@ -11,7 +11,7 @@ import type { AutoValues } from "./auto-pool.js";
 import { type KvpDaemonParts, serveKvp } from "./daemon.js";
 import { KVP_DEVICES, type KvpDeviceLocation, type OpenKvpDevice, openKvpDevice } from "./device.js";
 import { GuardedPool } from "./guarded-pool.js";
-import type { IpService } from "./ip-lists.js";
+import type { IpService } from "./ip-service.js";
 import { makeOwnDirectory } from "./own-files.js";
 import { KvpResponder } from "./responder.js";
 import { ServedPool } from "./served-pool.js";
@@ -134,12 +134,8 @@ export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}
 }
 
 async function ipService(host: Host, directory: string | undefined): Promise<IpService> {
-  if (host.platform === "freebsd") {
-    const { FreebsdIpService } = await import("./freebsd-ip-service.js");
-    return new FreebsdIpService(host, { directory });
-  }
-  const { LinuxIpService } = await import("./linux-ip-service.js");
-  return new LinuxIpService(host, { directory });
+  const { FreebsdIpService, LinuxIpService } = await import("./ip-service.js");
+  return new (host.platform === "freebsd" ? FreebsdIpService : LinuxIpService)(host, { directory });
 }
 
 function deviceOf(host: Host, device: string | undefined): KvpDeviceLocation {

@@ -32,27 +32,19 @@ export class GuardedPool {
 
   /** Makes the file if need be, and repairs what a killed writer left. What stands in the way is logged. Never rejects. */
   async start(call: Call): Promise<void> {
-    await this.#tell("change", () => this.#recover(call)).catch((error: unknown) => {
+    await this.change(call, async () => undefined).catch((error: unknown) => {
       if (!PvbusError.is(error)) throw error;
     });
   }
 
-  /**
-   * Runs what only reads: whoever keeps the pool locked keeps it from being repaired, not from being read. What throws is logged once.
-   */
+  /** Runs what only reads: whoever keeps the pool locked keeps it from being repaired, not from being read. */
   read<T>(call: Call, action: (pool: ServedPool) => Promise<T>): Promise<T> {
-    return this.#tell("read", async () => {
-      await this.#glance(call);
-      return action(this.#pool);
-    });
+    return this.#attempt("read", () => this.#glance(call), action);
   }
 
-  /** Runs what changes the pool. What throws is logged once. */
+  /** Runs what changes the pool. */
   change<T>(call: Call, action: (pool: ServedPool) => Promise<T>): Promise<T> {
-    return this.#tell("change", async () => {
-      await this.#recover(call);
-      return action(this.#pool);
-    });
+    return this.#attempt("change", () => this.#recover(call), action);
   }
 
   /** The pool for quick answers. They go round the failures, so that a slow one reports that a pool is served again. */
@@ -82,9 +74,14 @@ export class GuardedPool {
   }
 
   /** Logs the beginning and the end of a failure. */
-  async #tell<T>(verb: Verb, action: () => Promise<T>): Promise<T> {
+  async #attempt<T>(
+    verb: Verb,
+    prepare: () => Promise<void>,
+    action: (pool: ServedPool) => Promise<T>,
+  ): Promise<T> {
     try {
-      const result = await action();
+      await prepare();
+      const result = await action(this.#pool);
       this.#succeeded(verb);
       return result;
     } catch (error) {

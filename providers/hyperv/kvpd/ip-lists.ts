@@ -1,26 +1,7 @@
 import { isIPv4, isIPv6 } from "node:net";
-import type { Call } from "../../../src/base/flow/call.js";
 import type { InterfaceAddress } from "../../../src/native/posix/interface-addresses.js";
 import type { KvpIpInfo } from "../protocol/messages.js";
 import { KvpStatus, KvpStatusError } from "../protocol/status.js";
-import type { RunScript } from "./scripts.js";
-
-/** IP settings of the guest's adapters. */
-export interface IpService {
-  /** Resolves with the settings of the adapter with the request's MAC address. @throws KvpStatusError */
-  getIpInfo(request: KvpIpInfo, call: Call): Promise<KvpIpInfo>;
-  /** Applies settings to the adapter with the request's GUID. @throws KvpStatusError */
-  setIpInfo(request: KvpIpInfo, call: Call): Promise<void>;
-}
-
-/** What settings are read from, and where they go; default: the system's own. */
-export interface IpSources {
-  /** Addresses of the interfaces. */
-  readonly addresses?: (() => readonly InterfaceAddress[]) | undefined;
-  readonly run?: RunScript | undefined;
-  /** Where the files of settings go on the machine. */
-  readonly directory?: string | undefined;
-}
 
 /** An address as the host gave it. */
 export interface IpEntry {
@@ -103,22 +84,19 @@ export function dottedMask(prefix: number): string {
   return [0, 8, 16, 24].map((before) => 256 - 2 ** (8 - Math.min(Math.max(prefix - before, 0), 8))).join(".");
 }
 
-/** Writes an IPv6 address as eight groups of four digits. */
-export function expandIpv6(text: string): string {
-  const hex = withoutDots(text);
-  const [left = "", right] = hex.split("::");
+/** Writes an IPv6 address in its shortest form, as `ip route` does: the parser of URLs does so. @throws RangeError for no address */
+export function shortIpv6(address: string): string {
+  if (!isIPv6(address)) throw new RangeError("no address of IPv6");
+  return new URL(`http://[${address}]`).hostname.slice(1, -1);
+}
+
+/** Writes an IPv6 address as eight groups of four digits. @throws RangeError for no address */
+export function expandIpv6(address: string): string {
+  const [left = "", right] = shortIpv6(address).split("::");
   const groups = (part: string): string[] => (part === "" ? [] : part.split(":"));
   const [before, after] = [groups(left), groups(right ?? "")];
   const zeros = right === undefined ? [] : Array<string>(8 - before.length - after.length).fill("0");
-  return [...before, ...zeros, ...after].map((group) => group.toLowerCase().padStart(4, "0")).join(":");
-}
-
-/** A dotted end stands for the last two groups. */
-function withoutDots(text: string): string {
-  const at = text.lastIndexOf(":") + 1;
-  const [a = 0, b = 0, c, d] = text.slice(at).split(".").map(Number);
-  if (c === undefined || d === undefined) return text;
-  return `${text.slice(0, at)}${[a * 256 + b, c * 256 + d].map((group) => group.toString(16)).join(":")}`;
+  return [...before, ...zeros, ...after].map((group) => group.padStart(4, "0")).join(":");
 }
 
 /** An address with a label, `eth0:1`, is one of eth0; one of eth10 is not one of eth1. */

@@ -19,7 +19,7 @@ import {
 import { KvpStatus, KvpStatusError } from "../protocol/status.js";
 import type { AutoValues } from "./auto-pool.js";
 import type { GuardedPool } from "./guarded-pool.js";
-import type { IpService } from "./ip-lists.js";
+import type { IpService } from "./ip-service.js";
 
 /** Number of the pool that the daemon computes. */
 const AUTO_POOL = 2;

@@ -1,4 +1,5 @@
 import { isIP } from "node:net";
+import { shortIpv6 } from "./ip-lists.js";
 
 /** Flags of a route that is up and leads over a gateway (Linux include/uapi/linux/route.h). */
 const UP_GATEWAY = 0x3;
@@ -38,9 +39,4 @@ export function netstatGateways(text: string, name: string): string[] {
     const isWanted = destination === "default" && device === name && flags.includes("G");
     return isWanted && isIP(address) !== 0 ? [address] : [];
   });
-}
-
-/** The parser of URLs writes addresses in their shortest form, as `ip route` does. */
-function shortIpv6(address: string): string {
-  return new URL(`http://[${address}]`).hostname.slice(1, -1);
 }

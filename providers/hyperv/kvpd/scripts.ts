@@ -37,18 +37,12 @@ const ANSWER_MS = 5_000;
 export interface HostScriptsParts {
   readonly host: Host;
   readonly run: RunScript;
+  /** Where they are. */
+  readonly folder: string;
+  /** Where the files of settings go. */
+  readonly directory: string;
   /** A shell that reads them; default: each is a program of its own. */
   readonly shell?: string | undefined;
-}
-
-/** Settings that are to be applied to an interface. */
-export interface IpChange {
-  /** Path of the script that applies them. */
-  readonly script: string;
-  readonly name: string;
-  readonly directory: string;
-  /** The files' names and texts, in the order of the script's arguments. */
-  readonly files: readonly (readonly [name: string, text: string])[];
 }
 
 /**
@@ -64,9 +58,39 @@ export class HostScripts {
     this.#parts = parts;
   }
 
+  /** Returns what one prints; what it printed before it failed counts, as for the vendor's daemon. */
+  answer(script: string, args: readonly string[], call: Call): Promise<string> {
+    return this.#remember([script, ...args], () => this.#run(script, args, call));
+  }
+
+  /** As {@link answer}, for a program of the running system. */
+  system(program: string, args: readonly string[], call: Call): Promise<string> {
+    return this.#remember([program, ...args], () => this.#parts.run(program, args, call));
+  }
+
+  /**
+   * Puts the files of an interface's settings in place, in a directory that nobody else can change, and has a script apply them.
+   * @param files their names and texts, in the order of the script's arguments
+   * @throws KvpStatusError when the script is missing, refused, or fails
+   */
+  async apply(name: string, files: readonly (readonly [string, string])[], call: Call): Promise<void> {
+    const { host, folder, directory } = this.#parts;
+    checkOwnDirectory(host, directory, "the directory of IP settings");
+    const paths: string[] = [];
+    for (const [file, text] of files) {
+      const path = posix.join(directory, file);
+      await writeWhole(host.files, path, text);
+      paths.push(host.path(path));
+    }
+    const { ok, why } = await this.#run("hv_set_ifconfig", paths, call);
+    this.#answers.clear();
+    if (!ok) throw new KvpStatusError(KvpStatus.fail, `${folder}/hv_set_ifconfig ${name}: ${why}`);
+  }
+
   /** Runs one, or says why it was not run. */
-  async run(path: string, args: readonly string[], call: Call): Promise<ScriptResult> {
-    const { host, run, shell } = this.#parts;
+  async #run(script: string, args: readonly string[], call: Call): Promise<ScriptResult> {
+    const { host, run, shell, folder } = this.#parts;
+    const path = `${folder}/${script}`;
     try {
       const program = ownProgram(host, path);
       if (program === undefined) return { ok: false, stdout: "", why: `${path} is not there (ENOENT)` };
@@ -79,34 +103,6 @@ export class HostScripts {
       this.#refused.add(path);
       return { ok: false, stdout: "", why: error.message };
     }
-  }
-
-  /** Returns what one prints; what it printed before it failed counts, as for the vendor's daemon. */
-  answer(path: string, args: readonly string[], call: Call): Promise<string> {
-    return this.#remember([path, ...args], () => this.run(path, args, call));
-  }
-
-  /** As {@link answer}, for a program of the running system. */
-  system(program: string, args: readonly string[], call: Call): Promise<string> {
-    return this.#remember([program, ...args], () => this.#parts.run(program, args, call));
-  }
-
-  /**
-   * Puts the files of an interface's settings in place, in a directory that nobody else can change, and has a script apply them.
-   * @throws KvpStatusError when the script is missing, refused, or fails
-   */
-  async apply({ script, name, directory, files }: IpChange, call: Call): Promise<void> {
-    const { host } = this.#parts;
-    checkOwnDirectory(host, directory, "the directory of IP settings");
-    const paths: string[] = [];
-    for (const [file, text] of files) {
-      const path = posix.join(directory, file);
-      await writeWhole(host.files, path, text);
-      paths.push(host.path(path));
-    }
-    const { ok, why } = await this.run(script, paths, call);
-    this.#answers.clear();
-    if (!ok) throw new KvpStatusError(KvpStatus.fail, `${script} ${name}: ${why}`);
   }
 
   #remember(words: readonly string[], run: () => Promise<ScriptResult>): Promise<string> {

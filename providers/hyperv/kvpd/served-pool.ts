@@ -92,7 +92,7 @@ export class ServedPool {
 
   #heldRecord({ stamp }: View, offset: number): Buffer | undefined {
     const { stamp: held, from, end, bytes } = this.#ahead;
-    if (held === undefined || offset < from || offset + RECORD_SIZE > end) return undefined;
+    if (offset < from || offset + RECORD_SIZE > end) return undefined;
     return sameStamp(held, stamp) ? bytes?.subarray(offset - from, offset - from + RECORD_SIZE) : undefined;
   }
 

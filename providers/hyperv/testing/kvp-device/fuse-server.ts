@@ -1,5 +1,5 @@
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
-import { Answer, answerNumber, Command } from "./control.js";
+import { Answer, Command } from "./control.js";
 import { Errno, type HostResult, KvpDriver } from "./driver.js";
 import {
   attrBody,
@@ -233,6 +233,13 @@ class Server {
 function hostAnswer(result: HostResult): Buffer {
   if ("reply" in result) return Buffer.concat([Buffer.from([Answer.reply]), result.reply]);
   return answerNumber(Answer.status, result.status, result.why);
+}
+
+function answerNumber(kind: number, value: number, text = ""): Buffer {
+  const head = Buffer.alloc(5);
+  head[0] = kind;
+  head.writeUInt32LE(value >>> 0, 1);
+  return Buffer.concat([head, Buffer.from(text, "utf8")]);
 }
 
 const [pools = "", version] = process.argv.slice(2);

@@ -18,7 +18,7 @@ import {
   LINUX_KVP,
   replyStatus,
 } from "../../protocol/messages.js";
-import { Answer, Command, command } from "./control.js";
+import { Answer, Command } from "./control.js";
 import type { HostFailure } from "./driver.js";
 
 /** Options of {@link KvpDeviceSimulator.start}. */
@@ -177,23 +177,23 @@ export class KvpDeviceSimulator implements AsyncDisposable {
     const rest = Buffer.alloc(4);
     rest.writeUInt32LE(after);
     const call = new Call(options);
-    const count = this.#number(command(Command.awaitRegistration, rest));
+    const count = this.#number(Command.awaitRegistration, rest);
     try {
       return await call.within(count, "an agent's registration");
     } catch (error) {
-      await this.#send(command(Command.cancel));
+      await this.#send(Command.cancel);
       throw error;
     }
   }
 
   /** Resolves with the number of registrations so far. */
   registrations(): Promise<number> {
-    return this.#number(command(Command.registrations));
+    return this.#number(Command.registrations);
   }
 
   /** Resolves with the process id of the agent that has the device open; undefined when none has. */
   async agentPid(): Promise<number | undefined> {
-    return (await this.#number(command(Command.agent))) || undefined;
+    return (await this.#number(Command.agent)) || undefined;
   }
 
   /**
@@ -209,9 +209,7 @@ export class KvpDeviceSimulator implements AsyncDisposable {
     const begin = (): void => {
       limit = setTimeout(() => this.expire(), this.#timeLimitMs);
     };
-    const answer = await this.#exchange(command(Command.request, message), begin).finally(() =>
-      clearTimeout(limit),
-    );
+    const answer = await this.#exchange(Command.request, message, begin).finally(() => clearTimeout(limit));
     if (answer[0] === Answer.reply) return answer.subarray(1);
     throw new KvpDriverAnswer(answer.readUInt32LE(1), answer.toString("utf8", 5) as HostFailure);
   }
@@ -258,17 +256,17 @@ export class KvpDeviceSimulator implements AsyncDisposable {
 
   /** The driver loses patience with the request at hand: the host gets 0x80004005, a late reply EINVAL. */
   expire(): Promise<void> {
-    return this.#send(command(Command.expire));
+    return this.#send(Command.expire);
   }
 
   /** The driver goes away: reads fail with EBADF, poll reports an error. */
   remove(): Promise<void> {
-    return this.#send(command(Command.remove));
+    return this.#send(Command.remove);
   }
 
   /** The driver is back. */
   restore(): Promise<void> {
-    return this.#send(command(Command.restore));
+    return this.#send(Command.restore);
   }
 
   /** Ends the agents, the device and its process. */
@@ -296,21 +294,21 @@ export class KvpDeviceSimulator implements AsyncDisposable {
     return replyStatus(await this.request(encodeRequest(request, LINUX_KVP)));
   }
 
-  async #number(bytes: Buffer): Promise<number> {
-    return (await this.#exchange(bytes)).readUInt32LE(1);
+  async #number(code: number, rest?: Uint8Array): Promise<number> {
+    return (await this.#exchange(code, rest)).readUInt32LE(1);
   }
 
-  async #send(bytes: Buffer): Promise<void> {
-    await this.#control.write(bytes).catch(refuse);
+  async #send(code: number, rest: Uint8Array = new Uint8Array()): Promise<void> {
+    await this.#control.write(Buffer.concat([Buffer.from([code]), rest])).catch(refuse);
   }
 
   /** One command with an answer at a time. */
-  #exchange(bytes: Buffer, begin?: () => void): Promise<Buffer> {
+  #exchange(code: number, rest?: Uint8Array, begin?: () => void): Promise<Buffer> {
     return this.#queue.run(Call.endless(), "the device", async () => {
       // Behind what the caller does at once: who asks and ends the device then gets no answer.
       await undefined;
       begin?.();
-      await this.#send(bytes);
+      await this.#send(code, rest);
       const answer = Buffer.alloc(ANSWER_BYTES);
       const { bytesRead } = await this.#control.read(answer, 0, ANSWER_BYTES, null).catch(refuse);
       return answer.subarray(0, bytesRead);

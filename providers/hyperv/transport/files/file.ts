@@ -37,17 +37,13 @@ const QUEUES = new KeyedQueues();
  * The descriptor of a pool file. Record locks of the POSIX kind need one for all users in the process; each uses it by settings of
  * its own.
  */
-export class PoolDescriptor {
-  open: OpenFile | undefined;
+export interface PoolDescriptor {
+  open?: OpenFile | undefined;
   /** The locked action at hand, whosever it is; never rejects. */
-  running: Promise<unknown> | undefined;
-  users = 0;
+  running?: Promise<unknown> | undefined;
+  users: number;
   /** Called when the last user has closed it. */
-  readonly unused: () => void;
-
-  constructor(unused = (): void => undefined) {
-    this.unused = unused;
-  }
+  readonly unused?: () => void;
 }
 
 /**
@@ -66,7 +62,7 @@ export class PoolFile {
   #directorySynced = false;
 
   /** @param descriptor one that others use too; default: one of its own */
-  constructor(options: PoolFileOptions, descriptor = new PoolDescriptor()) {
+  constructor(options: PoolFileOptions, descriptor: PoolDescriptor = { users: 0 }) {
     this.#options = options;
     this.#fs = options.fs ?? nodeFs;
     this.#descriptor = descriptor;
@@ -220,7 +216,7 @@ export class PoolFile {
     await this.#running;
     if (!wasOpen || --this.#descriptor.users > 0) return;
     this.#closeDescriptor();
-    this.#descriptor.unused();
+    this.#descriptor.unused?.();
   }
 
   #ensure(writable: boolean): OpenFile {

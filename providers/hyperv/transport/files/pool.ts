@@ -58,7 +58,7 @@ export class FilePool implements Pool {
 
   /** The first reading of a state looks for its one key; who comes again gets an index, which takes longer to make. */
   #isFirstLook({ stamp, size }: View): boolean {
-    if (size > LARGEST_SCAN || (this.#looked !== undefined && sameStamp(this.#looked, stamp))) return false;
+    if (size > LARGEST_SCAN || sameStamp(this.#looked, stamp)) return false;
     this.#looked = stamp;
     return true;
   }

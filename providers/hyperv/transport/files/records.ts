@@ -117,8 +117,7 @@ export class PoolRecords {
     const stamp = this.file.stamp();
     if (!this.file.holds(stamp)) return undefined;
     const view = this.#view(stamp);
-    if (view.index !== undefined || (seen && sameStamp(seen, stamp)) || this.#mayReadFreely(stamp))
-      return view;
+    if (view.index !== undefined || sameStamp(seen, stamp) || this.#mayReadFreely(stamp)) return view;
     return undefined;
   }
 
@@ -155,7 +154,7 @@ export class PoolRecords {
 
   /** Resolves with the index of a state of the file. */
   async indexOf({ index, stamp }: Pick<View, "index" | "stamp">, call: Call): Promise<PoolIndex> {
-    return index ?? (await this.#know(stamp, call)).index;
+    return index ?? this.#know(stamp, call);
   }
 
   /** Makes the index again at the next reading: it was wrong though the stamps were the same. */
@@ -179,15 +178,15 @@ export class PoolRecords {
 
   async #edit(stamp: Stamp, call: Call, action: Action): Promise<void> {
     const bytes = this.file.bytes();
-    let { index } = await this.#know(stamp, call);
+    let index = await this.#know(stamp, call);
     // What somebody else has left unsynced must not meet with our first steps on the disk.
-    if (this.#options.durable && !(this.#synced && sameStamp(stamp, this.#synced))) await this.file.sync();
+    if (this.#options.durable && !sameStamp(this.#synced, stamp)) await this.file.sync();
     const findings = { unused: index.unused, closeStrays: this.info.guestWritable };
     if (needsRepair(bytes.size, findings)) {
       this.#known = undefined;
       await this.#run(repairPool(bytes, findings, this.#options.durable));
       if (this.#options.durable) await this.file.sync();
-      index = (await this.#know(this.file.stamp(), call)).index;
+      index = await this.#know(this.file.stamp(), call);
     }
     call.check(`pool ${this.info.name}`);
     let known: Known | undefined;
@@ -198,7 +197,7 @@ export class PoolRecords {
     };
     const edited = await act().catch(async (error: unknown) => {
       if (!(error instanceof StaleIndex)) throw error;
-      index = (await this.#know(this.file.stamp(), call)).index;
+      index = await this.#know(this.file.stamp(), call);
       return act();
     });
     if (edited === "unchanged") {
@@ -269,8 +268,7 @@ export class PoolRecords {
   /** A file that is settled and surely whole can be read without a lock: a change afterwards shows in its stamp. */
   #mayReadFreely(stamp: Stamp): boolean {
     if (!this.#isSettled(stamp)) return false;
-    if (isSurelyWhole(stamp) || !this.#options.canLock()) return true;
-    return this.#whole !== undefined && sameStamp(this.#whole, stamp);
+    return isSurelyWhole(stamp) || !this.#options.canLock() || sameStamp(this.#whole, stamp);
   }
 
   #isSettled(stamp: Stamp): boolean {
@@ -278,17 +276,18 @@ export class PoolRecords {
   }
 
   #view(stamp: Stamp): View {
-    const index = this.#isKnown(stamp) ? this.#known?.index : undefined;
-    return { stamp, size: wholeRecords(stamp.size), index };
+    return { stamp, size: wholeRecords(stamp.size), index: this.#indexAt(stamp) };
   }
 
   /** An index of ours is trusted no sooner than anybody's: where an equal stamp proves that nothing has changed. */
-  #isKnown(stamp: Stamp): boolean {
-    return this.#known?.proven === true && sameStamp(this.#known.stamp, stamp);
+  #indexAt(stamp: Stamp): PoolIndex | undefined {
+    const known = this.#known;
+    return known?.proven === true && sameStamp(known.stamp, stamp) ? known.index : undefined;
   }
 
-  async #know(stamp: Stamp, call: Call): Promise<Known> {
-    if (this.#isKnown(stamp)) return this.#known as Known;
+  async #know(stamp: Stamp, call: Call): Promise<PoolIndex> {
+    const known = this.#indexAt(stamp);
+    if (known !== undefined) return known;
     if (stamp.size > MAX_POOL_BYTES) {
       throw pvbusError(
         "ERR_CORRUPT",
@@ -302,8 +301,7 @@ export class PoolRecords {
       const wait = call.turn(`pool ${this.info.name}`);
       if (wait !== undefined) await wait;
     }
-    const known = { index, stamp, proven };
-    if (sameStamp(stamp, this.file.stamp())) this.#known = known;
-    return known;
+    if (sameStamp(stamp, this.file.stamp())) this.#known = { index, stamp, proven };
+    return index;
   }
 }

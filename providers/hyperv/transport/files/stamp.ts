@@ -9,8 +9,8 @@ export interface Stamp {
   readonly ctimeNs: bigint;
 }
 
-export function sameStamp(a: Stamp, b: Stamp): boolean {
-  return a.mtimeNs === b.mtimeNs && a.ctimeNs === b.ctimeNs && a.size === b.size && a.id === b.id;
+export function sameStamp(a: Stamp | undefined, b: Stamp): boolean {
+  return a?.mtimeNs === b.mtimeNs && a.ctimeNs === b.ctimeNs && a.size === b.size && a.id === b.id;
 }
 
 /** A file changed less than this ago may change again without a new time stamp (kernel clock ticks: at most 10 ms). */
