@@ -73,9 +73,6 @@ export const hypervManifest: ProviderManifest = {
     watch: ["linux", "freebsd", "win32", "openbsd"],
   },
   commands: COMMANDS,
-  demo: {
-    through: "pool files",
-    load: async () => (await import("./testing/demo.js")).hypervRoundTrip,
-  },
+  demo: { through: "pool files", load: async () => (await import("./testing/demo.js")).hypervRoundTrip },
   options: OPTIONS,
 };

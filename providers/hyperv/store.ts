@@ -84,20 +84,18 @@ export class HypervStore implements ProviderStore {
   /** Lists the records of one pool, or of all pools that exist for the empty prefix, in file order. */
   async *list(prefix: string, call: Call): AsyncGenerator<RawEntry, void, undefined> {
     const { pools, keyPrefix } = parsePrefix(prefix);
-    let missing: unknown;
-    let found = 0;
+    const missing: unknown[] = [];
     for (const info of pools) {
       try {
         for await (const { key, value } of this.#pool(info).list(keyPrefix, call)) {
           yield { key: nativeKey(info, key), value };
         }
-        found++;
       } catch (error) {
         if (!isMissing(error)) throw error;
-        missing ??= error;
+        missing.push(error);
       }
     }
-    if (found === 0 && missing !== undefined) throw missing;
+    if (missing.length === pools.length) throw missing[0];
   }
 
   /**

@@ -2,7 +2,7 @@ import os from "node:os";
 import { Call } from "../../../src/base/flow/call.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { type InterfaceAddress, interfaceAddresses } from "../../../src/native/posix/interface-addresses.js";
-import { joinList } from "./ip-lists.js";
+import { joinList } from "./ip-settings.js";
 import { textOf } from "./own-files.js";
 import { type RunScript, runScript } from "./scripts.js";
 
@@ -124,13 +124,9 @@ interface SystemName {
   readonly minor: string;
 }
 
-const RELEASE_FILES = ["/etc/SuSE-release", "/etc/redhat-release"];
-
 /**
  * Reads the system's name as the vendor's daemon does (Linux tools/hv/hv_kvp_daemon.c): `NAME` and `VERSION_ID` of
- * /etc/os-release, else up to three lines of an old release file.
- * @param read returns the text of a file
- * @returns undefined when there is neither
+ * /etc/os-release, else up to three lines of an old release file; undefined without either. @param read returns a file's text
  */
 export function parseOsRelease(read: (path: string) => string | undefined): SystemName | undefined {
   const text = read("/etc/os-release");
@@ -143,13 +139,10 @@ export function parseOsRelease(read: (path: string) => string | undefined): Syst
     }
     return { name: values.get("NAME") ?? "", major: values.get("VERSION_ID") ?? "", minor: "" };
   }
-  for (const path of RELEASE_FILES) {
-    const lines = read(path)?.split("\n");
-    if (lines === undefined) continue;
-    const [name = "", major = "", minor = ""] = lines;
-    return { name, major, minor };
-  }
-  return undefined;
+  const old = read("/etc/SuSE-release") ?? read("/etc/redhat-release");
+  if (old === undefined) return undefined;
+  const [name = "", major = "", minor = ""] = old.split("\n");
+  return { name, major, minor };
 }
 
 /** Quotes go anywhere, a backslash takes the next character as it is. */

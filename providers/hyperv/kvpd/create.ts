@@ -74,7 +74,9 @@ export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}
   const device = deviceOf(host, options.device);
   const directory = daemonDirectory(host, options.directory);
   const auto = options.auto ?? new (await import("./auto-pool.js")).AutoPool(host);
-  const ip = options.ip ?? (await ipService(host, options.directory === undefined ? undefined : directory));
+  const { FreebsdIpService, LinuxIpService } = await import("./ip-service.js");
+  const SystemsIp = host.platform === "freebsd" ? FreebsdIpService : LinuxIpService;
+  const ip = options.ip ?? new SystemsIp(host, options.directory === undefined ? {} : { directory });
   return {
     run: async (signal) => {
       const pools = SERVED_POOLS.map((info) => {
@@ -131,11 +133,6 @@ export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}
       }
     },
   };
-}
-
-async function ipService(host: Host, directory: string | undefined): Promise<IpService> {
-  const { FreebsdIpService, LinuxIpService } = await import("./ip-service.js");
-  return new (host.platform === "freebsd" ? FreebsdIpService : LinuxIpService)(host, { directory });
 }
 
 function deviceOf(host: Host, device: string | undefined): KvpDeviceLocation {

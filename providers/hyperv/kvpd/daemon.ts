@@ -28,10 +28,7 @@ export interface KvpDaemonParts {
   readonly layout: KvpLayout;
   /** How long the driver waits for a reply, in milliseconds. */
   readonly timeLimitMs: number;
-  /**
-   * Gets ready to serve, once: the device is there and nobody else has it, and the driver does not know of us yet. Rejects
-   * when there can be no service.
-   */
+  /** Gets ready, once: the device is ours, and the driver does not know of us yet. Rejects when there can be no service. */
   readonly prepare?: ((signal: AbortSignal) => Promise<void>) | undefined;
   /** Makes a message the reply to itself if that takes no waiting, and reports whether it did. Never throws. */
   readonly answerNow?: ((message: Buffer) => boolean) | undefined;

@@ -9,10 +9,7 @@ import { trustedOwners } from "../transport/files/open.js";
 
 /** What a device reports. */
 export interface KvpDeviceEvents {
-  /**
-   * Sees each message first, straight from the event: true when it is done with it. The bytes hold during the call; it
-   * must not throw.
-   */
+  /** Sees each message first, straight from the event: true when it is done. The bytes hold during the call; must not throw. */
   readonly tryMessage?: ((message: Buffer) => boolean) | undefined;
   /** One whole message of the driver. */
   readonly onMessage: (message: Buffer) => void;
@@ -105,10 +102,7 @@ function openDevice(host: Host, path: string): number {
     return fd;
   } catch (error) {
     if (fd !== undefined) closeSync(fd);
-    throw fromSystemError(error, {
-      doing: `cannot open the KVP device: ${host.path(path)}`,
-      advice: ADVICE,
-    });
+    throw fromSystemError(error, { doing: `cannot open the KVP device: ${host.path(path)}`, advice: ADVICE });
   }
 }
 

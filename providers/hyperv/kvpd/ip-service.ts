@@ -1,20 +1,23 @@
+import { isIP } from "node:net";
 import { networkInterfaces } from "node:os";
 import type { Call } from "../../../src/base/flow/call.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { type InterfaceAddress, interfaceAddresses } from "../../../src/native/posix/interface-addresses.js";
 import { EMPTY_IP_INFO, type KvpIpInfo } from "../protocol/messages.js";
 import { KvpStatus, KvpStatusError } from "../protocol/status.js";
-import { freebsdText, ifcfgText, keyfileText } from "./ip-files.js";
 import {
   addressLists,
   belongsTo,
+  freebsdText,
+  ifcfgText,
   joinList,
+  keyfileText,
   LONGEST_GATEWAYS,
   LONGEST_LIST,
   parseIpSettings,
-} from "./ip-lists.js";
+  shortIpv6,
+} from "./ip-settings.js";
 import { namesIn, textOf } from "./own-files.js";
-import { ipv4Gateways, ipv6Gateways, netstatGateways } from "./routes.js";
 import { HostScripts, outputLines, type RunScript, runScript } from "./scripts.js";
 
 /** IP settings of the guest's adapters. */
@@ -77,11 +80,13 @@ export class LinuxIpService implements IpService {
       this.#nameServers(call),
       this.#scripts.answer("hv_get_dhcp_info", [name], call),
     ]);
+    const four = ipv4Gateways(this.#text("/proc/net/route") ?? "", name);
+    const six = ipv6Gateways(this.#text("/proc/net/ipv6_route") ?? "", name);
     return {
       adapterId,
       dhcpEnabled: dhcp.startsWith("Enabled") ? 1 : 0,
       ...addressLists(list, ""),
-      gateways: joinList(this.#gateways(name), LONGEST_GATEWAYS, ";"),
+      gateways: joinList([...four, ...six], LONGEST_GATEWAYS, ";"),
       dnsServers: joinList(dns, LONGEST_LIST, ";"),
     };
   }
@@ -103,13 +108,6 @@ export class LinuxIpService implements IpService {
 
   #mac(name: string): string | undefined {
     return this.#text(`${NETWORK}/${name}/address`)?.trim().toUpperCase();
-  }
-
-  #gateways(name: string): string[] {
-    return [
-      ...ipv4Gateways(this.#text("/proc/net/route") ?? "", name),
-      ...ipv6Gateways(this.#text("/proc/net/ipv6_route") ?? "", name),
-    ];
   }
 
   async #nameServers(call: Call): Promise<string[]> {
@@ -186,4 +184,42 @@ function nameserverLines(text: string): string[] {
 
 function noInterface(status: number, what: string, id: string): KvpStatusError {
   return new KvpStatusError(status, `no interface ${what} ${JSON.stringify(id)}`);
+}
+
+/** Whether a route is up and leads over a gateway (Linux include/uapi/linux/route.h). */
+function isUpGateway(flags = ""): boolean {
+  return (Number.parseInt(flags, 16) & 0x3) === 0x3;
+}
+
+function rowsOf(text: string): string[][] {
+  return text.split("\n").map((line) => line.trim().split(/\s+/));
+}
+
+/** Returns the IPv4 default gateways of an interface from the text of /proc/net/route. */
+export function ipv4Gateways(text: string, name: string): string[] {
+  return rowsOf(text).flatMap(([device, destination, gateway = "", flags, , , , mask]) => {
+    if (device !== name || destination !== "00000000" || mask !== "00000000") return [];
+    if (!isUpGateway(flags) || !/^[0-9A-F]{8}$/i.test(gateway)) return [];
+    // Written in the machine's byte order, which is little-endian wherever Hyper-V is.
+    return [[...Buffer.from(gateway, "hex").reverse()].join(".")];
+  });
+}
+
+/** Returns the IPv6 default gateways of an interface, shortened, from the text of /proc/net/ipv6_route. */
+export function ipv6Gateways(text: string, name: string): string[] {
+  return rowsOf(text).flatMap(([destination = "", length, , , gateway = "", , , , flags, device]) => {
+    if (device !== name || length !== "00" || !/^0{32}$/.test(destination)) return [];
+    if (!isUpGateway(flags) || !/^[0-9a-f]{32}$/i.test(gateway)) return [];
+    return [shortIpv6((gateway.match(/.{4}/g) as string[]).join(":"))];
+  });
+}
+
+/** Returns the default gateways of an interface from what FreeBSD's `netstat -rn` prints. */
+export function netstatGateways(text: string, name: string): string[] {
+  return rowsOf(text).flatMap(([destination, gateway = "", flags = "", device]) => {
+    // A zone is this machine's own name for the link.
+    const address = gateway.split("%", 1)[0] as string;
+    const isWanted = destination === "default" && device === name && flags.includes("G");
+    return isWanted && isIP(address) !== 0 ? [address] : [];
+  });
 }

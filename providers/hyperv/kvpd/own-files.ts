@@ -8,6 +8,7 @@ import type { Host } from "../../../src/base/host/host.js";
 import { type ForeignHand, foreignHandOn, ourselves } from "../../../src/base/host/ownership.js";
 import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
 import { missing } from "../transport/files/descriptor.js";
+import { hasCode } from "../transport/pool.js";
 
 /*
  * The daemon's way to the machine's files: what it reads, and what it alone may change, since it runs with root's rights: directories
@@ -65,9 +66,7 @@ function make(host: Host, directory: string): void {
   try {
     mkdirSync(held.path, { mode: DIRECTORY_MODE });
   } catch (error) {
-    const isThere =
-      isSystemError(error) && error.code === "EEXIST" && host.files.kind(directory) === "directory";
-    if (!isThere) throw error;
+    if (!hasCode(error, "EEXIST") || host.files.kind(directory) !== "directory") throw error;
   }
 }
 

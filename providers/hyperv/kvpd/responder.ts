@@ -68,10 +68,7 @@ export class KvpResponder {
     }
   }
 
-  /**
-   * Answers if that takes no waiting: a record or a value of a pool at rest. Never throws.
-   * @returns whether it did; otherwise the message is as it was
-   */
+  /** Answers if that takes no waiting: a record or a value of a pool at rest. Never throws. @returns whether it did */
   answerNow(message: Buffer): boolean {
     const request = decodeRequest(message, this.#parts.layout);
     if (request.operation === "get") {
@@ -172,9 +169,8 @@ function ended(bytes: Uint8Array, longest: number): Uint8Array {
  * (Linux drivers/hv/hv_kvp.c, fs/nls/nls_base.c).
  */
 function presentable(bytes: Uint8Array, longest: number): Uint8Array {
-  if (isUtf8(bytes)) return ended(bytes, longest);
-  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8");
-  return ended(Buffer.from(text, "utf8"), longest);
+  const text = isUtf8(bytes) ? bytes : Buffer.from(Buffer.from(bytes).toString("utf8"), "utf8");
+  return ended(text, longest);
 }
 
 function statusOf(error: unknown): number {

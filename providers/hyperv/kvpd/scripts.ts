@@ -23,7 +23,7 @@ export type RunScript = (path: string, args: readonly string[], call: Call) => P
 /** More than any list of name servers; a script gone wild must not fill the memory. */
 const LONGEST_OUTPUT = 64 * 1024;
 /** The environment of a system service, whatever the daemon was started with. */
-const ENVIRONMENT = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C" };
+const ENV = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C" };
 
 /** Returns the lines of an output that have something in them. */
 export function outputLines(text: string): string[] {
@@ -124,7 +124,7 @@ export const runScript: RunScript = (path, args, call) =>
   new Promise((resolve) => {
     const limit = Math.max(1, Math.ceil(Math.min(call.remainingMs, 2 ** 31 - 1)));
     const child = spawn(path, args, {
-      env: ENVIRONMENT,
+      env: ENV,
       cwd: "/",
       detached: true,
       stdio: ["ignore", "pipe", "pipe"],
@@ -150,9 +150,9 @@ export const runScript: RunScript = (path, args, call) =>
     };
     child.once("error", (error) => settle(error.message));
     child.once("close", (code, signal) => {
-      if (ended !== undefined) settle(ended);
-      else if (code === 0) settle(undefined);
-      else settle(stderr().trim().split("\n", 1)[0] || `ended with ${code ?? signal}`);
+      const why =
+        code === 0 ? undefined : stderr().trim().split("\n", 1)[0] || `ended with ${code ?? signal}`;
+      settle(ended ?? why);
     });
   });
 

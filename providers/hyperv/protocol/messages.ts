@@ -83,13 +83,8 @@ export const EMPTY_IP_INFO: KvpIpInfo = {
 
 /** A request of the host as the kernel hands it over; byte fields are copies. */
 export type KvpRequest =
-  | {
-      readonly operation: "get";
-      readonly pool: number;
-      readonly key: Uint8Array;
-      /** Bytes of the value that are wanted; both drivers say 0. */
-      readonly valueSize: number;
-    }
+  /** With the bytes of the value that are wanted; both drivers say 0. */
+  | { readonly operation: "get"; readonly pool: number; readonly key: Uint8Array; readonly valueSize: number }
   | {
       readonly operation: "set";
       readonly pool: number;
@@ -159,10 +154,7 @@ export function encodeRegistration(layout: KvpLayout): Buffer {
   return message;
 }
 
-/**
- * Returns the version text of the driver's answer to the registration.
- * @returns undefined when the message is no such answer
- */
+/** Returns the version text of the driver's answer to the registration; undefined when the message is no such answer. */
 export function decodeRegistrationReply(message: Buffer, layout: KvpLayout): string | undefined {
   if (message.length < layout.messageBytes || message[0] !== layout.registerOperation) return undefined;
   return textOf(message, VERSION);
@@ -206,11 +198,8 @@ export function decodeRequest(message: Buffer, layout: KvpLayout): KvpRequest {
   }
 }
 
-/** Where a message has its key. */
-type KeyFields = Pick<typeof EXCHANGE, "keySizeAt" | "key">;
-
 /** Returns the key's bytes, or what is wrong with them. */
-function keyOf(message: Buffer, { keySizeAt, key: field }: KeyFields): Uint8Array | string {
+function keyOf(message: Buffer, { keySizeAt, key: field }: typeof DELETE): Uint8Array | string {
   const size = message.readUInt32LE(keySizeAt);
   if (size === 0 || size > field.size) return `key_size ${size}`;
   const key = bytesOf(message, field);
@@ -243,12 +232,7 @@ export function encodeRequest(
   return message;
 }
 
-/*
- * A reply is its request with an error word and what was asked for: messages are turned in place, since a listing of a
- * large pool is tens of thousands of them.
- */
-
-/** Makes a request the reply to itself. */
+/** Makes a request the reply to itself: in place, since a listing of a large pool is tens of thousands of messages. */
 export function turnIntoReply(message: Buffer, status: number): void {
   message.writeUInt32LE(status >>> 0, 0);
 }

@@ -19,10 +19,7 @@ export const RECORD_SIZE = HV_KVP_EXCHANGE_MAX_KEY_SIZE + HV_KVP_EXCHANGE_MAX_VA
 
 const ZEROS = Buffer.alloc(HV_KVP_EXCHANGE_MAX_VALUE_SIZE);
 
-/**
- * What stands behind the NULs of a pair whose key and value are both empty, as the host may set one: without it the slot
- * would look like one that was made and not filled.
- */
+/** Stands behind the NULs of a pair of an empty key and value, as the host may set one: else it would be a slot that was not filled. */
 const EMPTY_PAIR_MARK = Buffer.from("\0pvbus-empty-pair\0", "latin1");
 
 /** One record: the bytes before each field's first NUL. */

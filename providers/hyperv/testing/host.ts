@@ -105,10 +105,7 @@ export class HypervHostSimulator implements AsyncDisposable {
 
   /** What the host tells about itself and the machine: SET on pool Guest/Parameters. */
   async setParameters(facts: Readonly<Record<string, string>>): Promise<void> {
-    await this.#set(
-      3,
-      Object.entries(facts).map(([name, data]) => ({ name, data })),
-    );
+    for (const [name, data] of Object.entries(facts)) await this.#set(3, [{ name, data }]);
   }
 
   /**

@@ -1,12 +1,12 @@
 import { pvbusError } from "../../../src/base/errors.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import type { Logger } from "../../../src/base/host/host.js";
-import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
+import { fromSystemError } from "../../../src/base/system-error.js";
 import { PVBUS_KVOP_MAXSIZE } from "../../../src/native/bsd/pvbus-device.js";
 import { type PvbusNode, PvbusNodeOfType, type PvbusNodes } from "../../../src/native/bsd/pvbus-nodes.js";
 import type { PoolInfo } from "../protocol/keys.js";
 import { checkOpenbsdPair, isLatin1 } from "../protocol/limits.js";
-import type { Pool, PoolPair, PoolTransport } from "./pool.js";
+import { hasCode, type Pool, type PoolPair, type PoolTransport } from "./pool.js";
 
 /** The kernel reports no changes: how often they are looked for. */
 const POLL_MS = 1_000;
@@ -48,10 +48,7 @@ class OpenbsdPool implements Pool {
 
   async read(key: string, call: Call): Promise<Uint8Array | undefined> {
     if (/[/\n]/.test(key) || !isLatin1(key)) return undefined;
-    return this.#do("read", call, (device) => {
-      const value = this.#value(device, key);
-      return value && utf8(value);
-    });
+    return this.#do("read", call, (device) => this.#value(device, key));
   }
 
   async write(key: string, value: Uint8Array, call: Call): Promise<void> {
@@ -108,7 +105,7 @@ class OpenbsdPool implements Pool {
         if (value === undefined) {
           // A slash or a line end in its name puts it out of reach.
           this.#logger.warn("name left out of the listing", { pool: this.info.name, key });
-        } else pairs.set(key, { key, value: utf8(value) });
+        } else pairs.set(key, { key, value });
       }
       return pairs;
     });
@@ -126,7 +123,7 @@ class OpenbsdPool implements Pool {
   #value(device: PvbusNode, key: string): Buffer | undefined {
     for (let room = FIRST_ROOM; ; room *= 2) {
       try {
-        return device.read(this.#native(key), room);
+        return Buffer.from(device.read(this.#native(key), room).toString("latin1"), "utf8");
       } catch (error) {
         if (hasCode(error, "ENOENT")) return undefined;
         if (!hasCode(error, "ERANGE") || room >= PVBUS_KVOP_MAXSIZE) throw error;
@@ -159,12 +156,4 @@ class OpenbsdPool implements Pool {
       });
     }
   }
-}
-
-function utf8(latin1: Buffer): Buffer {
-  return Buffer.from(latin1.toString("latin1"), "utf8");
-}
-
-function hasCode(error: unknown, code: string): boolean {
-  return isSystemError(error) && error.code === code;
 }

@@ -66,5 +66,10 @@ export async function unlessMissing<T>(look: () => Promise<T>): Promise<T | unde
 
 /** Reports whether an error says that a pool is not there. */
 export function isMissing(error: unknown): boolean {
-  return PvbusError.is(error) && isSystemError(error.cause) && error.cause.code === "ENOENT";
+  return PvbusError.is(error) && hasCode(error.cause, "ENOENT");
+}
+
+/** Reports whether an error is the operating system's of that code. */
+export function hasCode(error: unknown, code: string): boolean {
+  return isSystemError(error) && error.code === code;
 }

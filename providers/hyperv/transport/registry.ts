@@ -1,7 +1,7 @@
 import { type PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { Call } from "../../../src/base/flow/call.js";
 import type { Logger } from "../../../src/base/host/host.js";
-import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
+import { fromSystemError } from "../../../src/base/system-error.js";
 import {
   openRegistryKey,
   REG_SZ,
@@ -11,7 +11,7 @@ import {
 } from "../../../src/native/windows/registry.js";
 import type { PoolInfo } from "../protocol/keys.js";
 import { checkPair, REGISTRY_LIMITS } from "../protocol/limits.js";
-import { isMissing, type Pool, type PoolPair, type PoolTransport } from "./pool.js";
+import { hasCode, isMissing, type Pool, type PoolPair, type PoolTransport } from "./pool.js";
 
 /** Opens a registry key; stands in for the registry in tests. */
 export type OpenRegistryKey = (path: string, options: RegistryOpening) => RegistryKey;
@@ -138,7 +138,7 @@ class RegistryPool implements Pool {
         return action(this.#key(doing));
       } catch (error) {
         // The service was removed and installed: the handle is of a key that is gone.
-        if (!(isSystemError(error) && error.code === "ENOENT")) throw error;
+        if (!hasCode(error, "ENOENT")) throw error;
         this.#release();
         return action(this.#key(doing));
       }

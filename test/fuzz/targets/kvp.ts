@@ -1,10 +1,16 @@
 import { isIP } from "node:net";
 import { parseOsRelease } from "../../../providers/hyperv/kvpd/auto-pool.js";
 import type { GuardedPool } from "../../../providers/hyperv/kvpd/guarded-pool.js";
-import { freebsdText, ifcfgText, keyfileText } from "../../../providers/hyperv/kvpd/ip-files.js";
-import { addressLists, expandIpv6, parseIpSettings } from "../../../providers/hyperv/kvpd/ip-lists.js";
+import { ipv4Gateways, ipv6Gateways, netstatGateways } from "../../../providers/hyperv/kvpd/ip-service.js";
+import {
+  addressLists,
+  expandIpv6,
+  freebsdText,
+  ifcfgText,
+  keyfileText,
+  parseIpSettings,
+} from "../../../providers/hyperv/kvpd/ip-settings.js";
 import { KvpResponder } from "../../../providers/hyperv/kvpd/responder.js";
-import { ipv4Gateways, ipv6Gateways, netstatGateways } from "../../../providers/hyperv/kvpd/routes.js";
 import type { ServedPool } from "../../../providers/hyperv/kvpd/served-pool.js";
 import {
   decodeEnumerateReply,

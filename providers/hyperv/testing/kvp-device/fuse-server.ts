@@ -42,11 +42,12 @@ class Server {
   readonly #driver: KvpDriver;
   readonly #polls = new Set<bigint>();
   readonly #answers: Buffer[] = [];
-  readonly #askers: { unique: bigint; size: number }[] = [];
+  readonly #askers: bigint[] = [];
   #deviceRead: bigint | undefined;
   #registrations = 0;
   #agent = 0;
-  readonly #awaiting: { after: number; put: (answer: Buffer) => void }[] = [];
+  /** Who waits for more registrations than so many. */
+  readonly #awaiting: number[] = [];
   #done = false;
 
   constructor(fd: number, driver: KvpDriver) {
@@ -55,7 +56,7 @@ class Server {
     driver.onReadable = () => this.#notify();
     driver.onRegistered = () => {
       this.#registrations++;
-      for (const { after, put } of this.#awaiting.splice(0)) this.#tellRegistration(after, put);
+      for (const after of this.#awaiting.splice(0)) this.#tellRegistration(after);
     };
   }
 
@@ -153,7 +154,7 @@ class Server {
 
   #read(unique: bigint, { handle, size }: { handle: number; size: number }): "later" {
     if (handle === CONTROL) {
-      this.#askers.push({ unique, size });
+      this.#askers.push(unique);
       this.#answer();
       return "later";
     }
@@ -187,7 +188,7 @@ class Server {
       this.#driver.interrupt();
       return;
     }
-    const at = this.#askers.findIndex((asker) => asker.unique === unique);
+    const at = this.#askers.indexOf(unique);
     if (at < 0) return;
     this.#askers.splice(at, 1);
     this.#send(fuseError(unique, Errno.EINTR));
@@ -195,15 +196,13 @@ class Server {
 
   #command(data: Buffer): void {
     const rest = data.subarray(1);
-    const count = (): Buffer => answerNumber(Answer.done, this.#registrations);
     const commands: Readonly<Record<number, () => void>> = {
       [Command.request]: () => this.#driver.request(rest, (result) => this.#put(hostAnswer(result))),
-      [Command.awaitRegistration]: () =>
-        this.#tellRegistration(rest.readUInt32LE(0), (answer) => this.#put(answer)),
-      [Command.registrations]: () => this.#put(count()),
+      [Command.awaitRegistration]: () => this.#tellRegistration(rest.readUInt32LE(0)),
+      [Command.registrations]: () => this.#putCount(),
       [Command.agent]: () => this.#put(answerNumber(Answer.done, this.#agent)),
       [Command.cancel]: () => {
-        for (const { put } of this.#awaiting.splice(0)) put(count());
+        for (const _ of this.#awaiting.splice(0)) this.#putCount();
       },
       [Command.expire]: () => this.#driver.expire(),
       [Command.remove]: () => this.#driver.remove(),
@@ -212,9 +211,13 @@ class Server {
     commands[data[0] ?? 0]?.();
   }
 
-  #tellRegistration(after: number, put: (answer: Buffer) => void): void {
-    if (this.#registrations > after) put(answerNumber(Answer.done, this.#registrations));
-    else this.#awaiting.push({ after, put });
+  #tellRegistration(after: number): void {
+    if (this.#registrations > after) this.#putCount();
+    else this.#awaiting.push(after);
+  }
+
+  #putCount(): void {
+    this.#put(answerNumber(Answer.done, this.#registrations));
   }
 
   #put(answer: Buffer): void {
@@ -224,8 +227,7 @@ class Server {
 
   #answer(): void {
     while (this.#answers.length > 0 && this.#askers.length > 0) {
-      const { unique } = this.#askers.shift() as { unique: bigint };
-      this.#send(fuseReply(unique, this.#answers.shift()));
+      this.#send(fuseReply(this.#askers.shift() as bigint, this.#answers.shift()));
     }
   }
 }

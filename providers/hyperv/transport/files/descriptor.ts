@@ -3,7 +3,8 @@ import { type BigIntStats, constants } from "node:fs";
 import { dirname } from "node:path";
 import { type PvbusError, pvbusError } from "../../../../src/base/errors.js";
 import type { HeldName } from "../../../../src/base/host/tree.js";
-import { fromSystemError, isSystemError } from "../../../../src/base/system-error.js";
+import { fromSystemError } from "../../../../src/base/system-error.js";
+import { hasCode } from "../pool.js";
 
 /** What a pool file needs of the file system; a test hands in one with faults. */
 export type PoolFs = Pick<
@@ -66,11 +67,7 @@ export function openPoolFile(fs: PoolFs, options: OpenOptions, writable: boolean
   }
 }
 
-/**
- * Checks an open file, and takes it from group and others where that is wanted.
- * @returns its id
- * @throws PvbusError as {@link openPoolFile}
- */
+/** Checks an open file, and takes it from group and others where that is wanted. @returns its id @throws as {@link openPoolFile} */
 export function checkPoolFile(
   fs: PoolFs,
   options: OpenOptions,
@@ -99,12 +96,14 @@ export function idOf({ dev, ino }: BigIntStats): string {
   return `${dev}:${ino}`;
 }
 
-/** Runs an action on the file's name, as the system is to look it up. */
-export function named<T>({ hold, path }: OpenOptions, action: (name: string) => T): T {
-  if (hold === undefined) return action(path);
-  using held = hold();
-  if (held === undefined) throw missing(path);
-  return action(held.path);
+/** Runs an action on the file's name, as the system is to look it up; its failures as ours. */
+export function named<T>(doing: string, options: OpenOptions, action: (name: string) => T): T {
+  return attempt(doing, options, () => {
+    if (options.hold === undefined) return action(options.path);
+    using held = options.hold();
+    if (held === undefined) throw missing(options.path);
+    return action(held.path);
+  });
 }
 
 /** Runs an action, its failures as ours. */
@@ -119,31 +118,29 @@ export function attempt<T>(doing: string, pool: NamedPool, action: () => T): T {
 function openByName(fs: PoolFs, options: OpenOptions, writable: boolean): number {
   const flags = (writable ? O_RDWR : O_RDONLY) | SAFE_FLAGS;
   const mode = options.makePrivate ? 0o600 : 0o644;
-  return attempt(writable ? "open for writing" : "open", options, () =>
-    named(options, (name) => {
-      // Before it is opened: opening alone sets some devices going.
-      const there = fs.lstatSync(name, { bigint: true, throwIfNoEntry: false });
-      const isLink = there?.isSymbolicLink() === true;
-      if (isLink && NO_NOFOLLOW) throw openError("ELOOP", "it is a symbolic link", options.path);
-      if (there?.isFile() === false && !isLink) throw notAFile(options);
-      try {
-        return fs.openSync(name, flags);
-      } catch (error) {
-        if (!(writable && options.create && isSystemError(error) && error.code === "ENOENT")) throw error;
-        try {
-          return fs.openSync(name, flags | O_CREAT | O_EXCL, mode);
-        } catch (second) {
-          if (isSystemError(second) && second.code === "EEXIST") return fs.openSync(name, flags);
-          throw second;
-        }
-      }
-    }),
-  );
+  return named(writable ? "open for writing" : "open", options, (name) => {
+    // Before it is opened: opening alone sets some devices going.
+    const there = fs.lstatSync(name, { bigint: true, throwIfNoEntry: false });
+    const isLink = there?.isSymbolicLink() === true;
+    if (isLink && NO_NOFOLLOW) throw openError("ELOOP", "it is a symbolic link", options.path);
+    if (there?.isFile() === false && !isLink) throw notAFile(options);
+    try {
+      return fs.openSync(name, flags);
+    } catch (error) {
+      if (!writable || !options.create || !hasCode(error, "ENOENT")) throw error;
+    }
+    try {
+      return fs.openSync(name, flags | O_CREAT | O_EXCL, mode);
+    } catch (error) {
+      if (!hasCode(error, "EEXIST")) throw error;
+      return fs.openSync(name, flags);
+    }
+  });
 }
 
 /** Maps what the file system threw to our error, with what to do next. */
 export function poolError(error: unknown, doing: string, options: NamedPool): unknown {
-  if (isSystemError(error) && error.code === "EISDIR") return notAFile(options);
+  if (hasCode(error, "EISDIR")) return notAFile(options);
   return fromSystemError(error, {
     doing: `cannot ${doing} pool ${options.pool}: ${options.path}`,
     advice: {

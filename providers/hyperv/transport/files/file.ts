@@ -33,10 +33,7 @@ export interface PoolFileOptions extends OpenOptions {
 /** By path: of all users of a file in this process one at a time waits for its locks. */
 const QUEUES = new KeyedQueues();
 
-/**
- * The descriptor of a pool file. Record locks of the POSIX kind need one for all users in the process; each uses it by settings of
- * its own.
- */
+/** The descriptor of a pool file. Record locks of the POSIX kind need one for all users in the process. */
 export interface PoolDescriptor {
   open?: OpenFile | undefined;
   /** The locked action at hand, whosever it is; never rejects. */
@@ -79,9 +76,7 @@ export class PoolFile {
    * @throws PvbusError `ERR_UNAVAILABLE` when it is missing, `ERR_PERMISSION`, `ERR_CORRUPT` when it is no file
    */
   stamp(): Stamp {
-    const stats = attempt("stat", this.#options, () =>
-      named(this.#options, (name) => this.#fs.lstatSync(name, { bigint: true })),
-    );
+    const stats = named("stat", this.#options, (name) => this.#fs.lstatSync(name, { bigint: true }));
     const id = idOf(stats);
     const { open, running } = this.#descriptor;
     if (open?.id !== id && running === undefined) this.#reopen(open?.writable ?? false);
@@ -116,10 +111,7 @@ export class PoolFile {
     return QUEUES.run(this.path, call, `other work on pool ${this.#options.pool}`, async () => {
       this.#closing.check();
       const work = this.#lockedOnce(mode, call, action);
-      this.#running = work.then(
-        () => undefined,
-        () => undefined,
-      );
+      this.#running = work.catch(() => undefined);
       this.#descriptor.running = this.#running;
       try {
         return await work;
@@ -183,8 +175,8 @@ export class PoolFile {
     await this.#sync(this.#ensure(false).fd);
     // Windows opens no directories; pools are files there in captured trees alone.
     if (this.#directorySynced || process.platform === "win32") return;
-    const directory = attempt("open the directory of", this.#options, () =>
-      named(this.#options, (name) => this.#fs.openSync(dirname(name), nodeFs.constants.O_RDONLY)),
+    const directory = named("open the directory of", this.#options, (name) =>
+      this.#fs.openSync(dirname(name), nodeFs.constants.O_RDONLY),
     );
     try {
       await this.#sync(directory);
@@ -207,10 +199,7 @@ export class PoolFile {
     };
   }
 
-  /**
-   * Ends its use after this user's action at hand; what waits for its turn is refused. The last user closes the descriptor.
-   * May be called twice.
-   */
+  /** Ends its use after this user's action at hand; what waits is refused. The last user closes the descriptor. May be called twice. */
   async close(): Promise<void> {
     const wasOpen = this.#closing.close();
     await this.#running;

@@ -10,8 +10,8 @@ import {
 } from "../../protocol/record.js";
 import { decodeNote } from "../../protocol/undo-note.js";
 
-/** Records read in one step: fastest between 64 and 100 (160 to 250 KiB). */
-const RECORDS_PER_READ = 96;
+/** Bytes read in one step: fastest with 64 to 100 records (160 to 250 KiB). */
+export const CHUNK_BYTES = 96 * RECORD_SIZE;
 
 /** Fills a buffer from an offset, as far as there are bytes; returns how many. */
 export type ReadAt = (into: Buffer, offset: number) => number;
@@ -66,11 +66,7 @@ export class PoolIndex {
     else this.unused.push({ slot, count: 1, kind });
   }
 
-  /**
-   * Takes in that records were removed and the later ones have moved down.
-   * @param offsets ascending
-   * @returns false when it cannot: the index is to be made again
-   */
+  /** Takes in that records were removed and the later ones have moved down. @returns false when the index is to be made again */
   remove(offsets: readonly number[]): boolean {
     if (this.unused.length > 0 || this.aliases.size > 0) return false;
     const moved = (offset: number): number => {
@@ -135,13 +131,7 @@ export function indexKey(key: string): string {
   return keyName(Buffer.from(key, "utf8"));
 }
 
-/** Bytes that are read in one step. */
-export const CHUNK_BYTES = RECORDS_PER_READ * RECORD_SIZE;
-
-/**
- * Reads the whole records of a range, many at a time, into one reused buffer.
- * @param room a buffer of {@link CHUNK_BYTES} that is free until the end
- */
+/** Reads the whole records of a range, many at a time, into one buffer. @param room of {@link CHUNK_BYTES}, free until the end */
 export function* chunks(
   from: number,
   to: number,
@@ -158,11 +148,6 @@ export function* chunks(
   }
 }
 
-/** Reports whether a key can be looked for by its bytes; one with U+FFFD may stand for bytes that are no text. */
-export function canScanFor(key: string): boolean {
-  return !key.includes("\ufffd");
-}
-
 /** Resolves with the offset of the last record of a key, looking from the end; undefined when there is none. */
 export async function findLast(
   key: string,
@@ -173,7 +158,7 @@ export async function findLast(
   const bytes = Buffer.from(key, "utf8");
   const wanted =
     bytes.length < HV_KVP_EXCHANGE_MAX_KEY_SIZE ? Buffer.concat([bytes, Buffer.alloc(1)]) : bytes;
-  const buffer = Buffer.allocUnsafe(Math.min(RECORDS_PER_READ * RECORD_SIZE, size));
+  const buffer = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, size));
   for (let end = size; end > 0; ) {
     const wait = call.turn();
     if (wait !== undefined) await wait;

@@ -59,10 +59,7 @@ export interface Editing {
   /** Where its keys are; what the edit does is taken in there. */
   readonly index: PoolIndex;
   readonly bytes: PoolBytes;
-  /**
-   * Reports whether the index holds for these records, from the records themselves; an edit begins with it.
-   * @throws StaleIndex when it does not
-   */
+  /** An edit begins with it. @throws StaleIndex when the index does not hold for these records */
   verify(name: string, offsets: readonly number[]): void;
   run<T>(edit: Edit<T>): Promise<T>;
   /** Removes records, ascending. @returns whether the index still holds */
@@ -79,9 +76,7 @@ class StaleIndex extends Error {}
 
 /**
  * The records of one pool file as its users share them: what is read is one state of the file, what is changed others see
- * whole or not at all.
- *
- * Readers go without a lock where the file's own stamps prove that nobody was writing, so that they never hold up
+ * whole or not at all. Readers go without a lock where the file's own stamps prove that nobody was writing, so that they never hold up
  * the vendor's daemon; otherwise they take the shared locks. Writers hold the exclusive locks over the whole
  * read-modify-write.
  */
@@ -109,10 +104,7 @@ export class PoolRecords {
     this.file = options.file;
   }
 
-  /**
-   * Returns the file's state where it can be read at once, without a lock and without waiting.
-   * @param seen a state of which something is held still
-   */
+  /** Returns the file's state where it can be read at once, without a lock. @param seen a state of which something is held still */
   atRest(seen?: Stamp): View | undefined {
     const stamp = this.file.stamp();
     if (!this.file.holds(stamp)) return undefined;
@@ -121,10 +113,7 @@ export class PoolRecords {
     return undefined;
   }
 
-  /**
-   * Runs a read so that all it saw is one state of the file.
-   * @throws PvbusError `ERR_CONFLICT` when the file changes all the time
-   */
+  /** Runs a read so that all it saw is one state of the file. @throws PvbusError `ERR_CONFLICT` when that changes all the time */
   async consistently<T>(call: Call, read: (view: View) => T | Promise<T>): Promise<T> {
     const what = `pool ${this.info.name}`;
     const wait = call.turn(what);

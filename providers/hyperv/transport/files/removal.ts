@@ -17,6 +17,7 @@ import {
   type PoolBytes,
   publish,
   RECORDS_PER_STEP,
+  range,
   readSlot,
   replaceRecords,
   slotCount,
@@ -68,7 +69,7 @@ function* removeGaps(pool: PoolBytes, gaps: readonly Gap[], durable: boolean): E
   // On a full disk there may be no room for the note; a delete, which makes room, goes on without.
   const noted = tryNote(pool, end, { at: 0, count: 0, width: 0, sum: 0, before: 0, copies: false, gaps });
   if (noted) yield "barrier";
-  const slots = gaps.flatMap(({ slot, count }) => Array.from({ length: count }, (_, i) => slot + i));
+  const slots = gaps.flatMap(({ slot, count }) => range(slot, count));
   const last = slots.pop() as number;
   for (const slot of slots) pool.write(NO_KEY, slot * RECORD_SIZE);
   if (slots.length > 0) yield "barrier";
@@ -133,10 +134,7 @@ function* closeGaps(
   }
 }
 
-/**
- * Returns the slots whose key has a later record. A copy at the end of the file would bring their value back for readers to
- * whom the last one counts.
- */
+/** Returns the slots whose key has a later record. A copy at the end of the file would outshine that for most readers. */
 function* shadowedSlots(pool: PoolBytes, from: number, end: number): Edit<Set<number>> {
   const shadowed = new Set<number>();
   const last = new Map<string, number>();

@@ -6,6 +6,7 @@ import {
   installRecords,
   NO_KEY,
   type PoolBytes,
+  range,
   readScrubbed,
   readSlot,
   slotCount,
@@ -193,8 +194,4 @@ function recordOf(records: Buffer, index: number): Buffer {
 function hasUnused(records: Buffer): boolean {
   for (let at = 0; at < records.length; at += RECORD_SIZE) if (isUnused(records, at)) return true;
   return false;
-}
-
-function range(first: number, count: number): number[] {
-  return Array.from({ length: count }, (_, i) => first + i);
 }
