@@ -23,8 +23,14 @@ const INSTALL_DAEMON = "apt-get install hyperv-daemons";
 
 /** Checks what the KVP exchange of a Linux guest needs, from the bus to the pools. Never throws for a machine's state. */
 export function diagnoseHyperv(host: Host, directory?: string): readonly Diagnosis[] {
-  const checks = host.platform === "linux" ? [vmbus(host), service(host), device(host), daemon(host)] : [];
-  return [...checks, ...pools(host, directory), nativeCalls()];
+  const has = (path: string): boolean => host.files.kind(path) !== undefined;
+  const linuxChecks = (): Diagnosis[] => [
+    checked("the VMBus driver is loaded", has("/sys/bus/vmbus"), { fix: "modprobe hv_vmbus" }),
+    service(host),
+    checked("the kernel's KVP device is there", has("/dev/vmbus/hv_kvp"), { fix: "modprobe hv_utils" }),
+    daemon(host),
+  ];
+  return [...(host.platform === "linux" ? linuxChecks() : []), ...pools(host, directory), nativeCalls()];
 }
 
 /** Checks by reading whether the pools can be reached that are no files. Never throws for a machine's state. */
@@ -63,11 +69,6 @@ function checked(what: string, works: boolean, otherwise: Pick<Diagnosis, "why" 
   return { what, works, ...(works ? {} : otherwise) };
 }
 
-function vmbus({ files }: Host): Diagnosis {
-  const works = files.kind("/sys/bus/vmbus") !== undefined;
-  return checked("the VMBus driver is loaded", works, { fix: "modprobe hv_vmbus" });
-}
-
 function service(host: Host): Diagnosis {
   const devices = "/sys/bus/vmbus/devices";
   const works = namesIn(host, devices).some((name) =>
@@ -77,11 +78,6 @@ function service(host: Host): Diagnosis {
     why: "the administrator may have switched off Data Exchange for this machine",
     fix: 'on the host: Enable-VMIntegrationService -VMName NAME -Name "Key-Value Pair Exchange"',
   });
-}
-
-function device({ files }: Host): Diagnosis {
-  const works = files.kind("/dev/vmbus/hv_kvp") !== undefined;
-  return checked("the kernel's KVP device is there", works, { fix: "modprobe hv_utils" });
 }
 
 function daemon(host: Host): Diagnosis {

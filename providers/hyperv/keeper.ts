@@ -8,7 +8,10 @@ import { poolDirectory } from "./transport/files/directory.js";
 import { filePools } from "./transport/files/open.js";
 import type { PoolTransport } from "./transport/pool.js";
 
-/** Opens what keeps the pools of a machine. @throws PvbusError `ERR_NOT_SUPPORTED`, `ERR_UNAVAILABLE` */
+/**
+ * Opens what keeps the pools of a machine. @throws PvbusError `ERR_NOT_SUPPORTED` where the system has none or a setting has no
+ * meaning, `ERR_UNAVAILABLE` without native calls where only they reach the pools
+ */
 export type OpenPools = (host: Host, target: StoreTarget) => Promise<PoolTransport>;
 
 /** Token of the function that opens the pools: files, the registry, OpenBSD's device. */
@@ -21,11 +24,7 @@ export function keeperOf({ sysroot, platform }: Host): Keeper | undefined {
   return platform === "openbsd" ? "openbsd-device" : undefined;
 }
 
-/**
- * Opens the pools by what keeps them; their files, keys or devices are opened on first use.
- * @throws PvbusError `ERR_NOT_SUPPORTED` where the system has none or a setting has no meaning, `ERR_UNAVAILABLE` without native
- *   calls where only they reach the pools
- */
+/** Opens the pools by what keeps them; their files, keys or devices are opened on first use. */
 export const openPools: OpenPools = async (host, target) => {
   const options = completeOptions(target.options);
   switch (keeperOf(host)) {

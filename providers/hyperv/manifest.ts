@@ -26,7 +26,7 @@ const COMMANDS: readonly ProviderCommand[] = [
       { name: "overlay-auto", description: "records of the Auto pool's file replace computed values" },
     ],
     interruptible: true,
-    load: async () => (await import("./commands/kvpd.js")).kvpdCommand,
+    load: async () => (await import("./commands/kvp.js")).kvpdCommand,
   },
   {
     name: "kvp",

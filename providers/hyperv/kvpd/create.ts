@@ -9,7 +9,7 @@ import type { Locker } from "../transport/files/file.js";
 import { openRecords } from "../transport/files/open.js";
 import type { AutoValues } from "./auto-pool.js";
 import { type KvpDaemonParts, serveKvp } from "./daemon.js";
-import { KVP_DEVICES, type KvpDeviceLocation, type OpenKvpDevice, openKvpDevice } from "./device.js";
+import { KVP_DEVICES, type OpenKvpDevice, openKvpDevice } from "./device.js";
 import { GuardedPool } from "./guarded-pool.js";
 import type { IpService } from "./ip-service.js";
 import { makeOwnDirectory } from "./own-files.js";
@@ -71,7 +71,14 @@ export interface KvpService {
  * @throws PvbusError `ERR_NOT_SUPPORTED` where the system has no KVP device
  */
 export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}): Promise<KvpService> {
-  const device = deviceOf(host, options.device);
+  const usual = KVP_DEVICES[host.platform];
+  if (usual === undefined) {
+    throw pvbusError(
+      "ERR_NOT_SUPPORTED",
+      `the kernel or a service of ${host.platform} exchanges the pairs itself; a daemon is for Linux and FreeBSD`,
+    );
+  }
+  const device = { ...usual, path: options.device ?? usual.path };
   const directory = daemonDirectory(host, options.directory);
   const auto = options.auto ?? new (await import("./auto-pool.js")).AutoPool(host);
   const { FreebsdIpService, LinuxIpService } = await import("./ip-service.js");
@@ -133,17 +140,6 @@ export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}
       }
     },
   };
-}
-
-function deviceOf(host: Host, device: string | undefined): KvpDeviceLocation {
-  const usual = KVP_DEVICES[host.platform];
-  if (usual === undefined) {
-    throw pvbusError(
-      "ERR_NOT_SUPPORTED",
-      `the kernel or a service of ${host.platform} exchanges the pairs itself; a daemon is for Linux and FreeBSD`,
-    );
-  }
-  return { ...usual, path: device ?? usual.path };
 }
 
 /**

@@ -49,6 +49,7 @@ const LONGEST_TEXT = 64 * 1024 ** 2;
 /** What hv_get_dns_info does where nobody has put another one in its place. */
 const STOCK_DNS_SCRIPT =
   /^cat \/etc\/resolv\.conf( 2>\/dev\/null)? \| awk '\/\^nameserver\/ \{ ?print \$2 ?\}'$/;
+const NAME_SERVER = /^nameserver\S*[ \t]+(\S+)/gm;
 const FREEBSD_SCRIPTS = "/usr/libexec/hyperv";
 /** The vendor's daemon leaves out the slash before the name and so puts it beside the directory. */
 const FREEBSD_FILES = "/var/db/hyperv";
@@ -115,7 +116,9 @@ export class LinuxIpService implements IpService {
     if (source === undefined) return [];
     const code = source.split("\n").filter((line) => line.trim() !== "" && !line.startsWith("#"));
     if (code.length === 1 && STOCK_DNS_SCRIPT.test(code[0] as string))
-      return nameserverLines(this.#text("/etc/resolv.conf") ?? "");
+      return [...(this.#text("/etc/resolv.conf") ?? "").matchAll(NAME_SERVER)].map(
+        ([, server = ""]) => server,
+      );
     return outputLines(await this.#scripts.answer("hv_get_dns_info", [], call));
   }
 
@@ -167,19 +170,8 @@ export class FreebsdIpService implements IpService {
 }
 
 function systemMacs(): ReadonlyMap<string, string> {
-  return new Map(
-    Object.entries(networkInterfaces()).flatMap(([name, list]) =>
-      list?.[0] === undefined ? [] : [[name, list[0].mac]],
-    ),
-  );
-}
-
-function nameserverLines(text: string): string[] {
-  return text
-    .split("\n")
-    .filter((line) => line.startsWith("nameserver"))
-    .map((line) => line.trim().split(/\s+/)[1] ?? "")
-    .filter((server) => server !== "");
+  const all = Object.entries(networkInterfaces());
+  return new Map(all.flatMap(([name, list]) => (list?.[0] === undefined ? [] : [[name, list[0].mac]])));
 }
 
 function noInterface(status: number, what: string, id: string): KvpStatusError {

@@ -115,11 +115,8 @@ export function addressLists(
   terminator: "" | ";",
 ): Pick<KvpIpInfo, "addressFamily" | "ipAddresses" | "subnets"> {
   const list = [...addresses].sort((a, b) => a.family - b.family);
-  const ipAddresses = joinList(
-    list.map(({ address }) => address),
-    LONGEST_LIST,
-    terminator,
-  );
+  const texts = list.map(({ address }) => address);
+  const ipAddresses = joinList(texts, LONGEST_LIST, terminator);
   const masks = list
     .slice(0, ipAddresses.split(";").filter((address) => address !== "").length)
     .map(({ family, prefix }) => (family === 4 ? dottedMask(prefix) : `/${prefix}`));

@@ -2,10 +2,10 @@ import { randomBytes } from "node:crypto";
 import { constants, mkdirSync, realpathSync } from "node:fs";
 import { type FileHandle, open, rename, unlink } from "node:fs/promises";
 import { dirname, posix, resolve } from "node:path";
-import { type PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { pvbusError } from "../../../src/base/errors.js";
 import type { HostFiles } from "../../../src/base/host/files.js";
 import type { Host } from "../../../src/base/host/host.js";
-import { type ForeignHand, foreignHandOn, ourselves } from "../../../src/base/host/ownership.js";
+import { foreignHandOn, ourselves } from "../../../src/base/host/ownership.js";
 import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
 import { missing } from "../transport/files/descriptor.js";
 import { hasCode } from "../transport/pool.js";
@@ -99,9 +99,7 @@ export async function writeWhole(files: HostFiles, path: string, text: string): 
  * @throws PvbusError `ERR_PERMISSION`; the file system's error when there is no such directory
  */
 export function checkOwnDirectory(host: Host, directory: string, what: string, sticky = false): void {
-  if (host.sysroot !== undefined) return;
-  const foreign = foreignHandOn(resolve(directory), { trusted: ourselves(), sticky });
-  if (foreign !== undefined) throw refusal(what, directory, foreign);
+  if (host.sysroot === undefined) refuseForeign(`${what} ${directory}`, resolve(directory), sticky);
 }
 
 /**
@@ -115,8 +113,7 @@ export function ownProgram(host: Host, path: string): string | undefined {
     using held = host.files.hold(path);
     if (!held?.stats.isFile()) return undefined;
     const name = host.sysroot === undefined ? path : realpathSync.native(held.path);
-    const foreign = foreignHandOn(name, { trusted: ourselves() });
-    if (foreign !== undefined) throw refusal("to run", path, foreign);
+    refuseForeign(`to run ${path}`, name);
     return name;
   } catch (error) {
     if (!isSystemError(error)) throw error;
@@ -124,10 +121,12 @@ export function ownProgram(host: Host, path: string): string | undefined {
   }
 }
 
-function refusal(what: string, path: string, { path: foreign, why }: ForeignHand): PvbusError {
-  return pvbusError(
+function refuseForeign(what: string, path: string, sticky?: boolean): void {
+  const foreign = foreignHandOn(path, { trusted: ourselves(), sticky });
+  if (foreign === undefined) return;
+  throw pvbusError(
     "ERR_PERMISSION",
-    `refusing ${what} ${path}: ${foreign} ${why}, neither root nor this user alone; chown it to root and take writing from` +
+    `refusing ${what}: ${foreign.path} ${foreign.why}, neither root nor this user alone; chown it to root and take writing from` +
       " group and others (chmod go-w), or name another path",
   );
 }

@@ -128,7 +128,7 @@ export class ServedPool {
     try {
       const view = this.#records.atRest();
       if (view?.index === undefined) return undefined;
-      const [offset] = view.index.offsetsOfBytes(key);
+      const [offset] = view.index.offsets(keyName(key));
       if (offset === undefined) return "none";
       const held = this.#heldRecord(view, offset);
       if (held !== undefined) return decodeRecord(held).value;
@@ -176,7 +176,7 @@ export class ServedPool {
 
 /** Returns the offset of a key's first record. The host may use an empty key, which no index holds. */
 function firstOf(key: Uint8Array, index: PoolIndex, bytes: PoolBytes): number | undefined {
-  if (key.length > 0) return index.offsetsOfBytes(key)[0];
+  if (key.length > 0) return index.offsets(keyName(key))[0];
   const read = (into: Buffer, offset: number): number => {
     bytes.read(into, offset);
     return into.length;

@@ -81,18 +81,18 @@ export const EMPTY_IP_INFO: KvpIpInfo = {
   dnsServers: "",
 };
 
+interface OfKey {
+  readonly pool: number;
+  readonly key: Uint8Array;
+}
+
 /** A request of the host as the kernel hands it over; byte fields are copies. */
 export type KvpRequest =
   /** With the bytes of the value that are wanted; both drivers say 0. */
-  | { readonly operation: "get"; readonly pool: number; readonly key: Uint8Array; readonly valueSize: number }
-  | {
-      readonly operation: "set";
-      readonly pool: number;
-      readonly key: Uint8Array;
-      /** undefined where the driver delivered no value (a type that it does not know). */
-      readonly value: Uint8Array | undefined;
-    }
-  | { readonly operation: "delete"; readonly pool: number; readonly key: Uint8Array }
+  | (OfKey & { readonly operation: "get"; readonly valueSize: number })
+  /** The value is undefined where the driver delivered none (a type that it does not know). */
+  | (OfKey & { readonly operation: "set"; readonly value: Uint8Array | undefined })
+  | (OfKey & { readonly operation: "delete" })
   | { readonly operation: "enumerate"; readonly pool: number; readonly index: number }
   | { readonly operation: "getIpInfo" | "setIpInfo"; readonly info: KvpIpInfo }
   /** Sizes beyond the fields, or strings without an end. */

@@ -12,7 +12,6 @@ export const FuseOp = {
   open: 14,
   read: 15,
   write: 16,
-  statfs: 17,
   release: 18,
   flush: 25,
   init: 26,

@@ -178,9 +178,9 @@ function partsOf(ways: readonly string[], hold: (name: string) => Held | undefin
 }
 
 /** Follows the links on the way; returns the way itself where nothing is there. */
-function realOf(path: string): string {
+function realOf(path: string, find = (): string => realpathSync.native(path)): string {
   try {
-    return realpathSync.native(path);
+    return find();
   } catch {
     return path;
   }
@@ -188,15 +188,13 @@ function realOf(path: string): string {
 
 /** As {@link realOf}, for a directory below the sysroot; what was taken out of it meanwhile is not followed. */
 function insideOf(files: HostFiles, path: string): string {
-  try {
+  return realOf(path, () => {
     using top = files.hold("/");
     using held = files.hold(path);
     if (top === undefined || held === undefined) return path;
     const way = relative(realpathSync.native(top.path), realpathSync.native(held.path));
     return way.split(/[\\/]/, 1)[0] === ".." ? path : posix.resolve("/", way.replaceAll("\\", "/"));
-  } catch {
-    return path;
-  }
+  });
 }
 
 function stampOf(path: string, look: typeof lstatSync): string {

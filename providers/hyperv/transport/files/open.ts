@@ -84,10 +84,8 @@ export function sharePoolFile(options: PoolFileOptions): PoolFile {
   return new PoolFile(options, descriptor);
 }
 
-const lockFamilies: Locker = async (fd, { mode, call }) => {
-  const { lockFile } = await import("../../../../src/native/posix/file-lock.js");
-  return lockFile(fd, { mode, call });
-};
+const lockFamilies: Locker = async (fd, options) =>
+  (await import("../../../../src/native/posix/file-lock.js")).lockFile(fd, options);
 
 function canLock(): boolean {
   try {

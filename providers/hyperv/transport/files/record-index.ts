@@ -108,19 +108,15 @@ export class PoolIndex {
     return this.last.get(indexKey(key)) ?? this.last.get(this.aliases.get(key) ?? "");
   }
 
-  /** Returns all offsets of the key of these very bytes, ascending. */
-  offsetsOfBytes(key: Uint8Array): readonly number[] {
-    return this.#offsets(keyName(key));
-  }
-
   /** Finds all records of a key, ascending, and its bytes in Latin-1; with `exact` only of the very bytes that the key encodes to. */
   find(key: string, exact: boolean): { readonly name: string; readonly offsets: readonly number[] } {
     const own = indexKey(key);
     const name = exact || this.last.has(own) ? own : (this.aliases.get(key) ?? own);
-    return { name, offsets: this.#offsets(name) };
+    return { name, offsets: this.offsets(name) };
   }
 
-  #offsets(name: string): readonly number[] {
+  /** Returns all offsets of a key by its name, ascending. */
+  offsets(name: string): readonly number[] {
     const last = this.last.get(name);
     return last === undefined ? [] : [...(this.earlier.get(name) ?? []), last];
   }

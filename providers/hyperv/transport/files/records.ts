@@ -38,11 +38,10 @@ export interface RecordsOptions {
   readonly scrub: boolean;
 }
 
+/** An index, and the stamp that proves equal content where it is found again. */
 interface Known {
   readonly index: PoolIndex;
   readonly stamp: Stamp;
-  /** An equal stamp proves equal content. */
-  readonly proven: boolean;
 }
 
 /** One state of the file while it is read. */
@@ -247,7 +246,7 @@ export class PoolRecords {
       }
       this.#stampsAll = stampsEveryChange(stamps);
     }
-    this.#known = { index, stamp, proven: this.#stampsAll === true };
+    this.#known = this.#stampsAll === true ? { index, stamp } : undefined;
   }
 
   close(): Promise<void> {
@@ -270,8 +269,7 @@ export class PoolRecords {
 
   /** An index of ours is trusted no sooner than anybody's: where an equal stamp proves that nothing has changed. */
   #indexAt(stamp: Stamp): PoolIndex | undefined {
-    const known = this.#known;
-    return known?.proven === true && sameStamp(known.stamp, stamp) ? known.index : undefined;
+    return sameStamp(this.#known?.stamp, stamp) ? this.#known?.index : undefined;
   }
 
   async #know(stamp: Stamp, call: Call): Promise<PoolIndex> {
@@ -283,14 +281,14 @@ export class PoolRecords {
         `pool ${this.info.name}: ${this.file.path} has ${stamp.size} bytes, more than any real pool; look what wrote it`,
       );
     }
-    const proven = this.#stampsAll === true || this.#isSettled(stamp);
+    const isProven = this.#stampsAll === true || this.#isSettled(stamp);
     const index = new PoolIndex();
     for (const { chunk, offset } of chunks(0, wholeRecords(stamp.size), this.readAt)) {
       index.addChunk(chunk, offset);
       const wait = call.turn(`pool ${this.info.name}`);
       if (wait !== undefined) await wait;
     }
-    if (sameStamp(stamp, this.file.stamp())) this.#known = { index, stamp, proven };
+    if (sameStamp(stamp, this.file.stamp())) this.#known = isProven ? { index, stamp } : undefined;
     return index;
   }
 }
