@@ -144,11 +144,8 @@ export class HypervStore implements ProviderStore {
    */
   async scrub(pool: PoolName | undefined, call: Call): Promise<void> {
     for (const info of parsePrefix(pool ?? "").pools) {
-      try {
-        await this.#pool(info).scrub?.(call);
-      } catch (error) {
-        if (pool !== undefined || !isMissing(error)) throw error;
-      }
+      const scrub = async (): Promise<void> => this.#pool(info).scrub?.(call);
+      await (pool === undefined ? unlessMissing(scrub) : scrub());
     }
   }
 
@@ -163,11 +160,8 @@ export class HypervStore implements ProviderStore {
 
   #pool(info: PoolInfo): Pool {
     this.#closing.check();
-    let pool = this.#pools.get(info.name);
-    if (pool === undefined) {
-      pool = this.#transport.pool(info);
-      this.#pools.set(info.name, pool);
-    }
+    const pool = this.#pools.get(info.name) ?? this.#transport.pool(info);
+    this.#pools.set(info.name, pool);
     return pool;
   }
 

@@ -2,6 +2,7 @@ import os from "node:os";
 import { Call } from "../../../src/base/flow/call.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { type InterfaceAddress, interfaceAddresses } from "../../../src/native/posix/interface-addresses.js";
+import { HOST_LIMITS } from "../protocol/limits.js";
 import { joinList } from "./ip-settings.js";
 import { textOf } from "./own-files.js";
 import { type RunScript, runScript } from "./scripts.js";
@@ -34,8 +35,6 @@ const SYSTEM: AutoSources = {
   run: runScript,
 };
 
-/** Longest value that reaches the host, in UTF-16 units. */
-const LONGEST_VALUE = 1022;
 /** More than any file with the release of a system has. */
 const LONGEST_RELEASE = 64 * 1024;
 /** How long the name service may take; the host's questions are answered meanwhile. */
@@ -91,14 +90,13 @@ export class AutoPool implements AutoValues {
   async prepare(signal: AbortSignal): Promise<void> {
     const { hostname } = this.#sources.uname();
     const call = new Call({ signal, timeoutMs: NAME_SERVICE_MS });
-    const freebsd = this.#freebsd;
     // getent asks what getaddrinfo(3) asks, in a process that can be ended: a dead name server holds nobody up here.
-    const words = [freebsd ? "hosts" : "ahostsv4", hostname];
+    const words = [this.#freebsd ? "hosts" : "ahostsv4", hostname];
     const { ok, stdout } = await this.#sources.run("getent", words, call);
     const [first = ""] = stdout.split("\n", 1);
-    const name = first.trim().split(/\s+/)[freebsd ? 1 : 2];
+    const name = first.trim().split(/\s+/)[this.#freebsd ? 1 : 2];
     if (ok && name !== undefined) this.#domainName = name;
-    else if (!signal.aborted) this.#domainName = freebsd ? "getaddrinfo failed\n" : NO_NAME;
+    else if (!signal.aborted) this.#domainName = this.#freebsd ? "getaddrinfo failed\n" : NO_NAME;
   }
 
   #addresses(family: 4 | 6): string {
@@ -106,7 +104,7 @@ export class AutoPool implements AutoValues {
       .addresses()
       .filter((each) => each.family === family && (this.#freebsd || !each.loopback))
       .map(({ address }) => address);
-    return joinList(some, LONGEST_VALUE, this.#freebsd ? ";" : "");
+    return joinList(some, HOST_LIMITS.maxValueUnits, this.#freebsd ? ";" : "");
   }
 
   #system(): SystemName {
@@ -118,11 +116,7 @@ export class AutoPool implements AutoValues {
 }
 
 /** What the Auto pool says of the operating system. */
-interface SystemName {
-  readonly name: string;
-  readonly major: string;
-  readonly minor: string;
-}
+type SystemName = Readonly<Record<"name" | "major" | "minor", string>>;
 
 /**
  * Reads the system's name as the vendor's daemon does (Linux tools/hv/hv_kvp_daemon.c): `NAME` and `VERSION_ID` of

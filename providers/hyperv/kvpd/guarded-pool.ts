@@ -8,7 +8,6 @@ const GLANCE_MS = 100;
 /** How long it is left alone afterwards: each record of a listing is such a request. */
 const GLANCE_PAUSE_MS = 1_000;
 
-/** What a request does to a pool. */
 type Verb = "read" | "change";
 
 /**

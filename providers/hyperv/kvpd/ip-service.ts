@@ -74,9 +74,8 @@ export class LinuxIpService implements IpService {
     const all = this.#addresses();
     // Of a virtual function and its synthetic twin, which share their MAC, one has the addresses.
     const own = named.map((name) => ({ name, list: all.filter((each) => belongsTo(each, name)) }));
-    const chosen = own.find(({ list }) => list.length > 0);
-    if (chosen === undefined) return { ...EMPTY_IP_INFO, adapterId };
-    const { name, list } = chosen;
+    const { name, list = [] } = own.find(({ list }) => list.length > 0) ?? {};
+    if (name === undefined) return { ...EMPTY_IP_INFO, adapterId };
     const [dns, dhcp] = await Promise.all([
       this.#nameServers(call),
       this.#scripts.answer("hv_get_dhcp_info", [name], call),

@@ -195,10 +195,7 @@ export function keyfileText(target: IpTarget, { dhcp, addresses, gateways, dns }
     const own = addresses.filter((entry) => entry.family === family);
     const lines = own.map(({ address, prefix }, at) => `address${at + 1}=${address}/${prefix}`);
     lines.push(`method=${method(family, own.length > 0, dhcp)}`);
-    for (const [name, list] of [
-      ["gateway", gateways],
-      ["dns", dns],
-    ] as const) {
+    for (const [name, list] of Object.entries({ gateway: gateways, dns })) {
       const some = list.filter((entry) => entry.family === family).map(({ address }) => address);
       if (some.length > 0) lines.push(`${name}=${some.join(",")}`);
     }

@@ -15,14 +15,10 @@ import { hasCode } from "../transport/pool.js";
  * that it makes names in, files that it writes, programs that it runs.
  */
 
-const DIRECTORY_MODE = 0o755;
+const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
 const WHAT = "the pool directory";
 /** O_NOFOLLOW is not there on Windows; O_EXCL alone takes no link either. */
-const NEW_FILE =
-  constants.O_WRONLY |
-  constants.O_CREAT |
-  constants.O_EXCL |
-  ((constants.O_NOFOLLOW as number | undefined) ?? 0);
+const NEW_FILE = O_WRONLY | O_CREAT | O_EXCL | (O_NOFOLLOW ?? 0);
 
 /** Returns the text of a file of the system; undefined where it is absent, gone in the meantime, or not ours to read. */
 export function textOf({ files }: Host, path: string, longest: number): string | undefined {
@@ -64,7 +60,7 @@ function make(host: Host, directory: string): void {
   using held = host.files.holdName(directory);
   if (held === undefined) throw missing(directory);
   try {
-    mkdirSync(held.path, { mode: DIRECTORY_MODE });
+    mkdirSync(held.path, { mode: 0o755 });
   } catch (error) {
     if (!hasCode(error, "EEXIST") || host.files.kind(directory) !== "directory") throw error;
   }

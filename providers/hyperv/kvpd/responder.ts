@@ -2,6 +2,7 @@ import { isUtf8 } from "node:buffer";
 import { PvbusError } from "../../../src/base/errors.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import type { Logger } from "../../../src/base/host/host.js";
+import { FILE_LIMITS } from "../protocol/limits.js";
 import {
   decodeRequest,
   type KvpLayout,
@@ -11,11 +12,7 @@ import {
   turnIntoIpReply,
   turnIntoReply,
 } from "../protocol/messages.js";
-import {
-  HV_KVP_EXCHANGE_MAX_KEY_SIZE,
-  HV_KVP_EXCHANGE_MAX_VALUE_SIZE,
-  type PoolRecord,
-} from "../protocol/record.js";
+import type { PoolRecord } from "../protocol/record.js";
 import { KvpStatus, KvpStatusError } from "../protocol/status.js";
 import type { AutoValues } from "./auto-pool.js";
 import type { GuardedPool } from "./guarded-pool.js";
@@ -24,8 +21,7 @@ import type { IpService } from "./ip-service.js";
 /** Number of the pool that the daemon computes. */
 const AUTO_POOL = 2;
 const GUEST_POOL = 1;
-const LONGEST_KEY = HV_KVP_EXCHANGE_MAX_KEY_SIZE - 1;
-const LONGEST_VALUE = HV_KVP_EXCHANGE_MAX_VALUE_SIZE - 1;
+const { maxKeyBytes: LONGEST_KEY, maxValueBytes: LONGEST_VALUE } = FILE_LIMITS;
 
 /** What a responder answers from. */
 export interface ResponderParts {

@@ -24,8 +24,7 @@ export class ServedPool {
   readonly #records: PoolRecords;
   readonly #record = Buffer.alloc(RECORD_SIZE);
   /** Records as they stood in one state of the file. */
-  readonly #ahead: { stamp: Stamp | undefined; from: number; end: number; bytes?: Buffer } = {
-    stamp: undefined,
+  readonly #ahead: { stamp?: Stamp | undefined; from: number; end: number; bytes?: Buffer } = {
     from: 0,
     end: 0,
   };

@@ -13,10 +13,7 @@ const VALUE_BYTES = HV_KVP_EXCHANGE_MAX_VALUE_SIZE - 1;
 export const HOST_LIMITS = limits([254, KEY_BYTES], [1022, VALUE_BYTES]);
 /** What the file fields hold; the host gets the first {@link HOST_LIMITS} units only. */
 export const FILE_LIMITS = limits([KEY_BYTES, KEY_BYTES], [VALUE_BYTES, VALUE_BYTES]);
-/**
- * What Windows' service exchanges (Microsoft, "Using the Registry to exchange data": 255 and 1023 characters beside the NUL), of
- * three bytes at most in UTF-8.
- */
+/** What Windows' service exchanges, characters of three bytes at most (Microsoft, "Using the Registry to exchange data"). */
 export const REGISTRY_LIMITS = limits([255, 255 * 3], [1023, 1023 * 3]);
 /**
  * What OpenBSD's kernel stores whole: it cuts written values at 255 characters in silence, though the protocol has 1023

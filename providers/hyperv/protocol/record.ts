@@ -86,20 +86,17 @@ function isMarked(bytes: Uint8Array, valueAt: number): boolean {
 
 /** Zeroes what follows the strings of the record at an offset. @returns whether there was anything but zeros */
 export function scrubRecord(bytes: Uint8Array, offset = 0): boolean {
-  let found = false;
   const valueAt = offset + HV_KVP_EXCHANGE_MAX_KEY_SIZE;
-  for (const [start, size] of [
-    [offset, HV_KVP_EXCHANGE_MAX_KEY_SIZE],
-    [valueAt, HV_KVP_EXCHANGE_MAX_VALUE_SIZE],
-  ] as const) {
-    let end = fieldEnd(bytes, start, size);
-    if (start === valueAt && bytes[offset] === 0 && isMarked(bytes, start)) end += EMPTY_PAIR_MARK.length;
-    const tail = bytes.subarray(end, start + size);
-    if (Buffer.compare(tail, ZEROS.subarray(0, tail.length)) === 0) continue;
-    found = true;
-    tail.fill(0);
-  }
-  return found;
+  let end = fieldEnd(bytes, valueAt, HV_KVP_EXCHANGE_MAX_VALUE_SIZE);
+  if (bytes[offset] === 0 && isMarked(bytes, valueAt)) end += EMPTY_PAIR_MARK.length;
+  const behindKey = zero(bytes.subarray(fieldEnd(bytes, offset, HV_KVP_EXCHANGE_MAX_KEY_SIZE), valueAt));
+  return zero(bytes.subarray(end, offset + RECORD_SIZE)) || behindKey;
+}
+
+function zero(tail: Uint8Array): boolean {
+  const isZero = Buffer.compare(tail, ZEROS.subarray(0, tail.length)) === 0;
+  if (!isZero) tail.fill(0);
+  return !isZero;
 }
 
 /*

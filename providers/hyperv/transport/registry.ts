@@ -155,12 +155,10 @@ class RegistryPool implements Pool {
   }
 
   #key(doing: "read" | "write"): RegistryKey {
-    let key = this.#keys.get(doing);
-    if (key === undefined) {
-      const { open, create } = this.#parts;
-      key = open(this.#path, doing === "read" ? {} : { writable: true, create });
-      this.#keys.set(doing, key);
-    }
+    const { open, create } = this.#parts;
+    const opening = doing === "read" ? {} : { writable: true, create };
+    const key = this.#keys.get(doing) ?? open(this.#path, opening);
+    this.#keys.set(doing, key);
     return key;
   }
 

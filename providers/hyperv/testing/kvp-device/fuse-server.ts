@@ -65,7 +65,11 @@ class Server {
     while (!this.#done) {
       const count = this.#next(buffer);
       if (count === 0) return;
-      this.#handle(decodeFuseRequest(buffer.subarray(0, count)));
+      const request = decodeFuseRequest(buffer.subarray(0, count));
+      const { unique } = request;
+      const answer = this.#answerTo(request);
+      if (typeof answer === "number") this.#send(fuseError(unique, answer));
+      else if (answer !== "later") this.#send(fuseReply(unique, answer));
     }
   }
 
@@ -89,13 +93,6 @@ class Server {
       // ENOENT: who asked is gone.
       if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
     }
-  }
-
-  #handle(request: FuseRequest): void {
-    const answer = this.#answerTo(request);
-    if (answer === "later") return;
-    const { unique } = request;
-    this.#send(typeof answer === "number" ? fuseError(unique, answer) : fuseReply(unique, answer));
   }
 
   /** Returns the body of the answer, or an errno. */
@@ -178,9 +175,8 @@ class Server {
   }
 
   #notify(): void {
-    const waiting = [...this.#polls];
+    for (const kernelHandle of this.#polls) this.#send(fusePollNotification(kernelHandle));
     this.#polls.clear();
-    for (const kernelHandle of waiting) this.#send(fusePollNotification(kernelHandle));
   }
 
   #interrupt(unique: bigint): void {

@@ -65,7 +65,6 @@ export class KvpDriverAnswer extends Error {
 
 const START_MS = 30_000;
 const ANSWER_BYTES = 16 * 1024;
-const DEFAULT_TIME_LIMIT_MS = 30_000;
 
 /**
  * Linux's KVP device and the host behind it, for the test of an agent: a file `/dev/vmbus/hv_kvp` that blocks, polls, refuses a
@@ -101,7 +100,7 @@ export class KvpDeviceSimulator implements AsyncDisposable {
     this.devicePath = `/proc/${server.pid}/root/dev/vmbus/hv_kvp`;
     this.directory = directory;
     this.#temporary = options.directory === undefined ? directory : undefined;
-    this.#timeLimitMs = options.timeLimitMs ?? DEFAULT_TIME_LIMIT_MS;
+    this.#timeLimitMs = options.timeLimitMs ?? 30_000;
   }
 
   /**

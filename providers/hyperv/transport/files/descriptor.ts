@@ -20,14 +20,11 @@ export type PoolFs = Pick<
   | "fsync"
 >;
 
-/** A pool file as its errors name it. */
-export interface NamedPool {
-  readonly path: string;
-  readonly pool: string;
-}
-
 /** Which file to open, and on what conditions. */
-export interface OpenOptions extends NamedPool {
+export interface OpenOptions {
+  readonly path: string;
+  /** Name of the pool. */
+  readonly pool: string;
   /** Holds its name in the directory that it is looked up in, once more for each look; nothing without that directory. */
   readonly hold?: (() => HeldName | undefined) | undefined;
   /** Owners that are trusted: root, this user, the owner of the sysroot. */
@@ -37,6 +34,9 @@ export interface OpenOptions extends NamedPool {
   /** Create it when it is missing and is to be written. */
   readonly create: boolean;
 }
+
+/** A pool file as its errors name it. */
+type NamedPool = Pick<OpenOptions, "path" | "pool">;
 
 /** A pool file, open. */
 export interface OpenFile {

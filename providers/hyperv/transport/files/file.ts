@@ -155,15 +155,13 @@ export class PoolFile {
         return Number(fs.fstatSync(fd).size);
       },
       read: (into, offset) => {
-        const count = this.read(into, offset);
-        if (count < into.length)
+        if (this.read(into, offset) < into.length)
           throw pvbusError("ERR_CONFLICT", `${this.path} became shorter under our lock; try again`);
       },
       write: (bytes, offset) => {
         attempt("write", this.#options, () => {
-          for (let done = 0; done < bytes.length; ) {
+          for (let done = 0; done < bytes.length; )
             done += fs.writeSync(fd, bytes, done, bytes.length - done, offset + done);
-          }
         });
       },
       resize: (size) => attempt("resize", this.#options, () => fs.ftruncateSync(fd, size)),

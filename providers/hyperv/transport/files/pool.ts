@@ -39,8 +39,8 @@ export class FilePool implements Pool {
         if (offset === undefined || found !== undefined) return found;
         // The stamps were the same and the file was not.
         this.#records.forget();
-        // A key with U+FFFD may stand for bytes that are no text.
       } else if (this.#isFirstLook(view) && !key.includes("\ufffd")) {
+        // A key with U+FFFD may stand for bytes that are no text.
         return this.#valueAt(await findLast(key, view.size, this.#records.readAt, call), key);
       }
       const index = await this.#records.indexOf({ index: undefined, stamp: view.stamp }, call);

@@ -123,8 +123,8 @@ function* closeGaps(
         byCopies = yield* moveByCopies(pool, end, records, move);
         if (!byCopies) continue;
       } else {
-        const note = (): Note => ({ ...move, count, sum: crc32(records), before: 0, copies: false });
-        noted = noted && tryNote(pool, end, note());
+        const note = { ...move, count, before: 0, copies: false };
+        noted = noted && tryNote(pool, end, { ...note, sum: crc32(records) });
         if (alone) yield* step(pool, records, move.at, source);
         else slide(pool, records, move.at, target);
       }

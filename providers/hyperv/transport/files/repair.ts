@@ -96,9 +96,7 @@ export function* repairPool(pool: PoolBytes, { unused, closeStrays }: Findings, 
   if (closeStrays) for (const slot of numbersOf(unused, 0, slotCount(pool), MOST_STRAYS)) add(slot);
   const slots = [...doomed].sort((a, b) => a - b);
   // Under the note that is there: the next one takes only empty slots for its own.
-  for (const slot of slots) {
-    if (!isUnused(readSlot(pool, slot))) pool.write(NO_KEY, slot * RECORD_SIZE);
-  }
+  for (const slot of slots) if (!isUnused(readSlot(pool, slot))) pool.write(NO_KEY, slot * RECORD_SIZE);
   yield "barrier";
   yield* removeRecords(
     pool,
