@@ -134,7 +134,7 @@ function* closeGaps(
   }
 }
 
-/** Returns the slots whose key has a later record. A copy at the end of the file would outshine that for most readers. */
+/** Returns the slots whose key has a later record. A copy at the end would bring their value back where the last one counts. */
 function* shadowedSlots(pool: PoolBytes, from: number, end: number): Edit<Set<number>> {
   const shadowed = new Set<number>();
   const last = new Map<string, number>();
