@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { expandIpv6 } from "../providers/hyperv/kvpd/ip-lists.js";
+import { expandIpv6 } from "../providers/hyperv/kvpd/ip-settings.js";
 import { completeOptions } from "../providers/kvm/options.js";
 import { listedNames, readTable } from "../providers/kvm/protocol/smbios.js";
 import { VmwareDataSets } from "../providers/vmware/data-set-store.js";

@@ -18,9 +18,7 @@ const MAGIC = "pvbus-note-1";
 
 /** Slots in a row that are to be closed. */
 export interface Gap {
-  /** Number of the first. */
   readonly slot: number;
-  /** How many. */
   readonly count: number;
 }
 

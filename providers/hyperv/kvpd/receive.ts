@@ -1,12 +1,14 @@
-import { PvbusError, pvbusError } from "../../src/base/errors.js";
-import { Call, type CallOptions } from "../../src/base/flow/call.js";
-import { Notifier } from "../../src/base/flow/notifier.js";
-import type { Host } from "../../src/base/host/host.js";
-import type { StoreEntry } from "../../src/contract/store.js";
-import { createKvpDaemon, type KvpDaemonOptions } from "./kvpd/create.js";
-import { nativeKey, parseKey } from "./protocol/keys.js";
-import { HypervProvider } from "./provider.js";
-import type { HypervStore } from "./store.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { Call, type CallOptions } from "../../../src/base/flow/call.js";
+import { Notifier } from "../../../src/base/flow/notifier.js";
+import type { Host } from "../../../src/base/host/host.js";
+import type { StoreEntry } from "../../../src/contract/store.js";
+import { nativeKey, parseKey } from "../protocol/keys.js";
+import { HOST_LIMITS } from "../protocol/limits.js";
+import { poolDirectory } from "../transport/files/directory.js";
+import { filePools } from "../transport/files/open.js";
+import { type PoolTransport, unlessMissing } from "../transport/pool.js";
+import { createKvpDaemon, type KvpDaemonOptions } from "./create.js";
 
 /** Options of {@link receiveKvp}. */
 export interface ReceiveOptions extends CallOptions, Omit<KvpDaemonOptions, "onSet" | "onRegistered"> {
@@ -51,9 +53,7 @@ function hostKey(key: string): string {
     throw pvbusError(
       "ERR_KEY_INVALID",
       `the host sends no keys of pool ${pool.name}; wait for External/NAME`,
-      {
-        key,
-      },
+      { key },
     );
   }
   return nativeKey(pool, name);
@@ -108,44 +108,37 @@ async function fromPools(
   { directory }: ReceiveOptions,
   call: Call,
 ): Promise<StoreEntry[]> {
-  const store = await new HypervProvider(host).open({
-    options: directory === undefined ? {} : { directory },
+  const pools = filePools(host, HOST_LIMITS, {
+    directory: poolDirectory(host, directory),
+    makePrivate: false,
+    create: false,
+    durable: false,
+    scrub: false,
   });
-  try {
-    const entries: StoreEntry[] = [];
-    for (const key of wanted) entries.push({ key, value: await appearance(store, key, call) });
-    return entries;
-  } finally {
-    await store.close();
-  }
+  const entries: StoreEntry[] = [];
+  for (const key of wanted) entries.push({ key, value: await appearance(pools, key, call) });
+  return entries;
 }
 
 /** Resolves with a key's value when it is there. */
-async function appearance(store: HypervStore, key: string, call: Call): Promise<string> {
-  const stop = new AbortController();
-  const watching = new Call({
-    signal: call.signal === undefined ? stop.signal : AbortSignal.any([call.signal, stop.signal]),
-    timeoutMs: call.remainingMs,
-  });
-  let ready: () => void = () => undefined;
-  const armed = new Promise<void>((resolve) => {
-    ready = resolve;
-  });
-  const changes = store.watch(key, watching, { ready });
-  const next = changes.next();
+async function appearance(pools: PoolTransport, native: string, call: Call): Promise<string> {
+  const { pool: info, key } = parseKey(native);
+  const pool = pools.pool(info);
+  const news = new Notifier();
+  // Armed first: a pair that comes between the reading and the waiting would not be seen.
+  const end = pools.notify([pool], news.notify);
   try {
-    // Armed first: a pair that comes between the reading and the watching would not be seen.
-    await Promise.race([armed, next]);
-    const there = await store.read(key, call);
-    if (there !== undefined) return Buffer.from(there).toString("utf8");
-    for (let item = await next; item.done !== true; item = await changes.next()) {
-      if (item.value.key === key && item.value.value !== undefined)
-        return Buffer.from(item.value.value).toString("utf8");
+    let since = news.count;
+    let value = await pool.read(key, call);
+    while (value === undefined) {
+      await news.wait(call, `${native} in the pools of the running daemon`, since);
+      since = news.count;
+      // The daemon may be started again meanwhile.
+      value = await unlessMissing(() => pool.read(key, call));
     }
+    return Buffer.from(value).toString("utf8");
   } finally {
-    stop.abort();
-    await changes.return();
+    end();
+    await pool.close();
   }
-  call.check(`${key} in the pools of the running daemon`);
-  throw pvbusError("ERR_TIMEOUT", `${key} did not come within the time limit`);
 }
