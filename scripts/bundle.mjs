@@ -10,7 +10,10 @@ const { version } = createRequire(import.meta.url)("../package.json");
 
 /** What is always needed together is one part: each file costs its own way through the loader. The first that matches counts. */
 const PARTS = [
-  ["program", /\/src\/(base\/(?!host\/(socket|unix-stream|channel))|contract\/|composition|cli\/io\/(output|process))/],
+  [
+    "program",
+    /\/src\/(base\/(?!host\/(socket|unix-stream|channel))|contract\/|composition|cli\/io\/(output|process))/,
+  ],
   ["program", /\/providers\/\w+\/(manifest|options|commands\/entries)\./],
   ["container", /\/node_modules\/(inversify|@inversifyjs|reflect-metadata)\//],
   ["bus", /\/src\/bus\/(?!portable\/)/],
