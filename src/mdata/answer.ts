@@ -29,15 +29,20 @@ export function encodeAnswer(id: string, answer: Answer): Buffer {
 
 /** Returns an answer's frame as text, which is ASCII. */
 export function answerText(id: string, answer: Answer): string {
+  return frameText(frameOf(id, answer));
+}
+
+/** Returns an answer's frame. */
+export function frameOf(id: string, answer: Answer): Frame {
   switch (answer.kind) {
     case "success":
-      return frameText({ id, word: "SUCCESS", payload: bytesPayload(answer.value) });
+      return { id, word: "SUCCESS", payload: bytesPayload(answer.value) };
     case "missing":
-      return frameText({ id, word: "NOTFOUND", payload: undefined });
+      return { id, word: "NOTFOUND", payload: undefined };
     case "failure":
-      return frameText({ id, word: "FAILURE", payload: textPayload(answer.message) });
+      return { id, word: "FAILURE", payload: textPayload(answer.message) };
     case "event":
-      return frameText({ id, word: "EVENT", payload: textPayload(JSON.stringify(answer.event)) });
+      return { id, word: "EVENT", payload: textPayload(JSON.stringify(answer.event)) };
   }
 }
 

@@ -6,7 +6,7 @@ import { base64Length } from "../base64.js";
 import { decodeFrame, decodeFrameHead, isFrame } from "../frame.js";
 import { type Line, LineReader } from "../line-reader.js";
 import { RememberedAnswers } from "../repeats.js";
-import { decodeRequest, decodeRequestInSteps, type Introduction } from "../request.js";
+import { decodeRequestInSteps, type Introduction } from "../request.js";
 import type { KeyChange, KeyLimits, ServedKeys } from "./keys.js";
 import {
   answerFrame,
@@ -149,7 +149,7 @@ export class ServedConnection {
     const frame = decodeFrame(chunk, last);
     if (frame === undefined) return this.#serve(chunk);
     if (isOurs(frame)) return undefined;
-    const reply = answerIfCheap(this.#served, frame, decodeRequest(frame), this.#reports.onFault);
+    const reply = answerIfCheap(this.#served, frame, this.#reports.onFault);
     if (reply === undefined) return this.#serve(chunk);
     if (reply instanceof Promise) return reply.then((late) => this.#send(late));
     if (typeof reply !== "string") return this.#send(reply);

@@ -24,7 +24,7 @@ export interface ServedKeys {
   readonly limits: KeyLimits;
   /** Names the time for which its revisions hold: 32 hex digits. */
   readonly session: string;
-  /** The highest revision given so far. */
+  /** The highest revision given so far; each change of what {@link ServedKeys.get} returns gives a new one. */
   readonly revision: number;
   /** Returns a value; undefined for no such key. The bytes are not the caller's to change. */
   get(key: string): Uint8Array | undefined;

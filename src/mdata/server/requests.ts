@@ -1,10 +1,10 @@
 import { PvbusError, pvbusError } from "../../base/errors.js";
-import { type Answer, answerText, encodeCapabilities, encodeHostSession } from "../answer.js";
-import type { Frame } from "../frame.js";
+import { type Answer, answerText, encodeCapabilities, encodeHostSession, frameOf } from "../answer.js";
+import { type Frame, frameText } from "../frame.js";
 import { type AnswerParts, longAnswer, longPlainAnswer } from "../long-answer.js";
 import { encodePlainValue, INVALID_COMMAND, VERSION_2 } from "../plain.js";
 import type { RememberedAnswers } from "../repeats.js";
-import type { Request } from "../request.js";
+import { decodeRequest, type Request } from "../request.js";
 import { portionsOf, STEP_BYTES } from "../steps.js";
 import type { KeyLimits, ServedKeys } from "./keys.js";
 
@@ -46,6 +46,8 @@ export interface Served {
   readonly watches: Watches;
   /** What the connection's client was answered. */
   readonly answers: RememberedAnswers;
+  /** The connection's last short GET with its answer: who waits for a value asks for the same one again and again. */
+  last?: { readonly payload: string; readonly revision: number; readonly answer: Frame } | undefined;
 }
 
 /** What only hosts say. A terminal in the guest that nobody has set up sends it back, and to answer that would never end. */
@@ -53,6 +55,8 @@ const OUR_FRAMES = ["SUCCESS", "NOTFOUND", "FAILURE", "EVENT"];
 const OUR_LINES = ["SUCCESS", "NOTFOUND", "FAILURE", INVALID_COMMAND, VERSION_2, "."];
 /** Values up to that are encoded in no time. */
 const CHEAP_BYTES = 4096;
+/** Payloads of a request and its answer that are kept; thousands of connections may be open. */
+const KEPT_CHARACTERS = 256;
 const OK: Answer = { kind: "success", value: Buffer.from("OK") };
 const MISSING: Answer = { kind: "missing" };
 
@@ -112,15 +116,22 @@ export function answerFrame(
 export function answerIfCheap(
   served: Served,
   frame: Frame,
-  request: Request | "unknown" | "invalid",
   onFault: (error: unknown) => void,
 ): Reply | Promise<Reply> | undefined {
+  const { id, word, payload = "" } = frame;
+  const { keys, last } = served;
+  if (last?.payload === payload && word === "GET" && last.revision === keys.revision)
+    return frameText({ id, word: last.answer.word, payload: last.answer.payload });
+  const request = decodeRequest(frame);
   if (typeof request === "string") return answerFrame(served, frame, request, onFault);
   if (request.command === "KEYS") return undefined;
   if (request.command !== "GET") return answerFrame(served, frame, request, onFault);
-  const answer = answerOf(served.keys, request.key.trim());
-  const isLong = answer.kind === "success" && answer.value.length > CHEAP_BYTES;
-  return isLong ? undefined : answerText(frame.id, answer);
+  const found = answerOf(keys, request.key.trim());
+  if (found.kind === "success" && found.value.length > CHEAP_BYTES) return undefined;
+  const answer = frameOf(id, found);
+  if (payload.length + (answer.payload?.length ?? 0) <= KEPT_CHARACTERS)
+    served.last = { payload, revision: keys.revision, answer };
+  return frameText(answer);
 }
 
 function serve(

@@ -99,6 +99,31 @@ describe("KVM host's protocol", () => {
     });
   });
 
+  it("answers a GET that is sent again with what is there now, whoever changed it", async () => {
+    await using folder = new HostFolder();
+    await folder.serve(["web-1"]);
+    await using administration = await openAdministration(folder.state);
+    await using guest = await TestGuest.connect(folder.socket("web-1"));
+    await using other = await TestGuest.connect(folder.socket("web-1"));
+    const long = "x".repeat(5_000);
+    const steps: readonly (readonly [value: string | undefined, change: () => Promise<unknown>])[] = [
+      [undefined, async () => undefined],
+      ["one", () => administration.set("web-1", "k", Buffer.from("one"))],
+      ["two", () => other.put("k", "two")],
+      ["two", () => other.put("j", "of another key")],
+      [long, () => other.put("k", long)],
+      ["", () => guest.put("k", "")],
+      [undefined, () => guest.ask({ command: "DELETE", key: "k" })],
+      ["three", () => administration.set("web-1", "k", Buffer.from("three"))],
+      [undefined, () => administration.delete("web-1", "k")],
+    ];
+    for (const [value, change] of steps) {
+      await change();
+      for (let time = 0; time < 3; time++) expect(await guest.get("k")).to.equal(value);
+      expect(await guest.get("J"), "a key that differs in case").to.equal(undefined);
+    }
+  });
+
   it("serves version 1: reading and listing, dots doubled", async () => {
     await withKeys({ dots: ".a\n..b\nc", empty: "", "sdc:uuid": "7" }, async (guest) => {
       const block = async (request: string): Promise<string[]> => {
