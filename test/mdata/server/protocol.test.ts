@@ -120,7 +120,6 @@ describe("KVM host's protocol", () => {
     for (const [value, change] of steps) {
       await change();
       for (let time = 0; time < 3; time++) expect(await guest.get("k")).to.equal(value);
-      expect(await guest.get("J"), "a key that differs in case").to.equal(undefined);
     }
   });
 
