@@ -10,6 +10,8 @@ const { version } = createRequire(import.meta.url)("../package.json");
 
 /** What is always needed together is one part: each file costs its own way through the loader. The first that matches counts. */
 const PARTS = [
+  // What looks at the cache of compiled code, which is not in it.
+  ["ground", /\/src\/base\/(own|errors|system-error|hostctl-error|host\/(environment|ownership|tree))\./],
   [
     "program",
     /\/src\/(base\/(?!host\/(socket|unix-stream|channel))|contract\/|composition|cli\/io\/(output|process))/,

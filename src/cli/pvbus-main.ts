@@ -1,4 +1,3 @@
-import { createRequire } from "node:module";
 import { isElevated, isHidden, processEnvironment } from "../base/host/environment.js";
 import { BUILT_IN, openPvbus } from "../composition.js";
 import { descriptorSink, readAll, startProcess, untilInterrupted } from "./io/process.js";
@@ -6,6 +5,12 @@ import { runPvbus, wantsJson } from "./program.js";
 
 /** Set by the bundler, so that a start reads no further file. */
 declare const __PVBUS_VERSION__: string | undefined;
+
+function version(): string {
+  if (typeof __PVBUS_VERSION__ === "string") return __PVBUS_VERSION__;
+  const { createRequire } = process.getBuiltinModule("node:module");
+  return (createRequire(import.meta.url)("pvbus/package.json") as { version: string }).version;
+}
 
 /** Runs `pvbus` in this process. */
 export function main(): void {
@@ -15,10 +20,7 @@ export function main(): void {
     "pvbus",
     () =>
       runPvbus(argv, {
-        version:
-          typeof __PVBUS_VERSION__ === "string"
-            ? __PVBUS_VERSION__
-            : (createRequire(import.meta.url)("pvbus/package.json") as { version: string }).version,
+        version: version(),
         stdout: descriptorSink(1),
         stderr: descriptorSink(2),
         env: processEnvironment(),
