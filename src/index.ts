@@ -38,7 +38,7 @@ export type {
 export type { Demo, DemoActor, DemoRun } from "./contract/demo.js";
 export type { Diagnosis } from "./contract/diagnosis.js";
 export type { HostctlStore } from "./contract/hostctl.js";
-export type { KeyInterface, KeyValues, WatchOptions } from "./contract/key-values.js";
+export type { KeyInterface, KeyValues, TakeOptions, WatchOptions } from "./contract/key-values.js";
 export type { DetectionRules, FirmwareRule, ProviderManifest, ProviderModule } from "./contract/manifest.js";
 export type {
   BooleanOption,
@@ -54,16 +54,23 @@ export type {
   TextOption,
   ValueOf,
 } from "./contract/options.js";
+export type { PortableChange, PortableChoice, PortableDirection, PortableEntry } from "./contract/portable.js";
 export type { Provider, StoreTarget } from "./contract/provider.js";
 export type { DetectedInterface, DetectionReport, Evidence, EvidenceSource } from "./contract/report.js";
 export type {
+  Erased,
   KeyPermissions,
   MachineFacts,
   PortableLayout,
+  PortablePlaces,
+  PortablePrefix,
   ProviderStore,
   RawEntry,
+  ReadySignal,
+  ReadyState,
   StoreChange,
   StoreEntry,
+  TakenValue,
   WatchHooks,
 } from "./contract/store.js";
 export { HOST, PROVIDER, type Token } from "./contract/tokens.js";

@@ -4,12 +4,13 @@ import { fairTurn, loopTurnIfDue } from "../../base/flow/turn.js";
 import { type Capabilities, NO_CAPABILITIES, type Verbs } from "../../contract/capabilities.js";
 import type { Diagnosis } from "../../contract/diagnosis.js";
 import type { HostctlStore } from "../../contract/hostctl.js";
-import type { KeyInterface, WatchOptions } from "../../contract/key-values.js";
+import type { KeyInterface, TakeOptions, WatchOptions } from "../../contract/key-values.js";
 import type { Provider, StoreTarget } from "../../contract/provider.js";
 import type { DetectedInterface, Evidence } from "../../contract/report.js";
-import type { MachineFacts, ProviderStore, StoreChange, StoreEntry } from "../../contract/store.js";
+import type { MachineFacts, ProviderStore, StoreChange, StoreEntry, TakenValue } from "../../contract/store.js";
 import { checkText, textOf, valueBytes, withText } from "./arguments.js";
 import { Opening } from "./opening.js";
+import { takeValue } from "./taking.js";
 
 /** What an interface is made of. */
 export interface InterfaceParts {
@@ -130,6 +131,34 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
    */
   async delete(key: string, options?: CallOptions): Promise<boolean> {
     return (await this.#run("delete", key, options, (store, call) => store.delete?.(key, call))) ?? false;
+  }
+
+  /**
+   * Reads a value and erases it, for secrets that are to be read once.
+   * @returns the value and what became of it; undefined when there is no such key
+   * @throws PvbusError `ERR_READ_ONLY` with `requireErase` where the host would keep it, `ERR_CONFLICT` when it was changed
+   * meanwhile, and those of {@link PvInterface.read} and {@link PvInterface.delete}; then it may have been delivered
+   */
+  async take(key: string, options: TakeOptions = {}): Promise<TakenValue | undefined> {
+    const { erase, requireErase, deliver, ...callOptions } = options;
+    return this.#run("read", key, callOptions, (store, call) =>
+      takeValue(store, key, { erase, requireErase, deliver }, call),
+    );
+  }
+
+  /**
+   * Writes a value where there is none, in one step: of several who try, one does.
+   * @returns false, and nothing was written, when the key was there
+   * @throws PvbusError `ERR_NOT_SUPPORTED` where the store has no such step, and those of {@link PvInterface.write}
+   */
+  async insert(key: string, value: string | Uint8Array, options?: CallOptions): Promise<boolean> {
+    const inserted = await this.#run("write", key, options, (store, call) => {
+      const bytes = valueBytes(value, store.capabilities);
+      if (store.insert === undefined)
+        throw pvbusError("ERR_NOT_SUPPORTED", `the ${this.type} store cannot insert; read, then write`);
+      return store.insert(key, bytes, call);
+    });
+    return inserted ?? false;
   }
 
   /**
