@@ -22,6 +22,14 @@ export { type InterfaceParts, PvInterface } from "./bus/interface/interface.js";
 export type { InterfaceRequest, OpenOptions } from "./bus/open.js";
 export { PortableView } from "./bus/portable/view.js";
 export { openPvbus } from "./composition.js";
+export type {
+  BootData,
+  BootDataForm,
+  BootDataKind,
+  BootDataPlace,
+  BootDataReader,
+  CredentialPlace,
+} from "./contract/boot-data.js";
 export type { Capabilities, Limits, Verbs } from "./contract/capabilities.js";
 export type {
   Command,

@@ -4,7 +4,7 @@ import { completeOptions } from "../providers/kvm/options.js";
 import { listedNames, smbiosValues } from "../providers/kvm/protocol/smbios.js";
 import { VmwareDataSets } from "../providers/vmware/data-sets.js";
 import { checkVmwareOptions } from "../providers/vmware/options.js";
-import { parseOvfEnvironment } from "../providers/vmware/protocol/ovf-environment.js";
+import { parseOvfEnvironment } from "../src/base/ovf-environment.js";
 import { command, decodeReply, refusal } from "../providers/vmware/protocol/rpci.js";
 import type { RpciSession } from "../providers/vmware/session.js";
 import type { XenStoreClient } from "../providers/xen/client/client.js";

@@ -19,7 +19,7 @@ import { guestinfoLayout } from "./portable.js";
 import { decodeValue } from "./protocol/encoded-value.js";
 import { KEY_PREFIX, WELL_KNOWN_KEYS, wellKnownBelow } from "./protocol/keys.js";
 import { MAX_VALUE_BYTES } from "./protocol/limits.js";
-import type { OvfEnvironment } from "./protocol/ovf-environment.js";
+import type { OvfEnvironment } from "../../src/base/ovf-environment.js";
 import { command, infoGet, infoSet, NO_VALUE_FOUND, type RpciReply } from "./protocol/rpci.js";
 import type { RpciSession } from "./session.js";
 import { type Look, paceOf, watchByLooking } from "./watch.js";
@@ -190,7 +190,7 @@ export class VmwareStore implements ProviderStore {
   async ovfEnvironment(call: Call): Promise<OvfEnvironment | undefined> {
     const xml = (await this.#textOf("guestinfo.ovfEnv", call))?.trim();
     if (xml === undefined || xml === "") return undefined;
-    return (await import("./protocol/ovf-environment.js")).parseOvfEnvironment(xml);
+    return (await import("../../src/base/ovf-environment.js")).parseOvfEnvironment(xml);
   }
 
   /** Returns a namespace of the host's namespace database, which compares and swaps. @throws PvbusError `ERR_KEY_INVALID` */

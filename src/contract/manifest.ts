@@ -1,4 +1,5 @@
 import type { Host } from "../base/host/host.js";
+import type { BootData } from "./boot-data.js";
 import type { Verbs } from "./capabilities.js";
 import type { ProviderCommand } from "./command.js";
 import type { Demo } from "./demo.js";
@@ -53,6 +54,8 @@ export interface ProviderManifest {
   locate?(host: Host): boolean | Promise<boolean>;
   /** The operating systems on which each verb can work at all. */
   readonly systems: Readonly<Record<keyof Verbs, readonly NodeJS.Platform[]>>;
+  /** Where boot configuration and credentials live on its store. */
+  readonly bootData?: BootData;
   /** The provider's settings. */
   readonly options?: OptionSchema;
   /** What detection looks for besides, for an interface that it does not know. */

@@ -1,13 +1,22 @@
 import { PvbusError, pvbusError } from "../../base/errors.js";
 import { Call, type CallOptions } from "../../base/flow/call.js";
 import { fairTurn, loopTurnIfDue } from "../../base/flow/turn.js";
+import type { BootData } from "../../contract/boot-data.js";
 import { type Capabilities, NO_CAPABILITIES, type Verbs } from "../../contract/capabilities.js";
 import type { Diagnosis } from "../../contract/diagnosis.js";
 import type { HostctlStore } from "../../contract/hostctl.js";
 import type { KeyInterface, TakeOptions, WatchOptions } from "../../contract/key-values.js";
 import type { Provider, StoreTarget } from "../../contract/provider.js";
 import type { DetectedInterface, Evidence } from "../../contract/report.js";
-import type { MachineFacts, ProviderStore, StoreChange, StoreEntry, TakenValue } from "../../contract/store.js";
+import type {
+  MachineFacts,
+  ProviderStore,
+  ReadySignal,
+  ReadyState,
+  StoreChange,
+  StoreEntry,
+  TakenValue,
+} from "../../contract/store.js";
 import { checkText, textOf, valueBytes, withText } from "./arguments.js";
 import { Opening } from "./opening.js";
 import { takeValue } from "./taking.js";
@@ -22,6 +31,8 @@ export interface InterfaceParts {
   readonly provider?: Provider | undefined;
   /** Loads the provider where it is not there yet: opening the bus goes on when that fails. */
   readonly load?: ((call: Call) => Promise<Provider>) | undefined;
+  /** Where boot configuration lives on its store. */
+  readonly bootData?: BootData | undefined;
   /** What the provider declares before it is opened. */
   readonly capabilities?: Capabilities | undefined;
   /** How to open the store. */
@@ -58,6 +69,8 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
   readonly evidence: readonly Evidence[];
   /** Decoded facts. */
   readonly details: Readonly<Record<string, unknown>>;
+  /** Where boot configuration lives on its store, as its provider's manifest says. */
+  readonly bootData: BootData | undefined;
   #provider: Provider | undefined;
   readonly #load: InterfaceParts["load"];
   #capabilities: Capabilities;
@@ -78,6 +91,7 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
     this.primary = parts.primary;
     this.evidence = detected.evidence;
     this.details = detected.details;
+    this.bootData = parts.bootData;
     this.#capabilities = parts.capabilities ?? NO_CAPABILITIES;
     this.#provider = parts.provider;
     this.#load = parts.load;
@@ -227,6 +241,18 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
       await this.#begin(call);
       const store = await this.#open(call);
       return (await store.facts?.(call)) ?? {};
+    } catch (error) {
+      throw await this.#failed(error);
+    }
+  }
+
+  /** Tells the host by the store's own signals that this guest is up or has failed; none where it has no such signals. */
+  async ready(state: ReadyState, options?: CallOptions): Promise<readonly ReadySignal[]> {
+    try {
+      const call = new Call(options);
+      await this.#begin(call);
+      const store = await this.#open(call);
+      return (await store.ready?.(state, call)) ?? [];
     } catch (error) {
       throw await this.#failed(error);
     }

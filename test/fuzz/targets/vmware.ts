@@ -13,7 +13,7 @@ import { decodeDataSetReply } from "../../../providers/vmware/protocol/data-sets
 import { decodeValue } from "../../../providers/vmware/protocol/encoded-value.js";
 import { checkKey } from "../../../providers/vmware/protocol/keys.js";
 import { MAX_REQUEST_BYTES } from "../../../providers/vmware/protocol/limits.js";
-import { parseOvfEnvironment } from "../../../providers/vmware/protocol/ovf-environment.js";
+import { parseOvfEnvironment } from "../../../src/base/ovf-environment.js";
 import { command, decodeReply, infoGet, infoSet, refusal } from "../../../providers/vmware/protocol/rpci.js";
 import type { RpciSession } from "../../../providers/vmware/session.js";
 import { VmxHost } from "../../../providers/vmware/testing/host.js";
