@@ -1,4 +1,5 @@
 import type { ProviderManifest } from "../../src/contract/manifest.js";
+import { BOOT_DATA } from "./boot-data.js";
 import { hypervCommands } from "./commands/entries.js";
 import { OPTIONS } from "./options.js";
 
@@ -21,4 +22,5 @@ export const hypervManifest: ProviderManifest = {
     load: async () => (await import("./testing/demo.js")).hypervRoundTrip,
   },
   options: OPTIONS,
+  bootData: BOOT_DATA,
 };

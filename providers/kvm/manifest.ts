@@ -1,4 +1,5 @@
 import type { ProviderManifest } from "../../src/contract/manifest.js";
+import { BOOT_DATA } from "./boot-data.js";
 import { KVM_COMMANDS } from "./commands/entries.js";
 import { OPTIONS } from "./options.js";
 
@@ -9,6 +10,7 @@ export const kvmManifest: ProviderManifest = {
   serves: ["qemu", "bhyve", "nvmm", "haxm", "lkvm", "apple"],
   load: async () => (await import("./module.js")).kvmModule,
   locate: async (host) => (await import("./capabilities.js")).hasSources(host),
+  bootData: BOOT_DATA,
   options: OPTIONS,
   systems: {
     read: ["linux", "freebsd", "win32"],

@@ -1,17 +1,16 @@
 import { basename } from "node:path";
 import { pvbusError } from "../../../src/base/errors.js";
+import { bootId } from "../../../src/base/host/boot-id.js";
 import { parseChannel, type VsockChannel } from "../../../src/base/host/channel.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { UnixStream } from "../../../src/base/host/unix-stream.js";
 import type { ShareableTransport } from "../../../src/mdata/client/client.js";
 import type { Connection, ConnectionEvents, TakenLine } from "../../../src/mdata/client/transport.js";
-import { isBootId } from "../../../src/mdata/request.js";
 import type { Device } from "./devices.js";
 import type { SharedSocket } from "./join-line.js";
 
 /** Where Linux names the virtio-serial ports; udev's links in /dev/virtio-ports need not be there. */
 const PORT_NAMES = "/sys/class/virtio-ports";
-const BOOT = "/proc/sys/kernel/random/boot_id";
 const PRODUCT = "/sys/class/dmi/id/product_name";
 /** Sockets of the metadata service in zones: lx-branded, today's and older ones (mdata-client plat/). */
 const ZONE_SOCKETS = [
@@ -131,12 +130,6 @@ function vsockTransport(host: Host, name: string, address: VsockChannel): Sharea
     boot: () => bootId(host),
     open: async (events, call) => (await import("./devices.js")).openVsock(name, address, events, call),
   };
-}
-
-/** Returns Linux' id of this boot; undefined elsewhere, and for what is none. */
-function bootId(host: Host): string | undefined {
-  const text = shortText(host, BOOT);
-  return isBootId(text) ? text : undefined;
 }
 
 function portNamed(host: Host, name: string): string {

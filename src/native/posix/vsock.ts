@@ -30,7 +30,12 @@ export interface VsockOptions extends DeviceStreamOptions, CallOptions {
    * is given to such only.
    */
   readonly localPort?: number | undefined;
+  /** Default: a stream. A packet is what one write sends; datagrams only VMware's transport has. */
+  readonly type?: VsockType | undefined;
 }
+
+/** Type of a socket. */
+export type VsockType = "stream" | "seqpacket" | "datagram";
 
 /** Options of {@link VsockListener.accept}. */
 export interface VsockAcceptOptions extends DeviceStreamOptions {
@@ -53,8 +58,8 @@ export interface VsockListener {
 
 /* Linux: bits/socket.h, linux/vm_sockets.h, asm-generic/socket.h. */
 const AF_VSOCK = 40;
-const SOCK_STREAM = 1;
 const SOCK_DGRAM = 2;
+const SOCKET_TYPES: Readonly<Record<VsockType, number>> = { stream: 1, datagram: SOCK_DGRAM, seqpacket: 5 };
 const SOCK_FLAGS = 0x800 | 0x8_0000;
 const SOL_SOCKET = 1;
 const SO_ERROR = 4;
@@ -88,13 +93,13 @@ const ADVICE: Readonly<Record<string, string>> = {
  *   `ERR_NOT_SUPPORTED` outside Linux; RangeError for a cid or port out of range
  */
 export async function connectVsock(options: VsockOptions): Promise<DeviceStream> {
-  const { cid, port, localPort } = options;
+  const { cid, port, localPort, type } = options;
   const name = `vsock:${checkNumber("cid", cid)}:${checkNumber("port", port)}`;
   const call = new Call(options);
   const libc = openVsockLibc(options.koffi);
   const doing = `cannot connect to ${name}`;
   call.check(`the connection to ${name}`);
-  const fd = openSocket(libc, doing);
+  const fd = openSocket(libc, doing, type);
   try {
     if (localPort !== undefined) bind(libc, fd, VMADDR_CID_ANY, checkNumber("localPort", localPort), doing);
     const connect = libc.function("int connect(int, const void *, uint32_t)");
@@ -119,12 +124,14 @@ export function listenVsock(options: {
   readonly port: number;
   /** Own context to listen on; default: each of them. */
   readonly cid?: number | undefined;
+  /** Default: streams. */
+  readonly type?: Exclude<VsockType, "datagram"> | undefined;
   readonly koffi?: KoffiLoader | undefined;
 }): VsockListener {
-  const { cid = VMADDR_CID_ANY, port, koffi } = options;
+  const { cid = VMADDR_CID_ANY, port, type, koffi } = options;
   const doing = `cannot listen on vsock:${checkNumber("cid", cid)}:${checkNumber("port", port)}`;
   const libc = openVsockLibc(koffi);
-  const fd = openSocket(libc, doing);
+  const fd = openSocket(libc, doing, type);
   try {
     bind(libc, fd, cid, port, doing);
     const { rc, errno } = libc.call(libc.function("int listen(int, int)"), fd, 16);
@@ -237,9 +244,9 @@ async function connected(
   if (error !== 0) throw failure(libc, "connect", error, `cannot connect to ${name}`);
 }
 
-function openSocket(libc: Libc, doing: string): number {
+function openSocket(libc: Libc, doing: string, type: VsockType = "stream"): number {
   const socket = libc.function("int socket(int, int, int)");
-  const { rc, errno } = libc.call(socket, AF_VSOCK, SOCK_STREAM | SOCK_FLAGS, 0);
+  const { rc, errno } = libc.call(socket, AF_VSOCK, SOCKET_TYPES[type] | SOCK_FLAGS, 0);
   if (rc < 0) throw failure(libc, "socket", errno, doing);
   return ownDescriptor(libc, rc);
 }
