@@ -1,12 +1,15 @@
 import { pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
 import { Closing } from "../../src/base/flow/closing.js";
+import type { Host } from "../../src/base/host/host.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
   MachineFacts,
   PortableLayout,
   ProviderStore,
   RawEntry,
+  ReadySignal,
+  ReadyState,
   WatchHooks,
 } from "../../src/contract/store.js";
 import { machineFacts } from "./facts.js";
@@ -36,17 +39,20 @@ export class HypervStore implements ProviderStore {
   readonly location: string;
   /** Where portable keys live. */
   readonly portable: PortableLayout;
+  /** Writes a report of its provisioning, as cloud agents do; on Linux, where those that own its place are known. */
+  readonly ready?: (state: ReadyState, call: Call) => Promise<readonly ReadySignal[]>;
   readonly #transport: PoolTransport;
   readonly #pools = new Map<PoolInfo["name"], Pool>();
   readonly #closing: Closing;
 
   /** @internal Opened by the provider. */
-  constructor(transport: PoolTransport, capabilities: Capabilities, closing?: AbortSignal) {
+  constructor(transport: PoolTransport, capabilities: Capabilities, closing?: AbortSignal, host?: Host) {
     this.#closing = new Closing(closing);
     this.#transport = transport;
     this.location = transport.location;
     this.capabilities = capabilities;
     this.portable = portableLayout(transport, capabilities);
+    if (host?.platform === "linux") this.ready = (state, call) => this.#reportProvisioning(host, state, call);
   }
 
   /** Reads the bytes of a record up to its first NUL; of duplicates the last, which is what the host sees. */
@@ -144,6 +150,13 @@ export class HypervStore implements ProviderStore {
     this.#pools.clear();
     await Promise.all(pools.map((pool) => pool.close()));
     this.#transport.close?.();
+  }
+
+  async #reportProvisioning(host: Host, state: ReadyState, call: Call): Promise<readonly ReadySignal[]> {
+    const { reportProvisioning } = await import("./provisioning.js");
+    const write = (key: string, value: string): Promise<void> =>
+      this.write(`Guest/${key}`, Buffer.from(value), call);
+    return [await reportProvisioning(host, state, write)];
   }
 
   #parse(key: string): PoolKey {

@@ -10,7 +10,7 @@ export const KVM_COMMANDS: readonly ProviderCommand[] = [
   {
     name: "host",
     description:
-      "KVM's metadata channel from the host: serve, get, set, rm, ls, qemu-args, libvirt-xml, cloud-hypervisor-args",
+      "KVM's metadata channel from the host: serve, get, set, rm, ls, wait, qemu-args, libvirt-xml, cloud-hypervisor-args",
     options: [
       { name: "state", value: "DIR", description: "directory of the guests' keys" },
       {
@@ -57,6 +57,18 @@ export const KVM_COMMANDS: readonly ProviderCommand[] = [
         description: "list a guest's keys and values, or the guests",
         usage: "host ls --state DIR [--guest NAME [PREFIX]]",
         load: async () => (await import("./keys.js")).lsAction,
+      },
+      {
+        name: "wait",
+        args: ["[key]"],
+        description: "wait until guests are ready, or until a key has a value",
+        usage: "host wait --state DIR --guest NAME … [KEY[=VALUE]] [--ready] [--timeout SECONDS]",
+        options: [
+          { name: "ready", description: "wait until they are ready, besides a key" },
+          { name: "key", value: "KEY", description: "a key that holds a =" },
+          { name: "value", value: "VALUE", description: "the value that it is to have" },
+        ],
+        load: async () => (await import("./wait.js")).waitAction,
       },
       {
         name: "qemu-args",

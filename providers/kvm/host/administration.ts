@@ -1,5 +1,7 @@
-import type { CallOptions } from "../../../src/base/flow/call.js";
+import { Call, type CallOptions } from "../../../src/base/flow/call.js";
+import { Notifier } from "../../../src/base/flow/notifier.js";
 import { ADMINISTRATOR_LIMITS } from "./limits.js";
+import type { GuestPresence, Presences } from "./presence.js";
 import type { GuestDamage, StateDirectory } from "./state-directory.js";
 
 /** One key of a guest with its value. */
@@ -8,6 +10,14 @@ export interface GuestEntry {
   readonly key: string;
   /** The value's bytes. */
   readonly value: Uint8Array;
+}
+
+/** One key of a guest at a moment. */
+export interface GuestNews {
+  /** Whether the guest is there; undefined where no host serves, or an old one does not say. */
+  readonly presence: GuestPresence | undefined;
+  /** The value's bytes; undefined for no such key. */
+  readonly value: Uint8Array | undefined;
 }
 
 /** What the host's administrator does with the keys of guests, whether a host serves them at the time or not. */
@@ -23,6 +33,13 @@ export interface Administration extends AsyncDisposable {
   /** Yields keys with this beginning and their values, sorted, the host's own facts among them. */
   list(guest: string, prefix?: string, options?: CallOptions): AsyncIterable<GuestEntry>;
   /**
+   * Yields what a key holds and whether its guest is there, and again when either changes, until the call is over. Where nobody
+   * tells of changes it ends after the first.
+   * @param options without `timeoutMs` it goes on for ever
+   * @throws PvbusError `ERR_UNAVAILABLE` for no such guest; `ERR_DISCONNECTED` when the host ends; `ERR_TIMEOUT`, `ERR_ABORTED`
+   */
+  follow(guest: string, key: string, options?: CallOptions): AsyncIterable<GuestNews>;
+  /**
    * Returns what is wrong with the logs of guests: what was damaged is kept until the administrator removes it. A host that serves is
    * asked for those that it has opened.
    */
@@ -34,12 +51,12 @@ export interface Administration extends AsyncDisposable {
 /** Works on the files. */
 export class LocalAdministration implements Administration {
   readonly #state: StateDirectory;
-  readonly #examine: boolean;
+  readonly #presences: Presences | undefined;
 
-  /** @param examine whether logs that nobody has opened are looked into for damage */
-  constructor(state: StateDirectory, examine = true) {
+  /** @param presences who is there, where the host itself works on them: its logs are not looked into for damage, they are open */
+  constructor(state: StateDirectory, presences?: Presences) {
     this.#state = state;
-    this.#examine = examine;
+    this.#presences = presences;
   }
 
   guests(): Promise<string[]> {
@@ -62,8 +79,35 @@ export class LocalAdministration implements Administration {
     yield* (await this.#state.guest(guest, { create: false })).entries(prefix);
   }
 
+  async *follow(guest: string, key: string, options: CallOptions = {}): AsyncGenerator<GuestNews, void, undefined> {
+    const call = new Call(options, Number.POSITIVE_INFINITY);
+    const keys = await this.#state.guest(guest, { create: false });
+    const presences = this.#presences;
+    if (presences === undefined) {
+      yield { presence: undefined, value: keys.get(key) };
+      return;
+    }
+    const news = new Notifier();
+    const stopKeys = keys.listen((change) => {
+      if (change.key === key) news.notify();
+    });
+    const stopPresences = presences.listen((each) => {
+      if (each === guest) news.notify();
+    });
+    try {
+      for (;;) {
+        const { count } = news;
+        yield { presence: presences.of(guest), value: keys.get(key) };
+        await news.wait(call, `news of guest ${guest}`, count);
+      }
+    } finally {
+      stopKeys();
+      stopPresences();
+    }
+  }
+
   damages(): Promise<GuestDamage[]> {
-    return this.#state.damages({ examine: this.#examine });
+    return this.#state.damages({ examine: this.#presences === undefined });
   }
 
   close(): Promise<void> {

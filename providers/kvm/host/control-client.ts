@@ -4,7 +4,7 @@ import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { Call, type CallOptions } from "../../../src/base/flow/call.js";
 import { isServed, UnixStream } from "../../../src/base/host/unix-stream.js";
 import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
-import { type Administration, type GuestEntry, LocalAdministration } from "./administration.js";
+import { type Administration, type GuestEntry, type GuestNews, LocalAdministration } from "./administration.js";
 import { decodeReport, encodeOrder, type Order, type Report } from "./control-messages.js";
 import { ADMINISTRATOR_LIMITS, checkKey, checkValue } from "./limits.js";
 import { nameOnly } from "./listening.js";
@@ -101,6 +101,21 @@ class RemoteAdministration implements Administration {
   ): AsyncGenerator<GuestEntry, void, undefined> {
     for await (const report of this.#order({ do: "list", guest, prefix }, options))
       if ("value" in report) yield report;
+  }
+
+  async *follow(
+    guest: string,
+    key: string,
+    { signal, timeoutMs = Number.POSITIVE_INFINITY }: CallOptions = {},
+  ): AsyncGenerator<GuestNews, void, undefined> {
+    try {
+      for await (const report of this.#order({ do: "follow", guest, key }, { signal, timeoutMs }))
+        if ("presence" in report) yield { presence: report.presence, value: report.value };
+    } catch (error) {
+      // An older host does not know the order; it can be asked again and again.
+      if (!PvbusError.is(error) || error.code !== "ERR_PROTOCOL") throw error;
+      yield { presence: undefined, value: await this.get(guest, key, { signal }) };
+    }
   }
 
   async damages(options?: CallOptions): Promise<GuestDamage[]> {

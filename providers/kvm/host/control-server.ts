@@ -8,6 +8,7 @@ import { type Administration, LocalAdministration } from "./administration.js";
 import { decodeOrder, encodeReport, type Order, type Report } from "./control-messages.js";
 import { listen, type OpenEndpoint } from "./endpoints.js";
 import { ADMINISTRATOR_LIMITS } from "./limits.js";
+import type { Presences } from "./presence.js";
 import { checkGuestName, controlPath, type StateDirectory } from "./state-directory.js";
 
 /** What stands around key and value in an order; keys may be escaped to six times their length. */
@@ -17,10 +18,16 @@ const IDLE_MS = 60_000;
 
 /**
  * Takes orders for the keys of all guests, at the socket in the state directory.
+ * @param presences which guests are there
  * @param turns those of the administrators, all together
  */
-export function openControl(state: StateDirectory, turns: GuestTurns, logger: Logger): Promise<OpenEndpoint> {
-  const administration = new LocalAdministration(state, false);
+export function openControl(
+  state: StateDirectory,
+  presences: Presences,
+  turns: GuestTurns,
+  logger: Logger,
+): Promise<OpenEndpoint> {
+  const administration = new LocalAdministration(state, presences);
   const sockets = new Set<Socket>();
   const endpoint = listen(controlPath(state.path), {
     onConnection: async (socket) => {
@@ -60,7 +67,7 @@ async function converse(socket: Socket, { administration, turns, logger }: Desk)
     if (order === undefined)
       throw pvbusError("ERR_PROTOCOL", "the host does not know this order; update both");
     if ("guest" in order) checkName(order.guest);
-    for await (const report of carryOut(order, administration)) {
+    for await (const report of carryOut(order, administration, untilClosed(socket, order))) {
       await send(socket, report);
       await turns.next();
     }
@@ -74,6 +81,17 @@ async function converse(socket: Socket, { administration, turns, logger }: Desk)
   socket.end();
 }
 
+/** Who follows a key says nothing more, and ends by going away: that has to be heard, and may take for ever. */
+function untilClosed(socket: Socket, order: Order): AbortSignal {
+  const ending = new AbortController();
+  if (order.do === "follow") {
+    socket.once("close", () => ending.abort());
+    socket.setTimeout(0).resume();
+    if (socket.destroyed) ending.abort();
+  }
+  return ending.signal;
+}
+
 /** A client of ours has looked before; whoever else speaks is told too. */
 function checkName(guest: string): void {
   try {
@@ -83,7 +101,11 @@ function checkName(guest: string): void {
   }
 }
 
-async function* carryOut(order: Order, administration: Administration): AsyncGenerator<Report> {
+async function* carryOut(
+  order: Order,
+  administration: Administration,
+  signal: AbortSignal,
+): AsyncGenerator<Report> {
   let outcome = true;
   switch (order.do) {
     case "guests":
@@ -103,6 +125,10 @@ async function* carryOut(order: Order, administration: Administration): AsyncGen
       break;
     case "delete":
       outcome = await administration.delete(order.guest, order.key);
+      break;
+    case "follow":
+      for await (const { presence = "never", value } of administration.follow(order.guest, order.key, { signal }))
+        yield value === undefined ? { presence } : { presence, value };
       break;
     case "list":
       yield* administration.list(order.guest, order.prefix);

@@ -18,6 +18,8 @@ export interface GuestServiceParts {
   readonly socketOwner: SocketOwner | undefined;
   /** Hears what it does. */
   readonly log: GuestLog;
+  /** Hears of each connection that there is more, or less. */
+  readonly onConnections?: ((by: 1 | -1) => void) | undefined;
 }
 
 /** Serves one guest at its endpoints. */
@@ -37,6 +39,7 @@ export class GuestService {
       onOverrun: () => log.warn("connection dropped: the guest does not take its events"),
       onFault: (error) => log.error("request failed", { reason: (error as Error).message }),
     };
+    parts.state.onFault = this.#reports.onFault;
   }
 
   /** Opens every endpoint. @throws PvbusError `ERR_BUSY`, `ERR_PERMISSION`, `ERR_UNAVAILABLE`; none stays open then */
@@ -75,7 +78,7 @@ export class GuestService {
   }
 
   async #converse(socket: Socket, path: string): Promise<void> {
-    const { state, turns, log } = this.#parts;
+    const { state, turns, log, onConnections } = this.#parts;
     const { maxConnections } = state.limits;
     if (this.#isClosed || this.#connections.size >= maxConnections) {
       if (!this.#isClosed) log.warn("connection refused: the guest has too many", { limit: maxConnections });
@@ -85,8 +88,10 @@ export class GuestService {
     const connection = new ServedConnection(socket, { keys: state, turns }, this.#reports);
     this.#connections.add(connection);
     log.info("guest connected", { path });
+    onConnections?.(1);
     await connection.ended;
     this.#connections.delete(connection);
+    onConnections?.(-1);
     log.info("guest disconnected", { path });
   }
 }

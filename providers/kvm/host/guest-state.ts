@@ -1,5 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { decodeReadyValue, READY_NAME } from "../../../src/base/ready-value.js";
+import type { Introduction } from "../../../src/mdata/request.js";
 import type { KeyChange, ServedKeys } from "../../../src/mdata/server/keys.js";
 import type { LogDamage } from "./kept-logs.js";
 import { type KeyPortions, KeyTable } from "./key-table.js";
@@ -26,6 +28,8 @@ interface Pending {
   readonly reject: (error: unknown) => void;
 }
 
+/** Under this key a guest says that it is up. */
+const READY_KEY = `org.pvbus/${READY_NAME}`;
 /** One batch grows no longer than this: whoever waits for the disk does not wait for a mass of others' writes. */
 const MAX_BATCH_BYTES = 4 * 1024 * 1024;
 /** As little as that is worth a rewriting when the disk was full: a block. */
@@ -46,6 +50,8 @@ export class GuestState implements ServedKeys {
   namespaces = DEFAULT_NAMESPACES;
   /** Asked before each step of a long work; whoever serves several guests sees to their turns with it. */
   turn: () => Promise<void> | undefined = () => undefined;
+  /** Hears of a failure that is nobody's request's. */
+  onFault: (error: unknown) => void = () => undefined;
   /** Names the time from this opening to the close: 32 hex digits. */
   readonly session = randomBytes(16).toString("hex");
   /** What its log had lost when it was opened; undefined for nothing. */
@@ -141,6 +147,17 @@ export class GuestState implements ServedKeys {
   /** Refuses a key that this guest may not change. @throws PvbusError `ERR_READ_ONLY` */
   checkWritable(key: string): void {
     checkWritable(key, this.namespaces);
+  }
+
+  /**
+   * A client has said which boot of the machine it is of: what another boot said of its readiness is over. Before anything else that
+   * this client changes.
+   */
+  introduced({ boot }: Pick<Introduction, "boot">): void {
+    const value = this.get(READY_KEY);
+    const said = value && decodeReadyValue(Buffer.from(value).toString("utf8"));
+    if (boot === undefined || said?.boot === undefined || said.boot === boot) return;
+    this.delete(READY_KEY).catch((error: unknown) => this.onFault(error));
   }
 
   /** Calls `listener` for every change that is on the disk from now on, until the returned function is called. It must not throw. */

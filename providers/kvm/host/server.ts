@@ -7,6 +7,7 @@ import { GuestLog } from "./guest-log.js";
 import { GuestService } from "./guest-service.js";
 import { completeLimits, type GuestLimits } from "./limits.js";
 import { DEFAULT_NAMESPACES, type Namespaces } from "./namespaces.js";
+import { Presences } from "./presence.js";
 import type { Endpoint, SocketOwner } from "./settings/endpoint.js";
 import { lossText, type OpenedListener, StateDirectory } from "./state-directory.js";
 
@@ -40,6 +41,12 @@ export interface MetadataHostOptions {
   readonly clock?: Clock | undefined;
 }
 
+/** What all guests of a host share. */
+interface HostParts {
+  readonly turns: HostTurns;
+  readonly presences: Presences;
+}
+
 const SILENT: Logger = { debug: nothing, info: nothing, warn: nothing, error: nothing };
 
 function nothing(): undefined {
@@ -56,17 +63,19 @@ export class MetadataHost {
   readonly #guests = new Map<string, Promise<GuestService>>();
   readonly #open = new Set<GuestService>();
   readonly #turns: HostTurns;
+  readonly #presences: Presences;
   readonly #control: OpenEndpoint;
   #closed: Promise<void> | undefined;
 
   private constructor(
     state: StateDirectory,
-    turns: HostTurns,
+    { turns, presences }: HostParts,
     control: OpenEndpoint,
     options: MetadataHostOptions,
   ) {
     this.#state = state;
     this.#turns = turns;
+    this.#presences = presences;
     this.#control = control;
     this.#options = options;
   }
@@ -86,8 +95,8 @@ export class MetadataHost {
         `another process works in the state directory ${directory}; a host runs there already, or wait and try again`,
       );
     }
-    const turns = new HostTurns();
-    const host = new MetadataHost(state, turns, await controlOf(state, turns, options), options);
+    const parts = { turns: new HostTurns(), presences: new Presences() };
+    const host = new MetadataHost(state, parts, await controlOf(state, parts, options), options);
     try {
       for (const guest of guests) await host.add(guest);
       return host;
@@ -170,6 +179,7 @@ export class MetadataHost {
       endpoints,
       socketOwner,
       log: new GuestLog(logger, clock, name),
+      onConnections: (by) => this.#presences.change(name, by),
     });
   }
 }
@@ -187,11 +197,11 @@ function reportsTo(logger: Logger): OpenedListener {
 
 async function controlOf(
   state: StateDirectory,
-  turns: HostTurns,
+  { turns, presences }: HostParts,
   { logger = SILENT }: MetadataHostOptions,
 ): Promise<OpenEndpoint> {
   try {
-    return await openControl(state, new GuestTurns(turns), logger);
+    return await openControl(state, presences, new GuestTurns(turns), logger);
   } catch (error) {
     await state.close();
     throw error;

@@ -84,5 +84,6 @@ function tellSkipped(context: Context, { skipped, unreadable }: CredentialReport
 }
 
 function optionsOf(context: Context, own: Own) {
-  return { ...context.call, ...trustOf(own), host: context.host() };
+  const { interface: name, type } = context.options;
+  return { ...context.call, ...trustOf(own), interface: name, type, host: context.host() };
 }

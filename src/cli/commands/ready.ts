@@ -20,6 +20,8 @@ async function tell(context: Context, bus: Bus, own: Readonly<Record<string, unk
   const status = own["status"] as string | undefined;
   const signals = await tellReady(bus, {
     ...context.call,
+    interface: context.options.interface,
+    type: context.options.type,
     ready: own["failed"] !== true,
     host: context.host(),
     ...(status === undefined ? {} : { status }),

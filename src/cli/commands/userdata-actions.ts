@@ -78,9 +78,9 @@ function described({ kind, store, interface: on, key, encoding, value, sha256 }:
   return { kind, store, interface: on, key, encoding, bytes: value.length, sha256 };
 }
 
-function optionsOf({ call }: Context, own: Own) {
+function optionsOf({ call, options: { interface: name, type } }: Context, own: Own) {
   const from = own["from"] as string | undefined;
-  return { ...call, ...trustOf(own), asIs: own["as-is"] === true, ...(from === undefined ? {} : { from }) };
+  return { ...call, ...trustOf(own), interface: name, type, asIs: own["as-is"] === true, ...(from === undefined ? {} : { from }) };
 }
 
 function isKind(text: string): text is BootDataKind {

@@ -143,6 +143,7 @@ function serve(
       return { kind: "success", value: capabilities(keys, dialect) };
     case "SESSION":
       answers.begin(request);
+      keys.introduced?.(request);
       return { kind: "success", value: encodeHostSession(keys) };
     case "WATCH":
       checkKeyLength(request.prefix, keys.limits);

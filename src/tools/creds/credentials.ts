@@ -6,12 +6,14 @@ import { fromSystemError, isSystemError } from "../../base/system-error.js";
 import type { Bus } from "../../bus/bus.js";
 import type { PvInterface } from "../../bus/interface/interface.js";
 import type { CredentialPlace } from "../../contract/boot-data.js";
+import type { PortableChoice } from "../../contract/portable.js";
+import { chosenInterfaces } from "../interfaces.js";
 import { checkTrust, type TrustOptions } from "../trust.js";
 import { commandLineCredentials } from "./command-line.js";
 import { isCredentialName, MAX_CREDENTIAL_BYTES } from "./names.js";
 
 /** How credentials are looked for. */
-export interface CredentialOptions extends CallOptions, TrustOptions {
+export interface CredentialOptions extends CallOptions, TrustOptions, PortableChoice {
   /** The machine; default: the real one. */
   readonly host?: Host | undefined;
 }
@@ -125,10 +127,9 @@ function faultOf(name: string, value: Uint8Array | undefined, why: string | unde
   return total + value.length > MAX_CREDENTIAL_BYTES ? `all credentials together would have more than ${most}` : undefined;
 }
 
-function* sourcesOf(bus: Bus, { host = nodeHost(), signal, timeoutMs }: CredentialOptions): Generator<Source> {
-  const { primary, interfaces } = bus;
-  const ordered = primary === undefined ? interfaces : [primary, ...interfaces.filter((each) => each !== primary)];
-  for (const target of ordered)
+function* sourcesOf(bus: Bus, options: CredentialOptions): Generator<Source> {
+  const { host = nodeHost(), signal, timeoutMs } = options;
+  for (const target of chosenInterfaces(bus, options))
     for (const place of target.bootData?.credentials ?? [])
       yield {
         source: place.source,

@@ -6,13 +6,15 @@ import { nodeHost } from "../../base/host/node-host.js";
 import { systemdVersion } from "../../base/host/systemd.js";
 import { encodeReadyValue, READY_NAME } from "../../base/ready-value.js";
 import type { Bus } from "../../bus/bus.js";
+import type { PortableChoice } from "../../contract/portable.js";
 import type { ReadySignal, ReadyState } from "../../contract/store.js";
+import { chosenInterfaces } from "../interfaces.js";
 import { OWN_NAMESPACE } from "../names.js";
 import { sendNotification } from "./notify.js";
 import { notifyMessage, parseNotifyAddress } from "./notify-address.js";
 
 /** What is told, and from which machine. */
-export interface ReadyOptions extends CallOptions {
+export interface ReadyOptions extends CallOptions, PortableChoice {
   /** False: this guest has failed. Default true. */
   readonly ready?: boolean | undefined;
   /** A line for people, without control characters. */
@@ -44,9 +46,9 @@ export async function tellReady(bus: Bus, options: ReadyOptions = {}): Promise<r
   };
   const limits = { signal, timeoutMs };
   const told = await Promise.all([
-    portableSignal(bus, state, limits),
+    portableSignal(bus, state, options),
     notifySignal(host, state, limits),
-    ...bus.interfaces.map((each) =>
+    ...chosenInterfaces(bus, options).map((each) =>
       // A store that cannot be opened has no signal of its own that could fail.
       outcomes(each.name, () => each.ready(state, limits)).then((signals) =>
         signals.filter(({ signal: name }) => name !== each.name),
@@ -56,12 +58,16 @@ export async function tellReady(bus: Bus, options: ReadyOptions = {}): Promise<r
   return told.flat();
 }
 
-async function portableSignal(bus: Bus, state: ReadyState, limits: CallOptions): Promise<readonly ReadySignal[]> {
+async function portableSignal(
+  bus: Bus,
+  state: ReadyState,
+  { interface: name, type, signal, timeoutMs }: ReadyOptions,
+): Promise<readonly ReadySignal[]> {
   const key = `${OWN_NAMESPACE}/${READY_NAME}`;
   return outcomes(key, async () => {
     const { ready, time, bootId: boot, status: text } = state;
     const value = encodeReadyValue({ ready, time, boot, text });
-    await bus.portable(OWN_NAMESPACE).publish(READY_NAME, value, limits);
+    await bus.portable(OWN_NAMESPACE, { interface: name, type }).publish(READY_NAME, value, { signal, timeoutMs });
     return [{ signal: key, sent: true, detail: value }];
   });
 }

@@ -3,6 +3,7 @@ import { PvbusError } from "../../base/errors.js";
 import { Call } from "../../base/flow/call.js";
 import type { Bus } from "../../bus/bus.js";
 import type { BootDataKind } from "../../contract/boot-data.js";
+import { chosenInterfaces } from "../interfaces.js";
 import { fieldOf, withInstanceId } from "./metadata.js";
 import { lookFor, type UserdataOptions } from "./search.js";
 import { type SeedOutcome, writeSeedDirectory } from "./seed-directory.js";
@@ -71,13 +72,14 @@ async function collect(bus: Bus, options: UserdataOptions): Promise<ReadonlyMap<
 async function instanceIdOf(
   bus: Bus,
   data: ReadonlyMap<BootDataKind, Uint8Array>,
-  { signal, timeoutMs }: UserdataOptions,
+  options: UserdataOptions,
 ): Promise<string> {
   const sum = createHash("sha256");
   for (const [kind, value] of data) sum.update(`${kind} ${value.length}\n`).update(value);
   const digits = sum.digest("hex").slice(0, ID_DIGITS);
+  const { signal, timeoutMs } = options;
   const call = new Call({ signal, timeoutMs });
-  for (const each of bus.interfaces) {
+  for (const each of chosenInterfaces(bus, options)) {
     try {
       const { vmId } = await each.facts({ signal, timeoutMs: call.remainingMs });
       if (vmId !== undefined && /^[A-Za-z0-9-]{1,64}$/.test(vmId)) return `${vmId.toLowerCase()}-${digits}`;

@@ -4,6 +4,8 @@ import type { CallOptions } from "../../base/flow/call.js";
 import type { Bus } from "../../bus/bus.js";
 import type { PvInterface } from "../../bus/interface/interface.js";
 import type { BootDataKind, BootDataPlace } from "../../contract/boot-data.js";
+import type { PortableChoice } from "../../contract/portable.js";
+import { chosenInterfaces } from "../interfaces.js";
 import { OWN_NAMESPACE } from "../names.js";
 import { checkTrust, type TrustOptions } from "../trust.js";
 import { type Decoded, decodePlain } from "./encodings.js";
@@ -19,7 +21,7 @@ export const BOOT_DATA_KINDS: readonly BootDataKind[] = [
 ];
 
 /** How boot configuration is looked for. */
-export interface UserdataOptions extends CallOptions, TrustOptions {
+export interface UserdataOptions extends CallOptions, TrustOptions, PortableChoice {
   /**
    * The only store to look at: a short name as reports have it (`guestinfo`, `portable`), or an interface's name, type or id,
    * without regard to case.
@@ -146,9 +148,9 @@ async function lookAt({ look, ...source }: Candidate): Promise<BootDataLook | un
 
 /** Returns all places of some kinds in the order in which they are looked at. @throws PvbusError `ERR_NO_INTERFACE`, `ERR_UNAVAILABLE` for an unknown store */
 function candidates(bus: Bus, kinds: readonly BootDataKind[], options: UserdataOptions): Candidate[] {
-  if (bus.interfaces.length === 0)
+  const all = chosenInterfaces(bus, options);
+  if (all.length === 0)
     throw pvbusError("ERR_NO_INTERFACE", "this machine shows no hypervisor interface; see `pvbus detect`");
-  const all = bus.primary === undefined ? bus.interfaces : [bus.primary, ...others(bus, bus.primary)];
   const found: Candidate[] = [];
   for (const kind of kinds) {
     for (const target of all)
@@ -166,10 +168,6 @@ function candidates(bus: Bus, kinds: readonly BootDataKind[], options: UserdataO
   if (chosen.length > 0) return chosen;
   const known = [...new Set(found.flatMap((each) => [each.store, each.interface]))].join(", ");
   throw pvbusError("ERR_UNAVAILABLE", `there is no store "${from}" here; stores and interfaces: ${known}`);
-}
-
-function others(bus: Bus, primary: PvInterface): readonly PvInterface[] {
-  return bus.interfaces.filter((each) => each !== primary);
 }
 
 function ownCandidate(

@@ -1,6 +1,7 @@
 import { PvbusError, type PvbusErrorCode } from "../../base/errors.js";
 import { Call } from "../../base/flow/call.js";
 import type { Bus } from "../../bus/bus.js";
+import { chosenInterfaces } from "../interfaces.js";
 import type { UserdataOptions } from "./search.js";
 
 /** So long a store that is not there yet is waited for, where the caller sets no limit. */
@@ -26,11 +27,12 @@ const NOT_YET: readonly PvbusErrorCode[] = [
  */
 export async function untilSettled<T extends ReadonlyMap<string, Uint8Array>>(
   bus: Bus,
-  { signal, timeoutMs }: UserdataOptions,
+  options: UserdataOptions,
   look: () => Promise<T>,
 ): Promise<T | ReadonlyMap<never, never>> {
+  const { signal, timeoutMs } = options;
   const call = new Call({ signal, timeoutMs }, PATIENCE_MS);
-  const quietMs = Math.max(0, ...bus.interfaces.map(({ bootData }) => bootData?.settleMs ?? 0));
+  const quietMs = Math.max(0, ...chosenInterfaces(bus, options).map(({ bootData }) => bootData?.settleMs ?? 0));
   let last: T | undefined;
   let failure: PvbusError | undefined;
   let since = performance.now();
