@@ -23,12 +23,19 @@ export async function reportProvisioning(
   state: ReadyState,
   write: (key: string, value: string) => Promise<void>,
 ): Promise<ReadySignal> {
-  const outcome = (sent: boolean, detail: string): ReadySignal => ({ signal: PROVISIONING_REPORT, sent, detail });
+  const outcome = (sent: boolean, detail: string): ReadySignal => ({
+    signal: PROVISIONING_REPORT,
+    sent,
+    detail,
+  });
   const agent = Object.keys(AGENTS).find((name) =>
     AGENTS[name]?.some((path) => host.files.kind(path) !== undefined),
   );
   if (agent !== undefined)
-    return outcome(false, `${agent} is installed and reports by itself; remove it to have pvbus report [ERR_BUSY]`);
+    return outcome(
+      false,
+      `${agent} is installed and reports by itself; remove it to have pvbus report [ERR_BUSY]`,
+    );
   try {
     const id = machineId(host);
     if (id === undefined)

@@ -1,6 +1,6 @@
+import type { OvfEnvironment } from "../../src/base/ovf-environment.js";
 import { putEntry } from "../../src/base/own.js";
 import type { MachineFacts } from "../../src/contract/store.js";
-import type { OvfEnvironment } from "../../src/base/ovf-environment.js";
 
 /** Keys that say what the machine is. */
 const KEYS = ["guestinfo.hostname", "guestinfo.ip", "guestinfo.vmtools.description"] as const;

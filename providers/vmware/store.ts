@@ -1,6 +1,7 @@
 import { pvbusError } from "../../src/base/errors.js";
 import { Call } from "../../src/base/flow/call.js";
 import { Closing } from "../../src/base/flow/closing.js";
+import type { OvfEnvironment } from "../../src/base/ovf-environment.js";
 import { putEntry } from "../../src/base/own.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
@@ -19,7 +20,6 @@ import { guestinfoLayout } from "./portable.js";
 import { decodeValue } from "./protocol/encoded-value.js";
 import { KEY_PREFIX, WELL_KNOWN_KEYS, wellKnownBelow } from "./protocol/keys.js";
 import { MAX_VALUE_BYTES } from "./protocol/limits.js";
-import type { OvfEnvironment } from "../../src/base/ovf-environment.js";
 import { command, infoGet, infoSet, NO_VALUE_FOUND, type RpciReply } from "./protocol/rpci.js";
 import type { RpciSession } from "./session.js";
 import { type Look, paceOf, watchByLooking } from "./watch.js";

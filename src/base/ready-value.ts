@@ -14,7 +14,8 @@ export interface ReadyValue {
 }
 
 const UNKNOWN = "-";
-const FORM = /^1 (ready|failed) (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)) ([0-9A-Za-z-]{1,64})(?: (.*))?$/;
+const FORM =
+  /^1 (ready|failed) (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)) ([0-9A-Za-z-]{1,64})(?: (.*))?$/;
 
 /** Returns the value: `1 ready|failed <time> <boot id> [text]`. */
 export function encodeReadyValue({ ready, time, boot = UNKNOWN, text }: ReadyValue): string {

@@ -184,5 +184,11 @@ async function createInterface(
     return undefined;
   });
   const { bootData } = manifest;
-  return new PvInterface({ ...parts, provider, load, bootData, capabilities: provider?.capabilities(target) });
+  return new PvInterface({
+    ...parts,
+    provider,
+    load,
+    bootData,
+    capabilities: provider?.capabilities(target),
+  });
 }

@@ -7,7 +7,10 @@ import type { PortableChoice } from "../contract/portable.js";
  * Returns the interfaces in the order in which they are asked, the primary one first; or the one that is named.
  * @throws PvbusError `ERR_NO_INTERFACE` when there is no such one
  */
-export function chosenInterfaces(bus: Bus, { interface: name, type }: PortableChoice): readonly PvInterface[] {
+export function chosenInterfaces(
+  bus: Bus,
+  { interface: name, type }: PortableChoice,
+): readonly PvInterface[] {
   const { primary, interfaces } = bus;
   if (name === undefined && type === undefined)
     return primary === undefined ? interfaces : [primary, ...interfaces.filter((each) => each !== primary)];

@@ -38,7 +38,11 @@ const PRESENCES: Readonly<Record<string, string>> = {
  * `pvbus host wait [KEY[=VALUE]] [--ready]`: waits for all guests that are named; without a key until they are ready. Exit 1 for one that
  * has failed, with what it says; `ERR_TIMEOUT` names who is missing, and whether it is there at all.
  */
-export async function waitAction(io: CommandIo, [argument]: readonly string[], own: WaitOptions): Promise<number> {
+export async function waitAction(
+  io: CommandIo,
+  [argument]: readonly string[],
+  own: WaitOptions,
+): Promise<number> {
   const directory = stateOf(io, own);
   const guests = [...new Set(own.guest ?? [])].map((name) => usage(io, () => checkGuestName(name)));
   if (guests.length === 0) throw io.usage("host wait: name a guest with --guest NAME; repeatable");
@@ -68,12 +72,17 @@ interface Wait {
 class Missing extends Error {}
 
 /** Waits, and prints what came. @returns false for a guest that has failed */
-async function waitForOne(io: CommandIo, { directory, guest, isOne, call }: Wait, awaited: Awaited): Promise<boolean> {
+async function waitForOne(
+  io: CommandIo,
+  { directory, guest, isOne, call }: Wait,
+  awaited: Awaited,
+): Promise<boolean> {
   const { key, value, isReadiness } = awaited;
   let presence: string | undefined;
   const hear = (news: GuestNews): void => {
     const now = news.presence ?? "unknown";
-    if (presence === "connected" && now === "gone") io.say(`guest ${guest} is gone`, { guest, presence: now });
+    if (presence === "connected" && now === "gone")
+      io.say(`guest ${guest} is gone`, { guest, presence: now });
     presence = now;
   };
   const isEnough = (bytes: Uint8Array): boolean => {

@@ -79,7 +79,11 @@ export class LocalAdministration implements Administration {
     yield* (await this.#state.guest(guest, { create: false })).entries(prefix);
   }
 
-  async *follow(guest: string, key: string, options: CallOptions = {}): AsyncGenerator<GuestNews, void, undefined> {
+  async *follow(
+    guest: string,
+    key: string,
+    options: CallOptions = {},
+  ): AsyncGenerator<GuestNews, void, undefined> {
     const call = new Call(options, Number.POSITIVE_INFINITY);
     const keys = await this.#state.guest(guest, { create: false });
     const presences = this.#presences;

@@ -4,7 +4,12 @@ import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { Call, type CallOptions } from "../../../src/base/flow/call.js";
 import { isServed, UnixStream } from "../../../src/base/host/unix-stream.js";
 import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
-import { type Administration, type GuestEntry, type GuestNews, LocalAdministration } from "./administration.js";
+import {
+  type Administration,
+  type GuestEntry,
+  type GuestNews,
+  LocalAdministration,
+} from "./administration.js";
 import { decodeReport, encodeOrder, type Order, type Report } from "./control-messages.js";
 import { ADMINISTRATOR_LIMITS, checkKey, checkValue } from "./limits.js";
 import { nameOnly } from "./listening.js";
@@ -100,7 +105,7 @@ class RemoteAdministration implements Administration {
     options?: CallOptions,
   ): AsyncGenerator<GuestEntry, void, undefined> {
     for await (const report of this.#order({ do: "list", guest, prefix }, options))
-      if ("value" in report) yield report;
+      if ("key" in report) yield report;
   }
 
   async *follow(

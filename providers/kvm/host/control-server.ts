@@ -127,7 +127,9 @@ async function* carryOut(
       outcome = await administration.delete(order.guest, order.key);
       break;
     case "follow":
-      for await (const { presence = "never", value } of administration.follow(order.guest, order.key, { signal }))
+      for await (const { presence = "never", value } of administration.follow(order.guest, order.key, {
+        signal,
+      }))
         yield value === undefined ? { presence } : { presence, value };
       break;
     case "list":

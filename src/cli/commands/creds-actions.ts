@@ -44,7 +44,11 @@ export function getAction(context: Context, [name = ""]: readonly string[], own:
 }
 
 /** `pvbus creds export DIR`: writes all of them. */
-export function exportAction(context: Context, [directory = ""]: readonly string[], own: Own): Promise<number> {
+export function exportAction(
+  context: Context,
+  [directory = ""]: readonly string[],
+  own: Own,
+): Promise<number> {
   return withBus(context, async (bus) => {
     const onDisk = own["on-disk"] === true;
     const report = await exportCredentials(bus, directory, { ...optionsOf(context, own), onDisk });
@@ -78,9 +82,14 @@ function placeOf({ source, place }: CredentialSource): string {
 
 function tellSkipped(context: Context, { skipped, unreadable }: CredentialReport): void {
   if (context.json) return;
-  for (const { why, ...source } of skipped) context.complain({ message: `left out: ${source.source} (${source.place}): ${why}` });
+  for (const { why, ...source } of skipped)
+    context.complain({ message: `left out: ${source.source} (${source.place}): ${why}` });
   for (const { source, error } of unreadable)
-    context.complain({ message: `${source}: ${error.message}`, code: error.code, interface: error.interface });
+    context.complain({
+      message: `${source}: ${error.message}`,
+      code: error.code,
+      interface: error.interface,
+    });
 }
 
 function optionsOf(context: Context, own: Own) {

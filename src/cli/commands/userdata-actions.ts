@@ -18,7 +18,8 @@ export function listAction(context: Context, _args: readonly string[], own: Own)
         ? (look) => {
             const { kind, store, interface: on, key, consumer } = look;
             const source = { kind, store, interface: on, key, consumer };
-            if ("error" in look) return { ...source, error: { code: look.error.code, message: look.error.message } };
+            if ("error" in look)
+              return { ...source, error: { code: look.error.code, message: look.error.message } };
             if ("absent" in look) return { ...source, absent: look.absent };
             const used = !seen.has(kind);
             seen.add(kind);
@@ -52,7 +53,9 @@ export function getAction(context: Context, [kind = ""]: readonly string[], own:
     if (!context.json) context.writeData(value);
     else {
       const bytes = Buffer.from(value);
-      const data = isUtf8(value) ? { value: bytes.toString("utf8") } : { valueBase64: bytes.toString("base64") };
+      const data = isUtf8(value)
+        ? { value: bytes.toString("utf8") }
+        : { valueBase64: bytes.toString("base64") };
       context.writeJson({ ...described(found), ...data });
     }
     return 0;
@@ -60,27 +63,51 @@ export function getAction(context: Context, [kind = ""]: readonly string[], own:
 }
 
 /** `pvbus userdata nocloud DIR`: writes a seed; exit 1 where the host gives no data, with `--wait` 0. */
-export function nocloudAction(context: Context, [directory = ""]: readonly string[], own: Own): Promise<number> {
+export function nocloudAction(
+  context: Context,
+  [directory = ""]: readonly string[],
+  own: Own,
+): Promise<number> {
   const wait = own["wait"] === true;
   return withBus(context, async (bus) => {
-    const { outcome, instanceId = null, files } = await writeNoCloudSeed(bus, directory, {
+    const {
+      outcome,
+      instanceId = null,
+      files,
+    } = await writeNoCloudSeed(bus, directory, {
       ...optionsOf(context, own),
       wait,
     });
     if (context.json) context.writeJson({ directory, outcome, instanceId, files });
-    else if (outcome === "nothing") context.say("the host gives no boot configuration; no seed was written", {});
+    else if (outcome === "nothing")
+      context.say("the host gives no boot configuration; no seed was written", {});
     else context.write(`${outcome}: ${visible(directory)} (${files.join(", ")})\n`);
     return outcome === "nothing" && !wait ? 1 : 0;
   });
 }
 
-function described({ kind, store, interface: on, key, encoding, value, sha256 }: BootDataValue): Record<string, unknown> {
+function described({
+  kind,
+  store,
+  interface: on,
+  key,
+  encoding,
+  value,
+  sha256,
+}: BootDataValue): Record<string, unknown> {
   return { kind, store, interface: on, key, encoding, bytes: value.length, sha256 };
 }
 
 function optionsOf({ call, options: { interface: name, type } }: Context, own: Own) {
   const from = own["from"] as string | undefined;
-  return { ...call, ...trustOf(own), interface: name, type, asIs: own["as-is"] === true, ...(from === undefined ? {} : { from }) };
+  return {
+    ...call,
+    ...trustOf(own),
+    interface: name,
+    type,
+    asIs: own["as-is"] === true,
+    ...(from === undefined ? {} : { from }),
+  };
 }
 
 function isKind(text: string): text is BootDataKind {

@@ -32,7 +32,10 @@ export const userdata: CommandGroup<Context> = {
       name: "nocloud",
       args: ["<dir>"],
       description: "write a seed for cloud-init's NoCloud; never over one that is not ours",
-      options: [FROM, { name: "wait", description: "wait until the host has given all; exit 0 without data too" }],
+      options: [
+        FROM,
+        { name: "wait", description: "wait until the host has given all; exit 0 without data too" },
+      ],
       load: async () => (await import("./userdata-actions.js")).nocloudAction,
     },
   ],

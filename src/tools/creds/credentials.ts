@@ -45,7 +45,9 @@ export interface CredentialReport {
   /** What is no credential though it looks like one. */
   readonly skipped: readonly (CredentialSource & { readonly why: string })[];
   /** Sources that could not be read. */
-  readonly unreadable: readonly (Pick<CredentialSource, "source" | "interface"> & { readonly error: PvbusError })[];
+  readonly unreadable: readonly (Pick<CredentialSource, "source" | "interface"> & {
+    readonly error: PvbusError;
+  })[];
 }
 
 /** Something under a name, its value only where it is one. */
@@ -81,7 +83,8 @@ export async function listCredentials(bus: Bus, options: CredentialOptions = {})
       for await (const { name, value, why, ...where } of read()) {
         const known = credentials.get(name);
         const fault = faultOf(name, value, why, known === undefined ? total : 0);
-        if (fault !== undefined || value === undefined) skipped.push({ ...where, why: fault ?? "it has no value" });
+        if (fault !== undefined || value === undefined)
+          skipped.push({ ...where, why: fault ?? "it has no value" });
         else if (known !== undefined) known.shadowed.push(where);
         else {
           total += value.length;
@@ -119,12 +122,19 @@ export async function getCredential(
   return undefined;
 }
 
-function faultOf(name: string, value: Uint8Array | undefined, why: string | undefined, total: number): string | undefined {
+function faultOf(
+  name: string,
+  value: Uint8Array | undefined,
+  why: string | undefined,
+  total: number,
+): string | undefined {
   if (!isCredentialName(name)) return "its name can be no credential's";
   if (value === undefined) return why;
   const most = `${MAX_CREDENTIAL_BYTES} bytes`;
   if (value.length > MAX_CREDENTIAL_BYTES) return `it has more than ${most}`;
-  return total + value.length > MAX_CREDENTIAL_BYTES ? `all credentials together would have more than ${most}` : undefined;
+  return total + value.length > MAX_CREDENTIAL_BYTES
+    ? `all credentials together would have more than ${most}`
+    : undefined;
 }
 
 function* sourcesOf(bus: Bus, options: CredentialOptions): Generator<Source> {
@@ -140,7 +150,10 @@ function* sourcesOf(bus: Bus, options: CredentialOptions): Generator<Source> {
   yield { source: "initrd", read: () => directoryCredentials(host, "initrd", "/run/credentials/@initrd") };
   const own = host.env["CREDENTIALS_DIRECTORY"];
   if (own)
-    yield { source: "CREDENTIALS_DIRECTORY", read: () => directoryCredentials(host, "CREDENTIALS_DIRECTORY", own) };
+    yield {
+      source: "CREDENTIALS_DIRECTORY",
+      read: () => directoryCredentials(host, "CREDENTIALS_DIRECTORY", own),
+    };
   yield { source: "system", read: () => directoryCredentials(host, "system", "/run/credentials/@system") };
 }
 

@@ -27,7 +27,13 @@ export function parseNotifyAddress(text: string): NotifyAddress | undefined {
 }
 
 /** Returns the message: lines, the last one without its end. A failure is told by an errno, as services tell theirs. */
-export function notifyMessage({ ready, status }: { readonly ready: boolean; readonly status?: string | undefined }): string {
+export function notifyMessage({
+  ready,
+  status,
+}: {
+  readonly ready: boolean;
+  readonly status?: string | undefined;
+}): string {
   if (ready) return `READY=1\nSTATUS=${status ?? "Ready."}`;
   return `STATUS=${status ?? "Failed."}\nERRNO=1`;
 }

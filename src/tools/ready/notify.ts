@@ -1,5 +1,5 @@
 import { PvbusError, pvbusError } from "../../base/errors.js";
-import { Call } from "../../base/flow/call.js";
+import type { Call } from "../../base/flow/call.js";
 import type { NotifyAddress } from "./notify-address.js";
 
 /** A listener that is there answers at once. */

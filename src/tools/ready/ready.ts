@@ -67,7 +67,9 @@ async function portableSignal(
   return outcomes(key, async () => {
     const { ready, time, bootId: boot, status: text } = state;
     const value = encodeReadyValue({ ready, time, boot, text });
-    await bus.portable(OWN_NAMESPACE, { interface: name, type }).publish(READY_NAME, value, { signal, timeoutMs });
+    await bus
+      .portable(OWN_NAMESPACE, { interface: name, type })
+      .publish(READY_NAME, value, { signal, timeoutMs });
     return [{ signal: key, sent: true, detail: value }];
   });
 }

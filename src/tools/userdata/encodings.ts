@@ -103,7 +103,10 @@ function fromBase64(value: Uint8Array, name: string, reader: BootDataReader): Ui
   const text = Buffer.from(value).toString("latin1");
   const bytes = decodeBase64(text.replace(reader === "cloud-init" ? /\s+/g : /[\r\n]+/g, ""));
   if (bytes !== undefined) return bytes;
-  throw pvbusError("ERR_VALUE_INVALID", `the value is said to be ${name} but is no padded base64; set it again`);
+  throw pvbusError(
+    "ERR_VALUE_INVALID",
+    `the value is said to be ${name} but is no padded base64; set it again`,
+  );
 }
 
 async function unpackGzip(value: Uint8Array, name: string): Promise<Uint8Array> {
@@ -111,7 +114,9 @@ async function unpackGzip(value: Uint8Array, name: string): Promise<Uint8Array> 
     return await unpack(value, { maxOutputLength: MAX_BOOT_DATA_BYTES });
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE") throw tooLong();
-    throw pvbusError("ERR_VALUE_INVALID", `the value is said to be ${name} but is no gzip; set it again`, { cause });
+    throw pvbusError("ERR_VALUE_INVALID", `the value is said to be ${name} but is no gzip; set it again`, {
+      cause,
+    });
   }
 }
 

@@ -19,9 +19,7 @@ export function fieldOf(metadata: string, name: string): Field | undefined {
   if (json === undefined) return yamlField(metadata, name);
   const value = ownEntry(json, name);
   if (value === undefined || value === null) return undefined;
-  return typeof value === "object"
-    ? { document: `${JSON.stringify(value)}\n` }
-    : { text: String(value) };
+  return typeof value === "object" ? { document: `${JSON.stringify(value)}\n` } : { text: String(value) };
 }
 
 /** Returns metadata as fields, for what says them one by one. */
@@ -98,14 +96,21 @@ function yamlField(text: string, name: string): Field | undefined {
     if (/^[^\s#]/.test(each)) break;
     below.push(each);
   }
-  if (/^[|>][+-]?$/.test(inline)) return { text: below.map((each) => each.trim()).join("\n").trim() };
+  if (/^[|>][+-]?$/.test(inline))
+    return {
+      text: below
+        .map((each) => each.trim())
+        .join("\n")
+        .trim(),
+    };
   if (inline !== "") return /^[[{]/.test(inline) ? { document: `${inline}\n` } : { text: unquoted(inline) };
   return below.some((each) => each.trim() !== "") ? { document: dedented(below) } : undefined;
 }
 
 /** Returns the key that a line of the outermost level begins with. */
 function keyOf(line: string): string | undefined {
-  const [, quoted, plain] = /^(?:["']([^"']*)["']|([^\s#:'"[\]{},&*!|>%@`-][^\s:]*))[ \t]*:(?:\s|$)/.exec(line) ?? [];
+  const [, quoted, plain] =
+    /^(?:["']([^"']*)["']|([^\s#:'"[\]{},&*!|>%@`-][^\s:]*))[ \t]*:(?:\s|$)/.exec(line) ?? [];
   return quoted ?? plain;
 }
 
@@ -115,7 +120,9 @@ function withoutComment(text: string): string {
 
 function unquoted(text: string): string {
   const quote = text[0];
-  return (quote === '"' || quote === "'") && text.length > 1 && text.endsWith(quote) ? text.slice(1, -1) : text;
+  return (quote === '"' || quote === "'") && text.length > 1 && text.endsWith(quote)
+    ? text.slice(1, -1)
+    : text;
 }
 
 function dedented(lines: readonly string[]): string {

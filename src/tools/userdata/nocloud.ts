@@ -41,7 +41,9 @@ export async function writeNoCloudSeed(
   const { wait = false, ...search } = options;
   // Where there is no hypervisor nobody will say anything, however long one waits.
   if (wait && bus.interfaces.length === 0) return { outcome: "nothing", files: [] };
-  const data = wait ? await untilSettled(bus, search, () => collect(bus, search)) : await collect(bus, search);
+  const data = wait
+    ? await untilSettled(bus, search, () => collect(bus, search))
+    : await collect(bus, search);
   if (data.size === 0) return { outcome: "nothing", files: [] };
   const metadata = Buffer.from(data.get("meta-data") ?? []).toString("utf8");
   const text = withInstanceId(metadata, await instanceIdOf(bus, data, options));

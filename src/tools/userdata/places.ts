@@ -39,7 +39,10 @@ export async function readPlace({ key, form }: BootDataPlace, read: ReadKey): Pr
 }
 
 /** Returns what is stored at a place, without decoding it. */
-export async function readStored({ key, form }: BootDataPlace, read: ReadKey): Promise<Uint8Array | undefined> {
+export async function readStored(
+  { key, form }: BootDataPlace,
+  read: ReadKey,
+): Promise<Uint8Array | undefined> {
   if (form.is === "parts") return (await joinedParts(key, read)) ?? undefined;
   return read(key);
 }
@@ -105,7 +108,11 @@ async function isAnnounced(
   read: ReadKey,
 ): Promise<boolean> {
   const isTrue = async (key: string): Promise<boolean> =>
-    TRUE.includes(textOf(await read(key)).trim().toLowerCase());
+    TRUE.includes(
+      textOf(await read(key))
+        .trim()
+        .toLowerCase(),
+    );
   if ((await isTrue(ownKey)) || (await isTrue(allKey))) return true;
   const listed = textOf(await read(listKey)).split(",");
   return listed.some((each) => each.trim() === name);

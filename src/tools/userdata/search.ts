@@ -100,7 +100,11 @@ export interface BootDataSearch {
 }
 
 /** The same as {@link getBootData}, with what was passed over. @throws as that */
-export async function lookFor(bus: Bus, kind: BootDataKind, options: UserdataOptions): Promise<BootDataSearch> {
+export async function lookFor(
+  bus: Bus,
+  kind: BootDataKind,
+  options: UserdataOptions,
+): Promise<BootDataSearch> {
   checkTrust(bus.detection, options);
   const removed: (BootDataSource & { readonly absent: string })[] = [];
   let [asked, refused]: [number, PvbusError | undefined] = [0, undefined];
@@ -161,9 +165,10 @@ function candidates(bus: Bus, kinds: readonly BootDataKind[], options: UserdataO
   const { from } = options;
   if (from === undefined) return found;
   const wanted = from.toLowerCase();
-  const chosen = found.filter(
-    ({ store, interface: name }) =>
-      [store, name, bus.interface(name)?.type, bus.interface(name)?.id].some((each) => each?.toLowerCase() === wanted),
+  const chosen = found.filter(({ store, interface: name }) =>
+    [store, name, bus.interface(name)?.type, bus.interface(name)?.id].some(
+      (each) => each?.toLowerCase() === wanted,
+    ),
   );
   if (chosen.length > 0) return chosen;
   const known = [...new Set(found.flatMap((each) => [each.store, each.interface]))].join(", ");
@@ -176,7 +181,8 @@ function ownCandidate(
   { asIs = false, signal, timeoutMs }: UserdataOptions,
 ): Candidate {
   const { kind, store, key, consumer } = place;
-  const read = (each: string): Promise<Uint8Array | undefined> => target.readBytes(each, { signal, timeoutMs });
+  const read = (each: string): Promise<Uint8Array | undefined> =>
+    target.readBytes(each, { signal, timeoutMs });
   return {
     kind,
     store,
@@ -204,7 +210,9 @@ function portableCandidate(
     key: `${OWN_NAMESPACE}/${kind}`,
     consumer: "pvbus",
     look: async () => {
-      const value = await bus.portable(OWN_NAMESPACE, { interface: name }).getBytes(kind, { signal, timeoutMs });
+      const value = await bus
+        .portable(OWN_NAMESPACE, { interface: name })
+        .getBytes(kind, { signal, timeoutMs });
       return value && decodePlain(value);
     },
   };

@@ -83,7 +83,11 @@ async function presentDigest(path: string): Promise<string | undefined> {
 function digestOf(files: ReadonlyMap<string, Uint8Array>): string {
   const whole = createHash("sha256");
   for (const name of [...files.keys()].sort())
-    whole.update(`${JSON.stringify(name)} ${createHash("sha256").update(files.get(name) ?? "").digest("hex")}\n`);
+    whole.update(
+      `${JSON.stringify(name)} ${createHash("sha256")
+        .update(files.get(name) ?? "")
+        .digest("hex")}\n`,
+    );
   return whole.digest("hex");
 }
 

@@ -25,15 +25,18 @@ const NOT_YET: readonly PvbusErrorCode[] = [
  * @param look returns what there is
  * @throws PvbusError what a look throws that will not change: `ERR_PERMISSION`, `ERR_VALUE_INVALID`, …
  */
-export async function untilSettled<T extends ReadonlyMap<string, Uint8Array>>(
+export async function untilSettled<K extends string>(
   bus: Bus,
   options: UserdataOptions,
-  look: () => Promise<T>,
-): Promise<T | ReadonlyMap<never, never>> {
+  look: () => Promise<ReadonlyMap<K, Uint8Array>>,
+): Promise<ReadonlyMap<K, Uint8Array>> {
   const { signal, timeoutMs } = options;
   const call = new Call({ signal, timeoutMs }, PATIENCE_MS);
-  const quietMs = Math.max(0, ...chosenInterfaces(bus, options).map(({ bootData }) => bootData?.settleMs ?? 0));
-  let last: T | undefined;
+  const quietMs = Math.max(
+    0,
+    ...chosenInterfaces(bus, options).map(({ bootData }) => bootData?.settleMs ?? 0),
+  );
+  let last: ReadonlyMap<K, Uint8Array> | undefined;
   let failure: PvbusError | undefined;
   let since = performance.now();
   for (;;) {
@@ -58,7 +61,7 @@ export async function untilSettled<T extends ReadonlyMap<string, Uint8Array>>(
   }
 }
 
-function isSame(a: ReadonlyMap<string, Uint8Array>, b: ReadonlyMap<string, Uint8Array>): boolean {
+function isSame<K>(a: ReadonlyMap<K, Uint8Array>, b: ReadonlyMap<K, Uint8Array>): boolean {
   if (a.size !== b.size) return false;
   for (const [name, value] of a) {
     const other = b.get(name);
