@@ -9,6 +9,7 @@ import type { Provider, StoreTarget } from "../../contract/provider.js";
 import type { DetectedInterface, Evidence } from "../../contract/report.js";
 import type { MachineFacts, ProviderStore, StoreChange, StoreEntry, TakenValue } from "../../contract/store.js";
 import { checkText, textOf, valueBytes, withText } from "./arguments.js";
+import { type FollowedPrefix, waitUntilThere } from "./following.js";
 import { Opening } from "./opening.js";
 import { takeValue } from "./taking.js";
 
@@ -89,6 +90,11 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
     return this.#capabilities;
   }
 
+  /** @internal Whether it was closed. */
+  get isClosed(): boolean {
+    return this.#closing.signal.aborted;
+  }
+
   /**
    * Reads the value of a key as text; bytes that are not valid UTF-8 become U+FFFD (see {@link PvInterface.readBytes}).
    * @param key full native key
@@ -131,6 +137,36 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
    */
   async delete(key: string, options?: CallOptions): Promise<boolean> {
     return (await this.#run("delete", key, options, (store, call) => store.delete?.(key, call))) ?? false;
+  }
+
+  /**
+   * Waits until there is a value and resolves with it as text, without `timeoutMs` for ever. Not there yet are also a transport
+   * that is missing, slow or lost; a store without watch is read every second.
+   * @throws PvbusError `ERR_TIMEOUT`, `ERR_ABORTED`, `ERR_PERMISSION`, `ERR_KEY_INVALID`; `ERR_NOT_SUPPORTED` where the value
+   * cannot change while the machine runs
+   */
+  async wait(key: string, options?: CallOptions): Promise<string> {
+    return textOf(await this.waitBytes(key, options));
+  }
+
+  /** Resolves with the same as {@link PvInterface.wait} as bytes. */
+  async waitBytes(key: string, options: CallOptions = {}): Promise<Uint8Array> {
+    const call = new Call(options, Number.POSITIVE_INFINITY);
+    const prefixes = async ({ signal, remainingMs }: Call): Promise<FollowedPrefix[]> => {
+      const store = await this.store({ signal, timeoutMs: remainingMs });
+      if (store.isFixed?.(key) === true) return [];
+      return [{ prefix: key, nameOf: (changed) => (changed === key ? key : undefined) }];
+    };
+    try {
+      return await waitUntilThere(
+        [{ face: this, prefixes }],
+        ({ signal, remainingMs }) => this.readBytes(key, { signal, timeoutMs: remainingMs }),
+        call,
+        `a value of "${key}"`,
+      );
+    } catch (error) {
+      throw await this.#failed(error, key);
+    }
   }
 
   /**
