@@ -1,4 +1,4 @@
-import { PvbusError } from "../base/errors.js";
+import { NOT_THERE_YET, PvbusError } from "../base/errors.js";
 import { Call, type CallOptions } from "../base/flow/call.js";
 
 /** Options of {@link untilThere}. */
@@ -9,8 +9,6 @@ export interface UntilThereOptions extends CallOptions {
 
 /** How long it waits before it tries again. */
 const PAUSE_MS = 1000;
-/** That is how it is while a machine starts: no interface is seen yet, no transport, or one that breaks. */
-const NOT_THERE_YET: readonly string[] = ["ERR_NO_INTERFACE", "ERR_UNAVAILABLE", "ERR_DISCONNECTED"];
 
 /**
  * Tries again, a second later, for as long as there is no interface, no transport, or a connection was lost. Open the bus inside:
