@@ -137,6 +137,8 @@ export interface ProviderStore {
   erase?(key: string, call: Call, expected?: Uint8Array): Promise<Erased>;
   /** Writes where there is no such key, in one step; resolves with false, and nothing written, when there is. */
   insert?(key: string, value: Uint8Array, call: Call): Promise<boolean>;
+  /** Reports whether what a key has, or has not, stays as it is while the machine runs. Without it everything may change. */
+  isFixed?(key: string): boolean;
   /** Tells the host by the store's own signals that the guest is up or has failed; what came of each is data, not an error. */
   ready?(state: ReadyState, call: Call): Promise<readonly ReadySignal[]>;
   /** The permissions of keys, where they have any. */

@@ -18,6 +18,7 @@ import type {
   TakenValue,
 } from "../../contract/store.js";
 import { checkText, textOf, valueBytes, withText } from "./arguments.js";
+import { type FollowedPrefix, waitUntilThere } from "./following.js";
 import { Opening } from "./opening.js";
 import { takeValue } from "./taking.js";
 
@@ -103,6 +104,11 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
     return this.#capabilities;
   }
 
+  /** @internal Whether it was closed. */
+  get isClosed(): boolean {
+    return this.#closing.signal.aborted;
+  }
+
   /**
    * Reads the value of a key as text; bytes that are not valid UTF-8 become U+FFFD (see {@link PvInterface.readBytes}).
    * @param key full native key
@@ -145,6 +151,41 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
    */
   async delete(key: string, options?: CallOptions): Promise<boolean> {
     return (await this.#run("delete", key, options, (store, call) => store.delete?.(key, call))) ?? false;
+  }
+
+  /**
+   * Waits until there is a value and resolves with it as text, without `timeoutMs` for ever. Not there yet are also a transport
+   * that is missing, slow or lost; a store without watch is read every second.
+   * @throws PvbusError `ERR_TIMEOUT`, `ERR_ABORTED`, `ERR_PERMISSION`, `ERR_KEY_INVALID`; `ERR_NOT_SUPPORTED` where the value
+   * cannot change while the machine runs
+   */
+  async wait(key: string, options?: CallOptions): Promise<string> {
+    return textOf(await this.waitBytes(key, options));
+  }
+
+  /** Resolves with the same as {@link PvInterface.wait} as bytes. */
+  async waitBytes(key: string, options: CallOptions = {}): Promise<Uint8Array> {
+    const call = new Call(options, Number.POSITIVE_INFINITY);
+    const prefixes = async ({ signal, remainingMs }: Call): Promise<FollowedPrefix[]> => {
+      const store = await this.store({ signal, timeoutMs: remainingMs });
+      if (store.isFixed?.(key) === true) return [];
+      return [{ prefix: key, nameOf: (changed) => (changed === key ? key : undefined) }];
+    };
+    try {
+      return await waitUntilThere(
+        [{ face: this, prefixes }],
+        async ({ signal, remainingMs }) => {
+          const limits = { signal, timeoutMs: remainingMs };
+          // What cannot be read yet may be without its transport.
+          if (!this.#capabilities.read) await this.store(limits);
+          return this.readBytes(key, limits);
+        },
+        call,
+        `a value of "${key}"`,
+      );
+    } catch (error) {
+      throw await this.#failed(error, key);
+    }
   }
 
   /**
@@ -400,7 +441,10 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
     before: Promise<void> | undefined,
   ): Promise<ProviderStore> {
     if (before !== undefined) await call.within(before, "the end of an opening that was given up");
-    return provider.open(this.#target, call, this.#closing.signal);
+    const store = await provider.open(this.#target, call, this.#closing.signal);
+    // A transport may have come since the provider was asked.
+    this.#capabilities = store.capabilities;
+    return store;
   }
 
   #checkOpen(): void {

@@ -48,7 +48,7 @@ async function takeFirst(store: ProviderStore, key: string, call: Call): Promise
 }
 
 /** The error of a value that the host would keep. */
-function kept(key: string): Error {
+export function kept(key: string): Error {
   return pvbusError(
     "ERR_READ_ONLY",
     `the host would keep the value of "${key}": this guest cannot erase it; have the host remove it, or take it without requireErase`,

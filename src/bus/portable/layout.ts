@@ -42,7 +42,12 @@ export function checkNamespace(namespace: string): void {
 /** @throws PvbusError `ERR_KEY_INVALID` */
 export function checkName(name: string): void {
   if (typeof name !== "string") throw new TypeError("a name must be a string");
-  if (!ALPHABET.test(name) || name.includes("__")) throw badText("name", name);
+  if (!isPortableName(name)) throw badText("name", name);
+}
+
+/** Reports whether a text is a portable name; the name of a chunk is none. */
+export function isPortableName(text: string): boolean {
+  return ALPHABET.test(text) && !text.includes("__");
 }
 
 function badText(what: string, text: string): Error {
