@@ -49,7 +49,9 @@ export function getAction(context: Context, [kind = ""]: readonly string[], own:
       else context.stderr.write(`pvbus: ${visible(message)}\n`);
       return 1;
     }
-    const { value } = found;
+    const { value, warning } = found;
+    if (warning !== undefined)
+      context.complain({ message: warning, interface: found.interface, key: found.key });
     if (!context.json) context.writeData(value);
     else {
       const bytes = Buffer.from(value);

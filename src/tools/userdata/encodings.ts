@@ -10,7 +10,7 @@ export const MAX_BOOT_DATA_BYTES = 16 * 1024 * 1024;
 /** What a value stands for. */
 export type Decoded =
   /** Data, and the name of its encoding: `plain`, or as it was written. */
-  | { readonly encoding: string; readonly value: Uint8Array }
+  | { readonly encoding: string; readonly value: Uint8Array; readonly warning?: string }
   /** Nothing, and why: its reader has taken it away. */
   | { readonly encoding: string; readonly absent: string };
 

@@ -1,7 +1,7 @@
-import { pvbusError } from "../../base/errors.js";
 import { type OvfEnvironment, parseOvfEnvironment } from "../../base/ovf-environment.js";
 import { ownEntry, putEntry } from "../../base/own.js";
 import type { BootDataForm, BootDataPlace } from "../../contract/boot-data.js";
+import { readNumbered } from "../numbered.js";
 import {
   type Decoded,
   decodeAnnounced,
@@ -14,9 +14,6 @@ import { fieldOf, metadataOf, serialMetadata } from "./metadata.js";
 
 /** Reads a native key of the place's store. */
 export type ReadKey = (key: string) => Promise<Uint8Array | undefined>;
-
-/** No writer makes more parts; each has about a kilobyte. */
-const MAX_PARTS = 32 * 1024;
 
 const TRUE = ["1", "true", "on", "yes"];
 
@@ -43,8 +40,9 @@ export async function readStored(
   { key, form }: BootDataPlace,
   read: ReadKey,
 ): Promise<Uint8Array | undefined> {
-  if (form.is === "parts") return (await joinedParts(key, read)) ?? undefined;
-  return read(key);
+  if (form.is !== "parts") return read(key);
+  const found = await readParts(key, read);
+  return found !== undefined && "value" in found ? found.value : undefined;
 }
 
 async function decodeValue(
@@ -134,26 +132,16 @@ async function readFields(
   return Object.keys(found).length === 0 ? undefined : { encoding: "fields", value: metadataOf(found) };
 }
 
+/** A value under its own key, else its parts. */
 async function readParts(key: string, read: ReadKey): Promise<Decoded | undefined> {
-  const value = await joinedParts(key, read);
-  return value && decodePlain(value);
-}
-
-/** A value under its own key, else the parts up to the first that is missing. */
-async function joinedParts(key: string, read: ReadKey): Promise<Uint8Array | undefined> {
   const whole = await read(key);
-  if (whole !== undefined) return whole;
-  const parts: Uint8Array[] = [];
-  let bytes = 0;
-  while (parts.length < MAX_PARTS) {
-    const part = await read(`${key}.${parts.length}`);
-    if (part === undefined) break;
-    parts.push(part);
-    bytes += part.length;
-    if (bytes > MAX_BOOT_DATA_BYTES)
-      throw pvbusError("ERR_VALUE_TOO_LONG", `the parts have more than ${MAX_BOOT_DATA_BYTES} bytes`);
-  }
-  return parts.length === 0 ? undefined : Buffer.concat(parts);
+  if (whole !== undefined) return decodePlain(whole);
+  const found = await readNumbered({ readBytes: read }, `${key}.`, { maxBytes: MAX_BOOT_DATA_BYTES });
+  if (found === undefined) return undefined;
+  const decoded = decodePlain(found.value);
+  if (!found.isGapped || "absent" in decoded) return decoded;
+  const warning = `there are parts behind ${key}.${found.parts - 1}, but not the next one: the value may be cut; set it again`;
+  return { ...decoded, warning };
 }
 
 function textOf(value: Uint8Array | undefined): string {

@@ -53,6 +53,8 @@ export interface BootDataValue extends BootDataSource {
   readonly value: Uint8Array;
   /** Their SHA-256 in hex. */
   readonly sha256: string;
+  /** What may be wrong with them. */
+  readonly warning?: string;
 }
 
 /** One look at a place: data, nothing with the reason, or a failure. */
@@ -140,8 +142,7 @@ async function lookAt({ look, ...source }: Candidate): Promise<BootDataLook | un
     const decoded = await look();
     if (decoded === undefined) return undefined;
     if ("absent" in decoded) return { ...source, absent: decoded.absent };
-    const { encoding, value } = decoded;
-    return { ...source, encoding, value, sha256: createHash("sha256").update(value).digest("hex") };
+    return { ...source, ...decoded, sha256: createHash("sha256").update(decoded.value).digest("hex") };
   } catch (error) {
     if (!PvbusError.is(error) || error.code === "ERR_ABORTED") throw error;
     error.interface ??= source.interface;

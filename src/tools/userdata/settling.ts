@@ -1,4 +1,4 @@
-import { PvbusError, type PvbusErrorCode } from "../../base/errors.js";
+import { NOT_THERE_YET, PvbusError, type PvbusErrorCode } from "../../base/errors.js";
 import { Call } from "../../base/flow/call.js";
 import type { Bus } from "../../bus/bus.js";
 import { chosenInterfaces } from "../interfaces.js";
@@ -11,8 +11,7 @@ const LOOK_MS = 200;
 
 /** That is how it is at boot: the transport's module, the daemon or the host's service is still to come. */
 const NOT_YET: readonly PvbusErrorCode[] = [
-  "ERR_UNAVAILABLE",
-  "ERR_DISCONNECTED",
+  ...NOT_THERE_YET,
   "ERR_BUSY",
   "ERR_TIMEOUT",
   // Parts of a set that is still coming.
