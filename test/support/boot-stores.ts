@@ -192,7 +192,8 @@ export class XenSocket implements BootStore {
   }
 
   async give(name: string, value: string): Promise<void> {
-    this.#xen.write(`/local/domain/7/vm-data/org.pvbus/${name}`, value);
+    // XenStore's paths have no dots.
+    this.#xen.write(`/local/domain/7/vm-data/org@2epvbus/${name}`, value);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -41,7 +41,7 @@ const ovf = (properties: Readonly<Record<string, string>>): string => {
 
 describe("boot data", () => {
   for (const [type, start] of Object.entries(BOOT_STORES))
-    it(`is found under its portable name on ${type}, long ones too`, async () => {
+    it(`is found under its portable name on ${type}`, async () => {
       await using store = await start();
       await store.give("user-data", CONFIG);
       const found = await get(store, "user-data");
