@@ -68,6 +68,7 @@ export type {
   PortableDirection,
   PortableEntry,
 } from "./contract/portable.js";
+export type { HostPair, PortableHost } from "./contract/portable-host.js";
 export type { Provider, StoreTarget } from "./contract/provider.js";
 export type { DetectedInterface, DetectionReport, Evidence, EvidenceSource } from "./contract/report.js";
 export type {

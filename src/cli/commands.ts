@@ -8,6 +8,7 @@ import { get } from "./commands/get.js";
 import { info } from "./commands/info.js";
 import { ls } from "./commands/ls.js";
 import { chmod } from "./commands/permissions.js";
+import { portable } from "./commands/portable.js";
 import { ready } from "./commands/ready.js";
 import { rm } from "./commands/rm.js";
 import { set } from "./commands/set.js";
@@ -31,6 +32,7 @@ export const COMMANDS: readonly (Command<Context> | CommandGroup<Context>)[] = [
   creds,
   doctor,
   snapshot,
+  portable,
   demo,
   completion,
 ];

@@ -18,9 +18,8 @@ import type {
   TakenValue,
 } from "../../contract/store.js";
 import { checkText, textOf, valueBytes, withText } from "./arguments.js";
-import { type FollowedPrefix, waitUntilThere } from "./following.js";
+import type { FollowedPrefix } from "./following.js";
 import { Opening } from "./opening.js";
-import { takeValue } from "./taking.js";
 
 /** What an interface is made of. */
 export interface InterfaceParts {
@@ -171,6 +170,7 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
       if (store.isFixed?.(key) === true) return [];
       return [{ prefix: key, nameOf: (changed) => (changed === key ? key : undefined) }];
     };
+    const { waitUntilThere } = await import("./following.js");
     try {
       return await waitUntilThere(
         [{ face: this, prefixes }],
@@ -196,6 +196,7 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
    */
   async take(key: string, options: TakeOptions = {}): Promise<TakenValue | undefined> {
     const { erase, requireErase, deliver, ...callOptions } = options;
+    const { takeValue } = await import("./taking.js");
     return this.#run("read", key, callOptions, (store, call) =>
       takeValue(store, key, { erase, requireErase, deliver }, call),
     );

@@ -26,7 +26,7 @@ describe("readiness", () => {
 
   const tell = async (store: Pick<BootStore, "open">, options: ReadyOptions = {}) => {
     await using bus = await openPvbus(store.open);
-    return tellReady(bus, { host: nodeHost({ sysroot, platform: "linux", env: {} }), ...options });
+    return await tellReady(bus, { host: nodeHost({ sysroot, platform: "linux", env: {} }), ...options });
   };
 
   for (const type of ["Hyper-V", "VMware", "Xen"])

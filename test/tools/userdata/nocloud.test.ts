@@ -32,7 +32,7 @@ describe("a NoCloud seed", () => {
 
   const write = async (store: BootStore, options: NoCloudOptions = {}) => {
     await using bus = await openPvbus(store.open);
-    return writeNoCloudSeed(bus, seed, options);
+    return await writeNoCloudSeed(bus, seed, options);
   };
   const files = (): Record<string, string> =>
     Object.fromEntries(
