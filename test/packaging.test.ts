@@ -40,6 +40,7 @@ describe("packaging", () => {
     ["pvbus-host.service", "user", 0.4],
     ["pvbus-host.service", "jitless", 1.2],
     ["pvbus-kvpd.service", undefined, 1.3],
+    ["pvbus-nocloud.service", undefined, 1.9],
   ] as const) {
     const title = dropIn === undefined ? unit : `${unit} with the drop-in "${dropIn}"`;
     const text = (): string =>
@@ -59,7 +60,7 @@ describe("packaging", () => {
     });
   }
 
-  for (const unit of ["pvbus-host.service", "pvbus-kvpd.service"])
+  for (const unit of ["pvbus-host.service", "pvbus-kvpd.service", "pvbus-nocloud.service"])
     it(`${unit} names no path for running that ProtectSystem=strict has to protect`, () => {
       const text = readFileSync(file(`systemd/${unit}`), "utf8");
       const of = (name: string): string[] =>
@@ -126,6 +127,7 @@ describe("packaging", () => {
       "systemd/61-pvbus-kvpd.rules": 0,
       "systemd/pvbus-host.service": 0,
       "systemd/pvbus-kvpd.service": 0,
+      "systemd/pvbus-nocloud.service": 0,
     });
   });
 

@@ -4,11 +4,11 @@ import type { ReadySignal, ReadyState } from "../../src/contract/store.js";
 import { encodeReport, PROVISIONING_REPORT, type ReportFields } from "./protocol/provisioning-report.js";
 
 /** Who reports by itself where it is installed, and whose report would be taken for ours. */
-const AGENTS: Readonly<Record<string, readonly string[]>> = {
-  "cloud-init": ["/usr/bin/cloud-init", "/usr/local/bin/cloud-init"],
-  "azure-init": ["/usr/bin/azure-init", "/var/lib/azure-init", "/usr/local/bin/azure-init"],
-  WALinuxAgent: ["/usr/sbin/waagent", "/usr/bin/waagent", "/usr/local/sbin/waagent"],
-};
+const AGENTS: readonly (readonly [name: string, paths: readonly string[]])[] = [
+  ["cloud-init", ["/usr/bin/cloud-init", "/usr/local/bin/cloud-init"]],
+  ["azure-init", ["/usr/bin/azure-init", "/var/lib/azure-init", "/usr/local/bin/azure-init"]],
+  ["WALinuxAgent", ["/usr/sbin/waagent", "/usr/bin/waagent", "/usr/local/sbin/waagent"]],
+];
 const MACHINE_ID = "/sys/class/dmi/id/product_uuid";
 const EFI = "/sys/firmware/efi";
 const MAX_ID_BYTES = 64;
@@ -28,9 +28,7 @@ export async function reportProvisioning(
     sent,
     detail,
   });
-  const agent = Object.keys(AGENTS).find((name) =>
-    AGENTS[name]?.some((path) => host.files.kind(path) !== undefined),
-  );
+  const [agent] = AGENTS.find(([, paths]) => paths.some((path) => host.files.kind(path) !== undefined)) ?? [];
   if (agent !== undefined)
     return outcome(
       false,

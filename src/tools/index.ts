@@ -5,12 +5,13 @@ export {
   type CredentialSource,
   getCredential,
   listCredentials,
-} from "./creds/credentials.js";
-export { type ExportOptions, exportCredentials } from "./creds/export.js";
+} from "./credentials.js";
+export { type ExportOptions, exportCredentials } from "./credentials-export.js";
+export { type NoCloudOptions, type NoCloudSeed, writeNoCloudSeed } from "./nocloud.js";
 export { type NumberedOptions, type NumberedValue, readNumbered } from "./numbered.js";
-export { type ReadyOptions, tellReady } from "./ready/ready.js";
+export { type ReadyOptions, tellReady } from "./ready.js";
 export { checkTrust, type TrustOptions } from "./trust.js";
-export { type NoCloudOptions, type NoCloudSeed, writeNoCloudSeed } from "./userdata/nocloud.js";
+export type { SeedOutcome } from "./userdata/seed-directory.js";
 export {
   BOOT_DATA_KINDS,
   type BootDataLook,
@@ -21,6 +22,5 @@ export {
   listBootData,
   lookFor,
   type UserdataOptions,
-} from "./userdata/search.js";
-export type { SeedOutcome } from "./userdata/seed-directory.js";
+} from "./userdata.js";
 export { type UntilThereOptions, untilThere } from "./wait.js";

@@ -3,7 +3,7 @@ import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { decodeReadyValue, READY_NAME } from "../../../src/base/ready-value.js";
 import type { CommandIo } from "../../../src/contract/command.js";
-import { checkGuestName, type GuestNews, waitForValue } from "../host/index.js";
+import { checkGuestName, type GuestNews, type GuestPresence, waitForValue } from "../host/index.js";
 import { type HostOptions, stateOf, usage } from "./documents.js";
 
 /** Options of `pvbus host wait`. */
@@ -27,12 +27,18 @@ interface Awaited {
 const READY_KEY = `org.pvbus/${READY_NAME}`;
 
 /** Why somebody is still missing. */
-const PRESENCES: Readonly<Record<string, string>> = {
-  connected: "it is connected and late",
-  gone: "it is gone: its connection has ended, it was shut down or killed",
-  never: "it was never seen",
-  unknown: "no host serves it now",
-};
+function whyMissing(presence: GuestPresence | undefined): string {
+  switch (presence) {
+    case "connected":
+      return "it is connected and late";
+    case "gone":
+      return "it is gone: its connection has ended, it was shut down or killed";
+    case "never":
+      return "it was never seen";
+    default:
+      return "no host serves it now";
+  }
+}
 
 /**
  * `pvbus host wait [KEY[=VALUE]] [--ready]`: waits for all guests that are named; without a key until they are ready. Exit 1 for one that
@@ -78,9 +84,8 @@ async function waitForOne(
   awaited: Awaited,
 ): Promise<boolean> {
   const { key, value, isReadiness } = awaited;
-  let presence: string | undefined;
-  const hear = (news: GuestNews): void => {
-    const now = news.presence ?? "unknown";
+  let presence: GuestPresence | undefined;
+  const hear = ({ presence: now }: GuestNews): void => {
     if (presence === "connected" && now === "gone")
       io.say(`guest ${guest} is gone`, { guest, presence: now });
     presence = now;
@@ -96,7 +101,7 @@ async function waitForOne(
   } catch (error) {
     if (!PvbusError.is(error) || error.code !== "ERR_TIMEOUT") throw error;
     const what = isReadiness ? "is not ready" : `has no ${value === undefined ? key : `${key}=${value}`}`;
-    throw new Missing(`guest ${guest} ${what}: ${PRESENCES[presence ?? "unknown"]}`, { cause: error });
+    throw new Missing(`guest ${guest} ${what}: ${whyMissing(presence)}`, { cause: error });
   }
 }
 

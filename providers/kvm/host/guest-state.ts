@@ -149,15 +149,15 @@ export class GuestState implements ServedKeys {
     checkWritable(key, this.namespaces);
   }
 
-  /**
-   * A client has said which boot of the machine it is of: what another boot said of its readiness is over. Before anything else that
-   * this client changes.
-   */
-  introduced({ boot }: Pick<Introduction, "boot">): void {
+  /** A client has said which boot of the machine it is of: what another boot said of its readiness is over. */
+  introduced({ boot }: Pick<Introduction, "boot">): Promise<void> | undefined {
     const value = this.get(READY_KEY);
     const said = value && decodeReadyValue(Buffer.from(value).toString("utf8"));
-    if (boot === undefined || said?.boot === undefined || said.boot === boot) return;
-    this.delete(READY_KEY).catch((error: unknown) => this.onFault(error));
+    if (boot === undefined || said?.boot === undefined || said.boot === boot) return undefined;
+    return this.delete(READY_KEY).then(
+      () => undefined,
+      (error: unknown) => this.onFault(error),
+    );
   }
 
   /** Calls `listener` for every change that is on the disk from now on, until the returned function is called. It must not throw. */

@@ -3,8 +3,8 @@ import {
   type CredentialSource,
   getCredential,
   listCredentials,
-} from "../../tools/creds/credentials.js";
-import { exportCredentials } from "../../tools/creds/export.js";
+} from "../../tools/credentials.js";
+import { exportCredentials } from "../../tools/credentials-export.js";
 import { type Context, withBus } from "../io/context.js";
 import { visible, writeError } from "../io/output.js";
 import { trustOf } from "../io/trust.js";

@@ -16,7 +16,7 @@ export const ready: Command<Context> = {
 };
 
 async function tell(context: Context, bus: Bus, own: Readonly<Record<string, unknown>>): Promise<number> {
-  const { tellReady } = await import("../../tools/ready/ready.js");
+  const { tellReady } = await import("../../tools/ready.js");
   const status = own["status"] as string | undefined;
   const signals = await tellReady(bus, {
     ...context.call,

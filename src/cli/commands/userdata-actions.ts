@@ -1,7 +1,7 @@
 import { isUtf8 } from "node:buffer";
 import type { BootDataKind } from "../../contract/boot-data.js";
-import { writeNoCloudSeed } from "../../tools/userdata/nocloud.js";
-import { BOOT_DATA_KINDS, type BootDataValue, listBootData, lookFor } from "../../tools/userdata/search.js";
+import { writeNoCloudSeed } from "../../tools/nocloud.js";
+import { BOOT_DATA_KINDS, type BootDataValue, listBootData, lookFor } from "../../tools/userdata.js";
 import { UsageError } from "../grammar/usage.js";
 import { type Context, withBus } from "../io/context.js";
 import { visible, writeEach, writeError } from "../io/output.js";

@@ -38,8 +38,8 @@ export interface ServedKeys {
   portions(): Iterable<readonly { readonly key: string }[]>;
   /** Refuses a key that the client may not change. @throws PvbusError `ERR_READ_ONLY` */
   checkWritable(key: string): void;
-  /** Hears who a client is, before its next request is served. */
-  introduced?(client: Introduction): void;
+  /** Hears who a client is; it is answered when what follows from that is done. */
+  introduced?(client: Introduction): Promise<void> | undefined;
   /** Calls `listener`, which must not throw, for every change from now on, until the returned function is called. */
   listen(listener: (change: KeyChange) => void): () => void;
 }

@@ -9,7 +9,6 @@ export type NotifyAddress =
     }
   | { readonly kind: "unix"; readonly path: string };
 
-const TYPES = { "-stream": "stream", "-seqpacket": "seqpacket", "-dgram": "datagram" } as const;
 const VSOCK = /^vsock(-stream|-seqpacket|-dgram)?:(\d{1,10}):(\d{1,10})$/;
 const MAX = 0xffff_ffff;
 
@@ -20,10 +19,16 @@ export function parseNotifyAddress(text: string): NotifyAddress | undefined {
   if (cid === undefined || port === undefined || Number(cid) > MAX || Number(port) > MAX) return undefined;
   return {
     kind: "vsock",
-    type: type === undefined ? undefined : TYPES[type as keyof typeof TYPES],
+    type: typeOf(type),
     cid: Number(cid),
     port: Number(port),
   };
+}
+
+function typeOf(suffix: string | undefined): Extract<NotifyAddress, { kind: "vsock" }>["type"] {
+  if (suffix === "-stream") return "stream";
+  if (suffix === "-seqpacket") return "seqpacket";
+  return suffix === "-dgram" ? "datagram" : undefined;
 }
 
 /** Returns the message: lines, the last one without its end. A failure is told by an errno, as services tell theirs. */

@@ -1,15 +1,15 @@
 import { createHash } from "node:crypto";
-import { PvbusError, type PvbusErrorCode, pvbusError } from "../../base/errors.js";
-import type { CallOptions } from "../../base/flow/call.js";
-import type { Bus } from "../../bus/bus.js";
-import type { PvInterface } from "../../bus/interface/interface.js";
-import type { BootDataKind, BootDataPlace } from "../../contract/boot-data.js";
-import type { PortableChoice } from "../../contract/portable.js";
-import { chosenInterfaces } from "../interfaces.js";
-import { OWN_NAMESPACE } from "../names.js";
-import { checkTrust, type TrustOptions } from "../trust.js";
-import { type Decoded, decodePlain } from "./encodings.js";
-import { readPlace, readStored } from "./places.js";
+import { PvbusError, type PvbusErrorCode, pvbusError } from "../base/errors.js";
+import type { CallOptions } from "../base/flow/call.js";
+import type { Bus } from "../bus/bus.js";
+import type { PvInterface } from "../bus/interface/interface.js";
+import type { BootDataKind, BootDataPlace } from "../contract/boot-data.js";
+import type { PortableChoice } from "../contract/portable.js";
+import { chosenInterfaces } from "./interfaces.js";
+import { OWN_NAMESPACE } from "./names.js";
+import { checkTrust, type TrustOptions } from "./trust.js";
+import { type Decoded, decodePlain } from "./userdata/encodings.js";
+import { readPlace, readStored } from "./userdata-places.js";
 
 /** All kinds, in the order in which they are listed. */
 export const BOOT_DATA_KINDS: readonly BootDataKind[] = [

@@ -1,8 +1,8 @@
-import { NOT_THERE_YET, PvbusError, type PvbusErrorCode } from "../../base/errors.js";
-import { Call } from "../../base/flow/call.js";
-import type { Bus } from "../../bus/bus.js";
-import { chosenInterfaces } from "../interfaces.js";
-import type { UserdataOptions } from "./search.js";
+import { NOT_THERE_YET, PvbusError, type PvbusErrorCode } from "../base/errors.js";
+import { Call } from "../base/flow/call.js";
+import type { Bus } from "../bus/bus.js";
+import { chosenInterfaces } from "./interfaces.js";
+import type { UserdataOptions } from "./userdata.js";
 
 /** So long a store that is not there yet is waited for, where the caller sets no limit. */
 const PATIENCE_MS = 30_000;

@@ -1,17 +1,17 @@
-import { PvbusError, pvbusError } from "../../base/errors.js";
-import { Call, type CallOptions } from "../../base/flow/call.js";
-import { bootId } from "../../base/host/boot-id.js";
-import type { Host } from "../../base/host/host.js";
-import { nodeHost } from "../../base/host/node-host.js";
-import { systemdVersion } from "../../base/host/systemd.js";
-import { encodeReadyValue, READY_NAME } from "../../base/ready-value.js";
-import type { Bus } from "../../bus/bus.js";
-import type { PortableChoice } from "../../contract/portable.js";
-import type { ReadySignal, ReadyState } from "../../contract/store.js";
-import { chosenInterfaces } from "../interfaces.js";
-import { OWN_NAMESPACE } from "../names.js";
-import { sendNotification } from "./notify.js";
-import { notifyMessage, parseNotifyAddress } from "./notify-address.js";
+import { PvbusError, pvbusError } from "../base/errors.js";
+import { Call, type CallOptions } from "../base/flow/call.js";
+import { bootId } from "../base/host/boot-id.js";
+import type { Host } from "../base/host/host.js";
+import { nodeHost } from "../base/host/node-host.js";
+import { systemdVersion } from "../base/host/systemd.js";
+import { encodeReadyValue, READY_NAME } from "../base/ready-value.js";
+import type { Bus } from "../bus/bus.js";
+import type { PortableChoice } from "../contract/portable.js";
+import type { ReadySignal, ReadyState } from "../contract/store.js";
+import { chosenInterfaces } from "./interfaces.js";
+import { OWN_NAMESPACE } from "./names.js";
+import { sendNotification } from "./ready/notify.js";
+import { notifyMessage, parseNotifyAddress } from "./ready/notify-address.js";
 
 /** What is told, and from which machine. */
 export interface ReadyOptions extends CallOptions, PortableChoice {

@@ -2,9 +2,9 @@ import { randomBytes } from "node:crypto";
 import { statfsSync } from "node:fs";
 import { chmod, mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { pvbusError } from "../../base/errors.js";
-import { fromSystemError } from "../../base/system-error.js";
-import type { Bus } from "../../bus/bus.js";
+import { pvbusError } from "../base/errors.js";
+import { fromSystemError } from "../base/system-error.js";
+import type { Bus } from "../bus/bus.js";
 import { type CredentialOptions, type CredentialReport, listCredentials } from "./credentials.js";
 
 /** How credentials are exported. */

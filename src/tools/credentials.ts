@@ -1,16 +1,16 @@
-import { PvbusError, pvbusError } from "../../base/errors.js";
-import type { CallOptions } from "../../base/flow/call.js";
-import type { Host } from "../../base/host/host.js";
-import { nodeHost } from "../../base/host/node-host.js";
-import { fromSystemError, isSystemError } from "../../base/system-error.js";
-import type { Bus } from "../../bus/bus.js";
-import type { PvInterface } from "../../bus/interface/interface.js";
-import type { CredentialPlace } from "../../contract/boot-data.js";
-import type { PortableChoice } from "../../contract/portable.js";
-import { chosenInterfaces } from "../interfaces.js";
-import { checkTrust, type TrustOptions } from "../trust.js";
-import { commandLineCredentials } from "./command-line.js";
-import { isCredentialName, MAX_CREDENTIAL_BYTES } from "./names.js";
+import { PvbusError, pvbusError } from "../base/errors.js";
+import type { CallOptions } from "../base/flow/call.js";
+import type { Host } from "../base/host/host.js";
+import { nodeHost } from "../base/host/node-host.js";
+import { fromSystemError, isSystemError } from "../base/system-error.js";
+import type { Bus } from "../bus/bus.js";
+import type { PvInterface } from "../bus/interface/interface.js";
+import type { CredentialPlace } from "../contract/boot-data.js";
+import type { PortableChoice } from "../contract/portable.js";
+import { commandLineCredentials } from "./creds/command-line.js";
+import { isCredentialName, MAX_CREDENTIAL_BYTES } from "./creds/names.js";
+import { chosenInterfaces } from "./interfaces.js";
+import { checkTrust, type TrustOptions } from "./trust.js";
 
 /** How credentials are looked for. */
 export interface CredentialOptions extends CallOptions, TrustOptions, PortableChoice {

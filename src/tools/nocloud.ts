@@ -1,13 +1,13 @@
 import { createHash } from "node:crypto";
-import { PvbusError } from "../../base/errors.js";
-import { Call } from "../../base/flow/call.js";
-import type { Bus } from "../../bus/bus.js";
-import type { BootDataKind } from "../../contract/boot-data.js";
-import { chosenInterfaces } from "../interfaces.js";
-import { fieldOf, withInstanceId } from "./metadata.js";
-import { lookFor, type UserdataOptions } from "./search.js";
-import { type SeedOutcome, writeSeedDirectory } from "./seed-directory.js";
+import { PvbusError } from "../base/errors.js";
+import { Call } from "../base/flow/call.js";
+import type { Bus } from "../bus/bus.js";
+import type { BootDataKind } from "../contract/boot-data.js";
+import { chosenInterfaces } from "./interfaces.js";
 import { untilSettled } from "./settling.js";
+import { fieldOf, withInstanceId } from "./userdata/metadata.js";
+import { type SeedOutcome, writeSeedDirectory } from "./userdata/seed-directory.js";
+import { lookFor, type UserdataOptions } from "./userdata.js";
 
 /** How a seed is written. */
 export interface NoCloudOptions extends UserdataOptions {

@@ -1,7 +1,7 @@
-import { type OvfEnvironment, parseOvfEnvironment } from "../../base/ovf-environment.js";
-import { ownEntry, putEntry } from "../../base/own.js";
-import type { BootDataForm, BootDataPlace } from "../../contract/boot-data.js";
-import { readNumbered } from "../numbered.js";
+import { type OvfEnvironment, parseOvfEnvironment } from "../base/ovf-environment.js";
+import { ownEntry, putEntry } from "../base/own.js";
+import type { BootDataForm, BootDataPlace } from "../contract/boot-data.js";
+import { readNumbered } from "./numbered.js";
 import {
   type Decoded,
   decodeAnnounced,
@@ -9,8 +9,8 @@ import {
   decodeNamed,
   decodePlain,
   MAX_BOOT_DATA_BYTES,
-} from "./encodings.js";
-import { fieldOf, metadataOf, serialMetadata } from "./metadata.js";
+} from "./userdata/encodings.js";
+import { fieldOf, metadataOf, serialMetadata } from "./userdata/metadata.js";
 
 /** Reads a native key of the place's store. */
 export type ReadKey = (key: string) => Promise<Uint8Array | undefined>;
