@@ -13,7 +13,6 @@ import { decodeDataSetReply } from "../../../providers/vmware/protocol/data-sets
 import { decodeValue } from "../../../providers/vmware/protocol/encoded-value.js";
 import { checkKey } from "../../../providers/vmware/protocol/keys.js";
 import { MAX_REQUEST_BYTES } from "../../../providers/vmware/protocol/limits.js";
-import { parseOvfEnvironment } from "../../../src/base/ovf-environment.js";
 import { command, decodeReply, infoGet, infoSet, refusal } from "../../../providers/vmware/protocol/rpci.js";
 import type { RpciSession } from "../../../providers/vmware/session.js";
 import { VmxHost } from "../../../providers/vmware/testing/host.js";
@@ -21,6 +20,7 @@ import { namedSource } from "../../../providers/vmware/transport/channel.js";
 import { PvbusError } from "../../../src/base/errors.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";
+import { parseOvfEnvironment } from "../../../src/base/ovf-environment.js";
 import type { Operation, Registers } from "../../../src/native/vmware/backdoor-port.js";
 import { type Input, pieces } from "../input.js";
 import { holds, same, type Target } from "../target.js";
