@@ -1,9 +1,8 @@
 import type { BootData, BootDataKind, BootDataPlace } from "../../src/contract/boot-data.js";
-import { KEY_PREFIX } from "./protocol/keys.js";
 
-const OVF = `${KEY_PREFIX}ovfEnv`;
-const METADATA = `${KEY_PREFIX}metadata`;
-const IGNITION = `${KEY_PREFIX}ignition.config.data`;
+const OVF = "guestinfo.ovfEnv";
+const METADATA = "guestinfo.metadata";
+const IGNITION = "guestinfo.ignition.config.data";
 const encodingOf = (key: string): string => `${key}.encoding`;
 
 function cloudInit(kind: BootDataKind, key: string): BootDataPlace {
@@ -19,9 +18,9 @@ function ovf(kind: BootDataKind): BootDataPlace {
 /** guestinfo's keys of cloud-init (and, on Windows, cloudbase-init) and Ignition; then what an OVF environment says. */
 export const BOOT_DATA: BootData = {
   places: [
-    cloudInit("user-data", `${KEY_PREFIX}userdata`),
+    cloudInit("user-data", "guestinfo.userdata"),
     cloudInit("meta-data", METADATA),
-    cloudInit("vendor-data", `${KEY_PREFIX}vendordata`),
+    cloudInit("vendor-data", "guestinfo.vendordata"),
     {
       kind: "network-config",
       store: "guestinfo",

@@ -82,7 +82,19 @@ export function checkManifest(given: unknown, name: string): asserts given is Pr
   };
   check(isObject(given), "it is no object");
   const manifest = given as Record<keyof ProviderManifest, unknown>;
-  const { id, type, serves = [], load, locate, systems, options, commands = [], demo, detection } = manifest;
+  const {
+    id,
+    type,
+    serves = [],
+    load,
+    locate,
+    systems,
+    options,
+    commands = [],
+    demo,
+    detection,
+    bootData,
+  } = manifest;
   const { portableHost } = manifest;
   check(typeof id === "string" && NAME.test(id), "id must be a lower-case name, such as acme");
   who = `${name} (${id})`;
@@ -102,6 +114,7 @@ export function checkManifest(given: unknown, name: string): asserts given is Pr
     portableHost === undefined || (isObject(portableHost) && typeof portableHost["load"] === "function"),
     "portableHost must have load",
   );
+  check(bootData === undefined || isBootData(bootData), "bootData must have places: kind, store, key, form");
   check(Array.isArray(commands), "commands must be a list");
   for (const each of commands as unknown[]) checkCommand(each, check);
   check(
@@ -150,6 +163,19 @@ function areRules(given: unknown): boolean {
   const isField = (each: unknown): boolean =>
     isObject(each) && isText(each["field"]) && isText(each["prefix"]);
   return isList(signatures, isText) && isList(firmware, isField) && isList(paths, isText);
+}
+
+function isBootData(given: unknown): boolean {
+  if (!isObject(given)) return false;
+  const { places, credentials = [], settleMs = 0 } = given;
+  const isPlace = (each: unknown): boolean =>
+    isObject(each) &&
+    [each["kind"], each["store"], each["key"], each["consumer"]].every(isText) &&
+    isObject(each["form"]) &&
+    isText(each["form"]["is"]);
+  const isSource = (each: unknown): boolean =>
+    isObject(each) && isText(each["source"]) && isText(each["prefix"]);
+  return isList(places, isPlace) && isList(credentials, isSource) && typeof settleMs === "number";
 }
 
 function isSchema(given: unknown): boolean {

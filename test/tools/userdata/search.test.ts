@@ -1,5 +1,6 @@
 import { gzipSync } from "node:zlib";
 import { expect } from "chai";
+import { MemoryProvider, manifestOf } from "../../../providers/testing.js";
 import type { BootDataKind } from "../../../src/contract/boot-data.js";
 import { openPvbus } from "../../../src/index.js";
 import {
@@ -182,6 +183,34 @@ describe("boot data", () => {
     } finally {
       await machine.end();
     }
+  });
+
+  it("is found where a stranger's manifest says, its interface's own places first", async () => {
+    const place = { kind: "user-data", consumer: "acme-init", form: { is: "plain" } } as const;
+    const provider = new MemoryProvider();
+    const manifest = manifestOf(
+      {
+        id: "acme",
+        type: "Acme",
+        bootData: {
+          places: [
+            { ...place, store: "first", key: "boot/first" },
+            { ...place, store: "second", key: "boot/second" },
+          ],
+        },
+      },
+      () => provider,
+    );
+    await using bus = await openPvbus({
+      detect: false,
+      providers: [manifest],
+      interfaces: [{ type: "Acme" }],
+    });
+    await bus.primary?.write("boot/second", "2");
+    expect(await getBootData(bus, "user-data")).to.include({ store: "second", consumer: "acme-init" });
+    await bus.primary?.write("boot/first", "1");
+    expect(await getBootData(bus, "user-data")).to.include({ store: "first" });
+    expect(await getBootData(bus, "user-data", { from: "second" })).to.include({ key: "boot/second" });
   });
 
   it("is listed with all that there is, faults among it", async () => {
