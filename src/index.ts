@@ -20,6 +20,7 @@ export { type HostctlErrno, HostctlError } from "./base/hostctl-error.js";
 export { Bus } from "./bus/bus.js";
 export { type InterfaceParts, PvInterface } from "./bus/interface/interface.js";
 export type { InterfaceRequest, OpenOptions } from "./bus/open.js";
+export { joinFromHost, splitForHost } from "./bus/portable/host-tool.js";
 export { PortableView } from "./bus/portable/view.js";
 export { openPvbus } from "./composition.js";
 export type {

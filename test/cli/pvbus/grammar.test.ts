@@ -36,10 +36,10 @@ describe("the command line's grammar", () => {
     expect(() => said(["--count", "2", "watch"])).to.throw(
       "--count stands behind its command, one of: watch",
     );
-    expect(() => said(["-n", "kvpd"])).to.throw("-n stands behind its command, one of: kvpd");
+    expect(() => said(["-d", "kvpd"])).to.throw("-d stands behind its command, one of: kvpd");
     expect(() => said(["get", "--count", "2", "a"])).to.throw("get has no option --count");
     expect(() => said(["host", "serve", "--count", "2"])).to.throw("host serve has no option --count");
-    expect(() => said(["get", "-n", "a"])).to.throw("unknown option '-n'");
+    expect(() => said(["get", "-d", "a"])).to.throw("unknown option '-d'");
   });
 
   it("lets another command use a letter for something else", () => {
@@ -163,7 +163,11 @@ describe("detection", () => {
   it("does not run for a store that the user names", async () => {
     for (const argv of [["get", "k"], ["set", "k", "v"], ["rm", "k"], ["ls"], ["chmod", "k", "n0"]])
       expect(await opened("-t", "Memory", ...argv), argv[0]).to.equal(false);
-    expect(await opened("-t", "Memory", "watch", "--timeout", "0")).to.equal(false);
+  });
+
+  it("runs for what a confidential machine refuses", async () => {
+    for (const argv of [["watch"], ["watch", "-n", "a"], ["get", "--wait", "guest/k"]])
+      expect(await opened("-t", "Memory", ...argv, "--timeout", "0"), argv.join(" ")).to.equal(true);
   });
 
   it("runs where no type is named, for an interface's name, and for what tells of the machine", async () => {
