@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
-import { statfsSync } from "node:fs";
+import { existsSync, statfsSync } from "node:fs";
 import { chmod, mkdir, rename, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { pvbusError } from "../base/errors.js";
 import { fromSystemError } from "../base/system-error.js";
 import type { Bus } from "../bus/bus.js";
@@ -33,12 +33,12 @@ export async function exportCredentials(
   const [refused] = report.unreadable;
   if (refused !== undefined) throw refused.error;
   try {
-    await mkdir(directory, { recursive: true, mode: PRIVATE_DIRECTORY });
-    if (options.onDisk !== true && !isInMemory(directory))
+    if (options.onDisk !== true && !isInMemory(existingPart(directory)))
       throw pvbusError(
         "ERR_NOT_SUPPORTED",
         `${directory} is not on tmpfs or ramfs: secrets would stay on a disk; choose a directory below /run, or say --on-disk`,
       );
+    await mkdir(directory, { recursive: true, mode: PRIVATE_DIRECTORY });
     await chmod(directory, PRIVATE_DIRECTORY);
     for (const { name, value } of report.credentials) await writePrivate(directory, name, value);
   } catch (error) {
@@ -58,6 +58,12 @@ async function writePrivate(directory: string, name: string, value: Uint8Array):
     await rm(made, { force: true });
     throw error;
   }
+}
+
+/** Returns the directory itself, or the nearest one above it that is there: what is made below it is on the same file system. */
+function existingPart(directory: string): string {
+  const path = resolve(directory);
+  return existsSync(path) || path === dirname(path) ? path : existingPart(dirname(path));
 }
 
 function isInMemory(directory: string): boolean {

@@ -30,6 +30,7 @@ describe("the value of readiness", () => {
       `1 ready now ${BOOT}`,
       `1 ready ${TIME}`,
       `1 ready ${TIME} ${BOOT}\nforged`,
+      `1 ready ${TIME} ${BOOT} text\nforged`,
       `1  ready ${TIME} ${BOOT}`,
     ])
       expect(decodeReadyValue(text), text).to.equal(undefined);

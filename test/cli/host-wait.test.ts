@@ -1,9 +1,8 @@
 import { expect } from "chai";
 import { waitForValue } from "../../providers/kvm/host/index.js";
 import { encodeReadyValue } from "../../src/base/ready-value.js";
-import { PROGRAM, run } from "../support/command-line.js";
+import { run } from "../support/command-line.js";
 import { HostFolder, TestGuest } from "../support/kvm-guest.js";
-import { start } from "../support/processes.js";
 
 const [BOOT, OTHER] = ["11223344-5566-7788-99aa-bbccddeeff00", "00112233-4455-6677-8899-aabbccddeeff"];
 const SESSION = "0".repeat(32);
@@ -16,10 +15,6 @@ describe("pvbus host wait", function () {
 
   const wait = (folder: HostFolder, ...args: readonly string[]) =>
     run(["host", "wait", "--state", folder.state, ...args]);
-  /** Starts it as a process; its time begins when it runs. */
-  const waiting = (folder: HostFolder, ...args: readonly string[]) =>
-    start(process.execPath, [PROGRAM, "host", "wait", "--state", folder.state, ...args]);
-
   it("ends when the guest says that it is ready, with what it says", async () => {
     await using folder = new HostFolder();
     await folder.serve(["web"]);
@@ -133,13 +128,22 @@ describe("pvbus host wait", function () {
   it("goes on over a restart of the host, and sees what was set while nobody serves", async () => {
     await using folder = new HostFolder();
     const host = await folder.serve(["web"]);
-    const { child, done } = waiting(folder, "--guest", "web", "phase=two", "--timeout", "20");
-    const key = ["--state", folder.state, "--guest", "web", "phase"];
-    await run(["host", "set", ...key, "one"]);
+    let hear = (): void => undefined;
+    const isFollowing = new Promise<void>((resolve) => {
+      hear = resolve;
+    });
+    const waiting = waitForValue(folder.state, {
+      guest: "web",
+      key: "phase",
+      isEnough: (value) => Buffer.from(value).toString() === "two",
+      onNews: hear,
+      timeoutMs: 15_000,
+    });
+    await isFollowing;
     await host.close();
+    const key = ["--state", folder.state, "--guest", "web", "phase"];
     expect((await run(["host", "set", ...key, "two", "--timeout", "10"])).code).to.equal(0);
-    expect(await done).to.deep.include({ code: 0, stdout: "two\n" });
-    child.kill();
+    expect(Buffer.from(await waiting).toString()).to.equal("two");
   });
 
   it("ends with its signal", async () => {

@@ -37,10 +37,10 @@ describe("a confidential machine", () => {
     for (const argv of [
       ["userdata", "list"],
       ["userdata", "get", "user-data"],
-      ["userdata", "nocloud", "/nonexistent/seed"],
+      ["userdata", "nocloud", "/proc/nonexistent/seed"],
       ["creds", "list"],
       ["creds", "get", "alpha"],
-      ["creds", "export", "/nonexistent/creds"],
+      ["creds", "export", "/proc/nonexistent/creds"],
     ]) {
       const { code, stderr } = await run([...argv, "-t", "Xen", "--channel", "unix:/nonexistent"], { open });
       expect([code, stderr], argv.join(" ")).to.deep.equal([

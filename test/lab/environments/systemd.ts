@@ -127,7 +127,7 @@ function writeDisk({ app }: Lab, path: string): void {
     const programs = readdirSync(join(directory, "bin")).filter((name) => name !== "systemd");
     for (const name of programs) tree.copy(join(directory, "bin", name), `usr/bin/${name}`);
     // Their libraries are those of them all.
-    for (const name of ["lib/systemd/systemd", "bin/systemctl", "bin/udevadm", "usr/bin/systemd-creds"])
+    for (const name of ["lib/systemd/systemd", "bin/systemctl", "bin/udevadm", "bin/systemd-creds"])
       addProgram(tree, join(directory, name), name, join(directory, LIBRARIES));
     tree.link("sbin/init", "../lib/systemd/systemd");
     tree.copy(busybox(), "usr/bin/busybox");

@@ -100,6 +100,14 @@ describe("encodings of boot data", () => {
     expect(() => decodePlain(Buffer.alloc(MAX_BOOT_DATA_BYTES + 1))).to.throw(/more than 16777216 bytes/);
   });
 
+  it("unpack no more of it than that", async () => {
+    const member = gzipSync(Buffer.alloc(MAX_BOOT_DATA_BYTES - 1));
+    const bomb = Buffer.concat(Array.from({ length: 40 }, () => member)).toString("base64");
+    const before = process.resourceUsage().maxRSS;
+    await rejects(decodeNamed("ignition", Buffer.from(bomb), "gz+b64"), "ERR_VALUE_TOO_LONG");
+    expect(process.resourceUsage().maxRSS - before).to.be.lessThan(200 * 1024);
+  });
+
   it("say which names are known, and never quote the value", async () => {
     const error = await rejects(
       decodeNamed("cloud-init", Buffer.from("secret"), "BASE64"),

@@ -194,8 +194,8 @@ describe("boot data", () => {
         type: "Acme",
         bootData: {
           places: [
-            { ...place, store: "first", key: "boot/first" },
-            { ...place, store: "second", key: "boot/second" },
+            { ...place, store: "first", key: "guest/first" },
+            { ...place, store: "second", key: "guest/second" },
           ],
         },
       },
@@ -206,11 +206,11 @@ describe("boot data", () => {
       providers: [manifest],
       interfaces: [{ type: "Acme" }],
     });
-    await bus.primary?.write("boot/second", "2");
+    await bus.primary?.write("guest/second", "2");
     expect(await getBootData(bus, "user-data")).to.include({ store: "second", consumer: "acme-init" });
-    await bus.primary?.write("boot/first", "1");
+    await bus.primary?.write("guest/first", "1");
     expect(await getBootData(bus, "user-data")).to.include({ store: "first" });
-    expect(await getBootData(bus, "user-data", { from: "second" })).to.include({ key: "boot/second" });
+    expect(await getBootData(bus, "user-data", { from: "second" })).to.include({ key: "guest/second" });
   });
 
   it("is listed with all that there is, faults among it", async () => {
