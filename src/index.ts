@@ -30,6 +30,15 @@ export type {
   BootDataPlace,
   BootDataReader,
   CredentialPlace,
+  FieldsForm,
+  MetadataNetworkForm,
+  NamedForm,
+  NoCloudSerialForm,
+  OvfMetadataForm,
+  OvfPropertyForm,
+  PartsForm,
+  PlainForm,
+  SmartosForm,
 } from "./contract/boot-data.js";
 export type { Capabilities, Limits, Verbs } from "./contract/capabilities.js";
 export type {

@@ -4,32 +4,93 @@ export type BootDataKind = "user-data" | "meta-data" | "vendor-data" | "network-
 /** Whose reading of an encoding's name counts. */
 export type BootDataReader = "cloud-init" | "ignition";
 
+/** The value's bytes as they are. */
+export interface PlainForm {
+  /** Which form it is. */
+  readonly is: "plain";
+}
+
+/** Encoded as another key names it. */
+export interface NamedForm {
+  /** Which form it is. */
+  readonly is: "named";
+  /** The key that names the encoding. */
+  readonly encodingKey: string;
+  /** Whose names they are. */
+  readonly reader: BootDataReader;
+}
+
+/** The field `network` of encoded metadata. */
+export interface MetadataNetworkForm {
+  /** Which form it is. */
+  readonly is: "network-of-metadata";
+  /** The key that names the metadata's encoding. */
+  readonly encodingKey: string;
+}
+
+/** The key itself, else its parts `<key>.0`, `<key>.1`, … joined, up to the first that is missing. */
+export interface PartsForm {
+  /** Which form it is. */
+  readonly is: "parts";
+}
+
+/** A property of an OVF environment: encoded as another property names it to Ignition, else base64 or text. */
+export interface OvfPropertyForm {
+  /** Which form it is. */
+  readonly is: "ovf-property";
+  /** Name of the property. */
+  readonly property: string;
+  /** The property that names the encoding. */
+  readonly encodingProperty?: string;
+}
+
+/** Metadata out of properties of an OVF environment. */
+export interface OvfMetadataForm {
+  /** Which form it is. */
+  readonly is: "ovf-metadata";
+  /** Names of the properties, which are those of the metadata's fields. */
+  readonly properties: readonly string[];
+}
+
+/** Metadata out of a serial number of the form `ds=nocloud;h=…;i=…`. */
+export interface NoCloudSerialForm {
+  /** Which form it is. */
+  readonly is: "nocloud-serial";
+}
+
+/** Base64 where one of three keys says so. */
+export interface SmartosForm {
+  /** Which form it is. */
+  readonly is: "smartos";
+  /** The value's own name. */
+  readonly name: string;
+  /** Key of a list of names, separated by commas. */
+  readonly listKey: string;
+  /** Key that says so of all. */
+  readonly allKey: string;
+  /** Key that says so of this one. */
+  readonly ownKey: string;
+}
+
+/** Metadata out of several keys. */
+export interface FieldsForm {
+  /** Which form it is. */
+  readonly is: "fields";
+  /** Keys by the names of the metadata's fields; of each the first one counts that has a value. */
+  readonly fields: Readonly<Record<string, readonly string[]>>;
+}
+
 /** How a value, or several, give what a consumer takes out of them. */
 export type BootDataForm =
-  /** The value's bytes as they are. */
-  | { readonly is: "plain" }
-  /** Encoded as another key names it. */
-  | { readonly is: "named"; readonly encodingKey: string; readonly reader: BootDataReader }
-  /** The field `network` of encoded metadata. */
-  | { readonly is: "network-of-metadata"; readonly encodingKey: string }
-  /** The key itself, else its parts `<key>.0`, `<key>.1`, … joined, up to the first that is missing. */
-  | { readonly is: "parts" }
-  /** A property of an OVF environment; its encoding another property of Ignition's, else base64 or text. */
-  | { readonly is: "ovf-property"; readonly property: string; readonly encodingProperty?: string }
-  /** Metadata out of properties of an OVF environment, by their names. */
-  | { readonly is: "ovf-metadata"; readonly properties: readonly string[] }
-  /** Metadata out of a serial number of the form `ds=nocloud;h=…;i=…`. */
-  | { readonly is: "nocloud-serial" }
-  /** Base64 where one of these keys says so of `name`: a list of names, all names, this name. */
-  | {
-      readonly is: "smartos";
-      readonly name: string;
-      readonly listKey: string;
-      readonly allKey: string;
-      readonly ownKey: string;
-    }
-  /** Metadata out of several keys, by the names of its fields; of each the first key that has a value. */
-  | { readonly is: "fields"; readonly fields: Readonly<Record<string, readonly string[]>> };
+  | PlainForm
+  | NamedForm
+  | MetadataNetworkForm
+  | PartsForm
+  | OvfPropertyForm
+  | OvfMetadataForm
+  | NoCloudSerialForm
+  | SmartosForm
+  | FieldsForm;
 
 /** One place of boot configuration. */
 export interface BootDataPlace {

@@ -38,16 +38,30 @@ export interface Credential extends CredentialSource {
   readonly shadowed: readonly CredentialSource[];
 }
 
+/** What is no credential though it looks like one. */
+export interface SkippedCredential extends CredentialSource {
+  /** Why it is none. */
+  readonly why: string;
+}
+
+/** A source that could not be read. */
+export interface UnreadableSource {
+  /** Short name of the source. */
+  readonly source: string;
+  /** Name of the interface; undefined where it is none's. */
+  readonly interface?: string | undefined;
+  /** Why not. */
+  readonly error: PvbusError;
+}
+
 /** What there is, and what is not taken. */
 export interface CredentialReport {
   /** The credentials in the order in which they are found. */
   readonly credentials: readonly Credential[];
   /** What is no credential though it looks like one. */
-  readonly skipped: readonly (CredentialSource & { readonly why: string })[];
+  readonly skipped: readonly SkippedCredential[];
   /** Sources that could not be read. */
-  readonly unreadable: readonly (Pick<CredentialSource, "source" | "interface"> & {
-    readonly error: PvbusError;
-  })[];
+  readonly unreadable: readonly UnreadableSource[];
 }
 
 /** Something under a name, its value only where it is one. */
@@ -75,8 +89,8 @@ const MAX_COMMAND_LINE_BYTES = 64 * 1024;
 export async function listCredentials(bus: Bus, options: CredentialOptions = {}): Promise<CredentialReport> {
   checkTrust(bus.detection, options);
   const credentials = new Map<string, Credential & { readonly shadowed: CredentialSource[] }>();
-  const skipped: (CredentialSource & { why: string })[] = [];
-  const unreadable: { source: string; interface?: string | undefined; error: PvbusError }[] = [];
+  const skipped: SkippedCredential[] = [];
+  const unreadable: UnreadableSource[] = [];
   let total = 0;
   for (const { read, ...source } of sourcesOf(bus, options)) {
     try {

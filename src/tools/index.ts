@@ -5,6 +5,8 @@ export {
   type CredentialSource,
   getCredential,
   listCredentials,
+  type SkippedCredential,
+  type UnreadableSource,
 } from "./credentials.js";
 export { type ExportOptions, exportCredentials } from "./credentials-export.js";
 export { type NoCloudOptions, type NoCloudSeed, writeNoCloudSeed } from "./nocloud.js";
@@ -18,9 +20,11 @@ export {
   type BootDataSearch,
   type BootDataSource,
   type BootDataValue,
+  type FailedBootData,
   getBootData,
   listBootData,
   lookFor,
+  type RemovedBootData,
   type UserdataOptions,
 } from "./userdata.js";
 export { type UntilThereOptions, untilThere } from "./wait.js";

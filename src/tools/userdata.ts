@@ -57,11 +57,20 @@ export interface BootDataValue extends BootDataSource {
   readonly warning?: string;
 }
 
-/** One look at a place: data, nothing with the reason, or a failure. */
-export type BootDataLook =
-  | BootDataValue
-  | (BootDataSource & { readonly absent: string })
-  | (BootDataSource & { readonly error: PvbusError });
+/** A place whose value its reader has taken away. */
+export interface RemovedBootData extends BootDataSource {
+  /** What shows that. */
+  readonly absent: string;
+}
+
+/** A place that could not be read, or whose value is not as it must be. */
+export interface FailedBootData extends BootDataSource {
+  /** Why. */
+  readonly error: PvbusError;
+}
+
+/** One look at a place. */
+export type BootDataLook = BootDataValue | RemovedBootData | FailedBootData;
 
 /** A place that cannot be asked, or cannot have it: the next one may still answer. */
 const NOT_ASKED: readonly PvbusErrorCode[] = [
@@ -98,7 +107,7 @@ export interface BootDataSearch {
   /** The first that there is. */
   readonly found: BootDataValue | undefined;
   /** Places whose value was taken away by its reader. */
-  readonly removed: readonly (BootDataSource & { readonly absent: string })[];
+  readonly removed: readonly RemovedBootData[];
 }
 
 /** The same as {@link getBootData}, with what was passed over. @throws as that */
@@ -108,7 +117,7 @@ export async function lookFor(
   options: UserdataOptions,
 ): Promise<BootDataSearch> {
   checkTrust(bus.detection, options);
-  const removed: (BootDataSource & { readonly absent: string })[] = [];
+  const removed: RemovedBootData[] = [];
   let [asked, refused]: [number, PvbusError | undefined] = [0, undefined];
   for (const candidate of candidates(bus, [kind], options)) {
     const look = await lookAt(candidate);
