@@ -32,24 +32,26 @@ export function metadataOf(fields: Readonly<Record<string, string | readonly str
  * @throws PvbusError `ERR_VALUE_INVALID` for YAML in which no line can be put
  */
 export function withInstanceId(metadata: string, id: string): string {
+  if (fieldOf(metadata, INSTANCE_ID) !== undefined) return metadata;
   const json = jsonObject(metadata);
   if (json !== undefined) {
-    if (ownEntry(json, "instance-id") !== undefined) return metadata;
-    return `${JSON.stringify({ "instance-id": id, ...json }, undefined, 1)}\n`;
+    const others = Object.entries(json).filter(([name]) => name !== INSTANCE_ID);
+    return `${JSON.stringify(Object.fromEntries([[INSTANCE_ID, id], ...others]), undefined, 1)}\n`;
   }
-  if (yamlField(metadata, "instance-id") !== undefined) return metadata;
   if (/^\s*[[{]/.test(metadata))
     throw pvbusError(
       "ERR_VALUE_INVALID",
       "the meta-data has no instance-id, and is neither JSON nor YAML of one key a line; give it an instance-id",
     );
-  const line = `instance-id: ${id}\n`;
-  const lines = metadata.split(/(?<=\n)/);
+  const line = `${INSTANCE_ID}: ${id}\n`;
+  // One without a value would be taken for the last word.
+  const lines = metadata.split(/(?<=\n)/).filter((each) => keyOf(each) !== INSTANCE_ID);
   const start = lines.findIndex((each) => /^---(?:\s|$)/.test(each)) + 1;
   const before = lines.slice(0, start).join("");
   return `${before}${before === "" || before.endsWith("\n") ? "" : "\n"}${line}${lines.slice(start).join("")}`;
 }
 
+const INSTANCE_ID = "instance-id";
 const SERIAL_NAMES: Readonly<Record<string, string>> = {
   h: "local-hostname",
   i: "instance-id",

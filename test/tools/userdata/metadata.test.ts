@@ -36,6 +36,12 @@ describe("metadata", () => {
     ["YAML that begins a document at its end", "---", "---\ninstance-id: i\n"],
     ["JSON", '{"a":1}', '{\n "instance-id": "i",\n "a": 1\n}\n'],
     ["YAML that has one", "instance-id: mine\n", "instance-id: mine\n"],
+    [
+      "JSON that has none but its name",
+      '{"instance-id":null,"a":1}',
+      '{\n "instance-id": "i",\n "a": 1\n}\n',
+    ],
+    ["YAML that has none but its name", "a: 1\ninstance-id:\n", "instance-id: i\na: 1\n"],
     ["JSON that has one", '{"instance-id":"mine"}', '{"instance-id":"mine"}'],
   ] as const)
     it(`gets an instance id in ${name}`, () => {
