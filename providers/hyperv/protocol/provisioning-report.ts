@@ -34,8 +34,9 @@ export function decodeReport(line: string): ReportFields {
   return fields;
 }
 
+/** One that begins with the other writer's quote stands in quotes too: a reader takes both. */
 function quoted(field: string): string {
-  return /[|'\r\n]/.test(field) ? `${QUOTE}${field.replaceAll(QUOTE, QUOTE + QUOTE)}${QUOTE}` : field;
+  return /^"|[|'\r\n]/.test(field) ? `${QUOTE}${field.replaceAll(QUOTE, QUOTE + QUOTE)}${QUOTE}` : field;
 }
 
 /** A quote counts at the beginning of a field alone; in quotes its double stands for it. */

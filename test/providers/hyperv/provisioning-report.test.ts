@@ -49,7 +49,6 @@ describe("the provisioning report", () => {
     const text = fc.string({ unit: fc.constantFrom("a", "|", "'", '"', "=", "\n", "ä", " ") });
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.constantFrom("a", "b-c", "d"), text), { maxLength: 6 }), (fields) => {
-        // Without a quote of its own a field is not quoted for a double one, which is a reader's quote at the beginning alone.
         expect(decodeReport(encodeReport(fields))).to.deep.equal(fields);
       }),
     );
