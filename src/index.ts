@@ -57,7 +57,13 @@ export type { Demo, DemoActor, DemoRun } from "./contract/demo.js";
 export type { Diagnosis } from "./contract/diagnosis.js";
 export type { HostctlStore } from "./contract/hostctl.js";
 export type { KeyInterface, KeyValues, TakeOptions, WatchOptions } from "./contract/key-values.js";
-export type { DetectionRules, FirmwareRule, ProviderManifest, ProviderModule } from "./contract/manifest.js";
+export type {
+  DetectionRules,
+  FirmwareRule,
+  PortableHostLoader,
+  ProviderManifest,
+  ProviderModule,
+} from "./contract/manifest.js";
 export type {
   BooleanOption,
   CheckedOptions,
