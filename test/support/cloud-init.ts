@@ -8,6 +8,8 @@ import { findPython, start } from "./processes.js";
 export interface CloudInit {
   /** Its own version. */
   readonly version: string;
+  /** Where its files are. */
+  readonly directory: string;
   /** Runs a script of Python with it; gives what the script prints as JSON. */
   run(script: string, args?: readonly string[], env?: NodeJS.ProcessEnv): Promise<unknown>;
 }
@@ -30,6 +32,7 @@ export function cloudInit(suite: "bookworm" | "trixie"): CloudInit | { readonly 
   }
   return {
     version: tree.version,
+    directory: tree.directory,
     run: async (script, args = [], env = process.env) => {
       const folder = mkdtempSync(join(tmpdir(), "pvbus-cloud-init-"));
       try {

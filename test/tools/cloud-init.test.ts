@@ -1,4 +1,5 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,8 +12,10 @@ import { type CloudInit, cloudInit } from "../support/cloud-init.js";
 import { run } from "../support/command-line.js";
 import { openVmTools } from "../support/open-vm-tools.js";
 import { pending } from "../support/pending.js";
+import { ROOT } from "../support/pools.js";
 import { hasQemu, QemuPorts } from "../support/qemu.js";
 import { underVmware, whyNoTrapHost } from "../support/trap-host/trap-host.js";
+import { fileTree, removeTree } from "../support/trees.js";
 import { startOxenstored, startXenstored, whyNoOxenstored, whyNoXenstored } from "../support/xen/daemons.js";
 
 const CONFIG =
@@ -155,6 +158,34 @@ describe("cloud-init of Debian, as it is", function () {
             network: { version: 2 },
           })),
         );
+      });
+
+      it("is not switched off by its generator where the file of the documentation is", () => {
+        const text = readFileSync(join(ROOT, "docs/portable-tools.md"), "utf8");
+        const [, path = "", file = ""] = /```yaml\n# \/(\S+)\n(.*?)```/s.exec(text) ?? [];
+        const root = fileTree({ [path]: file, "run/": "", "proc/": "", "sys/class/dmi/id/": "" });
+        try {
+          const { status, stderr } = spawnSync(
+            "sh",
+            [join(subject.directory, "usr/lib/cloud-init/ds-identify"), "--force"],
+            {
+              encoding: "utf8",
+              env: {
+                ...process.env,
+                PATH_ROOT: root,
+                PATH_RUN: join(root, "run"),
+                KERNEL_CMDLINE: "",
+                DI_LOG: "stderr",
+              },
+            },
+          );
+          expect(status, stderr).to.equal(0);
+          expect(readFileSync(join(root, "run/cloud-init/cloud.cfg"), "utf8")).to.contain(
+            "[ NoCloud, None ]",
+          );
+        } finally {
+          removeTree(root);
+        }
       });
 
       it("takes it through VMware's tool, and userdata gives the same", async function () {

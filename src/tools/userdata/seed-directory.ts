@@ -40,6 +40,7 @@ async function write(path: string, files: SeedFiles): Promise<SeedOutcome> {
       `${path} holds a seed that pvbus did not write, or that was changed since; move it away to have it written`,
     );
   if (present === wanted) return "unchanged";
+  await removeRooms(parent, `${basename(marker)}-`);
   // Before the change: whoever is killed in it finds that both are ours.
   await writeMarker(marker, present === undefined ? [wanted] : [present, wanted]);
   const room = await mkdtemp(`${marker}-`);
@@ -56,6 +57,12 @@ async function write(path: string, files: SeedFiles): Promise<SeedOutcome> {
   }
   await writeMarker(marker, [wanted]);
   return "written";
+}
+
+/** A writer that was killed has left a room behind, with secrets in it. */
+async function removeRooms(parent: string, front: string): Promise<void> {
+  for (const name of await readdir(parent))
+    if (name.startsWith(front)) await rm(join(parent, name), { recursive: true, force: true });
 }
 
 /** Returns what is there, as one number; undefined for nothing, or an empty directory. @throws PvbusError for what is no seed */
