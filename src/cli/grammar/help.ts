@@ -19,8 +19,9 @@ function optionRow({ name, short, value, description }: CommandOption): [string,
   ];
 }
 
-function calledAs({ name, args = [], actions }: CommandWords): string {
-  return [name, ...(actions === undefined ? args : ["<action>"])].join(" ");
+function calledAs({ name, args = [], actions, program }: CommandWords): string {
+  const behind = program === true ? ["[-- program...]"] : [];
+  return [name, ...(actions === undefined ? args : ["<action>"]), ...behind].join(" ");
 }
 
 function sentence(text: string): string {

@@ -18,7 +18,7 @@ export class RunningCommand {
    * @throws PvbusError `ERR_UNAVAILABLE` when it could not be run or has failed; then nothing of its group is left
    */
   readonly done: Promise<void>;
-  readonly #child: ChildProcess;
+  readonly #child: ChildProcess | undefined;
   readonly #killMs: number;
   #wasEnded = false;
   #isOver = false;
@@ -29,23 +29,30 @@ export class RunningCommand {
     { env = processEnvironment(), killMs = KILL_MS }: CommandSettings = {},
   ) {
     this.#killMs = killMs;
-    this.#child = spawn(program, args, { detached: true, env, stdio: ["ignore", "inherit", "inherit"] });
-    this.done = new Promise<void>((resolve, reject) => {
-      const fail = (why: string, cause?: unknown): void =>
-        reject(pvbusError("ERR_UNAVAILABLE", `the command ${JSON.stringify(program)} ${why}`, { cause }));
-      this.#child.once("error", (error) => {
-        this.#isOver = true;
-        fail(`cannot be run: ${error.message}`, error);
+    const failure = (why: string, cause?: unknown): Error =>
+      pvbusError("ERR_UNAVAILABLE", `the command ${JSON.stringify(program)} ${why}`, { cause });
+    const notRun = (error: unknown): Error => failure(`cannot be run: ${(error as Error).message}`, error);
+    try {
+      const child = spawn(program, args, { detached: true, env, stdio: ["ignore", "inherit", "inherit"] });
+      this.#child = child;
+      this.done = new Promise<void>((resolve, reject) => {
+        const settle = (error?: Error): void => {
+          this.#isOver = true;
+          if (error === undefined) resolve();
+          else reject(error);
+        };
+        child.once("error", (error) => settle(notRun(error)));
+        child.once("exit", (code, signal) => {
+          if (this.#wasEnded) return settle(failure("hung, and was ended with all that it had started"));
+          // Of one that has failed nothing goes on.
+          if (code !== 0) signalGroup(child.pid, "SIGKILL");
+          settle(code === 0 ? undefined : failure(code === null ? `was ended by ${signal}` : `has failed with ${code}`));
+        });
       });
-      this.#child.once("exit", (code, signal) => {
-        this.#isOver = true;
-        if (code === 0) return resolve();
-        if (this.#wasEnded) return fail("hung, and was ended with all that it had started");
-        // Of one that has failed nothing goes on.
-        signalGroup(this.#child.pid, "SIGKILL");
-        fail(code === null ? `was ended by ${signal}` : `has failed with ${code}`);
-      });
-    });
+    } catch (error) {
+      this.#isOver = true;
+      this.done = Promise.reject(notRun(error));
+    }
     // Whoever asks hears of it.
     this.done.catch(() => undefined);
   }
@@ -62,7 +69,7 @@ export class RunningCommand {
   async end(): Promise<void> {
     if (this.#isOver) return;
     this.#wasEnded = true;
-    const { pid } = this.#child;
+    const pid = this.#child?.pid;
     const until = performance.now() + this.#killMs;
     signalGroup(pid, "SIGTERM");
     while (signalGroup(pid, 0) && performance.now() < until) await pause(LOOK_MS);
