@@ -3,6 +3,7 @@ import type { Call } from "../../src/base/flow/call.js";
 import { Closing } from "../../src/base/flow/closing.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
+  Erased,
   MachineFacts,
   PortableLayout,
   ProviderStore,
@@ -80,6 +81,23 @@ export class HypervStore implements ProviderStore {
     const { pool, key: name } = this.#parse(key);
     this.#checkVerb(pool, "delete");
     return this.#pool(pool).delete(name, call);
+  }
+
+  /**
+   * Erases a record that this guest may remove. What the host gave stays: it would send it again at the next start. Where a pool of
+   * the host's was made writable (`writablePools`) only this guest's copy goes.
+   * @throws PvbusError `ERR_CONFLICT` when it is not the expected value
+   */
+  async erase(key: string, call: Call, expected?: Uint8Array): Promise<Erased> {
+    const { pool, key: name } = this.#parse(key);
+    if (this.capabilities.pools?.[pool.name]?.delete !== true) return "no";
+    const value = await this.#pool(pool).read(name, call);
+    const erased = pool.guestWritable ? "host" : "local";
+    if (value === undefined) return erased;
+    if (expected !== undefined && Buffer.compare(value, expected) !== 0)
+      throw pvbusError("ERR_CONFLICT", `the record has another value by now; read it again`);
+    await this.#pool(pool).delete(name, call);
+    return (await this.#pool(pool).read(name, call)) === undefined ? erased : "no";
   }
 
   /** Lists the records of one pool, or of all pools that exist for the empty prefix, in file order. */

@@ -1,3 +1,4 @@
+import { namedBelow } from "../../src/base/named-below.js";
 import type { PortableLayout } from "../../src/contract/store.js";
 import { itemName, oemName, qualifiedKey } from "./protocol/keys.js";
 import type { StaticSource } from "./static/source.js";
@@ -23,5 +24,9 @@ export function portableLayout(
     hostKeys: (namespace, name) => keys.map((keyOf) => keyOf(namespace, name)),
     guestKey: hasChannel ? CHANNEL_KEY : () => undefined,
     chunkBytes: CHUNK_BYTES,
+    places: (namespace) => ({
+      host: keys.map((keyOf) => namedBelow(keyOf(namespace, ""))),
+      guest: hasChannel ? namedBelow(CHANNEL_KEY(namespace, "")) : undefined,
+    }),
   };
 }

@@ -4,6 +4,7 @@ import { Closing } from "../../src/base/flow/closing.js";
 import { putEntry } from "../../src/base/own.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
+  Erased,
   MachineFacts,
   PortableLayout,
   ProviderStore,
@@ -160,6 +161,19 @@ export class VmwareStore implements ProviderStore {
     if (left.length === 0 && reply.accepted) return "emptied";
     await this.write(key, Buffer.from(" "), call);
     return "blanked";
+  }
+
+  /**
+   * Erases a value as {@link VmwareStore.clear} does. A key with a slash is the host's and stays.
+   * @throws PvbusError `ERR_CONFLICT` when it is not the expected value
+   */
+  async erase(key: string, call: Call, expected?: Uint8Array): Promise<Erased> {
+    const value = await this.read(key, call);
+    if (value === undefined) return "host";
+    if (key.includes("/")) return "no";
+    if (expected !== undefined && Buffer.compare(value, expected) !== 0)
+      throw pvbusError("ERR_CONFLICT", "the key has another value by now; read it again");
+    return (await this.clear(key, call)) === "removed" ? "host" : "overwritten";
   }
 
   /**

@@ -2,8 +2,17 @@ import { pvbusError } from "../base/errors.js";
 import type { Call } from "../base/flow/call.js";
 import { Closing } from "../base/flow/closing.js";
 import { byEvents, watchLoop } from "../base/flow/watch-loop.js";
+import { namedBelow } from "../base/named-below.js";
 import type { Capabilities } from "../contract/capabilities.js";
-import type { MachineFacts, PortableLayout, ProviderStore, RawEntry, WatchHooks } from "../contract/store.js";
+import type {
+  Erased,
+  MachineFacts,
+  PortableLayout,
+  ProviderStore,
+  RawEntry,
+  TakenValue,
+  WatchHooks,
+} from "../contract/store.js";
 import type { MemoryRecords } from "./memory-records.js";
 
 const GUEST = "guest/";
@@ -15,9 +24,15 @@ export class MemoryStore implements ProviderStore {
   readonly portable: PortableLayout;
   readonly #records: MemoryRecords;
   readonly #closing: Closing;
+  readonly #erasable: boolean;
 
   /** @internal Use `MemoryProvider.open`. */
-  constructor(records: MemoryRecords, capabilities: Capabilities, closing?: AbortSignal) {
+  constructor(
+    records: MemoryRecords,
+    capabilities: Capabilities,
+    { closing, erasable = false }: { readonly closing?: AbortSignal | undefined; readonly erasable?: boolean | undefined } = {},
+  ) {
+    this.#erasable = erasable;
     this.#closing = new Closing(closing, "the memory store is closed; open another one");
     this.#records = records;
     this.capabilities = capabilities;
@@ -25,6 +40,10 @@ export class MemoryStore implements ProviderStore {
       hostKeys: (namespace, name) => [`${HOST}${namespace}/${name}`],
       guestKey: (namespace, name) => `${GUEST}${namespace}/${name}`,
       chunkBytes: capabilities.limits?.maxValueBytes ?? 1024,
+      places: (namespace) => ({
+        host: [namedBelow(`${HOST}${namespace}/`)],
+        guest: namedBelow(`${GUEST}${namespace}/`),
+      }),
     };
   }
 
@@ -47,6 +66,30 @@ export class MemoryStore implements ProviderStore {
     const there = this.#records.has(key);
     if (there) this.#records.set(key, undefined);
     return there;
+  }
+
+  /** Reads and erases as one step: of several takers one has the value. */
+  async take(key: string, call: Call): Promise<TakenValue | undefined> {
+    const value = await this.read(key, call);
+    return value === undefined ? undefined : { value, erased: this.#erase(key) };
+  }
+
+  /** Erases what the guest wrote, and with the setting `erasable` what the host gave. */
+  async erase(key: string, call: Call, expected?: Uint8Array): Promise<Erased> {
+    const value = await this.read(key, call);
+    if (value !== undefined && expected !== undefined && Buffer.compare(value, expected) !== 0)
+      throw pvbusError("ERR_CONFLICT", `"${shown(key)}" has another value by now; read it again`);
+    return this.#erase(key);
+  }
+
+  /** Writes where there is no such key. */
+  async insert(key: string, value: Uint8Array, call: Call): Promise<boolean> {
+    if ((await this.read(key, call)) !== undefined) {
+      this.#checkWritable(key);
+      return false;
+    }
+    await this.write(key, value, call);
+    return true;
   }
 
   async *list(prefix: string, call: Call): AsyncGenerator<RawEntry, void, undefined> {
@@ -76,6 +119,12 @@ export class MemoryStore implements ProviderStore {
 
   async close(): Promise<void> {
     this.#closing.close();
+  }
+
+  #erase(key: string): Erased {
+    if (key.startsWith(HOST) && !this.#erasable) return "no";
+    if (this.#records.has(key)) this.#records.set(key, undefined);
+    return "host";
   }
 
   #check(call: Call): void {

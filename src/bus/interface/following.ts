@@ -1,4 +1,4 @@
-import { PvbusError, type PvbusErrorCode, pvbusError } from "../../base/errors.js";
+import { NOT_THERE_YET, PvbusError, type PvbusErrorCode, pvbusError } from "../../base/errors.js";
 import { onAbort, pause } from "../../base/flow/abort.js";
 import { Call, DEFAULT_TIMEOUT_MS } from "../../base/flow/call.js";
 import { Notifier } from "../../base/flow/notifier.js";
@@ -35,14 +35,8 @@ export interface FollowSettings {
   readonly isLasting: boolean;
 }
 
-/** Not there yet, or there no more: that is how it is while a machine starts. */
-export const NOT_THERE_YET: readonly PvbusErrorCode[] = [
-  "ERR_NO_INTERFACE",
-  "ERR_UNAVAILABLE",
-  "ERR_DISCONNECTED",
-];
 /** Somebody is at work, or slow. */
-export const PASSING: readonly PvbusErrorCode[] = [...NOT_THERE_YET, "ERR_BUSY", "ERR_CONFLICT", "ERR_TIMEOUT"];
+const PASSING: readonly PvbusErrorCode[] = [...NOT_THERE_YET, "ERR_BUSY", "ERR_CONFLICT", "ERR_TIMEOUT"];
 /** Who cannot be followed, though others may be. */
 const LEFT_OUT: readonly PvbusErrorCode[] = [
   "ERR_UNAVAILABLE",
@@ -224,7 +218,7 @@ export class Following {
 }
 
 /** Reports whether an error may be over soon. */
-export function isPassing(error: unknown): boolean {
+function isPassing(error: unknown): boolean {
   return PvbusError.is(error) && PASSING.includes(error.code);
 }
 

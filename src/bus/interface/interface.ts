@@ -160,7 +160,12 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
     try {
       return await waitUntilThere(
         [{ face: this, prefixes }],
-        ({ signal, remainingMs }) => this.readBytes(key, { signal, timeoutMs: remainingMs }),
+        async ({ signal, remainingMs }) => {
+          const limits = { signal, timeoutMs: remainingMs };
+          // What cannot be read yet may be without its transport.
+          if (!this.#capabilities.read) await this.store(limits);
+          return this.readBytes(key, limits);
+        },
         call,
         `a value of "${key}"`,
       );
@@ -410,7 +415,10 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
     before: Promise<void> | undefined,
   ): Promise<ProviderStore> {
     if (before !== undefined) await call.within(before, "the end of an opening that was given up");
-    return provider.open(this.#target, call, this.#closing.signal);
+    const store = await provider.open(this.#target, call, this.#closing.signal);
+    // A transport may have come since the provider was asked.
+    this.#capabilities = store.capabilities;
+    return store;
   }
 
   #checkOpen(): void {
