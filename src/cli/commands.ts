@@ -10,6 +10,8 @@ import { chmod } from "./commands/permissions.js";
 import { rm } from "./commands/rm.js";
 import { set } from "./commands/set.js";
 import { snapshot } from "./commands/snapshot.js";
+import { sync } from "./commands/sync.js";
+import { take } from "./commands/take.js";
 import { watch } from "./commands/watch.js";
 import type { Context } from "./io/context.js";
 
@@ -21,6 +23,8 @@ export const COMMANDS: readonly Command<Context>[] = [
   rm,
   ls,
   watch,
+  take,
+  sync,
   chmod,
   info,
   doctor,

@@ -46,7 +46,11 @@ export class RunningCommand {
           if (this.#wasEnded) return settle(failure("hung, and was ended with all that it had started"));
           // Of one that has failed nothing goes on.
           if (code !== 0) signalGroup(child.pid, "SIGKILL");
-          settle(code === 0 ? undefined : failure(code === null ? `was ended by ${signal}` : `has failed with ${code}`));
+          settle(
+            code === 0
+              ? undefined
+              : failure(code === null ? `was ended by ${signal}` : `has failed with ${code}`),
+          );
         });
       });
     } catch (error) {

@@ -1,5 +1,5 @@
-import { unlink } from "node:fs/promises";
 import { lstatSync } from "node:fs";
+import { unlink } from "node:fs/promises";
 import { pvbusError } from "../../base/errors.js";
 import type { PreparedFile } from "../../base/host/prepared-file.js";
 import { HeldDirectory } from "./held-directory.js";

@@ -20,7 +20,9 @@ export function environmentText(content: ReadonlyMap<string, Uint8Array>): strin
   for (const [name, value] of content) check(name, value);
   const variables = [...byMadeName(content, "the variable", variableName)];
   variables.sort(([a], [b]) => (a < b ? -1 : 1));
-  return variables.map(([name, value]) => `${name}=${quoted(Buffer.from(value).toString("utf8"))}\n`).join("");
+  return variables
+    .map(([name, value]) => `${name}=${quoted(Buffer.from(value).toString("utf8"))}\n`)
+    .join("");
 }
 
 function quoted(value: string): string {

@@ -137,7 +137,8 @@ async function checkDirections(
     // Who cannot be opened is the reading's to tell.
     const { portable } = await target.store(options).catch(() => ({ portable: undefined }));
     const guestKey = portable?.guestKey(namespace, "name");
-    const isShared = guestKey !== undefined && portable?.hostKeys(namespace, "name").includes(guestKey) === true;
+    const isShared =
+      guestKey !== undefined && portable?.hostKeys(namespace, "name").includes(guestKey) === true;
     const why = isShared
       ? "keeps what the host and the guest say under the same keys"
       : portable !== undefined && !target.capabilities.list

@@ -8,7 +8,7 @@ import { DirectoryTarget } from "./directory-target.js";
 import { EnvironmentTarget } from "./environment-target.js";
 import { RepeatedCommand, type RepeatedSettings } from "./repeated-command.js";
 import type { SyncSource } from "./source.js";
-import { changedNames, sameContent, type SyncContent, type SyncTarget } from "./target.js";
+import { changedNames, type SyncContent, type SyncTarget, sameContent } from "./target.js";
 
 /** A change has settled when no other has come for so long, or when they have kept coming for longer. */
 const SETTLE_MS = 50;

@@ -1,4 +1,4 @@
-import { constants, closeSync, fstatSync, openSync, readFileSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import { PvbusError } from "../../base/errors.js";
 import { HeldDirectory } from "./held-directory.js";
