@@ -19,9 +19,13 @@ function optionRow({ name, short, value, description }: CommandOption): [string,
   ];
 }
 
-function calledAs({ name, args = [], actions, program }: CommandWords): string {
-  const behind = program === true ? ["[-- program...]"] : [];
-  return [name, ...(actions === undefined ? args : ["<action>"]), ...behind].join(" ");
+function calledAs({ name, args = [], actions }: CommandWords): string {
+  return [name, ...(actions === undefined ? args : ["<action>"])].join(" ");
+}
+
+/** What stands behind all else, in a command that runs a program. */
+function behind({ program }: CommandWords): string {
+  return program === true ? " [-- program...]" : "";
 }
 
 function sentence(text: string): string {
@@ -36,7 +40,7 @@ export function programHelp(vocabulary: Vocabulary, type?: string): string {
 Talks to the hypervisor of this virtual machine: one key-value API over each one's own store.
 
 Commands:
-${rows(commands.map((each) => [calledAs(each), each.description]))}
+${rows(commands.map((each) => [calledAs(each) + behind(each), each.description]))}
 Options:
 ${rows(GLOBALS.map(optionRow))}
 Types: ${manifests.map((each) => each.type).join(", ")}. The settings of one: pvbus --help -t TYPE
@@ -59,7 +63,7 @@ export function commandHelp(
     actions === undefined
       ? ""
       : `\nActions:\n${rows(actions.map((each) => [calledAs(each), each.description]))}`;
-  return `Usage: pvbus ${usage ?? `${called} [options]`}
+  return `Usage: pvbus ${usage ?? `${called} [options]${behind(action ?? command)}`}
 
 ${sentence(description)}
 ${list}
