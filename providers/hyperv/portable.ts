@@ -14,8 +14,7 @@ export function portableLayout(
 ): PortableLayout {
   const below = (pool: string, namespace: string) => namedBelow(`${pool}/${namespace}${separator}`);
   return {
-    hostKeys: (namespace, name) =>
-      HOST_POOLS.map((pool) => `${pool}/${namespace}${separator}${name}`),
+    hostKeys: (namespace, name) => HOST_POOLS.map((pool) => `${pool}/${namespace}${separator}${name}`),
     guestKey: (namespace, name) => `Guest/${namespace}${separator}${name}`,
     chunkBytes: Math.min(HOST_LIMITS.valueUnits, limits?.maxValueUnits ?? Infinity),
     places: (namespace) => ({

@@ -9,10 +9,7 @@ const DATASET_CHUNK_BYTES = 8 * 1024;
 
 /** Portable keys are guestinfo keys of the same name in both directions. */
 export function guestinfoLayout(maxValueBytes: number): PortableLayout {
-  return layout(
-    (namespace) => `${KEY_PREFIX}${namespace}.`,
-    Math.min(GUESTINFO_CHUNK_BYTES, maxValueBytes),
-  );
+  return layout((namespace) => `${KEY_PREFIX}${namespace}.`, Math.min(GUESTINFO_CHUNK_BYTES, maxValueBytes));
 }
 
 /** The same in a DataSet, which has keys of its own. */

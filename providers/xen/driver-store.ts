@@ -2,7 +2,13 @@ import { pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
 import { Closing } from "../../src/base/flow/closing.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
-import type { Erased, MachineFacts, PortableLayout, ProviderStore, RawEntry } from "../../src/contract/store.js";
+import type {
+  Erased,
+  MachineFacts,
+  PortableLayout,
+  ProviderStore,
+  RawEntry,
+} from "../../src/contract/store.js";
 import { CAPABILITIES } from "./capabilities.js";
 import { factsOf } from "./facts.js";
 import type { HostctlNodes } from "./hostctl.js";

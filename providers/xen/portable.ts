@@ -13,7 +13,8 @@ export function portableLayout(syntax: KeySyntax, chunkBytes: number = PORTABLE_
     const prefix = syntax.join(directory, namespace);
     return {
       prefix,
-      nameOf: (key) => (key.startsWith(`${prefix}/`) ? syntax.joined(key.slice(prefix.length + 1)) : undefined),
+      nameOf: (key) =>
+        key.startsWith(`${prefix}/`) ? syntax.joined(key.slice(prefix.length + 1)) : undefined,
     };
   };
   return {

@@ -30,7 +30,10 @@ export class MemoryStore implements ProviderStore {
   constructor(
     records: MemoryRecords,
     capabilities: Capabilities,
-    { closing, erasable = false }: { readonly closing?: AbortSignal | undefined; readonly erasable?: boolean | undefined } = {},
+    {
+      closing,
+      erasable = false,
+    }: { readonly closing?: AbortSignal | undefined; readonly erasable?: boolean | undefined } = {},
   ) {
     this.#erasable = erasable;
     this.#closing = new Closing(closing, "the memory store is closed; open another one");

@@ -58,7 +58,6 @@ export type Changed = ReadonlySet<string> | "all";
  * Whoever asks looks for himself; changes that come meanwhile are told by the next answer, however many, once.
  */
 export class Following {
-  readonly #followed: readonly Followed[];
   readonly #isLasting: boolean;
   readonly #call: Call;
   readonly #end = new AbortController();
@@ -76,7 +75,6 @@ export class Following {
 
   /** Begins at once. To be stopped. */
   constructor(followed: readonly Followed[], { isLasting }: FollowSettings, call: Call) {
-    this.#followed = followed;
     this.#isLasting = isLasting;
     this.#call = call;
     this.#unarmed = followed.length;
@@ -178,7 +176,9 @@ export class Following {
 
   /** Follows all prefixes of an interface; one that fails ends the others. */
   async #watchAll(followed: Followed, armed: () => void): Promise<void> {
-    const prefixes = await followed.prefixes(new Call({ signal: this.#end.signal, timeoutMs: DEFAULT_TIMEOUT_MS }));
+    const prefixes = await followed.prefixes(
+      new Call({ signal: this.#end.signal, timeoutMs: DEFAULT_TIMEOUT_MS }),
+    );
     if (prefixes.length === 0) return;
     if (!followed.face.capabilities.watch) {
       this.#isPolled = true;

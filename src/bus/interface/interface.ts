@@ -7,11 +7,16 @@ import type { HostctlStore } from "../../contract/hostctl.js";
 import type { KeyInterface, TakeOptions, WatchOptions } from "../../contract/key-values.js";
 import type { Provider, StoreTarget } from "../../contract/provider.js";
 import type { DetectedInterface, Evidence } from "../../contract/report.js";
-import type { MachineFacts, ProviderStore, StoreChange, StoreEntry, TakenValue } from "../../contract/store.js";
+import type {
+  MachineFacts,
+  ProviderStore,
+  StoreChange,
+  StoreEntry,
+  TakenValue,
+} from "../../contract/store.js";
 import { checkText, textOf, valueBytes, withText } from "./arguments.js";
-import { type FollowedPrefix, waitUntilThere } from "./following.js";
+import type { FollowedPrefix } from "./following.js";
 import { Opening } from "./opening.js";
-import { takeValue } from "./taking.js";
 
 /** What an interface is made of. */
 export interface InterfaceParts {
@@ -157,6 +162,7 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
       if (store.isFixed?.(key) === true) return [];
       return [{ prefix: key, nameOf: (changed) => (changed === key ? key : undefined) }];
     };
+    const { waitUntilThere } = await import("./following.js");
     try {
       return await waitUntilThere(
         [{ face: this, prefixes }],
@@ -182,6 +188,7 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
    */
   async take(key: string, options: TakeOptions = {}): Promise<TakenValue | undefined> {
     const { erase, requireErase, deliver, ...callOptions } = options;
+    const { takeValue } = await import("./taking.js");
     return this.#run("read", key, callOptions, (store, call) =>
       takeValue(store, key, { erase, requireErase, deliver }, call),
     );

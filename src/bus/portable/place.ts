@@ -5,6 +5,7 @@ import type { TakeOptions } from "../../contract/key-values.js";
 import type { TakenValue } from "../../contract/store.js";
 import type { PvInterface } from "../interface/interface.js";
 import { checksum, chunkName, decodeHead, isMarked, type SetHead } from "./layout.js";
+import type { PortableTarget } from "./targets.js";
 
 /** How often one head record is tried before its set counts as torn for good. */
 const TORN_ATTEMPTS = 6;
@@ -156,4 +157,26 @@ function joined(chunks: readonly Uint8Array[], length: number): Uint8Array {
     at += chunk.length;
   }
   return whole;
+}
+
+/** Returns the places where the host may have put a value, the strongest first. */
+export function hostPlaces(
+  { face, layout }: PortableTarget,
+  namespace: string,
+  name: string,
+  call: Call,
+): PortablePlace[] {
+  return [...layout.hostKeys(namespace, name).keys()].map(
+    (at) => new PortablePlace(face, call, name, (each) => layout.hostKeys(namespace, each)[at] ?? ""),
+  );
+}
+
+/** Returns the place of what the guest publishes. */
+export function guestPlace(
+  { face, layout }: PortableTarget,
+  namespace: string,
+  name: string,
+  call: Call,
+): PortablePlace {
+  return new PortablePlace(face, call, name, (each) => layout.guestKey(namespace, each) ?? "");
 }

@@ -49,7 +49,12 @@ export async function insertValue(
   if ((await place.read(place.key)) !== undefined) return false;
   if (isPlain(value, chunkBytes)) return place.insert(place.key, value);
   const chunks = splitText(value, chunkBytes);
-  const head: SetHead = { slot: "a", count: chunks.length, bytes: value.length, sum: await place.checksum(value) };
+  const head: SetHead = {
+    slot: "a",
+    count: chunks.length,
+    bytes: value.length,
+    sum: await place.checksum(value),
+  };
   await writeChunks(place, chunks, head);
   if (!(await place.insert(place.key, encodeHead(head)))) return false;
   const pauses = new Backoff({ firstMs: 2, longestMs: 2 ** ATTEMPTS, jitter: 1 });

@@ -56,7 +56,7 @@ async function eraseChunks(place: PortablePlace, stored: Uint8Array, erased: Era
   const head = decodeHead(stored);
   // Where the head stays, its chunks do: a set is whole or gone.
   if (head === undefined || erased === "no" || erased === "local") return erased;
-  let worst = erased;
+  let worst: Erased = erased;
   for (const { slot, count } of [head, { slot: other(head), count: 0 }])
     for (let index = await lastOf(place, slot, count); index > 0; index--) {
       const taken = await place.take(place.chunkKey(slot, index), { erase: "first" });

@@ -17,6 +17,11 @@ const PASSED_OVER: readonly PvbusErrorCode[] = ["ERR_NOT_SUPPORTED", "ERR_UNAVAI
 /** Who takes nothing leads on to the next; whatever else happens is the caller's. */
 const LEADS_ON: readonly PvbusErrorCode[] = ["ERR_NOT_SUPPORTED", "ERR_READ_ONLY", "ERR_PERMISSION"];
 
+/** A place that cannot hold such a key holds no such value. */
+const NOT_THERE: readonly PvbusErrorCode[] = ["ERR_KEY_INVALID", "ERR_KEY_TOO_LONG"];
+/** A place that cannot be asked; the next one may still answer. */
+const NOT_ASKED: readonly PvbusErrorCode[] = ["ERR_UNAVAILABLE", "ERR_PERMISSION"];
+
 /** Reports whether an error has one of these codes. */
 export function isOneOf(error: unknown, codes: readonly PvbusErrorCode[]): error is PvbusError {
   return PvbusError.is(error) && codes.includes(error.code);
@@ -37,7 +42,8 @@ export class PortableTargets {
   /** Opens one. @throws PvbusError `ERR_NOT_SUPPORTED` without a place for portable keys, and what the opening throws */
   async open(face: PvInterface, call: Call): Promise<PortableTarget> {
     const { portable } = await face.store({ signal: call.signal, timeoutMs: call.remainingMs });
-    if (portable === undefined) throw unsupported(face, "has no place for portable keys; use its native keys");
+    if (portable === undefined)
+      throw unsupported(face, "has no place for portable keys; use its native keys");
     return { face, layout: portable };
   }
 
@@ -104,11 +110,7 @@ export class PortableTargets {
    * Publishes where the namespace is published already, else at the first that takes it, which is kept from then on.
    * @throws PvbusError what the first said when none takes it
    */
-  async publish<T>(
-    namespace: string,
-    call: Call,
-    work: (target: PortableTarget) => Promise<T>,
-  ): Promise<T> {
+  async publish<T>(namespace: string, call: Call, work: (target: PortableTarget) => Promise<T>): Promise<T> {
     const result = await this.firstPublisher(namespace, call, async (target) => {
       const done = await work(target);
       this.#chosen.set(namespace, target.face);
@@ -157,4 +159,31 @@ function rank({ primary, emulated }: PvInterface): number {
 /** The error of a store that has no such thing. */
 export function unsupported(face: PvInterface, why: string): PvbusError {
   return pvbusError("ERR_NOT_SUPPORTED", `the ${face.type} store ${why}`, { interface: face.name });
+}
+
+/**
+ * Asks one place after the other and returns the first answer that is not undefined.
+ * @throws PvbusError when there is none and a place could not be asked, and what ends the asking
+ */
+export async function firstPlace<P, T>(
+  places: readonly P[],
+  ask: (place: P) => Promise<T | undefined>,
+): Promise<T | undefined> {
+  let notAsked: unknown;
+  for (const place of places) {
+    try {
+      const found = await ask(place);
+      if (found !== undefined) return found;
+    } catch (error) {
+      if (isOneOf(error, NOT_ASKED)) notAsked ??= error;
+      else if (!isOneOf(error, NOT_THERE)) throw error;
+    }
+  }
+  if (notAsked !== undefined) throw notAsked;
+  return undefined;
+}
+
+/** Reports whether an error only says that a place cannot be asked. */
+export function isNotAsked(error: unknown): error is PvbusError {
+  return isOneOf(error, NOT_ASKED);
 }

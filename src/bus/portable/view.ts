@@ -1,31 +1,15 @@
-import { isUtf8 } from "node:buffer";
-import { type PvbusError, type PvbusErrorCode, pvbusError } from "../../base/errors.js";
+import { type PvbusError, pvbusError } from "../../base/errors.js";
 import { Call, type CallOptions } from "../../base/flow/call.js";
 import { fairly } from "../../base/flow/turn.js";
 import type { TakeOptions, WatchOptions } from "../../contract/key-values.js";
 import type { PortableChange, PortableEntry } from "../../contract/portable.js";
 import type { MachineFacts, PortableLayout, TakenValue } from "../../contract/store.js";
 import { textOf } from "../interface/arguments.js";
-import { Following, waitUntilThere } from "../interface/following.js";
 import type { PvInterface } from "../interface/interface.js";
-import {
-  firstPlace,
-  followHostSide,
-  guestPlace,
-  hostPlaces,
-  isNotAsked,
-  listGuestSide,
-  listHostSide,
-  type ListedPlace,
-} from "./host-side.js";
-import { checkName, checkNamespace, decodeHead, isMarked, MAX_PORTABLE_BYTES } from "./layout.js";
-import type { PortablePlace } from "./place.js";
-import { inTurn, insertValue, publishValue, removeValue } from "./publisher.js";
-import { takeWhole } from "./taking.js";
-import { isOneOf, type PortableTarget, PortableTargets } from "./targets.js";
-
-/** A set that is torn for now, or was taken away meanwhile. */
-const TORN: readonly PvbusErrorCode[] = ["ERR_CONFLICT"];
+import { checkName, checkNamespace, MAX_PORTABLE_BYTES } from "./layout.js";
+import { guestPlace, hostPlaces, type PortablePlace } from "./place.js";
+import { insertValue, inTurn, publishValue, removeValue } from "./publisher.js";
+import { firstPlace, type PortableTarget, PortableTargets } from "./targets.js";
 
 /**
  * View of all interfaces of a bus, or of one, with directions instead of native key syntax: what the host gives, what the guest
@@ -90,11 +74,11 @@ export class PortableView {
   async waitBytes(name: string, options?: CallOptions): Promise<Uint8Array> {
     return fairly(async () => {
       checkName(name);
-      return waitUntilThere(
-        followHostSide(this.#targets, this.namespace, name),
+      const { waitOnHostSide } = await import("./watching.js");
+      return waitOnHostSide(
+        { targets: this.#targets, namespace: this.namespace, name },
         (look) => this.#first(name, look, (place) => place.readWhole()),
         new Call(options, Number.POSITIVE_INFINITY),
-        `the value "${name}" of ${this.namespace}`,
       );
     });
   }
@@ -105,25 +89,8 @@ export class PortableView {
    * @throws PvbusError `ERR_NOT_SUPPORTED` where a store cannot list, and those of {@link PortableView.get}, while iterating
    */
   async *list(options: CallOptions = {}): AsyncGenerator<PortableEntry, void, undefined> {
-    let failure: unknown;
-    const sides = [listHostSide, listGuestSide];
-    for (const side of sides) {
-      try {
-        for await (const listed of side(this.#targets, this.namespace, options)) {
-          const whole = await joined(listed, new Call(options)).catch((error: unknown) => {
-            if (!isOneOf(error, ["ERR_CONFLICT", "ERR_CORRUPT"])) throw error;
-            failure ??= error;
-            return undefined;
-          });
-          const { name, direction } = listed;
-          if (whole !== undefined) yield { name, direction, ...asValue(whole) };
-        }
-      } catch (error) {
-        if (!isNotAsked(error)) throw error;
-        failure ??= error;
-      }
-    }
-    if (failure !== undefined) throw failure;
+    const { listNamespace } = await import("./listing.js");
+    yield* listNamespace(this.#targets, this.namespace, options);
   }
 
   /**
@@ -135,33 +102,10 @@ export class PortableView {
    */
   async *watch(name?: string, options: WatchOptions = {}): AsyncGenerator<PortableChange, void, undefined> {
     if (name !== undefined) checkName(name);
-    const { ready, ...callOptions } = options;
+    const { ready } = options;
     if (ready !== undefined && typeof ready !== "function") throw new TypeError("ready must be a function");
-    const call = new Call(callOptions, Number.POSITIVE_INFINITY);
-    const known = new Map<string, string>();
-    const following = new Following(
-      followHostSide(this.#targets, this.namespace, name),
-      { isLasting: false },
-      call,
-    );
-    let isFirst = true;
-    try {
-      for (;;) {
-        const changed = await following.next();
-        if (changed === undefined) return;
-        const changes =
-          changed === "all" && name === undefined
-            ? this.#allChanges(known, following, call)
-            : this.#changes(changed === "all" ? [name ?? ""] : changed, known, following, call);
-        for await (const change of changes) if (!isFirst) yield change;
-        if (isFirst) ready?.();
-        isFirst = false;
-      }
-    } catch (error) {
-      if (!call.isEnd(error)) throw error;
-    } finally {
-      following.stop();
-    }
+    const { watchHostSide } = await import("./watching.js");
+    yield* watchHostSide({ targets: this.#targets, namespace: this.namespace, name }, options);
   }
 
   /**
@@ -179,7 +123,9 @@ export class PortableView {
       await this.#targets.publish(this.namespace, call, async (target) => {
         checkSizes(target, name, bytes);
         const place = guestPlace(target, this.namespace, name, call);
-        await inTurn(target.face, place.key, call, () => publishValue(place, bytes, target.layout.chunkBytes));
+        await inTurn(target.face, place.key, call, () =>
+          publishValue(place, bytes, target.layout.chunkBytes),
+        );
       });
     });
   }
@@ -197,7 +143,9 @@ export class PortableView {
       return this.#targets.publish(this.namespace, call, async (target) => {
         checkSizes(target, name, bytes);
         const place = guestPlace(target, this.namespace, name, call);
-        return inTurn(target.face, place.key, call, () => insertValue(place, bytes, target.layout.chunkBytes));
+        return inTurn(target.face, place.key, call, () =>
+          insertValue(place, bytes, target.layout.chunkBytes),
+        );
       });
     });
   }
@@ -252,7 +200,9 @@ export class PortableView {
       const found = await this.#first(name, call, async (place) =>
         (await place.read(place.key)) === undefined ? undefined : place,
       );
-      return found && takeWhole(found, { erase, requireErase, deliver });
+      if (found === undefined) return undefined;
+      const { takeWhole } = await import("./taking.js");
+      return takeWhole(found, { erase, requireErase, deliver });
     });
   }
 
@@ -276,104 +226,12 @@ export class PortableView {
       firstPlace(hostPlaces(target, this.namespace, name, call), ask),
     );
   }
-
-  /** Compares values with what is known of them, by what their own keys hold. */
-  async *#changes(
-    names: Iterable<string>,
-    known: Map<string, string>,
-    following: Following,
-    call: Call,
-  ): AsyncGenerator<PortableChange, void, undefined> {
-    for (const name of names) {
-      const look = lookOf(call);
-      const found = await this.#first(name, look, async (place) => {
-        const stored = await place.read(place.key);
-        return stored && { place, stored };
-      }).catch(unlessNotAsked);
-      if (found === undefined) {
-        if (known.delete(name)) yield { name, value: undefined };
-      } else if (known.get(name) !== printOf(found.stored))
-        yield* whole(name, () => found.place.readStored(), known, following);
-    }
-  }
-
-  /** The same for the whole namespace. */
-  async *#allChanges(
-    known: Map<string, string>,
-    following: Following,
-    call: Call,
-  ): AsyncGenerator<PortableChange, void, undefined> {
-    const gone = new Set(known.keys());
-    try {
-      for await (const listed of listHostSide(this.#targets, this.namespace, { signal: call.signal })) {
-        const { name, stored } = listed;
-        gone.delete(name);
-        if (stored === undefined || known.get(name) !== printOf(stored))
-          yield* whole(name, () => listed.at(lookOf(call)).readStored(), known, following);
-      }
-    } catch (error) {
-      unlessNotAsked(error);
-    }
-    for (const name of gone) {
-      known.delete(name);
-      yield { name, value: undefined };
-    }
-  }
-}
-
-/** Reads a value that has changed, remembers what its own key holds, and tells it. */
-async function* whole(
-  name: string,
-  read: () => ReturnType<PortablePlace["readStored"]>,
-  known: Map<string, string>,
-  following: Following,
-): AsyncGenerator<PortableChange, void, undefined> {
-  let found: Awaited<ReturnType<PortablePlace["readStored"]>>;
-  try {
-    found = await read();
-  } catch (error) {
-    if (!isOneOf(error, TORN)) throw error;
-    following.again(name);
-    return;
-  }
-  if (found === undefined) {
-    if (known.delete(name)) yield { name, value: undefined };
-    return;
-  }
-  const print = printOf(found.stored);
-  if (known.get(name) === print) return;
-  known.set(name, print);
-  yield { name, ...asValue(found.whole) };
-}
-
-/** Returns what stands for a value: a set's slot says nothing of what is in it. */
-function printOf(stored: Uint8Array): string {
-  const head = isMarked(stored) ? decodeHead(stored) : undefined;
-  return head === undefined ? `=${Buffer.from(stored).toString("latin1")}` : `#${head.bytes} ${head.sum}`;
-}
-
-async function joined({ stored, at }: ListedPlace, call: Call): Promise<Uint8Array | undefined> {
-  return stored === undefined || isMarked(stored) ? at(call).readWhole() : stored;
-}
-
-function asValue(bytes: Uint8Array): { readonly value: string; readonly bytes?: Uint8Array } {
-  const value = textOf(bytes);
-  return isUtf8(bytes) ? { value } : { value, bytes };
-}
-
-/** A watch may go on for ever, one look may not. */
-function lookOf({ signal }: Call): Call {
-  return new Call({ signal });
-}
-
-function unlessNotAsked(error: unknown): undefined {
-  if (!isNotAsked(error)) throw error;
-  return undefined;
 }
 
 /** @throws PvbusError for what the store's layout says it does not take, before anything is written */
 function checkSizes({ face, layout }: PortableTarget, name: string, { length }: Uint8Array): void {
-  const { maxNameBytes = Number.POSITIVE_INFINITY, maxValueBytes = MAX_PORTABLE_BYTES }: PortableLayout = layout;
+  const { maxNameBytes = Number.POSITIVE_INFINITY, maxValueBytes = MAX_PORTABLE_BYTES }: PortableLayout =
+    layout;
   if (name.length > maxNameBytes)
     throw pvbusError(
       "ERR_KEY_TOO_LONG",

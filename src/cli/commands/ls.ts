@@ -12,10 +12,7 @@ export const ls: Command<Context> = {
   name: "ls",
   args: ["[prefix]"],
   description: "list keys and values",
-  options: [
-    { name: "permissions", short: "p", description: "show permissions too (Xen)" },
-    NAMESPACE,
-  ],
+  options: [{ name: "permissions", short: "p", description: "show permissions too (Xen)" }, NAMESPACE],
   load:
     async () =>
     async (context, [prefix = ""], { permissions, namespace }) => {

@@ -11,10 +11,11 @@ export const set: Command<Context> = {
   load:
     async () =>
     async (context, [key = "", value = ""], { namespace }) => {
-      const given = async (): Promise<string | Uint8Array> =>
-        value === "-" ? context.readInput() : value;
+      const given = async (): Promise<string | Uint8Array> => (value === "-" ? context.readInput() : value);
       if (namespace === undefined)
         return withInterface(context, async (target) => context.keys.set(target, key, await given()));
-      return withPortable(context, namespace, async (view) => context.keys.set(namedKeys(view), key, await given()));
+      return withPortable(context, namespace, async (view) =>
+        context.keys.set(namedKeys(view), key, await given()),
+      );
     },
 };

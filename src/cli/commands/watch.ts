@@ -17,10 +17,7 @@ export const watch: Command<Context> = {
   name: "watch",
   args: ["[prefix]"],
   description: "print changes as they happen",
-  options: [
-    NAMESPACE,
-    { name: "count", value: "N", description: "end after N changes", parse: positive },
-  ],
+  options: [NAMESPACE, { name: "count", value: "N", description: "end after N changes", parse: positive }],
   interruptible: true,
   load:
     async () =>

@@ -56,6 +56,9 @@ export async function* namedEntries(
 function textOf(value: string | Uint8Array): string {
   if (typeof value === "string") return value;
   if (!isUtf8(value))
-    throw pvbusError("ERR_VALUE_INVALID", "a portable value is text, and this is not valid UTF-8; encode it (base64)");
+    throw pvbusError(
+      "ERR_VALUE_INVALID",
+      "a portable value is text, and this is not valid UTF-8; encode it (base64)",
+    );
   return new TextDecoder("utf-8", { ignoreBOM: true }).decode(value);
 }
