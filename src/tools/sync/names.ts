@@ -42,7 +42,8 @@ export function isFileName(text: string): boolean {
 /**
  * Returns what is kept by the name that each key comes to.
  * @param what such a name is, for the message: `the variable`
- * @throws PvbusError `ERR_CONFLICT` when two keys come to one name: neither may take the other's place
+ * @throws PvbusError `ERR_CONFLICT` when two keys come to one name: neither may take the other's place; `ERR_KEY_INVALID` for an
+ * empty one
  */
 export function byMadeName<T>(
   content: ReadonlyMap<string, T>,
@@ -55,6 +56,7 @@ export function byMadeName<T>(
   const owners = new Map<string, string>();
   for (const [name, value] of content) {
     const own = makeName(name);
+    if (own === "") throw pvbusError("ERR_KEY_INVALID", `an empty key has no name for ${what}; leave it out`);
     const other = owners.get(same(own));
     if (other !== undefined)
       throw pvbusError(

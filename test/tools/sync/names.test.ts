@@ -60,7 +60,7 @@ describe("names of a sync", () => {
       expect(isFileName(name), name).to.equal(false);
   });
 
-  it("that two keys share are an error, which names both", () => {
+  it("that two keys share are an error, which names both, and so is one of nothing", () => {
     const content = new Map([
       ["a-b", 1],
       ["c", 2],
@@ -70,6 +70,8 @@ describe("names of a sync", () => {
       .to.throw(/"a-b" and "a\.b" both become the variable A_B/)
       .with.property("code", "ERR_CONFLICT");
     expect([...byMadeName(content, "the file", fileName).keys()]).to.deep.equal(["a-b", "c", "a.b"]);
+    for (const makeName of [variableName, fileName])
+      expect(codeOf(() => byMadeName(new Map([["", 1]]), "the file", makeName))).to.equal("ERR_KEY_INVALID");
     const lower = (name: string): string => name.toLowerCase();
     const cases = new Map([
       ["A", 1],
