@@ -54,7 +54,13 @@ export type {
   TextOption,
   ValueOf,
 } from "./contract/options.js";
-export type { PortableChange, PortableChoice, PortableDirection, PortableEntry } from "./contract/portable.js";
+export type {
+  PortableChange,
+  PortableChoice,
+  PortableDirection,
+  PortableEntry,
+} from "./contract/portable.js";
+export type { HostPair, PortableHost } from "./contract/portable-host.js";
 export type { Provider, StoreTarget } from "./contract/provider.js";
 export type { DetectedInterface, DetectionReport, Evidence, EvidenceSource } from "./contract/report.js";
 export type {

@@ -16,6 +16,7 @@ export const hypervManifest: ProviderManifest = {
     watch: ["linux", "freebsd", "win32", "openbsd"],
   },
   commands: hypervCommands(async () => (await import("./receive.js")).receiveKvp),
+  portableHost: { load: async () => (await import("./portable-host.js")).hypervPortableHost },
   demo: {
     through: "pool files",
     load: async () => (await import("./testing/demo.js")).hypervRoundTrip,

@@ -18,6 +18,7 @@ export const kvmManifest: ProviderManifest = {
     watch: ["linux", "freebsd"],
   },
   commands: KVM_COMMANDS,
+  portableHost: { load: async () => (await import("./portable-host.js")).kvmPortableHost },
   demo: {
     through: "a metadata socket",
     load: async () => (await import("./testing/demo.js")).kvmRoundTrip,

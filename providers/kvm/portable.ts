@@ -4,7 +4,7 @@ import { itemName, oemName, qualifiedKey } from "./protocol/keys.js";
 import type { StaticSource } from "./static/source.js";
 
 /** What every metadata channel surely carries in one value. */
-const CHUNK_BYTES = 16 * 1024;
+export const CHUNK_BYTES = 16 * 1024;
 
 type NativeKey = (namespace: string, name: string) => string;
 

@@ -14,6 +14,7 @@ export const vmwareManifest: ProviderManifest = {
     list: ["linux", "win32"],
     watch: ["linux", "freebsd", "win32", "openbsd"],
   },
+  portableHost: { load: async () => (await import("./portable-host.js")).vmwarePortableHost },
   demo: {
     through: "a guest RPC socket",
     load: async () => (await import("./testing/demo.js")).vmwareRoundTrip,

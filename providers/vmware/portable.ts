@@ -3,7 +3,7 @@ import type { PortableLayout } from "../../src/contract/store.js";
 import { KEY_PREFIX } from "./protocol/keys.js";
 
 /** Far below the limit of guestinfo, so that hosts with smaller ones of their own take them too. */
-const GUESTINFO_CHUNK_BYTES = 32 * 1024;
+export const GUESTINFO_CHUNK_BYTES = 32 * 1024;
 /** What one command surely carries, so that a chunk is never seen in part. */
 const DATASET_CHUNK_BYTES = 8 * 1024;
 

@@ -5,7 +5,7 @@ import type { KeySyntax } from "./protocol/keys.js";
  * Bytes that a node of a guest surely holds: the C daemon of Xen 4.17 grants 2048, less its header and eight for each
  * permission.
  */
-const PORTABLE_VALUE_BYTES = 1900;
+export const PORTABLE_VALUE_BYTES = 1900;
 
 /** Where portable keys live: hosts fill `vm-data`, guests may write to `data` on every toolstack. */
 export function portableLayout(syntax: KeySyntax, chunkBytes: number = PORTABLE_VALUE_BYTES): PortableLayout {

@@ -83,6 +83,7 @@ export function checkManifest(given: unknown, name: string): asserts given is Pr
   check(isObject(given), "it is no object");
   const manifest = given as Record<keyof ProviderManifest, unknown>;
   const { id, type, serves = [], load, locate, systems, options, commands = [], demo, detection } = manifest;
+  const { portableHost } = manifest;
   check(typeof id === "string" && NAME.test(id), "id must be a lower-case name, such as acme");
   who = `${name} (${id})`;
   check(typeof type === "string" && TYPE.test(type), "type must be a short text");
@@ -97,6 +98,10 @@ export function checkManifest(given: unknown, name: string): asserts given is Pr
     );
   check(options === undefined || isSchema(options), "options must be a schema: kind and line by name");
   check(detection === undefined || areRules(detection), "detection must have lists of what it looks for");
+  check(
+    portableHost === undefined || (isObject(portableHost) && typeof portableHost["load"] === "function"),
+    "portableHost must have load",
+  );
   check(Array.isArray(commands), "commands must be a list");
   for (const each of commands as unknown[]) checkCommand(each, check);
   check(

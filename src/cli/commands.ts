@@ -1,4 +1,4 @@
-import type { Command } from "../contract/command.js";
+import type { Command, CommandGroup } from "../contract/command.js";
 import { completion } from "./commands/completion.js";
 import { demo } from "./commands/demo.js";
 import { detect } from "./commands/detect.js";
@@ -7,6 +7,7 @@ import { get } from "./commands/get.js";
 import { info } from "./commands/info.js";
 import { ls } from "./commands/ls.js";
 import { chmod } from "./commands/permissions.js";
+import { portable } from "./commands/portable.js";
 import { rm } from "./commands/rm.js";
 import { set } from "./commands/set.js";
 import { snapshot } from "./commands/snapshot.js";
@@ -16,7 +17,7 @@ import { watch } from "./commands/watch.js";
 import type { Context } from "./io/context.js";
 
 /** The commands of pvbus itself; those of providers stand in their manifests. */
-export const COMMANDS: readonly Command<Context>[] = [
+export const COMMANDS: readonly (Command<Context> | CommandGroup<Context>)[] = [
   detect,
   get,
   set,
@@ -29,6 +30,7 @@ export const COMMANDS: readonly Command<Context>[] = [
   info,
   doctor,
   snapshot,
+  portable,
   demo,
   completion,
 ];

@@ -3,6 +3,7 @@ import type { Verbs } from "./capabilities.js";
 import type { ProviderCommand } from "./command.js";
 import type { Demo } from "./demo.js";
 import type { OptionSchema } from "./options.js";
+import type { PortableHost } from "./portable-host.js";
 
 /**
  * An inversify `ContainerModule`, by its shape: whose copy of inversify 8 made it does not matter. It binds `PROVIDER`
@@ -59,6 +60,8 @@ export interface ProviderManifest {
   readonly detection?: DetectionRules;
   /** Further commands of `pvbus`. */
   readonly commands?: readonly ProviderCommand[];
+  /** How portable keys are reached from the host with the hypervisor's own tool. */
+  readonly portableHost?: { load(): Promise<PortableHost> };
   /** The simulated round trip of `pvbus demo`. */
   readonly demo?: Demo;
 }

@@ -107,6 +107,32 @@ export function splitText(bytes: Uint8Array, chunkBytes: number): Uint8Array[] {
 }
 
 /**
+ * Reads and joins the chunks that a head record names, never more bytes than it tells.
+ * @returns undefined when they do not fit it
+ */
+export async function joinSet(
+  head: SetHead,
+  read: (index: number) => Promise<Uint8Array | undefined>,
+  sumOf: (whole: Uint8Array) => Promise<string>,
+): Promise<Uint8Array | undefined> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for (let index = 1; index <= head.count; index++) {
+    const chunk = await read(index);
+    length += chunk?.length ?? 0;
+    if (chunk === undefined || length > head.bytes) return undefined;
+    chunks.push(chunk);
+  }
+  const whole = new Uint8Array(length);
+  let at = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, at);
+    at += chunk.length;
+  }
+  return length === head.bytes && (await sumOf(whole)) === head.sum ? whole : undefined;
+}
+
+/**
  * Returns the checksum of a whole value. node:crypto loads on first use: most programs split nothing.
  * @param turn asked before each piece; a slow machine needs milliseconds for one
  */

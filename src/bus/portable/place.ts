@@ -4,7 +4,7 @@ import type { Call, CallOptions } from "../../base/flow/call.js";
 import type { TakeOptions } from "../../contract/key-values.js";
 import type { TakenValue } from "../../contract/store.js";
 import type { PvInterface } from "../interface/interface.js";
-import { checksum, chunkName, decodeHead, isMarked, type SetHead } from "./layout.js";
+import { checksum, chunkName, decodeHead, isMarked, joinSet, type SetHead } from "./layout.js";
 import type { PortableTarget } from "./targets.js";
 
 /** How often one head record is tried before its set counts as torn for good. */
@@ -101,17 +101,12 @@ export class PortablePlace {
   }
 
   /** Reads the chunks that a head record names, never more bytes than it tells; undefined when they do not fit it. */
-  async readSet(head: SetHead): Promise<Uint8Array | undefined> {
-    const chunks: Uint8Array[] = [];
-    let length = 0;
-    for (let index = 1; index <= head.count; index++) {
-      const chunk = await this.read(this.chunkKey(head.slot, index));
-      length += chunk?.length ?? 0;
-      if (chunk === undefined || length > head.bytes) return undefined;
-      chunks.push(chunk);
-    }
-    const whole = joined(chunks, length);
-    return length === head.bytes && (await this.checksum(whole)) === head.sum ? whole : undefined;
+  readSet(head: SetHead): Promise<Uint8Array | undefined> {
+    return joinSet(
+      head,
+      (index) => this.read(this.chunkKey(head.slot, index)),
+      (whole) => this.checksum(whole),
+    );
   }
 
   /** Returns the checksum of a whole value, in pieces that leave time for others. */
@@ -147,16 +142,6 @@ export class PortablePlace {
   get #options(): CallOptions {
     return { signal: this.#call.signal, timeoutMs: this.#call.remainingMs };
   }
-}
-
-function joined(chunks: readonly Uint8Array[], length: number): Uint8Array {
-  const whole = new Uint8Array(length);
-  let at = 0;
-  for (const chunk of chunks) {
-    whole.set(chunk, at);
-    at += chunk.length;
-  }
-  return whole;
 }
 
 /** Returns the places where the host may have put a value, the strongest first. */

@@ -8,7 +8,6 @@ import { textOf } from "../interface/arguments.js";
 import type { PvInterface } from "../interface/interface.js";
 import { checkName, checkNamespace, MAX_PORTABLE_BYTES } from "./layout.js";
 import { guestPlace, hostPlaces, type PortablePlace } from "./place.js";
-import { insertValue, inTurn, publishValue, removeValue } from "./publisher.js";
 import { firstPlace, type PortableTarget, PortableTargets } from "./targets.js";
 
 /**
@@ -120,6 +119,7 @@ export class PortableView {
       checkName(name);
       const bytes = textBytes(value);
       const call = new Call(options);
+      const { inTurn, publishValue } = await import("./publisher.js");
       await this.#targets.publish(this.namespace, call, async (target) => {
         checkSizes(target, name, bytes);
         const place = guestPlace(target, this.namespace, name, call);
@@ -140,6 +140,7 @@ export class PortableView {
       checkName(name);
       const bytes = textBytes(value);
       const call = new Call(options);
+      const { inTurn, insertValue } = await import("./publisher.js");
       return this.#targets.publish(this.namespace, call, async (target) => {
         checkSizes(target, name, bytes);
         const place = guestPlace(target, this.namespace, name, call);
@@ -175,6 +176,7 @@ export class PortableView {
     return fairly(async () => {
       checkName(name);
       const call = new Call(options);
+      const { inTurn, removeValue } = await import("./publisher.js");
       let wasThere = false;
       await this.#targets.firstPublisher(this.namespace, call, async (target) => {
         const place = guestPlace(target, this.namespace, name, call);
