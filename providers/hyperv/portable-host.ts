@@ -38,9 +38,9 @@ const LISTING =
   "Get-CimAssociatedInstance -ResultClassName Msvm_KvpExchangeComponent).GuestExchangeItems";
 
 const keyOf = (namespace: string, name: string): string => `${namespace}/${name}`;
-const INSTANCE = /<INSTANCE\b.*?<\/INSTANCE>/gs;
-const PROPERTY = /<PROPERTY\b[^>]*\bNAME="(\w+)"[^>]*>\s*<VALUE>(.*?)<\/VALUE>/gs;
 const ENTITY = /&(?:#x([0-9a-fA-F]+)|#(\d+)|(lt|gt|amp|quot|apos));/g;
+const VALUE = "<VALUE>";
+const VALUE_END = "</VALUE>";
 const ENTITIES: ReadonlyMap<string, string> = new Map([
   ["lt", "<"],
   ["gt", ">"],
@@ -61,15 +61,23 @@ export const hypervPortableHost: PortableHost = {
   // A guest of OpenBSD's has a colon there.
   keyOf: (shown) => shown.replace(/^([\w.-]+):/, "$1/"),
   pairs: function* (text): Generator<HostPair> {
-    for (const [instance] of text.matchAll(INSTANCE)) {
-      const fields = new Map(
-        [...instance.matchAll(PROPERTY)].map(([, name, value = ""]) => [name, plain(value)]),
-      );
-      const [key, value] = [fields.get("Name"), fields.get("Data")];
+    for (const instance of text.split("</INSTANCE>")) {
+      const key = fieldOf(instance, "Name");
+      const value = fieldOf(instance, "Data");
       if (key !== undefined && value !== undefined) yield { key, value };
     }
   },
 };
+
+/** Returns a property of an item as WMI serialises it: an element with the value in another one. */
+function fieldOf(instance: string, name: string): string | undefined {
+  const property = instance.indexOf(`<PROPERTY NAME="${name}"`);
+  const end = property < 0 ? -1 : instance.indexOf("</PROPERTY>", property);
+  if (end < 0) return undefined;
+  const element = instance.slice(property, end);
+  const [from, to] = [element.indexOf(VALUE), element.indexOf(VALUE_END)];
+  return from < 0 || to < from ? undefined : plain(element.slice(from + VALUE.length, to));
+}
 
 function plain(xml: string): string {
   return xml.replace(ENTITY, (_, hexadecimal?: string, decimal?: string, name = "") => {

@@ -57,9 +57,7 @@ export class MemoryStore implements ProviderStore {
   }
 
   async write(key: string, value: Uint8Array, call: Call): Promise<void> {
-    this.#check(call);
-    this.#checkWritable(key);
-    this.#checkSize("ERR_VALUE_TOO_LONG", "value", value.length, this.capabilities.limits?.maxValueBytes);
+    this.#checkWrite(key, value, call);
     this.#records.set(key, value);
   }
 
@@ -73,26 +71,28 @@ export class MemoryStore implements ProviderStore {
 
   /** Reads and erases as one step: of several takers one has the value. */
   async take(key: string, call: Call): Promise<TakenValue | undefined> {
-    const value = await this.read(key, call);
+    this.#check(call);
+    this.#checkKey(key);
+    const value = this.#records.get(key);
     return value === undefined ? undefined : { value, erased: this.#erase(key) };
   }
 
   /** Erases what the guest wrote, and with the setting `erasable` what the host gave. */
   async erase(key: string, call: Call, expected?: Uint8Array): Promise<Erased> {
-    const value = await this.read(key, call);
+    this.#check(call);
+    this.#checkKey(key);
+    const value = this.#records.get(key);
     if (value !== undefined && expected !== undefined && Buffer.compare(value, expected) !== 0)
       throw pvbusError("ERR_CONFLICT", `"${shown(key)}" has another value by now; read it again`);
     return this.#erase(key);
   }
 
-  /** Writes where there is no such key. */
+  /** Writes where there is no such key, as one step. */
   async insert(key: string, value: Uint8Array, call: Call): Promise<boolean> {
-    if ((await this.read(key, call)) !== undefined) {
-      this.#checkWritable(key);
-      return false;
-    }
-    await this.write(key, value, call);
-    return true;
+    this.#checkWrite(key, value, call);
+    const isNew = !this.#records.has(key);
+    if (isNew) this.#records.set(key, value);
+    return isNew;
   }
 
   async *list(prefix: string, call: Call): AsyncGenerator<RawEntry, void, undefined> {
@@ -140,6 +140,12 @@ export class MemoryStore implements ProviderStore {
       throw pvbusError("ERR_KEY_INVALID", `no such pool in "${shown(key)}"; keys begin with guest/ or host/`);
     }
     this.#checkSize("ERR_KEY_TOO_LONG", "key", Buffer.byteLength(key), this.capabilities.limits?.maxKeyBytes);
+  }
+
+  #checkWrite(key: string, value: Uint8Array, call: Call): void {
+    this.#check(call);
+    this.#checkWritable(key);
+    this.#checkSize("ERR_VALUE_TOO_LONG", "value", value.length, this.capabilities.limits?.maxValueBytes);
   }
 
   #checkWritable(key: string): void {

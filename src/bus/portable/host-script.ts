@@ -61,7 +61,7 @@ function shellScript({ host, title, key, chunks, head }: Giving): string {
     head === undefined
       ? [`write_pair ${quoted(key)} ${quoted(chunks[0] ?? "")}`]
       : [
-          ...chunks.map((chunk, at) => `write_pair "${key}__$${"{slot}"}_${at + 1}" ${quoted(chunk)}`),
+          ...chunks.map((chunk, at) => `write_pair "${key}__\${slot}_${at + 1}" ${quoted(chunk)}`),
           "# This one write is the change.",
           `write_pair ${quoted(key)} "${head("$slot")}"`,
         ];
@@ -95,7 +95,7 @@ function powershellScript({ host, title, key, chunks, head }: Giving): string {
     head === undefined
       ? [`Write-Pair '${key}' ${text(chunks[0] ?? "")}`]
       : [
-          ...chunks.map((chunk, at) => `Write-Pair "${key}__$${"{slot}"}_${at + 1}" ${text(chunk)}`),
+          ...chunks.map((chunk, at) => `Write-Pair "${key}__\${slot}_${at + 1}" ${text(chunk)}`),
           "# This one write is the change.",
           `Write-Pair '${key}' "${head("$slot")}"`,
         ];
@@ -108,8 +108,8 @@ ${writes.join("\n")}
 # Chunks that are left are removed downwards, so that an interruption leaves a run from 1.
 foreach ($run in @($slot, ${head === undefined ? 1 : chunks.length + 1}), @($old, 1)) {
   $each, $last = $run
-  while ($null -ne (Read-Pair "${key}__$${"{each}"}_$last")) { $last++ }
-  while ($last -gt $run[1]) { $last--; Remove-Pair "${key}__$${"{each}"}_$last" }
+  while ($null -ne (Read-Pair "${key}__\${each}_$last")) { $last++ }
+  while ($last -gt $run[1]) { $last--; Remove-Pair "${key}__\${each}_$last" }
 }
 `;
 }

@@ -23,6 +23,28 @@ export function portableClauses(clauses: Clauses): void {
     });
 
     clauses.clause(
+      "lists what was published under its name, whole",
+      ["read", "write", "list", "guestKeys", "places"],
+      async (scope) => {
+        const { store, face } = await scope.session();
+        const view = new PortableView(face, NAMESPACE);
+        const long = "0123456789".repeat((store.portable?.chunkBytes ?? 0) / 4);
+        await scope.soon(view.publish("listed.one", "short"), "publish");
+        await scope.soon(view.publish("listed.two", long), "publish");
+        const found = new Map<string, string | undefined>();
+        for await (const { name, value } of view.list()) found.set(name, value);
+        assert.deepEqual(
+          [...found.keys()].filter((name) => !name.startsWith("listed.")),
+          [],
+          "other names",
+        );
+        assert.equal(found.get("listed.one"), "short");
+        assert.ok(found.get("listed.two") === long, "a split value");
+        for (const name of found.keys()) await scope.soon(view.unpublish(name), "unpublish");
+      },
+    );
+
+    clauses.clause(
       "looks for the host's values under keys that it can read",
       ["read", "hostKeys"],
       async (scope) => {

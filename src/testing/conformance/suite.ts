@@ -12,6 +12,7 @@ import { readingClauses } from "./reading.js";
 import { globalRunner } from "./runner.js";
 import { openStore, type Running } from "./scope.js";
 import type { ConformanceOptions, ConformanceSubject, MakeConformanceSubject } from "./subject.js";
+import { takingClauses } from "./taking.js";
 import { traitsOf } from "./trait.js";
 import { traitClauses } from "./traits.js";
 import { watchingClauses } from "./watching.js";
@@ -74,6 +75,7 @@ export function describeProviderConformance(
     readingClauses(clauses);
     writingClauses(clauses);
     deletingClauses(clauses);
+    takingClauses(clauses);
     listingClauses(clauses);
     watchingClauses(clauses);
     traitClauses(clauses);

@@ -36,10 +36,10 @@ describe("the command line's grammar", () => {
     expect(() => said(["--count", "2", "watch"])).to.throw(
       "--count stands behind its command, one of: watch",
     );
-    expect(() => said(["-n", "kvpd"])).to.throw("-n stands behind its command, one of: kvpd");
+    expect(() => said(["-d", "kvpd"])).to.throw("-d stands behind its command, one of: kvpd");
     expect(() => said(["get", "--count", "2", "a"])).to.throw("get has no option --count");
     expect(() => said(["host", "serve", "--count", "2"])).to.throw("host serve has no option --count");
-    expect(() => said(["get", "-n", "a"])).to.throw("unknown option '-n'");
+    expect(() => said(["get", "-d", "a"])).to.throw("unknown option '-d'");
   });
 
   it("lets another command use a letter for something else", () => {
