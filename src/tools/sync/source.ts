@@ -77,8 +77,8 @@ export async function portableValues(
     named: (content) => content,
     read: async (own) => {
       const content = new Map<string, Uint8Array>();
-      for await (const { name, direction, value, bytes } of view.list(own))
-        if (direction !== "guest") content.set(name, bytes ?? encoded(value ?? ""));
+      for await (const { name, value, bytes } of view.list({ ...own, only: "host" }))
+        content.set(name, bytes ?? encoded(value ?? ""));
       return content;
     },
     follow: ({ changed, ...own }) => followOne(view, undefined, changed, own),
@@ -133,8 +133,11 @@ async function checkDirections(
   options?: CallOptions,
 ): Promise<void> {
   const chosen = name !== undefined ? bus.interface(name) : type !== undefined ? bus.byType(type) : undefined;
-  for (const target of chosen === undefined ? bus.interfaces : [chosen]) {
-    // Who cannot be opened is the reading's to tell.
+  const targets = chosen === undefined ? bus.interfaces : [chosen];
+  for (const target of targets) {
+    // Nobody gives anything behind what another hypervisor emulates.
+    if (target.emulated && targets.length > 1) continue;
+    // The reading tells who cannot be opened.
     const { portable } = await target.store(options).catch(() => ({ portable: undefined }));
     const guestKey = portable?.guestKey(namespace, "name");
     const isShared =

@@ -118,11 +118,13 @@ describe("sync", () => {
   });
 
   it("keeps what the host gave in a namespace, sets joined, not what the guest says", async () => {
-    const { bus, give } = await memoryBus();
+    const { bus, store, give } = await memoryBus();
     await using _bus = bus;
     give(`host/${NS}/role`, "web");
     await bus.portable(NS).publish("role", "the guest's");
     await bus.portable(NS).publish("status", "ready");
+    // What the guest has left torn is none of the host's.
+    await store.write(`guest/${NS}/torn`, `pvbus-set-1 a 2 100 ${"0".repeat(32)}`);
     await using running = new Running(await portableValues(bus, NS, []));
     await running.until(() => running.written.length === 1);
     expect(variables()).to.deep.equal({ ROLE: "web" });
