@@ -51,7 +51,14 @@ export function keysBelow(target: PvInterface, prefix: string): SyncSource {
       return content;
     },
     follow: async ({ changed, ...options }) => {
-      if (!capabilities.watch) return lookAgain(changed, options);
+      const { signal } = options;
+      if ((await target.store({ signal })).isFixed?.(prefix) === true)
+        throw pvbusError(
+          "ERR_NOT_SUPPORTED",
+          `nothing below "${prefix}" can change while this machine runs; read it once (--once)`,
+          { interface: on },
+        );
+      if (!target.capabilities.watch) return lookAgain(changed, options);
       for await (const { key, value, bytes } of target.watch(prefix, options))
         changed(key, bytes ?? (value === undefined ? undefined : encoded(value)));
     },

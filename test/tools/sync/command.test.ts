@@ -77,12 +77,14 @@ describe("a command that a sync runs", () => {
   });
 
   it("leaves what it has put into the background when it has not", async () => {
-    const running = new RunningCommand(sh(STUBBORN));
+    const background = `sh -c 'trap "echo >$1/asked" TERM; echo $$ >"$1/up"; while :; do sleep 0.02; done' sh "$1" &
+while ! test -s "$1/up"; do sleep 0.01; done`;
+    const running = new RunningCommand(sh(background));
     await running.done;
-    const pid = Number(await written("stubborn"));
+    const pid = Number(await written("up"));
     try {
       await running.end();
-      expect(isAlive(pid)).to.equal(true);
+      expect([isAlive(pid), existsSync(file("asked"))]).to.deep.equal([true, false]);
     } finally {
       process.kill(pid, "SIGKILL");
     }

@@ -187,6 +187,14 @@ describe("sync", () => {
     await running.until(() => variables()["ROLE"] === "db");
   });
 
+  it("does not follow what never changes, and reads it once", async () => {
+    const provider = new MemoryProvider(undefined, { given: { "host/role": "web" } });
+    const target = await memoryInterface(provider, () => ({ isFixed: (key) => key.startsWith("host") }));
+    expect(await codeOf(sync(keysBelow(target, "host"), { env: env() }))).to.equal("ERR_NOT_SUPPORTED");
+    await syncOnce(keysBelow(target, "host"), { env: env() });
+    expect(variables()).to.deep.equal({ ROLE: "web" });
+  });
+
   it("does it one time", async () => {
     const { bus, store, give } = await memoryBus();
     await using _bus = bus;
@@ -323,6 +331,9 @@ describe("sync", () => {
     give("host/role", "web");
     give("host/other", "1");
     await running.until(() => variables()["OTHER"] === "1" && lines() === 3);
+    // The same once more is no change: nothing tells that nothing has come of it.
+    give("host/role", "web");
+    await pause(300);
     give("host/role", "db");
     await running.until(() => lines() === 5);
     expect(readFileSync(runs, "utf8")).to.equal("ROLE=web\nOTHER=1\nROLE=web\nOTHER=1\nROLE=db\n");
