@@ -20,6 +20,7 @@ export { type HostctlErrno, HostctlError } from "./base/hostctl-error.js";
 export { Bus } from "./bus/bus.js";
 export { type InterfaceParts, PvInterface } from "./bus/interface/interface.js";
 export type { InterfaceRequest, OpenOptions } from "./bus/open.js";
+export { joinFromHost, splitForHost } from "./bus/portable/host-tool.js";
 export { PortableView } from "./bus/portable/view.js";
 export { openPvbus } from "./composition.js";
 export type { Capabilities, Limits, Verbs } from "./contract/capabilities.js";
@@ -39,7 +40,13 @@ export type { Demo, DemoActor, DemoRun } from "./contract/demo.js";
 export type { Diagnosis } from "./contract/diagnosis.js";
 export type { HostctlStore } from "./contract/hostctl.js";
 export type { KeyInterface, KeyValues, TakeOptions, WatchOptions } from "./contract/key-values.js";
-export type { DetectionRules, FirmwareRule, ProviderManifest, ProviderModule } from "./contract/manifest.js";
+export type {
+  DetectionRules,
+  FirmwareRule,
+  PortableHostLoader,
+  ProviderManifest,
+  ProviderModule,
+} from "./contract/manifest.js";
 export type {
   BooleanOption,
   CheckedOptions,

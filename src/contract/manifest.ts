@@ -34,6 +34,12 @@ export interface DetectionRules {
   readonly paths?: readonly string[];
 }
 
+/** Loads what is known of the hypervisor's own tool. */
+export interface PortableHostLoader {
+  /** Loads it. */
+  load(): Promise<PortableHost>;
+}
+
 /**
  * One provider, ours or a stranger's: plain data and loaders that are called on first use. Importing a manifest loads
  * neither the provider nor inversify nor native code.
@@ -61,7 +67,7 @@ export interface ProviderManifest {
   /** Further commands of `pvbus`. */
   readonly commands?: readonly ProviderCommand[];
   /** How portable keys are reached from the host with the hypervisor's own tool. */
-  readonly portableHost?: { load(): Promise<PortableHost> };
+  readonly portableHost?: PortableHostLoader;
   /** The simulated round trip of `pvbus demo`. */
   readonly demo?: Demo;
 }

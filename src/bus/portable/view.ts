@@ -30,6 +30,7 @@ export class PortableView {
   readonly #targets: PortableTargets;
 
   /**
+   * @internal Use `bus.portable()`.
    * @param targets an interface to look at; a bus gives all of its own
    * @param namespace reverse domain name of the program; the alphabet is that of names, `__` included
    * @throws PvbusError `ERR_KEY_INVALID` for a namespace out of that alphabet

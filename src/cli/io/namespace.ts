@@ -1,5 +1,6 @@
 import { isUtf8 } from "node:buffer";
 import { pvbusError } from "../../base/errors.js";
+import type { Bus } from "../../bus/bus.js";
 import type { PortableView } from "../../bus/portable/view.js";
 import type { CommandOption } from "../../contract/command.js";
 import type { KeyValues } from "../../contract/key-values.js";
@@ -15,16 +16,22 @@ export const NAMESPACE: CommandOption = {
   description: "keys are portable names of this namespace, the same on every hypervisor",
 };
 
-/** Runs an action on the portable view of all interfaces, or of the one that `-i` or `-t` names. */
+/**
+ * Runs an action on the portable view of all interfaces, or of the one that `-i` or `-t` names.
+ * @param check looks at what was detected before
+ */
 export function withPortable<T>(
   context: Context,
   namespace: unknown,
   action: (view: PortableView) => Promise<T>,
+  check?: (bus: Bus) => void,
 ): Promise<T> {
   const { interface: name, type } = context.options;
-  return withBus(context, (bus) => action(bus.portable(String(namespace), { interface: name, type })), {
-    detect: false,
-  });
+  const onBus = (bus: Bus): Promise<T> => {
+    check?.(bus);
+    return action(bus.portable(String(namespace), { interface: name, type }));
+  };
+  return withBus(context, onBus, { detect: check !== undefined });
 }
 
 /** Returns a namespace as keys that are read, written and printed as any others. @param side whose values are read */

@@ -126,6 +126,31 @@ describe("pvbus with portable names", () => {
     expect((await run(["get", "-n", NS, "x"], { open })).stderr).to.include("[ERR_NO_INTERFACE]");
   });
 
+  it("refuses to wait, to watch and to tell facts in a confidential machine unless the host is trusted", async () => {
+    const open = async (options: OpenOptions) => {
+      const bus = await openPvbus({
+        snapshot: BARE,
+        ...options,
+        interfaces: [{ type: "memory" }],
+        providers: [memoryManifest(provider)],
+      });
+      expect(options.detect, "detection was asked for").to.equal(true);
+      return Object.assign(bus, { detection: { ...bus.detection, confidential: "sev-snp" } });
+    };
+    for (const argv of [
+      ["get", "--wait", "-n", NS, "config"],
+      ["get", "--wait", "host/other"],
+      ["watch", "--timeout", "0.05", "-n", NS],
+      ["watch", "--timeout", "0.05"],
+      ["info"],
+    ]) {
+      const refused = await pvbus(["-t", "memory", ...argv], { open });
+      expect([refused.code, refused.stdout], argv.join(" ")).to.deep.equal([1, ""]);
+      expect(refused.stderr).to.include("[ERR_PERMISSION]").and.include("--trust-host");
+      expect(await pvbus(["-t", "memory", ...argv, "--trust-host"], { open })).to.include({ code: 0 });
+    }
+  });
+
   describe("get --wait", () => {
     it("prints a value that is there, and one that comes", async () => {
       expect(await pvbus(["get", "--wait", "-n", NS, "config"])).to.deep.equal({
