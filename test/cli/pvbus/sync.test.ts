@@ -164,6 +164,30 @@ describe("pvbus sync", () => {
     expect((await confidential("--trust-host")).code).to.equal(0);
   });
 
+  it("keeps no file and runs no program with the rights of somebody else", async function () {
+    if (process.geteuid?.() !== 0) return pending(this, "root, which becomes somebody else");
+    const script = `process.seteuid(65534); process.argv.splice(1, 0, "pvbus"); require(${JSON.stringify(PROGRAM)});`;
+    const argv = [
+      "sync",
+      "External",
+      "-t",
+      "Hyper-V",
+      "--env",
+      file("env"),
+      "--once",
+      "--",
+      "touch",
+      file("ran"),
+    ];
+    const child = spawn(process.execPath, ["-e", script, "--", ...argv]);
+    let stderr = "";
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      stderr += text;
+    });
+    expect([(await once(child, "close"))[0], stderr]).to.match(/^1,.*setuid.*\[ERR_PERMISSION\]\n$/);
+    expect(readdirSync(place)).to.deep.equal([]);
+  });
+
   it("follows changes until a signal ends it, and runs the program behind each", async () => {
     await give({ role: "web" });
     const { child, said, ended, until } = start([
