@@ -83,6 +83,7 @@ export type {
   PortableChoice,
   PortableDirection,
   PortableEntry,
+  PortableListOptions,
 } from "./contract/portable.js";
 export type { HostPair, PortableHost } from "./contract/portable-host.js";
 export type { Provider, StoreTarget } from "./contract/provider.js";

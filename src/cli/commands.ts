@@ -13,6 +13,8 @@ import { ready } from "./commands/ready.js";
 import { rm } from "./commands/rm.js";
 import { set } from "./commands/set.js";
 import { snapshot } from "./commands/snapshot.js";
+import { sync } from "./commands/sync.js";
+import { take } from "./commands/take.js";
 import { userdata } from "./commands/userdata.js";
 import { watch } from "./commands/watch.js";
 import type { Context } from "./io/context.js";
@@ -25,6 +27,8 @@ export const COMMANDS: readonly (Command<Context> | CommandGroup<Context>)[] = [
   rm,
   ls,
   watch,
+  take,
+  sync,
   chmod,
   info,
   userdata,

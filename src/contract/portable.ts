@@ -1,3 +1,4 @@
+import type { CallOptions } from "../base/flow/call.js";
 import type { StoreEntry } from "./store.js";
 
 /** Which interfaces a portable view has: all of them, or one that is named. */
@@ -10,6 +11,12 @@ export interface PortableChoice {
 
 /** Who has put a value there: the host, the guest, or either, where both share one key. */
 export type PortableDirection = "host" | "guest" | "both";
+
+/** What of a namespace is listed. */
+export interface PortableListOptions extends CallOptions {
+  /** Only what the host gave, or may have given; what the guest published is not looked at. Default: both. */
+  readonly only?: "host" | undefined;
+}
 
 /** One value of a namespace. */
 export interface PortableEntry extends Omit<StoreEntry, "key"> {

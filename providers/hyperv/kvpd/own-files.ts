@@ -1,11 +1,11 @@
 import { randomBytes } from "node:crypto";
-import { constants, mkdirSync, realpathSync } from "node:fs";
-import { type FileHandle, open, rename, unlink } from "node:fs/promises";
+import { mkdirSync, realpathSync } from "node:fs";
 import { dirname, posix, resolve } from "node:path";
 import { type PvbusError, pvbusError } from "../../../src/base/errors.js";
 import type { HostFiles } from "../../../src/base/host/files.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { type ForeignHand, foreignHandOn, ourselves } from "../../../src/base/host/ownership.js";
+import { type PreparedFile, prepareFile } from "../../../src/base/host/prepared-file.js";
 import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
 import { missing } from "../transport/files/errors.js";
 
@@ -16,13 +16,6 @@ import { missing } from "../transport/files/errors.js";
 
 const DIRECTORY_MODE = 0o755;
 const WHAT = "the pool directory";
-/** O_NOFOLLOW is not there on Windows; O_EXCL alone takes no link either. */
-const NEW_FILE =
-  constants.O_WRONLY |
-  constants.O_CREAT |
-  constants.O_EXCL |
-  ((constants.O_NOFOLLOW as number | undefined) ?? 0);
-
 /**
  * Makes the daemon's pool directory where it is missing, part by part, and sees to it that nobody else can make names in it.
  * @throws PvbusError `ERR_PERMISSION` when somebody else can change it or a directory on the way to it, and what making it fails with
@@ -60,18 +53,12 @@ function make(host: Host, directory: string): void {
 export async function writeWhole(files: HostFiles, path: string, text: string): Promise<void> {
   using held = files.holdName(path);
   if (held === undefined) throw missing(path);
-  const beside = `${held.path}.${randomBytes(6).toString("hex")}`;
-  let file: FileHandle | undefined;
+  let file: PreparedFile | undefined;
   try {
-    file = await open(beside, NEW_FILE, 0o600);
-    await file.writeFile(text);
-    await file.sync();
-    await file.close();
-    file = undefined;
-    await rename(beside, held.path);
+    file = await prepareFile(held.path, `${held.path}.${randomBytes(6).toString("hex")}`, text);
+    await file.place();
   } catch (error) {
-    await file?.close();
-    await unlink(beside).catch(() => undefined);
+    await file?.discard();
     throw error;
   }
 }

@@ -1,6 +1,6 @@
 import { isUtf8 } from "node:buffer";
 import { Call, type CallOptions } from "../../base/flow/call.js";
-import type { PortableDirection, PortableEntry } from "../../contract/portable.js";
+import type { PortableDirection, PortableEntry, PortableListOptions } from "../../contract/portable.js";
 import type { PortablePrefix } from "../../contract/store.js";
 import { textOf } from "../interface/arguments.js";
 import { isMarked, isPortableName } from "./layout.js";
@@ -25,10 +25,10 @@ export interface ListedPlace {
 export async function* listNamespace(
   targets: PortableTargets,
   namespace: string,
-  options: CallOptions,
+  { only, ...options }: PortableListOptions,
 ): AsyncGenerator<PortableEntry, void, undefined> {
   let failure: unknown;
-  for (const side of [listHostSide, listGuestSide]) {
+  for (const side of only === "host" ? [listHostSide] : [listHostSide, listGuestSide]) {
     try {
       for await (const listed of side(targets, namespace, options)) {
         const whole = await joined(listed, new Call(options)).catch((error: unknown) => {

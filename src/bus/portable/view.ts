@@ -2,7 +2,7 @@ import { type PvbusError, pvbusError } from "../../base/errors.js";
 import { Call, type CallOptions } from "../../base/flow/call.js";
 import { fairly } from "../../base/flow/turn.js";
 import type { TakeOptions, WatchOptions } from "../../contract/key-values.js";
-import type { PortableChange, PortableEntry } from "../../contract/portable.js";
+import type { PortableChange, PortableEntry, PortableListOptions } from "../../contract/portable.js";
 import type { MachineFacts, PortableLayout, TakenValue } from "../../contract/store.js";
 import { textOf } from "../interface/arguments.js";
 import type { PvInterface } from "../interface/interface.js";
@@ -88,7 +88,7 @@ export class PortableView {
    * until the next entry. A set that is torn, and a place that cannot be asked, are an error when the rest is through.
    * @throws PvbusError `ERR_NOT_SUPPORTED` where a store cannot list, and those of {@link PortableView.get}, while iterating
    */
-  async *list(options: CallOptions = {}): AsyncGenerator<PortableEntry, void, undefined> {
+  async *list(options: PortableListOptions = {}): AsyncGenerator<PortableEntry, void, undefined> {
     const { listNamespace } = await import("./listing.js");
     yield* listNamespace(this.#targets, this.namespace, options);
   }

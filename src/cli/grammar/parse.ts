@@ -17,6 +17,8 @@ export interface Parsed {
   readonly action: CommandWords | undefined;
   /** The arguments behind them. */
   readonly args: readonly string[];
+  /** The program behind `--`, for a command that runs one. */
+  readonly program: readonly string[];
   /** Options of all commands, not yet converted. */
   readonly globals: Given;
   /** Options of this command, not yet converted. */
@@ -89,11 +91,14 @@ class Parser {
       else if (word.startsWith("-") && word !== "-") this.#letters(word);
       else this.#word(word);
     }
-    for (const word of this.#words.reverse()) this.#word(word);
+    const behind = this.#words.reverse();
+    const runsProgram = (this.#action ?? this.#command)?.program === true;
+    if (!runsProgram) for (const word of behind) this.#word(word);
     return {
       command: this.#command,
       action: this.#action,
       args: this.#args,
+      program: runsProgram ? behind : [],
       globals: this.#globals,
       own: this.#own,
     };

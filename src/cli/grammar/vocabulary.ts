@@ -14,6 +14,8 @@ export interface CommandWords {
   readonly usage?: string;
   /** Its own options. */
   readonly options?: readonly CommandOption[];
+  /** All behind `--` is a program to run. */
+  readonly program?: boolean;
   /** Its actions. */
   readonly actions?: readonly CommandWords[];
 }

@@ -56,7 +56,7 @@ function changeLine({ key, value }: StoreChange): string {
 }
 
 /** Says that there is no such key. @returns the exit code */
-export function missing({ stderr, json }: KeyOutput, { name }: KeyValues, key: string): number {
+export function missing({ stderr, json }: KeyOutput, { name }: Pick<KeyValues, "name">, key: string): number {
   if (json) writeError(stderr, { code: null, message: "no such key", interface: name ?? null, key });
   else stderr.write(`pvbus: no such key: ${visible(key)}\n`);
   return 1;

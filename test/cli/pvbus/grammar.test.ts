@@ -2,6 +2,7 @@ import { expect } from "chai";
 import { MemoryProvider } from "../../../providers/testing.js";
 import { COMMANDS } from "../../../src/cli/commands.js";
 import { GLOBALS } from "../../../src/cli/grammar/globals.js";
+import { commandHelp } from "../../../src/cli/grammar/help.js";
 import { parse, valuesOf } from "../../../src/cli/grammar/parse.js";
 import { type CommandWords, checkVocabulary, optionsOf } from "../../../src/cli/grammar/vocabulary.js";
 import { BUILT_IN } from "../../../src/composition.js";
@@ -40,6 +41,27 @@ describe("the command line's grammar", () => {
     expect(() => said(["get", "--count", "2", "a"])).to.throw("get has no option --count");
     expect(() => said(["host", "serve", "--count", "2"])).to.throw("host serve has no option --count");
     expect(() => said(["get", "-d", "a"])).to.throw("unknown option '-d'");
+  });
+
+  it("gives a command that runs a program all behind --, and none of it as an argument or option", () => {
+    const sync = parse(["sync", "External", "--once", "--json", "--", "sh", "-c", "--", "--help"], {
+      commands,
+      manifests: BUILT_IN,
+      providers: [],
+    });
+    expect([sync.args, sync.program]).to.deep.equal([["External"], ["sh", "-c", "--", "--help"]]);
+    expect([...sync.own.keys(), ...sync.globals.keys()].map(({ name }) => name)).to.deep.equal([
+      "once",
+      "json",
+    ]);
+    const get = parse(["get", "--", "-x"], { commands, manifests: BUILT_IN, providers: [] });
+    expect([get.args, get.program]).to.deep.equal([["-x"], []]);
+    expect(
+      commandHelp(
+        { commands, manifests: BUILT_IN, providers: [] },
+        commands.find(({ name }) => name === "sync") as CommandWords,
+      ),
+    ).to.match(/^Usage: pvbus sync \[prefix\|name\.\.\.\] \[options\] \[-- program\.\.\.\]\n/);
   });
 
   it("lets another command use a letter for something else", () => {
