@@ -33,6 +33,13 @@ class Watching {
   readonly #abort = new AbortController();
   #wake = (): void => undefined;
 
+  static readonly #all: Watching[] = [];
+
+  /** Ends those of a test, also of one that has failed. */
+  static async endAll(): Promise<void> {
+    for (const each of Watching.#all.splice(0)) await each.end();
+  }
+
   private constructor(view: PortableView, name: string | undefined, ready: () => void) {
     this.ended = codeOf(
       (async () => {
@@ -51,6 +58,7 @@ class Watching {
       ready = resolve;
     });
     const watching = new Watching(view, name, ready);
+    Watching.#all.push(watching);
     await Promise.race([armed, watching.ended]);
     return watching;
   }
@@ -96,6 +104,7 @@ describe("PortableView follows the host", () => {
   }
 
   beforeEach(() => make());
+  afterEach(() => Watching.endAll());
 
   describe("watch", () => {
     it("tells what the host gives, changes and takes away, of the namespace alone", async () => {
