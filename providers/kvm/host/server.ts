@@ -1,14 +1,12 @@
 import { pvbusError } from "../../../src/base/errors.js";
 import type { Clock, Logger } from "../../../src/base/host/host.js";
+import { SILENT } from "../../../src/base/host/node-host.js";
 import { GuestTurns, HostTurns } from "../../../src/mdata/server/turns.js";
 import { openControl } from "./control-server.js";
-import type { OpenEndpoint } from "./endpoints.js";
-import { GuestLog } from "./guest-log.js";
 import { GuestService } from "./guest-service.js";
-import { completeLimits, type GuestLimits } from "./limits.js";
-import { DEFAULT_NAMESPACES, type Namespaces } from "./namespaces.js";
+import { completeLimits, DEFAULT_NAMESPACES, type GuestLimits, type Namespaces } from "./limits.js";
 import type { Endpoint, SocketOwner } from "./settings/endpoint.js";
-import { lossText, type OpenedListener, StateDirectory } from "./state-directory.js";
+import { lossText, StateDirectory } from "./state-directory.js";
 
 /** One guest to serve. */
 export interface ServedGuest {
@@ -40,12 +38,6 @@ export interface MetadataHostOptions {
   readonly clock?: Clock | undefined;
 }
 
-const SILENT: Logger = { debug: nothing, info: nothing, warn: nothing, error: nothing };
-
-function nothing(): undefined {
-  return undefined;
-}
-
 /**
  * Serves the keys of guests over their metadata channels. Guests are apart: each has its own log, quota, connections and watches,
  * and one that misbehaves or whose log is damaged costs the others nothing.
@@ -56,18 +48,18 @@ export class MetadataHost {
   readonly #guests = new Map<string, Promise<GuestService>>();
   readonly #open = new Set<GuestService>();
   readonly #turns: HostTurns;
-  readonly #control: OpenEndpoint;
+  readonly #closeControl: () => Promise<void>;
   #closed: Promise<void> | undefined;
 
   private constructor(
     state: StateDirectory,
     turns: HostTurns,
-    control: OpenEndpoint,
+    closeControl: () => Promise<void>,
     options: MetadataHostOptions,
   ) {
     this.#state = state;
     this.#turns = turns;
-    this.#control = control;
+    this.#closeControl = closeControl;
     this.#options = options;
   }
 
@@ -79,7 +71,12 @@ export class MetadataHost {
   static async start(options: MetadataHostOptions): Promise<MetadataHost> {
     completeLimits(options.limits);
     const { directory, guests = [], logger = SILENT } = options;
-    const state = await StateDirectory.tryOpen(directory, reportsTo(logger));
+    // Says what was found in the logs of guests.
+    const state = await StateDirectory.tryOpen(directory, (guest, { damage, unfinishedBytes: bytes }) => {
+      if (damage !== undefined)
+        logger.error("log damaged", { guest, lost: lossText(damage.lost), kept: damage.kept });
+      if (bytes > 0) logger.info("unfinished write cut off", { guest, bytes });
+    });
     if (state === undefined) {
       throw pvbusError(
         "ERR_BUSY",
@@ -87,12 +84,13 @@ export class MetadataHost {
       );
     }
     const turns = new HostTurns();
-    const host = new MetadataHost(state, turns, await controlOf(state, turns, options), options);
+    let host: MetadataHost | undefined;
     try {
+      host = new MetadataHost(state, turns, await openControl(state, new GuestTurns(turns), logger), options);
       for (const guest of guests) await host.add(guest);
       return host;
     } catch (error) {
-      await host.close();
+      await (host ?? state).close();
       throw error;
     }
   }
@@ -104,15 +102,13 @@ export class MetadataHost {
 
   /** Returns how many connections there are. */
   get connections(): number {
-    let sum = 0;
-    for (const { connections } of this.#open) sum += connections;
-    return sum;
+    return [...this.#open].reduce((sum, { connections }) => sum + connections, 0);
   }
 
   /**
    * Serves one more guest; resolves when its endpoints are open.
-   * @throws PvbusError `ERR_CORRUPT` for a log that cannot be read at all; `ERR_BUSY` when another program serves at its socket; `ERR_PERMISSION`,
-   *   `ERR_UNAVAILABLE`, `ERR_DISCONNECTED` when the host is closed
+   * @throws PvbusError `ERR_CORRUPT` for a log that cannot be read at all; `ERR_BUSY` when another program serves at its socket;
+   *   `ERR_PERMISSION`, `ERR_UNAVAILABLE`, `ERR_DISCONNECTED` when the host is closed
    * @throws TypeError, RangeError for settings that make no sense, and for a guest that is served already
    */
   async add(guest: ServedGuest): Promise<void> {
@@ -144,7 +140,7 @@ export class MetadataHost {
     this.#closed ??= (async () => {
       const services = await Promise.allSettled(this.#guests.values());
       const endings = services.map((each) => (each.status === "fulfilled" ? each.value.close() : undefined));
-      await Promise.all([this.#control.close(), ...endings]);
+      await Promise.all([this.#closeControl(), ...endings]);
       this.#guests.clear();
       await this.#state.close();
     })();
@@ -164,36 +160,6 @@ export class MetadataHost {
     state.limits = complete;
     state.namespaces = own.namespaces ?? namespaces ?? DEFAULT_NAMESPACES;
     state.turn = () => turns.next();
-    return GuestService.open({
-      state,
-      turns,
-      endpoints,
-      socketOwner,
-      log: new GuestLog(logger, clock, name),
-    });
-  }
-}
-
-/** Says what was found in the logs of guests. */
-function reportsTo(logger: Logger): OpenedListener {
-  return (guest, { damage, unfinishedBytes: bytes }) => {
-    if (damage !== undefined) {
-      const { lost, kept } = damage;
-      logger.error("log damaged", { guest, lost: lossText(lost), kept });
-    }
-    if (bytes > 0) logger.info("unfinished write cut off", { guest, bytes });
-  };
-}
-
-async function controlOf(
-  state: StateDirectory,
-  turns: HostTurns,
-  { logger = SILENT }: MetadataHostOptions,
-): Promise<OpenEndpoint> {
-  try {
-    return await openControl(state, new GuestTurns(turns), logger);
-  } catch (error) {
-    await state.close();
-    throw error;
+    return GuestService.open({ name, state, turns, endpoints, socketOwner, logger, clock });
   }
 }

@@ -23,10 +23,6 @@ function calledAs({ name, args = [], actions }: CommandWords): string {
   return [name, ...(actions === undefined ? args : ["<action>"])].join(" ");
 }
 
-function sentence(text: string): string {
-  return `${text[0]?.toUpperCase()}${text.slice(1)}.`;
-}
-
 /** Returns the help of the whole program, with the settings of a type where one is named. */
 export function programHelp(vocabulary: Vocabulary, type?: string): string {
   const { commands, manifests } = vocabulary;
@@ -60,7 +56,7 @@ export function commandHelp(
       : `\nActions:\n${rows(actions.map((each) => [calledAs(each), each.description]))}`;
   return `Usage: pvbus ${usage ?? `${called} [options]`}
 
-${sentence(description)}
+${description[0]?.toUpperCase()}${description.slice(1)}.
 ${list}
 Options:
 ${rows(options.map(optionRow))}${settingsHelp(vocabulary, type)}`;
