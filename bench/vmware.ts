@@ -7,7 +7,7 @@ import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { VmxHost } from "../providers/testing.js";
 import { infoGet } from "../providers/vmware/protocol/rpci.js";
-import { UnixSource } from "../providers/vmware/transport/channel.js";
+import { UnixSource } from "../providers/vmware/transport/sources.js";
 import { StreamTransport } from "../providers/vmware/transport/stream.js";
 import { Call } from "../src/index.js";
 import { openVmTools } from "../test/support/open-vm-tools.js";

@@ -1,7 +1,7 @@
-export type { ConformanceRunner } from "../src/testing/conformance/runner.js";
 export type {
   ConformanceKeys,
   ConformanceOptions,
+  ConformanceRunner,
   ConformanceSubject,
   ConformanceTrait,
   MakeConformanceSubject,
@@ -30,9 +30,13 @@ export {
   type VmxTrap,
 } from "./vmware/testing/backdoor.js";
 export type { DataSetAccess, SimulatedDataSets } from "./vmware/testing/data-sets.js";
-export { VmxHost, type VmxHostOptions, type VmxPeer } from "./vmware/testing/host.js";
+export {
+  type SimulatedNamespaces,
+  VmxHost,
+  type VmxHostOptions,
+  type VmxPeer,
+} from "./vmware/testing/host.js";
 export { VmxListener, type VmxListenerOptions, type VmxStreamFault } from "./vmware/testing/listener.js";
-export type { SimulatedNamespaces } from "./vmware/testing/namespaces.js";
 export type { XenStoreFaults, XsMessage } from "./xen/testing/faults.js";
 export type { XenStoreQuotas } from "./xen/testing/operations.js";
 export {

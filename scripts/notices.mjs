@@ -6,14 +6,14 @@ const TEXTS = /^(licen[cs]e|copying|copyright|notice)/i;
 
 /**
  * Returns the directories of the packages whose code came into a bundle.
- * @param metafile esbuild's
+ * @param output rolldown's
  */
-export function bundledPackages({ outputs }) {
+export function bundledPackages(output) {
   const found = new Set();
-  for (const { inputs } of Object.values(outputs))
-    for (const [path, { bytesInOutput }] of Object.entries(inputs)) {
+  for (const { modules = {} } of output)
+    for (const [path, { renderedLength }] of Object.entries(modules)) {
       const directory = /^(?:.*\/)?node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(path)?.[0];
-      if (directory !== undefined && bytesInOutput > 0) found.add(resolve(directory));
+      if (directory !== undefined && renderedLength > 0) found.add(resolve(directory));
     }
   return [...found].sort();
 }

@@ -7,7 +7,7 @@ import { expect } from "chai";
 import { ROOT } from "./support/pools.js";
 
 interface Notices {
-  bundledPackages(metafile: object): string[];
+  bundledPackages(output: readonly object[]): string[];
   notices(directories: readonly string[]): string;
 }
 
@@ -68,9 +68,10 @@ describe("THIRD-PARTY-NOTICES", () => {
     for (const name of NOT_BUNDLED) expect(text).not.to.match(new RegExp(`^${name} \\d`, "m"));
   });
 
-  const input = (path: string, bytesInOutput: number): object => ({
-    outputs: { "a.js": { inputs: { "dist/src/index.js": { bytesInOutput: 1 }, [path]: { bytesInOutput } } } },
-  });
+  const output = (path: string, renderedLength: number): readonly object[] => [
+    { fileName: "asset" },
+    { modules: { "dist/src/index.js": { renderedLength: 1 }, [path]: { renderedLength } } },
+  ];
 
   for (const [what, path, directory] of [
     ["a package", "node_modules/one/lib/a.js", "node_modules/one"],
@@ -78,8 +79,8 @@ describe("THIRD-PARTY-NOTICES", () => {
     ["one within another", "node_modules/two/node_modules/one/a.js", "node_modules/two/node_modules/one"],
   ] as const) {
     it(`takes ${what} from what the bundler says`, () => {
-      expect(script.bundledPackages(input(path, 1))).to.deep.equal([join(process.cwd(), directory)]);
-      expect(script.bundledPackages(input(path, 0))).to.deep.equal([]);
+      expect(script.bundledPackages(output(path, 1))).to.deep.equal([join(process.cwd(), directory)]);
+      expect(script.bundledPackages(output(path, 0))).to.deep.equal([]);
     });
   }
 

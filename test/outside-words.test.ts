@@ -1,8 +1,8 @@
 import { expect } from "chai";
-import { expandIpv6 } from "../providers/hyperv/kvpd/ip-lists.js";
+import { expandIpv6 } from "../providers/hyperv/kvpd/ip-settings.js";
 import { completeOptions } from "../providers/kvm/options.js";
-import { listedNames, smbiosValues } from "../providers/kvm/protocol/smbios.js";
-import { VmwareDataSets } from "../providers/vmware/data-sets.js";
+import { listedNames, readTable } from "../providers/kvm/protocol/smbios.js";
+import { VmwareDataSets } from "../providers/vmware/data-set-store.js";
 import { checkVmwareOptions } from "../providers/vmware/options.js";
 import { command, decodeReply, refusal } from "../providers/vmware/protocol/rpci.js";
 import type { RpciSession } from "../providers/vmware/session.js";
@@ -17,11 +17,12 @@ import { parseOvfEnvironment } from "../src/base/ovf-environment.js";
 import { ownEntry, putEntry } from "../src/base/own.js";
 import { fromSystemError } from "../src/base/system-error.js";
 import { valueBytes } from "../src/bus/interface/arguments.js";
-import { errnoText } from "../src/cli/hostctl/errno-text.js";
+import { errnoText } from "../src/cli/hostctl/text.js";
 import { NO_CAPABILITIES } from "../src/contract/capabilities.js";
 import { detectSnapshot } from "../src/detect/detect.js";
 import { openPvbus, PvbusError } from "../src/index.js";
 import { refusal as kvmRefusal } from "../src/mdata/client/channel.js";
+import { finish } from "../src/mdata/steps.js";
 import { run } from "./support/command-line.js";
 import { rejects } from "./support/rejects.js";
 
@@ -254,9 +255,9 @@ describe("words from outside", () => {
 
   it("in a firmware table are no more than firmware has", () => {
     const table = Buffer.concat([Buffer.from([11, 5, 0, 0, 1]), Buffer.alloc(2 << 20, "A\0")]);
-    const values = soon(() => smbiosValues(table));
+    const values = soon(() => finish(readTable(table, true)).values);
     expect(values.size).to.be.within(1, 5_000);
-    expect(soon(() => listedNames(values)).length).to.be.at.most(5_000);
+    expect(soon(() => finish(listedNames(values))).length).to.be.at.most(5_000);
   });
 });
 

@@ -169,7 +169,7 @@ describe("a provider in a package of its own", function () {
 
   it("is examined by doctor", () => {
     const { stdout, status } = pvbus(["doctor"]);
-    expect(stdout).to.include("pvbus0 Acme (primary)\n  ok  the Acme's file can be read\n");
+    expect(stdout).to.include("pvbus0 Acme (primary)\n  ok   the Acme's file can be read\n");
     expect(status).to.equal(0);
   });
 

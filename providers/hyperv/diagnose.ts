@@ -7,9 +7,10 @@ import { isSystemError } from "../../src/base/system-error.js";
 import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { ProviderStore } from "../../src/contract/store.js";
 import { loadKoffi } from "../../src/native/ffi/koffi.js";
-import { POOLS, type PoolName } from "./protocol/keys.js";
+import { namesIn, textOf } from "./kvpd/own-files.js";
+import { POOLS } from "./protocol/keys.js";
+import { missing } from "./transport/files/descriptor.js";
 import { poolDirectory, poolFileName } from "./transport/files/directory.js";
-import { missing } from "./transport/files/errors.js";
 
 /** VMBus class of the KVP service (openvmm vm/devices/hyperv_ic_protocol/src/kvp.rs). */
 const KVP_CLASS_ID = "a9a0f4e7-5a45-4d96-b827-8a841e8c03e6";
@@ -22,80 +23,74 @@ const INSTALL_DAEMON = "apt-get install hyperv-daemons";
 
 /** Checks what the KVP exchange of a Linux guest needs, from the bus to the pools. Never throws for a machine's state. */
 export function diagnoseHyperv(host: Host, directory?: string): readonly Diagnosis[] {
-  const checks = host.platform === "linux" ? [vmbus(host), service(host), device(host), daemon(host)] : [];
-  return [...checks, ...pools(host, directory), nativeCalls()];
+  const has = (path: string): boolean => host.files.kind(path) !== undefined;
+  const linuxChecks = (): Diagnosis[] => [
+    checked("the VMBus driver is loaded", has("/sys/bus/vmbus"), { fix: "modprobe hv_vmbus" }),
+    service(host),
+    checked("the kernel's KVP device is there", has("/dev/vmbus/hv_kvp"), { fix: "modprobe hv_utils" }),
+    daemon(host),
+  ];
+  return [...(host.platform === "linux" ? linuxChecks() : []), ...pools(host, directory), nativeCalls()];
 }
 
 /** Checks by reading whether the pools can be reached that are no files. Never throws for a machine's state. */
 export async function diagnoseStore(open: () => Promise<ProviderStore>): Promise<readonly Diagnosis[]> {
   const call = new Call();
   const checks: Diagnosis[] = [];
+  let what = "the pools can be opened";
   let store: ProviderStore | undefined;
   try {
     store = await open();
-    for (const { name } of POOLS) checks.push(await readable(store, name, call));
+    for (const { name } of POOLS) {
+      what = `pool ${name} can be read`;
+      try {
+        await store.read?.(`${name}/pvbus`, call);
+        checks.push({ what, works: true });
+      } catch (error) {
+        checks.push(failed(what, error));
+      }
+    }
   } catch (error) {
-    if (!PvbusError.is(error)) throw error;
-    checks.push({ what: "the pools can be opened", works: false, why: error.message });
+    checks.push(failed(what, error));
   } finally {
     await store?.close();
   }
   return checks;
 }
 
-async function readable(
-  store: ProviderStore,
-  pool: PoolName | "AutoInternal",
-  call: Call,
-): Promise<Diagnosis> {
-  const what = `pool ${pool} can be read`;
-  try {
-    await store.read?.(`${pool}/pvbus`, call);
-    return { what, works: true };
-  } catch (error) {
-    if (!PvbusError.is(error)) throw error;
-    return { what, works: false, why: error.message };
-  }
+/** Returns a check that an error of ours has ended. */
+function failed(what: string, error: unknown): Diagnosis {
+  if (!PvbusError.is(error)) throw error;
+  return { what, works: false, why: error.message };
 }
 
-function vmbus(host: Host): Diagnosis {
-  const works = host.files.kind("/sys/bus/vmbus") !== undefined;
-  return { what: "the VMBus driver is loaded", works, ...(works ? {} : { fix: "modprobe hv_vmbus" }) };
+/** Returns a check, with what is wrong and what fixes it where it fails. */
+function checked(what: string, works: boolean, otherwise: Pick<Diagnosis, "why" | "fix">): Diagnosis {
+  return { what, works, ...(works ? {} : otherwise) };
 }
 
 function service(host: Host): Diagnosis {
   const devices = "/sys/bus/vmbus/devices";
-  const works = names(host, devices).some((name) =>
-    text(host, `${devices}/${name}/class_id`).toLowerCase().includes(KVP_CLASS_ID),
+  const works = namesIn(host, devices).some((name) =>
+    textOf(host, `${devices}/${name}/class_id`, LONGEST_ATTRIBUTE)?.toLowerCase().includes(KVP_CLASS_ID),
   );
-  return {
-    what: "the host offers the KVP service",
-    works,
-    ...(works ? {} : { why: "the administrator may have switched off Data Exchange for this machine" }),
-    ...(works
-      ? {}
-      : { fix: 'on the host: Enable-VMIntegrationService -VMName NAME -Name "Key-Value Pair Exchange"' }),
-  };
-}
-
-function device(host: Host): Diagnosis {
-  const works = host.files.kind("/dev/vmbus/hv_kvp") !== undefined;
-  return { what: "the kernel's KVP device is there", works, ...(works ? {} : { fix: "modprobe hv_utils" }) };
+  return checked("the host offers the KVP service", works, {
+    why: "the administrator may have switched off Data Exchange for this machine",
+    fix: 'on the host: Enable-VMIntegrationService -VMName NAME -Name "Key-Value Pair Exchange"',
+  });
 }
 
 function daemon(host: Host): Diagnosis {
-  const running = names(host, "/proc").some(
-    (pid) => /^\d+$/.test(pid) && DAEMON_NAMES.test(text(host, `/proc/${pid}/comm`)),
+  const runs = namesIn(host, "/proc").some(
+    (pid) =>
+      /^\d+$/.test(pid) && DAEMON_NAMES.test(textOf(host, `/proc/${pid}/comm`, LONGEST_ATTRIBUTE) ?? ""),
   );
-  if (running) return { what: "the KVP daemon runs", works: true };
   const programs = ["/usr/sbin/hv_kvp_daemon", "/usr/lib/linux-tools", "/usr/sbin/hypervkvpd"];
-  const installed = programs.some((path) => host.files.kind(path) !== undefined);
-  return {
-    what: "the KVP daemon runs",
-    works: false,
+  const isInstalled = programs.some((path) => host.files.kind(path) !== undefined);
+  return checked("the KVP daemon runs", runs, {
     why: "without it nothing reaches the host, and nothing new comes from it",
-    fix: installed ? START_DAEMON : INSTALL_DAEMON,
-  };
+    fix: isInstalled ? START_DAEMON : INSTALL_DAEMON,
+  });
 }
 
 function pools(host: Host, given: string | undefined): Diagnosis[] {
@@ -124,25 +119,6 @@ function nativeCalls(): Diagnosis {
     loadKoffi();
     return { what, works: true };
   } catch (error) {
-    if (!PvbusError.is(error)) throw error;
-    return { what, works: false, why: error.message, fix: "npm install --include=optional" };
-  }
-}
-
-function names({ files }: Host, directory: string): string[] {
-  try {
-    return files.names(directory);
-  } catch {
-    // Not ours to look into: then it says nothing.
-    return [];
-  }
-}
-
-function text({ files }: Host, path: string): string {
-  try {
-    return files.read(path, LONGEST_ATTRIBUTE)?.toString("utf8") ?? "";
-  } catch {
-    // Gone in the meantime, or not ours to read: then it says nothing.
-    return "";
+    return { ...failed(what, error), fix: "npm install --include=optional" };
   }
 }

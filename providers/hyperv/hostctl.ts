@@ -62,16 +62,16 @@ export class HypervHostctlStore implements HostctlStore {
   async #names(pool: PoolInfo, room: number, call: Call): Promise<Uint8Array> {
     const names: string[] = [];
     let left = room;
-    const look = (): void => {
+    const take = (bytes: number): void => {
+      left -= bytes;
       if (left < NAME_ROOM) throw new HostctlError("ERANGE");
     };
-    look();
+    take(0);
     try {
       for await (const { key } of this.#store.list(`${pool.name}/`, call)) {
         const name = key.slice(pool.name.length + 1);
         names.push(name);
-        left -= Buffer.byteLength(name) + 1;
-        look();
+        take(Buffer.byteLength(name) + 1);
       }
     } catch (error) {
       // A pool whose file is not there yet has no entries, as the kernel's pools have at boot.

@@ -1,11 +1,11 @@
+export { HYPERV_POOLS, type OpenPools } from "./keeper.js";
 export { createKvpDaemon, type KvpDaemonOptions, type KvpService } from "./kvpd/create.js";
+export { type ReceiveOptions, receiveKvp } from "./kvpd/receive.js";
 export { hypervManifest } from "./manifest.js";
 export { hypervModule } from "./module.js";
 export type { HypervOptions } from "./options.js";
 export type { PoolInfo, PoolName } from "./protocol/keys.js";
 export { decodeRecord, encodeRecord, type PoolRecord, RECORD_SIZE } from "./protocol/record.js";
 export { HypervProvider } from "./provider.js";
-export { type ReceiveOptions, receiveKvp } from "./receive.js";
 export { HypervStore } from "./store.js";
-export { HYPERV_POOLS, type OpenPools } from "./tokens.js";
 export type { Pool, PoolPair, PoolTransport } from "./transport/pool.js";

@@ -1,9 +1,8 @@
 import { ContainerModule } from "inversify";
 import type { Host } from "../../src/base/host/host.js";
 import { HOST, PROVIDER } from "../../src/contract/tokens.js";
-import { openPools } from "./keeper.js";
+import { HYPERV_POOLS, type OpenPools, openPools } from "./keeper.js";
 import { HypervProvider } from "./provider.js";
-import { HYPERV_POOLS, type OpenPools } from "./tokens.js";
 
 /** Binds the Hyper-V provider and what opens the pools for it. */
 export const hypervModule: ContainerModule = new ContainerModule(({ bind }) => {

@@ -55,7 +55,7 @@ export const hypervPortableHost: PortableHost = {
   usage: ".\\FILE.ps1 -VMName VM",
   listing: LISTING,
   prologue: PROLOGUE,
-  chunkBytes: HOST_LIMITS.valueUnits,
+  chunkBytes: HOST_LIMITS.maxValueUnits,
   hostKey: keyOf,
   guestKey: keyOf,
   // A guest of OpenBSD's has a colon there.

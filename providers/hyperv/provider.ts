@@ -6,12 +6,11 @@ import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { HostctlStore } from "../../src/contract/hostctl.js";
 import type { Provider, StoreTarget } from "../../src/contract/provider.js";
 import type { ProviderStore } from "../../src/contract/store.js";
-import { fileCapabilities, openbsdCapabilities, registryCapabilities } from "./capabilities.js";
+import { capabilitiesOf } from "./capabilities.js";
 import { HypervHostctlStore } from "./hostctl.js";
-import { keeperOf, openPools } from "./keeper.js";
+import { keeperOf, type OpenPools, openPools } from "./keeper.js";
 import { completeOptions } from "./options.js";
 import { HypervStore } from "./store.js";
-import type { OpenPools } from "./tokens.js";
 
 /** Serves Hyper-V's KVP exchange from inside the guest: pool files, Windows' registry, OpenBSD's kernel. */
 export class HypervProvider implements Provider {
@@ -33,15 +32,7 @@ export class HypervProvider implements Provider {
 
   /** What the pools of this operating system can do. @throws TypeError for unknown or malformed settings */
   capabilities(target: StoreTarget = {}): Capabilities {
-    const options = completeOptions(target.options);
-    switch (keeperOf(this.#host)) {
-      case "registry":
-        return registryCapabilities(options);
-      case "openbsd-device":
-        return openbsdCapabilities();
-      default:
-        return fileCapabilities(options);
-    }
+    return capabilitiesOf(keeperOf(this.#host) ?? "files", completeOptions(target.options));
   }
 
   /**

@@ -1,7 +1,10 @@
 import { pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
 import { Closing } from "../../src/base/flow/closing.js";
+import { bySnapshots, watchLoop } from "../../src/base/flow/watch-loop.js";
 import type { Host } from "../../src/base/host/host.js";
+import { namedBelow } from "../../src/base/named-below.js";
+import { putEntry } from "../../src/base/own.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
   Erased,
@@ -13,8 +16,6 @@ import type {
   ReadyState,
   WatchHooks,
 } from "../../src/contract/store.js";
-import { machineFacts } from "./facts.js";
-import { portableLayout } from "./portable.js";
 import {
   nativeKey,
   POOLS,
@@ -24,9 +25,11 @@ import {
   parseKey,
   parsePrefix,
 } from "./protocol/keys.js";
-import { isMissing, type Pool, type PoolTransport } from "./transport/pool.js";
-import { watchPools } from "./watch.js";
+import { HOST_LIMITS } from "./protocol/limits.js";
+import { isMissing, type Pool, type PoolPair, type PoolTransport, unlessMissing } from "./transport/pool.js";
 
+/** Where the host gives, the strongest first. */
+const HOST_POOLS = ["External", "Guest/Parameters"] as const;
 const PARAMETERS = POOLS.find(({ name }) => name === "Guest/Parameters") as PoolInfo;
 
 /**
@@ -58,7 +61,7 @@ export class HypervStore implements ProviderStore {
 
   /** Reads the bytes of a record up to its first NUL; of duplicates the last, which is what the host sees. */
   read(key: string, call: Call): Promise<Uint8Array | undefined> {
-    const { pool, key: name } = this.#parse(key);
+    const { pool, key: name } = parseKey(key, this.#transport.longestKeyBytes);
     return this.#pool(pool).read(name, call);
   }
 
@@ -68,7 +71,7 @@ export class HypervStore implements ProviderStore {
    * `ERR_VALUE_TOO_LONG`, `ERR_VALUE_INVALID` before anything is touched
    */
   async write(key: string, value: Uint8Array, call: Call): Promise<void> {
-    const { pool, name } = this.#checkWrite(key, value);
+    const { pool, key: name } = this.#checked(key, "write", value);
     await this.#pool(pool).write(name, value, call);
   }
 
@@ -78,14 +81,13 @@ export class HypervStore implements ProviderStore {
    * @throws PvbusError as {@link HypervStore.write}
    */
   async insert(key: string, value: Uint8Array, call: Call): Promise<boolean> {
-    const { pool, name } = this.#checkWrite(key, value);
+    const { pool, key: name } = this.#checked(key, "write", value);
     return this.#pool(pool).insert(name, value, call);
   }
 
   /** Removes every record of a key. @throws PvbusError `ERR_READ_ONLY` for a pool that the guest may not write */
   async delete(key: string, call: Call): Promise<boolean> {
-    const { pool, key: name } = this.#parse(key);
-    this.#checkVerb(pool, "delete");
+    const { pool, key: name } = this.#checked(key, "delete");
     return this.#pool(pool).delete(name, call);
   }
 
@@ -95,7 +97,7 @@ export class HypervStore implements ProviderStore {
    * @throws PvbusError `ERR_CONFLICT` when it is not the expected value
    */
   async erase(key: string, call: Call, expected?: Uint8Array): Promise<Erased> {
-    const { pool, key: name } = this.#parse(key);
+    const { pool, key: name } = parseKey(key, this.#transport.longestKeyBytes);
     if (this.capabilities.pools?.[pool.name]?.delete !== true) return "no";
     const value = await this.#pool(pool).read(name, call);
     const erased = pool.guestWritable ? "host" : "local";
@@ -109,41 +111,57 @@ export class HypervStore implements ProviderStore {
   /** Lists the records of one pool, or of all pools that exist for the empty prefix, in file order. */
   async *list(prefix: string, call: Call): AsyncGenerator<RawEntry, void, undefined> {
     const { pools, keyPrefix } = parsePrefix(prefix);
-    let missing: unknown;
-    let found = 0;
+    const missing: unknown[] = [];
     for (const info of pools) {
       try {
         for await (const { key, value } of this.#pool(info).list(keyPrefix, call)) {
           yield { key: nativeKey(info, key), value };
         }
-        found++;
       } catch (error) {
         if (!isMissing(error)) throw error;
-        missing ??= error;
+        missing.push(error);
       }
     }
-    if (found === 0 && missing !== undefined) throw missing;
+    if (missing.length === pools.length) throw missing[0];
   }
 
-  /** Follows one pool, or all for the empty prefix, by the file system's notifications. */
+  /**
+   * Follows one pool, or all for the empty prefix, by comparing consistent states whenever the operating system reports a change. A
+   * pool that is missing for a while (the daemon restarts) counts as unchanged.
+   */
   async *watch(prefix: string, call: Call, hooks: WatchHooks): AsyncGenerator<RawEntry, void, undefined> {
-    const { pools, keyPrefix } = parsePrefix(prefix);
-    const changes = watchPools(
-      {
-        transport: this.#transport,
-        pools: pools.map((info) => this.#pool(info)),
-        keyPrefix,
-        ready: hooks.ready,
-        closing: this.#closing.signal,
-      },
-      call,
-    );
-    for await (const { pool, key, value } of changes) yield { key: nativeKey(pool.info, key), value };
+    const { pools: infos, keyPrefix } = parsePrefix(prefix);
+    const pools = infos.map((info) => this.#pool(info));
+    const states = pools.map((pool) => ({
+      snapshot: (call: Call) => unlessMissing(() => pool.snapshot(keyPrefix, call)),
+      change: (_name: string, after: PoolPair | undefined, before: PoolPair | undefined): RawEntry => ({
+        key: nativeKey(pool.info, ((after ?? before) as PoolPair).key),
+        value: after?.value,
+      }),
+      isSame: (before: PoolPair, after: PoolPair) => Buffer.compare(before.value, after.value) === 0,
+    }));
+    const listen = (changed: () => void): (() => void) => this.#transport.notify(pools, changed);
+    const settings = { ready: hooks.ready, closing: this.#closing.signal };
+    yield* watchLoop({ ...bySnapshots(...states), listen }, settings, call);
   }
 
   /** Returns what the host put into Guest/Parameters; nothing where the host said nothing. */
-  facts(call: Call): Promise<MachineFacts> {
-    return machineFacts(this.#pool(PARAMETERS), call);
+  async facts(call: Call): Promise<MachineFacts> {
+    const all: Record<string, string> = {};
+    try {
+      for await (const { key, value } of this.#pool(PARAMETERS).list("", call))
+        putEntry(all, key, Buffer.from(value).toString("utf8"));
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+    }
+    const { VirtualMachineName, VirtualMachineId, HostName, ...rest } = all;
+    const hostName = HostName ?? rest["PhysicalHostNameFullyQualified"] ?? rest["PhysicalHostName"];
+    return {
+      ...(VirtualMachineName === undefined ? {} : { vmName: VirtualMachineName }),
+      ...(VirtualMachineId === undefined ? {} : { vmId: VirtualMachineId }),
+      ...(hostName === undefined ? {} : { hostName }),
+      ...(Object.keys(rest).length === 0 ? {} : { other: rest }),
+    };
   }
 
   /**
@@ -153,11 +171,8 @@ export class HypervStore implements ProviderStore {
    */
   async scrub(pool: PoolName | undefined, call: Call): Promise<void> {
     for (const info of parsePrefix(pool ?? "").pools) {
-      try {
-        await this.#pool(info).scrub?.(call);
-      } catch (error) {
-        if (pool !== undefined || !isMissing(error)) throw error;
-      }
+      const scrub = async (): Promise<void> => this.#pool(info).scrub?.(call);
+      await (pool === undefined ? unlessMissing(scrub) : scrub());
     }
   }
 
@@ -177,40 +192,46 @@ export class HypervStore implements ProviderStore {
     return [await reportProvisioning(host, state, write)];
   }
 
-  #parse(key: string): PoolKey {
-    return parseKey(key, this.#transport.longestKeyBytes);
-  }
-
   #pool(info: PoolInfo): Pool {
     this.#closing.check();
-    let pool = this.#pools.get(info.name);
-    if (pool === undefined) {
-      pool = this.#transport.pool(info);
-      this.#pools.set(info.name, pool);
-    }
+    const pool = this.#pools.get(info.name) ?? this.#transport.pool(info);
+    this.#pools.set(info.name, pool);
     return pool;
   }
 
-  #checkWrite(key: string, value: Uint8Array): { pool: PoolInfo; name: string } {
-    const { pool, key: name } = this.#parse(key);
-    this.#checkVerb(pool, "write");
-    this.#transport.check(name, value);
-    return { pool, name };
-  }
-
-  #checkVerb(pool: PoolInfo, verb: "write" | "delete"): void {
-    const can = this.capabilities.pools?.[pool.name];
-    if (can?.[verb]) return;
+  /** Returns the parts of a key that may be changed so, the value checked. */
+  #checked(key: string, verb: "write" | "delete", value?: Uint8Array): PoolKey {
+    const parts = parseKey(key, this.#transport.longestKeyBytes);
+    const { name } = parts.pool;
+    const can = this.capabilities.pools?.[name];
+    if (can?.[verb]) {
+      if (value !== undefined) this.#transport.check(parts.key, value);
+      return parts;
+    }
     // Where new values are taken but none is given up, the pool is not read-only.
     if (can?.write) {
       throw pvbusError(
         "ERR_NOT_SUPPORTED",
-        `nothing can be removed from pool ${pool.name} here: the kernel keeps it until the next boot`,
+        `nothing can be removed from pool ${name} here: the kernel keeps it until the next boot`,
       );
     }
     throw pvbusError(
       "ERR_READ_ONLY",
-      `pool ${pool.name} is written by ${pool.name === "Auto" ? "the KVP daemon" : "the host"} only; write to Guest/ instead`,
+      `pool ${name} is written by ${name === "Auto" ? "the KVP daemon" : "the host"} only; write to Guest/ instead`,
     );
   }
+}
+
+/** Returns where portable keys live: what the host gave in External or Guest/Parameters, what the guest publishes in Guest. */
+function portableLayout({ separator }: PoolTransport, { limits }: Capabilities): PortableLayout {
+  const below = (pool: string, namespace: string) => namedBelow(`${pool}/${namespace}${separator}`);
+  return {
+    hostKeys: (namespace, name) => HOST_POOLS.map((pool) => `${pool}/${namespace}${separator}${name}`),
+    guestKey: (namespace, name) => `Guest/${namespace}${separator}${name}`,
+    chunkBytes: Math.min(HOST_LIMITS.maxValueUnits, limits?.maxValueUnits ?? Infinity),
+    places: (namespace) => ({
+      host: HOST_POOLS.map((pool) => below(pool, namespace)),
+      guest: below("Guest", namespace),
+    }),
+  };
 }

@@ -3,8 +3,7 @@ import { Call } from "../../src/base/flow/call.js";
 import type { Host } from "../../src/base/host/host.js";
 import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { StoreTarget } from "../../src/contract/provider.js";
-import { channelAdvice } from "./advice.js";
-import type { Sources } from "./capabilities.js";
+import { channelAdvice } from "./capabilities.js";
 import { type CompleteOptions, completeOptions } from "./options.js";
 import { hasFwCfg } from "./static/fwcfg.js";
 import type { KvmStore } from "./store.js";
@@ -21,17 +20,19 @@ const PROBE = "pvbus-doctor-probe";
 export async function diagnoseKvm(
   host: Host,
   target: StoreTarget,
-  { find, open }: { readonly find: () => Sources; readonly open: () => Promise<KvmStore> },
+  open: () => Promise<KvmStore>,
 ): Promise<readonly Diagnosis[]> {
   const options = completeOptions(target.options);
   const checks: Diagnosis[] = [];
   let store: KvmStore | undefined;
   try {
-    const { transport, statics } = find();
     store = await open();
-    checks.push(transport === undefined ? noChannel(host, options) : await answers(store, transport.name));
+    const { channel, capabilities } = store;
+    const what = `the host answers on the metadata channel ${channel}`;
+    const isMissing = channel === undefined;
+    checks.push(isMissing ? noChannel(host, options) : await found(store, `meta/${PROBE}`, what));
     checks.push(hasFwCfg(host) ? await readable(store, "fwcfg") : noFwCfg(host));
-    if (statics.some(({ name }) => name === "smbios")) checks.push(await readable(store, "smbios"));
+    if (capabilities.pools?.["smbios"] !== undefined) checks.push(await readable(store, "smbios"));
   } catch (error) {
     checks.push(failed("the sources can be opened", error));
   } finally {
@@ -45,24 +46,14 @@ export async function diagnoseKvm(
   return checks;
 }
 
-function noChannel(host: Host, { portName }: CompleteOptions): Diagnosis {
+function noChannel(host: Host, options: CompleteOptions): Diagnosis {
   const ports = portNames(host).join(", ") || "none";
   return {
-    what: "there is a metadata channel",
+    what: "this machine has a metadata channel",
     works: false,
     why: `without it nothing can be written or watched; virtio-serial ports: ${ports}`,
-    fix: channelAdvice(portName),
+    fix: channelAdvice(options),
   };
-}
-
-async function answers(store: KvmStore, name: string): Promise<Diagnosis> {
-  const what = `the host answers on the metadata channel ${name}`;
-  try {
-    await store.find(`meta/${PROBE}`, new Call());
-    return { what, works: true };
-  } catch (error) {
-    return failed(what, error);
-  }
 }
 
 function noFwCfg(host: Host): Diagnosis {
@@ -72,15 +63,19 @@ function noFwCfg(host: Host): Diagnosis {
     : { what: "this machine has no fw_cfg device", works: true };
 }
 
-async function readable(store: KvmStore, source: "fwcfg" | "smbios"): Promise<Diagnosis> {
-  const what = source === "fwcfg" ? "fw_cfg values can be read" : "SMBIOS values can be read";
+/** Names are shown to all; the values of these are not. */
+function readable(store: KvmStore, source: "fwcfg" | "smbios"): Promise<Diagnosis> {
+  return source === "fwcfg"
+    ? found(store, "fwcfg/etc/boot-fail-wait", "fw_cfg values can be read", "run as root")
+    : found(store, `smbios/oem/${PROBE}`, "SMBIOS values can be read", "run as root");
+}
+
+async function found(store: KvmStore, key: string, what: string, fix?: string): Promise<Diagnosis> {
   try {
-    // Names are shown to all; the values of these are not.
-    const sample = source === "fwcfg" ? "etc/boot-fail-wait" : `oem/${PROBE}`;
-    await store.find(`${source}/${sample}`, new Call());
+    await store.find(key, new Call());
     return { what, works: true };
   } catch (error) {
-    return failed(what, error, "run as root");
+    return failed(what, error, fix);
   }
 }
 

@@ -1,6 +1,6 @@
 export type { ShareableTransport } from "../../src/mdata/client/client.js";
 export type { Connection, ConnectionEvents, Transport } from "../../src/mdata/client/transport.js";
-export type { Sources } from "./capabilities.js";
+export { type FindSources, KVM_SOURCES, type Sources } from "./capabilities.js";
 export type { FoundValue } from "./lookup.js";
 export { kvmManifest } from "./manifest.js";
 export { kvmModule } from "./module.js";
@@ -9,4 +9,3 @@ export type { SourceName } from "./protocol/keys.js";
 export { KvmProvider } from "./provider.js";
 export type { StaticEntry, StaticSource } from "./static/source.js";
 export { KvmStore } from "./store.js";
-export { type FindSources, KVM_SOURCES } from "./tokens.js";

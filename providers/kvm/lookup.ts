@@ -1,23 +1,12 @@
 import { PvbusError, pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
 import type { Logger } from "../../src/base/host/host.js";
-import type { RawEntry } from "../../src/contract/store.js";
+import { putEntry } from "../../src/base/own.js";
+import type { MachineFacts, RawEntry } from "../../src/contract/store.js";
 import type { MetadataChannel } from "../../src/mdata/client/channel.js";
-import { channelAdvice } from "./advice.js";
-import { type KvmKey, qualifiedKey, type SourceName } from "./protocol/keys.js";
+import { NO_CHANNEL } from "./capabilities.js";
+import { type KvmKey, parseKey, qualifiedKey, type SourceName } from "./protocol/keys.js";
 import type { StaticSource } from "./static/source.js";
-
-/** What a look-up works on. */
-export interface LookupParts {
-  /** The metadata channel; undefined where there is none. */
-  readonly channel: MetadataChannel | undefined;
-  /** The sources that do not change, in the order in which they are asked. */
-  readonly statics: readonly StaticSource[];
-  /** Name of the port that the host would have to add. */
-  readonly portName: string;
-  /** Receives messages. */
-  readonly logger: Logger;
-}
 
 /** A value and where it was found. */
 export interface FoundValue {
@@ -29,30 +18,50 @@ export interface FoundValue {
   readonly value: Uint8Array;
 }
 
+/** A static source, or the channel as one. */
+type ValueSource = Omit<StaticSource, "name"> & { readonly name: SourceName };
+
 /** Values of a listing that are asked for ahead. */
 const READ_AHEAD = 8;
 /** A source that cannot be asked; the next one may still answer. */
 const NOT_ASKED: readonly string[] = ["ERR_UNAVAILABLE", "ERR_PERMISSION"];
+/** Where each fact is looked for, the strongest key first; `sdc:` are the names of SmartOS. */
+const VM_NAME = ["meta/sdc:alias", "meta/sdc:hostname"];
+const VM_ID = ["meta/sdc:uuid", "smbios/system/uuid"];
+const OTHER: Readonly<Record<string, string>> = {
+  manufacturer: "smbios/system/manufacturer",
+  product: "smbios/system/product-name",
+  version: "smbios/system/version",
+  family: "smbios/system/family",
+  sku: "smbios/system/sku-number",
+  serial: "smbios/system/serial-number",
+  assetTag: "smbios/chassis/asset-tag",
+};
 
-/** Finds and lists keys over all sources. */
+/** Finds and lists keys over all sources, in the order in which they are asked. */
 export class Lookup {
-  readonly #parts: LookupParts;
+  readonly #sources: readonly ValueSource[];
+  readonly #logger: Logger;
 
-  constructor(parts: LookupParts) {
-    this.#parts = parts;
+  constructor(sources: readonly ValueSource[], logger: Logger) {
+    this.#sources = sources;
+    this.#logger = logger;
   }
 
   /** Returns a value; of a plain key the first that is found. A source that cannot be asked is an error when no other has it. */
   async find({ source, name }: KvmKey, call: Call): Promise<FoundValue | undefined> {
-    if (source !== undefined) return this.#findIn(source, name, call);
+    if (source !== undefined) {
+      const [only] = this.#named(source);
+      return only && findIn(only, name, call);
+    }
     let notAsked: PvbusError | undefined;
-    for (const [each, inside] of this.#namesOf(name)) {
+    for (const each of this.#sources) {
       try {
-        const found = await this.#findIn(each, inside, call);
+        const found = await findIn(each, each.nameOf(name), call);
         if (found !== undefined) return found;
       } catch (error) {
         if (!isNotAsked(error)) throw error;
-        this.#parts.logger.warn("a source cannot be asked", { source: each, why: error.message });
+        this.#logger.warn("a source cannot be asked", { source: each.name, why: error.message });
         notAsked ??= error;
       }
     }
@@ -60,21 +69,11 @@ export class Lookup {
     return undefined;
   }
 
-  /** The same, for whom a source that cannot be asked has nothing. */
-  async tryFind(key: KvmKey, call: Call): Promise<FoundValue | undefined> {
-    try {
-      return await this.find(key, call);
-    } catch (error) {
-      if (isNotAsked(error)) return undefined;
-      throw error;
-    }
-  }
-
   /** Returns the value that a plain key has besides the channel. */
   async staticValue(key: string, call: Call): Promise<Uint8Array | undefined> {
-    for (const source of this.#parts.statics) {
-      const found = await this.tryFind({ source: source.name, name: source.nameOf(key) }, call);
-      if (found !== undefined) return found.value;
+    for (const source of this.#sources.filter(({ name }) => name !== "meta")) {
+      const value = await this.#tryFind({ source: source.name, name: source.nameOf(key) }, call);
+      if (value !== undefined) return value;
     }
     return undefined;
   }
@@ -84,13 +83,13 @@ export class Lookup {
     const isPlain = source === undefined && name !== "";
     const seen = new Set<string>();
     let failure: PvbusError | undefined;
-    for (const each of source === undefined ? this.#sources() : [source]) {
+    for (const each of source === undefined ? this.#sources : this.#named(source)) {
       try {
-        for await (const entry of isPlain
-          ? this.#plainEntries(each, name, call)
-          : this.#entries(each, name, call)) {
-          if (!isPlain || !seen.has(entry.key)) yield entry;
-          if (isPlain) seen.add(entry.key);
+        for await (const entry of each.list(isPlain ? each.nameOf(name) : name, call)) {
+          const key = isPlain ? each.keyOf(entry.name) : qualifiedKey(each.name, entry.name);
+          if (key === undefined || seen.has(key)) continue;
+          if (isPlain) seen.add(key);
+          yield { key, value: entry.value };
         }
       } catch (error) {
         if (!isNotAsked(error)) throw error;
@@ -100,68 +99,68 @@ export class Lookup {
     if (failure !== undefined) throw failure;
   }
 
-  async #findIn(source: SourceName, name: string, call: Call): Promise<FoundValue | undefined> {
-    const value =
-      source === "meta"
-        ? await this.#channel().get(name, call)
-        : await this.#static(source)?.read(name, call);
-    return value && { source, key: qualifiedKey(source, name), value };
+  /** Puts together what the host tells about the machine. */
+  async facts(call: Call): Promise<MachineFacts> {
+    const text = async (keys: readonly string[]): Promise<string | undefined> => {
+      for (const key of keys) {
+        const value = Buffer.from((await this.#tryFind(parseKey(key), call)) ?? []).toString("utf8");
+        if (value !== "") return value;
+      }
+      return undefined;
+    };
+    const vmName = await text(VM_NAME);
+    const vmId = await text(VM_ID);
+    const other: Record<string, string> = {};
+    for (const [name, key] of Object.entries(OTHER)) {
+      const value = await text([key]);
+      if (value !== undefined) putEntry(other, name, value);
+    }
+    return {
+      ...(vmName === undefined ? {} : { vmName }),
+      ...(vmId === undefined ? {} : { vmId }),
+      ...(Object.keys(other).length === 0 ? {} : { other }),
+    };
   }
 
-  async *#entries(source: SourceName, prefix: string, call: Call): AsyncGenerator<RawEntry> {
-    if (source === "meta") {
-      for await (const { key, value } of this.#channelEntries(prefix, call))
-        yield { key: qualifiedKey(source, key), value };
-      return;
-    }
-    for await (const { name, value } of this.#static(source)?.list(prefix, call) ?? [])
-      yield { key: qualifiedKey(source, name), value };
-  }
-
-  async *#plainEntries(source: SourceName, prefix: string, call: Call): AsyncGenerator<RawEntry> {
-    if (source === "meta") {
-      yield* this.#channelEntries(prefix, call);
-      return;
-    }
-    const statics = this.#static(source);
-    for await (const { name, value } of statics?.list(statics.nameOf(prefix), call) ?? []) {
-      const key = statics?.keyOf(name);
-      if (key !== undefined) yield { key, value };
-    }
-  }
-
-  /** Keys that vanish while they are listed are left out. */
-  async *#channelEntries(prefix: string, call: Call): AsyncGenerator<RawEntry> {
-    const channel = this.#channel();
-    const keys = (await channel.keys(call)).filter((key) => key.startsWith(prefix));
-    for (let at = 0; at < keys.length; at += READ_AHEAD) {
-      const some = keys.slice(at, at + READ_AHEAD);
-      const values = await Promise.all(some.map((key) => channel.get(key, call)));
-      for (const [index, key] of some.entries())
-        if (values[index] !== undefined) yield { key, value: values[index] };
+  /** A source that cannot be asked has nothing. */
+  async #tryFind(key: KvmKey, call: Call): Promise<Uint8Array | undefined> {
+    try {
+      return (await this.find(key, call))?.value;
+    } catch (error) {
+      if (isNotAsked(error)) return undefined;
+      throw error;
     }
   }
 
-  /** Returns the sources of a plain key with its name in each, the strongest first. */
-  #namesOf(key: string): [SourceName, string][] {
-    const statics = this.#parts.statics.map((each): [SourceName, string] => [each.name, each.nameOf(key)]);
-    return this.#parts.channel === undefined ? statics : [["meta", key], ...statics];
+  #named(name: SourceName): readonly ValueSource[] {
+    const found = this.#sources.filter((each) => each.name === name);
+    if (found.length > 0 || name !== "meta") return found;
+    throw pvbusError("ERR_UNAVAILABLE", NO_CHANNEL);
   }
+}
 
-  #sources(): SourceName[] {
-    const statics = this.#parts.statics.map(({ name }) => name);
-    return this.#parts.channel === undefined ? statics : ["meta", ...statics];
-  }
+async function findIn(source: ValueSource, name: string, call: Call): Promise<FoundValue | undefined> {
+  const value = await source.read(name, call);
+  return value && { source: source.name, key: qualifiedKey(source.name, name), value };
+}
 
-  #static(name: SourceName): StaticSource | undefined {
-    return this.#parts.statics.find((each) => each.name === name);
-  }
-
-  #channel(): MetadataChannel {
-    const { channel, portName } = this.#parts;
-    if (channel !== undefined) return channel;
-    throw pvbusError("ERR_UNAVAILABLE", `this machine has no metadata channel; ${channelAdvice(portName)}`);
-  }
+/** Makes a source of a channel. Keys that vanish while they are listed are left out. */
+export function channelSource(channel: MetadataChannel): ValueSource {
+  return {
+    name: "meta",
+    read: (name, call) => channel.get(name, call),
+    nameOf: (key) => key,
+    keyOf: (name) => name,
+    async *list(prefix, call) {
+      const names = (await channel.keys(call)).filter((name) => name.startsWith(prefix));
+      for (let at = 0; at < names.length; at += READ_AHEAD) {
+        const some = names.slice(at, at + READ_AHEAD);
+        const values = await Promise.all(some.map((name) => channel.get(name, call)));
+        for (const [index, name] of some.entries())
+          if (values[index] !== undefined) yield { name, value: values[index] };
+      }
+    },
+  };
 }
 
 function isNotAsked(error: unknown): error is PvbusError {

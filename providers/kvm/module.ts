@@ -1,9 +1,8 @@
 import { ContainerModule } from "inversify";
 import type { Host } from "../../src/base/host/host.js";
 import { HOST, PROVIDER } from "../../src/contract/tokens.js";
-import { findSources } from "./capabilities.js";
+import { type FindSources, findSources, KVM_SOURCES } from "./capabilities.js";
 import { KvmProvider } from "./provider.js";
-import { type FindSources, KVM_SOURCES } from "./tokens.js";
 
 /** Binds the KVM provider and what finds its sources. */
 export const kvmModule: ContainerModule = new ContainerModule(({ bind }) => {

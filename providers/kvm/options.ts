@@ -1,6 +1,5 @@
-import { type CheckedOptions, checkOptions } from "../../src/base/options.js";
+import { type CheckedOptions, checkOptions, type OptionSchema } from "../../src/base/options.js";
 import { ownEntry } from "../../src/base/own.js";
-import type { OptionSchema } from "../../src/contract/options.js";
 
 const HOUR_MS = 3_600_000;
 
@@ -64,10 +63,7 @@ export const OPTIONS = {
 
 /** Settings of the KVM provider: `openPvbus({ providerOptions: { kvm: {…} } })`. */
 export interface KvmOptions {
-  /**
-   * Reverse domain name under which plain keys lie in the static sources: fw_cfg `opt/<namespace>/<key>`, OEM string
-   * `<namespace>:<key>=<value>`. Default `org.pvbus`.
-   */
+  /** Reverse domain name before plain keys: fw_cfg `opt/<namespace>/<key>`, OEM string `<namespace>:<key>=<value>`. Default `org.pvbus`. */
   readonly staticNamespace?: string;
   /** Name of the virtio-serial port of the metadata channel. Default `org.pvbus.mdata.0`. */
   readonly portName?: string;
@@ -88,10 +84,7 @@ export interface KvmOptions {
 /** Settings with every value in its place. */
 export type CompleteOptions = CheckedOptions<typeof OPTIONS>;
 
-/**
- * Validates settings that came from outside and adds the others.
- * @throws TypeError for an unknown name, a wrong type or a value out of range
- */
+/** @throws TypeError for an unknown name, a wrong type or a value out of range */
 export function completeOptions(given: Readonly<Record<string, unknown>> = {}): CompleteOptions {
   if (ownEntry(given, "namespace") !== undefined)
     throw new TypeError("kvm has no option namespace any more; it is called staticNamespace now");

@@ -1,32 +1,25 @@
 import { namedBelow } from "../../src/base/named-below.js";
 import type { PortableLayout } from "../../src/contract/store.js";
-import { itemName, oemName, qualifiedKey } from "./protocol/keys.js";
-import type { StaticSource } from "./static/source.js";
+import { itemName, oemName, qualifiedKey, type SourceName } from "./protocol/keys.js";
 
 /** What every metadata channel surely carries in one value. */
 export const CHUNK_BYTES = 16 * 1024;
 
-type NativeKey = (namespace: string, name: string) => string;
-
-const CHANNEL_KEY: NativeKey = (namespace, name) => qualifiedKey("meta", `${namespace}/${name}`);
-const STATIC_KEYS: Readonly<Record<StaticSource["name"], NativeKey>> = {
+const KEYS: Readonly<Record<SourceName, (namespace: string, name: string) => string>> = {
+  meta: (namespace, name) => qualifiedKey("meta", `${namespace}/${name}`),
   fwcfg: (namespace, name) => qualifiedKey("fwcfg", itemName(namespace, name)),
   smbios: (namespace, name) => qualifiedKey("smbios", `oem/${oemName(namespace, name)}`),
 };
 
-/** Returns where portable keys lie. @param statics names of the static sources, in the order in which they are asked */
-export function portableLayout(
-  hasChannel: boolean,
-  statics: readonly StaticSource["name"][],
-): PortableLayout {
-  const keys = [...(hasChannel ? [CHANNEL_KEY] : []), ...statics.map((source) => STATIC_KEYS[source])];
+/** Returns where portable keys lie. @param sources in the order in which they are asked */
+export function portableLayout(sources: readonly SourceName[]): PortableLayout {
   return {
-    hostKeys: (namespace, name) => keys.map((keyOf) => keyOf(namespace, name)),
-    guestKey: hasChannel ? CHANNEL_KEY : () => undefined,
+    hostKeys: (namespace, name) => sources.map((source) => KEYS[source](namespace, name)),
+    guestKey: sources.includes("meta") ? KEYS.meta : () => undefined,
     chunkBytes: CHUNK_BYTES,
     places: (namespace) => ({
-      host: keys.map((keyOf) => namedBelow(keyOf(namespace, ""))),
-      guest: hasChannel ? namedBelow(CHANNEL_KEY(namespace, "")) : undefined,
+      host: sources.map((source) => namedBelow(KEYS[source](namespace, ""))),
+      guest: sources.includes("meta") ? namedBelow(KEYS.meta(namespace, "")) : undefined,
     }),
   };
 }

@@ -1,13 +1,11 @@
 import type { Call } from "../../src/base/flow/call.js";
 import type { Host } from "../../src/base/host/host.js";
-import type { Capabilities, Verbs } from "../../src/contract/capabilities.js";
+import type { Capabilities } from "../../src/contract/capabilities.js";
 import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { Provider, StoreTarget } from "../../src/contract/provider.js";
-import { channelAdvice, staticAdvice } from "./advice.js";
-import { capabilitiesOf, findSources, type Sources } from "./capabilities.js";
+import { capabilitiesOf, type FindSources, findSources, NO_CHANNEL, type Sources } from "./capabilities.js";
 import { completeOptions } from "./options.js";
 import type { KvmStore } from "./store.js";
-import type { FindSources } from "./tokens.js";
 
 /**
  * Serves what a guest of QEMU, and of others with the same devices, has of its host: a metadata channel over virtio-serial, a
@@ -21,10 +19,7 @@ export class KvmProvider implements Provider {
   readonly #host: Host;
   readonly #find: FindSources;
 
-  /**
-   * @param host the machine to work on
-   * @param find finds its sources
-   */
+  /** @param host the machine to work on @param find finds its sources */
   constructor(host: Host, find: FindSources = findSources) {
     this.#host = host;
     this.#find = find;
@@ -41,30 +36,19 @@ export class KvmProvider implements Provider {
    * @throws PvbusError `ERR_NOT_SUPPORTED` or `ERR_UNAVAILABLE` for a channel that cannot be; TypeError for unknown or malformed settings
    */
   async open(target: StoreTarget, _call?: Call, closing?: AbortSignal): Promise<KvmStore> {
-    return (await import("./store.js")).openKvmStore(
-      this.#host.logger,
-      this.#sources(target),
-      target,
-      closing,
-    );
+    const store = await import("./store.js");
+    return new store.KvmStore(this.#sources(target), target, this.#host.logger, closing);
   }
 
   /** Says what the host would have to add for a verb that this machine does not have. */
-  explain(verb: keyof Verbs, { options }: StoreTarget): string {
-    const { portName, staticNamespace } = completeOptions(options);
-    const channel = `this machine has no metadata channel; ${channelAdvice(portName)}`;
-    return verb === "read" || verb === "list"
-      ? `${channel}; for values that do not change: ${staticAdvice(staticNamespace)}`
-      : channel;
+  explain(): string {
+    return NO_CHANNEL;
   }
 
   /** Checks each source: whether it is there, whether it may be read, whether the host answers. */
   async diagnose(target: StoreTarget): Promise<readonly Diagnosis[]> {
     const { diagnoseKvm } = await import("./diagnose.js");
-    return diagnoseKvm(this.#host, target, {
-      find: () => this.#sources(target),
-      open: () => this.open(target),
-    });
+    return diagnoseKvm(this.#host, target, () => this.open(target));
   }
 
   #sources(target: StoreTarget): Sources {

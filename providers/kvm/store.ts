@@ -14,23 +14,11 @@ import type {
 } from "../../src/contract/store.js";
 import { MetadataChannel } from "../../src/mdata/client/channel.js";
 import { ChannelClient } from "../../src/mdata/client/client.js";
-import type { WatchParts } from "../../src/mdata/client/watch.js";
 import { capabilitiesOf, type Sources } from "./capabilities.js";
-import { machineFacts } from "./facts.js";
-import { type FoundValue, Lookup, type LookupParts } from "./lookup.js";
-import { completeOptions } from "./options.js";
+import { channelSource, type FoundValue, Lookup } from "./lookup.js";
+import { type CompleteOptions, completeOptions } from "./options.js";
 import { portableLayout } from "./portable.js";
 import { parseKey, parsePrefix, qualifiedKey } from "./protocol/keys.js";
-
-/** What a store works on. */
-export interface KvmParts extends LookupParts {
-  /** What can be done. */
-  readonly capabilities: Capabilities;
-  /** Times of watches. */
-  readonly watching: Pick<WatchParts, "pollMs" | "confirmMs">;
-  /** Whether the store is closed. */
-  readonly closing: Closing;
-}
 
 /**
  * What a KVM guest (or another one with the same devices) has of its host: the metadata channel, fw_cfg, SMBIOS. Qualified keys
@@ -51,24 +39,36 @@ export class KvmStore implements ProviderStore {
     call: Call,
     hooks: WatchHooks,
   ) => AsyncGenerator<RawEntry, void, undefined>;
-  readonly #parts: KvmParts;
+  readonly #closing: Closing;
   readonly #lookup: Lookup;
+  readonly #logger: Logger;
+  readonly #options: CompleteOptions;
+  readonly #client: ChannelClient | undefined;
 
-  /** @internal Opened by the provider. */
-  constructor(parts: KvmParts) {
-    const { channel } = parts;
-    this.#parts = parts;
-    this.#lookup = new Lookup(parts);
-    this.capabilities = parts.capabilities;
-    this.channel = channel?.client.name;
-    this.portable = portableLayout(
-      channel !== undefined,
-      parts.statics.map(({ name }) => name),
-    );
+  /** @internal Opened by the provider; the channel is opened on first use. */
+  constructor(sources: Sources, target: StoreTarget, logger: Logger, interfaceClosing?: AbortSignal) {
+    const { transport, statics } = sources;
+    const options = completeOptions(target.options);
+    this.#closing = new Closing(interfaceClosing);
+    this.#client = transport && new ChannelClient(transport, options, this.#closing);
+    const channel = this.#client && new MetadataChannel(this.#client, options.maxLineBytes);
+    const all = channel === undefined ? statics : [channelSource(channel), ...statics];
+    this.#lookup = new Lookup(all, logger);
+    this.#logger = logger;
+    this.#options = options;
+    this.capabilities = capabilitiesOf(sources);
+    this.channel = transport?.name;
+    this.portable = portableLayout(all.map(({ name }) => name));
     if (channel === undefined) return;
     // Only a channel changes anything, and only there anything changes.
-    this.write = (key, value, call) => this.#write(channel, key, value, call);
-    this.delete = (key, call) => this.#delete(channel, key, call);
+    this.write = async (key, value, call) => {
+      this.#check(call);
+      await channel.put(channelName(key), value, call);
+    };
+    this.delete = async (key, call) => {
+      this.#check(call);
+      return channel.delete(channelName(key), call);
+    };
     this.watch = (prefix, call, hooks) => this.#watch(channel, prefix, call, hooks);
   }
 
@@ -76,7 +76,7 @@ export class KvmStore implements ProviderStore {
   async read(key: string, call: Call): Promise<Uint8Array | undefined> {
     const found = await this.find(key, call);
     if (found !== undefined && found.key !== key)
-      this.#parts.logger.debug("a plain key was found", { key, source: found.key });
+      this.#logger.debug("a plain key was found", { key, source: found.key });
     return found?.value;
   }
 
@@ -94,22 +94,19 @@ export class KvmStore implements ProviderStore {
    * @throws PvbusError `ERR_CONFLICT` when it is not the expected value
    */
   async erase(key: string, call: Call, expected?: Uint8Array): Promise<Erased> {
-    this.#check(call);
-    const { channel } = this.#parts;
-    const found = await this.#lookup.find(parseKey(key), call);
+    const found = await this.find(key, call);
     if (found === undefined) return "host";
-    if (channel === undefined || found.source !== "meta") return "no";
+    if (found.source !== "meta") return "no";
     if (expected !== undefined && Buffer.compare(found.value, expected) !== 0)
       throw pvbusError("ERR_CONFLICT", "the key has another value by now; read it again");
-    const { name } = parseKey(found.key);
-    await channel.delete(name, call);
-    return (await channel.get(name, call)) === undefined ? "host" : "no";
+    await this.delete?.(found.key, call);
+    return (await this.find(found.key, call)) === undefined ? "host" : "no";
   }
 
   /** Reports whether only fw_cfg and SMBIOS can have a key: they were fixed when the machine started. */
   isFixed(key: string): boolean {
     const { source } = parsePrefix(key);
-    return source === undefined ? this.#parts.channel === undefined : source !== "meta";
+    return source === undefined ? this.channel === undefined : source !== "meta";
   }
 
   /**
@@ -127,23 +124,13 @@ export class KvmStore implements ProviderStore {
   /** Returns the machine's id and name, and what its firmware says. A host that does not answer tells nothing. */
   async facts(call: Call): Promise<MachineFacts> {
     this.#check(call);
-    return machineFacts(async (key) => (await this.#lookup.tryFind(parseKey(key), call))?.value);
+    return this.#lookup.facts(call);
   }
 
   /** Closes the channel and ends watches. */
   async close(): Promise<void> {
-    this.#parts.closing.close();
-    await this.#parts.channel?.client.close();
-  }
-
-  async #write(channel: MetadataChannel, key: string, value: Uint8Array, call: Call): Promise<void> {
-    this.#check(call);
-    await channel.put(this.#channelName(key), value, call);
-  }
-
-  async #delete(channel: MetadataChannel, key: string, call: Call): Promise<boolean> {
-    this.#check(call);
-    return channel.delete(this.#channelName(key), call);
+    this.#closing.close();
+    await this.#client?.close();
   }
 
   async *#watch(
@@ -152,18 +139,19 @@ export class KvmStore implements ProviderStore {
     call: Call,
     hooks: WatchHooks,
   ): AsyncGenerator<RawEntry, void, undefined> {
-    this.#parts.closing.check();
+    this.#closing.check();
     const { source, name } = parsePrefix(prefix);
-    const closing = this.#parts.closing.signal;
+    const settings = { ready: hooks.ready, closing: this.#closing.signal };
     if (source !== undefined && source !== "meta") {
       // What was fixed when the machine started does not change.
       const { watchLoop, UNCHANGING } = await import("../../src/base/flow/watch-loop.js");
-      yield* watchLoop(UNCHANGING, { ready: hooks.ready, closing }, call);
+      yield* watchLoop(UNCHANGING, settings, call);
       return;
     }
     const { watchChannel } = await import("../../src/mdata/client/watch.js");
     const isPlain = source === undefined && name !== "";
-    const parts = { channel, prefix: name, ...this.#parts.watching, ready: hooks.ready, closing };
+    const { pollMs, confirmMs } = this.#options;
+    const parts = { channel, prefix: name, pollMs, confirmMs, ...settings };
     for await (const { key, value } of watchChannel(parts, call)) {
       if (!isPlain) yield { key: qualifiedKey("meta", key), value };
       // Behind a plain key that is gone from the channel there may be one that was there from the start.
@@ -171,42 +159,15 @@ export class KvmStore implements ProviderStore {
     }
   }
 
-  /** Returns the channel's key of a key to be changed. */
-  #channelName(key: string): string {
-    const { source, name } = parseKey(key);
-    if (source === undefined || source === "meta") return name;
-    const what = source === "fwcfg" ? "fw_cfg" : "SMBIOS";
-    throw pvbusError("ERR_READ_ONLY", `${what} was fixed when the machine started; write to meta/ instead`);
-  }
-
   #check(call: Call): void {
-    this.#parts.closing.check();
+    this.#closing.check();
     call.check("the store");
   }
 }
 
-/**
- * Makes a store on the sources of a machine; the channel is opened on first use.
- * @param interfaceClosing fires when the interface is closed
- * @throws TypeError for unknown or malformed settings
- */
-export function openKvmStore(
-  logger: Logger,
-  sources: Sources,
-  target: StoreTarget,
-  interfaceClosing?: AbortSignal,
-): KvmStore {
-  const options = completeOptions(target.options);
-  const { transport, statics } = sources;
-  const { maxLineBytes, portName, pollMs, confirmMs } = options;
-  const closing = new Closing(interfaceClosing);
-  return new KvmStore({
-    channel: transport && new MetadataChannel(new ChannelClient(transport, options, closing), maxLineBytes),
-    statics,
-    capabilities: capabilitiesOf(sources),
-    portName,
-    watching: { pollMs, confirmMs },
-    closing,
-    logger,
-  });
+function channelName(key: string): string {
+  const { source, name } = parseKey(key);
+  if (source === undefined || source === "meta") return name;
+  const what = source === "fwcfg" ? "fw_cfg" : "SMBIOS";
+  throw pvbusError("ERR_READ_ONLY", `${what} was fixed when the machine started; write to meta/ instead`);
 }

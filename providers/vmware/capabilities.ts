@@ -7,7 +7,7 @@ import {
   MAX_KEY_BYTES,
   MAX_VALUE_BYTES,
   OPENBSD_VALUE_BYTES,
-} from "./protocol/limits.js";
+} from "./protocol/keys.js";
 
 /** Reports whether OpenBSD's own driver moves the commands: on its live machine, unless a channel is named. */
 export function usesOpenbsdDevice({ platform, sysroot }: Host, { channel }: StoreTarget): boolean {

@@ -4,16 +4,13 @@ import type { Host } from "../../src/base/host/host.js";
 import type { Diagnosis } from "../../src/contract/diagnosis.js";
 import type { StoreTarget } from "../../src/contract/provider.js";
 import { usesOpenbsdDevice } from "./capabilities.js";
-import { lookForVmware } from "./presence.js";
 import { infoGet } from "./protocol/rpci.js";
 import { openBackdoorTransport } from "./transport/backdoor.js";
-import { namedSource } from "./transport/channel.js";
 import { OpenbsdDeviceTransport } from "./transport/openbsd-device.js";
 import { ExchangeFailure, type RpcTransport } from "./transport/rpc-transport.js";
+import { hasVsock, hostVsock, namedSource } from "./transport/sources.js";
 import { StreamTransport } from "./transport/stream.js";
-import { hasVsock, hostVsock } from "./transport/vsock.js";
-
-const LOAD_VSOCK = "modprobe vmw_vsock_vmci_transport";
+import { lookForVmware } from "./transports.js";
 
 /** Checks each transport to the host by asking for a key that need not be there. Never throws for a machine's state. */
 export async function diagnoseVmware(host: Host, target: StoreTarget): Promise<readonly Diagnosis[]> {
@@ -37,23 +34,18 @@ export async function diagnoseVmware(host: Host, target: StoreTarget): Promise<r
 async function vsock(): Promise<Diagnosis[]> {
   const what = "VMware's vsock driver is loaded";
   try {
-    if (!(await hasVsock())) return [{ what, works: false, fix: LOAD_VSOCK }];
+    if (!(await hasVsock())) return [{ what, works: false, fix: "modprobe vmw_vsock_vmci_transport" }];
   } catch (error) {
     return [{ what, works: false, why: reason(error), fix: "npm install --include=optional" }];
   }
   const source = hostVsock("prefer");
   const reply = await answers("the host answers on vsock", () => new StreamTransport(source));
-  if (!reply.works) return [{ what, works: true }, reply];
-  const privileged = source.privileged === true;
-  return [
-    { what, works: true },
-    reply,
-    {
-      what: "the host takes this program for a privileged one",
-      works: privileged,
-      ...(privileged ? {} : { why: "a port below 1024 is not for this user", fix: "sudo pvbus …" }),
-    },
-  ];
+  const checks: Diagnosis[] = [{ what, works: true }, reply];
+  if (!reply.works) return checks;
+  const privileged = "the host takes this program for a privileged one";
+  if (source.privileged === true) return [...checks, { what: privileged, works: true }];
+  const why = "a port below 1024 is not for this user";
+  return [...checks, { what: privileged, works: false, why, fix: "sudo pvbus …" }];
 }
 
 async function answers(what: string, open: () => RpcTransport | Promise<RpcTransport>): Promise<Diagnosis> {

@@ -1,7 +1,8 @@
 import type { Call } from "../../src/base/flow/call.js";
 import { HostctlError } from "../../src/base/hostctl-error.js";
+import { upToNul } from "../../src/base/outside-text.js";
 import type { HostctlStore } from "../../src/contract/hostctl.js";
-import { VMT_RPC_BUFLEN } from "./protocol/limits.js";
+import { VMT_RPC_BUFLEN } from "./protocol/keys.js";
 import type { VmwareStore } from "./store.js";
 
 /**
@@ -12,17 +13,14 @@ import type { VmwareStore } from "./store.js";
 export class VmwareHostctlStore implements HostctlStore {
   readonly #store: VmwareStore;
 
-  /** @param store guestinfo */
   constructor(store: VmwareStore) {
     this.#store = store;
   }
 
-  /** Reads a value. */
   async read(key: Uint8Array, valueLength: number, call: Call): Promise<Uint8Array> {
     return this.#ask("info-get", Buffer.from(key), valueLength, call);
   }
 
-  /** Sets a value; what is left in the buffer is empty. */
   async write(key: Uint8Array, value: Uint8Array, call: Call): Promise<Uint8Array> {
     const args = Buffer.concat([key, Buffer.from(" "), value]);
     return this.#ask("info-set", args, VMT_RPC_BUFLEN, call);
@@ -34,7 +32,6 @@ export class VmwareHostctlStore implements HostctlStore {
     const length = reply.accepted ? reply.value.length : Buffer.byteLength(reply.words);
     if (length + 3 > room) throw new HostctlError("ERANGE");
     if (!reply.accepted) throw new HostctlError("EINVAL");
-    const end = reply.value.indexOf(0);
-    return end < 0 ? reply.value : reply.value.subarray(0, end);
+    return upToNul(reply.value);
   }
 }

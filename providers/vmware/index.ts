@@ -5,8 +5,7 @@ export type {
   OperationMemory,
   Registers,
 } from "../../src/native/vmware/backdoor-port.js";
-export { VmwareDataSetStore } from "./data-set-store.js";
-export { VmwareDataSets } from "./data-sets.js";
+export { VmwareDataSetStore, VmwareDataSets } from "./data-set-store.js";
 export { vmwareManifest } from "./manifest.js";
 export { vmwareModule } from "./module.js";
 export { VmwareNamespace } from "./namespace.js";
@@ -23,7 +22,7 @@ export {
 export { VmwareProvider } from "./provider.js";
 export { RpciSession, type SessionParts } from "./session.js";
 export { type ClearOutcome, type CloudInitData, VmwareStore } from "./store.js";
-export { type OpenTransports, VMWARE_TRANSPORTS } from "./tokens.js";
 export { BackdoorTransport } from "./transport/backdoor.js";
 export { ExchangeFailure, type ExchangeHints, type RpcTransport } from "./transport/rpc-transport.js";
-export type { Privilege } from "./transport/vsock.js";
+export type { Privilege } from "./transport/sources.js";
+export { type OpenTransports, VMWARE_TRANSPORTS } from "./transports.js";

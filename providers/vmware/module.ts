@@ -2,8 +2,7 @@ import { ContainerModule } from "inversify";
 import type { Host } from "../../src/base/host/host.js";
 import { HOST, PROVIDER } from "../../src/contract/tokens.js";
 import { VmwareProvider } from "./provider.js";
-import { type OpenTransports, VMWARE_TRANSPORTS } from "./tokens.js";
-import { openTransports } from "./transports.js";
+import { type OpenTransports, openTransports, VMWARE_TRANSPORTS } from "./transports.js";
 
 /** Binds the VMware provider and what chooses its transports. */
 export const vmwareModule: ContainerModule = new ContainerModule(({ bind }) => {

@@ -1,6 +1,6 @@
 import { pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
-import { NAMESPACE_VALUE_BYTES } from "./protocol/limits.js";
+import { NAMESPACE_VALUE_BYTES } from "./protocol/keys.js";
 import { command, type RpciRequest } from "./protocol/rpci.js";
 import type { RpciSession } from "./session.js";
 

@@ -1,5 +1,5 @@
 import { type CheckedOptions, checkOptions, type OptionSchema } from "../../src/base/options.js";
-import type { Privilege } from "./transport/vsock.js";
+import type { Privilege } from "./transport/sources.js";
 
 /** Settings of the VMware provider: `openPvbus({ providerOptions: { vmware: {…} } })`. */
 export interface VmwareOptions {
@@ -19,6 +19,13 @@ export interface VmwareOptions {
   /** Longest time in milliseconds between two looks of a watch. Default 5000, of a DataSet 10000. */
   readonly longestPollMs?: number;
 }
+
+const MILLISECONDS = {
+  kind: "number",
+  whole: false,
+  least: Number.MIN_VALUE,
+  refusal: "must be a number of milliseconds above 0",
+} as const;
 
 /** The same as data. */
 export const OPTIONS = {
@@ -41,18 +48,12 @@ export const OPTIONS = {
     line: "read back each value that was written, since hosts have cut values",
   },
   pollMs: {
-    kind: "number",
-    whole: false,
-    least: Number.MIN_VALUE,
+    ...MILLISECONDS,
     line: "milliseconds to a watch's next look after a change: 250, of a DataSet 1000",
-    refusal: "must be a number of milliseconds above 0",
   },
   longestPollMs: {
-    kind: "number",
-    whole: false,
-    least: Number.MIN_VALUE,
+    ...MILLISECONDS,
     line: "longest time in milliseconds between two looks of a watch: 5000, of a DataSet 10000",
-    refusal: "must be a number of milliseconds above 0",
   },
 } as const satisfies OptionSchema;
 

@@ -12,8 +12,7 @@ import { VmwareHostctlStore } from "./hostctl.js";
 import { checkVmwareOptions } from "./options.js";
 import { RpciSession } from "./session.js";
 import { VmwareStore } from "./store.js";
-import type { OpenTransports } from "./tokens.js";
-import { openTransports } from "./transports.js";
+import { type OpenTransports, openTransports } from "./transports.js";
 
 /** Serves VMware's guestinfo from inside the guest: over vsock, the backdoor, VMware's library, OpenBSD's kernel. */
 export class VmwareProvider implements Provider {
@@ -56,8 +55,7 @@ export class VmwareProvider implements Provider {
     const session = new RpciSession(await this.#openTransports(this.#host, target, call));
     if (options.dataset !== undefined)
       return new VmwareDataSetStore(session, options.dataset, { ...options, closing });
-    const maxValueBytes = maxValueBytesOf(this.#host, target);
-    return new VmwareStore(session, options, { maxValueBytes, closing });
+    return new VmwareStore(session, options, maxValueBytesOf(this.#host, target), closing);
   }
 
   /** Checks the hardware, vsock with its privileged ports, the backdoor and native calls. */

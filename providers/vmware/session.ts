@@ -1,7 +1,7 @@
 import { PvbusError, pvbusError } from "../../src/base/errors.js";
 import { Backoff } from "../../src/base/flow/backoff.js";
 import { Call } from "../../src/base/flow/call.js";
-import { SerialQueue } from "../../src/base/flow/serial-queue.js";
+import { SerialQueue } from "../../src/base/flow/queues.js";
 import type { Logger } from "../../src/base/host/host.js";
 import { decodeReply, type RpciReply, type RpciRequest, refusal } from "./protocol/rpci.js";
 import { ExchangeFailure, type RpcTransport } from "./transport/rpc-transport.js";
@@ -86,53 +86,41 @@ export class RpciSession {
   /** One command at a time; one whose call ends early still holds the others until its transport is free. */
   #inTurn(request: RpciRequest, call: Call): Promise<Uint8Array> {
     const { name } = request;
-    return this.#queue.runWithin(call, `the turn of ${name}`, `the reply to ${name}`, () => {
+    return this.#queue.runWithin(call, `the turn of ${name}`, `the reply to ${name}`, async () => {
       if (this.#closed) throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
-      return this.#exchange(request, call);
+      try {
+        return await this.#exchange(request, call);
+      } catch (error) {
+        throw error instanceof ExchangeFailure ? plain(error) : error;
+      }
     });
   }
 
   async #exchange(request: RpciRequest, call: Call): Promise<Uint8Array> {
-    const needsPrivilege = request.privileged || this.#parts.requirePrivilege === true;
-    const first = this.#usableFirst(needsPrivilege);
-    if (first !== undefined) {
+    const needsPrivilege = this.#needsPrivilege(request);
+    const { first, second } = this.#parts;
+    // The first transport, unless it rests; a command that needs it does not wait for the end of that.
+    if (first && (needsPrivilege || second === undefined || this.#now() >= this.#restUntil)) {
       try {
-        const reply = await this.#insist(first, request, call, needsPrivilege);
+        const reply = await this.#insist(first, request, call);
         this.#firstWorked = true;
         this.#firstFailure = undefined;
         this.#rests.reset();
         return reply;
       } catch (error) {
-        if (!(error instanceof ExchangeFailure)) throw error;
-        if (!error.connecting) throw plain(error);
+        if (!(error instanceof ExchangeFailure && error.connecting)) throw error;
         this.#rest(error);
-        if (this.#parts.second === undefined) throw plain(error);
+        if (second === undefined) throw error;
       }
     }
     if (needsPrivilege) throw this.#noPrivilege(request);
-    const second = await this.#openSecond(call);
-    try {
-      return await this.#repeated(second, request, call);
-    } catch (error) {
-      throw error instanceof ExchangeFailure ? plain(error) : error;
-    }
+    return this.#repeated(await this.#openSecond(call), request, call);
   }
 
-  /** The first transport, unless it rests; a command that needs it does not wait for the end of that. */
-  #usableFirst(needed: boolean): RpcTransport | undefined {
-    const { first, second } = this.#parts;
-    return needed || second === undefined || this.#now() >= this.#restUntil ? first : undefined;
-  }
-
-  async #insist(
-    first: RpcTransport,
-    request: RpciRequest,
-    call: Call,
-    needsPrivilege: boolean,
-  ): Promise<Uint8Array> {
+  async #insist(first: RpcTransport, request: RpciRequest, call: Call): Promise<Uint8Array> {
     for (let restarts = 0; ; restarts++) {
       try {
-        return await this.#repeated(first, request, call, needsPrivilege);
+        return await this.#repeated(first, request, call);
       } catch (error) {
         const again =
           error instanceof ExchangeFailure && error.connecting && this.#firstWorked && restarts < RESTARTS;
@@ -143,28 +131,26 @@ export class RpciSession {
   }
 
   /** Once more after a failure, where the host cannot have carried it out or may do so twice. */
-  async #repeated(
-    transport: RpcTransport,
-    request: RpciRequest,
-    call: Call,
-    needsPrivilege = false,
-  ): Promise<Uint8Array> {
+  async #repeated(transport: RpcTransport, request: RpciRequest, call: Call): Promise<Uint8Array> {
     for (let fresh = 0; ; ) {
       call.check(request.name);
       try {
         await transport.prepare?.(call);
-        if (needsPrivilege && transport.privileged === false) throw this.#noPrivilege(request);
-        const reply = await transport.exchange(request.bytes, call, request);
-        this.#over = transport.name;
-        return reply;
+        if (this.#needsPrivilege(request) && transport.privileged === false) throw this.#noPrivilege(request);
+        return await transport.exchange(request.bytes, call, request);
       } catch (error) {
-        this.#over = transport.name;
         if (!(error instanceof ExchangeFailure) || error.connecting) throw error;
         // A kept connection that the host had dropped is no failure: only fresh ones count.
         if (!error.stale) fresh++;
         if (fresh > 1 || (error.executed && !request.repeatable)) throw error;
+      } finally {
+        this.#over = transport.name;
       }
     }
+  }
+
+  #needsPrivilege(request: RpciRequest): boolean {
+    return request.privileged || this.#parts.requirePrivilege === true;
   }
 
   async #openSecond(call: Call): Promise<RpcTransport> {

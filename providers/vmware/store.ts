@@ -13,28 +13,18 @@ import type {
   WatchHooks,
 } from "../../src/contract/store.js";
 import { guestinfoCapabilities } from "./capabilities.js";
-import { VmwareDataSets } from "./data-sets.js";
-import { machineFacts } from "./facts.js";
+import { VmwareDataSets } from "./data-set-store.js";
 import { VmwareNamespace } from "./namespace.js";
 import type { VmwareOptions } from "./options.js";
 import { guestinfoLayout } from "./portable.js";
 import { decodeValue } from "./protocol/encoded-value.js";
-import { KEY_PREFIX, WELL_KNOWN_KEYS, wellKnownBelow } from "./protocol/keys.js";
-import { MAX_VALUE_BYTES } from "./protocol/limits.js";
+import { KEY_PREFIX, MAX_VALUE_BYTES, wellKnownBelow } from "./protocol/keys.js";
 import { command, infoGet, infoSet, NO_VALUE_FOUND, type RpciReply } from "./protocol/rpci.js";
 import type { RpciSession } from "./session.js";
-import { type Look, paceOf, watchByLooking } from "./watch.js";
+import { watchByLooking } from "./watch.js";
 
 /** What became of a key that {@link VmwareStore.clear} was called on. */
 export type ClearOutcome = "removed" | "emptied" | "blanked";
-
-/** What a store is opened with beside its options. */
-export interface VmwareStoreParts {
-  /** Longest value that every key takes; default: guestinfo's own. */
-  readonly maxValueBytes?: number | undefined;
-  /** Fires when the interface is closed. */
-  readonly closing?: AbortSignal | undefined;
-}
 
 /** Settings for cloud-init, decoded as its key `….encoding` says. */
 export interface CloudInitData {
@@ -46,6 +36,8 @@ export interface CloudInitData {
   readonly vendordata?: Uint8Array;
 }
 
+/** Keys that say what the machine is. */
+const FACT_KEYS = ["guestinfo.hostname", "guestinfo.ip", "guestinfo.vmtools.description"];
 const PACE = { firstMs: 250, longestMs: 5_000 };
 const LOOK_MS = 10_000;
 
@@ -66,8 +58,12 @@ export class VmwareStore implements ProviderStore {
   readonly #closing: Closing;
 
   /** @internal Opened by the provider. */
-  constructor(session: RpciSession, options: VmwareOptions = {}, parts: VmwareStoreParts = {}) {
-    const { maxValueBytes = MAX_VALUE_BYTES, closing } = parts;
+  constructor(
+    session: RpciSession,
+    options: VmwareOptions = {},
+    maxValueBytes: number = MAX_VALUE_BYTES,
+    closing?: AbortSignal,
+  ) {
     this.#closing = new Closing(closing);
     this.#session = session;
     this.#options = options;
@@ -121,7 +117,7 @@ export class VmwareStore implements ProviderStore {
    */
   async *watch(prefix: string, call: Call, hooks: WatchHooks): AsyncGenerator<RawEntry, void, undefined> {
     const keys = followedBy(prefix);
-    const look: Look = async () => {
+    const look = async () => {
       const found = new Map<string, Uint8Array>();
       for (const key of keys) {
         const one = new Call({ signal: call.signal, timeoutMs: Math.min(call.remainingMs, LOOK_MS) });
@@ -130,18 +126,30 @@ export class VmwareStore implements ProviderStore {
       }
       return found;
     };
-    const { signal: closing } = this.#closing;
-    yield* watchByLooking(look, { ...hooks, closing, pace: paceOf(this.#options, PACE) }, call);
+    const [options, { signal: closing }] = [this.#options, this.#closing];
+    yield* watchByLooking({ ...hooks, look, closing, options, usual: PACE }, call);
   }
 
   /** Returns what guestinfo says of the machine: its OVF environment's ids, its name and address. */
   async facts(call: Call): Promise<MachineFacts> {
-    return machineFacts((key) => this.#textOf(key, call), await this.ovfEnvironment(call));
+    const { id, vCenterId, platform = {} } = (await this.ovfEnvironment(call)) ?? {};
+    const other: Record<string, string> = {};
+    for (const key of FACT_KEYS) {
+      const value = await this.#textOf(key, call);
+      if (value !== undefined && value !== "") putEntry(other, key, value);
+    }
+    if (id !== undefined) other["ovf.id"] = id;
+    if (vCenterId !== undefined) other["ovf.vCenterId"] = vCenterId;
+    for (const [name, value] of Object.entries(platform)) putEntry(other, `ovf.${name}`, value);
+    return {
+      ...(vCenterId === undefined ? {} : { vmId: vCenterId }),
+      ...(Object.keys(other).length === 0 ? {} : { other }),
+    };
   }
 
   /** Yields those of the well-known keys below a prefix that have a value; there may be others that nobody can find. */
   async *known(prefix: string, call: Call): AsyncGenerator<RawEntry, void, undefined> {
-    for (const key of prefix === "" ? WELL_KNOWN_KEYS : wellKnownBelow(prefix)) {
+    for (const key of wellKnownBelow(prefix)) {
       const value = await this.read(key, call);
       if (value !== undefined) yield { key, value };
     }

@@ -7,12 +7,13 @@ import type { VmwareOptions } from "./options.js";
 /** Looks that failed in passing: the next one may do. */
 const PASSING: readonly PvbusErrorCode[] = ["ERR_DISCONNECTED", "ERR_BUSY", "ERR_CONFLICT"];
 
-/** What is there now, by key. */
-export type Look = () => Promise<ReadonlyMap<string, Uint8Array>>;
-
-/** Returns the pace that the options ask for. @param usual the store's own */
-export function paceOf({ pollMs, longestPollMs }: VmwareOptions, usual: WatchPace): WatchPace {
-  return { firstMs: pollMs ?? usual.firstMs, longestMs: longestPollMs ?? usual.longestMs };
+/** How a store is watched. */
+interface Looking extends WatchHooks {
+  readonly look: () => Promise<ReadonlyMap<string, Uint8Array>>;
+  readonly closing: AbortSignal;
+  readonly options: VmwareOptions;
+  /** The store's own pace. */
+  readonly usual: WatchPace;
 }
 
 /**
@@ -21,11 +22,11 @@ export function paceOf({ pollMs, longestPollMs }: VmwareOptions, usual: WatchPac
  * @throws PvbusError `ERR_DISCONNECTED` when the store closes, and what a look throws
  */
 export function watchByLooking(
-  look: Look,
-  settings: WatchHooks & { readonly closing: AbortSignal; readonly pace: WatchPace },
+  { look, options, usual, ...settings }: Looking,
   call: Call,
 ): AsyncGenerator<RawEntry, void, undefined> {
+  const { pollMs: firstMs = usual.firstMs, longestPollMs: longestMs = usual.longestMs } = options;
   const source = bySnapshots({ snapshot: look, change: (key, value): RawEntry => ({ key, value }) });
   const isPassing = (error: unknown): boolean => PvbusError.is(error) && PASSING.includes(error.code);
-  return watchLoop(source, { ...settings, isPassing }, call);
+  return watchLoop(source, { ...settings, pace: { firstMs, longestMs }, isPassing }, call);
 }

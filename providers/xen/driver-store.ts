@@ -10,14 +10,13 @@ import type {
   RawEntry,
 } from "../../src/contract/store.js";
 import { CAPABILITIES } from "./capabilities.js";
-import { factsOf } from "./facts.js";
+import { domainUnknown, factsOf } from "./facts.js";
 import type { HostctlNodes } from "./hostctl.js";
 import { portableLayout } from "./portable.js";
-import { checkKey, type KeyedPath, withoutSlash } from "./protocol/keys.js";
-import { checkNodePath, checkPath, checkRemovable } from "./protocol/path.js";
+import { checkNodePath, checkPath, checkRemovable, type KeyedPath, withoutSlash } from "./protocol/keys.js";
 import { domainOf } from "./protocol/permissions.js";
 import type { DriverNode, XenStoreDriver } from "./transport/transport.js";
-import { childrenOf, type Naming, REFUSED, unlessRefused } from "./walk.js";
+import { childrenOf, ifAllowed, type Naming, REFUSED, unlessRefused } from "./walk.js";
 
 /** XenStore through a driver of the operating system that has questions and answers of its own. */
 export class XenDriverStore implements ProviderStore {
@@ -25,6 +24,17 @@ export class XenDriverStore implements ProviderStore {
   readonly portable: PortableLayout;
   /** Removes a node with all below it; only where the driver can. Another program may come between its look and the removal. */
   readonly delete?: (key: string, call: Call) => Promise<boolean>;
+  /** @internal The nodes by their paths, whatever the syntax of keys. */
+  readonly nodes: HostctlNodes = {
+    read: async (path, call) => (await this.#look(path, false, call))?.value,
+    write: async (path, value, call) => {
+      checkNodePath(path);
+      this.#driver.check(path, value);
+      this.#begin(call);
+      await this.#driver.write(path, value, call);
+    },
+    directory: async (path, call) => (await this.#look(path, true, call))?.names,
+  };
   readonly #driver: XenStoreDriver;
   readonly #naming: Naming;
   readonly #closing: Closing;
@@ -39,23 +49,14 @@ export class XenDriverStore implements ProviderStore {
     if (driver.remove !== undefined) this.delete = (key, call) => this.#remove(key, call);
   }
 
-  /** @internal The nodes by their paths, whatever the syntax of keys. */
-  get nodes(): HostctlNodes {
-    return {
-      read: async (path, call) => (await this.#look(path, false, call))?.value,
-      write: (path, value, call) => this.#write(path, value, call),
-      directory: async (path, call) => (await this.#look(path, true, call))?.names,
-    };
-  }
-
   /** Reads a node's value. */
   async read(key: string, call: Call): Promise<Uint8Array | undefined> {
-    return (await this.#look(this.#path(key), false, call))?.value;
+    return this.nodes.read(this.#naming.syntax.pathOf(key), call);
   }
 
   /** Writes a value; creates the node, and its parents with empty values. */
   async write(key: string, value: Uint8Array, call: Call): Promise<void> {
-    await this.#write(this.#path(key), value, call);
+    await this.nodes.write(this.#naming.syntax.pathOf(key), value, call);
   }
 
   /**
@@ -63,7 +64,7 @@ export class XenDriverStore implements ProviderStore {
    * @throws PvbusError `ERR_CONFLICT` when it is not the expected value
    */
   async erase(key: string, call: Call, expected?: Uint8Array): Promise<Erased> {
-    const path = this.#path(key);
+    const path = this.#naming.syntax.pathOf(key);
     checkRemovable(path);
     const found = await this.#look(path, true, call);
     if (found === undefined) return "host";
@@ -73,7 +74,7 @@ export class XenDriverStore implements ProviderStore {
       await this.#driver.remove(path, call);
       return (await this.#look(path, false, call)) === undefined ? "host" : "no";
     }
-    await this.#write(path, new Uint8Array(), call);
+    await this.nodes.write(path, new Uint8Array(), call);
     return (await this.#look(path, false, call))?.value.length === 0 ? "overwritten" : "no";
   }
 
@@ -94,16 +95,10 @@ export class XenDriverStore implements ProviderStore {
 
   /** Returns the machine's name, UUID and domain id. */
   async facts(call: Call): Promise<MachineFacts> {
-    const text = async (path: string): Promise<string | undefined> => {
-      const found = await unlessRefused(this.#look(path, false, call));
-      return found === REFUSED ? undefined : found?.value.toString("utf8");
-    };
+    const text = async (path: string): Promise<string | undefined> =>
+      (await ifAllowed(this.#look(path, false, call)))?.value.toString("utf8");
     const domid = await text("domid");
-    return factsOf({
-      name: await text("name"),
-      vm: await text("vm"),
-      other: domid === undefined ? {} : { domid },
-    });
+    return factsOf(await text("name"), await text("vm"), domid === undefined ? {} : { domid });
   }
 
   /** Lets go of the driver. */
@@ -112,15 +107,8 @@ export class XenDriverStore implements ProviderStore {
     await this.#driver.close();
   }
 
-  async #write(path: string, value: Uint8Array, call: Call): Promise<void> {
-    checkNodePath(path);
-    this.#driver.check(path, value);
-    this.#begin(call);
-    await this.#driver.write(path, value, call);
-  }
-
   async #remove(key: string, call: Call): Promise<boolean> {
-    const path = this.#path(key);
+    const path = this.#naming.syntax.pathOf(key);
     checkRemovable(path);
     if ((await this.#look(path, false, call)) === undefined) return false;
     this.#begin(call);
@@ -130,21 +118,13 @@ export class XenDriverStore implements ProviderStore {
 
   async #home(call: Call): Promise<string> {
     const domain = domainOf((await this.#look("domid", false, call))?.value.toString("latin1") ?? "");
-    if (domain !== undefined) return `/local/domain/${domain}`;
-    throw pvbusError(
-      "ERR_UNAVAILABLE",
-      "this domain's id is not known, so its own directory cannot be listed; name a path in it, such as data",
-    );
+    if (domain === undefined) throw domainUnknown();
+    return `/local/domain/${domain}`;
   }
 
   /** Returns the children in the order of a stack. */
   #children(parent: KeyedPath, names: readonly string[]): KeyedPath[] {
     return childrenOf(parent, [...names].sort().reverse(), this.#naming);
-  }
-
-  #path(key: string): string {
-    checkKey(key);
-    return this.#naming.syntax.pathOf(key);
   }
 
   async #look(path: string, children: boolean, call: Call): Promise<DriverNode | undefined> {

@@ -4,45 +4,36 @@ import { putEntry } from "../../src/base/own.js";
 import type { MachineFacts } from "../../src/contract/store.js";
 import type { XenStoreClient } from "./client/client.js";
 import { domainOf } from "./protocol/permissions.js";
-import { below, REFUSED, type Surroundings, unlessRefused } from "./walk.js";
+import { below, ifAllowed, type Surroundings } from "./walk.js";
 
-/** Where the toolstack says what this machine is, beside the name and the UUID. */
-const VM_DATA = "vm-data";
+/** What the host's administrator says of this machine, beside the name and the UUID. */
+const VM_DATA = { path: "vm-data", key: "vm-data" };
 const UUID = /^\/vm\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/i;
 
 /** Returns what XenStore says of this machine: its name, UUID and domain id, and all of `vm-data`, which users fill. */
 export async function machineFacts(surroundings: Surroundings, call: Call): Promise<MachineFacts> {
   const { client } = surroundings;
-  const text = async (path: string): Promise<string | undefined> => {
-    const value = await unlessRefused(client.readText(path, call));
-    return value === REFUSED ? undefined : value;
-  };
   const [name, vm, domain] = await Promise.all([
-    text("name"),
-    text("vm"),
-    unlessRefused(ownDomain(client, call)),
+    ifAllowed(client.readText("name", call)),
+    ifAllowed(client.readText("vm", call)),
+    ifAllowed(ownDomain(client, call)),
   ]);
   const other: Record<string, string> = {};
-  if (typeof domain === "number") other["domid"] = String(domain);
-  const top = { path: VM_DATA, key: VM_DATA };
+  if (domain !== undefined) other["domid"] = String(domain);
   const collect = async (): Promise<void> => {
-    for await (const { key, value } of below(top, true, surroundings, call))
+    for await (const { key, value } of below(VM_DATA, surroundings, call))
       if (value !== undefined && value.length > 0) putEntry(other, key, Buffer.from(value).toString("utf8"));
   };
-  await unlessRefused(collect());
-  return factsOf({ name, vm, other });
+  await ifAllowed(collect());
+  return factsOf(name, vm, other);
 }
 
 /** Puts facts together from what the nodes `name` and `vm` hold. */
-export function factsOf({
-  name,
+export function factsOf(
+  name: string | undefined,
   vm = "",
-  other,
-}: {
-  readonly name: string | undefined;
-  readonly vm: string | undefined;
-  readonly other: Readonly<Record<string, string>>;
-}): MachineFacts {
+  other: Readonly<Record<string, string>> = {},
+): MachineFacts {
   const uuid = UUID.exec(vm)?.[1];
   return {
     ...(name === undefined ? {} : { vmName: name }),
@@ -71,8 +62,13 @@ export async function ownDomain(client: XenStoreClient, call: Call): Promise<num
  */
 export async function homePath(client: XenStoreClient, call: Call): Promise<string> {
   const domain = await ownDomain(client, call);
-  if (domain !== undefined) return client.domainPath(domain, call);
-  throw pvbusError(
+  if (domain === undefined) throw domainUnknown();
+  return client.domainPath(domain, call);
+}
+
+/** Returns the error of listings of the own directory where nothing says whose it is. */
+export function domainUnknown(): Error {
+  return pvbusError(
     "ERR_UNAVAILABLE",
     "this domain's id is not known, so its own directory cannot be listed; name a path in it, such as data",
   );

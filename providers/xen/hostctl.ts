@@ -8,7 +8,6 @@ import { XenStoreRefusal } from "./protocol/refusals.js";
 export interface HostctlNodes {
   /** Reads a value; undefined when there is no such node. */
   read(path: string, call: Call): Promise<Uint8Array | undefined>;
-  /** Writes a value. */
   write(path: string, value: Uint8Array, call: Call): Promise<void>;
   /** Returns the names of a node's children; undefined when there is no such node. */
   directory(path: string, call: Call): Promise<readonly string[] | undefined>;
@@ -42,7 +41,6 @@ const KNOWN: readonly HostctlErrno[] = [
 export class XenHostctlStore implements HostctlStore {
   readonly #nodes: HostctlNodes;
 
-  /** @param nodes the way to the daemon */
   constructor(nodes: HostctlNodes) {
     this.#nodes = nodes;
   }

@@ -11,7 +11,7 @@ export type { Access, Permission } from "./protocol/permissions.js";
 export { XenStoreRefusal } from "./protocol/refusals.js";
 export { XenProvider } from "./provider.js";
 export { XenStore } from "./store.js";
-export { type FindTransport, type OpenDriver, XEN_DRIVER, XEN_TRANSPORT } from "./tokens.js";
+export { type FindTransport, type OpenDriver, XEN_DRIVER, XEN_TRANSPORT } from "./transport/locate.js";
 export type {
   DriverNode,
   DriverPlatform,

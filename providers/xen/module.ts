@@ -2,8 +2,14 @@ import { ContainerModule } from "inversify";
 import type { Host } from "../../src/base/host/host.js";
 import { HOST, PROVIDER } from "../../src/contract/tokens.js";
 import { XenProvider } from "./provider.js";
-import { type FindTransport, type OpenDriver, XEN_DRIVER, XEN_TRANSPORT } from "./tokens.js";
-import { openDriver, transportOf } from "./transport/locate.js";
+import {
+  type FindTransport,
+  type OpenDriver,
+  openDriver,
+  transportOf,
+  XEN_DRIVER,
+  XEN_TRANSPORT,
+} from "./transport/locate.js";
 
 /** Binds the Xen provider and what it reaches XenStore through. */
 export const xenModule: ContainerModule = new ContainerModule(({ bind }) => {

@@ -1,4 +1,4 @@
-import type { GivenOptions, OptionSchema } from "../../src/contract/options.js";
+import type { GivenOptions, OptionSchema } from "../../src/base/options.js";
 
 /** Schema of the Xen provider's settings. */
 export const OPTIONS = {

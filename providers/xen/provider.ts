@@ -13,9 +13,7 @@ import { XenHostctlStore } from "./hostctl.js";
 import { OPTIONS } from "./options.js";
 import { keySyntax } from "./protocol/keys.js";
 import { XenStore } from "./store.js";
-import type { FindTransport, OpenDriver } from "./tokens.js";
-import { openDriver, transportOf } from "./transport/locate.js";
-import type { Naming } from "./walk.js";
+import { type FindTransport, type OpenDriver, openDriver, transportOf } from "./transport/locate.js";
 
 /** Serves Xen's XenStore, through a daemon's socket or a kernel's device. */
 export class XenProvider implements Provider {
@@ -51,14 +49,12 @@ export class XenProvider implements Provider {
    */
   async open(target: StoreTarget, call: Call, closing?: AbortSignal): Promise<XenStore | XenDriverStore> {
     const way = this.#way(target);
-    if (way === "daemon") return this.#connect(target, call, closing);
-    const naming = this.#naming(target);
-    const { XenDriverStore } = await import("./driver-store.js");
-    return new XenDriverStore(await this.#openDriver(way), naming, closing);
-  }
-
-  async #connect(target: StoreTarget, call: Call, closing?: AbortSignal): Promise<XenStore> {
-    const naming = this.#naming(target);
+    const { encodeNames } = checkOptions(this.id, OPTIONS, target.options);
+    const naming = { syntax: keySyntax(encodeNames), logger: this.#host.logger };
+    if (way !== "daemon") {
+      const { XenDriverStore } = await import("./driver-store.js");
+      return new XenDriverStore(await this.#openDriver(way), naming, closing);
+    }
     const client = new XenStoreClient(this.#findTransport(this.#host, target), naming.logger, closing);
     try {
       await client.connect(call);
@@ -69,19 +65,15 @@ export class XenProvider implements Provider {
     return new XenStore(client, naming);
   }
 
-  #naming({ options }: StoreTarget): Naming {
-    const { encodeNames } = checkOptions(this.id, OPTIONS, options);
-    return { syntax: keySyntax(encodeNames), logger: this.#host.logger };
-  }
-
   /** Checks whether the way to the daemon is there, whether it answers, and where this domain may write. */
   async diagnose(target: StoreTarget): Promise<readonly Diagnosis[]> {
-    const { diagnoseDriver, diagnoseXen } = await import("./diagnose.js");
-    if (this.#way(target) !== "daemon") return diagnoseDriver((call) => this.open(target, call));
+    const { diagnoseXen } = await import("./diagnose.js");
+    const peer = this.#way(target) === "daemon" ? "daemon" : "driver";
+    const isFound = peer === "daemon" && target.channel === undefined;
     return diagnoseXen(this.#host, {
-      find: () => this.#findTransport(this.#host, target),
-      open: (call) => this.#connect(target, call),
-      isNamed: target.channel !== undefined,
+      peer,
+      find: isFound ? () => this.#findTransport(this.#host, target) : undefined,
+      open: (call) => this.open(target, call),
     });
   }
 

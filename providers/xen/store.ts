@@ -16,12 +16,10 @@ import type { XenStoreClient } from "./client/client.js";
 import type { CallLike } from "./client/requests.js";
 import type { Transaction } from "./client/transactions.js";
 import { homePath, machineFacts } from "./facts.js";
-import { permissionTexts } from "./permission-text.js";
 import { portableLayout } from "./portable.js";
-import { checkKey, type KeyedPath, withoutSlash } from "./protocol/keys.js";
-import { checkRemovable } from "./protocol/path.js";
-import type { Permission } from "./protocol/permissions.js";
-import { below, type Naming, type Surroundings } from "./walk.js";
+import { checkRemovable, type KeyedPath, withoutSlash } from "./protocol/keys.js";
+import { formatPermission, type Permission, readPermission } from "./protocol/permissions.js";
+import { below, ifAllowed, type Naming, type Surroundings } from "./walk.js";
 import { StoreWatch } from "./watch.js";
 
 /**
@@ -33,7 +31,21 @@ export class XenStore implements ProviderStore {
   /** Transactions, permissions, watches with a depth: XenStore as it is. It takes paths, not encoded keys. */
   readonly client: XenStoreClient;
   readonly portable: PortableLayout;
-  readonly permissionTexts: KeyPermissions = permissionTexts(this);
+  readonly permissionTexts: KeyPermissions = {
+    read: async (key, call) => (await ifAllowed(this.permissions(key, call)))?.map(formatPermission),
+    set: async (key, texts, withTree, call) => {
+      const permissions = texts.flatMap((text) => readPermission(text) ?? []);
+      if (permissions.length === 0 || permissions.length < texts.length)
+        throw new TypeError("a permission is n, r, w or b and a domain, such as r7; the owner's first");
+      if (!(await this.setPermissions(key, permissions, call))) return false;
+      if (!withTree) return true;
+      for await (const entry of this.list(key, call)) {
+        await this.setPermissions(entry.key, permissions, call);
+        call.renew();
+      }
+      return true;
+    },
+  };
   readonly #surroundings: Surroundings;
 
   /** @internal Opened by the provider. */
@@ -102,7 +114,7 @@ export class XenStore implements ProviderStore {
    */
   async *list(prefix: string, call: Call): AsyncGenerator<RawEntry, void, undefined> {
     const top = await this.#top(prefix, call);
-    for await (const { key, value } of below(top, true, this.#surroundings, call)) yield { key, value };
+    for await (const { key, value } of below(top, this.#surroundings, call)) yield { key, value };
   }
 
   /**
@@ -142,7 +154,6 @@ export class XenStore implements ProviderStore {
   }
 
   #path(key: string): string {
-    checkKey(key);
     return this.#surroundings.syntax.pathOf(key);
   }
 
@@ -155,7 +166,7 @@ export class XenStore implements ProviderStore {
   async #top(prefix: string, call: Call): Promise<KeyedPath> {
     if (prefix === "") return { path: await homePath(this.client, call), key: "" };
     const key = withoutSlash(prefix);
-    return { path: this.#surroundings.syntax.pathOf(key), key };
+    return { path: this.#path(key), key };
   }
 }
 

@@ -7,53 +7,42 @@ import { type KeyedPath, type KeySyntax, keyedChild } from "./protocol/keys.js";
 
 /** How nodes are named by keys. */
 export interface Naming {
-  /** How keys are written. */
   readonly syntax: KeySyntax;
   /** Hears of nodes that no key can name. */
   readonly logger: Logger;
 }
 
-/** What a walk needs. */
 export interface Surroundings extends Naming {
-  /** Reads the nodes. */
   readonly client: XenStoreClient;
 }
 
-/** One node of a walk. */
 export interface TreeNode extends KeyedPath {
-  /** Its value; undefined where it may not be read, or where values were not asked for. */
+  /** Its value; undefined where it may not be read. */
   readonly value: Uint8Array | undefined;
+  readonly children: readonly string[];
 }
 
 /** Nodes that are looked at together. */
 const PAGE = 32;
-const NOTHING_ASKED = Promise.resolve(undefined);
-
-/** A node and the names of its children. */
-interface Found extends TreeNode {
-  readonly children: readonly string[];
-}
 
 /**
  * Walks everything below a node, each node before what is below it, by name. Nodes that come or go meanwhile may be in it
  * or not; what may not be looked into is left out.
- * @param values whether to read values too
  * @throws PvbusError `ERR_PERMISSION` when the top itself may not be listed
  */
 export async function* below(
   top: KeyedPath,
-  values: boolean,
   surroundings: Surroundings,
   call: Call,
 ): AsyncGenerator<TreeNode, void, undefined> {
   const names = await surroundings.client.directory(top.path, call);
-  const levels = [pages(top, names ?? [], values, surroundings, call)];
+  const levels = [pages(top, names ?? [], surroundings, call)];
   for (let level = levels[0]; level !== undefined; level = levels.at(-1)) {
     const { value: node, done } = await level.next();
     if (done === true) levels.pop();
     else {
       yield node;
-      if (node.children.length > 0) levels.push(pages(node, node.children, values, surroundings, call));
+      if (node.children.length > 0) levels.push(pages(node, node.children, surroundings, call));
     }
   }
 }
@@ -62,15 +51,14 @@ export async function* below(
 async function* pages(
   parent: KeyedPath,
   names: readonly string[],
-  values: boolean,
   surroundings: Surroundings,
   call: Call,
-): AsyncGenerator<Found, void, undefined> {
+): AsyncGenerator<TreeNode, void, undefined> {
   const sorted = await fairSort(names, call);
   for (let from = 0; from < sorted.length; from += PAGE) {
     const page = childrenOf(parent, sorted.slice(from, from + PAGE), surroundings);
     const looks = page.map((child) =>
-      look(surroundings.client, child, values, call).catch((error) => {
+      look(surroundings.client, child, call).catch((error) => {
         if (!isUnnameable(error)) throw error;
         leaveOut(parent, child.path.slice(child.path.lastIndexOf("/") + 1), surroundings);
         return undefined;
@@ -96,18 +84,13 @@ function leaveOut({ path }: KeyedPath, name: string, { logger }: Naming): void {
 }
 
 /** Returns undefined when the node is gone. */
-async function look(
-  client: XenStoreClient,
-  node: KeyedPath,
-  values: boolean,
-  call: Call,
-): Promise<Found | undefined> {
+async function look(client: XenStoreClient, node: KeyedPath, call: Call): Promise<TreeNode | undefined> {
   const { path } = node;
   const [value, children] = await Promise.all([
-    values ? unlessRefused(client.read(path, call)) : NOTHING_ASKED,
+    unlessRefused(client.read(path, call)),
     unlessRefused(client.directory(path, call)),
   ]);
-  if (children === undefined || (values && value === undefined)) return undefined;
+  if (children === undefined || value === undefined) return undefined;
   return {
     ...node,
     value: value === REFUSED ? undefined : value,
@@ -131,4 +114,10 @@ export async function unlessRefused<T>(asked: Promise<T>): Promise<T | typeof RE
     if (PvbusError.is(error) && error.code === "ERR_PERMISSION") return REFUSED;
     throw error;
   }
+}
+
+/** Returns undefined in place of a refusal for want of permission. */
+export async function ifAllowed<T>(asked: Promise<T>): Promise<T | undefined> {
+  const answer = await unlessRefused(asked);
+  return answer === REFUSED ? undefined : answer;
 }

@@ -3,15 +3,17 @@ import { PvbusError } from "../../src/base/errors.js";
 import { Backoff } from "../../src/base/flow/backoff.js";
 import { Call } from "../../src/base/flow/call.js";
 import type { RawEntry, WatchHooks } from "../../src/contract/store.js";
-import { PathTree } from "./path-tree.js";
-import { type KeyedPath, keyedChild } from "./protocol/keys.js";
-import { isAtOrBelow } from "./protocol/path.js";
+import { isAtOrBelow, type KeyedPath, keyedChild } from "./protocol/keys.js";
 import { below, isUnnameable, REFUSED, type Surroundings, unlessRefused } from "./walk.js";
+
+type Changes = AsyncGenerator<RawEntry, void, undefined>;
+type Told = Generator<RawEntry, void, undefined>;
 
 const A_CHANGE = "a change";
 /** Longest wait for one answer: the watch itself may go on for ever. */
 const LOOK_MS = 30_000;
 const PAUSES = { firstMs: 20, longestMs: 2_000 } as const;
+const UNLISTED: readonly string[] = ["ERR_PERMISSION", "ERR_NOT_SUPPORTED"];
 /** Longest value that is kept as it is; of a longer one a hash is. */
 const KEPT_BYTES = 32;
 
@@ -28,10 +30,9 @@ export class StoreWatch {
   readonly #surroundings: Surroundings;
   readonly #call: Call;
   /** What has been told, by what stands for the values. */
-  readonly #known = new PathTree<string>();
+  readonly #known = new PathTree();
   #walks = 0;
 
-  /** @param top what is followed, with all below it */
   constructor(top: KeyedPath, surroundings: Surroundings, call: Call) {
     this.#top = top;
     this.#surroundings = surroundings;
@@ -39,12 +40,10 @@ export class StoreWatch {
   }
 
   /** Yields changes until the call is over; then it returns, or throws that it is over. */
-  async *changes({ ready }: WatchHooks): AsyncGenerator<RawEntry, void, undefined> {
+  async *changes({ ready }: WatchHooks): Changes {
     const { signal, remainingMs: timeoutMs } = this.#call;
-    let armed = false;
     for await (const event of this.#surroundings.client.watch(this.#top.path, { signal, timeoutMs })) {
-      if (!armed) {
-        armed = true;
+      if (event.reason === "registered") {
         // What changes from here on is seen: its event waits behind this one.
         for await (const _ of this.#untilDone(this.#lookAtAll()));
         ready();
@@ -53,9 +52,7 @@ export class StoreWatch {
   }
 
   /** Looks, and when that fails at everything, until it is done. */
-  async *#untilDone(
-    look: AsyncGenerator<RawEntry, void, undefined>,
-  ): AsyncGenerator<RawEntry, void, undefined> {
+  async *#untilDone(look: Changes): Changes {
     const { logger } = this.#surroundings;
     const backoff = new Backoff(PAUSES);
     for (let looking = look; ; looking = this.#lookAtAll()) {
@@ -77,7 +74,6 @@ export class StoreWatch {
     return new Call({ signal, timeoutMs: Math.min(LOOK_MS, remainingMs) });
   }
 
-  /** Names of a path below the top. */
   #names(path: string): string[] {
     const { path: top } = this.#top;
     return path === top ? [] : path.slice(top === "/" ? 1 : top.length + 1).split("/");
@@ -90,7 +86,7 @@ export class StoreWatch {
   }
 
   /** Looks at one node, and compares what is below it: it may have been removed and made again. */
-  async *#lookAt(path: string): AsyncGenerator<RawEntry, void, undefined> {
+  async *#lookAt(path: string): Changes {
     if (!isAtOrBelow(path, this.#top.path)) return;
     const names = this.#names(path);
     const node = this.#node(names);
@@ -98,18 +94,15 @@ export class StoreWatch {
     const call = this.#look();
     const value = await this.#read(node, call);
     if (value === REFUSED) return;
-    if (value === undefined) {
-      yield* this.#gone(names, node);
-      return;
-    }
+    if (value === undefined) return yield* this.#gone(names, node);
     for (let depth = 0; depth < names.length; depth++) yield* this.#onTheWay(names.slice(0, depth), call);
     const known = this.#known.add(names);
     yield* this.#tell(known, node, value);
-    if (!known.isEmpty) yield* this.#compare(names, node);
+    if (known.children.size > 0) yield* this.#compare(names, node);
   }
 
   /** Tells of a node that was made on the way to another one. */
-  async *#onTheWay(names: readonly string[], call: Call): AsyncGenerator<RawEntry, void, undefined> {
+  async *#onTheWay(names: readonly string[], call: Call): Changes {
     const node = this.#known.at(names)?.value === undefined ? this.#node(names) : undefined;
     const value = node && (await this.#read(node, call));
     if (node !== undefined && value !== undefined && value !== REFUSED)
@@ -117,21 +110,21 @@ export class StoreWatch {
   }
 
   /** Events were lost: everything may have changed. */
-  async *#lookAtAll(): AsyncGenerator<RawEntry, void, undefined> {
+  async *#lookAtAll(): Changes {
     const value = await this.#read(this.#top, this.#look());
     if (value === undefined) {
-      if (this.#known.value !== undefined || !this.#known.isEmpty) yield* this.#gone([], this.#top);
+      if (this.#known.value !== undefined || this.#known.children.size > 0) yield* this.#gone([], this.#top);
     } else if (value !== REFUSED && stampOf(value) !== this.#known.value)
       yield* this.#tell(this.#known, this.#top, value);
     yield* this.#compare([], this.#top);
   }
 
   /** Reports what is below a node and was not told, and what was told and is there no more. */
-  async *#compare(names: readonly string[], node: KeyedPath): AsyncGenerator<RawEntry, void, undefined> {
+  async *#compare(names: readonly string[], node: KeyedPath): Changes {
     const walk = ++this.#walks;
     const call = this.#look();
     try {
-      for await (const found of below(node, true, this.#surroundings, call)) {
+      for await (const found of below(node, this.#surroundings, call)) {
         const known = this.#known.add(this.#names(found.path));
         known.seen = walk;
         if (found.value !== undefined && stampOf(found.value) !== known.value)
@@ -141,13 +134,13 @@ export class StoreWatch {
       }
     } catch (error) {
       // What may not be listed, or cannot be here, may be watched all the same.
-      if (isOutOfSight(error)) return;
+      if (PvbusError.is(error) && UNLISTED.includes(error.code)) return;
       throw error;
     }
     const gone: (readonly string[])[] = [];
-    for (const { names: path, node } of this.#known.at(names)?.below() ?? []) {
+    for (const { names: path, node } of this.#known.below(names)) {
       await this.#call.turn(A_CHANGE);
-      if (node.seen !== walk) gone.push([...names, ...path]);
+      if (node.seen !== walk) gone.push(path);
     }
     for (const path of gone) {
       this.#known.remove(path);
@@ -155,14 +148,13 @@ export class StoreWatch {
     }
   }
 
-  *#gone(names: readonly string[], node: KeyedPath): Generator<RawEntry, void, undefined> {
+  *#gone(names: readonly string[], node: KeyedPath): Told {
     yield* change(node, undefined);
-    for (const { names: path } of this.#known.at(names)?.below() ?? [])
-      yield* change(this.#node([...names, ...path]), undefined);
+    for (const { names: path } of this.#known.below(names)) yield* change(this.#node(path), undefined);
     this.#known.remove(names);
   }
 
-  *#tell(known: PathTree<string>, node: KeyedPath, value: Uint8Array): Generator<RawEntry, void, undefined> {
+  *#tell(known: PathTree, node: KeyedPath, value: Uint8Array): Told {
     known.value = stampOf(value);
     yield* change(node, value);
   }
@@ -178,19 +170,64 @@ export class StoreWatch {
 }
 
 /** The own directory has no key of its own to tell it by. */
-function* change(
-  node: KeyedPath | undefined,
-  value: Uint8Array | undefined,
-): Generator<RawEntry, void, undefined> {
+function* change(node: KeyedPath | undefined, value: Uint8Array | undefined): Told {
   if (node !== undefined && node.key !== "") yield { key: node.key, value };
 }
 
-/** Returns what stands for a value. */
 function stampOf(value: Uint8Array): string {
   if (value.length <= KEPT_BYTES) return `=${Buffer.from(value).toString("latin1")}`;
   return `#${createHash("sha256").update(value).digest("base64")}`;
 }
 
-function isOutOfSight(error: unknown): boolean {
-  return PvbusError.is(error) && (error.code === "ERR_PERMISSION" || error.code === "ERR_NOT_SUPPORTED");
+/** One node of the tree of paths that have been told, by what stands for their values. */
+export class PathTree {
+  /** What stands for the node's value; undefined: it is not known. */
+  value: string | undefined;
+  /** The last walk that came past it. */
+  seen = 0;
+  readonly children = new Map<string, PathTree>();
+
+  /** Returns a node, added with those above it when it is not known. */
+  add(names: readonly string[]): PathTree {
+    let node: PathTree = this;
+    for (const name of names) {
+      const child = node.children.get(name) ?? new PathTree();
+      node.children.set(name, child);
+      node = child;
+    }
+    return node;
+  }
+
+  /** Returns a node; undefined: it is not known. */
+  at(names: readonly string[]): PathTree | undefined {
+    let node: PathTree | undefined = this;
+    for (const name of names) node = node?.children.get(name);
+    return node;
+  }
+
+  /** Forgets a node and all below it; the top itself stays, without a value. */
+  remove(names: readonly string[]): void {
+    if (names.length === 0) {
+      this.value = undefined;
+      this.children.clear();
+    } else this.at(names.slice(0, -1))?.children.delete(names.at(-1) as string);
+  }
+
+  /** Returns all nodes below one with their paths, each after its parent; what is added meanwhile may be left out. */
+  *below(top: readonly string[] = []): Generator<TreePath, void, undefined> {
+    const node = this.at(top);
+    const waiting: TreePath[] = node === undefined ? [] : [{ names: top, node }];
+    for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
+      for (const [name, node] of next.node.children) {
+        const found = { names: [...next.names, name], node };
+        yield found;
+        waiting.push(found);
+      }
+    }
+  }
+}
+
+interface TreePath {
+  readonly names: readonly string[];
+  readonly node: PathTree;
 }

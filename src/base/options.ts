@@ -115,20 +115,11 @@ export function optionFromText(id: string, schema: OptionSchema, name: string, t
   return value;
 }
 
-/** One setting for help and documentation. */
-export interface OptionRow {
-  /** Its name. */
-  readonly name: string;
-  /** What it takes: `true|false`, `vsock|backdoor`, `NUMBER`, `TEXT`, `TEXT,TEXT`. */
-  readonly takes: string;
-  /** What it is for. */
-  readonly line: string;
-  /** Its default as text; undefined where there is none. */
-  readonly default: string | undefined;
-}
-
-/** Returns what help and documentation say of each setting, in the schema's order. */
-export function optionRows(schema: OptionSchema): OptionRow[] {
+/**
+ * Returns what help and documentation say of each setting, in the schema's order: name, what it takes (`true|false`, `vsock|backdoor`,
+ * `NUMBER`, `TEXT`, `TEXT,TEXT`), line, and default as text.
+ */
+export function optionRows(schema: OptionSchema) {
   return Object.entries(schema).map(([name, entry]) => ({
     name,
     takes: takes(entry),

@@ -21,3 +21,9 @@ export function withoutEndingNuls(bytes: Buffer): Buffer {
   while (end > 0 && bytes[end - 1] === NUL) end--;
   return bytes.subarray(0, end);
 }
+
+/** Returns what stands in front of the first NUL. */
+export function upToNul<T extends Uint8Array>(bytes: T): T {
+  const end = bytes.indexOf(NUL);
+  return end < 0 ? bytes : (bytes.subarray(0, end) as T);
+}

@@ -111,11 +111,6 @@ function attribute(element: Element, namespace: string, name: string): string | 
 }
 
 function corrupt(why: string, cause?: unknown): Error {
-  return pvbusError(
-    "ERR_CORRUPT",
-    `the OVF environment cannot be read: ${why}; see it with get guestinfo.ovfEnv`,
-    {
-      cause,
-    },
-  );
+  const message = `the OVF environment cannot be read: ${why}; see it with get guestinfo.ovfEnv`;
+  return pvbusError("ERR_CORRUPT", message, { cause });
 }

@@ -3,16 +3,7 @@ import { PvbusError, type PvbusErrorCode, type PvbusErrorDetails, pvbusError } f
 import { ownEntry } from "./own.js";
 
 /** An error of the operating system as Node reports it. */
-export interface SystemErrorLike {
-  /** Symbolic errno, `EACCES`. */
-  readonly code?: string | undefined;
-  /** What failed, `open`. */
-  readonly syscall?: string | undefined;
-  /** Negative error number. */
-  readonly errno?: number | undefined;
-  /** Human text. */
-  readonly message: string;
-}
+export type SystemErrorLike = Pick<NodeJS.ErrnoException, "code" | "syscall" | "errno" | "message">;
 
 /** Words for the message of a mapped system error. */
 export interface SystemErrorContext extends PvbusErrorDetails {
@@ -54,6 +45,17 @@ export function isSystemError(error: unknown): error is SystemErrorLike {
   return (
     error instanceof Error && typeof (error as { code?: unknown }).code === "string" && "syscall" in error
   );
+}
+
+/** Makes an error as the operating system's are, of what was found without it. @param path what it is about, if any */
+export function systemError(
+  code: string,
+  what: string,
+  syscall: string,
+  path?: string,
+): NodeJS.ErrnoException {
+  if (path === undefined) return Object.assign(new Error(`${code}: ${what}`), { code, syscall });
+  return Object.assign(new Error(`${code}: ${what}, ${syscall} '${path}'`), { code, syscall, path });
 }
 
 /** Maps an error of the operating system to ours, keeping it as the cause; any other value is returned as it came. */

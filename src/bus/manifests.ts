@@ -8,7 +8,7 @@ const NAME = /^[a-z][a-z0-9-]{0,31}$/;
 const TYPE = /^[\x20-\x7e]{1,64}$/;
 
 /** What joining goes by besides. */
-export interface JoinRules {
+interface JoinRules {
   /** Names of commands that no provider may have. */
   readonly commandNames?: readonly string[] | undefined;
   /** Names a stranger's manifest in errors; default: by its place. */
@@ -36,26 +36,17 @@ export function joinManifests(
     joined.set(each.id, each);
   }
   const all = [...joined.values()];
-  const owner = (manifest: ProviderManifest): string =>
-    known.has(manifest.id) ? named(manifest) : `the built-in provider ${manifest.id}`;
-  checkCommands([
-    { names: commandNames, owner: "pvbus" },
-    ...all.map((each) => ({ names: (each.commands ?? []).map(({ name }) => name), owner: owner(each) })),
-  ]);
-  return all;
-}
-
-function checkCommands(
-  owners: readonly { readonly names: readonly string[]; readonly owner: string }[],
-): void {
-  const taken = new Map<string, string>();
-  for (const { names, owner } of owners)
-    for (const name of names) {
+  const taken = new Map(commandNames.map((name) => [name, "pvbus"]));
+  for (const each of all) {
+    const owner = known.has(each.id) ? named(each) : `the built-in provider ${each.id}`;
+    for (const { name } of each.commands ?? []) {
       const other = taken.get(name);
       if (other !== undefined)
         throw new TypeError(`${other} and ${owner} both have the command "${name}"; leave one out`);
       taken.set(name, owner);
     }
+  }
+  return all;
 }
 
 /** Returns the id for an id or a type string without regard to case; undefined when no manifest serves it. */

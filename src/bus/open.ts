@@ -3,13 +3,13 @@ import { Call, type CallOptions } from "../base/flow/call.js";
 import type { Host, Logger } from "../base/host/host.js";
 import { nodeHost } from "../base/host/node-host.js";
 import { ownEntry } from "../base/own.js";
-import { INTERFACE_KINDS } from "../contract/interfaces.js";
+import { INTERFACE_KINDS, typeOfId } from "../contract/interfaces.js";
 import type { ProviderManifest } from "../contract/manifest.js";
 import type { Provider, StoreTarget } from "../contract/provider.js";
 import type { DetectedInterface, DetectionReport } from "../contract/report.js";
 import { Bus } from "./bus.js";
 import { PvInterface } from "./interface/interface.js";
-import { joinManifests } from "./manifests.js";
+import { idOf, joinManifests, manifestOf } from "./manifests.js";
 import { type LoadProvider, Providers } from "./providers.js";
 
 /** A store that the caller names, to be opened whatever detection says. */
@@ -62,7 +62,7 @@ export async function openBus(
 
 async function open(host: Host, providers: Providers, options: OpenOptions, call: Call): Promise<Bus> {
   const report = await reportOn(host, options, providers);
-  const { wanted, primary } = await chooseInterfaces(report, host, providers, options);
+  const { wanted, primary } = await chooseInterfaces(report, host, providers.manifests, options);
   const interfaces = await Promise.all(wanted.map((each) => createInterface(each, providers, primary, call)));
   return new Bus(report, interfaces, providers);
 }
@@ -103,50 +103,40 @@ interface Wanted {
 async function chooseInterfaces(
   report: DetectionReport,
   host: Host,
-  providers: Providers,
+  manifests: readonly ProviderManifest[],
   options: OpenOptions,
 ): Promise<{ wanted: Wanted[]; primary: string | null }> {
   const settings = (id: string): StoreTarget => ({ options: ownEntry(options.providerOptions, id) });
   const wanted: Wanted[] = report.interfaces.map((detected) => ({ detected, target: settings(detected.id) }));
-  let chosen: string | undefined;
+  const isBare = host.sysroot !== undefined && wanted.length === 0;
+  for (const manifest of options.detect === false ? [] : manifests) {
+    const { id, type } = manifest;
+    // What detection knows it has found itself, but for a bare copy of a store, which is examined in place.
+    if (!isBare && INTERFACE_KINDS.some((kind) => kind.id === id)) continue;
+    if (wanted.some(({ detected }) => detected.id === id) || (await manifest.locate?.(host)) !== true)
+      continue;
+    const evidence = [{ source: "path", detail: `the store of ${type} is at its usual place` }] as const;
+    const detected = { ...namedInterface(id, type, wanted.length), role: "guest-api", evidence } as const;
+    wanted.push({ detected, target: settings(id) });
+  }
   const taken = new Set<DetectedInterface>();
-  // The first store named of a type takes the detected interface's place, further ones come behind.
-  const name = (id: string, target: StoreTarget): void => {
-    const at = wanted.findIndex(({ detected }) => detected.id === id && !taken.has(detected));
-    const detected = wanted[at]?.detected ?? namedInterface(id, providers.typeOf(id), wanted.length);
-    wanted.splice(at < 0 ? wanted.length : at, 1, { detected, target });
-    taken.add(detected);
-    chosen ??= detected.name;
-  };
-  const isDetecting = options.detect !== false;
-  for (const { id, type } of isDetecting ? await located(host, providers, wanted.length === 0) : [])
-    if (!wanted.some(({ detected }) => detected.id === id))
-      wanted.push({ detected: locatedInterface(id, type, wanted.length), target: settings(id) });
   for (const { type, channel, options: own } of options.interfaces ?? []) {
-    const id = providers.idOf(type);
+    const id = idOf(manifests, type);
     if (id === undefined) {
-      const known = providers.manifests.map((each) => each.type).join(", ");
+      const known = manifests.map((each) => each.type).join(", ");
       throw pvbusError("ERR_NOT_SUPPORTED", `no provider serves type "${type}"; there is one for: ${known}`);
     }
-    name(id, { channel, options: { ...ownEntry(options.providerOptions, id), ...own } });
+    // The first store named of a type takes the detected interface's place, further ones come behind.
+    const at = wanted.findIndex(({ detected }) => detected.id === id && !taken.has(detected));
+    const typeOf = manifests.find((each) => each.id === id)?.type ?? typeOfId(id);
+    const detected = wanted[at]?.detected ?? namedInterface(id, typeOf, wanted.length);
+    const target = { channel, options: { ...settings(id).options, ...own } };
+    wanted.splice(at < 0 ? wanted.length : at, 1, { detected, target });
+    taken.add(detected);
   }
-  const bare =
-    host.sysroot !== undefined && report.interfaces.length === 0 ? wanted[0]?.detected.name : undefined;
-  return { wanted, primary: chosen ?? report.primaryName ?? bare ?? null };
-}
-
-/**
- * Returns the manifests whose stores lie at their usual places: on a live machine those of interfaces that detection does not
- * know, of a captured tree that shows no interface, all: a bare copy of a store is examined in place.
- */
-async function located(host: Host, { manifests }: Providers, isBare: boolean): Promise<ProviderManifest[]> {
-  const found: ProviderManifest[] = [];
-  for (const manifest of manifests) {
-    const isKnown = INTERFACE_KINDS.some(({ id }) => id === manifest.id);
-    if (isKnown && !(isBare && host.sysroot !== undefined)) continue;
-    if ((await manifest.locate?.(host)) === true) found.push(manifest);
-  }
-  return found;
+  const [chosen] = taken;
+  const bare = isBare ? wanted[0]?.detected.name : undefined;
+  return { wanted, primary: chosen?.name ?? report.primaryName ?? bare ?? null };
 }
 
 function namedInterface(id: string, type: string, unit: number): DetectedInterface {
@@ -163,18 +153,13 @@ function namedInterface(id: string, type: string, unit: number): DetectedInterfa
   };
 }
 
-function locatedInterface(id: string, type: string, unit: number): DetectedInterface {
-  const evidence = [{ source: "path", detail: `the store of ${type} is at its usual place` }] as const;
-  return { ...namedInterface(id, type, unit), role: "guest-api", evidence };
-}
-
 async function createInterface(
   { detected, target }: Wanted,
   providers: Providers,
   primary: string | null,
   call: Call,
 ): Promise<PvInterface> {
-  const manifest = providers.manifestOf(detected.id);
+  const manifest = manifestOf(providers.manifests, detected.id);
   const parts = { detected, target, primary: detected.name === primary };
   if (manifest === undefined) return new PvInterface(parts);
   const load = (within: Call): Promise<Provider> => providers.provider(manifest, within);

@@ -1,10 +1,8 @@
 import { PvbusError, pvbusError } from "../base/errors.js";
 import type { Call } from "../base/flow/call.js";
 import type { Host } from "../base/host/host.js";
-import { typeOfId } from "../contract/interfaces.js";
 import type { ProviderManifest } from "../contract/manifest.js";
 import type { Provider } from "../contract/provider.js";
-import { idOf, manifestOf } from "./manifests.js";
 
 /** A provider with the container that made it. */
 export interface LoadedProvider {
@@ -30,21 +28,6 @@ export class Providers {
     this.#load = load;
   }
 
-  /** Returns the id for an id or a type string without regard to case; undefined when no provider serves it. */
-  idOf(type: string): string | undefined {
-    return idOf(this.manifests, type);
-  }
-
-  /** Returns the manifest that serves an id: its own, else that of one which serves it too. */
-  manifestOf(id: string): ProviderManifest | undefined {
-    return manifestOf(this.manifests, id);
-  }
-
-  /** Returns the type string of an id. */
-  typeOf(id: string): string {
-    return this.manifests.find((each) => each.id === id)?.type ?? typeOfId(id);
-  }
-
   /**
    * Loads a manifest's provider, once for all callers. After a failure the next call begins again.
    * @throws PvbusError `ERR_UNAVAILABLE` that names the manifest, with what was thrown as its cause
@@ -66,12 +49,7 @@ export class Providers {
     const all = [...this.#loading.values()];
     this.#loading.clear();
     const outcomes = await Promise.allSettled(
-      all.map((each) =>
-        each.then(
-          (loaded) => loaded.close(),
-          () => undefined,
-        ),
-      ),
+      all.map(async (each) => (await each.catch(() => undefined))?.close()),
     );
     const failed = outcomes.find((outcome) => outcome.status === "rejected");
     if (failed !== undefined) throw failed.reason;

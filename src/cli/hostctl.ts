@@ -1,27 +1,4 @@
 #!/usr/bin/env node
-import type { Bus } from "../bus/bus.js";
-import { openPvbus } from "../composition.js";
-import { BusDevices } from "./hostctl/devices.js";
-import { OpenbsdDevices } from "./hostctl/openbsd-devices.js";
-import { runHostctl } from "./hostctl/run.js";
-import { descriptorSink, readAll, startProcess } from "./io/process.js";
+import { start } from "./start.js";
 
-startProcess("hostctl", async () => {
-  let bus: Bus | undefined;
-  try {
-    return await runHostctl(process.argv.slice(2), {
-      stdout: descriptorSink(1),
-      stderr: descriptorSink(2),
-      readInput: () => readAll(0),
-      devices: {
-        open: async (name, mode) => {
-          if (process.platform === "openbsd") return new OpenbsdDevices().open(name, mode);
-          bus ??= await openPvbus();
-          return new BusDevices(bus).open(name);
-        },
-      },
-    });
-  } finally {
-    await bus?.close();
-  }
-});
+void start(async () => (await import("./hostctl-main.js")).main());

@@ -3,7 +3,7 @@ import { joinManifests } from "../bus/manifests.js";
 import type { Command, CommandGroup } from "../contract/command.js";
 import type { ProviderManifest } from "../contract/manifest.js";
 import { COMMANDS } from "./commands.js";
-import { GLOBALS } from "./grammar/globals.js";
+import { SYSROOT } from "./grammar/globals.js";
 import { commandHelp, programHelp } from "./grammar/help.js";
 import {
   checkArguments,
@@ -23,9 +23,7 @@ import { jsonText, printed, stackText, visible, writeError } from "./io/output.j
 export interface World extends Outside {
   /** Returns a signal that fires when the user ends the program; from then on that does not end it by itself. */
   readonly untilInterrupted: () => AbortSignal;
-  /** Version to print. */
   readonly version: string;
-  /** The providers that come with pvbus. */
   readonly builtIn: readonly ProviderManifest[];
   /** Whether the program has rights that its caller has not: then the caller adds no providers. */
   readonly isElevated?: boolean;
@@ -153,14 +151,10 @@ function commandOf(
 }
 
 function globals(values: Values, env: World["env"]): GlobalOptions {
-  const sysroot = GLOBALS.find(({ name }) => name === "sysroot");
   const variable = env["PVBUS_SYSROOT"];
-  if (values["sysroot"] !== undefined || !variable || sysroot === undefined) return values;
-  return {
-    ...values,
-    sysroot: convert(sysroot, variable, "PVBUS_SYSROOT") as string,
-    sysrootFromEnvironment: true,
-  };
+  if (values["sysroot"] !== undefined || !variable) return values;
+  const sysroot = convert(SYSROOT, variable, "PVBUS_SYSROOT") as string;
+  return { ...values, sysroot, sysrootFromEnvironment: true };
 }
 
 function report(error: unknown, options: GlobalOptions, { stderr }: World): number {
@@ -170,12 +164,13 @@ function report(error: unknown, options: GlobalOptions, { stderr }: World): numb
   const known = ours || usage || error instanceof TypeError;
   if (!known && (error as NodeJS.ErrnoException).syscall === undefined) throw error;
   const { message, stack } = error as Error;
-  const { code = null, interface: on = null, key = null } = ours ? error : {};
-  const where = options.verbose === true && !usage ? { stack: String(stack) } : {};
-  if (options.json === true) writeError(stderr, { code, message, interface: on, key, ...where });
+  const { code, interface: on, key } = ours ? error : {};
+  const isTraced = options.verbose === true && !usage;
+  if (options.json === true)
+    writeError(stderr, { code, message, interface: on, key }, isTraced ? String(stack) : undefined);
   else {
-    stderr.write(`pvbus: ${visible(message)}${code === null ? "" : ` [${code}]`}\n`);
-    if (where.stack !== undefined) stderr.write(`${stackText(error)}\n`);
+    stderr.write(`pvbus: ${visible(message)}${code === undefined ? "" : ` [${code}]`}\n`);
+    if (isTraced) stderr.write(`${stackText(error)}\n`);
   }
   return usage ? EXIT_USAGE : EXIT_FAILURE;
 }

@@ -6,6 +6,6 @@ export interface Diagnosis {
   readonly works: boolean;
   /** Why not, or what was seen. */
   readonly why?: string | undefined;
-  /** The exact command that fixes it. */
+  /** The exact command that fixes it, or what to do otherwise, in lines. */
   readonly fix?: string | undefined;
 }

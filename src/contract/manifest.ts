@@ -1,9 +1,9 @@
 import type { Host } from "../base/host/host.js";
+import type { OptionSchema } from "../base/options.js";
 import type { BootData } from "./boot-data.js";
 import type { Verbs } from "./capabilities.js";
 import type { ProviderCommand } from "./command.js";
 import type { Demo } from "./demo.js";
-import type { OptionSchema } from "./options.js";
 import type { PortableHost } from "./portable-host.js";
 
 /**

@@ -1,6 +1,4 @@
 import { pvbusError } from "../base/errors.js";
-import type { Cpuid } from "../base/firmware/cpuid.js";
-import type { ForeignSources } from "../base/firmware/dmi.js";
 import type { Host } from "../base/host/host.js";
 import type { DetectionReport } from "../contract/report.js";
 import { type DecideOptions, decide } from "./decide.js";
@@ -22,7 +20,12 @@ export async function detect(host: Host, options: DecideOptions = {}): Promise<D
 
 /** Returns the facts that {@link detect} decides from. @throws PvbusError `ERR_CORRUPT` for a malformed snapshot */
 export async function factsOf(host: Host): Promise<Facts> {
-  if (host.sysroot === undefined) return liveFacts(host, await liveCpuid(), await foreign(host));
+  if (host.sysroot === undefined) {
+    const { openCpuid } = await import("../native/cpu/cpuid.js");
+    if (host.platform === "linux") return liveFacts(host, openCpuid());
+    const { foreignSources } = await import("../native/foreign-sources.js");
+    return liveFacts(host, openCpuid(), foreignSources(host.platform));
+  }
   const files = liveFacts(host, { unreadable: "a captured tree has no processor" });
   return recorded(files) ?? files;
 }
@@ -30,17 +33,6 @@ export async function factsOf(host: Host): Promise<Facts> {
 /** Decides from a recorded machine alone. @throws PvbusError `ERR_CORRUPT` for a malformed document */
 export function detectSnapshot(document: unknown, options: DecideOptions = {}): DetectionReport {
   return decide(snapshotFacts(document), options);
-}
-
-async function liveCpuid(): Promise<Cpuid> {
-  const { openCpuid } = await import("../native/cpu/cpuid.js");
-  return openCpuid();
-}
-
-/** Linux says everything by files. */
-async function foreign(host: Host): Promise<ForeignSources | undefined> {
-  if (host.platform === "linux") return undefined;
-  return (await import("../native/foreign-sources.js")).foreignSources(host.platform);
 }
 
 function recorded(files: Facts): Facts | undefined {

@@ -1,24 +1,22 @@
 import { firmwareText } from "../base/firmware/dmi.js";
 import { known, textOf } from "../base/firmware/fact.js";
-import type { CpuidScan } from "./cpuid-scan.js";
+import { type CpuidScan, ISOLATION } from "./cpuid.js";
 import type { Facts } from "./facts.js";
 
 /** Chassis asset tag of every Azure machine. */
 export const AZURE_ASSET_TAG = "7783-7084-3265-9085-8269-3286-77";
-/** Cloud platforms by the beginning of the system's vendor and product (cloud-init tools/ds-identify). */
-const PLATFORM_VENDORS = [
-  ["DigitalOcean", "digitalocean"],
-  ["Hetzner", "hetzner"],
-  ["Vultr", "vultr"],
-  ["Scaleway", "scaleway"],
-  ["UpCloud", "upcloud"],
-  ["Linode", "akamai"],
-  ["Akamai", "akamai"],
-] as const;
-const PLATFORM_PRODUCTS = [
-  ["Exoscale", "exoscale"],
-  ["CloudStack", "cloudstack"],
-  ["SmartDC", "smartos"],
+/** Cloud platforms by the beginning of the system's vendor, or of its product (cloud-init tools/ds-identify). */
+const PLATFORMS = [
+  ["sys_vendor", "DigitalOcean", "digitalocean"],
+  ["sys_vendor", "Hetzner", "hetzner"],
+  ["sys_vendor", "Vultr", "vultr"],
+  ["sys_vendor", "Scaleway", "scaleway"],
+  ["sys_vendor", "UpCloud", "upcloud"],
+  ["sys_vendor", "Linode", "akamai"],
+  ["sys_vendor", "Akamai", "akamai"],
+  ["product_name", "Exoscale", "exoscale"],
+  ["product_name", "CloudStack", "cloudstack"],
+  ["product_name", "SmartDC", "smartos"],
 ] as const;
 /** Highest basic leaf and text of a TDX guest (Linux arch/x86/coco/tdx/tdx.c). */
 const TDX_LEAF = 0x21;
@@ -31,18 +29,17 @@ const SEV_STATUS_MSR = 0xc0010131;
 export function findPlatform(facts: Facts): string | null {
   const text = (field: string): string => firmwareText(facts, field).text;
   const product = text("product_name");
-  const vendor = text("sys_vendor");
+  const texts = { sys_vendor: text("sys_vendor"), product_name: product };
   if (text("chassis_asset_tag") === AZURE_ASSET_TAG) return "azure";
   const xenUuid = textOf(facts.file("/sys/hypervisor/uuid"));
-  if (vendor === "Amazon EC2" || text("bios_version").endsWith(".amazon") || /^ec2/i.test(xenUuid))
+  if (texts.sys_vendor === "Amazon EC2" || text("bios_version").endsWith(".amazon") || /^ec2/i.test(xenUuid))
     return "ec2";
   if (product === "Google Compute Engine" || text("product_serial").startsWith("GoogleCloud-")) return "gce";
   if (/^OpenStack (Nova|Compute)/.test(product) || text("chassis_asset_tag").startsWith("OpenStack"))
     return "openstack";
   if (text("chassis_asset_tag") === "OracleCloud.com") return "oracle";
   if (product === "Alibaba Cloud ECS") return "alibaba";
-  const byVendor = PLATFORM_VENDORS.find(([beginning]) => vendor.startsWith(beginning))?.[1];
-  return byVendor ?? PLATFORM_PRODUCTS.find(([beginning]) => product.startsWith(beginning))?.[1] ?? null;
+  return PLATFORMS.find(([field, beginning]) => texts[field].startsWith(beginning))?.[2] ?? null;
 }
 
 /** Returns the container around this process, or null. A leftover /.dockerenv alone proves nothing. */
@@ -65,7 +62,7 @@ export function findContainer(facts: Facts): string | null {
 export function findConfidential(facts: Facts, scan: CpuidScan): string | null {
   const hyperv = scan.ranges.find(({ isHypervInterface }) => isHypervInterface);
   const leaf = (number: number) => known(facts.cpuid(number));
-  if (hyperv !== undefined && ((leaf(hyperv.base + 3)?.ebx ?? 0) & (1 << 22)) !== 0) {
+  if (hyperv !== undefined && ((leaf(hyperv.base + 3)?.ebx ?? 0) & ISOLATION) !== 0) {
     const isolation = (leaf(hyperv.base + 0xc)?.ebx ?? 0) & 0xf;
     if (isolation === 2) return "sev-snp";
     if (isolation === 3) return "tdx";

@@ -1,6 +1,7 @@
 import type { CpuidRegisters } from "../base/firmware/cpuid.js";
 import type { FirmwareSources, ForeignSources } from "../base/firmware/dmi.js";
 import type { Fact } from "../base/firmware/fact.js";
+import type { Evidence, EvidenceSource } from "../contract/report.js";
 
 /**
  * What can be seen of one machine. Live and recorded machines answer through the same interface, so that one
@@ -15,7 +16,6 @@ export interface Facts extends FirmwareSources, Pick<ForeignSources, "pvbusTypes
   cpuid(leaf: number): Fact<CpuidRegisters>;
   /** Content of a text file by its absolute path; an existing directory has the empty text. */
   file(path: string): Fact<string>;
-  /** Names in a directory. */
   names(directory: string): readonly string[];
   /** Bytes 268..275 of the ACPI FADT. */
   fadtHypervisorId(): Fact<string>;
@@ -23,4 +23,42 @@ export interface Facts extends FirmwareSources, Pick<ForeignSources, "pvbusTypes
   smbiosVmBit(): Fact<boolean>;
   /** A model-specific register of the processor. */
   msr(number: number): Fact<bigint>;
+}
+
+/** What was found of one interface so far. */
+interface Found {
+  role: "guest" | "host";
+  base: number | undefined;
+  emulated: boolean;
+  readonly evidence: Evidence[];
+  details: Readonly<Record<string, unknown>>;
+}
+
+/** Collects what speaks for each interface. */
+export class Findings {
+  readonly byId = new Map<string, Found>();
+  /** A hypervisor is there, whatever its name. */
+  unexplained = false;
+  /** Things that only virtual machines have, without a name; they count where nothing has one. */
+  readonly hints: string[] = [];
+
+  add(id: string, source: EvidenceSource, detail: string): Found {
+    let found = this.byId.get(id);
+    if (found === undefined) {
+      found = { role: "guest", base: undefined, emulated: false, evidence: [], details: {} };
+      this.byId.set(id, found);
+    }
+    found.evidence.push({ source, detail: printable(detail) });
+    return found;
+  }
+}
+
+/** Facts are untrusted text: what could steer a terminal is shown escaped. */
+export function printable(text: string): string {
+  return text.replace(/[^\x20-\x7e]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, "0")}`);
+}
+
+/** Returns a 32-bit word as it is written here: `0x40000000`. */
+export function hex(word: number): string {
+  return `0x${word.toString(16).padStart(8, "0")}`;
 }

@@ -1,8 +1,7 @@
 import { known, textOf } from "../base/firmware/fact.js";
 import { ownEntry } from "../base/own.js";
-import { INTERFACE_KINDS, idOfSignature } from "../contract/interfaces.js";
-import type { Facts } from "./facts.js";
-import type { Findings } from "./findings.js";
+import { idOfSignature, idOfType } from "../contract/interfaces.js";
+import type { Facts, Findings } from "./facts.js";
 
 /** FreeBSD's kern.vm_guest (sys/kern/subr_param.c). */
 export const FREEBSD_GUESTS: Readonly<Record<string, string>> = {
@@ -34,6 +33,7 @@ export const MAC_MODELS: readonly (readonly [string, string])[] = [
 
 /** Where the integration services of a Windows guest keep what a Hyper-V host says. */
 export const HYPERV_PARAMETERS = "HKLM\\SOFTWARE\\Microsoft\\Virtual Machine\\Guest\\Parameters";
+export const HYPERV_NAMES = ["HostName", "PhysicalHostName", "VirtualMachineName"];
 
 /** Judges what the kernels of the BSDs and macOS say of themselves, and Windows' registry. */
 export function judgeForeignSystems(facts: Facts, findings: Findings): void {
@@ -72,23 +72,26 @@ function judgeFreebsd(facts: Facts, findings: Findings): void {
 }
 
 function judgeOpenbsd(facts: Facts, findings: Findings): void {
-  const idOfType = (type: string): string | undefined =>
-    INTERFACE_KINDS.find((kind) => kind.type === type)?.id;
   for (const [device, type] of facts.pvbusTypes()) {
     const id = idOfType(type);
     if (id !== undefined) findings.add(id, "ioctl", `${device}: ${type}`);
   }
-  const line = /^pvbus0 at mainbus0: (.*)$/m.exec(textOf(facts.file("/var/run/dmesg.boot")));
-  for (const name of line?.[1]?.split(", ") ?? []) {
-    const id = idOfType(name.replace(/ \d{1,5}\.\d{1,5}$/, ""));
-    if (id !== undefined) findings.add(id, "dmesg", line?.[0] ?? "");
-  }
+  const names = busNames(textOf(facts.file("/var/run/dmesg.boot")));
+  for (const { id } of names) if (id !== undefined) findings.add(id, "dmesg", busLine(names));
+}
+
+/** Returns what OpenBSD's boot messages name on the bus, `Hyper-V 10.0`, and the id where it is a known type. */
+export function busNames(messages: string) {
+  const names = /^pvbus0 at mainbus0: (.*)$/m.exec(messages)?.[1]?.split(", ") ?? [];
+  return names.map((name) => ({ name, id: idOfType(name.replace(/ \d{1,5}\.\d{1,5}$/, "")) }));
+}
+
+/** Returns the line of the boot messages that has these names. */
+export function busLine(names: ReturnType<typeof busNames>): string {
+  return `pvbus0 at mainbus0: ${names.map(({ name }) => name).join(", ")}`;
 }
 
 function judgeWindows(facts: Facts, findings: Findings): void {
-  for (const name of ["HostName", "PhysicalHostName", "VirtualMachineName"]) {
-    if (facts.registry(HYPERV_PARAMETERS, name).kind !== "value") continue;
-    findings.add("hyperv", "registry", `${HYPERV_PARAMETERS} has ${name}`);
-    return;
-  }
+  const found = HYPERV_NAMES.find((name) => facts.registry(HYPERV_PARAMETERS, name).kind === "value");
+  if (found !== undefined) findings.add("hyperv", "registry", `${HYPERV_PARAMETERS} has ${found}`);
 }

@@ -1,9 +1,17 @@
-import { KENV, REGISTRY, REGISTRY_KEY, SYSCTL } from "../base/firmware/dmi.js";
-import { INTERFACE_KINDS, idOfSignature } from "../contract/interfaces.js";
-import { FADT_IDS } from "./acpi.js";
+import { FIELD_NAMES, type FieldNames, REGISTRY_KEY } from "../base/firmware/dmi.js";
+import { idOfSignature, idOfType } from "../contract/interfaces.js";
+import { hypervisorFlag } from "./cpuid.js";
 import { AZURE_ASSET_TAG } from "./environment.js";
-import { FREEBSD_GUESTS, HYPERV_PARAMETERS, MAC_MODELS, NETBSD_GUESTS } from "./foreign-systems.js";
-import { CLOCKS } from "./weak-evidence.js";
+import {
+  busLine,
+  busNames,
+  FREEBSD_GUESTS,
+  HYPERV_NAMES,
+  HYPERV_PARAMETERS,
+  MAC_MODELS,
+  NETBSD_GUESTS,
+} from "./foreign-systems.js";
+import { CLOCKS, FADT_IDS } from "./linux.js";
 
 /*
  * What a snapshot keeps of a machine that is to stay nameless. It is a list of what is kept: a fact that nobody has named here is
@@ -44,17 +52,15 @@ function beginning(...known: readonly string[]): Keep {
 
 /** Texts of the firmware by the file names of /sys/class/dmi/id; makers, models and their versions, no single machine's. */
 const FIRMWARE = new Map<string, Keep>([
-  ...[
-    "sys_vendor",
-    "product_name",
-    "product_version",
-    "product_family",
-    "board_vendor",
-    "board_name",
-    "bios_vendor",
-    "bios_version",
-    "chassis_vendor",
-  ].map((field): [string, Keep] => [field, whole]),
+  ["sys_vendor", whole],
+  ["product_name", whole],
+  ["product_version", whole],
+  ["product_family", whole],
+  ["board_vendor", whole],
+  ["board_name", whole],
+  ["bios_vendor", whole],
+  ["bios_version", whole],
+  ["chassis_vendor", whole],
   ["product_serial", beginning("GoogleCloud-")],
   ["product_uuid", beginning("ec2")],
   [
@@ -64,47 +70,26 @@ const FIRMWARE = new Map<string, Keep>([
   ],
 ]);
 
+/** Fields that are recorded, beyond those that today's rules read. */
+export const FIRMWARE_FIELDS: readonly string[] = [...FIRMWARE.keys(), "product_sku"];
+
 /** The same texts by their names elsewhere. */
-function renamed(names: Readonly<Record<string, string | readonly string[]>>): [string, Keep][] {
-  return Object.entries(names).flatMap(([field, elsewhere]) =>
-    [elsewhere].flat().map((name): [string, Keep] => [name, FIRMWARE.get(field) ?? (() => REDACTED)]),
+function renamed(by: keyof FieldNames): [string, Keep][] {
+  return Object.entries(FIELD_NAMES).flatMap(([field, { [by]: names = [] }]) =>
+    [names].flat().map((name): [string, Keep] => [name, FIRMWARE.get(field) ?? (() => REDACTED)]),
   );
 }
 
 /** Containers by the names that their managers give themselves (systemd src/basic/virt.c and the managers' own). */
 const CONTAINERS = [
-  "docker",
-  "podman",
-  "lxc",
-  "lxc-libvirt",
-  "systemd-nspawn",
-  "oci",
-  "rkt",
-  "wsl",
-  "proot",
-  "pouch",
-  "openvz",
-  "kube",
-  "kubernetes",
-  "crio",
-  "garden",
-  "flatpak",
-  "bwrap",
-  "incus",
+  ..."docker podman lxc lxc-libvirt systemd-nspawn oci rkt wsl proot pouch openvz".split(" "),
+  ..."kube kubernetes crio garden flatpak bwrap incus".split(" "),
 ];
 /** Clocks that every kernel may have. */
-const PLAIN_CLOCKS = [
-  "tsc",
-  "hpet",
-  "acpi_pm",
-  "jiffies",
-  "refined-jiffies",
-  "arch_sys_counter",
-  "tsc-early",
-];
+const PLAIN_CLOCKS = "tsc hpet acpi_pm jiffies refined-jiffies arch_sys_counter tsc-early".split(" ");
 
 const FILES = new Map<string, Keep>([
-  ["/proc/cpuinfo", hypervisorFlag],
+  ["/proc/cpuinfo", processorFlags],
   ["/proc/sys/kernel/osrelease", kernelRelease],
   ["/proc/1/environ", containerVariable],
   ["/proc/1/cgroup", containerGroup],
@@ -128,15 +113,15 @@ const FILES = new Map<string, Keep>([
     "/proc/device-tree/compatible",
     (text) => (text.includes("linux,dummy-virt") ? "linux,dummy-virt" : REDACTED),
   ],
-  ["/var/run/dmesg.boot", busLine],
+  ["/var/run/dmesg.boot", knownBus],
 ]);
 
 const KEPT: Readonly<Record<TextSource, ReadonlyMap<string, Keep>>> = {
   dmi: FIRMWARE,
   files: FILES,
-  kenv: new Map(renamed(KENV)),
+  kenv: new Map(renamed("kenv")),
   sysctl: new Map<string, Keep>([
-    ...renamed(SYSCTL),
+    ...renamed("sysctl"),
     ["kern.vm_guest", oneOf([...Object.keys(FREEBSD_GUESTS), "none", "generic"])],
     ["hw.hv_vendor", (text) => (idOfSignature(text) === undefined ? REDACTED : text)],
     ["kern.hv_vmm_present", oneOf(["0", "1"])],
@@ -153,11 +138,8 @@ const KEPT: Readonly<Record<TextSource, ReadonlyMap<string, Keep>>> = {
   ]),
   acpi: new Map([["fadtHypervisorId", firmwareIdentity]]),
   registry: new Map<string, Keep>([
-    ...renamed(REGISTRY).map(([name, keep]): [string, Keep] => [`${REGISTRY_KEY}\\${name}`, keep]),
-    ...["HostName", "PhysicalHostName", "VirtualMachineName"].map((name): [string, Keep] => [
-      `${HYPERV_PARAMETERS}\\${name}`,
-      presence,
-    ]),
+    ...renamed("registry").map(([name, keep]): [string, Keep] => [`${REGISTRY_KEY}\\${name}`, keep]),
+    ...HYPERV_NAMES.map((name): [string, Keep] => [`${HYPERV_PARAMETERS}\\${name}`, presence]),
   ]),
 };
 
@@ -188,7 +170,7 @@ export function keepsName(directory: string, name: string): boolean {
 
 /** Returns what is kept of the type that a pvbus device answers with. */
 export function keptType(type: string): string {
-  return INTERFACE_KINDS.some((kind) => kind.type === type) ? type : REDACTED;
+  return idOfType(type) === undefined ? REDACTED : type;
 }
 
 function isTelling(name: string): boolean {
@@ -200,10 +182,10 @@ function firstOf(table: readonly (readonly [string, string])[]): string[] {
 }
 
 /** Of a processor's description, whose ARM form has a serial number, the one flag. */
-function hypervisorFlag(text: string): string {
-  const flags = /^flags\s*:(.*)$/m.exec(text)?.[1];
-  if (flags === undefined) return "";
-  return /\bhypervisor\b/.test(flags) ? "flags\t\t: hypervisor" : "flags\t\t:";
+function processorFlags(text: string): string {
+  const flag = hypervisorFlag(text);
+  if (flag === undefined) return "";
+  return flag ? "flags\t\t: hypervisor" : "flags\t\t:";
 }
 
 /** The kernel's number, and that it is Microsoft's: whoever builds kernels may write names behind it. */
@@ -240,15 +222,9 @@ function hypervisorNode(text: string): string {
 }
 
 /** Of OpenBSD's boot messages, which name disks, serial numbers and addresses, the line of the bus and of it the known types. */
-function busLine(text: string): string {
-  const names = /^pvbus0 at mainbus0: (.*)$/m.exec(text)?.[1]?.split(", ") ?? [];
-  const kept = names.filter((each) =>
-    INTERFACE_KINDS.some(
-      ({ type }) =>
-        each === type || (each.startsWith(`${type} `) && /^ \d{1,5}\.\d{1,5}$/.test(each.slice(type.length))),
-    ),
-  );
-  return kept.length === 0 ? "" : `pvbus0 at mainbus0: ${kept.join(", ")}`;
+function knownBus(text: string): string {
+  const kept = busNames(text).filter(({ id }) => id !== undefined);
+  return kept.length === 0 ? "" : busLine(kept);
 }
 
 function firmwareIdentity(text: string): string {

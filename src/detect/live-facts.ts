@@ -1,5 +1,4 @@
 import { closeSync, constants, readSync } from "node:fs";
-import { FADT_FILE, fadtHypervisorId } from "../base/firmware/acpi.js";
 import type { Cpuid, CpuidRegisters } from "../base/firmware/cpuid.js";
 import { dmiField, type ForeignSources, NO_FOREIGN_SOURCES } from "../base/firmware/dmi.js";
 import {
@@ -11,12 +10,13 @@ import {
   unreadableFile,
   value,
 } from "../base/firmware/fact.js";
-import { parseSmbios, type SmbiosTexts } from "../base/firmware/smbios-texts.js";
+import { parseSmbios, type SmbiosTexts } from "../base/firmware/smbios.js";
 import type { Host } from "../base/host/host.js";
 import type { Facts } from "./facts.js";
 
 const BIOS_FILE = "/sys/firmware/dmi/entries/0-0/raw";
 const MSR_DEVICE = "/dev/cpu/0/msr";
+const FADT_FILE = "/sys/firmware/acpi/tables/FACP";
 
 /**
  * Facts of the machine that a host stands for, each read once, when it is asked for.
@@ -52,7 +52,7 @@ export function liveFacts(host: Host, cpuid: Cpuid, foreign: ForeignSources = NO
         return [];
       }
     },
-    fadtHypervisorId: () => ofValue(fileBytes(host, FADT_FILE), fadtHypervisorId),
+    fadtHypervisorId: () => ofValue(fileBytes(host, FADT_FILE), hypervisorIdOf),
     smbiosVmBit: () => {
       const table = foreign.smbios?.() ?? ofValue(fileBytes(host, BIOS_FILE), parseSmbios);
       return ofValue<SmbiosTexts, boolean>(table, ({ vmBit }) => vmBit);
@@ -66,6 +66,11 @@ function ofValue<T, U>(fact: Fact<T>, decode: (of: T) => U | undefined): Fact<U>
   if (fact.kind !== "value") return fact;
   const decoded = decode(fact.value);
   return decoded === undefined ? ABSENT : value(decoded);
+}
+
+/** The hypervisor vendor identity, NULs included (ACPI 6.0, FADT bytes 268 to 275); older tables are shorter. */
+function hypervisorIdOf(table: Buffer): string | undefined {
+  return table.length < 276 ? undefined : table.toString("latin1", 268, 276);
 }
 
 /** Linux's msr module: 8 bytes at position number; root only. */

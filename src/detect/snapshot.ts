@@ -16,21 +16,18 @@ export function snapshotFacts(document: unknown): Facts {
   const input = outer["input"] === undefined ? outer : object(outer["input"], "input");
   const os = text(outer["os"] ?? input["os"], "os");
   const arch = text(outer["arch"] ?? input["arch"], "arch");
-  const cpuid = recordedCpuid(input["cpuid"]);
-  const dmi = optional(input["dmi"], "dmi");
-  const files = optional(input["files"], "files") ?? {};
-  const acpi = optional(input["acpi"], "acpi") ?? {};
   const section = (name: string): Json => optional(ownEntry(input, name), name) ?? {};
-  const [sysctl, kenv, registry, ioctl, msr] = ["sysctl", "kenv", "registry", "ioctl", "msr"].map(
-    section,
-  ) as [Json, Json, Json, Json, Json];
+  const cpuid = recordedCpuid(input["cpuid"]);
+  const [dmi, files, acpi] = [section("dmi"), section("files"), section("acpi")];
+  const [sysctl, kenv, registry] = [section("sysctl"), section("kenv"), section("registry")];
+  const [ioctl, msr] = [section("ioctl"), section("msr")];
   const paths = Object.keys(files);
   const isDirectory = directoriesOf(paths);
   return {
     os,
     arch,
     cpuid,
-    dmi: (field) => entry(dmi ?? {}, field),
+    dmi: (field) => entry(dmi, field),
     file: (path) => {
       const content = entry(files, path);
       if (content.kind !== "absent") return content;

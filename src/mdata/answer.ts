@@ -1,5 +1,5 @@
 import { decodeBase64 } from "./base64.js";
-import { bytesPayload, encodeFrame, type Frame, payloadText, textPayload } from "./frame.js";
+import { bytesPayload, type Frame, frameText, payloadText, textPayload } from "./frame.js";
 
 /** What a host says. */
 export type Answer =
@@ -22,17 +22,22 @@ export interface KeyEvent {
   readonly rev: number;
 }
 
-/** Returns an answer's frame. */
+/** Returns an answer's frame as bytes. */
 export function encodeAnswer(id: string, answer: Answer): Buffer {
+  return Buffer.from(answerText(id, answer), "latin1");
+}
+
+/** Returns an answer's frame as text, which is ASCII. */
+export function answerText(id: string, answer: Answer): string {
   switch (answer.kind) {
     case "success":
-      return encodeFrame({ id, word: "SUCCESS", payload: bytesPayload(answer.value) });
+      return frameText({ id, word: "SUCCESS", payload: bytesPayload(answer.value) });
     case "missing":
-      return encodeFrame({ id, word: "NOTFOUND", payload: undefined });
+      return frameText({ id, word: "NOTFOUND", payload: undefined });
     case "failure":
-      return encodeFrame({ id, word: "FAILURE", payload: textPayload(answer.message) });
+      return frameText({ id, word: "FAILURE", payload: textPayload(answer.message) });
     case "event":
-      return encodeFrame({ id, word: "EVENT", payload: textPayload(JSON.stringify(answer.event)) });
+      return frameText({ id, word: "EVENT", payload: textPayload(JSON.stringify(answer.event)) });
   }
 }
 

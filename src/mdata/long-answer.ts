@@ -1,4 +1,4 @@
-import { crc32 } from "node:zlib";
+import { crc32 } from "../base/crc32.js";
 import { encodeAnswer } from "./answer.js";
 import { encodeBase64 } from "./base64.js";
 import { checkedHead } from "./frame.js";
@@ -8,13 +8,9 @@ import { checkedHead } from "./frame.js";
  * turn, as no step takes longer than a millisecond.
  */
 
-/** An answer in parts. */
 export type AnswerParts = Generator<Buffer | undefined, void, undefined>;
 
-/**
- * Returns the frame of an answer that is a success.
- * @param portions returns the value in portions of one step each; called twice, and it is the same value both times
- */
+/** @param portions returns the value in portions of one step each; called twice, and it is the same value both times */
 export function* longAnswer(id: string, portions: () => Iterable<Uint8Array>): AnswerParts {
   const start = `${id} SUCCESS `;
   let length = start.length;

@@ -1,4 +1,4 @@
-import { crc32 } from "node:zlib";
+import { crc32 } from "../base/crc32.js";
 import type { Frame } from "./frame.js";
 import type { Introduction } from "./request.js";
 
@@ -11,17 +11,11 @@ import type { Introduction } from "./request.js";
 /** So many answers are remembered: the last ones. */
 const MOST = 1024;
 
-interface Remembered {
-  readonly checksum: number;
-  readonly answer: string;
-}
-
 /** What was answered to the changes of one session; nothing is remembered where there is none. */
 export class RememberedAnswers {
-  readonly #answers = new Map<string, Remembered>();
+  readonly #answers = new Map<string, { readonly checksum: number; readonly answer: string }>();
   #client: Introduction | undefined;
 
-  /** Begins a session; the one that is there already goes on. */
   begin(client: Introduction): void {
     if (client.session !== this.#client?.session) this.#answers.clear();
     const { session, boot, revision } = client;
@@ -33,13 +27,11 @@ export class RememberedAnswers {
     return this.#client;
   }
 
-  /** Ends it: another client begins. */
   end(): void {
     this.#client = undefined;
     this.#answers.clear();
   }
 
-  /** Returns the frame that answered a request before; undefined for one that is new. */
   find(request: Frame): string | undefined {
     const known = this.#answers.get(request.id);
     return known?.checksum === checksumOf(request) ? known.answer : undefined;

@@ -5,8 +5,7 @@ import type { Capabilities, Limits } from "../contract/capabilities.js";
 import type { ProviderManifest } from "../contract/manifest.js";
 import type { Provider, StoreTarget } from "../contract/provider.js";
 import { manifestOf } from "./manifest.js";
-import { MemoryRecords } from "./memory-records.js";
-import { MemoryStore } from "./memory-store.js";
+import { MemoryRecords, MemoryStore } from "./memory-store.js";
 
 /** What may differ from one {@link MemoryProvider} to the next. */
 export interface MemorySettings {

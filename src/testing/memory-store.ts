@@ -13,10 +13,41 @@ import type {
   TakenValue,
   WatchHooks,
 } from "../contract/store.js";
-import type { MemoryRecords } from "./memory-records.js";
 
 const GUEST = "guest/";
 const HOST = "host/";
+
+/** The pairs that all stores of one memory provider share, and who follows them. */
+export class MemoryRecords {
+  readonly #values = new Map<string, Uint8Array>();
+  readonly #followers = new Set<(change: RawEntry) => void>();
+
+  /** Returns a copy of the value; undefined when there is no such key. */
+  get(key: string): Uint8Array | undefined {
+    return this.#values.get(key)?.slice();
+  }
+
+  /** Keeps a copy of the value, or removes the key; tells the followers. */
+  set(key: string, value: Uint8Array | undefined): void {
+    if (value === undefined) this.#values.delete(key);
+    else this.#values.set(key, value.slice());
+    for (const follower of this.#followers) follower({ key, value: value?.slice() });
+  }
+
+  has(key: string): boolean {
+    return this.#values.has(key);
+  }
+
+  keys(): readonly string[] {
+    return [...this.#values.keys()];
+  }
+
+  /** Calls the follower on each later change. @returns what ends that */
+  follow(follower: (change: RawEntry) => void): () => void {
+    this.#followers.add(follower);
+    return () => void this.#followers.delete(follower);
+  }
+}
 
 /** An open session of a memory provider. */
 export class MemoryStore implements ProviderStore {

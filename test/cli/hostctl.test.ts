@@ -5,10 +5,9 @@ import { join } from "node:path";
 import { expect } from "chai";
 import fc from "fast-check";
 import { HostctlError } from "../../src/base/hostctl-error.js";
-import { BusDevices, type PvbusDevice, type PvbusDevices } from "../../src/cli/hostctl/devices.js";
-import { parseHostctl } from "../../src/cli/hostctl/getopt.js";
-import { runHostctl } from "../../src/cli/hostctl/run.js";
-import { encodeVis } from "../../src/cli/hostctl/vis.js";
+import { openBusDevice, type PvbusDevice, type PvbusDevices } from "../../src/cli/hostctl/devices.js";
+import { parseHostctl, runHostctl } from "../../src/cli/hostctl/run.js";
+import { encodeVis } from "../../src/cli/hostctl/text.js";
 import { type Bus, openPvbus } from "../../src/index.js";
 import { simulatedVmware, simulatedXen } from "../support/kernel-simulators.js";
 import { fixture, PoolTree, ROOT } from "../support/pools.js";
@@ -31,6 +30,10 @@ async function hostctl(
     devices,
   });
   return { stdout, stderr, code };
+}
+
+function devicesOn(bus: Bus): PvbusDevices {
+  return { open: (name) => openBusDevice(bus, name) };
 }
 
 /** Devices by name; others do not exist. */
@@ -96,7 +99,7 @@ describe("hostctl", () => {
     tree.put(3, fixture("pool3_parameters.bin"));
     tree.put(0, fixture("pool0_basic.bin"));
     bus = await openPvbus({ sysroot: tree.sysroot, interfaces: [{ type: "Hyper-V" }] });
-    hyperv = new BusDevices(bus);
+    hyperv = devicesOn(bus);
   });
   afterEach(async () => {
     await bus.close();
@@ -117,7 +120,7 @@ describe("hostctl", () => {
     const recorded =
       (...signatures: string[]) =>
       async (): Promise<PvbusDevices> =>
-        new BusDevices(await recordedBus(signatures));
+        devicesOn(await recordedBus(signatures));
     const kvm = recorded("KVMKVMKVM");
     const pools = (): PvbusDevices => hyperv;
     const forbidden = (): PvbusDevices => ({

@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { jsonLogger } from "../../src/cli/io/json-log.js";
+import { jsonLogger } from "../../src/cli/io/log.js";
 
 describe("jsonLogger", () => {
   it("writes one object a line, whatever the fields hold", () => {

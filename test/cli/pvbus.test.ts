@@ -384,8 +384,8 @@ describe("pvbus doctor and snapshot", () => {
     await using tree = new PoolTree();
     const plain = pvbus(["doctor", "--sysroot", tree.sysroot]);
     expect(plain.status).to.equal(1);
-    expect(plain.stdout).to.match(/NOT the VMBus driver is loaded\n {6}fix: modprobe hv_vmbus/);
-    expect(plain.stdout).to.match(/ok {2}pool Guest can be written/);
+    expect(plain.stdout).to.match(/FAIL the VMBus driver is loaded\n {7}fix: modprobe hv_vmbus/);
+    expect(plain.stdout).to.match(/ok {3}pool Guest can be written/);
     const { healthy, interfaces } = JSON.parse(
       (await here(["doctor", "--json", "--sysroot", tree.sysroot])).stdout,
     );

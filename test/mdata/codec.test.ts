@@ -1,3 +1,4 @@
+import { crc32 } from "node:zlib";
 import { expect } from "chai";
 import fc from "fast-check";
 import {
@@ -6,7 +7,7 @@ import {
   encodeAnswer,
   encodeCapabilities,
 } from "../../src/mdata/answer.js";
-import { decodeBase64, encodeBase64 } from "../../src/mdata/base64.js";
+import { decodeBase64, decodeShortAscii, encodeBase64 } from "../../src/mdata/base64.js";
 import { decodeFrame, decodeFrameHead, encodeFrame, isFrame } from "../../src/mdata/frame.js";
 import { LineReader } from "../../src/mdata/line-reader.js";
 import { encodePlainValue, PlainAnswerReader } from "../../src/mdata/plain.js";
@@ -112,6 +113,60 @@ describe("metadata frames", () => {
     });
     expect(decodeFrameHead(frame.subarray(0, 256), frame.length)).to.equal(undefined);
     expect(decodeFrameHead(Buffer.from("GET x"), 5)).to.equal(undefined);
+  });
+
+  it("reads frames as their grammar has them, however they are changed", () => {
+    const byGrammar = (line: Buffer): unknown => {
+      const whole = line.toString("latin1").replace(/[ \r\t]+$/, "");
+      const [head, length, checksum] = /^V2 +(\d{1,10}) +([0-9a-f]{8}) +/.exec(whole) ?? [];
+      const body = whole.slice(head?.length);
+      const sum = crc32(Buffer.from(body, "latin1"));
+      if (head === undefined || Number(length) !== body.length || Number.parseInt(checksum ?? "", 16) !== sum)
+        return undefined;
+      const [, id, word, payload] = /^([0-9a-fA-F]{8}) +([^ ]{1,32})(?: +(.+)|$)/s.exec(body) ?? [];
+      return id === undefined ? undefined : { id, word, payload };
+    };
+    const characters = fc.constantFrom(..."V2 0aAfFgG9\x10\x19\r\t=\xe9");
+    const change = fc.tuple(fc.nat(60), fc.nat(2), fc.array(characters, { maxLength: 3 }));
+    const body = fc.array(characters, { maxLength: 90 }).map((all) => all.join(""));
+    let read = 0;
+    fc.assert(
+      fc.property(body, fc.option(change), fc.boolean(), (rest, changed, isWhole) => {
+        const text = isWhole ? `1e9887D1 GET${rest}` : rest;
+        const bytes = Buffer.from(text.replace(/[ \r\t]+$/, ""), "latin1");
+        const head = `V2 ${bytes.length} ${crc32(bytes).toString(16).padStart(8, "0")} `;
+        let line = `${head}${bytes.toString("latin1")}`;
+        if (changed !== null) {
+          const [at, gone, added] = changed;
+          line = line.slice(0, at) + added.join("") + line.slice(at + gone);
+        }
+        const found = decodeFrame(Buffer.from(line, "latin1"));
+        if (found !== undefined) read++;
+        expect(found, JSON.stringify(line)).to.deep.equal(byGrammar(Buffer.from(line, "latin1")));
+      }),
+      { numRuns: 3_000 },
+    );
+    expect(read, "frames that were whole").to.be.greaterThan(300);
+  });
+
+  it("decodes and encodes short base64 as Node does", () => {
+    const characters = fc.constantFrom(..."ABYZabyz0189+/=-_ \xe9\u0141");
+    fc.assert(
+      fc.property(
+        fc.array(characters, { maxLength: 70 }),
+        fc.uint8Array({ maxLength: 60 }),
+        (text, bytes) => {
+          expect(encodeBase64(bytes)).to.equal(Buffer.from(bytes).toString("base64"));
+          const short = decodeShortAscii(text.join(""));
+          if (short !== undefined)
+            expect(Buffer.from(short, "latin1")).to.deep.equal(decodeBase64(text.join("")));
+          const ascii = Buffer.from(bytes.map((byte) => byte & 0x7f));
+          if (ascii.length <= 48)
+            expect(decodeShortAscii(ascii.toString("base64"))).to.equal(ascii.toString("latin1"));
+        },
+      ),
+      { numRuns: 3_000 },
+    );
   });
 
   it("keeps any frame of any payload", () => {

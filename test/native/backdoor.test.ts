@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { expect } from "chai";
 import { openCpuid } from "../../src/native/cpu/cpuid.js";
-import { type Koffi, loadKoffi } from "../../src/native/ffi/koffi.js";
+import type { Koffi } from "../../src/native/ffi/koffi.js";
 import { openBackdoor } from "../../src/native/vmware/backdoor.js";
 import { backdoorCode, backdoorTarget, trapsOf } from "../../src/native/vmware/backdoor-code.js";
 import { proveVmware, VmwareProof } from "../../src/native/vmware/proof.js";
@@ -328,7 +328,7 @@ describe("VMware backdoor of this process", () => {
     const native = (name: string): string => JSON.stringify(`${ROOT}/dist/src/native/${name}.js`);
     const script = `
       import { readFileSync } from "node:fs";
-      const { withoutSignals } = await import(${native("ffi/signal-mask")});
+      const { withoutSignals } = await import(${native("vmware/backdoor-machine")});
       const { openLibc } = await import(${native("ffi/open-libc")});
       const held = () => /SigBlk:\\s*(\\w+)/.exec(readFileSync("/proc/thread-self/status", "latin1"))[1];
       const seen = [held()];
@@ -413,7 +413,7 @@ describe("VMware backdoor of this process", () => {
 
 describe("VMware's own library", () => {
   it("says how to get it where it is not installed", () => {
-    expect(() => openVmtools(loadKoffi, ["libnotthere.so.0"])).to.throw(/install open-vm-tools/);
+    expect(() => openVmtools(["libnotthere.so.0"])).to.throw(/install open-vm-tools/);
   });
 
   it("finds no VMware here, and ends nothing", async function () {

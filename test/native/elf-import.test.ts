@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { expect } from "chai";
-import { type ElfImage, importSlots } from "../../src/native/ffi/elf-import.js";
 import { koffiBinary, loadKoffi } from "../../src/native/ffi/koffi.js";
+import { type ElfImage, importSlots } from "../../src/native/ffi/throw-guard.js";
 import { pending } from "../support/pending.js";
 
 /** Lays an ELF file out as the dynamic linker does, at address 0. */

@@ -1,7 +1,6 @@
 import { expect } from "chai";
-import { createExecutablePage } from "../../src/native/ffi/executable-page.js";
 import type { Libc } from "../../src/native/ffi/libc.js";
-import { mappings } from "../../src/native/ffi/memory-map.js";
+import { createExecutablePage, mappings } from "../../src/native/ffi/memory.js";
 import { openLibc } from "../../src/native/ffi/open-libc.js";
 import { type Declared, watchedKoffi } from "../support/watched-koffi.js";
 

@@ -1,9 +1,8 @@
 import { closeSync, openSync, writeSync } from "node:fs";
 import { expect } from "chai";
 import { loadKoffi } from "../../src/native/ffi/koffi.js";
-import { NativeBlock } from "../../src/native/ffi/native-block.js";
+import { NativeBlock } from "../../src/native/ffi/memory.js";
 import { openLibc } from "../../src/native/ffi/open-libc.js";
-import { ioctl } from "../../src/native/posix/ioctl.js";
 import { collectGarbage, socketPair } from "../support/descriptors.js";
 
 const isLinux = process.platform === "linux";
@@ -20,9 +19,9 @@ describe(`ioctl${isLinux ? "" : " [pending: Linux only]"}`, () => {
     const libc = openLibc();
     writeSync(peer, "12345");
     const answer = Buffer.alloc(4);
-    expect(ioctl(libc, mine, FIONREAD, answer)).to.equal(0);
+    expect(libc.ioctl(mine, FIONREAD, answer)).to.equal(0);
     using block = new NativeBlock(libc.koffi, 4);
-    ioctl(libc, mine, FIONREAD, block.address);
+    libc.ioctl(mine, FIONREAD, block.address);
     expect([answer.readInt32LE(), block.bytes.readInt32LE()]).to.deep.equal([5, 5]);
     closeSync(mine);
     closeSync(peer);
@@ -32,12 +31,12 @@ describe(`ioctl${isLinux ? "" : " [pending: Linux only]"}`, () => {
     const libc = openLibc();
     const fd = openSync("/dev/null", "r");
     for (const request of [FIONREAD, 0xc020_5601]) {
-      expect(() => ioctl(libc, fd, request, Buffer.alloc(32)))
+      expect(() => libc.ioctl(fd, request, Buffer.alloc(32)))
         .to.throw()
         .with.property("code", "ENOTTY");
     }
     closeSync(fd);
-    expect(() => ioctl(libc, fd, FIONREAD, Buffer.alloc(4)))
+    expect(() => libc.ioctl(fd, FIONREAD, Buffer.alloc(4)))
       .to.throw()
       .with.property("code", "EBADF");
   });

@@ -1,22 +1,15 @@
-import { closeSync, constants, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { openLibc } from "../../src/native/ffi/open-libc.js";
-import { openPollWaiter } from "../../src/native/posix/poll-waiter.js";
-import { pollMechanism } from "../../src/native/posix/pollability.js";
+import { openPollWaiter } from "../../src/native/posix/poll-source.js";
 import { openPollable, type Pollable, type PollableOptions } from "../../src/native/posix/pollable.js";
-import {
-  closeIfOpen,
-  collectGarbage,
-  makeFifo,
-  openDescriptors,
-  socketPair,
-  turn,
-} from "../support/descriptors.js";
+import { pollMechanism } from "../../src/native/posix/ready.js";
+import { closeIfOpen, collectGarbage, openDescriptors, socketPair, turn } from "../support/descriptors.js";
 import { ROOT } from "../support/pools.js";
 import { start } from "../support/processes.js";
-import { countingKoffi, watchedKoffi } from "../support/watched-koffi.js";
+import { watchedKoffi } from "../support/watched-koffi.js";
 
 const isLinux = process.platform === "linux";
 
@@ -248,28 +241,6 @@ describe(`pollable descriptors${isLinux ? "" : " [pending: Linux only]"}`, () =>
         const before = openDescriptors();
         for (let i = 0; i < 200; i++) await cycle(states[i % states.length] as never);
         expect(openDescriptors()).to.equal(before);
-      });
-
-      it("wait for a peer that comes back, without spinning", async () => {
-        const path = join(folder, "fifo");
-        makeFifo(path);
-        let calls = 0;
-        const counting = countingKoffi(/ (?:poll|read)\(/, () => calls++);
-        const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-        fds.push(fd);
-        const received = new Received();
-        const pollable = open(fd, { ...received.options, hangup: "wait", mechanism, koffi: () => counting });
-        for (const text of ["one", "two"]) {
-          const writer = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
-          writeSync(writer, text);
-          await received.atLeast(received.items.length + 1);
-          closeSync(writer);
-          for (let i = 0; i < 200; i++) await turn();
-        }
-        pollable.unref();
-        pollable.ref();
-        expect(received.items).to.deep.equal(["one", "two"]);
-        expect(calls).to.be.lessThan(60);
       });
 
       it("go on when a listener throws", async () => {

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
 import { HostctlError } from "../../src/base/hostctl-error.js";
-import { OpenbsdDevices } from "../../src/cli/hostctl/openbsd-devices.js";
+import { openOpenbsdDevice } from "../../src/cli/hostctl/devices.js";
 import { runHostctl } from "../../src/cli/hostctl/run.js";
 import {
   openPvbusDevice,
@@ -11,7 +11,6 @@ import {
   type PvbusDevice,
   readPvbusType,
 } from "../../src/native/bsd/pvbus-device.js";
-import { loadKoffi } from "../../src/native/ffi/koffi.js";
 import { openDescriptors } from "../support/descriptors.js";
 import { type SimulatedDriver, simulatedPvbusKernel } from "../support/pvbus-kernel.js";
 
@@ -101,8 +100,8 @@ describe(`OpenBSD's pvbus device${isLinux ? "" : " [pending: Linux only]"}`, () 
 
   it("is asked in a way that the real ioctl takes, and answers nothing on a file", () => {
     const before = openDescriptors();
-    expect(readPvbusType(loadKoffi(), path)).to.equal(undefined);
-    expect(readPvbusType(loadKoffi(), join(folder, "none"))).to.equal(undefined);
+    expect(readPvbusType(path)).to.equal(undefined);
+    expect(readPvbusType(join(folder, "none"))).to.equal(undefined);
     expect(openDescriptors()).to.equal(before);
     using device = openPvbusDevice(path);
     expect(() => device.type())
@@ -122,7 +121,9 @@ describe(`OpenBSD's pvbus device${isLinux ? "" : " [pending: Linux only]"}`, () 
         stdout: sink(0) as never,
         stderr: sink(1) as never,
         readInput: async () => Buffer.alloc(0),
-        devices: new OpenbsdDevices({ ioctl: simulatedPvbusKernel(driver) }),
+        devices: {
+          open: (name, mode) => openOpenbsdDevice(name, mode, { ioctl: simulatedPvbusKernel(driver) }),
+        },
       });
       return [code, texts[0] as string, texts[1] as string];
     };

@@ -1,4 +1,3 @@
-import { existsSync } from "node:fs";
 import { expect } from "chai";
 import { Call, PvbusError } from "../../src/index.js";
 import { type Koffi, loadKoffi } from "../../src/native/ffi/koffi.js";
@@ -6,7 +5,6 @@ import type { DeviceStream, DeviceStreamOptions } from "../../src/native/posix/d
 import {
   connectVsock,
   listenVsock,
-  localCid,
   VMADDR_CID_LOCAL,
   VMADDR_PORT_ANY,
   type VsockListener,
@@ -75,16 +73,6 @@ describe(`vsock${isLinux ? "" : " [pending: Linux only]"}`, () => {
     const address = { ...silent, cid: 1, port: 5 };
     await rejects(connectVsock({ ...address, signal: AbortSignal.abort() }), "ERR_ABORTED");
     await rejects(connectVsock({ ...address, timeoutMs: 0 }), "ERR_TIMEOUT");
-  });
-
-  it("tells this machine's context, or why it cannot", () => {
-    const nowhere = catching(() => localCid(undefined, "/dev/there-is-no-such-vsock"));
-    expect(nowhere).to.include({ code: "ERR_UNAVAILABLE" });
-    expect(catching(() => localCid(undefined, "/dev/null"))).to.include({ code: "ERR_UNAVAILABLE" });
-    if (!existsSync("/dev/vsock")) return;
-    const cid = catching(() => localCid());
-    if (typeof cid === "number") expect(cid).to.be.within(1, 0xffff_ffff);
-    else expect(cid).to.be.instanceOf(PvbusError);
   });
 
   describe("with itself", () => {

@@ -169,7 +169,7 @@ describe("a worker thread", () => {
         const { noteThreadMemory } = await import(${module("src/native/ffi/thread-memory")});
         noteThreadMemory(openLibc());
         const own = Number(fs.readlinkSync("/proc/thread-self").split("/").at(-1));
-        const { mappings } = await import(${module("src/native/ffi/memory-map")});
+        const { mappings } = await import(${module("src/native/ffi/memory")});
         const tables = mappings().filter(({ name }) => name.includes("pvbus-threads"));
         const slots = tables.flatMap(({ start }) => {
           const words = new Int32Array(koffi.view(start, 4096));

@@ -243,6 +243,6 @@ describe("a built-in provider with a part replaced", () => {
     expect(nothing.capabilities).to.include({ read: false, list: false });
     await rejects(nothing.read("k"), "ERR_NOT_SUPPORTED");
     const [channel] = (await nothing.diagnose()) ?? [];
-    expect(channel).to.include({ what: "there is a metadata channel", works: false });
+    expect(channel).to.include({ what: "this machine has a metadata channel", works: false });
   });
 });

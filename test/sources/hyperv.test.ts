@@ -22,9 +22,8 @@ const FILE_SYSTEM: Readonly<Record<string, readonly string[]>> = {
 const PLAIN_PATHS = [
   "diagnose.ts",
   "kvpd/device.ts",
-  "kvpd/freebsd-ip-service.ts",
-  "kvpd/linux-ip-service.ts",
   "kvpd/own-files.ts",
+  "kvpd/scripts.ts",
   "transport/files/open.ts",
 ];
 

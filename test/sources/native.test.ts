@@ -28,17 +28,20 @@ describe("native sources", () => {
         "socket|socketpair|accept4?|open(?:at2?)?|creat|pipe2?|memfd_create|epoll_create1?|kqueue|eventfd|signalfd|timerfd_create|inotify_init1?|pidfd_open|posix_openpt|shm_open|mq_open",
       ),
     );
-    expect(makers).to.include("src/native/posix/vsock.ts").and.include("src/native/ffi/executable-page.ts");
+    expect(makers).to.include("src/native/posix/vsock.ts").and.include("src/native/ffi/memory.ts");
     for (const path of makers) {
       expect(readFileSync(path, "utf8"), path).to.match(/\b(?:ownDescriptors?|closeMade)\(/);
       expect(readFileSync(path, "utf8"), path).to.match(/from "\.\.?\/(ffi\/)?descriptor\.js"/);
     }
   });
 
-  it("wait by event handles through the class that refuses them in workers alone", () => {
-    expect(usersOf(/\bnode\.poll\b/)).to.deep.equal(["src/native/posix/poll-handle.ts"]);
-    expect(usersOf(/\bHandleSource\(/)).to.deep.equal(["src/native/posix/ready.ts"]);
-    expect(readFileSync("src/native/posix/poll-handle.ts", "utf8")).to.match(/if \(!isMainThread\) throw/);
+  it("wait by event handles through the function that refuses them in workers alone", () => {
+    expect(usersOf(/\bnode\.poll\b/)).to.deep.equal(["src/native/posix/poll-source.ts"]);
+    expect(usersOf(/\bwatchByHandle\(/)).to.deep.equal([
+      "src/native/posix/poll-source.ts",
+      "src/native/posix/ready.ts",
+    ]);
+    expect(readFileSync("src/native/posix/poll-source.ts", "utf8")).to.match(/if \(!isMainThread\) throw/);
   });
 
   it("register callbacks of other threads on Windows alone: koffi calls them when their thread is gone", () => {

@@ -51,9 +51,9 @@ describe("what is printed", function () {
       "providers/hyperv/testing/kvp-device/fuse-server.ts",
       // Writes the file that -o names.
       "src/cli/hostctl/run.ts",
-      // Tells the parent on a pipe how the start went.
-      "src/cli/io/detach.ts",
       "src/cli/io/process.ts",
+      // Tells the parent on a pipe how the start went.
+      "src/cli/io/service.ts",
     ]);
     const byNumber = usersOf(
       (node) =>
@@ -68,9 +68,9 @@ describe("what is printed", function () {
 
   it("is escaped there: who opens the raw sink hands it to what wraps it", () => {
     expect(usersOf((node) => isCall(node, /^descriptorSink$/))).to.deep.equal([
-      "src/cli/hostctl.ts",
+      "src/cli/hostctl-main.ts",
       "src/cli/io/process.ts",
-      "src/cli/pvbus.ts",
+      "src/cli/pvbus-main.ts",
     ]);
     expect(usersOf((node) => isCall(node, /^printed$/))).to.deep.equal([
       "src/cli/hostctl/run.ts",
@@ -88,7 +88,7 @@ describe("what is printed", function () {
   });
 
   it("reaches the system's log by the logger that escapes", () => {
-    expect(usersOf((node) => isCall(node, /^openSyslog$/))).to.deep.equal(["src/cli/io/daemon-log.ts"]);
+    expect(usersOf((node) => isCall(node, /^openSyslog$/))).to.deep.equal(["src/cli/io/service.ts"]);
   });
 
   it("and variables of the environment come from where a setuid process has none", () => {

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createConnection, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { GuestState } from "../../providers/kvm/host/guest-state.js";
 import {
   MetadataHost,
   type MetadataHostOptions,
@@ -58,6 +59,11 @@ export class HostFolder implements AsyncDisposable {
     for (const host of this.#hosts) await host.close();
     rmSync(this.path, { recursive: true, force: true });
   }
+}
+
+/** Returns the keys of a guest, sorted. */
+export function keysOf(state: GuestState): string[] {
+  return Array.from(state.entries(), ({ key }) => key);
 }
 
 /** The guest's end of a connection, byte by byte as the test wants it. */

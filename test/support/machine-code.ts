@@ -1,6 +1,6 @@
 import { expect } from "chai";
-import { createExecutablePage } from "../../src/native/ffi/executable-page.js";
 import { loadKoffi } from "../../src/native/ffi/koffi.js";
+import { createExecutablePage } from "../../src/native/ffi/memory.js";
 import { openLibc } from "../../src/native/ffi/open-libc.js";
 import { backdoorCode, backdoorTarget } from "../../src/native/vmware/backdoor-code.js";
 import { pending } from "./pending.js";

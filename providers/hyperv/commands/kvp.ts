@@ -1,54 +1,87 @@
-import type { CallOptions } from "../../../src/base/flow/call.js";
-import type { Host } from "../../../src/base/host/host.js";
 import type { CommandAction } from "../../../src/contract/command.js";
-import type { StoreEntry } from "../../../src/contract/store.js";
+import { createKvpDaemon } from "../kvpd/create.js";
+import { receiveKvp } from "../kvpd/receive.js";
 
-/** Options of `pvbus kvp receive`. */
-export interface KvpOptions {
-  /** Keys to wait for; a name without a pool is one of External. */
-  readonly key?: readonly string[];
-  /** Silence of the host after which nothing more is expected, in seconds. */
-  readonly quiet?: number;
-  /** The driver's device. */
+/** Options of both commands. */
+interface DaemonOptions {
   readonly device?: string;
-  /** The pools' directory. */
   readonly pools?: string;
-  /** Pool files for their owner alone. */
   readonly "private-pools"?: boolean;
 }
 
-const POOL = /^(external|guest|auto)\//i;
+interface KvpdOptions extends DaemonOptions {
+  readonly debug?: boolean;
+  readonly "no-daemon"?: boolean;
+  readonly durable?: boolean;
+  readonly "overlay-auto"?: boolean;
+}
 
-/** Receives what the host has, as `receiveKvp` does. */
-export type Receive = (
-  host: Host,
-  options: CallOptions & {
-    readonly keys?: readonly string[] | undefined;
-    readonly quietMs?: number | undefined;
-    readonly device?: string | undefined;
-    readonly directory?: string | undefined;
-    readonly privatePools?: boolean | undefined;
-  },
-) => Promise<readonly StoreEntry[]>;
+/** A key without a pool is one of External. */
+interface ReceiveOptions extends DaemonOptions {
+  readonly key?: readonly string[];
+  readonly quiet?: number;
+}
 
 /**
- * Makes `pvbus kvp receive`: takes what the host sends while no daemon runs, keeps it in the pools and prints it: the value
- * alone for one key, `key=value` lines otherwise.
+ * `pvbus kvpd`: serves Hyper-V's key-value exchange in place of hv_kvp_daemon(8). Without `-n` it goes into the background when the
+ * driver has taken its registration, and logs to syslog; the exit code says whether that worked.
  */
-export function receiveAction(receive: Receive): CommandAction {
-  return async (io, _args, own: KvpOptions) => {
-    const keys = own.key?.map((key) => (POOL.test(key) ? key : `External/${key}`));
-    const entries = await receive(io.host(), {
-      ...io.call,
-      keys,
-      quietMs: own.quiet === undefined ? undefined : own.quiet * 1000,
+export const kvpdCommand: CommandAction = async (io, _args, own: KvpdOptions) => {
+  const service = await io.service();
+  const started = own["no-daemon"] === true ? undefined : service.background("-n");
+  if (started !== undefined) return started;
+  const logger = service.logger({ name: "KVP", debug: own.debug });
+  // ps(1) and `pvbus doctor` look for it.
+  service.title("pvbus-kvpd");
+  try {
+    const daemon = await createKvpDaemon(io.host(logger), {
       device: own.device,
       directory: own.pools,
       privatePools: own["private-pools"],
+      durable: own.durable,
+      overlayAuto: own["overlay-auto"],
+      onRegistered: (version) => {
+        logger.info(`KVP LIC Version: ${version}`);
+        service.ready("serving the host");
+      },
     });
-    const [only] = entries;
-    if (keys?.length === 1 && only !== undefined) io.keys.printValue(only);
-    else await io.keys.print(entries);
+    logger.info(`KVP starting; pid is:${process.pid}`);
+    const hungUp = new AbortController();
+    service.onHangup((hadTerminal) => {
+      if (hadTerminal) hungUp.abort();
+      else logger.info("SIGHUP is ignored: there is nothing to read again");
+    });
+    try {
+      await daemon.run(AbortSignal.any([io.signal, hungUp.signal]));
+    } finally {
+      service.stopping();
+    }
+    logger.info("KVP stopped");
     return 0;
-  };
-}
+  } catch (error) {
+    service.failed(error);
+    throw error;
+  }
+};
+
+const POOL = /^(external|guest|auto)\//i;
+
+/**
+ * `pvbus kvp receive`: takes what the host sends while no daemon runs, keeps it in the pools and prints it: the value
+ * alone for one key, `key=value` lines otherwise.
+ */
+export const receiveAction: CommandAction = async (io, _args, own: ReceiveOptions) => {
+  const keys = own.key?.map((key) => (POOL.test(key) ? key : `External/${key}`));
+  const entries = await receiveKvp(io.host(), {
+    ...io.call,
+    keys,
+    quietMs: own.quiet === undefined ? undefined : own.quiet * 1000,
+    device: own.device,
+    directory: own.pools,
+    privatePools: own["private-pools"],
+  });
+  const [only] = entries;
+  if (keys?.length === 1 && only !== undefined) io.keys.printValue(only);
+  else await io.keys.print(entries);
+  return 0;
+};

@@ -2,23 +2,25 @@ import os from "node:os";
 import { Call } from "../../../src/base/flow/call.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { type InterfaceAddress, interfaceAddresses } from "../../../src/native/posix/interface-addresses.js";
-import { joinList } from "./ip-lists.js";
-import { parseOsRelease } from "./os-release.js";
+import { HOST_LIMITS } from "../protocol/limits.js";
+import { joinList } from "./ip-settings.js";
+import { textOf } from "./own-files.js";
 import { type RunScript, runScript } from "./scripts.js";
-import type { AutoValues } from "./services.js";
+
+/** The Auto pool: values that the daemon computes. */
+export interface AutoValues {
+  /** Begins what takes longer, such as asking the name service; resolves when that is done. */
+  prepare?(signal: AbortSignal): Promise<void>;
+  /** Takes the text that the driver sent at the registration. */
+  setIntegrationServicesVersion(version: string): void;
+  /** Returns the pair at a position of the host's enumeration; undefined past the end. Never waits. */
+  entry(position: number): { readonly key: string; readonly value: string } | undefined;
+}
 
 /** What the Auto pool is computed from. */
 export interface AutoSources {
-  /** Addresses of the interfaces. */
   readonly addresses: () => readonly InterfaceAddress[];
-  /** Host name, kernel, processor. */
-  readonly uname: () => {
-    readonly hostname: string;
-    readonly release: string;
-    readonly sysname: string;
-    readonly machine: string;
-  };
-  /** Runs a program. */
+  readonly uname: () => Readonly<Record<"hostname" | "release" | "sysname" | "machine", string>>;
   readonly run: RunScript;
 }
 
@@ -33,8 +35,6 @@ const SYSTEM: AutoSources = {
   run: runScript,
 };
 
-/** Longest value that reaches the host, in UTF-16 units. */
-const LONGEST_VALUE = 1022;
 /** More than any file with the release of a system has. */
 const LONGEST_RELEASE = 64 * 1024;
 /** How long the name service may take; the host's questions are answered meanwhile. */
@@ -48,6 +48,7 @@ const NO_NAME = "getaddrinfo failed: 0xfffffffe Name or service not known";
  */
 export class AutoPool implements AutoValues {
   readonly #host: Host;
+  readonly #freebsd: boolean;
   readonly #sources: AutoSources;
   readonly #values: readonly (readonly [string, () => string])[];
   #domainName: string;
@@ -56,9 +57,24 @@ export class AutoPool implements AutoValues {
   /** @param host whose /etc/os-release is read @param sources whatever else is asked */
   constructor(host: Host, sources: AutoSources = SYSTEM) {
     this.#host = host;
+    this.#freebsd = host.platform === "freebsd";
     this.#sources = sources;
-    this.#domainName = sources.uname().hostname;
-    this.#values = host.platform === "freebsd" ? this.#freebsd() : this.#linux();
+    const { uname } = sources;
+    this.#domainName = uname().hostname;
+    const release = (): string => uname().release;
+    const version = (): string => release().split("-", 1)[0] as string;
+    this.#values = [
+      ["FullyQualifiedDomainName", () => this.#domainName],
+      ["IntegrationServicesVersion", () => this.#version],
+      ["NetworkAddressIPv4", () => this.#addresses(4)],
+      ["NetworkAddressIPv6", () => this.#addresses(6)],
+      ["OSBuildNumber", this.#freebsd ? version : release],
+      ["OSName", () => this.#system().name],
+      ["OSMajorVersion", () => this.#system().major],
+      ["OSMinorVersion", () => this.#system().minor],
+      ["OSVersion", version],
+      ["ProcessorArchitecture", () => uname().machine],
+    ];
   }
 
   setIntegrationServicesVersion(version: string): void {
@@ -74,76 +90,56 @@ export class AutoPool implements AutoValues {
   async prepare(signal: AbortSignal): Promise<void> {
     const { hostname } = this.#sources.uname();
     const call = new Call({ signal, timeoutMs: NAME_SERVICE_MS });
-    const freebsd = this.#host.platform === "freebsd";
     // getent asks what getaddrinfo(3) asks, in a process that can be ended: a dead name server holds nobody up here.
-    const { ok, stdout } = await this.#sources.run(
-      "getent",
-      [freebsd ? "hosts" : "ahostsv4", hostname],
-      call,
-    );
+    const words = [this.#freebsd ? "hosts" : "ahostsv4", hostname];
+    const { ok, stdout } = await this.#sources.run("getent", words, call);
     const [first = ""] = stdout.split("\n", 1);
-    const name = first.trim().split(/\s+/)[freebsd ? 1 : 2];
+    const name = first.trim().split(/\s+/)[this.#freebsd ? 1 : 2];
     if (ok && name !== undefined) this.#domainName = name;
-    else if (!signal.aborted) this.#domainName = freebsd ? "getaddrinfo failed\n" : NO_NAME;
-  }
-
-  #linux(): readonly (readonly [string, () => string])[] {
-    const release = (): string => this.#sources.uname().release;
-    return [
-      ["FullyQualifiedDomainName", () => this.#domainName],
-      ["IntegrationServicesVersion", () => this.#version],
-      ["NetworkAddressIPv4", () => this.#addresses(4)],
-      ["NetworkAddressIPv6", () => this.#addresses(6)],
-      ["OSBuildNumber", release],
-      ["OSName", () => this.#system().name],
-      ["OSMajorVersion", () => this.#system().major],
-      ["OSMinorVersion", () => this.#system().minor],
-      ["OSVersion", () => beforeDash(release())],
-      ["ProcessorArchitecture", () => this.#sources.uname().machine],
-    ];
-  }
-
-  #freebsd(): readonly (readonly [string, () => string])[] {
-    const release = (): string => beforeDash(this.#sources.uname().release);
-    const none = (): string => "";
-    return [
-      ["FullyQualifiedDomainName", () => this.#domainName],
-      ["IntegrationServicesVersion", () => this.#version],
-      ["NetworkAddressIPv4", () => this.#addresses(4)],
-      ["NetworkAddressIPv6", () => this.#addresses(6)],
-      ["OSBuildNumber", release],
-      ["OSName", () => this.#sources.uname().sysname],
-      ["OSMajorVersion", none],
-      ["OSMinorVersion", none],
-      ["OSVersion", release],
-      ["ProcessorArchitecture", () => this.#sources.uname().machine],
-    ];
+    else if (!signal.aborted) this.#domainName = this.#freebsd ? "getaddrinfo failed\n" : NO_NAME;
   }
 
   #addresses(family: 4 | 6): string {
-    const freebsd = this.#host.platform === "freebsd";
     const some = this.#sources
       .addresses()
-      .filter((each) => each.family === family && (freebsd || !each.loopback))
+      .filter((each) => each.family === family && (this.#freebsd || !each.loopback))
       .map(({ address }) => address);
-    return joinList(some, LONGEST_VALUE, freebsd ? ";" : "");
+    return joinList(some, HOST_LIMITS.maxValueUnits, this.#freebsd ? ";" : "");
   }
 
-  #system(): { name: string; major: string; minor: string } {
+  #system(): SystemName {
     const { sysname, release } = this.#sources.uname();
-    return parseOsRelease((path) => this.#text(path)) ?? { name: sysname, major: release, minor: "" };
-  }
-
-  #text(path: string): string | undefined {
-    try {
-      return this.#host.files.read(path, LONGEST_RELEASE)?.toString("utf8");
-    } catch {
-      // Absent or unreadable: then it says nothing about the system.
-      return undefined;
-    }
+    if (this.#freebsd) return { name: sysname, major: "", minor: "" };
+    const read = (path: string): string | undefined => textOf(this.#host, path, LONGEST_RELEASE);
+    return parseOsRelease(read) ?? { name: sysname, major: release, minor: "" };
   }
 }
 
-function beforeDash(release: string): string {
-  return release.split("-", 1)[0] as string;
+/** What the Auto pool says of the operating system. */
+type SystemName = Readonly<Record<"name" | "major" | "minor", string>>;
+
+/**
+ * Reads the system's name as the vendor's daemon does (Linux tools/hv/hv_kvp_daemon.c): `NAME` and `VERSION_ID` of
+ * /etc/os-release, else up to three lines of an old release file; undefined without either. @param read returns a file's text
+ */
+export function parseOsRelease(read: (path: string) => string | undefined): SystemName | undefined {
+  const text = read("/etc/os-release");
+  if (text !== undefined) {
+    const values = new Map<string, string>();
+    for (const line of text.split("\n")) {
+      const at = line.indexOf("=");
+      if (line.startsWith("#") || at < 0) continue;
+      values.set(line.slice(0, at), unquote(line.slice(at + 1)));
+    }
+    return { name: values.get("NAME") ?? "", major: values.get("VERSION_ID") ?? "", minor: "" };
+  }
+  const old = read("/etc/SuSE-release") ?? read("/etc/redhat-release");
+  if (old === undefined) return undefined;
+  const [name = "", major = "", minor = ""] = old.split("\n");
+  return { name, major, minor };
+}
+
+/** Quotes go anywhere, a backslash takes the next character as it is. */
+function unquote(value: string): string {
+  return value.replace(/\\(.)|["']/g, (_, escaped: string | undefined) => escaped ?? "");
 }

@@ -1,18 +1,20 @@
-import { pvbusError } from "../../../src/base/errors.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { pause } from "../../../src/base/flow/abort.js";
 import { Call } from "../../../src/base/flow/call.js";
 import type { Host } from "../../../src/base/host/host.js";
+import { lockFile, tryLockFile } from "../../../src/native/posix/file-lock.js";
 import { POOLS, type PoolInfo } from "../protocol/keys.js";
 import { daemonDirectory } from "../transport/files/directory.js";
+import type { Locker } from "../transport/files/file.js";
 import { openRecords } from "../transport/files/open.js";
-import { KvpDaemon } from "./daemon.js";
-import { type KvpDeviceLocation, type OpenKvpDevice, openKvpDevice, usualKvpDevice } from "./device.js";
+import type { AutoValues } from "./auto-pool.js";
+import { type KvpDaemonParts, serveKvp } from "./daemon.js";
+import { KVP_DEVICES, type OpenKvpDevice, openKvpDevice } from "./device.js";
 import { GuardedPool } from "./guarded-pool.js";
+import type { IpService } from "./ip-service.js";
 import { makeOwnDirectory } from "./own-files.js";
-import { PATIENCE_MS, patientLocker } from "./patient-lock.js";
 import { KvpResponder } from "./responder.js";
 import { ServedPool } from "./served-pool.js";
-import type { AutoValues, IpService } from "./services.js";
 
 /** Settings of the KVP daemon. */
 export interface KvpDaemonOptions {
@@ -47,6 +49,8 @@ const SERVED_POOLS: readonly PoolInfo[] = [
 ];
 /** How long the registration waits for the name service. */
 const NAME_SERVICE_MS = 1_000;
+/** How long readers may keep the daemon from a change. */
+const PATIENCE_MS = 2_000;
 /** How long it waits for the pools: longer than for readers who overstay. Whoever locks one longer is met again by its requests. */
 const POOLS_MS = PATIENCE_MS + 1_000;
 
@@ -67,13 +71,34 @@ export interface KvpService {
  * @throws PvbusError `ERR_NOT_SUPPORTED` where the system has no KVP device
  */
 export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}): Promise<KvpService> {
-  const device = deviceOf(host, options.device);
+  const usual = KVP_DEVICES[host.platform];
+  if (usual === undefined) {
+    throw pvbusError(
+      "ERR_NOT_SUPPORTED",
+      `the kernel or a service of ${host.platform} exchanges the pairs itself; a daemon is for Linux and FreeBSD`,
+    );
+  }
+  const device = { ...usual, path: options.device ?? usual.path };
   const directory = daemonDirectory(host, options.directory);
   const auto = options.auto ?? new (await import("./auto-pool.js")).AutoPool(host);
-  const ip = options.ip ?? (await ipService(host, options.directory === undefined ? undefined : directory));
+  const { FreebsdIpService, LinuxIpService } = await import("./ip-service.js");
+  const SystemsIp = host.platform === "freebsd" ? FreebsdIpService : LinuxIpService;
+  const ip = options.ip ?? new SystemsIp(host, options.directory === undefined ? {} : { directory });
   return {
     run: async (signal) => {
-      const pools = SERVED_POOLS.map((info) => servedPool(host, info, directory, options));
+      const pools = SERVED_POOLS.map((info) => {
+        const records = openRecords(host, {
+          info,
+          directory,
+          makePrivate: options.privatePools === true,
+          create: true,
+          durable: options.durable === true,
+          scrub: false,
+          lock: lockPatiently,
+          canLock: () => true,
+        });
+        return new GuardedPool(new ServedPool(records), info.name, host.logger);
+      });
       const responder = new KvpResponder({
         layout: device.layout,
         pools,
@@ -84,11 +109,11 @@ export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}
         onSet: (pool, key, value) =>
           options.onSet?.(
             SERVED_POOLS[pool] as PoolInfo,
-            Buffer.from(key).toString("utf8"),
-            Buffer.from(value).toString("utf8"),
+            Buffer.from(key).toString(),
+            Buffer.from(value).toString(),
           ),
       });
-      const daemon = new KvpDaemon({
+      const parts: KvpDaemonParts = {
         openDevice: options.openDevice ?? ((events) => openKvpDevice(host, device, events)),
         layout: device.layout,
         timeLimitMs: options.timeLimitMs ?? device.timeLimitMs,
@@ -107,9 +132,9 @@ export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}
           options.onRegistered?.(version);
         },
         logger: host.logger,
-      });
+      };
       try {
-        await daemon.run(signal);
+        await serveKvp(parts, signal);
       } finally {
         for (const pool of pools) await pool.close();
       }
@@ -117,41 +142,24 @@ export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}
   };
 }
 
-async function ipService(host: Host, directory: string | undefined): Promise<IpService> {
-  if (host.platform === "freebsd") {
-    const { FreebsdIpService } = await import("./freebsd-ip-service.js");
-    return new FreebsdIpService(host, { directory });
+/**
+ * The daemon's way to lock. Writers, flock(2) alone included (cloud-init), are waited for until the call's end: what is
+ * refused then is a pair lost, as the host sends it once. Readers are waited for a while only: whoever may read a pool can
+ * hold a shared lock for ever, and the vendor's daemon with it; no edit of ours leaves a record unreadable, so a reader who
+ * overstays loses nothing but the stillness of the file. Writers stay shut out meanwhile, since we hold what the readers hold.
+ */
+const lockPatiently: Locker = async (fd, { mode, call }) => {
+  if (mode === "shared") return lockFile(fd, { mode, call, helper: true });
+  for (;;) {
+    const isShort = call.remainingMs <= PATIENCE_MS;
+    const patience = isShort ? call : new Call({ signal: call.signal, timeoutMs: PATIENCE_MS });
+    try {
+      return await lockFile(fd, { mode, call: patience, helper: true });
+    } catch (error) {
+      if (!(PvbusError.is(error) && error.code === "ERR_TIMEOUT")) throw error;
+      const beside = tryLockFile(fd, { mode: "shared" });
+      if (beside !== undefined) return beside;
+      if (call.isOver) throw error;
+    }
   }
-  const { LinuxIpService } = await import("./linux-ip-service.js");
-  return new LinuxIpService(host, { directory });
-}
-
-function deviceOf(host: Host, device: string | undefined): KvpDeviceLocation {
-  const usual = usualKvpDevice(host.platform);
-  if (usual === undefined) {
-    throw pvbusError(
-      "ERR_NOT_SUPPORTED",
-      `the kernel or a service of ${host.platform} exchanges the pairs itself; a daemon is for Linux and FreeBSD`,
-    );
-  }
-  return { ...usual, path: device ?? usual.path };
-}
-
-function servedPool(
-  host: Host,
-  info: PoolInfo,
-  directory: string,
-  { privatePools, durable }: KvpDaemonOptions,
-): GuardedPool {
-  const records = openRecords(host, {
-    info,
-    directory,
-    makePrivate: privatePools === true,
-    create: true,
-    durable: durable === true,
-    scrub: false,
-    lock: patientLocker(),
-    canLock: () => true,
-  });
-  return new GuardedPool(new ServedPool(records), info.name, host.logger);
-}
+};

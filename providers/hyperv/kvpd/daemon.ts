@@ -25,14 +25,10 @@ export function requestLimitMs(driverLimitMs: number): number {
 export interface KvpDaemonParts {
   /** Opens the device, again whenever it was lost. */
   readonly openDevice: OpenKvpDevice;
-  /** Layout of its messages. */
   readonly layout: KvpLayout;
   /** How long the driver waits for a reply, in milliseconds. */
   readonly timeLimitMs: number;
-  /**
-   * Gets ready to serve, once: the device is there and nobody else has it, and the driver does not know of us yet. Rejects
-   * when there can be no service.
-   */
+  /** Gets ready, once: the device is ours, and the driver does not know of us yet. Rejects when there can be no service. */
   readonly prepare?: ((signal: AbortSignal) => Promise<void>) | undefined;
   /** Makes a message the reply to itself if that takes no waiting, and reports whether it did. Never throws. */
   readonly answerNow?: ((message: Buffer) => boolean) | undefined;
@@ -40,65 +36,49 @@ export interface KvpDaemonParts {
   readonly answer: (message: Buffer, call: Call) => Promise<void>;
   /** Called at every registration, with the driver's version text. */
   readonly onRegistered?: ((version: string) => void) | undefined;
-  /** Messages. */
   readonly logger: Logger;
 }
 
 /**
- * Serves the kernel's KVP requests: registers, answers one request after the other, and registers again when the
- * device fails (time-out on the host's side, hibernation, live migration, driver reloaded).
+ * Serves the kernel's KVP requests until the signal fires: registers, answers one request after the other, the one at hand finished
+ * first, and registers again when the device fails (time-out on the host's side, hibernation, live migration, driver reloaded).
+ * @throws PvbusError when the device cannot be opened the first time: `ERR_UNAVAILABLE`, `ERR_BUSY`, `ERR_PERMISSION`; and
+ *   what the preparation throws. Later failures are logged and tried again.
  */
-export class KvpDaemon {
-  readonly #parts: KvpDaemonParts;
-
-  /** @param parts what it works with */
-  constructor(parts: KvpDaemonParts) {
-    this.#parts = parts;
-  }
-
-  /**
-   * Serves until the signal fires; a request at hand is finished first.
-   * @throws PvbusError when the device cannot be opened the first time: `ERR_UNAVAILABLE`, `ERR_BUSY`, `ERR_PERMISSION`; and
-   *   what the preparation throws. Later failures are logged and tried again.
-   */
-  async run(signal: AbortSignal): Promise<void> {
-    const backoff = new Backoff(PAUSES);
-    for (let first = true; !signal.aborted; first = false) {
-      const began = performance.now();
-      let session: Session;
-      try {
-        session = new Session(this.#parts, signal);
-      } catch (error) {
-        if (first || !PvbusError.is(error)) throw error;
-        this.#parts.logger.warn(`cannot register again: ${error.message}`);
-        await backoff.rest(signal);
-        continue;
-      }
-      if (first) await this.#prepare(session, signal);
-      session.register();
-      const failure = await session.ended;
-      if (signal.aborted) return;
-      this.#parts.logger.warn(`registering again: ${failure?.message ?? "the device is at its end"}`);
-      if (performance.now() - began > SOUND_MS) backoff.reset();
-      await backoff.rest(signal);
-    }
-  }
-
-  async #prepare(session: Session, signal: AbortSignal): Promise<void> {
+export async function serveKvp(parts: KvpDaemonParts, signal: AbortSignal): Promise<void> {
+  const backoff = new Backoff(PAUSES);
+  for (let first = true; !signal.aborted; first = false) {
+    const began = performance.now();
+    let session: Session;
     try {
-      await this.#parts.prepare?.(signal);
+      session = new Session(parts, signal);
+    } catch (error) {
+      if (first || !PvbusError.is(error)) throw error;
+      parts.logger.warn(`cannot register again: ${error.message}`);
+      await backoff.rest(signal);
+      continue;
+    }
+    try {
+      if (first) await parts.prepare?.(signal);
     } catch (error) {
       session.stop();
       await session.ended;
       throw error;
     }
+    session.register();
+    const failure = await session.ended;
+    if (signal.aborted) return;
+    const why = failure instanceof Error ? failure.message : "the device is at its end";
+    parts.logger.warn(`registering again: ${why}`);
+    if (performance.now() - began > SOUND_MS) backoff.reset();
+    await backoff.rest(signal);
   }
 }
 
 /** One opening of the device: from there over the registration to losing it. */
 class Session {
   /** Resolves when it is over and the device is closed; with the failure, if it was one. */
-  readonly ended: Promise<Error | undefined>;
+  readonly ended: Promise<unknown>;
   readonly #parts: KvpDaemonParts;
   readonly #device: KvpDevice;
   readonly #waiting: Buffer[] = [];
@@ -108,12 +88,12 @@ class Session {
   #busy = false;
   #registered = false;
   #over = false;
-  #end: (failure: Error | undefined) => void = () => undefined;
+  #end: (failure: unknown) => void = () => undefined;
 
   constructor(parts: KvpDaemonParts, signal: AbortSignal) {
     this.#parts = parts;
     this.#request = Buffer.alloc(parts.layout.messageBytes);
-    const over = new Promise<Error | undefined>((resolve) => {
+    const over = new Promise<unknown>((resolve) => {
       this.#end = resolve;
     });
     this.#device = parts.openDevice({
@@ -143,7 +123,7 @@ class Session {
     if (!this.#busy) this.#end(undefined);
   }
 
-  #fail(error: Error | undefined): void {
+  #fail(error: unknown): void {
     this.#over = true;
     this.#waiting.length = 0;
     this.#call.abort();
@@ -170,7 +150,7 @@ class Session {
     try {
       this.#device.send(message);
     } catch (error) {
-      setImmediate(() => this.#fail(asError(error)));
+      setImmediate(() => this.#fail(error));
     }
     return true;
   }
@@ -179,23 +159,14 @@ class Session {
     if (this.#over) return;
     if (!this.#registered) {
       const version = decodeRegistrationReply(message, this.#parts.layout);
-      if (version === undefined) {
-        this.#fail(
-          pvbusError("ERR_PROTOCOL", `the driver answered the registration with operation ${message[0]}`),
-        );
-      } else this.#welcome(version);
+      if (version !== undefined) this.#welcome(version);
+      else this.#fail(protocolError(`the driver answered the registration with operation ${message[0]}`));
       return;
     }
-    if (message.length < this.#parts.layout.messageBytes) {
-      this.#fail(
-        pvbusError(
-          "ERR_PROTOCOL",
-          `a message of ${message.length} bytes instead of ${this.#parts.layout.messageBytes}`,
-        ),
-      );
-      return;
-    }
-    if (this.#busy) this.#waiting.push(message);
+    const { messageBytes } = this.#parts.layout;
+    if (message.length < messageBytes)
+      this.#fail(protocolError(`a message of ${message.length} bytes instead of ${messageBytes}`));
+    else if (this.#busy) this.#waiting.push(message);
     else void this.#serve(message);
   }
 
@@ -220,11 +191,11 @@ class Session {
     try {
       this.#device.send(message);
     } catch (error) {
-      this.#fail(asError(error));
+      this.#fail(error);
     }
   }
 }
 
-function asError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
+function protocolError(message: string): Error {
+  return pvbusError("ERR_PROTOCOL", message);
 }

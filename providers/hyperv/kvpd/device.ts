@@ -4,15 +4,12 @@ import type { Host } from "../../../src/base/host/host.js";
 import { fromSystemError } from "../../../src/base/system-error.js";
 import { openPollable } from "../../../src/native/posix/pollable.js";
 import { FREEBSD_KVP, type KvpLayout, LINUX_KVP } from "../protocol/messages.js";
-import { missing } from "../transport/files/errors.js";
+import { missing } from "../transport/files/descriptor.js";
 import { trustedOwners } from "../transport/files/open.js";
 
 /** What a device reports. */
 export interface KvpDeviceEvents {
-  /**
-   * Sees each message first, straight from the event: true when it is done with it. The bytes hold during the call; it
-   * must not throw.
-   */
+  /** Sees each message first, straight from the event: true when it is done. The bytes hold during the call; must not throw. */
   readonly tryMessage?: ((message: Buffer) => boolean) | undefined;
   /** One whole message of the driver. */
   readonly onMessage: (message: Buffer) => void;
@@ -24,7 +21,7 @@ export interface KvpDeviceEvents {
 export interface KvpDevice {
   /** Sends one whole message. @throws a system error: `EINVAL` when the driver waits for none any more */
   send(message: Uint8Array): void;
-  /** Closes it: the driver forgets this daemon. May be called twice. */
+  /** Closes it: the driver forgets this daemon. To be called once. */
   close(): Promise<void>;
 }
 
@@ -33,20 +30,17 @@ export type OpenKvpDevice = (events: KvpDeviceEvents) => KvpDevice;
 
 /** Where the driver's device is, and how it speaks. */
 export interface KvpDeviceLocation {
-  /** Its path on the machine. */
   readonly path: string;
-  /** Its messages. */
   readonly layout: KvpLayout;
   /** How long the driver waits for a reply before it answers the host by itself, in milliseconds. */
   readonly timeLimitMs: number;
 }
 
-/** Returns the usual device of a platform; undefined where there is none. */
-export function usualKvpDevice(platform: NodeJS.Platform): KvpDeviceLocation | undefined {
-  if (platform === "linux") return { path: "/dev/vmbus/hv_kvp", layout: LINUX_KVP, timeLimitMs: 30_000 };
-  if (platform === "freebsd") return { path: "/dev/hv_kvp_dev", layout: FREEBSD_KVP, timeLimitMs: 5_000 };
-  return undefined;
-}
+/** The usual device of each platform that has one. */
+export const KVP_DEVICES: Partial<Record<NodeJS.Platform, KvpDeviceLocation>> = {
+  linux: { path: "/dev/vmbus/hv_kvp", layout: LINUX_KVP, timeLimitMs: 30_000 },
+  freebsd: { path: "/dev/hv_kvp_dev", layout: FREEBSD_KVP, timeLimitMs: 5_000 },
+};
 
 const ADVICE = {
   ENOENT:
@@ -75,7 +69,6 @@ export function openKvpDevice(
       onData: events.onMessage,
       onEnd: events.onEnd,
     });
-    let closed = false;
     return {
       send: (message) => {
         const written = writeSync(fd, message, 0, message.length, layout === FREEBSD_KVP ? 0 : null);
@@ -83,8 +76,6 @@ export function openKvpDevice(
           throw pvbusError("ERR_PROTOCOL", `${path} took ${written} of ${message.length} bytes`);
       },
       close: async () => {
-        if (closed) return;
-        closed = true;
         await pollable.close();
         closeSync(fd);
       },
@@ -101,23 +92,18 @@ const OPENING = constants.O_RDWR | (constants.O_NONBLOCK ?? 0) | (constants.O_NO
 function openDevice(host: Host, path: string): number {
   let fd: number | undefined;
   try {
-    fd = host.sysroot === undefined ? openSync(path, OPENING) : openBelow(host, path);
-    checkDevice(fstatSync(fd), path, trustedOwners(host));
+    const owners = trustedOwners(host);
+    using held = host.sysroot === undefined ? undefined : host.files.hold(path);
+    // Before it is opened: opening alone sets some devices going.
+    if (held !== undefined) checkDevice(held.stats, path, owners);
+    else if (host.sysroot !== undefined) throw missing(path);
+    fd = openSync(held?.path ?? path, OPENING);
+    checkDevice(fstatSync(fd), path, owners);
     return fd;
   } catch (error) {
     if (fd !== undefined) closeSync(fd);
-    throw fromSystemError(error, {
-      doing: `cannot open the KVP device: ${host.path(path)}`,
-      advice: ADVICE,
-    });
+    throw fromSystemError(error, { doing: `cannot open the KVP device: ${host.path(path)}`, advice: ADVICE });
   }
-}
-
-function openBelow(host: Host, path: string): number {
-  using held = host.files.hold(path);
-  if (held === undefined) throw missing(path);
-  checkDevice(held.stats, path, trustedOwners(host));
-  return openSync(held.path, OPENING);
 }
 
 /** Whoever owns it is the host for us: what he says becomes pools and network settings. */

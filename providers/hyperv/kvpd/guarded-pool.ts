@@ -1,7 +1,6 @@
 import { PvbusError } from "../../../src/base/errors.js";
 import { Call } from "../../../src/base/flow/call.js";
 import type { Logger } from "../../../src/base/host/host.js";
-import type { PoolRecord } from "../protocol/record.js";
 import type { ServedPool } from "./served-pool.js";
 
 /** How long a request that only reads waits for the repair that a writer is in the way of. */
@@ -9,7 +8,6 @@ const GLANCE_MS = 100;
 /** How long it is left alone afterwards: each record of a listing is such a request. */
 const GLANCE_PAUSE_MS = 1_000;
 
-/** What a request does to a pool. */
 type Verb = "read" | "change";
 
 /**
@@ -33,63 +31,28 @@ export class GuardedPool {
 
   /** Makes the file if need be, and repairs what a killed writer left. What stands in the way is logged. Never rejects. */
   async start(call: Call): Promise<void> {
-    await this.#tell("change", () => this.#recover(call)).catch((error: unknown) => {
+    await this.change(call, async () => undefined).catch((error: unknown) => {
       if (!PvbusError.is(error)) throw error;
     });
   }
 
-  /** As {@link ServedPool.enumerate}. */
-  enumerate(position: number, call: Call): Promise<PoolRecord | undefined> {
-    return this.#read(call, () => this.#pool.enumerate(position, call));
+  /** Runs what only reads: whoever keeps the pool locked keeps it from being repaired, not from being read. */
+  read<T>(call: Call, action: (pool: ServedPool) => Promise<T>): Promise<T> {
+    return this.#attempt("read", () => this.#glance(call), action);
   }
 
-  /** As {@link ServedPool.enumerateNow}. */
-  enumerateNow(position: number): PoolRecord | "end" | undefined {
-    return this.#isSound() ? this.#pool.enumerateNow(position) : undefined;
+  /** Runs what changes the pool. */
+  change<T>(call: Call, action: (pool: ServedPool) => Promise<T>): Promise<T> {
+    return this.#attempt("change", () => this.#recover(call), action);
   }
 
-  /** As {@link ServedPool.get}. */
-  get(key: Uint8Array, call: Call): Promise<Uint8Array | undefined> {
-    return this.#read(call, () => this.#pool.get(key, call));
+  /** The pool for quick answers. They go round the failures, so that a slow one reports that a pool is served again. */
+  get sound(): ServedPool | undefined {
+    return this.#recovered && !this.#failures.has("read") ? this.#pool : undefined;
   }
 
-  /** As {@link ServedPool.getNow}. */
-  getNow(key: Uint8Array): Uint8Array | "none" | undefined {
-    return this.#isSound() ? this.#pool.getNow(key) : undefined;
-  }
-
-  /** As {@link ServedPool.set}. */
-  set(key: Uint8Array, value: Uint8Array | undefined, call: Call): Promise<void> {
-    return this.#change(call, () => this.#pool.set(key, value, call));
-  }
-
-  /** As {@link ServedPool.delete}. */
-  delete(key: Uint8Array, call: Call): Promise<boolean> {
-    return this.#change(call, () => this.#pool.delete(key, call));
-  }
-
-  /** Closes the file. */
   close(): Promise<void> {
     return this.#pool.close();
-  }
-
-  /** The quick answers go round the failures, so that a slow one reports that a pool is served again. */
-  #isSound(): boolean {
-    return this.#recovered && !this.#failures.has("read");
-  }
-
-  #change<T>(call: Call, action: () => Promise<T>): Promise<T> {
-    return this.#tell("change", async () => {
-      await this.#recover(call);
-      return action();
-    });
-  }
-
-  #read<T>(call: Call, action: () => Promise<T>): Promise<T> {
-    return this.#tell("read", async () => {
-      await this.#glance(call);
-      return action();
-    });
   }
 
   async #recover(call: Call): Promise<void> {
@@ -98,7 +61,6 @@ export class GuardedPool {
     this.#recovered = true;
   }
 
-  /** Whoever keeps the pool locked keeps it from being repaired, not from being read. */
   async #glance(call: Call): Promise<void> {
     if (this.#recovered || performance.now() < this.#leaveUntil) return;
     const timeoutMs = Math.min(GLANCE_MS, call.remainingMs);
@@ -111,16 +73,20 @@ export class GuardedPool {
   }
 
   /** Logs the beginning and the end of a failure. */
-  async #tell<T>(verb: Verb, action: () => Promise<T>): Promise<T> {
-    let result: T;
+  async #attempt<T>(
+    verb: Verb,
+    prepare: () => Promise<void>,
+    action: (pool: ServedPool) => Promise<T>,
+  ): Promise<T> {
     try {
-      result = await action();
+      await prepare();
+      const result = await action(this.#pool);
+      this.#succeeded(verb);
+      return result;
     } catch (error) {
       if (PvbusError.is(error) && error.code !== "ERR_ABORTED") this.#failed(verb, error);
       throw error;
     }
-    this.#succeeded(verb);
-    return result;
   }
 
   #failed(verb: Verb, { code, message }: PvbusError): void {

@@ -1,21 +1,40 @@
 import { randomBytes } from "node:crypto";
 import { mkdirSync, realpathSync } from "node:fs";
 import { dirname, posix, resolve } from "node:path";
-import { type PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { pvbusError } from "../../../src/base/errors.js";
 import type { HostFiles } from "../../../src/base/host/files.js";
 import type { Host } from "../../../src/base/host/host.js";
-import { type ForeignHand, foreignHandOn, ourselves } from "../../../src/base/host/ownership.js";
+import { foreignHandOn, ourselves } from "../../../src/base/host/ownership.js";
 import { type PreparedFile, prepareFile } from "../../../src/base/host/prepared-file.js";
 import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
-import { missing } from "../transport/files/errors.js";
+import { missing } from "../transport/files/descriptor.js";
+import { hasCode } from "../transport/pool.js";
 
 /*
- * What the daemon alone may change, since it runs with root's rights: directories that it makes names in, files that it
- * writes, programs that it runs.
+ * The daemon's way to the machine's files: what it reads, and what it alone may change, since it runs with root's rights: directories
+ * that it makes names in, files that it writes, programs that it runs.
  */
 
-const DIRECTORY_MODE = 0o755;
 const WHAT = "the pool directory";
+
+/** Returns the text of a file of the system; undefined where it is absent, gone in the meantime, or not ours to read. */
+export function textOf({ files }: Host, path: string, longest: number): string | undefined {
+  try {
+    return files.read(path, longest)?.toString("utf8");
+  } catch {
+    return undefined;
+  }
+}
+
+/** Returns the names in a directory of the system; none where it is not ours to look into. */
+export function namesIn({ files }: Host, directory: string): string[] {
+  try {
+    return files.names(directory);
+  } catch {
+    return [];
+  }
+}
+
 /**
  * Makes the daemon's pool directory where it is missing, part by part, and sees to it that nobody else can make names in it.
  * @throws PvbusError `ERR_PERMISSION` when somebody else can change it or a directory on the way to it, and what making it fails with
@@ -38,11 +57,9 @@ function make(host: Host, directory: string): void {
   using held = host.files.holdName(directory);
   if (held === undefined) throw missing(directory);
   try {
-    mkdirSync(held.path, { mode: DIRECTORY_MODE });
+    mkdirSync(held.path, { mode: 0o755 });
   } catch (error) {
-    const isThere =
-      isSystemError(error) && error.code === "EEXIST" && host.files.kind(directory) === "directory";
-    if (!isThere) throw error;
+    if (!hasCode(error, "EEXIST") || host.files.kind(directory) !== "directory") throw error;
   }
 }
 
@@ -69,9 +86,7 @@ export async function writeWhole(files: HostFiles, path: string, text: string): 
  * @throws PvbusError `ERR_PERMISSION`; the file system's error when there is no such directory
  */
 export function checkOwnDirectory(host: Host, directory: string, what: string, sticky = false): void {
-  if (host.sysroot !== undefined) return;
-  const foreign = foreignHandOn(resolve(directory), { trusted: ourselves(), sticky });
-  if (foreign !== undefined) throw refusal(what, directory, foreign);
+  if (host.sysroot === undefined) refuseForeign(`${what} ${directory}`, resolve(directory), sticky);
 }
 
 /**
@@ -81,25 +96,24 @@ export function checkOwnDirectory(host: Host, directory: string, what: string, s
  * @throws PvbusError `ERR_PERMISSION` when somebody else can change it, or a directory on the way to it
  */
 export function ownProgram(host: Host, path: string): string | undefined {
-  let name: string;
-  let foreign: ForeignHand | undefined;
   try {
     using held = host.files.hold(path);
     if (!held?.stats.isFile()) return undefined;
-    name = host.sysroot === undefined ? path : realpathSync.native(held.path);
-    foreign = foreignHandOn(name, { trusted: ourselves() });
+    const name = host.sysroot === undefined ? path : realpathSync.native(held.path);
+    refuseForeign(`to run ${path}`, name);
+    return name;
   } catch (error) {
     if (!isSystemError(error)) throw error;
     return undefined;
   }
-  if (foreign !== undefined) throw refusal("to run", path, foreign);
-  return name;
 }
 
-function refusal(what: string, path: string, { path: foreign, why }: ForeignHand): PvbusError {
-  return pvbusError(
+function refuseForeign(what: string, path: string, sticky?: boolean): void {
+  const foreign = foreignHandOn(path, { trusted: ourselves(), sticky });
+  if (foreign === undefined) return;
+  throw pvbusError(
     "ERR_PERMISSION",
-    `refusing ${what} ${path}: ${foreign} ${why}, neither root nor this user alone; chown it to root and take writing from` +
+    `refusing ${what}: ${foreign.path} ${foreign.why}, neither root nor this user alone; chown it to root and take writing from` +
       " group and others (chmod go-w), or name another path",
   );
 }

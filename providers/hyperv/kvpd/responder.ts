@@ -2,6 +2,7 @@ import { isUtf8 } from "node:buffer";
 import { PvbusError } from "../../../src/base/errors.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import type { Logger } from "../../../src/base/host/host.js";
+import { FILE_LIMITS } from "../protocol/limits.js";
 import {
   decodeRequest,
   type KvpLayout,
@@ -11,35 +12,26 @@ import {
   turnIntoIpReply,
   turnIntoReply,
 } from "../protocol/messages.js";
-import {
-  HV_KVP_EXCHANGE_MAX_KEY_SIZE,
-  HV_KVP_EXCHANGE_MAX_VALUE_SIZE,
-  type PoolRecord,
-} from "../protocol/record.js";
+import type { PoolRecord } from "../protocol/record.js";
 import { KvpStatus, KvpStatusError } from "../protocol/status.js";
+import type { AutoValues } from "./auto-pool.js";
 import type { GuardedPool } from "./guarded-pool.js";
-import type { AutoValues, IpService } from "./services.js";
+import type { IpService } from "./ip-service.js";
 
 /** Number of the pool that the daemon computes. */
-export const AUTO_POOL = 2;
-
+const AUTO_POOL = 2;
 const GUEST_POOL = 1;
-const LONGEST_KEY = HV_KVP_EXCHANGE_MAX_KEY_SIZE - 1;
-const LONGEST_VALUE = HV_KVP_EXCHANGE_MAX_VALUE_SIZE - 1;
+const { maxKeyBytes: LONGEST_KEY, maxValueBytes: LONGEST_VALUE } = FILE_LIMITS;
 
 /** What a responder answers from. */
 export interface ResponderParts {
-  /** Layout of the messages. */
   readonly layout: KvpLayout;
   /** The pools by their numbers; the Auto pool's file serves overlays only. */
   readonly pools: readonly GuardedPool[];
-  /** The Auto pool's values. */
   readonly auto: AutoValues;
-  /** IP settings. */
   readonly ip: IpService;
   /** Whether records of the Auto pool's file stand in for computed values of the same key. */
   readonly overlayAuto: boolean;
-  /** Messages. */
   readonly logger: Logger;
   /** Called with every pair that the host has set, when it is stored. */
   readonly onSet?: ((pool: number, key: Uint8Array, value: Uint8Array) => void) | undefined;
@@ -49,7 +41,6 @@ export interface ResponderParts {
 export class KvpResponder {
   readonly #parts: ResponderParts;
 
-  /** @param parts what it answers from */
   constructor(parts: ResponderParts) {
     this.#parts = parts;
   }
@@ -61,59 +52,54 @@ export class KvpResponder {
       await this.#answer(request, message, call);
     } catch (error) {
       const status = statusOf(error);
-      const { name = "", message: why = String(error) } = error as Partial<Error>;
+      const isOurs = PvbusError.is(error);
       // What the host asked for wrongly is its affair, and the pool itself reports once what is wrong with it.
-      const level = error instanceof KvpStatusError || PvbusError.is(error) ? "debug" : "error";
+      const level = error instanceof KvpStatusError || isOurs ? "debug" : "error";
+      const why = error instanceof Error ? error.message : String(error);
       this.#parts.logger[level](`${request.operation} refused: ${why}`, {
         status: `0x${status.toString(16)}`,
-        ...(name === "PvbusError" ? { code: (error as PvbusError).code } : {}),
+        ...(isOurs ? { code: error.code } : {}),
       });
       turnIntoReply(message, status);
     }
   }
 
-  /**
-   * Answers if that takes no waiting: a record or a value of a pool at rest. Never throws.
-   * @returns whether it did; otherwise the message is as it was
-   */
+  /** Answers if that takes no waiting: a record or a value of a pool at rest. Never throws. @returns whether it did */
   answerNow(message: Buffer): boolean {
     const request = decodeRequest(message, this.#parts.layout);
     if (request.operation === "get") {
-      const value = this.#parts.pools[request.pool]?.getNow(request.key);
-      if (value === undefined) return false;
-      if (value === "none") turnIntoReply(message, KvpStatus.noMoreItems);
-      else turnIntoGetReply(message, value, request.valueSize);
-      return true;
+      const value = this.#parts.pools[request.pool]?.sound?.getNow(request.key);
+      if (value !== undefined) replyValue(message, value, request.valueSize);
+      return value !== undefined;
     }
     if (request.operation !== "enumerate" || request.pool === AUTO_POOL) return false;
-    const record = this.#parts.pools[request.pool]?.enumerateNow(request.index);
-    if (record === undefined) return false;
-    if (record === "end") turnIntoReply(message, KvpStatus.noMoreItems);
-    else {
-      const { key, value } = forHost(request.pool, record);
-      turnIntoEnumerateReply(message, key, value);
-    }
-    return true;
+    const record = this.#parts.pools[request.pool]?.sound?.enumerateNow(request.index);
+    if (record !== undefined) replyRecord(message, record, request.pool);
+    return record !== undefined;
   }
 
   async #answer(request: KvpRequest, message: Buffer, call: Call): Promise<void> {
     switch (request.operation) {
-      case "enumerate":
-        return this.#enumerate(request, message, call);
+      case "enumerate": {
+        const { pool: number, index } = request;
+        if (number === AUTO_POOL) return this.#enumerateAuto(index, message, call);
+        const record = await this.#pool(number).read(call, (pool) => pool.enumerate(index, call));
+        return replyRecord(message, record ?? "none", number);
+      }
       case "set": {
-        const pool = this.#changeable(request.pool);
-        await pool.set(request.key, request.value, call);
-        this.#parts.onSet?.(request.pool, request.key, request.value ?? new Uint8Array());
+        const { pool: number, key, value } = request;
+        await this.#changeable(number).change(call, (pool) => pool.set(key, value, call));
+        this.#parts.onSet?.(number, key, value ?? new Uint8Array());
         return turnIntoReply(message, KvpStatus.ok);
       }
       case "delete": {
-        const found = await this.#changeable(request.pool).delete(request.key, call);
+        const { pool: number, key } = request;
+        const found = await this.#changeable(number).change(call, (pool) => pool.delete(key, call));
         return turnIntoReply(message, found ? KvpStatus.ok : KvpStatus.noMoreItems);
       }
       case "get": {
-        const value = await this.#pool(request.pool).get(request.key, call);
-        if (value === undefined) return turnIntoReply(message, KvpStatus.noMoreItems);
-        return turnIntoGetReply(message, value, request.valueSize);
+        const value = await this.#value(request.pool, request.key, call);
+        return replyValue(message, value ?? "none", request.valueSize);
       }
       case "getIpInfo":
         return turnIntoIpReply(message, await this.#parts.ip.getIpInfo(request.info, call));
@@ -127,23 +113,17 @@ export class KvpResponder {
     }
   }
 
-  async #enumerate(
-    { pool, index }: { pool: number; index: number },
-    message: Buffer,
-    call: Call,
-  ): Promise<void> {
-    if (pool !== AUTO_POOL) {
-      const record = await this.#pool(pool).enumerate(index, call);
-      if (record === undefined) return turnIntoReply(message, KvpStatus.noMoreItems);
-      const { key, value } = forHost(pool, record);
-      return turnIntoEnumerateReply(message, key, value);
-    }
+  async #enumerateAuto(index: number, message: Buffer, call: Call): Promise<void> {
     const entry = this.#parts.auto.entry(index);
     if (entry === undefined) return turnIntoReply(message, KvpStatus.noMoreItems);
     const key = Buffer.from(entry.key, "utf8");
-    const overlay = this.#parts.overlayAuto ? await this.#pool(AUTO_POOL).get(key, call) : undefined;
+    const overlay = this.#parts.overlayAuto ? await this.#value(AUTO_POOL, key, call) : undefined;
     const value = overlay ?? ended(Buffer.from(entry.value, "utf8"), LONGEST_VALUE);
     return turnIntoEnumerateReply(message, key, value);
+  }
+
+  #value(number: number, key: Uint8Array, call: Call): Promise<Uint8Array | undefined> {
+    return this.#pool(number).read(call, (pool) => pool.get(key, call));
   }
 
   #pool(number: number): GuardedPool {
@@ -160,10 +140,15 @@ export class KvpResponder {
   }
 }
 
-/** Returns a record in the form in which its message can carry it. */
-function forHost(pool: number, { key, value }: PoolRecord): PoolRecord {
+function replyValue(message: Buffer, value: Uint8Array | "none", valueSize: number): void {
+  if (value === "none") turnIntoReply(message, KvpStatus.noMoreItems);
+  else turnIntoGetReply(message, value, valueSize);
+}
+
+function replyRecord(message: Buffer, record: PoolRecord | "none", pool: number): void {
   const clean = pool === GUEST_POOL ? presentable : ended;
-  return { key: clean(key, LONGEST_KEY), value: clean(value, LONGEST_VALUE) };
+  if (record === "none") turnIntoReply(message, KvpStatus.noMoreItems);
+  else turnIntoEnumerateReply(message, clean(record.key, LONGEST_KEY), clean(record.value, LONGEST_VALUE));
 }
 
 /** Leaves room for the NUL in a field that another program filled to its last byte. */
@@ -180,9 +165,8 @@ function ended(bytes: Uint8Array, longest: number): Uint8Array {
  * (Linux drivers/hv/hv_kvp.c, fs/nls/nls_base.c).
  */
 function presentable(bytes: Uint8Array, longest: number): Uint8Array {
-  if (isUtf8(bytes)) return ended(bytes, longest);
-  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8");
-  return ended(Buffer.from(text, "utf8"), longest);
+  const text = isUtf8(bytes) ? bytes : Buffer.from(Buffer.from(bytes).toString("utf8"), "utf8");
+  return ended(text, longest);
 }
 
 function statusOf(error: unknown): number {

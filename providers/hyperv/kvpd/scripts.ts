@@ -1,17 +1,18 @@
 import { spawn } from "node:child_process";
+import { posix } from "node:path";
 import type { Readable } from "node:stream";
 import { PvbusError } from "../../../src/base/errors.js";
 import { onAbort } from "../../../src/base/flow/abort.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { signalGroup } from "../../../src/base/host/process-group.js";
-import { ownProgram } from "./own-files.js";
+import { KvpStatus, KvpStatusError } from "../protocol/status.js";
+import { checkOwnDirectory, ownProgram, writeWhole } from "./own-files.js";
 
 /** What a script left. */
 export interface ScriptResult {
   /** Whether it ended by itself with 0. */
   readonly ok: boolean;
-  /** Its standard output. */
   readonly stdout: string;
   /** Why it failed. */
   readonly why: string;
@@ -23,7 +24,7 @@ export type RunScript = (path: string, args: readonly string[], call: Call) => P
 /** More than any list of name servers; a script gone wild must not fill the memory. */
 const LONGEST_OUTPUT = 64 * 1024;
 /** The environment of a system service, whatever the daemon was started with. */
-const ENVIRONMENT = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C" };
+const ENV = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C" };
 
 /** Returns the lines of an output that have something in them. */
 export function outputLines(text: string): string[] {
@@ -35,10 +36,12 @@ const ANSWER_MS = 5_000;
 
 /** How the distribution's scripts are run. */
 export interface HostScriptsParts {
-  /** The machine they are of. */
   readonly host: Host;
-  /** Runs a program. */
   readonly run: RunScript;
+  /** Where they are. */
+  readonly folder: string;
+  /** Where the files of settings go. */
+  readonly directory: string;
   /** A shell that reads them; default: each is a program of its own. */
   readonly shell?: string | undefined;
 }
@@ -52,14 +55,43 @@ export class HostScripts {
   readonly #answers = new Map<string, { at: number; stdout: Promise<string> }>();
   readonly #refused = new Set<string>();
 
-  /** @param parts what they are run with */
   constructor(parts: HostScriptsParts) {
     this.#parts = parts;
   }
 
+  /** Returns what one prints; what it printed before it failed counts, as for the vendor's daemon. */
+  answer(script: string, args: readonly string[], call: Call): Promise<string> {
+    return this.#remember([script, ...args], () => this.#run(script, args, call));
+  }
+
+  /** As {@link answer}, for a program of the running system. */
+  system(program: string, args: readonly string[], call: Call): Promise<string> {
+    return this.#remember([program, ...args], () => this.#parts.run(program, args, call));
+  }
+
+  /**
+   * Puts the files of an interface's settings in place, in a directory that nobody else can change, and has a script apply them.
+   * @param files their names and texts, in the order of the script's arguments
+   * @throws KvpStatusError when the script is missing, refused, or fails
+   */
+  async apply(name: string, files: readonly (readonly [string, string])[], call: Call): Promise<void> {
+    const { host, folder, directory } = this.#parts;
+    checkOwnDirectory(host, directory, "the directory of IP settings");
+    const paths: string[] = [];
+    for (const [file, text] of files) {
+      const path = posix.join(directory, file);
+      await writeWhole(host.files, path, text);
+      paths.push(host.path(path));
+    }
+    const { ok, why } = await this.#run("hv_set_ifconfig", paths, call);
+    this.#answers.clear();
+    if (!ok) throw new KvpStatusError(KvpStatus.fail, `${folder}/hv_set_ifconfig ${name}: ${why}`);
+  }
+
   /** Runs one, or says why it was not run. */
-  async run(path: string, args: readonly string[], call: Call): Promise<ScriptResult> {
-    const { host, run, shell } = this.#parts;
+  async #run(script: string, args: readonly string[], call: Call): Promise<ScriptResult> {
+    const { host, run, shell, folder } = this.#parts;
+    const path = `${folder}/${script}`;
     try {
       const program = ownProgram(host, path);
       if (program === undefined) return { ok: false, stdout: "", why: `${path} is not there (ENOENT)` };
@@ -72,21 +104,6 @@ export class HostScripts {
       this.#refused.add(path);
       return { ok: false, stdout: "", why: error.message };
     }
-  }
-
-  /** Returns what one prints; what it printed before it failed counts, as for the vendor's daemon. */
-  answer(path: string, args: readonly string[], call: Call): Promise<string> {
-    return this.#remember([path, ...args], () => this.run(path, args, call));
-  }
-
-  /** As {@link answer}, for a program of the running system. */
-  system(program: string, args: readonly string[], call: Call): Promise<string> {
-    return this.#remember([program, ...args], () => this.#parts.run(program, args, call));
-  }
-
-  /** Forgets all answers: the settings have changed. */
-  clear(): void {
-    this.#answers.clear();
   }
 
   #remember(words: readonly string[], run: () => Promise<ScriptResult>): Promise<string> {
@@ -108,7 +125,7 @@ export const runScript: RunScript = (path, args, call) =>
   new Promise((resolve) => {
     const limit = Math.max(1, Math.ceil(Math.min(call.remainingMs, 2 ** 31 - 1)));
     const child = spawn(path, args, {
-      env: ENVIRONMENT,
+      env: ENV,
       cwd: "/",
       detached: true,
       stdio: ["ignore", "pipe", "pipe"],
@@ -134,9 +151,9 @@ export const runScript: RunScript = (path, args, call) =>
     };
     child.once("error", (error) => settle(error.message));
     child.once("close", (code, signal) => {
-      if (ended !== undefined) settle(ended);
-      else if (code === 0) settle(undefined);
-      else settle(stderr().trim().split("\n", 1)[0] || `ended with ${code ?? signal}`);
+      const why =
+        code === 0 ? undefined : stderr().trim().split("\n", 1)[0] || `ended with ${code ?? signal}`;
+      settle(ended ?? why);
     });
   });
 

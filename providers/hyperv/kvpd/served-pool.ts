@@ -1,8 +1,8 @@
 import type { Call } from "../../../src/base/flow/call.js";
 import {
   decodeRecord,
-  fieldEnd,
-  HV_KVP_EXCHANGE_MAX_KEY_SIZE,
+  isUnused,
+  keyName,
   type PoolRecord,
   RECORD_SIZE,
   wholeRecords,
@@ -11,7 +11,7 @@ import { appendRecord, type PoolBytes, readSlot, updateRecord } from "../transpo
 import { chunks, type PoolIndex } from "../transport/files/record-index.js";
 import type { PoolRecords, View } from "../transport/files/records.js";
 import { type Stamp, sameStamp } from "../transport/files/stamp.js";
-import { isMissing } from "../transport/pool.js";
+import { unlessMissing } from "../transport/pool.js";
 
 /** Records that are read ahead of a listing. */
 const RECORDS_AHEAD = 32;
@@ -24,8 +24,7 @@ export class ServedPool {
   readonly #records: PoolRecords;
   readonly #record = Buffer.alloc(RECORD_SIZE);
   /** Records as they stood in one state of the file. */
-  readonly #ahead: { stamp: Stamp | undefined; from: number; end: number; bytes?: Buffer } = {
-    stamp: undefined,
+  readonly #ahead: { stamp?: Stamp | undefined; from: number; end: number; bytes?: Buffer } = {
     from: 0,
     end: 0,
   };
@@ -41,16 +40,15 @@ export class ServedPool {
   }
 
   /** Resolves with the record at a position, a slot not in use included; undefined past the end. */
-  async enumerate(position: number, call: Call): Promise<PoolRecord | undefined> {
-    try {
+  enumerate(position: number, call: Call): Promise<PoolRecord | undefined> {
+    return unlessMissing(async () => {
       const record = await this.#recordAt(position, call);
-      if (!this.#mayBeUnfinished(position, record)) return record;
+      // A killed writer leaves a slot without a key, mostly at the end, where the host looks last: a listing begins with that one.
+      const isUnfinished = record?.key.length === 0 || (position === 0 && record && this.#endsUnused());
+      if (!isUnfinished) return record;
       await this.recover(call);
-      return await this.#recordAt(position, call);
-    } catch (error) {
-      if (isMissing(error)) return undefined;
-      throw error;
-    }
+      return this.#recordAt(position, call);
+    });
   }
 
   /** The time does not depend on how many records there are. */
@@ -63,29 +61,23 @@ export class ServedPool {
     });
   }
 
-  /** A killed writer leaves a slot without a key, mostly at the end, where the host looks last: a listing begins with that one. */
-  #mayBeUnfinished(position: number, record: PoolRecord | undefined): boolean {
-    if (record === undefined) return false;
-    return record.key.length === 0 || (position === 0 && this.#endsUnused());
-  }
-
   #endsUnused(): boolean {
-    const end = wholeRecords(this.#records.stamp().size);
+    const end = wholeRecords(this.#records.file.stamp().size);
     const byte = this.#record.subarray(0, 1);
     return end > 0 && this.#records.readAt(byte, end - RECORD_SIZE) === 1 && byte[0] === 0;
   }
 
   /**
-   * Returns the record at a position if the file is at rest, views that hold until the next call: "end" past its end, undefined
+   * Returns the record at a position if the file is at rest, views that hold until the next call: "none" past its end, undefined
    * when it is not known now.
    */
-  enumerateNow(position: number): PoolRecord | "end" | undefined {
+  enumerateNow(position: number): PoolRecord | "none" | undefined {
     try {
       if (position === 0 && this.#endsUnused()) return undefined;
       const view = this.#records.atRest(this.#ahead.stamp);
       if (view === undefined) return undefined;
       const offset = position * RECORD_SIZE;
-      if (offset >= view.size) return "end";
+      if (offset >= view.size) return "none";
       if (this.#heldRecord(view, offset) === undefined) this.#readAhead(view, offset);
       const record = this.#heldRecord(view, offset);
       if (record === undefined) return undefined;
@@ -99,7 +91,7 @@ export class ServedPool {
 
   #heldRecord({ stamp }: View, offset: number): Buffer | undefined {
     const { stamp: held, from, end, bytes } = this.#ahead;
-    if (held === undefined || offset < from || offset + RECORD_SIZE > end) return undefined;
+    if (offset < from || offset + RECORD_SIZE > end) return undefined;
     return sameStamp(held, stamp) ? bytes?.subarray(offset - from, offset - from + RECORD_SIZE) : undefined;
   }
 
@@ -108,24 +100,21 @@ export class ServedPool {
     ahead.bytes ??= Buffer.alloc(RECORDS_AHEAD * RECORD_SIZE);
     const wanted = ahead.bytes.subarray(0, Math.min(ahead.bytes.length, size - offset));
     const count = this.#records.readAt(wanted, offset);
-    ahead.stamp = sameStamp(stamp, this.#records.stamp()) ? stamp : undefined;
+    ahead.stamp = sameStamp(stamp, this.#records.file.stamp()) ? stamp : undefined;
     ahead.from = offset;
     ahead.end = offset + wholeRecords(count);
   }
 
   /** Resolves with the value of the first record of a key; undefined when there is none, or no file. */
-  async get(key: Uint8Array, call: Call): Promise<Uint8Array | undefined> {
-    try {
-      return await this.#records.consistently(call, async (view) => {
+  get(key: Uint8Array, call: Call): Promise<Uint8Array | undefined> {
+    return unlessMissing(() =>
+      this.#records.consistently(call, async (view) => {
         const index = await this.#records.indexOf(view, call);
-        const bytes = this.#records.bytes();
-        const [first] = offsetsOf(key, index, bytes);
-        return first === undefined ? undefined : decodeRecord(recordOf(bytes, first)).value;
-      });
-    } catch (error) {
-      if (isMissing(error)) return undefined;
-      throw error;
-    }
+        const bytes = this.#records.file.bytes();
+        const first = firstOf(key, index, bytes);
+        return first === undefined ? undefined : decodeRecord(recordAt(bytes, first)).value;
+      }),
+    );
   }
 
   /**
@@ -138,12 +127,12 @@ export class ServedPool {
     try {
       const view = this.#records.atRest();
       if (view?.index === undefined) return undefined;
-      const [offset] = view.index.offsetsOfBytes(key);
+      const [offset] = view.index.offsets(keyName(key));
       if (offset === undefined) return "none";
       const held = this.#heldRecord(view, offset);
       if (held !== undefined) return decodeRecord(held).value;
       if (this.#records.readAt(this.#record, offset) < RECORD_SIZE) return undefined;
-      return sameStamp(view.stamp, this.#records.stamp()) ? decodeRecord(this.#record).value : undefined;
+      return sameStamp(view.stamp, this.#records.file.stamp()) ? decodeRecord(this.#record).value : undefined;
     } catch {
       // Missing, or not to be read: get() says so properly.
       return undefined;
@@ -153,14 +142,14 @@ export class ServedPool {
   /** Sets the value of a key's first record, or appends one; without a value an existing record stays as it is. */
   set(key: Uint8Array, value: Uint8Array | undefined, call: Call): Promise<void> {
     return this.#records.edit(call, async ({ index, bytes, verify, run }) => {
-      const [first] = offsetsOf(key, index, bytes);
+      const first = firstOf(key, index, bytes);
       if (first === undefined) {
         const offset = await run(appendRecord(bytes, key, value ?? new Uint8Array()));
-        index.addChunk(recordOf(bytes, offset), offset);
+        index.addChunk(recordAt(bytes, offset), offset);
         return "indexed";
       }
       if (value === undefined) return "unchanged";
-      verify(latin1(key), [first]);
+      verify(keyName(key), [first]);
       await run(updateRecord(bytes, first, key, value));
       return "indexed";
     });
@@ -170,41 +159,32 @@ export class ServedPool {
   async delete(key: Uint8Array, call: Call): Promise<boolean> {
     let found = false;
     await this.#records.edit(call, async ({ index, bytes, verify, remove }) => {
-      const [first] = offsetsOf(key, index, bytes);
+      const first = firstOf(key, index, bytes);
       found = first !== undefined;
       if (first === undefined) return "unchanged";
-      verify(latin1(key), [first]);
+      verify(keyName(key), [first]);
       return (await remove([first])) ? "indexed" : "moved";
     });
     return found;
   }
 
-  /** Closes the file. */
   close(): Promise<void> {
     return this.#records.close();
   }
 }
 
-/** Returns the offsets of a key's records, ascending. The host may use an empty key, which no index holds. */
-function offsetsOf(key: Uint8Array, index: PoolIndex, bytes: PoolBytes): readonly number[] {
-  if (key.length > 0) return index.offsetsOfBytes(key);
-  const end = wholeRecords(bytes.size);
+/** Returns the offset of a key's first record. The host may use an empty key, which no index holds. */
+function firstOf(key: Uint8Array, index: PoolIndex, bytes: PoolBytes): number | undefined {
+  if (key.length > 0) return index.offsets(keyName(key))[0];
   const read = (into: Buffer, offset: number): number => {
     bytes.read(into, offset);
     return into.length;
   };
-  for (const { chunk, offset } of chunks(0, end, read)) {
-    for (let at = 0; at < chunk.length; at += RECORD_SIZE) {
-      if (fieldEnd(chunk, at, HV_KVP_EXCHANGE_MAX_KEY_SIZE) === at) return [offset + at];
-    }
-  }
-  return [];
+  for (const { chunk, offset } of chunks(0, wholeRecords(bytes.size), read))
+    for (let at = 0; at < chunk.length; at += RECORD_SIZE) if (isUnused(chunk, at)) return offset + at;
+  return undefined;
 }
 
-function latin1(key: Uint8Array): string {
-  return Buffer.from(key).toString("latin1");
-}
-
-function recordOf(bytes: PoolBytes, offset: number): Buffer {
+function recordAt(bytes: PoolBytes, offset: number): Buffer {
   return readSlot(bytes, offset / RECORD_SIZE);
 }

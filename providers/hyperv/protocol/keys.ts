@@ -1,4 +1,4 @@
-import { pvbusError } from "../../../src/base/errors.js";
+import { type PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { HV_KVP_EXCHANGE_MAX_KEY_SIZE } from "./record.js";
 
 /** Names of the pools as hyperv(4) has them. */
@@ -53,25 +53,15 @@ function splitPool(text: string): { pool: PoolInfo; rest: string | undefined } |
 export function parseKey(native: string, longestBytes = HV_KVP_EXCHANGE_MAX_KEY_SIZE): PoolKey {
   const split = splitPool(native);
   if (split === undefined)
-    throw pvbusError(
-      "ERR_KEY_INVALID",
-      `the key names no pool of Hyper-V; begin it with one of: ${POOL_LIST}`,
-    );
+    throw invalid(`the key names no pool of Hyper-V; begin it with one of: ${POOL_LIST}`);
   const { pool, rest } = split;
-  if (rest === undefined || rest === "") {
-    throw pvbusError(
-      "ERR_KEY_INVALID",
-      `the key names pool ${pool.name} but no record in it; write ${pool.name}/NAME`,
-    );
-  }
-  if (rest.includes("\0"))
-    throw pvbusError("ERR_KEY_INVALID", "the key holds a NUL character, which would end it");
-  if (!rest.isWellFormed())
-    throw pvbusError("ERR_KEY_INVALID", "the key holds a lone surrogate, which has no encoding; repair it");
+  if (rest === undefined || rest === "")
+    throw invalid(`the key names pool ${pool.name} but no record in it; write ${pool.name}/NAME`);
+  if (rest.includes("\0")) throw invalid("the key holds a NUL character, which would end it");
+  if (!rest.isWellFormed()) throw invalid("the key holds a lone surrogate, which has no encoding; repair it");
   const bytes = Buffer.byteLength(rest);
-  if (bytes > longestBytes) {
+  if (bytes > longestBytes)
     throw pvbusError("ERR_KEY_TOO_LONG", `the key has ${bytes} bytes; no key there has over ${longestBytes}`);
-  }
   return { pool, key: rest };
 }
 
@@ -83,13 +73,15 @@ export function parseKey(native: string, longestBytes = HV_KVP_EXCHANGE_MAX_KEY_
 export function parsePrefix(prefix: string): { pools: readonly PoolInfo[]; keyPrefix: string } {
   if (prefix === "") return { pools: POOLS, keyPrefix: "" };
   const split = splitPool(prefix);
-  if (split === undefined) {
-    throw pvbusError("ERR_KEY_INVALID", `the prefix names no pool of Hyper-V; the pools are: ${POOL_LIST}`);
-  }
+  if (split === undefined) throw invalid(`the prefix names no pool of Hyper-V; the pools are: ${POOL_LIST}`);
   return { pools: [split.pool], keyPrefix: split.rest ?? "" };
 }
 
 /** Returns the full native key of a record. */
 export function nativeKey(pool: PoolInfo, key: string): string {
   return `${pool.name}/${key}`;
+}
+
+function invalid(message: string): PvbusError {
+  return pvbusError("ERR_KEY_INVALID", message);
 }

@@ -1,43 +1,30 @@
 import { isUtf8 } from "node:buffer";
 import { pvbusError } from "../../../src/base/errors.js";
+import type { Limits } from "../../../src/contract/capabilities.js";
 import { HV_KVP_EXCHANGE_MAX_KEY_SIZE, HV_KVP_EXCHANGE_MAX_VALUE_SIZE } from "./record.js";
 
 /** Sizes that the store keeps to on writing. */
-export interface WriteLimits {
-  /** Longest key in UTF-16 code units. */
-  readonly keyUnits: number;
-  /** Longest key in UTF-8 bytes. */
-  readonly keyBytes: number;
-  /** Longest value in UTF-16 code units. */
-  readonly valueUnits: number;
-  /** Longest value in UTF-8 bytes. */
-  readonly valueBytes: number;
-}
+export type WriteLimits = Required<Limits>;
 
-const FIELD_BYTES = {
-  keyBytes: HV_KVP_EXCHANGE_MAX_KEY_SIZE - 1,
-  valueBytes: HV_KVP_EXCHANGE_MAX_VALUE_SIZE - 1,
-};
+const KEY_BYTES = HV_KVP_EXCHANGE_MAX_KEY_SIZE - 1;
+const VALUE_BYTES = HV_KVP_EXCHANGE_MAX_VALUE_SIZE - 1;
 
 /** What the host surely gets whole: the kernel cuts longer ones silently (Linux drivers/hv/hv_kvp.c, kvp_respond_to_host). */
-export const HOST_LIMITS: WriteLimits = { keyUnits: 254, valueUnits: 1022, ...FIELD_BYTES };
+export const HOST_LIMITS = limits([254, KEY_BYTES], [1022, VALUE_BYTES]);
 /** What the file fields hold; the host gets the first {@link HOST_LIMITS} units only. */
-export const FILE_LIMITS: WriteLimits = {
-  keyUnits: FIELD_BYTES.keyBytes,
-  valueUnits: FIELD_BYTES.valueBytes,
-  ...FIELD_BYTES,
-};
-/** What Windows' service exchanges (Microsoft, "Using the Registry to exchange data": 255 and 1023 characters beside the NUL). */
-export const REGISTRY_LIMITS: WriteLimits = limits({ keyUnits: 255, valueUnits: 1023, bytesPerUnit: 3 });
+export const FILE_LIMITS = limits([KEY_BYTES, KEY_BYTES], [VALUE_BYTES, VALUE_BYTES]);
+/** What Windows' service exchanges, characters of three bytes at most (Microsoft, "Using the Registry to exchange data"). */
+export const REGISTRY_LIMITS = limits([255, 255 * 3], [1023, 1023 * 3]);
 /**
  * What OpenBSD's kernel stores whole: it cuts written values at 255 characters in silence, though the protocol has 1023
  * (sys/dev/pv/hypervic.c). Its characters are Latin-1, of two bytes at most in UTF-8.
  */
-export const OPENBSD_LIMITS: WriteLimits = limits({ keyUnits: 255, valueUnits: 255, bytesPerUnit: 2 });
+export const OPENBSD_LIMITS = limits([255, 255 * 2], [255, 255 * 2]);
 
-function limits(of: { keyUnits: number; valueUnits: number; bytesPerUnit: number }): WriteLimits {
-  const { keyUnits, valueUnits, bytesPerUnit } = of;
-  return { keyUnits, keyBytes: keyUnits * bytesPerUnit, valueUnits, valueBytes: valueUnits * bytesPerUnit };
+type UnitsAndBytes = readonly [units: number, bytes: number];
+
+function limits(key: UnitsAndBytes, value: UnitsAndBytes): WriteLimits {
+  return { maxKeyUnits: key[0], maxKeyBytes: key[1], maxValueUnits: value[0], maxValueBytes: value[1] };
 }
 
 /**
@@ -47,12 +34,13 @@ function limits(of: { keyUnits: number; valueUnits: number; bytesPerUnit: number
  * @throws PvbusError `ERR_KEY_TOO_LONG`, `ERR_VALUE_TOO_LONG`, `ERR_VALUE_INVALID`
  */
 export function checkPair(key: string, value: Uint8Array, limits: WriteLimits): void {
+  const { maxKeyUnits, maxKeyBytes, maxValueUnits, maxValueBytes } = limits;
   const keyBytes = Buffer.byteLength(key);
-  if (key.length > limits.keyUnits || keyBytes > limits.keyBytes) {
+  if (key.length > maxKeyUnits || keyBytes > maxKeyBytes) {
     throw pvbusError(
       "ERR_KEY_TOO_LONG",
-      `the key has ${key.length} UTF-16 units and ${keyBytes} bytes; allowed are ${limits.keyUnits} units and ` +
-        `${limits.keyBytes} bytes, shorten it`,
+      `the key has ${key.length} UTF-16 units and ${keyBytes} bytes; allowed are ${maxKeyUnits} units and ` +
+        `${maxKeyBytes} bytes, shorten it`,
     );
   }
   if (!isUtf8(value) || value.includes(0)) {
@@ -62,11 +50,11 @@ export function checkPair(key: string, value: Uint8Array, limits: WriteLimits): 
     );
   }
   const valueUnits = Buffer.from(value.buffer, value.byteOffset, value.length).toString("utf8").length;
-  if (valueUnits > limits.valueUnits || value.length > limits.valueBytes) {
+  if (valueUnits > maxValueUnits || value.length > maxValueBytes) {
     throw pvbusError(
       "ERR_VALUE_TOO_LONG",
-      `the value has ${valueUnits} UTF-16 units and ${value.length} bytes; allowed are ${limits.valueUnits} units and ` +
-        `${limits.valueBytes} bytes, shorten it or use bus.portable(), which splits`,
+      `the value has ${valueUnits} UTF-16 units and ${value.length} bytes; allowed are ${maxValueUnits} units and ` +
+        `${maxValueBytes} bytes, shorten it or use bus.portable(), which splits`,
     );
   }
 }
@@ -84,14 +72,10 @@ export function checkOpenbsdPair(key: string, value: Uint8Array): void {
       "OpenBSD's kernel takes no slash and no line end in the name of a record; use another separator",
     );
   }
-  if (!isLatin1(key))
-    throw pvbusError("ERR_KEY_INVALID", "OpenBSD's kernel takes characters up to U+00FF only; encode others");
-  if (!isLatin1(Buffer.from(value).toString("utf8"))) {
-    throw pvbusError(
-      "ERR_VALUE_INVALID",
-      "OpenBSD's kernel takes characters up to U+00FF only; encode others (base64)",
-    );
-  }
+  const rule = "OpenBSD's kernel takes characters up to U+00FF only; encode others";
+  if (!isLatin1(key)) throw pvbusError("ERR_KEY_INVALID", rule);
+  if (!isLatin1(Buffer.from(value).toString("utf8")))
+    throw pvbusError("ERR_VALUE_INVALID", `${rule} (base64)`);
 }
 
 /** Reports whether each character is one byte to the kernel. */

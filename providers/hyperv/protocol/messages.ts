@@ -81,31 +81,31 @@ export const EMPTY_IP_INFO: KvpIpInfo = {
   dnsServers: "",
 };
 
+interface OfKey {
+  readonly pool: number;
+  readonly key: Uint8Array;
+}
+
 /** A request of the host as the kernel hands it over; byte fields are copies. */
 export type KvpRequest =
-  | {
-      readonly operation: "get";
-      readonly pool: number;
-      readonly key: Uint8Array;
-      /** Bytes of the value that are wanted; both drivers say 0. */
-      readonly valueSize: number;
-    }
-  | {
-      readonly operation: "set";
-      readonly pool: number;
-      readonly key: Uint8Array;
-      /** undefined where the driver delivered no value (a type that it does not know). */
-      readonly value: Uint8Array | undefined;
-    }
-  | { readonly operation: "delete"; readonly pool: number; readonly key: Uint8Array }
+  /** With the bytes of the value that are wanted; both drivers say 0. */
+  | (OfKey & { readonly operation: "get"; readonly valueSize: number })
+  /** The value is undefined where the driver delivered none (a type that it does not know). */
+  | (OfKey & { readonly operation: "set"; readonly value: Uint8Array | undefined })
+  | (OfKey & { readonly operation: "delete" })
   | { readonly operation: "enumerate"; readonly pool: number; readonly index: number }
   | { readonly operation: "getIpInfo" | "setIpInfo"; readonly info: KvpIpInfo }
   /** Sizes beyond the fields, or strings without an end. */
   | { readonly operation: "malformed"; readonly reason: string }
   | { readonly operation: "unknown"; readonly number: number };
 
+interface Field {
+  readonly at: number;
+  readonly size: number;
+}
+
 const POOL_AT = 1;
-const ADAPTER = { at: 4, size: 256 };
+const ADAPTER: Field = { at: 4, size: 256 };
 const FAMILY_AT = 260;
 const DHCP_AT = 261;
 const IP_LISTS = {
@@ -114,29 +114,37 @@ const IP_LISTS = {
   gateways: { at: 4358, size: 1024 },
   dnsServers: { at: 5382, size: 2048 },
 } as const;
-const VERSION = { at: 4, size: 512 };
-const EXCHANGE = { keySizeAt: 8, valueSizeAt: 12, keyAt: 16, valueAt: 528 };
-const DELETE = { keySizeAt: 4, keyAt: 8 };
-const ENUMERATE = { indexAt: 4, keyAt: 20, valueAt: 532 };
+const VERSION: Field = { at: 4, size: 512 };
+const EXCHANGE = { keySizeAt: 8, valueSizeAt: 12, key: keyAt(16), value: valueAt(528) };
+const DELETE = { keySizeAt: 4, key: keyAt(8) };
+const ENUMERATE = { indexAt: 4, key: keyAt(20), value: valueAt(532) };
 
-function bufferOf(bytes: Uint8Array): Buffer {
-  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+function keyAt(at: number): Field {
+  return { at, size: HV_KVP_EXCHANGE_MAX_KEY_SIZE };
+}
+
+function valueAt(at: number): Field {
+  return { at, size: HV_KVP_EXCHANGE_MAX_VALUE_SIZE };
 }
 
 /** Returns the bytes of a field before its first NUL, a view. */
-function fieldBytes(message: Uint8Array, at: number, size: number): Uint8Array {
+function bytesOf(message: Buffer, { at, size }: Field): Buffer {
   return message.subarray(at, fieldEnd(message, at, size));
 }
 
-function fieldText(message: Uint8Array, { at, size }: { at: number; size: number }): string {
-  return bufferOf(fieldBytes(message, at, size)).toString("utf8");
+function textOf(message: Buffer, field: Field): string {
+  return bytesOf(message, field).toString("utf8");
 }
 
-function putText(message: Buffer, { at, size }: { at: number; size: number }, text: string): void {
-  const bytes = Buffer.from(text, "utf8");
+function putBytes(message: Buffer, { at, size }: Field, bytes: Uint8Array): void {
   if (bytes.length >= size) throw new RangeError(`${bytes.length} bytes and a NUL do not fit ${size}`);
-  message.fill(0, at, at + size);
-  bytes.copy(message, at);
+  message.set(bytes, at);
+}
+
+function putText(message: Buffer, field: Field, text: string): void {
+  const bytes = Buffer.from(text, "utf8");
+  putBytes(message, field, bytes);
+  message.fill(0, field.at + bytes.length, field.at + field.size);
 }
 
 /** Makes the message that registers the daemon. */
@@ -146,65 +154,56 @@ export function encodeRegistration(layout: KvpLayout): Buffer {
   return message;
 }
 
-/**
- * Returns the version text of the driver's answer to the registration.
- * @returns undefined when the message is no such answer
- */
-export function decodeRegistrationReply(message: Uint8Array, layout: KvpLayout): string | undefined {
+/** Returns the version text of the driver's answer to the registration; undefined when the message is no such answer. */
+export function decodeRegistrationReply(message: Buffer, layout: KvpLayout): string | undefined {
   if (message.length < layout.messageBytes || message[0] !== layout.registerOperation) return undefined;
-  return fieldText(message, VERSION);
+  return textOf(message, VERSION);
 }
 
 /**
  * Decodes a request; any bytes decode. A key is the text before its NUL whatever its size says, so that a size that
  * leaves the NUL out (FreeBSD's driver counts non-ASCII text short) means the same key.
  */
-export function decodeRequest(message: Uint8Array, layout: KvpLayout): KvpRequest {
-  if (message.length < layout.messageBytes) {
-    return { operation: "malformed", reason: `${message.length} of ${layout.messageBytes} bytes` };
-  }
+export function decodeRequest(message: Buffer, layout: KvpLayout): KvpRequest {
+  const malformed = (reason: string): KvpRequest => ({ operation: "malformed", reason });
+  if (message.length < layout.messageBytes)
+    return malformed(`${message.length} of ${layout.messageBytes} bytes`);
   const number = message[0] as number;
   const pool = message[POOL_AT] as number;
-  const view = bufferOf(message);
   switch (number) {
     case KvpOperation.get:
     case KvpOperation.set: {
-      const key = keyField(view, EXCHANGE.keySizeAt, EXCHANGE.keyAt);
-      if (typeof key === "string") return { operation: "malformed", reason: key };
-      const valueSize = view.readUInt32LE(EXCHANGE.valueSizeAt);
-      if (valueSize > HV_KVP_EXCHANGE_MAX_VALUE_SIZE)
-        return { operation: "malformed", reason: `value_size ${valueSize}` };
+      const key = keyOf(message, EXCHANGE);
+      if (typeof key === "string") return malformed(key);
+      const valueSize = message.readUInt32LE(EXCHANGE.valueSizeAt);
+      if (valueSize > HV_KVP_EXCHANGE_MAX_VALUE_SIZE) return malformed(`value_size ${valueSize}`);
       if (number === KvpOperation.get) return { operation: "get", pool, key, valueSize };
       if (valueSize === 0) return { operation: "set", pool, key, value: undefined };
-      const value = fieldBytes(message, EXCHANGE.valueAt, HV_KVP_EXCHANGE_MAX_VALUE_SIZE);
-      if (value.length === HV_KVP_EXCHANGE_MAX_VALUE_SIZE)
-        return { operation: "malformed", reason: "value without an end" };
+      const value = bytesOf(message, EXCHANGE.value);
+      if (value.length === HV_KVP_EXCHANGE_MAX_VALUE_SIZE) return malformed("value without an end");
       return { operation: "set", pool, key, value: Uint8Array.from(value) };
     }
     case KvpOperation.delete: {
-      const key = keyField(view, DELETE.keySizeAt, DELETE.keyAt);
-      if (typeof key === "string") return { operation: "malformed", reason: key };
-      return { operation: "delete", pool, key };
+      const key = keyOf(message, DELETE);
+      return typeof key === "string" ? malformed(key) : { operation: "delete", pool, key };
     }
     case KvpOperation.enumerate:
-      return { operation: "enumerate", pool, index: view.readUInt32LE(ENUMERATE.indexAt) };
+      return { operation: "enumerate", pool, index: message.readUInt32LE(ENUMERATE.indexAt) };
     case KvpOperation.getIpInfo:
+      return { operation: "getIpInfo", info: decodeIpInfo(message) };
     case KvpOperation.setIpInfo:
-      return {
-        operation: number === KvpOperation.getIpInfo ? "getIpInfo" : "setIpInfo",
-        info: decodeIpInfo(message),
-      };
+      return { operation: "setIpInfo", info: decodeIpInfo(message) };
     default:
       return { operation: "unknown", number };
   }
 }
 
 /** Returns the key's bytes, or what is wrong with them. */
-function keyField(view: Buffer, sizeAt: number, keyAt: number): Uint8Array | string {
-  const size = view.readUInt32LE(sizeAt);
-  if (size === 0 || size > HV_KVP_EXCHANGE_MAX_KEY_SIZE) return `key_size ${size}`;
-  const key = fieldBytes(view, keyAt, HV_KVP_EXCHANGE_MAX_KEY_SIZE);
-  return key.length === HV_KVP_EXCHANGE_MAX_KEY_SIZE ? "key without an end" : Uint8Array.from(key);
+function keyOf(message: Buffer, { keySizeAt, key: field }: typeof DELETE): Uint8Array | string {
+  const size = message.readUInt32LE(keySizeAt);
+  if (size === 0 || size > field.size) return `key_size ${size}`;
+  const key = bytesOf(message, field);
+  return key.length === field.size ? "key without an end" : Uint8Array.from(key);
 }
 
 /** Makes a request as the kernel hands it over, for simulators and tests. @throws RangeError for what does not fit */
@@ -213,54 +212,27 @@ export function encodeRequest(
   layout: KvpLayout,
 ): Buffer {
   const message = Buffer.alloc(layout.messageBytes);
-  switch (request.operation) {
-    case "get":
-    case "set":
-      message[0] = KvpOperation[request.operation];
-      message[POOL_AT] = request.pool;
-      putBytes(message, EXCHANGE.keyAt, HV_KVP_EXCHANGE_MAX_KEY_SIZE, request.key);
-      message.writeUInt32LE(request.key.length + 1, EXCHANGE.keySizeAt);
-      if (request.operation === "get") {
-        message.writeUInt32LE(request.valueSize, EXCHANGE.valueSizeAt);
-      } else if (request.value !== undefined) {
-        putBytes(message, EXCHANGE.valueAt, HV_KVP_EXCHANGE_MAX_VALUE_SIZE, request.value);
-        message.writeUInt32LE(request.value.length + 1, EXCHANGE.valueSizeAt);
-      }
-      return message;
-    case "delete":
-      message[0] = KvpOperation.delete;
-      message[POOL_AT] = request.pool;
-      putBytes(message, DELETE.keyAt, HV_KVP_EXCHANGE_MAX_KEY_SIZE, request.key);
-      message.writeUInt32LE(request.key.length + 1, DELETE.keySizeAt);
-      return message;
-    case "enumerate":
-      message[0] = KvpOperation.enumerate;
-      message[POOL_AT] = request.pool;
-      message.writeUInt32LE(request.index, ENUMERATE.indexAt);
-      return message;
-    case "getIpInfo":
-    case "setIpInfo":
-      message[0] = KvpOperation[request.operation];
-      putText(message, ADAPTER, request.info.adapterId);
-      putIpSettings(message, request.info);
-      return message;
-    case "unknown":
-      message[0] = request.number;
-      return message;
+  message[0] = request.operation === "unknown" ? request.number : KvpOperation[request.operation];
+  if ("pool" in request) message[POOL_AT] = request.pool;
+  if ("key" in request) {
+    const { keySizeAt, key } = request.operation === "delete" ? DELETE : EXCHANGE;
+    putBytes(message, key, request.key);
+    message.writeUInt32LE(request.key.length + 1, keySizeAt);
   }
+  if (request.operation === "get") message.writeUInt32LE(request.valueSize, EXCHANGE.valueSizeAt);
+  else if (request.operation === "enumerate") message.writeUInt32LE(request.index, ENUMERATE.indexAt);
+  else if (request.operation === "set" && request.value !== undefined) {
+    putBytes(message, EXCHANGE.value, request.value);
+    message.writeUInt32LE(request.value.length + 1, EXCHANGE.valueSizeAt);
+  }
+  if ("info" in request) {
+    putText(message, ADAPTER, request.info.adapterId);
+    putIpSettings(message, request.info);
+  }
+  return message;
 }
 
-function putBytes(message: Buffer, at: number, size: number, bytes: Uint8Array): void {
-  if (bytes.length >= size) throw new RangeError(`${bytes.length} bytes and a NUL do not fit ${size}`);
-  message.set(bytes, at);
-}
-
-/*
- * A reply is its request with an error word and what was asked for: messages are turned in place, since a listing of a
- * large pool is tens of thousands of them.
- */
-
-/** Makes a request the reply to itself. */
+/** Makes a request the reply to itself: in place, since a listing of a large pool is tens of thousands of messages. */
 export function turnIntoReply(message: Buffer, status: number): void {
   message.writeUInt32LE(status >>> 0, 0);
 }
@@ -268,16 +240,17 @@ export function turnIntoReply(message: Buffer, status: number): void {
 /** Makes an ENUMERATE the reply with a record. @throws RangeError for a part that does not fit with its NUL */
 export function turnIntoEnumerateReply(message: Buffer, key: Uint8Array, value: Uint8Array): void {
   turnIntoReply(message, 0);
-  message.fill(0, ENUMERATE.keyAt);
-  putBytes(message, ENUMERATE.keyAt, HV_KVP_EXCHANGE_MAX_KEY_SIZE, key);
-  putBytes(message, ENUMERATE.valueAt, HV_KVP_EXCHANGE_MAX_VALUE_SIZE, value);
+  message.fill(0, ENUMERATE.key.at);
+  putBytes(message, ENUMERATE.key, key);
+  putBytes(message, ENUMERATE.value, value);
 }
 
 /** Makes a GET the reply with a value: as many bytes of it as the request asks for. */
 export function turnIntoGetReply(message: Buffer, value: Uint8Array, valueSize: number): void {
   turnIntoReply(message, 0);
-  message.fill(0, EXCHANGE.valueAt, EXCHANGE.valueAt + valueSize);
-  message.set(value.subarray(0, valueSize), EXCHANGE.valueAt);
+  const { at } = EXCHANGE.value;
+  message.fill(0, at, at + valueSize);
+  message.set(value.subarray(0, valueSize), at);
 }
 
 /** Makes a GET_IP_INFO the reply with settings; the adapter's id stays as it came. @throws RangeError for a list longer than its field */
@@ -287,28 +260,25 @@ export function turnIntoIpReply(message: Buffer, info: KvpIpInfo): void {
 }
 
 /** Returns the error word of a reply. */
-export function replyStatus(reply: Uint8Array): number {
-  return bufferOf(reply).readUInt32LE(0);
+export function replyStatus(reply: Buffer): number {
+  return reply.readUInt32LE(0);
 }
 
 /** Returns the record of a successful reply to ENUMERATE: the bytes before each NUL, as the driver takes them. */
-export function decodeEnumerateReply(reply: Uint8Array): { key: Uint8Array; value: Uint8Array } {
-  return {
-    key: fieldBytes(reply, ENUMERATE.keyAt, HV_KVP_EXCHANGE_MAX_KEY_SIZE),
-    value: fieldBytes(reply, ENUMERATE.valueAt, HV_KVP_EXCHANGE_MAX_VALUE_SIZE),
-  };
+export function decodeEnumerateReply(reply: Buffer): { key: Uint8Array; value: Uint8Array } {
+  return { key: bytesOf(reply, ENUMERATE.key), value: bytesOf(reply, ENUMERATE.value) };
 }
 
 /** Returns the IP settings of a request or of a reply to GET_IP_INFO. */
-export function decodeIpInfo(message: Uint8Array): KvpIpInfo {
+export function decodeIpInfo(message: Buffer): KvpIpInfo {
   return {
-    adapterId: fieldText(message, ADAPTER),
+    adapterId: textOf(message, ADAPTER),
     addressFamily: message[FAMILY_AT] as number,
     dhcpEnabled: message[DHCP_AT] as number,
-    ipAddresses: fieldText(message, IP_LISTS.ipAddresses),
-    subnets: fieldText(message, IP_LISTS.subnets),
-    gateways: fieldText(message, IP_LISTS.gateways),
-    dnsServers: fieldText(message, IP_LISTS.dnsServers),
+    ipAddresses: textOf(message, IP_LISTS.ipAddresses),
+    subnets: textOf(message, IP_LISTS.subnets),
+    gateways: textOf(message, IP_LISTS.gateways),
+    dnsServers: textOf(message, IP_LISTS.dnsServers),
   };
 }
 

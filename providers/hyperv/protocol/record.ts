@@ -19,10 +19,7 @@ export const RECORD_SIZE = HV_KVP_EXCHANGE_MAX_KEY_SIZE + HV_KVP_EXCHANGE_MAX_VA
 
 const ZEROS = Buffer.alloc(HV_KVP_EXCHANGE_MAX_VALUE_SIZE);
 
-/**
- * What stands behind the NULs of a pair whose key and value are both empty, as the host may set one: without it the slot
- * would look like one that was made and not filled.
- */
+/** Stands behind the NULs of a pair of an empty key and value, as the host may set one: else it would be a slot that was not filled. */
 const EMPTY_PAIR_MARK = Buffer.from("\0pvbus-empty-pair\0", "latin1");
 
 /** One record: the bytes before each field's first NUL. */
@@ -53,19 +50,26 @@ export function decodeRecord(bytes: Uint8Array, offset = 0): PoolRecord {
   };
 }
 
-/** Encodes a key into its 512-byte field, zero-filled. @throws RangeError when it does not fit with its NUL */
-export function encodeKeyField(key: Uint8Array): Buffer {
-  return encodeField(key, HV_KVP_EXCHANGE_MAX_KEY_SIZE);
+/** Returns a key's bytes in Latin-1: text that no two byte strings share. */
+export function keyName(key: Uint8Array): string {
+  return Buffer.from(key.buffer, key.byteOffset, key.length).toString("latin1");
 }
 
-/** Encodes a value into its 2048-byte field, zero-filled. @throws RangeError when it does not fit with its NUL */
-export function encodeValueField(value: Uint8Array): Buffer {
-  return encodeField(value, HV_KVP_EXCHANGE_MAX_VALUE_SIZE);
+/** Encodes a key or a value into its field, zero-filled. @throws RangeError when it does not fit with its NUL or holds one */
+export function encodeField(content: Uint8Array, size: number): Buffer {
+  if (content.length >= size) throw new RangeError(`${content.length} bytes and a NUL do not fit ${size}`);
+  if (content.includes(0)) throw new RangeError("the field would end at the NUL inside it");
+  const field = Buffer.alloc(size);
+  field.set(content);
+  return field;
 }
 
 /** Encodes a whole record, zero-filled. @throws RangeError when a part does not fit with its NUL or holds one */
 export function encodeRecord({ key, value }: PoolRecord): Buffer {
-  const record = Buffer.concat([encodeKeyField(key), encodeValueField(value)], RECORD_SIZE);
+  const record = Buffer.concat([
+    encodeField(key, HV_KVP_EXCHANGE_MAX_KEY_SIZE),
+    encodeField(value, HV_KVP_EXCHANGE_MAX_VALUE_SIZE),
+  ]);
   if (key.length === 0 && value.length === 0) EMPTY_PAIR_MARK.copy(record, HV_KVP_EXCHANGE_MAX_KEY_SIZE);
   return record;
 }
@@ -80,30 +84,19 @@ function isMarked(bytes: Uint8Array, valueAt: number): boolean {
   return EMPTY_PAIR_MARK.equals(bytes.subarray(valueAt, valueAt + EMPTY_PAIR_MARK.length));
 }
 
-function encodeField(content: Uint8Array, size: number): Buffer {
-  if (content.length >= size) throw new RangeError(`${content.length} bytes and a NUL do not fit ${size}`);
-  if (content.includes(0)) throw new RangeError("the field would end at the NUL inside it");
-  const field = Buffer.alloc(size);
-  field.set(content);
-  return field;
-}
-
 /** Zeroes what follows the strings of the record at an offset. @returns whether there was anything but zeros */
 export function scrubRecord(bytes: Uint8Array, offset = 0): boolean {
-  let found = false;
   const valueAt = offset + HV_KVP_EXCHANGE_MAX_KEY_SIZE;
-  for (const [start, size] of [
-    [offset, HV_KVP_EXCHANGE_MAX_KEY_SIZE],
-    [valueAt, HV_KVP_EXCHANGE_MAX_VALUE_SIZE],
-  ] as const) {
-    let end = fieldEnd(bytes, start, size);
-    if (start === valueAt && bytes[offset] === 0 && isMarked(bytes, start)) end += EMPTY_PAIR_MARK.length;
-    const tail = bytes.subarray(end, start + size);
-    if (Buffer.compare(tail, ZEROS.subarray(0, tail.length)) === 0) continue;
-    found = true;
-    tail.fill(0);
-  }
-  return found;
+  let end = fieldEnd(bytes, valueAt, HV_KVP_EXCHANGE_MAX_VALUE_SIZE);
+  if (bytes[offset] === 0 && isMarked(bytes, valueAt)) end += EMPTY_PAIR_MARK.length;
+  const behindKey = zero(bytes.subarray(fieldEnd(bytes, offset, HV_KVP_EXCHANGE_MAX_KEY_SIZE), valueAt));
+  return zero(bytes.subarray(end, offset + RECORD_SIZE)) || behindKey;
+}
+
+function zero(tail: Uint8Array): boolean {
+  const isZero = Buffer.compare(tail, ZEROS.subarray(0, tail.length)) === 0;
+  if (!isZero) tail.fill(0);
+  return !isZero;
 }
 
 /*

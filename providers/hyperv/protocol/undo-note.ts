@@ -1,4 +1,4 @@
-import { crc32 } from "node:zlib";
+import { crc32 } from "../../../src/base/crc32.js";
 import { HV_KVP_EXCHANGE_MAX_KEY_SIZE } from "./record.js";
 
 /*
@@ -18,9 +18,7 @@ const MAGIC = "pvbus-note-1";
 
 /** Slots in a row that are to be closed. */
 export interface Gap {
-  /** Number of the first. */
   readonly slot: number;
-  /** How many. */
   readonly count: number;
 }
 

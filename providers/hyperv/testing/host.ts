@@ -5,9 +5,9 @@ import { lockFile } from "../../../src/native/posix/file-lock.js";
 import { HOST_LIMITS } from "../protocol/limits.js";
 import {
   decodeRecord,
-  encodeKeyField,
-  encodeValueField,
+  encodeField,
   HV_KVP_EXCHANGE_MAX_KEY_SIZE,
+  HV_KVP_EXCHANGE_MAX_VALUE_SIZE,
   RECORD_SIZE,
 } from "../protocol/record.js";
 
@@ -35,8 +35,6 @@ export class KvpHostError extends Error {
     this.returnValue = returnValue;
   }
 }
-
-const POOL_FILES = [0, 1, 2, 3, 4] as const;
 
 /**
  * The host's side of Hyper-V's KVP exchange together with the guest's daemon, as far as the pool files show it: an
@@ -66,7 +64,7 @@ export class HypervHostSimulator implements AsyncDisposable {
     const directory = join(options.sysroot, usual);
     mkdirSync(directory, { recursive: true, mode: 0o755 });
     const simulator = new HypervHostSimulator(directory);
-    for (const pool of POOL_FILES) closeSync(openSync(simulator.#path(pool), "a", 0o644));
+    for (const pool of [0, 1, 2, 3, 4]) closeSync(openSync(simulator.#path(pool), "a", 0o644));
     for (const { name } of simulator.#enumerate(0)) simulator.#items.add(name);
     return simulator;
   }
@@ -76,10 +74,7 @@ export class HypervHostSimulator implements AsyncDisposable {
    * @throws KvpHostError 32773 when any of the keys exists or there are more than 128 items; then none is added
    */
   async addKvpItems(items: readonly KvpItem[]): Promise<void> {
-    this.#checkCount(items.length);
-    for (const { name } of items) {
-      if (this.#items.has(name)) throw new KvpHostError(`${name} exists already`, INVALID_PARAMETER);
-    }
+    this.#check(namesOf(items), false);
     for (const { name } of items) this.#items.add(name);
     await this.#set(0, items);
   }
@@ -89,8 +84,7 @@ export class HypervHostSimulator implements AsyncDisposable {
    * @throws KvpHostError 32773 when any of the keys does not exist; then none is changed
    */
   async modifyKvpItems(items: readonly KvpItem[]): Promise<void> {
-    this.#checkCount(items.length);
-    this.#checkKnown(items.map(({ name }) => name));
+    this.#check(namesOf(items), true);
     await this.#set(0, items);
   }
 
@@ -99,8 +93,7 @@ export class HypervHostSimulator implements AsyncDisposable {
    * @throws KvpHostError 32773 when any of the keys does not exist; then none is removed
    */
   async removeKvpItems(names: readonly string[]): Promise<void> {
-    this.#checkCount(names.length);
-    this.#checkKnown(names);
+    this.#check(names, true);
     for (const name of names) {
       this.#items.delete(name);
       await this.#rewrite(0, (records) => {
@@ -112,10 +105,7 @@ export class HypervHostSimulator implements AsyncDisposable {
 
   /** What the host tells about itself and the machine: SET on pool Guest/Parameters. */
   async setParameters(facts: Readonly<Record<string, string>>): Promise<void> {
-    await this.#set(
-      3,
-      Object.entries(facts).map(([name, data]) => ({ name, data })),
-    );
+    for (const [name, data] of Object.entries(facts)) await this.#set(3, [{ name, data }]);
   }
 
   /**
@@ -142,30 +132,24 @@ export class HypervHostSimulator implements AsyncDisposable {
     return join(this.directory, `.kvp_pool_${pool}`);
   }
 
-  #checkCount(count: number): void {
-    if (count > MAX_ITEMS_PER_CALL) throw new KvpHostError(`${count} items in one call`, INVALID_PARAMETER);
-  }
-
-  #checkKnown(names: readonly string[]): void {
+  #check(names: readonly string[], isKnown: boolean): void {
+    if (names.length > MAX_ITEMS_PER_CALL)
+      throw new KvpHostError(`${names.length} items in one call`, INVALID_PARAMETER);
     for (const name of names) {
-      if (!this.#items.has(name)) throw new KvpHostError(`${name} does not exist`, INVALID_PARAMETER);
+      if (this.#items.has(name) === isKnown) continue;
+      throw new KvpHostError(`${name} ${isKnown ? "does not exist" : "exists already"}`, INVALID_PARAMETER);
     }
   }
 
   async #set(pool: number, items: readonly KvpItem[]): Promise<void> {
     for (const { name, data } of items) {
-      const key = encodeKeyField(Buffer.from(name));
-      const value = encodeValueField(Buffer.from(data)).subarray(0, Buffer.byteLength(data) + 1);
+      const key = encodeField(Buffer.from(name), HV_KVP_EXCHANGE_MAX_KEY_SIZE);
+      const value = encodeField(Buffer.from(data), HV_KVP_EXCHANGE_MAX_VALUE_SIZE);
       await this.#rewrite(pool, (records) => {
         const found = records.find((record) => keyOf(record) === name);
-        if (found !== undefined) {
-          value.copy(found, HV_KVP_EXCHANGE_MAX_KEY_SIZE);
-          return records;
-        }
-        const added = Buffer.alloc(RECORD_SIZE);
-        key.copy(added);
-        value.copy(added, HV_KVP_EXCHANGE_MAX_KEY_SIZE);
-        return [...records, added];
+        if (found === undefined) return [...records, Buffer.concat([key, value])];
+        value.copy(found, HV_KVP_EXCHANGE_MAX_KEY_SIZE, 0, Buffer.byteLength(data) + 1);
+        return records;
       });
     }
   }
@@ -190,30 +174,33 @@ export class HypervHostSimulator implements AsyncDisposable {
 
   #records(pool: number): Buffer[] {
     const bytes = readFileSync(this.#path(pool));
-    const records: Buffer[] = [];
-    for (let at = 0; at + RECORD_SIZE <= bytes.length; at += RECORD_SIZE) {
-      records.push(bytes.subarray(at, at + RECORD_SIZE));
-    }
-    return records;
+    const count = Math.floor(bytes.length / RECORD_SIZE);
+    return Array.from({ length: count }, (_, slot) =>
+      bytes.subarray(slot * RECORD_SIZE, (slot + 1) * RECORD_SIZE),
+    );
   }
 
   #enumerate(pool: number): KvpItem[] {
     const items: KvpItem[] = [];
     const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-    for (const record of this.#records(pool)) {
-      const { key, value } = decodeRecord(record);
-      try {
+    const records = this.#records(pool);
+    try {
+      for (const record of records) {
+        const { key, value } = decodeRecord(record);
         items.push({
-          name: cut(strict.decode(key), HOST_LIMITS.keyUnits),
-          data: cut(strict.decode(value), HOST_LIMITS.valueUnits),
+          name: cut(strict.decode(key), HOST_LIMITS.maxKeyUnits),
+          data: cut(strict.decode(value), HOST_LIMITS.maxValueUnits),
         });
-      } catch {
-        // The driver answers this index with a failure and the host asks for no further one.
-        break;
       }
+    } catch {
+      // The driver answers this index with a failure and the host asks for no further one.
     }
     return items;
   }
+}
+
+function namesOf(items: readonly KvpItem[]): string[] {
+  return items.map(({ name }) => name);
 }
 
 function keyOf(record: Buffer): string {

@@ -1,18 +1,23 @@
 import { pvbusError } from "../../../src/base/errors.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import type { Logger } from "../../../src/base/host/host.js";
-import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
-import { PVBUS_KVOP_MAXSIZE } from "../../../src/native/bsd/pvbus-device.js";
-import { type PvbusNode, PvbusNodeOfType, type PvbusNodes } from "../../../src/native/bsd/pvbus-nodes.js";
+import { fromSystemError } from "../../../src/base/system-error.js";
+import {
+  PVBUS_KVOP_MAXSIZE,
+  type PvbusNode,
+  PvbusNodeOfType,
+  type PvbusNodes,
+} from "../../../src/native/bsd/pvbus-device.js";
 import type { PoolInfo } from "../protocol/keys.js";
 import { checkOpenbsdPair, isLatin1 } from "../protocol/limits.js";
-import type { Pool, PoolPair, PoolTransport } from "./pool.js";
+import { hasCode, type Pool, type PoolPair, type PoolTransport } from "./pool.js";
 
 /** The kernel reports no changes: how often they are looked for. */
 const POLL_MS = 1_000;
 /** Value buffer of a read; the driver refuses less than 1024. */
 const FIRST_ROOM = 4_096;
 const LONGEST_NAME_BYTES = 512;
+const WHO_MAY = "reading is for group wheel, writing for root";
 
 /**
  * The pools as OpenBSD's kernel keeps them in memory, through the `/dev/pvbusN` whose type is Hyper-V: Guest takes each
@@ -47,10 +52,7 @@ class OpenbsdPool implements Pool {
 
   async read(key: string, call: Call): Promise<Uint8Array | undefined> {
     if (/[/\n]/.test(key) || !isLatin1(key)) return undefined;
-    return this.#do("read", call, (device) => {
-      const value = this.#value(device, key);
-      return value && Buffer.from(value.toString("latin1"), "utf8");
-    });
+    return this.#do("read", call, (device) => this.#value(device, key));
   }
 
   async write(key: string, value: Uint8Array, call: Call): Promise<void> {
@@ -66,7 +68,7 @@ class OpenbsdPool implements Pool {
     }
     this.#do("write", call, (device) => {
       try {
-        device.write(this.#native(key), latin1(value));
+        this.#put(device, key, value);
       } catch (error) {
         if (!hasCode(error, "ENOENT")) throw error;
         throw pvbusError(
@@ -80,11 +82,11 @@ class OpenbsdPool implements Pool {
   async insert(key: string, value: Uint8Array, call: Call): Promise<boolean> {
     return this.#do("write", call, (device) => {
       try {
-        device.write(this.#native(key), latin1(value));
+        this.#put(device, key, value);
         return true;
       } catch (error) {
-        if (hasCode(error, "EEXIST")) return false;
-        throw error;
+        if (!hasCode(error, "EEXIST")) throw error;
+        return false;
       }
     });
   }
@@ -107,7 +109,7 @@ class OpenbsdPool implements Pool {
         if (value === undefined) {
           // A slash or a line end in its name puts it out of reach.
           this.#logger.warn("name left out of the listing", { pool: this.info.name, key });
-        } else pairs.set(key, { key, value: Buffer.from(value.toString("latin1"), "utf8") });
+        } else pairs.set(key, { key, value });
       }
       return pairs;
     });
@@ -125,12 +127,16 @@ class OpenbsdPool implements Pool {
   #value(device: PvbusNode, key: string): Buffer | undefined {
     for (let room = FIRST_ROOM; ; room *= 2) {
       try {
-        return device.read(this.#native(key), room);
+        return Buffer.from(device.read(this.#native(key), room).toString("latin1"), "utf8");
       } catch (error) {
         if (hasCode(error, "ENOENT")) return undefined;
         if (!hasCode(error, "ERANGE") || room >= PVBUS_KVOP_MAXSIZE) throw error;
       }
     }
+  }
+
+  #put(device: PvbusNode, key: string, value: Uint8Array): void {
+    device.write(this.#native(key), Buffer.from(Buffer.from(value).toString("utf8"), "latin1"));
   }
 
   #native(key: string): Buffer {
@@ -145,8 +151,8 @@ class OpenbsdPool implements Pool {
       throw fromSystemError(error, {
         doing: `cannot ${doing} pool ${this.info.name} of OpenBSD's kernel`,
         advice: {
-          EACCES: "reading is for group wheel, writing for root",
-          EPERM: "reading is for group wheel, writing for root",
+          EACCES: WHO_MAY,
+          EPERM: WHO_MAY,
           ERANGE: "the kernel hands out 64 KiB of names at most; let the host remove some",
           ENXIO: "its hyperv(4) did not attach the exchange; see dmesg",
         },
@@ -154,12 +160,4 @@ class OpenbsdPool implements Pool {
       });
     }
   }
-}
-
-function latin1(utf8: Uint8Array): Buffer {
-  return Buffer.from(Buffer.from(utf8).toString("utf8"), "latin1");
-}
-
-function hasCode(error: unknown, code: string): boolean {
-  return isSystemError(error) && error.code === code;
 }

@@ -54,7 +54,22 @@ export interface PoolTransport {
   close?(): void;
 }
 
+/** Resolves with what a look at a pool gives; undefined when the pool is not there. */
+export async function unlessMissing<T>(look: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await look();
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
+  }
+}
+
 /** Reports whether an error says that a pool is not there. */
 export function isMissing(error: unknown): boolean {
-  return PvbusError.is(error) && isSystemError(error.cause) && error.cause.code === "ENOENT";
+  return PvbusError.is(error) && hasCode(error.cause, "ENOENT");
+}
+
+/** Reports whether an error is the operating system's of that code. */
+export function hasCode(error: unknown, code: string): boolean {
+  return isSystemError(error) && error.code === code;
 }

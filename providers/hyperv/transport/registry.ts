@@ -1,7 +1,7 @@
 import { type PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { Call } from "../../../src/base/flow/call.js";
 import type { Logger } from "../../../src/base/host/host.js";
-import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
+import { fromSystemError } from "../../../src/base/system-error.js";
 import {
   openRegistryKey,
   REG_SZ,
@@ -11,7 +11,7 @@ import {
 } from "../../../src/native/windows/registry.js";
 import type { PoolInfo } from "../protocol/keys.js";
 import { checkPair, REGISTRY_LIMITS } from "../protocol/limits.js";
-import { isMissing, type Pool, type PoolPair, type PoolTransport } from "./pool.js";
+import { hasCode, isMissing, type Pool, type PoolPair, type PoolTransport } from "./pool.js";
 
 /** Opens a registry key; stands in for the registry in tests. */
 export type OpenRegistryKey = (path: string, options: RegistryOpening) => RegistryKey;
@@ -24,16 +24,17 @@ const REG_EXPAND_SZ = 2;
 const REG_DWORD = 4;
 const REG_QWORD = 11;
 
-/** Settings of the registry's pools. */
-export interface RegistryPoolsOptions {
+interface RegistryParts {
   /** Make a missing key on the first write. */
   readonly create: boolean;
+  readonly open: OpenRegistryKey;
+  readonly logger: Logger;
 }
 
 /** The pools as Windows keeps them: registry keys whose values are the pairs. Names do not differ by case alone. */
 export function registryPools(
   logger: Logger,
-  { create }: RegistryPoolsOptions,
+  { create }: Pick<RegistryParts, "create">,
   open: OpenRegistryKey = openRegistryKey,
 ): PoolTransport {
   return {
@@ -58,19 +59,13 @@ export function registryPools(
   };
 }
 
-interface RegistryPoolParts extends RegistryPoolsOptions {
-  readonly open: OpenRegistryKey;
-  readonly logger: Logger;
-}
-
 class RegistryPool implements Pool {
   readonly info: PoolInfo;
   readonly #path: string;
-  readonly #parts: RegistryPoolParts;
-  #reading: RegistryKey | undefined;
-  #writing: RegistryKey | undefined;
+  readonly #parts: RegistryParts;
+  readonly #keys = new Map<"read" | "write", RegistryKey>();
 
-  constructor(info: PoolInfo, parts: RegistryPoolParts) {
+  constructor(info: PoolInfo, parts: RegistryParts) {
     this.info = info;
     this.#path = `${ROOT}\\${info.name.replace("/", "\\")}`;
     this.#parts = parts;
@@ -105,9 +100,10 @@ class RegistryPool implements Pool {
   async snapshot(prefix: string, call: Call): Promise<ReadonlyMap<string, PoolPair>> {
     const pairs = new Map<string, PoolPair>();
     for (const value of this.#do("read", call, (registry) => registry.values())) {
-      if (value.name === "" || !value.name.startsWith(prefix)) continue;
+      const key = value.name;
+      if (key === "" || !key.startsWith(prefix)) continue;
       try {
-        pairs.set(value.name, { key: value.name, value: this.#bytesOf(value) });
+        pairs.set(key, { key, value: this.#bytesOf(value) });
       } catch (error) {
         // Such a value does not reach the host either.
         this.#parts.logger.warn("value left out of the listing", { pool: this.info.name, error });
@@ -131,10 +127,8 @@ class RegistryPool implements Pool {
   }
 
   #release(): void {
-    this.#reading?.close();
-    this.#writing?.close();
-    this.#reading = undefined;
-    this.#writing = undefined;
+    for (const key of this.#keys.values()) key.close();
+    this.#keys.clear();
   }
 
   #do<T>(doing: "read" | "write", call: Call, action: (registry: RegistryKey) => T): T {
@@ -144,57 +138,43 @@ class RegistryPool implements Pool {
         return action(this.#key(doing));
       } catch (error) {
         // The service was removed and installed: the handle is of a key that is gone.
-        if (!(isSystemError(error) && error.code === "ENOENT")) throw error;
+        if (!hasCode(error, "ENOENT")) throw error;
         this.#release();
         return action(this.#key(doing));
       }
     } catch (error) {
-      throw this.#errorOf(error, doing);
+      throw fromSystemError(error, {
+        doing: `cannot ${doing} pool ${this.info.name}: HKLM\\${this.#path}`,
+        advice: {
+          ENOENT:
+            "the Hyper-V Data Exchange Service has not made it: start it (sc start vmickvpexchange), or allow createPools",
+          EACCES: "run as administrator",
+        },
+      });
     }
   }
 
   #key(doing: "read" | "write"): RegistryKey {
-    if (doing === "read") {
-      this.#reading ??= this.#parts.open(this.#path, {});
-      return this.#reading;
-    }
-    this.#writing ??= this.#parts.open(this.#path, { writable: true, create: this.#parts.create });
-    return this.#writing;
+    const { open, create } = this.#parts;
+    const opening = doing === "read" ? {} : { writable: true, create };
+    const key = this.#keys.get(doing) ?? open(this.#path, opening);
+    this.#keys.set(doing, key);
+    return key;
   }
 
-  #bytesOf(value: RegistryValue): Uint8Array {
+  #bytesOf({ name, data, type }: RegistryValue): Uint8Array {
     const refuse = (why: string): PvbusError =>
       pvbusError(
         "ERR_NOT_SUPPORTED",
-        `HKLM\\${this.#path}: value ${JSON.stringify(value.name)} ${why}; the exchange takes text and numbers only, set it as REG_SZ`,
+        `HKLM\\${this.#path}: value ${JSON.stringify(name)} ${why}; the exchange takes text and numbers only, set it as REG_SZ`,
       );
-    const { data, type } = value;
     if (data === undefined) throw refuse("is longer than 1 MiB");
-    switch (type) {
-      case REG_SZ:
-      case REG_EXPAND_SZ:
-        return Buffer.from(data.toString("utf16le").split("\0", 1)[0] as string, "utf8");
-      case REG_DWORD:
-        if (data.length === 4) return Buffer.from(String(data.readUInt32LE()));
-        break;
-      case REG_QWORD:
-        if (data.length === 8) return Buffer.from(String(data.readBigUInt64LE()));
-        break;
-      default:
-        throw refuse(`has the registry type ${type}`);
-    }
-    throw refuse(`has ${data.length} bytes, which is no number`);
-  }
-
-  #errorOf(error: unknown, doing: string): unknown {
-    return fromSystemError(error, {
-      doing: `cannot ${doing} pool ${this.info.name}: HKLM\\${this.#path}`,
-      advice: {
-        ENOENT:
-          "the Hyper-V Data Exchange Service has not made it: start it (sc start vmickvpexchange), or allow createPools",
-        EACCES: "run as administrator",
-      },
-    });
+    if (type === REG_SZ || type === REG_EXPAND_SZ)
+      return Buffer.from(data.toString("utf16le").split("\0", 1)[0] as string, "utf8");
+    if (type !== REG_DWORD && type !== REG_QWORD) throw refuse(`has the registry type ${type}`);
+    if (data.length !== (type === REG_DWORD ? 4 : 8))
+      throw refuse(`has ${data.length} bytes, which is no number`);
+    return Buffer.from(String(type === REG_DWORD ? data.readUInt32LE() : data.readBigUInt64LE()));
   }
 }
 

@@ -2,17 +2,13 @@ import { readFile } from "node:fs/promises";
 import { fromSystemError } from "../../../src/base/system-error.js";
 import type { CommandIo } from "../../../src/contract/command.js";
 
-/** Options of `pvbus host`. */
 export interface HostOptions {
-  /** Directory of the guests' keys. */
   readonly state?: string;
   /** Guests: names, with `=ENDPOINT` for `serve`. */
   readonly guest?: readonly string[];
-  /** Configuration file of `serve`. */
   readonly config?: string;
 }
 
-/** Returns the state directory. @throws wrong usage when none was named */
 export function stateOf(io: CommandIo, { state }: HostOptions): string {
   if (state) return state;
   throw io.usage("host: name the directory of the guests' keys with --state DIR");

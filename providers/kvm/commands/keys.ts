@@ -1,20 +1,13 @@
 import { isUtf8 } from "node:buffer";
 import type { CommandIo } from "../../../src/contract/command.js";
 import type { KeyValues } from "../../../src/contract/key-values.js";
-import type { StoreEntry } from "../../../src/contract/store.js";
-import { type Administration, checkGuestName, type GuestEntry, openAdministration } from "../host/index.js";
+import { type Administration, checkGuestName, openAdministration } from "../host/index.js";
 import { type HostOptions, stateOf, usage } from "./documents.js";
 
 type Arguments = readonly string[];
 
-/** `pvbus host get KEY`: the value as it is and a line end; exit 1 when the key is missing. */
-export function getAction(io: CommandIo, [key = ""]: Arguments, own: HostOptions): Promise<number> {
-  return administer(io, own, (administration) =>
-    io.keys.get(guestKeys(administration, guestOf(io, own)), key),
-  );
-}
+export const getAction = onGuestKeys((io, keys, [key = ""]) => io.keys.get(keys, key));
 
-/** `pvbus host set KEY VALUE`: stores a value; `-` takes it from standard input, as it is. */
 export async function setAction(
   io: CommandIo,
   [key = "", text = ""]: Arguments,
@@ -26,17 +19,9 @@ export async function setAction(
   return administer(io, own, (administration) => io.keys.set(guestKeys(administration, guest), key, value));
 }
 
-/** `pvbus host rm KEY`: removes a key; exit 1 when it was not there. */
-export function rmAction(io: CommandIo, [key = ""]: Arguments, own: HostOptions): Promise<number> {
-  return administer(io, own, (administration) =>
-    io.keys.rm(guestKeys(administration, guestOf(io, own)), key),
-  );
-}
+export const rmAction = onGuestKeys((io, keys, [key = ""]) => io.keys.rm(keys, key));
 
-/**
- * `pvbus host ls [PREFIX]`: one `key=value` a line, or a JSON array; without a guest the names of the guests. Exit 1 where a log was
- * damaged, which is said on standard error.
- */
+/** Exit 1 where a log was damaged, which is said on standard error. */
 export function lsAction(io: CommandIo, [prefix]: Arguments, own: HostOptions): Promise<number> {
   return administer(io, own, async (administration) => {
     if (own.guest === undefined) {
@@ -62,6 +47,11 @@ async function tellDamage(io: CommandIo, administration: Administration, only?: 
   return damages.length === 0 ? 0 : 1;
 }
 
+function onGuestKeys(work: (io: CommandIo, keys: KeyValues, args: Arguments) => Promise<number>) {
+  return (io: CommandIo, args: Arguments, own: HostOptions): Promise<number> =>
+    administer(io, own, (administration) => work(io, guestKeys(administration, guestOf(io, own)), args));
+}
+
 async function administer(
   io: CommandIo,
   own: HostOptions,
@@ -81,19 +71,16 @@ function guestOf(io: CommandIo, { guest = [] }: HostOptions): string {
   return usage(io, () => checkGuestName(name));
 }
 
-/** Returns the keys of one guest. */
 function guestKeys(administration: Administration, guest: string): KeyValues {
   return {
     readBytes: (key, call) => administration.get(guest, key, call),
     write: (key, value, call) => administration.set(guest, key, Buffer.from(value), call),
     delete: (key, call) => administration.delete(guest, key, call),
     list: async function* (prefix, call) {
-      for await (const entry of administration.list(guest, prefix, call)) yield storeEntry(entry);
+      for await (const { key, value } of administration.list(guest, prefix, call)) {
+        const text = Buffer.from(value).toString("utf8");
+        yield isUtf8(value) ? { key, value: text } : { key, value: text, bytes: value };
+      }
     },
   };
-}
-
-function storeEntry({ key, value }: GuestEntry): StoreEntry {
-  const text = Buffer.from(value).toString("utf8");
-  return isUtf8(value) ? { key, value: text } : { key, value: text, bytes: value };
 }

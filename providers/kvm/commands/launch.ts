@@ -11,17 +11,9 @@ import {
 } from "../host/index.js";
 import { readDocument, usage } from "./documents.js";
 
-/** `pvbus host qemu-args FILE`: QEMU's arguments, one a line, or a JSON array. */
-export function qemuAction(io: CommandIo, args: readonly string[]): Promise<number> {
-  return writeArguments(io, args, qemuArguments);
-}
+export const qemuAction = writing(qemuArguments);
+export const cloudHypervisorAction = writing(cloudHypervisorArguments);
 
-/** `pvbus host cloud-hypervisor-args FILE`: Cloud Hypervisor's arguments, one a line, or a JSON array. */
-export function cloudHypervisorAction(io: CommandIo, args: readonly string[]): Promise<number> {
-  return writeArguments(io, args, cloudHypervisorArguments);
-}
-
-/** `pvbus host libvirt-xml FILE`: the elements to add to a domain, each with the place it goes to. */
 export async function libvirtAction(io: CommandIo, args: readonly string[]): Promise<number> {
   const parts = libvirtParts(await descriptionOf(io, args), sizeOf);
   if (io.json) io.writeJson(parts);
@@ -34,22 +26,19 @@ export async function libvirtAction(io: CommandIo, args: readonly string[]): Pro
   return 0;
 }
 
-async function writeArguments(
-  io: CommandIo,
-  args: readonly string[],
-  make: (description: LaunchDescription, sizeOf: SizeOf) => string[],
-): Promise<number> {
-  const made = make(await descriptionOf(io, args), sizeOf);
-  if (io.json) io.writeJson(made);
-  else {
+/** Writes arguments, one a line, or as a JSON array. */
+function writing(make: (description: LaunchDescription, sizeOf: SizeOf) => string[]) {
+  return async (io: CommandIo, args: readonly string[]): Promise<number> => {
+    const made = make(await descriptionOf(io, args), sizeOf);
     const broken = made.find((each) => each.includes("\n"));
-    if (broken !== undefined)
-      throw io.usage(
-        `an argument holds a line end (${broken.slice(0, 60)}…), so lines cannot show it: use --json`,
-      );
-    for (const each of made) io.writeData(`${each}\n`);
-  }
-  return 0;
+    if (io.json) io.writeJson(made);
+    else if (broken === undefined) for (const each of made) io.writeData(`${each}\n`);
+    else {
+      const what = `an argument holds a line end (${broken.slice(0, 60)}…), so lines cannot show it`;
+      throw io.usage(`${what}: use --json`);
+    }
+    return 0;
+  };
 }
 
 /** Reads the description, and says how its channel is served. */

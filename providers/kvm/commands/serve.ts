@@ -1,4 +1,8 @@
+import { PvbusError } from "../../../src/base/errors.js";
 import { onAbort } from "../../../src/base/flow/abort.js";
+import { Call } from "../../../src/base/flow/call.js";
+import { SerialQueue } from "../../../src/base/flow/queues.js";
+import type { Logger } from "../../../src/base/host/host.js";
 import type { CommandIo } from "../../../src/contract/command.js";
 import {
   checkGuestName,
@@ -9,12 +13,8 @@ import {
   type ServedGuest,
 } from "../host/index.js";
 import { type HostOptions, readDocument, stateOf, usage } from "./documents.js";
-import { ServedGuests } from "./served-guests.js";
 
-/**
- * `pvbus host serve`: serves guests until it is told to end; what happens goes to standard error, one JSON object a line. SIGHUP
- * has the configuration read again: guests come, go and change, the others notice nothing.
- */
+/** SIGHUP has the configuration read again: guests come, go and change, the others notice nothing. */
 export async function serveAction(
   io: CommandIo,
   _args: readonly string[],
@@ -45,7 +45,7 @@ export async function serveAction(
   logger.info("serving", { state: directory, guests: host.guests.length, pid: process.pid });
   service.ready(`serving ${host.guests.length} guests`);
   try {
-    await aborted(io.signal);
+    await new Promise<void>((resolve) => void onAbort(io.signal, resolve));
   } finally {
     service.stopping();
     stopHearing();
@@ -71,8 +71,47 @@ async function configurationOf(io: CommandIo, own: HostOptions): Promise<HostCon
   return { ...configuration, guests: [...guests.values()] };
 }
 
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    onAbort(signal, resolve);
-  });
+class ServedGuests {
+  readonly #host: MetadataHost;
+  readonly #logger: Logger;
+  readonly #settings = new Map<string, string>();
+  readonly #turns = new SerialQueue();
+
+  constructor(host: MetadataHost, logger: Logger) {
+    this.#host = host;
+    this.#logger = logger;
+  }
+
+  /**
+   * Serves these guests with these settings and no others; whose settings stay as they are notices nothing. One that cannot be
+   * served is logged, and tried again the next time. @returns what kept guests from being served
+   */
+  become({ guests, limits, namespaces }: HostConfiguration): Promise<unknown[]> {
+    return this.#turns.run(Call.endless(), "the configuration before", async () => {
+      const wanted = new Map(
+        guests.map((guest): [string, ServedGuest] => [
+          guest.name,
+          { ...guest, limits: { ...limits, ...guest.limits }, namespaces: guest.namespaces ?? namespaces },
+        ]),
+      );
+      for (const [name, settings] of this.#settings) {
+        if (settings === JSON.stringify(wanted.get(name))) continue;
+        await this.#host.remove(name);
+        this.#settings.delete(name);
+      }
+      const failures: unknown[] = [];
+      for (const [name, guest] of wanted) {
+        if (this.#settings.has(name)) continue;
+        try {
+          await this.#host.add(guest);
+          this.#settings.set(name, JSON.stringify(guest));
+        } catch (error) {
+          const code = PvbusError.is(error) ? error.code : null;
+          this.#logger.error("guest not served", { guest: name, code, reason: (error as Error).message });
+          failures.push(error);
+        }
+      }
+      return failures;
+    });
+  }
 }

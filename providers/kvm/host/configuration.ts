@@ -1,8 +1,6 @@
-import { completeLimits, DEFAULT_LIMITS, type GuestLimits } from "./limits.js";
-import type { Namespaces } from "./namespaces.js";
+import { completeLimits, DEFAULT_LIMITS, type GuestLimits, type Namespaces } from "./limits.js";
 import type { ServedGuest } from "./server.js";
-import { parseEndpoint, type SocketOwner } from "./settings/endpoint.js";
-import { type Fields, objectOf } from "./settings/fields.js";
+import { type Fields, objectOf, parseEndpoint, type SocketOwner } from "./settings/endpoint.js";
 import { checkGuestName } from "./state-directory.js";
 
 /** What a configuration file says. */
@@ -18,11 +16,7 @@ export interface HostConfiguration {
 const FILE_FIELDS = ["limits", "readOnly", "writable", "guests"];
 const GUEST_FIELDS = ["endpoints", "limits", "readOnly", "writable", "socketOwner"];
 
-/**
- * Reads a configuration.
- * @param document what the file's JSON stands for
- * @throws TypeError, RangeError that say where the mistake is
- */
+/** Reads a configuration, as its file's JSON gives it. @throws TypeError, RangeError that say where the mistake is */
 export function parseConfiguration(document: unknown): HostConfiguration {
   const fields = objectOf(document, "the configuration", FILE_FIELDS);
   const guests = objectOf(fields["guests"] ?? {}, "guests");

@@ -7,14 +7,12 @@ import { type GuestPresence, isPresence } from "./presence.js";
  * answers are such lines too, the last of which has `done`.
  */
 
-/** What an administrator orders. */
 export type Order =
   | { readonly do: "guests" | "damages" }
   | { readonly do: "get" | "delete" | "follow"; readonly guest: string; readonly key: string }
   | { readonly do: "set"; readonly guest: string; readonly key: string; readonly value: Uint8Array }
   | { readonly do: "list"; readonly guest: string; readonly prefix: string };
 
-/** One line of an answer. */
 export type Report =
   | { readonly name: string }
   | { readonly key: string; readonly value: Uint8Array }
@@ -23,10 +21,7 @@ export type Report =
   | { readonly guest: string; readonly message: string }
   | { readonly error: PvbusError };
 
-/** Returns an order's line. */
-export function encodeOrder(order: Order): string {
-  return encode(order);
-}
+export const encodeOrder: (order: Order) => string = encode;
 
 /** Reads an order's line; undefined for anything else. */
 export function decodeOrder(line: string): Order | undefined {
@@ -40,7 +35,6 @@ export function decodeOrder(line: string): Order | undefined {
   return what === "set" && bytes !== undefined ? { do: what, guest, key, value: bytes } : undefined;
 }
 
-/** Returns a line of an answer. */
 export function encodeReport(report: Report): string {
   if (!("error" in report)) return encode(report);
   const { code, message, key } = report.error;

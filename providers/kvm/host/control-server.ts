@@ -1,12 +1,13 @@
 import type { Socket } from "node:net";
+import { pipeline } from "node:stream/promises";
 import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import type { Logger } from "../../../src/base/host/host.js";
 import { base64Length } from "../../../src/mdata/base64.js";
 import { LineReader } from "../../../src/mdata/line-reader.js";
 import type { GuestTurns } from "../../../src/mdata/server/turns.js";
-import { type Administration, LocalAdministration } from "./administration.js";
-import { decodeOrder, encodeReport, type Order, type Report } from "./control-messages.js";
-import { listen, type OpenEndpoint } from "./endpoints.js";
+import { carryOut, type ServingHost } from "./administration.js";
+import { decodeOrder, encodeReport } from "./control-messages.js";
+import { listen } from "./endpoints.js";
 import { ADMINISTRATOR_LIMITS } from "./limits.js";
 import type { Presences } from "./presence.js";
 import { checkGuestName, controlPath, type StateDirectory } from "./state-directory.js";
@@ -16,59 +17,52 @@ const OVERHEAD_BYTES = 16 * 1024;
 /** An order that does not come to its end is given up. */
 const IDLE_MS = 60_000;
 
-/**
- * Takes orders for the keys of all guests, at the socket in the state directory.
- * @param presences which guests are there
- * @param turns those of the administrators, all together
- */
-export function openControl(
+/** Takes orders at the socket in the state directory. @param turns of all administrators together @returns what ends that */
+export async function openControl(
   state: StateDirectory,
   presences: Presences,
   turns: GuestTurns,
   logger: Logger,
-): Promise<OpenEndpoint> {
-  const administration = new LocalAdministration(state, presences);
+): Promise<() => Promise<void>> {
   const sockets = new Set<Socket>();
-  const endpoint = listen(controlPath(state.path), {
+  const close = await listen(controlPath(state.path), {
     onConnection: async (socket) => {
       sockets.add(socket);
       socket.once("close", () => sockets.delete(socket));
       socket.once("error", () => socket.destroy());
       socket.setTimeout(IDLE_MS, () => socket.destroy());
       try {
-        await converse(socket, { administration, turns, logger });
+        const line = await firstLine(socket);
+        // Whoever only looks whether a host runs sends nothing.
+        const host = { presences, gone: untilClosed(socket, line) };
+        if (line !== undefined) await pipeline(answer(line, state, host, turns, logger), socket);
       } catch (error) {
         logger.debug("an order was given up", { reason: (error as Error).message });
         socket.destroy();
       }
     },
   });
-  return endpoint.then(({ close }) => ({
-    close: async () => {
-      const closing = close();
-      for (const socket of sockets) socket.destroy();
-      await closing;
-    },
-  }));
+  return async () => {
+    const closing = close();
+    for (const socket of sockets) socket.destroy();
+    await closing;
+  };
 }
 
-interface Desk {
-  readonly administration: Administration;
-  readonly turns: GuestTurns;
-  readonly logger: Logger;
-}
-
-async function converse(socket: Socket, { administration, turns, logger }: Desk): Promise<void> {
-  const line = await firstLine(socket);
-  // Whoever only looks whether a host runs sends nothing.
-  if (line === undefined) return;
+async function* answer(
+  line: string,
+  state: StateDirectory,
+  host: ServingHost,
+  turns: GuestTurns,
+  logger: Logger,
+): AsyncGenerator<string> {
   const order = decodeOrder(line);
   try {
     if (order === undefined)
       throw pvbusError("ERR_PROTOCOL", "the host does not know this order; update both");
     if ("guest" in order) checkName(order.guest);
-    for await (const report of carryOut(order, administration, untilClosed(socket, order))) {
-      await send(socket, report);
+    for await (const report of carryOut(order, state, host)) {
+      yield encodeReport(report);
       await turns.next();
     }
   } catch (error) {
@@ -76,19 +70,16 @@ async function converse(socket: Socket, { administration, turns, logger }: Desk)
     const known = PvbusError.is(error)
       ? error
       : pvbusError("ERR_UNAVAILABLE", "internal error; see the host's log");
-    await send(socket, { error: known });
+    yield encodeReport({ error: known });
   }
-  socket.end();
 }
 
 /** Who follows a key says nothing more, and ends by going away: that has to be heard, and may take for ever. */
-function untilClosed(socket: Socket, order: Order): AbortSignal {
+function untilClosed(socket: Socket, line: string | undefined): AbortSignal {
   const ending = new AbortController();
-  if (order.do === "follow") {
-    socket.once("close", () => ending.abort());
-    socket.setTimeout(0).resume();
-    if (socket.destroyed) ending.abort();
-  }
+  socket.once("close", () => ending.abort());
+  if (line !== undefined && decodeOrder(line)?.do === "follow") socket.setTimeout(0).resume();
+  if (socket.destroyed) ending.abort();
   return ending.signal;
 }
 
@@ -101,44 +92,6 @@ function checkName(guest: string): void {
   }
 }
 
-async function* carryOut(
-  order: Order,
-  administration: Administration,
-  signal: AbortSignal,
-): AsyncGenerator<Report> {
-  let outcome = true;
-  switch (order.do) {
-    case "guests":
-      for (const name of await administration.guests()) yield { name };
-      break;
-    case "damages":
-      yield* await administration.damages();
-      break;
-    case "get": {
-      const value = await administration.get(order.guest, order.key);
-      outcome = value !== undefined;
-      if (value !== undefined) yield { key: order.key, value };
-      break;
-    }
-    case "set":
-      await administration.set(order.guest, order.key, order.value);
-      break;
-    case "delete":
-      outcome = await administration.delete(order.guest, order.key);
-      break;
-    case "follow":
-      for await (const { presence = "never", value } of administration.follow(order.guest, order.key, {
-        signal,
-      }))
-        yield value === undefined ? { presence } : { presence, value };
-      break;
-    case "list":
-      yield* administration.list(order.guest, order.prefix);
-      break;
-  }
-  yield { done: outcome };
-}
-
 /** Returns the one line that a connection sends; undefined when it ends before, or sends more than an order can have. */
 async function firstLine(socket: Socket): Promise<string | undefined> {
   const reader = new LineReader(base64Length(ADMINISTRATOR_LIMITS.maxValueBytes) + OVERHEAD_BYTES);
@@ -148,17 +101,4 @@ async function firstLine(socket: Socket): Promise<string | undefined> {
     if (line !== undefined) return reader.isTooLong(line) ? "" : line.bytes.toString("utf8");
   }
   return undefined;
-}
-
-async function send(socket: Socket, report: Report): Promise<void> {
-  if (socket.destroyed) throw new Error("the connection is gone");
-  if (socket.write(encodeReport(report))) return;
-  await new Promise<void>((resolve, reject) => {
-    const gone = (): void => reject(new Error("the connection is gone"));
-    socket.once("close", gone);
-    socket.once("drain", () => {
-      socket.off("close", gone);
-      resolve();
-    });
-  });
 }

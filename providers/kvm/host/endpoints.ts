@@ -6,14 +6,7 @@ import { openSocket } from "../../../src/base/host/unix-stream.js";
 import { holdSocket, listenAt } from "./listening.js";
 import type { Endpoint, SocketOwner } from "./settings/endpoint.js";
 
-/** An endpoint in service. */
-export interface OpenEndpoint {
-  /** Ends it; connections that it gave stay. */
-  close(): Promise<void>;
-}
-
-/** Who hears of an endpoint. */
-export interface EndpointEvents {
+interface EndpointEvents {
   /** A connection; the promise resolves when it is over, and never rejects. */
   readonly onConnection: (socket: Socket) => Promise<void>;
   /** The hypervisor's socket cannot be reached; said once per reason. */
@@ -22,29 +15,32 @@ export interface EndpointEvents {
   readonly owner?: SocketOwner | undefined;
 }
 
+type Close = () => Promise<void>;
+
 const FIRST_WAIT_MS = 50;
 const LONGEST_WAIT_MS = 1_000;
 /** A connection that lasted so long counts as a good one: the next attempt follows at once. */
 const GOOD_CONNECTION_MS = 1_000;
 
-/** Opens an endpoint. @throws PvbusError `ERR_BUSY` when another program serves there, `ERR_PERMISSION`, `ERR_UNAVAILABLE` */
-export function openEndpoint(endpoint: Endpoint, events: EndpointEvents): Promise<OpenEndpoint> {
-  return endpoint.kind === "listen"
-    ? listen(endpoint.path, events)
-    : Promise.resolve(connect(endpoint.path, events));
+/** @returns what ends it; connections that it gave stay @throws PvbusError `ERR_BUSY` when another program serves there */
+export async function openEndpoint({ kind, path }: Endpoint, events: EndpointEvents): Promise<Close> {
+  return kind === "listen" ? listen(path, events) : connect(path, events);
 }
 
-/** Serves a UNIX socket that only its owner may use. */
-export async function listen(
+/** Serves a UNIX socket that only its owner may use. @returns what ends it */
+export function listen(
   path: string,
   { onConnection, owner }: Pick<EndpointEvents, "onConnection" | "owner">,
-): Promise<OpenEndpoint> {
-  const server = createServer((socket) => void onConnection(socket));
-  return { close: await listenAt(server, path, owner) };
+): Promise<Close> {
+  return listenAt(
+    createServer((socket) => void onConnection(socket)),
+    path,
+    owner,
+  );
 }
 
 /** Keeps one connection to a socket that a hypervisor serves; it comes and goes with the machine. */
-function connect(path: string, { onConnection, onWaiting }: EndpointEvents): OpenEndpoint {
+function connect(path: string, { onConnection, onWaiting }: EndpointEvents): Close {
   const stop = new AbortController();
   const attempts = (async () => {
     const backoff = new Backoff({ firstMs: FIRST_WAIT_MS, longestMs: LONGEST_WAIT_MS });
@@ -63,11 +59,9 @@ function connect(path: string, { onConnection, onWaiting }: EndpointEvents): Ope
       await backoff.rest(stop.signal);
     }
   })();
-  return {
-    close: async () => {
-      stop.abort();
-      await attempts;
-    },
+  return async () => {
+    stop.abort();
+    await attempts;
   };
 }
 
@@ -79,11 +73,7 @@ async function dial(path: string, signal: AbortSignal): Promise<Socket | string>
       ? "ENOENT"
       : await openSocket(() => held, Call.endless(signal), "the hypervisor");
   } catch (error) {
-    return reasonOf(error);
+    const { code, message } = error as NodeJS.ErrnoException;
+    return PvbusError.is(error) ? message : (code ?? message);
   }
-}
-
-function reasonOf(error: unknown): string {
-  const { code, message } = error as NodeJS.ErrnoException;
-  return PvbusError.is(error) ? message : (code ?? message);
 }

@@ -1,24 +1,20 @@
 import { randomBytes } from "node:crypto";
 import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { decodeReadyValue, READY_NAME } from "../../../src/base/ready-value.js";
+import { isNoSpace } from "../../../src/base/system-error.js";
 import type { Introduction } from "../../../src/mdata/request.js";
 import type { KeyChange, ServedKeys } from "../../../src/mdata/server/keys.js";
-import type { LogDamage } from "./kept-logs.js";
 import { type KeyPortions, KeyTable } from "./key-table.js";
-import { checkKey, checkValue, type GuestLimits } from "./limits.js";
+import { checkKey, checkValue, checkWritable, DEFAULT_NAMESPACES, type GuestLimits } from "./limits.js";
 import { MAX_REVISION, recordBytes } from "./log-codec.js";
 import { type Change, LogFile, type OpenedLog } from "./log-file.js";
-import { checkWritable, DEFAULT_NAMESPACES } from "./namespaces.js";
 
-/** What a key holds. */
-export interface Held {
-  /** The value's bytes. */
+/** What a key holds, and the number of the change that brought it. */
+interface Held {
   readonly value: Uint8Array;
-  /** Number of the change that brought it. */
   readonly revision: number;
 }
 
-/** A change that waits for its write. */
 interface Pending {
   readonly key: string;
   /** Undefined for a delete. */
@@ -28,14 +24,14 @@ interface Pending {
   readonly reject: (error: unknown) => void;
 }
 
-/** Under this key a guest says that it is up. */
-const READY_KEY = `org.pvbus/${READY_NAME}`;
 /** One batch grows no longer than this: whoever waits for the disk does not wait for a mass of others' writes. */
 const MAX_BATCH_BYTES = 4 * 1024 * 1024;
 /** As little as that is worth a rewriting when the disk was full: a block. */
 const SPARE_WHEN_FULL_BYTES = 4096;
 /** Bytes beside a value that stay in memory with it: less than a copy costs. */
 const MOST_WASTED_BYTES = 16;
+/** Under this key a guest says that it is up. */
+const READY_KEY = `org.pvbus/${READY_NAME}`;
 /** The log may hold twice what is alive and this much more before it is rewritten. */
 const SPARE_LOG_BYTES = 64 * 1024;
 
@@ -44,9 +40,7 @@ const SPARE_LOG_BYTES = 64 * 1024;
  * anybody sees it; writes that wait at the same time share one.
  */
 export class GuestState implements ServedKeys {
-  /** What this guest may store. */
   limits: GuestLimits;
-  /** What this guest may change. */
   namespaces = DEFAULT_NAMESPACES;
   /** Asked before each step of a long work; whoever serves several guests sees to their turns with it. */
   turn: () => Promise<void> | undefined = () => undefined;
@@ -54,9 +48,7 @@ export class GuestState implements ServedKeys {
   onFault: (error: unknown) => void = () => undefined;
   /** Names the time from this opening to the close: 32 hex digits. */
   readonly session = randomBytes(16).toString("hex");
-  /** What its log had lost when it was opened; undefined for nothing. */
-  readonly damage: LogDamage | undefined;
-  /** Bytes of a write that never ended, which were cut off. */
+  readonly damage: OpenedLog["damage"];
   readonly unfinishedBytes: number;
   readonly #log: LogFile;
   readonly #keys = new KeyTable<Held>();
@@ -64,7 +56,6 @@ export class GuestState implements ServedKeys {
   #queue: Pending[] = [];
   #writing: Promise<void> | undefined;
   #revision: number;
-  /** Bytes of keys and values. */
   #used = 0;
   /** Bytes that the live records take in a log. */
   #logged = 0;
@@ -78,10 +69,7 @@ export class GuestState implements ServedKeys {
     this.#revision = revision;
   }
 
-  /**
-   * Opens the state whose log lies at `path`, making an empty one where there is none. Of a damaged one all whole records count.
-   * @throws PvbusError `ERR_CORRUPT` when the file does not begin as a log, or holds what no host wrote; system failures mapped
-   */
+  /** Of a damaged log all whole records count. @throws PvbusError as {@link LogFile.open} */
   static async open(path: string, limits: GuestLimits): Promise<GuestState> {
     const opened = await LogFile.open(path);
     const state = new GuestState(opened, limits);
@@ -92,21 +80,15 @@ export class GuestState implements ServedKeys {
       state.#keys.set(key, { ...value, value: new Uint8Array(value.value) });
     // A rewritten file has its records in the order of the keys.
     state.#revision = opened.revision;
-    if (opened.damage !== undefined) await state.#replaceDamaged();
+    // What can be read goes into a new log. Where that cannot be written, the next write tries again, and its caller hears why.
+    if (opened.damage !== undefined) await state.#compactIfDue().catch(() => undefined);
     return state;
   }
 
-  /** The highest revision given so far. */
   get revision(): number {
     return this.#revision;
   }
 
-  /** How much is stored. */
-  get usage(): { readonly keys: number; readonly bytes: number } {
-    return { keys: this.#keys.size, bytes: this.#used };
-  }
-
-  /** Returns a value; undefined for no such key. The bytes are not the caller's to change. */
   get(key: string): Uint8Array | undefined {
     return this.#keys.get(key)?.value;
   }
@@ -117,12 +99,6 @@ export class GuestState implements ServedKeys {
       for (const { key, value } of portion) if (key.startsWith(prefix)) yield { key, value: value.value };
   }
 
-  /** Returns the keys, sorted. */
-  keys(prefix = ""): string[] {
-    return Array.from(this.entries(prefix), ({ key }) => key);
-  }
-
-  /** Returns all keys as they are now, sorted, in portions that make a short step each. */
   portions(): KeyPortions<Held> {
     return this.#keys.portions();
   }
@@ -130,21 +106,20 @@ export class GuestState implements ServedKeys {
   /**
    * Stores a value.
    * @param value not to be changed afterwards; a part of a larger buffer is copied
-   * @param limits the guest's own where nothing is said; the host's administrator has wider ones
-   * @throws PvbusError `ERR_KEY_INVALID`, `ERR_KEY_TOO_LONG`, `ERR_VALUE_TOO_LONG`; `ERR_NO_SPACE` over a quota or on a full disk
+   * @param limits the host's administrator has wider ones
    */
   async put(key: string, value: Uint8Array, limits: GuestLimits = this.limits): Promise<void> {
     checkKey(key, limits);
     checkValue(key, value, limits);
-    await this.#enqueue(key, ownBytes(value), limits);
+    // A short value out of Node's pool would keep 8 KiB of it in memory.
+    const isOwn = value.buffer.byteLength - value.byteLength <= MOST_WASTED_BYTES;
+    await this.#enqueue(key, isOwn ? value : new Uint8Array(value), limits);
   }
 
-  /** Removes a key; resolves with whether it was there. */
   async delete(key: string): Promise<boolean> {
     return this.#enqueue(key, undefined, this.limits);
   }
 
-  /** Refuses a key that this guest may not change. @throws PvbusError `ERR_READ_ONLY` */
   checkWritable(key: string): void {
     checkWritable(key, this.namespaces);
   }
@@ -160,7 +135,6 @@ export class GuestState implements ServedKeys {
     );
   }
 
-  /** Calls `listener` for every change that is on the disk from now on, until the returned function is called. It must not throw. */
   listen(listener: (change: KeyChange) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -192,8 +166,9 @@ export class GuestState implements ServedKeys {
       while (this.#queue.length > 0) {
         const batch = this.#takeBatch();
         await this.#writeBatch(batch);
-        // Not behind a delete: what it spent would be taken away from the next one.
-        if (batch.some(({ value }) => value !== undefined)) await this.#keepReserve();
+        // Room for deletes again, when there is some. Not behind a delete: what it spent would be taken away from the next one.
+        if (!this.#log.hasReserve && batch.some(({ value }) => value !== undefined))
+          await this.#log.keepReserve();
       }
     } finally {
       this.#writing = undefined;
@@ -213,14 +188,18 @@ export class GuestState implements ServedKeys {
   /** Brings changes to the disk and tells whoever waits; a failure is theirs alone, the queue goes on. */
   async #writeBatch(batch: readonly Pending[]): Promise<void> {
     const changes: (Change & Pending)[] = [];
-    const staged = new Staging(this.#keys, this.#used);
+    const stage = this.#staging();
     let revision = this.#revision;
     for (const pending of batch) {
-      const { key, value, limits } = pending;
-      const refused = staged.take(key, value, limits);
+      const { key, value } = pending;
+      const refused = stage(pending);
       if (refused === "absent") pending.resolve(false);
       else if (refused !== undefined) pending.reject(refused);
-      else if (revision >= MAX_REVISION) pending.reject(usedUp(key));
+      // Nobody writes that often: the file says so.
+      else if (revision >= MAX_REVISION)
+        pending.reject(
+          full(key, "the numbers of its log's changes are used up; begin a new log with these keys"),
+        );
       else {
         revision++;
         const operation = value === undefined ? "delete" : "put";
@@ -250,15 +229,6 @@ export class GuestState implements ServedKeys {
     }
   }
 
-  /** What can be read goes into a new log. Where that cannot be written, writes are refused until it can. */
-  async #replaceDamaged(): Promise<void> {
-    try {
-      await this.#compactIfDue();
-    } catch {
-      // The next write tries again, and its caller hears why.
-    }
-  }
-
   async #compactIfDue(): Promise<void> {
     const { suspect, bytes, hasReserve } = this.#log;
     const isLong = bytes > 2 * this.#logged + SPARE_LOG_BYTES;
@@ -273,57 +243,39 @@ export class GuestState implements ServedKeys {
     }
   }
 
-  /** Sets room for deletes aside again when there is some. */
-  async #keepReserve(): Promise<void> {
-    if (!this.#log.hasReserve) await this.#log.keepReserve();
+  /**
+   * Returns what takes changes in, one after the other, and tells what speaks against each: quotas and deletes look at what will be
+   * when those before have been written.
+   */
+  #staging(): (pending: Pending) => PvbusError | "absent" | undefined {
+    const changed = new Map<string, Uint8Array | undefined>();
+    let used = this.#used;
+    let count = this.#keys.size;
+    return ({ key, value, limits: { maxKeys, maxTotalBytes } }) => {
+      const before = changed.has(key) ? changed.get(key) : this.get(key);
+      if (value === undefined && before === undefined) return "absent";
+      const nextUsed = used - sizeOf(key, before) + sizeOf(key, value);
+      const nextCount = count - (before === undefined ? 0 : 1) + (value === undefined ? 0 : 1);
+      const advice = "delete keys or raise the limit";
+      if (nextCount > maxKeys && nextCount > count)
+        return full(key, `${maxKeys} keys are stored, which is this guest's limit; ${advice}`);
+      if (nextUsed > maxTotalBytes && nextUsed > used)
+        return full(key, `keys and values would take ${nextUsed} bytes of ${maxTotalBytes}; ${advice}`);
+      changed.set(key, value);
+      used = nextUsed;
+      count = nextCount;
+      return undefined;
+    };
   }
 
   #apply(key: string, value: Uint8Array | undefined, revision: number): void {
-    const before = this.#keys.get(key);
-    if (before !== undefined) {
-      this.#used -= sizeOf(key, before.value);
-      this.#logged -= recordBytes(key, before.value);
-    }
+    const before = this.get(key);
+    this.#used += sizeOf(key, value) - sizeOf(key, before);
+    if (before !== undefined) this.#logged -= recordBytes(key, before);
+    if (value !== undefined) this.#logged += recordBytes(key, value);
     if (value === undefined) this.#keys.delete(key);
-    else {
-      this.#keys.set(key, { value, revision });
-      this.#used += sizeOf(key, value);
-      this.#logged += recordBytes(key, value);
-    }
+    else this.#keys.set(key, { value, revision });
     this.#revision = revision;
-  }
-}
-
-/** What the keys will be when the changes before have been written: quotas and deletes look at that. */
-class Staging {
-  readonly #keys: KeyTable<Held>;
-  readonly #changed = new Map<string, Uint8Array | undefined>();
-  #used: number;
-  #count: number;
-
-  constructor(keys: KeyTable<Held>, used: number) {
-    this.#keys = keys;
-    this.#used = used;
-    this.#count = keys.size;
-  }
-
-  /** Takes a change in; returns what speaks against it. */
-  take(key: string, value: Uint8Array | undefined, limits: GuestLimits): PvbusError | "absent" | undefined {
-    const before = this.#changed.has(key) ? this.#changed.get(key) : this.#keys.get(key)?.value;
-    if (value === undefined && before === undefined) return "absent";
-    const used =
-      this.#used -
-      (before === undefined ? 0 : sizeOf(key, before)) +
-      (value === undefined ? 0 : sizeOf(key, value));
-    const count = this.#count - (before === undefined ? 0 : 1) + (value === undefined ? 0 : 1);
-    if (count > limits.maxKeys && count > this.#count)
-      return full(key, `${limits.maxKeys} keys are stored, which is this guest's limit`);
-    if (used > limits.maxTotalBytes && used > this.#used)
-      return full(key, `keys and values would take ${used} bytes of ${limits.maxTotalBytes}`);
-    this.#changed.set(key, value);
-    this.#used = used;
-    this.#count = count;
-    return undefined;
   }
 }
 
@@ -332,27 +284,12 @@ function* liveOf(portions: KeyPortions<Held>): Generator<Change> {
     for (const { key, value: held } of portion) yield { key, operation: "put", ...held };
 }
 
-/** Nobody writes that often: the file says so. */
-function usedUp(key: string): PvbusError {
-  const message = `cannot store "${key}": the numbers of its log's changes are used up; begin a new log with these keys`;
-  return pvbusError("ERR_NO_SPACE", message, { key });
-}
-
 function full(key: string, why: string): PvbusError {
-  return pvbusError("ERR_NO_SPACE", `cannot store "${key}": ${why}; delete keys or raise the limit`, { key });
+  return pvbusError("ERR_NO_SPACE", `cannot store "${key}": ${why}`, { key });
 }
 
-/** Returns bytes that hold nothing else in memory: a short value out of Node's pool would keep 8 KiB of it. */
-function ownBytes(bytes: Uint8Array): Uint8Array {
-  return bytes.buffer.byteLength - bytes.byteLength > MOST_WASTED_BYTES ? new Uint8Array(bytes) : bytes;
-}
-
-function sizeOf(key: string, value: Uint8Array): number {
-  return Buffer.byteLength(key) + value.length;
-}
-
-function isNoSpace(error: unknown): boolean {
-  return PvbusError.is(error) && error.code === "ERR_NO_SPACE";
+function sizeOf(key: string, value: Uint8Array | undefined): number {
+  return value === undefined ? 0 : Buffer.byteLength(key) + value.length;
 }
 
 /** Several changes may fail at once: each has an error of its own. */

@@ -1,7 +1,11 @@
-export type { Administration, GuestEntry, GuestNews } from "./administration.js";
+export {
+  type Administration,
+  type GuestEntry,
+  type GuestNews,
+  openAdministration,
+} from "./administration.js";
 export { type HostConfiguration, parseConfiguration } from "./configuration.js";
-export { openAdministration } from "./control-client.js";
-export { cloudHypervisorArguments } from "./launch/cloud-hypervisor.js";
+export { cloudHypervisorArguments, qemuArguments } from "./launch/arguments.js";
 export {
   type LaunchBytes,
   type LaunchChannel,
@@ -14,9 +18,7 @@ export {
 } from "./launch/description.js";
 export { type DomainPart, libvirtParts } from "./launch/libvirt.js";
 export type { SizeOf } from "./launch/plan.js";
-export { qemuArguments } from "./launch/qemu.js";
-export { DEFAULT_LIMITS, type GuestLimits } from "./limits.js";
-export { DEFAULT_NAMESPACES, type Namespaces } from "./namespaces.js";
+export { DEFAULT_LIMITS, DEFAULT_NAMESPACES, type GuestLimits, type Namespaces } from "./limits.js";
 export type { GuestPresence } from "./presence.js";
 export { MetadataHost, type MetadataHostOptions, type ServedGuest } from "./server.js";
 export {

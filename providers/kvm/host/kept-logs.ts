@@ -2,7 +2,7 @@ import { constants } from "node:fs";
 import { copyFile, link, lstat, open, readdir, readFile, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { fromSystemError } from "../../../src/base/system-error.js";
-import { decodeEnd, decodeHeader, decodeLog, type LogGap, type LogHeader, recordBytes } from "./log-codec.js";
+import { decodeLog, LOG_END, LOG_HEADER, type LogGap, type LogHeader, recordBytes } from "./log-codec.js";
 
 /*
  * What lies beside a log: a note of where it ended, by which a file that was cut later is known, and copies of damaged ones.
@@ -12,20 +12,17 @@ import { decodeEnd, decodeHeader, decodeLog, type LogGap, type LogHeader, record
 const LEAST_RECORD_BYTES = recordBytes("k", new Uint8Array());
 /** What follows the name of a log in that of a damaged one that was kept. */
 const KEPT = ".damaged-";
-/** And in that of the note where it ended. */
 const END = ".end";
 /** A file system without links to files says one of these. */
 const NO_LINKS: readonly unknown[] = ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"];
 
 /** What a damaged log has lost. */
 export interface LogDamage {
-  /** The stretches that cannot be read. */
   readonly lost: readonly LogGap[];
   /** Name of the file beside the log that holds all of it as it was found. */
   readonly kept: string;
 }
 
-/** Returns the names of damaged logs that are kept beside a log, sorted. */
 export async function keptBeside(path: string): Promise<string[]> {
   const front = `${basename(path)}${KEPT}`;
   const names = await readdir(dirname(path));
@@ -35,11 +32,10 @@ export async function keptBeside(path: string): Promise<string[]> {
 /** Returns what a damaged log that was kept has lost; nothing where that cannot be told from it. */
 export async function lossOf(path: string): Promise<readonly LogGap[]> {
   const bytes = await readIfThere(path);
-  const header = bytes && decodeHeader(bytes);
+  const header = bytes && LOG_HEADER.decode(bytes);
   return header === undefined ? [] : decodeLog(bytes as Buffer, header, await endOf(path, header)).lost;
 }
 
-/** Returns what a file holds; undefined where there is none. */
 export async function readIfThere(path: string): Promise<Buffer | undefined> {
   try {
     return await readFile(path, { flag: constants.O_RDONLY | constants.O_NOFOLLOW });
@@ -53,7 +49,7 @@ export async function readIfThere(path: string): Promise<Buffer | undefined> {
 export async function endOf(path: string, header: LogHeader): Promise<LogHeader> {
   // A note that cannot be read says nothing.
   const bytes = await readIfThere(endPath(path)).catch(() => undefined);
-  const end = bytes && decodeEnd(bytes);
+  const end = bytes && LOG_END.decode(bytes);
   return end !== undefined && Buffer.from(header.mark).equals(end.mark) ? end : header;
 }
 
@@ -120,17 +116,11 @@ async function linkFree(path: string, name: string): Promise<string> {
   }
 }
 
-/** Brings a directory's entries to the disk. */
 export async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
+  await using directory = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  await directory.sync();
 }
 
-/** Makes the error of a log that cannot be kept. */
 export function failure(path: string, error: unknown): unknown {
   return fromSystemError(error, { doing: `cannot keep the state in ${path}` });
 }

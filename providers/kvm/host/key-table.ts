@@ -1,8 +1,5 @@
-/** One key with what belongs to it. */
 export interface KeyEntry<V> {
-  /** The key. */
   readonly key: string;
-  /** What belongs to it. */
   readonly value: V;
 }
 
@@ -19,19 +16,16 @@ export class KeyTable<V> {
   #portions: KeyPortions<V> = [];
   #size = 0;
 
-  /** How many keys there are. */
   get size(): number {
     return this.#size;
   }
 
-  /** Returns what belongs to a key; undefined for no such key. */
   get(key: string): V | undefined {
     const portion = this.#portions[this.#portionOf(key)] ?? [];
     const entry = portion[indexIn(portion, key)];
     return entry?.key === key ? entry.value : undefined;
   }
 
-  /** Stores what belongs to a key. */
   set(key: string, value: V): void {
     const at = this.#portionOf(key);
     const portion = this.#portions[at] ?? [];
@@ -42,7 +36,6 @@ export class KeyTable<V> {
     this.#replace(at, next.length > MOST ? [next.slice(0, MOST / 2), next.slice(MOST / 2)] : [next]);
   }
 
-  /** Removes a key. */
   delete(key: string): void {
     const at = this.#portionOf(key);
     const portion = this.#portions[at] ?? [];
@@ -52,7 +45,6 @@ export class KeyTable<V> {
     this.#replace(at, next.length === 0 ? [] : [next]);
   }
 
-  /** Returns the table as it is now. */
   portions(): KeyPortions<V> {
     return this.#portions;
   }

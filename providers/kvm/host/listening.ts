@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import fs from "node:fs";
 import type { Server } from "node:net";
 import { basename, dirname, join, resolve } from "node:path";
@@ -27,9 +28,7 @@ const PRIVATE = 0o077;
 
 /**
  * Holds the socket that a path leads to, over links of root and of this process's user alone: who owns the directory may be the
- * one who serves there, but he does not send us elsewhere.
- * @returns undefined when there is nothing
- * @throws PvbusError `ERR_PERMISSION` for a link of somebody else
+ * one who serves there, but he does not send us elsewhere. @throws PvbusError `ERR_PERMISSION`
  */
 export function holdSocket(path: string): Held | undefined {
   const walker = watchfulWalker("/", ({ path: at, stats }, directory) => {
@@ -44,9 +43,9 @@ export function nameOnly(path: string): HeldName {
   return { path, [Symbol.dispose]: () => undefined };
 }
 
-/** The socket that we listen at, by the directory that holds it. */
 class ListeningSocket {
   readonly #path: string;
+  readonly #name: string;
   readonly #directory: Held;
   readonly #owner: SocketOwner | undefined;
   #room: Held | undefined;
@@ -54,14 +53,12 @@ class ListeningSocket {
 
   private constructor(path: string, directory: Held, owner: SocketOwner | undefined) {
     this.#path = path;
+    this.#name = basename(resolve(path));
     this.#directory = directory;
     this.#owner = owner;
   }
 
-  /**
-   * Holds the directory of a path.
-   * @throws PvbusError `ERR_PERMISSION` when others than root, this process's user and `owner` can change it or the way to it
-   */
+  /** @throws PvbusError `ERR_PERMISSION` when others than root, this process's user and `owner` can change the directory or the way to it */
   static open(path: string, owner: SocketOwner | undefined): ListeningSocket {
     checkSocketPath(path);
     const look = guard(path, owner);
@@ -110,14 +107,19 @@ class ListeningSocket {
       const name = randomBytes(8).toString("hex");
       const inside = join(room.path, name);
       checkSocketPath(inside);
-      await listening(server, inside);
+      server.listen(inside);
+      await once(server, "listening");
       try {
         this.#settle(inside, room, name);
       } finally {
         unlink(inside);
       }
     } finally {
-      this.#removeRoom(basename(made));
+      try {
+        fs.rmdirSync(made);
+      } catch {
+        // Who owns the directory may have moved it away, and has an empty directory then.
+      }
     }
   }
 
@@ -131,14 +133,9 @@ class ListeningSocket {
     this.#bound = undefined;
   }
 
-  /** Lets the directory go. */
   close(): void {
     this.#room?.[Symbol.dispose]();
     this.#directory[Symbol.dispose]();
-  }
-
-  get #name(): string {
-    return basename(resolve(this.#path));
   }
 
   #settle(inside: string, room: Held, name: string): void {
@@ -155,14 +152,6 @@ class ListeningSocket {
     // Through the descriptor's own link; where there are none the directory is root's or ours.
     if (hasDescriptors()) fs.chownSync(socket.path, uid, gid);
     else fs.lchownSync(inside, uid, gid);
-  }
-
-  #removeRoom(name: string): void {
-    try {
-      fs.rmdirSync(join(this.#directory.path, name));
-    } catch {
-      // Who owns the directory may have moved it away, and has an empty directory then.
-    }
   }
 
   #remove({ ino, dev }: fs.Stats): void {
@@ -221,16 +210,6 @@ function faultOfLink(stats: fs.Stats, directory: fs.Stats | undefined): string |
 function isOurs({ uid }: fs.Stats): boolean {
   const us = ourselves();
   return us.size === 0 || us.has(uid);
-}
-
-function listening(server: Server, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(path, () => {
-      server.off("error", reject);
-      resolve();
-    });
-  });
 }
 
 function unlink(path: string): void {

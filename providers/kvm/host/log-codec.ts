@@ -1,4 +1,4 @@
-import { crc32 } from "node:zlib";
+import { crc32 } from "../../../src/base/crc32.js";
 
 /*
  * The log of one guest: a header, then records, little-endian throughout.
@@ -22,18 +22,12 @@ import { crc32 } from "node:zlib";
 /** Highest revision and batch number: records have 48 bits for each. */
 export const MAX_REVISION = 2 ** 48 - 1;
 
-/** What a record does. */
-export type LogOperation = "put" | "delete";
-
-/** One change as the log keeps it. */
 export interface LogRecord {
   /** Number of the write that brought it to the disk. */
   readonly batch: number;
   /** Number of the change, growing by one with each. */
   readonly revision: number;
-  /** What it does. */
-  readonly operation: LogOperation;
-  /** The key. */
+  readonly operation: "put" | "delete";
   readonly key: string;
   /** The value; empty for a delete. */
   readonly value: Uint8Array;
@@ -41,7 +35,6 @@ export interface LogRecord {
 
 /** A stretch of a log in which nothing is a record. */
 export interface LogGap {
-  /** Where it begins. */
   readonly offset: number;
   /** Its length; what is missing at the end of the file counts. */
   readonly bytes: number;
@@ -51,9 +44,7 @@ export interface LogGap {
 
 /** What is known to have been on the disk. */
 export interface Settled {
-  /** Length of the file. */
   readonly length: number;
-  /** The highest revision. */
   readonly revision: number;
 }
 
@@ -68,84 +59,63 @@ export interface LogContents {
    * what was on the disk is damaged; or a whole record that no host of ours wrote there.
    */
   readonly tail: "none" | "unfinished" | "damaged" | "foreign";
-  /** What a damaged log has lost. */
   readonly lost: readonly LogGap[];
 }
 
-const MAGIC = Buffer.from("pvbuslog");
-const END_MAGIC = Buffer.from("pvbusend");
 const VERSION = 1;
 /** What a power cut leaves of a write: blocks of at least that size, each of them written or all zeros. */
 const BLOCK_BYTES = 512;
 /** So many zeros are no accident. */
 const LEAST_ZEROS = 8;
-/** Length of a log's mark. */
 export const MARK_BYTES = 8;
-/** Length of a log's header. */
 export const HEADER_BYTES = 40;
 const RECORD_HEADER_BYTES = 16;
 const BODY_HEADER_BYTES = 15;
-const OPERATIONS: readonly LogOperation[] = ["put", "delete"];
+const OPERATIONS = ["put", "delete"] as const;
 
 /** What a log's header tells. */
 export interface LogHeader {
-  /** Eight random bytes that begin every record of this file. */
   readonly mark: Uint8Array;
-  /** The highest revision when the file was made. */
   readonly revision: number;
-  /** Its length when it was made. */
   readonly length: number;
 }
 
-/** Returns the header of a new log. */
-export function encodeHeader(header: LogHeader): Buffer {
-  return encodeFigures(MAGIC, header);
-}
-
+export const LOG_HEADER = figuresBehind("pvbuslog");
 /**
- * Returns what is kept beside a log that was closed: its length and highest revision then. With it a file that was cut later, even
- * between two records, is known from one that ended there.
+ * What is kept beside a log that was closed: its length and highest revision then. With it a file that was cut later, even between
+ * two records, is known from one that ended there.
  */
-export function encodeEnd(end: LogHeader): Buffer {
-  return encodeFigures(END_MAGIC, end);
+export const LOG_END = figuresBehind("pvbusend");
+
+/** @returns a codec, which reads anything else than this version's figures as undefined */
+function figuresBehind(magic: string) {
+  return {
+    encode({ mark, revision, length }: LogHeader): Buffer {
+      const header = Buffer.alloc(HEADER_BYTES);
+      header.write(magic);
+      header.writeUInt32LE(VERSION, 8);
+      header.set(mark, 12);
+      header.writeBigUInt64LE(BigInt(revision), 20);
+      header.writeBigUInt64LE(BigInt(length), 28);
+      header.writeUInt32LE(crc32(header.subarray(0, 36)), 36);
+      return header;
+    },
+    decode(bytes: Buffer): LogHeader | undefined {
+      if (bytes.length < HEADER_BYTES || bytes.toString("latin1", 0, 8) !== magic) return undefined;
+      if (bytes.readUInt32LE(8) !== VERSION) return undefined;
+      if (bytes.readUInt32LE(36) !== crc32(bytes.subarray(0, 36))) return undefined;
+      const [revision, length] = [Number(bytes.readBigUInt64LE(20)), Number(bytes.readBigUInt64LE(28))];
+      if (revision > MAX_REVISION || length < HEADER_BYTES || length > Number.MAX_SAFE_INTEGER)
+        return undefined;
+      return { mark: Buffer.from(bytes.subarray(12, 20)), revision, length };
+    },
+  };
 }
 
-function encodeFigures(magic: Buffer, { mark, revision, length }: LogHeader): Buffer {
-  const header = Buffer.alloc(HEADER_BYTES);
-  magic.copy(header);
-  header.writeUInt32LE(VERSION, 8);
-  header.set(mark, 12);
-  header.writeBigUInt64LE(BigInt(revision), 20);
-  header.writeBigUInt64LE(BigInt(length), 28);
-  header.writeUInt32LE(crc32(header.subarray(0, 36)), 36);
-  return header;
-}
-
-/** Returns the header of a log; undefined when the bytes do not begin with one of this version whose figures can be. */
-export function decodeHeader(bytes: Buffer): LogHeader | undefined {
-  return decodeFigures(MAGIC, bytes);
-}
-
-/** Reads what {@link encodeEnd} wrote; undefined for anything else. */
-export function decodeEnd(bytes: Buffer): LogHeader | undefined {
-  return decodeFigures(END_MAGIC, bytes);
-}
-
-function decodeFigures(magic: Buffer, bytes: Buffer): LogHeader | undefined {
-  if (bytes.length < HEADER_BYTES || !bytes.subarray(0, 8).equals(magic)) return undefined;
-  if (bytes.readUInt32LE(8) !== VERSION) return undefined;
-  if (bytes.readUInt32LE(36) !== crc32(bytes.subarray(0, 36))) return undefined;
-  const [revision, length] = [Number(bytes.readBigUInt64LE(20)), Number(bytes.readBigUInt64LE(28))];
-  if (revision > MAX_REVISION || length < HEADER_BYTES || length > Number.MAX_SAFE_INTEGER) return undefined;
-  return { mark: Buffer.from(bytes.subarray(12, 20)), revision, length };
-}
-
-/** Returns the bytes that a record takes. */
 export function recordBytes(key: string, value: Uint8Array): number {
   return RECORD_HEADER_BYTES + BODY_HEADER_BYTES + Buffer.byteLength(key) + value.length;
 }
 
-/** Returns a record's bytes. */
 export function encodeRecord(mark: Uint8Array, record: LogRecord): Buffer {
   const { batch, revision, operation, key, value } = record;
   const keyBytes = Buffer.byteLength(key);
@@ -187,10 +157,7 @@ function recordAt(
   return { record, end };
 }
 
-/**
- * Reads a log behind its header. The values are views of `bytes`.
- * @param settled what is known to have been on the disk; nothing beyond the header where none is given
- */
+/** Reads a log behind its header; the values are views of `bytes`. @param settled what is known to have been on the disk */
 export function decodeLog(bytes: Buffer, header: LogHeader, settled: Settled = header): LogContents {
   const { mark, length } = header;
   const records: LogRecord[] = [];

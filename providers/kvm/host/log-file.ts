@@ -14,12 +14,11 @@ import {
   writeEnd,
 } from "./kept-logs.js";
 import {
-  decodeHeader,
   decodeLog,
-  encodeEnd,
-  encodeHeader,
   encodeRecord,
   HEADER_BYTES,
+  LOG_END,
+  LOG_HEADER,
   type LogHeader,
   type LogRecord,
   MARK_BYTES,
@@ -32,9 +31,7 @@ const RESERVE_BYTES = 8192;
 /** A change on its way to the log, which numbers the writes itself. */
 export type Change = Omit<LogRecord, "batch">;
 
-/** What a log held when it was opened. */
 export interface OpenedLog {
-  /** The log, ready for more. */
   readonly log: LogFile;
   /** Its changes, in order; the values are views of one buffer. */
   readonly records: readonly LogRecord[];
@@ -54,37 +51,31 @@ export interface OpenedLog {
 export class LogFile {
   readonly #path: string;
   #file: FileHandle;
-  #mark: Uint8Array;
   #batch: number;
-  #bytes: number;
-  #revision: number;
+  /** Its mark, and what is on the disk of it. */
+  #end: LogHeader;
   #hasReserve = false;
   /** The disk's answer to the last write leaves open what the file holds, or it was damaged: nothing may follow it. */
   #suspect = false;
 
-  private constructor(path: string, file: FileHandle, { mark, length, revision }: LogHeader, batch: number) {
+  private constructor(path: string, file: FileHandle, end: LogHeader, batch: number) {
     this.#path = path;
     this.#file = file;
-    this.#mark = mark;
+    this.#end = end;
     this.#batch = batch;
-    this.#bytes = length;
-    this.#revision = revision;
   }
 
-  /**
-   * Opens a log, making an empty one where there is none. A damaged one is kept beside, and what can be read of it is given.
-   * @throws PvbusError `ERR_CORRUPT` when it does not begin as a log, or holds what no host wrote; the file stays as it is
-   */
+  /** A damaged log is kept beside. @throws PvbusError `ERR_CORRUPT` when it is no log, or holds what no host wrote; it stays as it is */
   static async open(path: string): Promise<OpenedLog> {
     const bytes = await readIfThere(path);
     if (bytes === undefined) {
-      const { file, mark, length } = await replaceFile(path, [], 0);
+      const { file, end } = await replaceFile(path, [], 0);
       await syncName(path);
-      const log = new LogFile(path, file, { mark, length, revision: 0 }, 1);
+      const log = new LogFile(path, file, end, 1);
       await log.keepReserve();
       return { log, records: [], revision: 0, unfinishedBytes: 0, damage: undefined };
     }
-    const header = decodeHeader(bytes);
+    const header = LOG_HEADER.decode(bytes);
     if (header === undefined) throw corrupt(path, 0, "does not begin with a header of this version");
     const settled = await endOf(path, header);
     const { records, goodBytes, tail, lost } = decodeLog(bytes, header, settled);
@@ -110,9 +101,8 @@ export class LogFile {
     return { log, records, revision: figures.revision, unfinishedBytes, damage };
   }
 
-  /** Length of the file. */
   get bytes(): number {
-    return this.#bytes;
+    return this.#end.length;
   }
 
   /** Whether the next write must be a {@link LogFile.rewrite}: the file was damaged, or the disk failed and leaves it in doubt. */
@@ -120,46 +110,34 @@ export class LogFile {
     return this.#suspect;
   }
 
-  /**
-   * Puts changes at the end, all in one write.
-   * @param turn asked before each of them is encoded
-   * @throws PvbusError `ERR_NO_SPACE`, `ERR_UNAVAILABLE`
-   */
-  async append(
-    changes: readonly Change[],
-    turn: () => Promise<void> | undefined = () => undefined,
-  ): Promise<void> {
+  /** Puts changes at the end, all in one write. @param turn asked before each of them is encoded */
+  async append(changes: readonly Change[], turn: () => Promise<void> | undefined): Promise<void> {
     const batch = this.#batch + 1;
+    const { mark, length, revision } = this.#end;
     const parts: Buffer[] = [];
     for (const change of changes) {
       await turn();
-      parts.push(encodeRecord(this.#mark, { ...change, batch }));
+      parts.push(encodeRecord(mark, { ...change, batch }));
     }
     try {
-      await writeAll(this.#file, parts, this.#bytes);
+      const written = await writeAll(this.#file, parts, length);
       await this.#file.datasync();
+      this.#batch = batch;
+      this.#end = { mark, length: length + written, revision: changes.at(-1)?.revision ?? revision };
     } catch (error) {
       await this.#takeBack();
       throw failure(this.#path, error);
     }
-    this.#batch = batch;
-    this.#revision = changes.at(-1)?.revision ?? this.#revision;
-    for (const { length } of parts) this.#bytes += length;
   }
 
-  /**
-   * Replaces the file by one that holds these changes alone; the old one stands until the new one is on the disk.
-   * @throws PvbusError `ERR_NO_SPACE`, `ERR_UNAVAILABLE`
-   */
+  /** Replaces the file by one that holds these changes alone; the old one stands until the new one is on the disk. */
   async rewrite(live: Iterable<Change>, revision: number): Promise<void> {
     const path = this.#path;
-    const { file, mark, length } = await replaceFile(path, live, revision);
+    const { file, end } = await replaceFile(path, live, revision);
     const old = this.#file;
     this.#file = file;
-    this.#mark = mark;
+    this.#end = end;
     this.#batch = 1;
-    this.#bytes = length;
-    this.#revision = revision;
     this.#suspect = true;
     await old.close();
     await syncName(path);
@@ -202,15 +180,13 @@ export class LogFile {
   /** Closes the file, and notes where it ended. */
   async close(): Promise<void> {
     await this.#file.close();
-    if (this.#suspect) return;
-    const end = { mark: this.#mark, length: this.#bytes, revision: this.#revision };
-    await writeEnd(this.#path, encodeEnd(end));
+    if (!this.#suspect) await writeEnd(this.#path, LOG_END.encode(this.#end));
   }
 
   /** Cuts off what a failed write may have left, so that nobody finds later what was refused. */
   async #takeBack(): Promise<void> {
     try {
-      await this.#file.truncate(this.#bytes);
+      await this.#file.truncate(this.#end.length);
       await this.#file.datasync();
     } catch {
       this.#suspect = true;
@@ -223,7 +199,7 @@ async function replaceFile(
   path: string,
   live: Iterable<Change>,
   revision: number,
-): Promise<{ file: FileHandle; mark: Uint8Array; length: number }> {
+): Promise<{ file: FileHandle; end: LogHeader }> {
   const beside = `${path}.new`;
   const mark = randomBytes(MARK_BYTES);
   let file: FileHandle | undefined;
@@ -233,10 +209,11 @@ async function replaceFile(
     file = await open(beside, "wx+", 0o600);
     let length = HEADER_BYTES;
     for (const parts of chunks(live, mark)) length += await writeAll(file, parts, length);
-    await writeAll(file, [encodeHeader({ mark, revision, length })], 0);
+    const end = { mark, revision, length };
+    await writeAll(file, [LOG_HEADER.encode(end)], 0);
     await file.datasync();
     await rename(beside, path);
-    return { file, mark, length };
+    return { file, end };
   } catch (error) {
     await file?.close();
     await rm(beside, { force: true }).catch(() => undefined);

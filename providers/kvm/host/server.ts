@@ -1,15 +1,13 @@
 import { pvbusError } from "../../../src/base/errors.js";
 import type { Clock, Logger } from "../../../src/base/host/host.js";
+import { SILENT } from "../../../src/base/host/node-host.js";
 import { GuestTurns, HostTurns } from "../../../src/mdata/server/turns.js";
 import { openControl } from "./control-server.js";
-import type { OpenEndpoint } from "./endpoints.js";
-import { GuestLog } from "./guest-log.js";
 import { GuestService } from "./guest-service.js";
-import { completeLimits, type GuestLimits } from "./limits.js";
-import { DEFAULT_NAMESPACES, type Namespaces } from "./namespaces.js";
+import { completeLimits, DEFAULT_NAMESPACES, type GuestLimits, type Namespaces } from "./limits.js";
 import { Presences } from "./presence.js";
 import type { Endpoint, SocketOwner } from "./settings/endpoint.js";
-import { lossText, type OpenedListener, StateDirectory } from "./state-directory.js";
+import { lossText, StateDirectory } from "./state-directory.js";
 
 /** One guest to serve. */
 export interface ServedGuest {
@@ -41,18 +39,6 @@ export interface MetadataHostOptions {
   readonly clock?: Clock | undefined;
 }
 
-/** What all guests of a host share. */
-interface HostParts {
-  readonly turns: HostTurns;
-  readonly presences: Presences;
-}
-
-const SILENT: Logger = { debug: nothing, info: nothing, warn: nothing, error: nothing };
-
-function nothing(): undefined {
-  return undefined;
-}
-
 /**
  * Serves the keys of guests over their metadata channels. Guests are apart: each has its own log, quota, connections and watches,
  * and one that misbehaves or whose log is damaged costs the others nothing.
@@ -64,19 +50,19 @@ export class MetadataHost {
   readonly #open = new Set<GuestService>();
   readonly #turns: HostTurns;
   readonly #presences: Presences;
-  readonly #control: OpenEndpoint;
+  readonly #closeControl: () => Promise<void>;
   #closed: Promise<void> | undefined;
 
   private constructor(
     state: StateDirectory,
-    { turns, presences }: HostParts,
-    control: OpenEndpoint,
+    { turns, presences }: { readonly turns: HostTurns; readonly presences: Presences },
+    closeControl: () => Promise<void>,
     options: MetadataHostOptions,
   ) {
     this.#state = state;
     this.#turns = turns;
     this.#presences = presences;
-    this.#control = control;
+    this.#closeControl = closeControl;
     this.#options = options;
   }
 
@@ -88,20 +74,28 @@ export class MetadataHost {
   static async start(options: MetadataHostOptions): Promise<MetadataHost> {
     completeLimits(options.limits);
     const { directory, guests = [], logger = SILENT } = options;
-    const state = await StateDirectory.tryOpen(directory, reportsTo(logger));
+    // Says what was found in the logs of guests.
+    const state = await StateDirectory.tryOpen(directory, (guest, { damage, unfinishedBytes: bytes }) => {
+      if (damage !== undefined)
+        logger.error("log damaged", { guest, lost: lossText(damage.lost), kept: damage.kept });
+      if (bytes > 0) logger.info("unfinished write cut off", { guest, bytes });
+    });
     if (state === undefined) {
       throw pvbusError(
         "ERR_BUSY",
         `another process works in the state directory ${directory}; a host runs there already, or wait and try again`,
       );
     }
-    const parts = { turns: new HostTurns(), presences: new Presences() };
-    const host = new MetadataHost(state, parts, await controlOf(state, parts, options), options);
+    const turns = new HostTurns();
+    const presences = new Presences();
+    let host: MetadataHost | undefined;
     try {
+      const closeControl = await openControl(state, presences, new GuestTurns(turns), logger);
+      host = new MetadataHost(state, { turns, presences }, closeControl, options);
       for (const guest of guests) await host.add(guest);
       return host;
     } catch (error) {
-      await host.close();
+      await (host ?? state).close();
       throw error;
     }
   }
@@ -113,15 +107,13 @@ export class MetadataHost {
 
   /** Returns how many connections there are. */
   get connections(): number {
-    let sum = 0;
-    for (const { connections } of this.#open) sum += connections;
-    return sum;
+    return [...this.#open].reduce((sum, { connections }) => sum + connections, 0);
   }
 
   /**
    * Serves one more guest; resolves when its endpoints are open.
-   * @throws PvbusError `ERR_CORRUPT` for a log that cannot be read at all; `ERR_BUSY` when another program serves at its socket; `ERR_PERMISSION`,
-   *   `ERR_UNAVAILABLE`, `ERR_DISCONNECTED` when the host is closed
+   * @throws PvbusError `ERR_CORRUPT` for a log that cannot be read at all; `ERR_BUSY` when another program serves at its socket;
+   *   `ERR_PERMISSION`, `ERR_UNAVAILABLE`, `ERR_DISCONNECTED` when the host is closed
    * @throws TypeError, RangeError for settings that make no sense, and for a guest that is served already
    */
   async add(guest: ServedGuest): Promise<void> {
@@ -153,7 +145,7 @@ export class MetadataHost {
     this.#closed ??= (async () => {
       const services = await Promise.allSettled(this.#guests.values());
       const endings = services.map((each) => (each.status === "fulfilled" ? each.value.close() : undefined));
-      await Promise.all([this.#control.close(), ...endings]);
+      await Promise.all([this.#closeControl(), ...endings]);
       this.#guests.clear();
       await this.#state.close();
     })();
@@ -173,37 +165,7 @@ export class MetadataHost {
     state.limits = complete;
     state.namespaces = own.namespaces ?? namespaces ?? DEFAULT_NAMESPACES;
     state.turn = () => turns.next();
-    return GuestService.open({
-      state,
-      turns,
-      endpoints,
-      socketOwner,
-      log: new GuestLog(logger, clock, name),
-      onConnections: (by) => this.#presences.change(name, by),
-    });
-  }
-}
-
-/** Says what was found in the logs of guests. */
-function reportsTo(logger: Logger): OpenedListener {
-  return (guest, { damage, unfinishedBytes: bytes }) => {
-    if (damage !== undefined) {
-      const { lost, kept } = damage;
-      logger.error("log damaged", { guest, lost: lossText(lost), kept });
-    }
-    if (bytes > 0) logger.info("unfinished write cut off", { guest, bytes });
-  };
-}
-
-async function controlOf(
-  state: StateDirectory,
-  { turns, presences }: HostParts,
-  { logger = SILENT }: MetadataHostOptions,
-): Promise<OpenEndpoint> {
-  try {
-    return await openControl(state, presences, new GuestTurns(turns), logger);
-  } catch (error) {
-    await state.close();
-    throw error;
+    const onConnections = (by: 1 | -1): void => this.#presences.change(name, by);
+    return GuestService.open({ name, state, turns, endpoints, socketOwner, logger, clock, onConnections });
   }
 }

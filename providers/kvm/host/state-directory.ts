@@ -1,5 +1,5 @@
 import { constants, lstatSync, mkdirSync } from "node:fs";
-import { type FileHandle, lstat, open, readdir } from "node:fs/promises";
+import { type FileHandle, open, readdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { foreignHandOn, ourselves } from "../../../src/base/host/ownership.js";
@@ -13,10 +13,7 @@ import type { LogGap } from "./log-codec.js";
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const PRIVATE = 0o700;
 
-/**
- * Checks a guest's name, which becomes a directory's.
- * @throws TypeError
- */
+/** Checks a guest's name, which becomes a directory's. @throws TypeError */
 export function checkGuestName(name: string): string {
   if (NAME.test(name)) return name;
   throw new TypeError(
@@ -32,24 +29,17 @@ export interface GuestDamage {
   readonly message: string;
 }
 
-/** Hears of every state that is opened. */
-export type OpenedListener = (guest: string, state: GuestState) => void;
+type OpenedListener = (guest: string, state: GuestState) => void;
 
-/** Says what a damaged log has lost. */
 export function lossText(lost: readonly LogGap[]): string {
   const parts = lost.map(({ offset, bytes, revisions }) => {
-    const changes =
-      revisions === undefined
-        ? ""
-        : revisions.first === revisions.last
-          ? ` (change ${revisions.first})`
-          : ` (changes ${revisions.first} to ${revisions.last})`;
-    return `${bytes} bytes at offset ${offset}${changes}`;
+    const { first, last } = revisions ?? {};
+    const changes = first === last ? `change ${first}` : `changes ${first} to ${last}`;
+    return `${bytes} bytes at offset ${offset}${first === undefined ? "" : ` (${changes})`}`;
   });
   return parts.join(", ");
 }
 
-/** Returns the path of the socket by which a running host takes orders. */
 export function controlPath(directory: string): string {
   return join(resolve(directory), "control.sock");
 }
@@ -57,14 +47,10 @@ export function controlPath(directory: string): string {
 /**
  * Checks that nobody but root and this process's user can change a directory of keys, or put another in its place: all that is done
  * there goes by names, and is safe for that reason alone.
+ * @param sticky whether a directory will do in which all may make names, but not take ours
  * @throws PvbusError `ERR_PERMISSION`; the system's error when it is not there
  */
-export function checkOurs(path: string): void {
-  refuseOthers(path, false);
-}
-
-/** @param sticky whether a directory will do in which all may make names, but not take ours */
-function refuseOthers(path: string, sticky: boolean): void {
+export function checkOurs(path: string, sticky = false): void {
   const hand = foreignHandOn(path, { trusted: ourselves(), sticky });
   if (hand === undefined) return;
   const rule = "keys are kept where only root and this user can change anything";
@@ -72,10 +58,7 @@ function refuseOthers(path: string, sticky: boolean): void {
   throw pvbusError("ERR_PERMISSION", `${hand.path} ${hand.why}; ${rule}: ${advice}`);
 }
 
-/**
- * Checks that a directory of ours is one and no link to it: two names of one log would have two writers.
- * @throws PvbusError `ERR_PERMISSION`; the system's error when it is not there
- */
+/** Two names of one log would have two writers. @throws PvbusError `ERR_PERMISSION`; the system's error when it is not there */
 function refuseLink(path: string): void {
   if (lstatSync(path).isDirectory()) return;
   const advice = "move the directory here, or mount it here";
@@ -85,20 +68,17 @@ function refuseLink(path: string): void {
 /** Makes a directory, and those on the way to it, where there is none; nothing is made where somebody else could move it. */
 function makeOurs(path: string, sticky = false): void {
   try {
-    refuseOthers(path, sticky);
+    checkOurs(path, sticky);
   } catch (error) {
     if (!isSystemError(error) || error.code !== "ENOENT") throw error;
     makeOurs(dirname(path), true);
     mkdirSync(path, { mode: PRIVATE });
-    refuseOthers(path, sticky);
+    checkOurs(path, sticky);
   }
 }
 
-/**
- * The directory that holds the keys of all guests: `guests/NAME/log` for each, and `lock`, which whoever works in it holds.
- */
+/** The keys of all guests: `guests/NAME/log` for each, and `lock`, which whoever works in it holds. */
 export class StateDirectory {
-  /** Absolute path. */
   readonly path: string;
   readonly #file: FileHandle;
   readonly #lock: FileLock;
@@ -114,11 +94,7 @@ export class StateDirectory {
     this.#onOpened = onOpened;
   }
 
-  /**
-   * Opens a state directory, making it where there is none, and keeps others out until it is closed.
-   * @returns undefined while another process works in it
-   * @throws PvbusError `ERR_PERMISSION`, also where anybody else could change it; `ERR_UNAVAILABLE` without native calls
-   */
+  /** Makes it where there is none, and keeps others out until it is closed. @returns undefined while another process works in it */
   static async tryOpen(
     directory: string,
     onOpened: OpenedListener = () => undefined,
@@ -144,19 +120,20 @@ export class StateDirectory {
     }
   }
 
-  /** Returns the names of the guests that have a state. */
   async guests(): Promise<string[]> {
     return (await readdir(join(this.path, "guests"))).filter((name) => NAME.test(name)).sort();
   }
 
-  /**
-   * Returns what is wrong with the guests' logs: those that cannot be opened, and damaged ones that are kept.
-   * @param examine look into those that nobody has opened so far, too
-   */
+  /** Logs that cannot be opened, and damaged ones that are kept. @param examine look into those that nobody has opened so far, too */
   async damages({ examine }: { readonly examine: boolean }): Promise<GuestDamage[]> {
     const damages: GuestDamage[] = [];
     for (const guest of await this.guests()) {
-      if (examine && !this.#guests.has(guest)) await this.#examine(guest);
+      try {
+        if (examine && !this.#guests.has(guest)) await (await this.#open(guest, false)).close();
+      } catch (error) {
+        if (!PvbusError.is(error)) throw error;
+        this.#refusals.set(guest, error.message);
+      }
       const refusal = this.#refusals.get(guest);
       if (refusal !== undefined) damages.push({ guest, message: refusal });
       const log = join(this.path, "guests", guest, "log");
@@ -171,23 +148,16 @@ export class StateDirectory {
     return damages;
   }
 
-  /**
-   * Returns a guest's state, opened once.
-   * @param create whether a guest without a state gets one
-   * @throws PvbusError `ERR_UNAVAILABLE` when there is none and none is to be made, `ERR_CORRUPT` for a damaged log
-   * @throws TypeError for a name that is none
-   */
+  /** Opened once. @throws PvbusError `ERR_UNAVAILABLE` when there is none and none is to be made, `ERR_CORRUPT`; TypeError */
   async guest(name: string, { create }: { readonly create: boolean }): Promise<GuestState> {
     checkGuestName(name);
-    let state = this.#guests.get(name);
-    if (state === undefined) {
-      const opening = this.#open(name, create);
-      state = opening;
-      this.#guests.set(name, opening);
-      // A failure is not for ever: the administrator may repair the file while the others are served.
-      opening.catch(() => this.#guests.delete(name));
-    }
-    return state;
+    const known = this.#guests.get(name);
+    if (known !== undefined) return known;
+    const opening = this.#open(name, create);
+    this.#guests.set(name, opening);
+    // A failure is not for ever: the administrator may repair the file while the others are served.
+    opening.catch(() => this.#guests.delete(name));
+    return opening;
   }
 
   /** Waits for the writes under way and gives the directory back. */
@@ -198,19 +168,10 @@ export class StateDirectory {
     await this.#file.close();
   }
 
-  async #examine(name: string): Promise<void> {
-    try {
-      await (await this.#open(name, false)).close();
-    } catch (error) {
-      if (!PvbusError.is(error)) throw error;
-      this.#refusals.set(name, error.message);
-    }
-  }
-
   async #open(name: string, create: boolean): Promise<GuestState> {
     const directory = join(this.path, "guests", name);
     try {
-      if (create && !(await exists(directory))) {
+      if (create && lstatSync(directory, { throwIfNoEntry: false }) === undefined) {
         makeOurs(directory);
         await syncDirectory(dirname(directory));
       }
@@ -231,15 +192,5 @@ export class StateDirectory {
       this.#refusals.set(name, (error as Error).message);
       throw error;
     }
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await lstat(path);
-    return true;
-  } catch (error) {
-    if (isSystemError(error) && error.code === "ENOENT") return false;
-    throw error;
   }
 }

@@ -1,7 +1,6 @@
 import { PvbusError } from "../../../src/base/errors.js";
 import { Call, type CallOptions } from "../../../src/base/flow/call.js";
-import type { GuestNews } from "./administration.js";
-import { openAdministration } from "./control-client.js";
+import { type GuestNews, openAdministration } from "./administration.js";
 
 /** What is waited for. */
 export interface AwaitedValue extends CallOptions {

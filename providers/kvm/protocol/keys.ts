@@ -8,22 +8,17 @@ export type SourceName = "meta" | "fwcfg" | "smbios";
 export interface KvmKey {
   /** The one source that it names; undefined for a plain key, which is looked for in all of them. */
   readonly source: SourceName | undefined;
-  /** The name inside the source, or the plain key. */
   readonly name: string;
 }
 
 /** The sources in the order in which a plain key is looked for. */
 export const SOURCES: readonly SourceName[] = ["meta", "fwcfg", "smbios"];
 
-/** Returns the qualified key of a name. */
 export function qualifiedKey(source: SourceName, name: string): string {
   return `${source}/${name}`;
 }
 
-/**
- * Takes a native key apart: `meta/<key>`, `fwcfg/<item>`, `smbios/<name>`, or a plain key.
- * @throws PvbusError `ERR_KEY_INVALID` without a name, and for what the channel cannot carry; `ERR_KEY_TOO_LONG`
- */
+/** @throws PvbusError `ERR_KEY_INVALID` without a name, and for what the channel cannot carry; `ERR_KEY_TOO_LONG` */
 export function parseKey(key: string): KvmKey {
   const parsed = split(key) ?? { source: undefined, name: key };
   if (parsed.name === "")

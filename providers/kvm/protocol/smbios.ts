@@ -1,18 +1,12 @@
-import {
-  type SmbiosStructure,
-  smbiosString,
-  smbiosStructures,
-} from "../../../src/base/firmware/smbios-structures.js";
+import { type SmbiosStructure, smbiosString, smbiosStructures } from "../../../src/base/firmware/smbios.js";
 import { decodeBase64InSteps } from "../../../src/mdata/base64.js";
-import { finish, type Steps } from "../../../src/mdata/steps.js";
+import type { Steps } from "../../../src/mdata/steps.js";
 
 /** One field of the firmware's description: names as dmidecode's keywords have them, with a slash. */
 export interface SmbiosField {
-  /** Name of our key. */
   readonly name: string;
   /** Name of its file in Linux' /sys/class/dmi/id. */
   readonly file: string;
-  /** Type of the structure. */
   readonly type: number;
   /** Offset of the string's number; of the UUID itself for {@link UUID_FIELD}. */
   readonly offset: number;
@@ -54,29 +48,11 @@ const MAX_NAME_BYTES = 1024;
 const NAMED = /^([A-Za-z0-9._-]+):([^=]+)=/;
 const BINARY = ".binary";
 
-/** An OEM string that gives a value a name. */
-interface NamedString {
-  /** `APP:NAME`. */
-  readonly name: string;
-  /** The value, taken out of base64 where it is said to be in it. */
-  readonly value: Uint8Array;
-}
-
-/** What a table says. */
-export interface SmbiosTable {
-  /** The values by name; the OEM strings too, by name and by number. */
-  readonly values: Map<string, Uint8Array>;
-  /** Whether it ends inside a structure: what stood there is left out. */
-  readonly isCut: boolean;
-}
-
-/** The values of a table by name. */
-export function smbiosValues(table: Uint8Array, hasMixedUuid = true): Map<string, Uint8Array> {
-  return finish(readTableInSteps(table, hasMixedUuid)).values;
-}
-
-/** Reads a table in one walk. */
-export function* readTableInSteps(table: Uint8Array, hasMixedUuid: boolean): Steps<SmbiosTable> {
+/** @returns values by name, OEM strings by number too; whether the table ends inside a structure, which is left out */
+export function* readTable(
+  table: Uint8Array,
+  hasMixedUuid: boolean,
+): Steps<{ readonly values: Map<string, Uint8Array>; readonly isCut: boolean }> {
   const values = new Map<string, Uint8Array>();
   const seen = new Set<number>();
   const strings: Uint8Array[] = [];
@@ -105,17 +81,14 @@ export function* readTableInSteps(table: Uint8Array, hasMixedUuid: boolean): Ste
 }
 
 /** Returns the names to be listed: an OEM string that has a name of its own is listed under that alone. */
-export function listedNames(values: ReadonlyMap<string, Uint8Array>): string[] {
-  return finish(listedNamesInSteps(values));
-}
-
-/** The same in steps. */
-export function* listedNamesInSteps(values: ReadonlyMap<string, Uint8Array>): Steps<string[]> {
+export function* listedNames(values: ReadonlyMap<string, Uint8Array>): Steps<string[]> {
   const names: string[] = [];
   for (const [name, value] of values) {
     const named = /^oem\/\d+$/.test(name) ? yield* namedString(value) : undefined;
+    const first = named && values.get(`oem/${named.name}`);
     // Of two strings with one name the first is read by it: the second keeps its number.
-    if (named === undefined || !sameBytes(values.get(`oem/${named.name}`), named.value)) names.push(name);
+    if (named === undefined || first === undefined || Buffer.compare(first, named.value) !== 0)
+      names.push(name);
   }
   return names;
 }
@@ -129,7 +102,10 @@ export function hasMixedUuids(entryPoint: Uint8Array): boolean {
   return major > 2 || (major === 2 && minor >= 6);
 }
 
-function* namedString(string: Uint8Array): Steps<NamedString | undefined> {
+/** Returns name (`APP:NAME`) and value of an OEM string that has both, the value out of base64 where it is said to be in it. */
+function* namedString(
+  string: Uint8Array,
+): Steps<{ readonly name: string; readonly value: Uint8Array } | undefined> {
   yield undefined;
   const bytes = Buffer.from(string.buffer, string.byteOffset, string.byteLength);
   const found = NAMED.exec(bytes.toString("latin1", 0, MAX_NAME_BYTES));
@@ -141,10 +117,6 @@ function* namedString(string: Uint8Array): Steps<NamedString | undefined> {
   const decoded = yield* decodeBase64InSteps(value.toString("latin1"));
   if (decoded === undefined) return { name: `${app}:${text}`, value };
   return { name: `${app.slice(0, -BINARY.length)}:${text}`, value: decoded };
-}
-
-function sameBytes(a: Uint8Array | undefined, b: Uint8Array): boolean {
-  return a !== undefined && Buffer.compare(a, b) === 0;
 }
 
 /** Returns the UUID as text; all zeros and all ones stand for none. */

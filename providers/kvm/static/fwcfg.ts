@@ -2,7 +2,7 @@ import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { Call } from "../../../src/base/flow/call.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { itemName } from "../protocol/keys.js";
-import { isThere, namesIn, readSourceFile, type StaticEntry, type StaticSource } from "./source.js";
+import { namesIn, readOnce, readSourceFile, type StaticEntry, type StaticSource } from "./source.js";
 
 /** Where Linux' qemu_fw_cfg driver shows the items (Documentation/ABI/testing/sysfs-firmware-qemu_fw_cfg). */
 export const FWCFG_ROOT = "/sys/firmware/qemu_fw_cfg";
@@ -24,8 +24,7 @@ const MAX_DEPTH = 16;
 /** Names of the tree by name that are looked at: in a captured one links may lead in circles. */
 const MAX_VISITS = 10_000;
 
-/** Settings of {@link FwCfgSource}. */
-export interface FwCfgOptions {
+interface FwCfgOptions {
   /** Reverse domain name before plain keys: `opt/<namespace>/<key>`. */
   readonly namespace: string;
   /** Largest item that is read. */
@@ -34,7 +33,7 @@ export interface FwCfgOptions {
 
 /** Reports whether the driver serves a device: its directory alone is there without one too. */
 export function hasFwCfg(host: Host): boolean {
-  return isThere(host, `${FWCFG_ROOT}/rev`);
+  return host.files.kind(`${FWCFG_ROOT}/rev`) !== undefined;
 }
 
 /** Items of QEMU's fw_cfg device, which bhyve and Cloud Hypervisor have too. They do not change while the machine runs. */
@@ -43,7 +42,8 @@ export class FwCfgSource implements StaticSource {
   readonly #host: Host;
   readonly #options: FwCfgOptions;
   readonly #values = new Map<string, Uint8Array>();
-  #selectors: Promise<ReadonlyMap<string, string>> | undefined;
+  /** The selector of each name; the empty one where only names may be seen. */
+  readonly #items = readOnce(() => this.#readItems(), "the list of fw_cfg items");
 
   constructor(host: Host, options: FwCfgOptions) {
     this.#host = host;
@@ -59,10 +59,7 @@ export class FwCfgSource implements StaticSource {
     return name.startsWith(front) && name !== front ? name.slice(front.length) : undefined;
   }
 
-  /**
-   * Returns an item's exact bytes; the first read of each is kept.
-   * @throws PvbusError `ERR_PERMISSION` for others than root, `ERR_VALUE_TOO_LONG` above the size that is read, `ERR_CORRUPT`
-   */
+  /** The first read is kept. @throws PvbusError `ERR_PERMISSION` for others than root, `ERR_VALUE_TOO_LONG`, `ERR_CORRUPT` */
   async read(name: string, call: Call): Promise<Uint8Array | undefined> {
     const held = this.#values.get(name);
     if (held !== undefined) return Uint8Array.from(held);
@@ -117,15 +114,6 @@ export class FwCfgSource implements StaticSource {
     return Number(text);
   }
 
-  /** Returns the selector of each name; the empty one where only names may be seen. Asked once, but again after a failure. */
-  #items(call: Call): Promise<ReadonlyMap<string, string>> {
-    this.#selectors ??= this.#readItems().catch((error) => {
-      this.#selectors = undefined;
-      throw error;
-    });
-    return call.within(this.#selectors, "the list of fw_cfg items");
-  }
-
   /** By key: the tree by name leaves out what its names make impossible (`opt/c` beside `opt/c/d`). */
   async #readItems(): Promise<ReadonlyMap<string, string>> {
     const call = new Call();
@@ -158,7 +146,7 @@ export class FwCfgSource implements StaticSource {
       await call.turn("the names of fw_cfg items");
       const name = `${front}${part}`;
       // The link leads to the item's directory, which everybody may enter.
-      if (isThere(this.#host, `${BY_NAME}/${name}/raw`)) yield name;
+      if (this.#host.files.kind(`${BY_NAME}/${name}/raw`) !== undefined) yield name;
       else yield* this.#namesBelow(`${name}/`, depth + 1, visits, call);
     }
   }

@@ -5,8 +5,8 @@ import type { Steps } from "../../../src/mdata/steps.js";
 import { loadKoffi } from "../../../src/native/ffi/koffi.js";
 import { readFirmwareTable } from "../../../src/native/windows/firmware-table.js";
 import { oemName } from "../protocol/keys.js";
-import { FIELDS, hasMixedUuids, listedNamesInSteps, readTableInSteps } from "../protocol/smbios.js";
-import { isThere, readSourceFile, type StaticEntry, type StaticSource } from "./source.js";
+import { FIELDS, hasMixedUuids, listedNames, readTable } from "../protocol/smbios.js";
+import { readOnce, readSourceFile, type StaticEntry, type StaticSource } from "./source.js";
 
 const TABLES = "/sys/firmware/dmi/tables";
 const TABLE = `${TABLES}/DMI`;
@@ -20,18 +20,15 @@ const MAX_FIELD_BYTES = 4096;
 
 /** Reports whether the firmware describes the machine; Windows always has some table. */
 export function hasSmbios(host: Host): boolean {
-  return isWindows(host) || isThere(host, TABLE) || isThere(host, FIELD_FILES);
+  return isWindows(host) || [TABLE, FIELD_FILES].some((path) => host.files.kind(path) !== undefined);
 }
 
-/**
- * OEM strings and the description of the machine in its SMBIOS table. Root reads the table; everybody else the fields that
- * Linux shows to all.
- */
+/** Root reads the table; everybody else the fields that Linux shows to all. */
 export class SmbiosSource implements StaticSource {
   readonly name = "smbios";
   readonly #host: Host;
   readonly #namespace: string;
-  #values: Promise<Values> | undefined;
+  readonly #read = readOnce(() => this.#readValues(), "the SMBIOS table");
 
   /** @param namespace reverse domain name before plain keys: `<namespace>:<key>=<value>` */
   constructor(host: Host, namespace: string) {
@@ -60,68 +57,47 @@ export class SmbiosSource implements StaticSource {
     const { values, refusal } = await this.#read(call);
     if (refusal !== undefined)
       this.#host.logger.warn("OEM strings and serial numbers are left out", { why: refusal.message });
-    for (const name of await inTurns(listedNamesInSteps(values), call)) {
+    for (const name of await inTurns(listedNames(values), call)) {
       const value = values.get(name);
       if (name.startsWith(prefix) && value !== undefined) yield { name, value: Uint8Array.from(value) };
     }
   }
 
-  #read(call: Call): Promise<Values> {
-    this.#values ??= this.#readValues().catch((error) => {
-      this.#values = undefined;
-      throw error;
-    });
-    return call.within(this.#values, "the SMBIOS table");
-  }
-
   async #readValues(): Promise<Values> {
     const call = new Call();
+    const host = this.#host;
+    const isOnWindows = isWindows(host);
     try {
-      if (isWindows(this.#host)) {
-        // It leaves the entry point out: no Windows that runs today is on firmware older than 2.6.
-        const table = readFirmwareTable(loadKoffi());
-        return { values: table === undefined ? new Map() : await this.#valuesOf(table, true, call) };
-      }
-      const table = await readSourceFile(this.#host, TABLE, { maxBytes: MAX_TABLE_BYTES }, call);
-      if (table !== undefined) {
-        const limits = { maxBytes: MAX_ENTRY_POINT_BYTES };
-        const entryPoint = await readSourceFile(this.#host, ENTRY_POINT, limits, call);
-        const hasMixedUuid = entryPoint === undefined || hasMixedUuids(entryPoint);
-        return { values: await this.#valuesOf(table, hasMixedUuid, call) };
-      }
-      return { values: await this.#fields(call) };
+      const table = isOnWindows
+        ? readFirmwareTable(loadKoffi())
+        : await readSourceFile(host, TABLE, { maxBytes: MAX_TABLE_BYTES }, call);
+      if (table === undefined) return { values: isOnWindows ? new Map() : await this.#fields(call) };
+      // Windows leaves the entry point out: none that runs today is on firmware older than 2.6.
+      const limits = { maxBytes: MAX_ENTRY_POINT_BYTES };
+      const entryPoint = isOnWindows ? undefined : await readSourceFile(host, ENTRY_POINT, limits, call);
+      const hasMixedUuid = entryPoint === undefined || hasMixedUuids(entryPoint);
+      const { values, isCut } = await inTurns(readTable(table, hasMixedUuid), call);
+      const message = "the SMBIOS table is cut; what stands at its end is left out";
+      if (isCut) host.logger.warn(message, { bytes: table.length });
+      return { values };
     } catch (error) {
       if (!PvbusError.is(error) || error.code !== "ERR_PERMISSION") throw error;
       return { values: await this.#fields(call), refusal: error };
     }
   }
 
-  async #valuesOf(table: Uint8Array, hasMixedUuid: boolean, call: Call): Promise<Map<string, Uint8Array>> {
-    const { values, isCut } = await inTurns(readTableInSteps(table, hasMixedUuid), call);
-    if (isCut) {
-      const message = "the SMBIOS table is cut; what stands at its end is left out";
-      this.#host.logger.warn(message, { bytes: table.length });
-    }
-    return values;
-  }
-
   async #fields(call: Call): Promise<Map<string, Uint8Array>> {
     const values = new Map<string, Uint8Array>();
+    const limits = { maxBytes: MAX_FIELD_BYTES };
     for (const { name, file } of FIELDS) {
-      const value = await this.#field(`${FIELD_FILES}/${file}`, call);
-      if (value !== undefined) values.set(name, value);
+      try {
+        const bytes = await readSourceFile(this.#host, `${FIELD_FILES}/${file}`, limits, call);
+        if (bytes !== undefined) values.set(name, bytes.at(-1) === 0x0a ? bytes.subarray(0, -1) : bytes);
+      } catch (error) {
+        if (!PvbusError.is(error) || error.code !== "ERR_PERMISSION") throw error;
+      }
     }
     return values;
-  }
-
-  async #field(path: string, call: Call): Promise<Uint8Array | undefined> {
-    try {
-      const bytes = await readSourceFile(this.#host, path, { maxBytes: MAX_FIELD_BYTES }, call);
-      return bytes?.at(-1) === 0x0a ? bytes.subarray(0, -1) : bytes;
-    } catch (error) {
-      if (PvbusError.is(error) && error.code === "ERR_PERMISSION") return undefined;
-      throw error;
-    }
   }
 }
 

@@ -4,11 +4,9 @@ import type { Call } from "../../../src/base/flow/call.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { fromSystemError } from "../../../src/base/system-error.js";
 
-/** How much of a file is read. */
-export interface ReadLimits {
+interface ReadLimits {
   /** Bytes that the file is known to hold: reading ends with them, without looking for the end. */
   readonly bytes?: number | undefined;
-  /** Most bytes otherwise. */
   readonly maxBytes: number;
 }
 
@@ -18,11 +16,6 @@ const ADVICE = {
   EACCES: "the kernel gives it to root only; run as root",
   EINVAL: "it is no file; nothing was read",
 };
-
-/** Reports whether a path of the machine is there. */
-export function isThere(host: Host, absolute: string): boolean {
-  return host.files.kind(absolute) !== undefined;
-}
 
 /** Returns the sorted names in a directory; none when there is no such directory. */
 export function namesIn(host: Host, absolute: string, call: Call): string[] {
@@ -35,8 +28,7 @@ export function namesIn(host: Host, absolute: string, call: Call): string[] {
 }
 
 /**
- * Reads a file of the machine as the kernel gives it, its stated size (0 in sysfs) set aside.
- * @returns undefined when it is not there
+ * Reads a file as the kernel gives it, its stated size (0 in sysfs) set aside; undefined when it is not there.
  * @throws PvbusError `ERR_PERMISSION`, `ERR_CORRUPT` when it ends early or goes on beyond its limit, `ERR_UNAVAILABLE`
  */
 export async function readSourceFile(
@@ -76,6 +68,18 @@ async function readAll(
     throw pvbusError("ERR_CORRUPT", `${path} ends after ${length} bytes, ${bytes} were announced`);
   }
   return buffer.subarray(0, length);
+}
+
+/** Has something read once for all who ask for it, and again after a failure. */
+export function readOnce<T>(read: () => Promise<T>, what: string): (call: Call) => Promise<T> {
+  let reading: Promise<T> | undefined;
+  return (call) => {
+    reading ??= read().catch((error) => {
+      reading = undefined;
+      throw error;
+    });
+    return call.within(reading, what);
+  };
 }
 
 function failed(host: Host, absolute: string, error: unknown): unknown {

@@ -23,6 +23,15 @@ const FLOOD_BYTES = 64 * 1024;
 const ID_AT = /^(V2 \d+ )[0-9a-f]{8} /;
 const LINE_END = Buffer.from("\n");
 const MAX_LINE_BYTES = 64 * 1024 * 1024;
+/** What goes out for an answer; of a fault that is not here nothing does. */
+const SPOILT: Partial<Record<KvmHostFault, (answer: Buffer, frame: Frame) => readonly Buffer[]>> = {
+  lost: () => [],
+  damaged: (answer) => [Buffer.from(answer.toString("latin1").replace(ID_AT, "$100000000 "), "latin1")],
+  foreign: (_, frame) => [encodeFrame({ ...frame, id: "00000000" })],
+  noise: (answer) => [Buffer.concat([NOISE, answer])],
+  torn: (answer) => Array.from(answer, (byte) => Buffer.of(byte)),
+  doubled: (answer) => [Buffer.concat([answer, answer])],
+};
 
 /** A guest as the host meets it: its requests come through as they are, the answers as the faults have it. */
 export class FaultyStream extends Duplex {
@@ -92,31 +101,10 @@ export class FaultyStream extends Duplex {
   }
 
   #spoil(fault: KvmHostFault, frame: Frame, answer: Buffer): void {
-    const guest = this.#guest;
-    switch (fault) {
-      case "lost":
-        return;
-      case "damaged":
-        guest.write(Buffer.from(answer.toString("latin1").replace(ID_AT, "$100000000 "), "latin1"));
-        return;
-      case "foreign":
-        guest.write(encodeFrame({ ...frame, id: "00000000" }));
-        return;
-      case "noise":
-        guest.write(Buffer.concat([NOISE, answer]));
-        return;
-      case "torn":
-        for (const byte of answer) guest.write(Buffer.of(byte));
-        return;
-      case "doubled":
-        guest.write(Buffer.concat([answer, answer]));
-        return;
-      case "flood":
-        flood(guest);
-        return;
-      default:
-        this.destroy();
-    }
+    const spoilt = SPOILT[fault];
+    if (fault === "flood") flood(this.#guest);
+    else if (spoilt === undefined) this.destroy();
+    else for (const part of spoilt(answer, frame)) this.#guest.write(part);
   }
 }
 

@@ -7,7 +7,7 @@ import { MAX_KEY_BYTES } from "../../../src/mdata/request.js";
 import { ServedConnection } from "../../../src/mdata/server/connection.js";
 import type { KeyChange, ServedKeys } from "../../../src/mdata/server/keys.js";
 import { type Dialect, PVBUS_DIALECT } from "../../../src/mdata/server/requests.js";
-import { checkWritable, DEFAULT_NAMESPACES } from "../host/namespaces.js";
+import { checkWritable, DEFAULT_NAMESPACES } from "../host/limits.js";
 import { FaultyStream, type KvmHostFault } from "./faults.js";
 
 /** What a simulated host understands: our extensions, the protocol as SmartOS serves it, or its first version alone. */

@@ -1,11 +1,10 @@
 import { basename } from "node:path";
 import { pvbusError } from "../../../src/base/errors.js";
 import { bootId } from "../../../src/base/host/boot-id.js";
-import { parseChannel, type VsockChannel } from "../../../src/base/host/channel.js";
+import { parseChannel } from "../../../src/base/host/channel.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { UnixStream } from "../../../src/base/host/unix-stream.js";
 import type { ShareableTransport } from "../../../src/mdata/client/client.js";
-import type { Connection, ConnectionEvents, TakenLine } from "../../../src/mdata/client/transport.js";
 import type { Device } from "./devices.js";
 import type { SharedSocket } from "./join-line.js";
 
@@ -36,62 +35,50 @@ const ADVICE = {
   ECONNREFUSED: "nobody serves there any more; start the host side",
 };
 
-/**
- * Takes a channel apart as the user names it.
- * @throws PvbusError `ERR_NOT_SUPPORTED` naming the forms there are, `ERR_UNAVAILABLE` for a path that is too long
- */
+/** @throws PvbusError `ERR_NOT_SUPPORTED` naming the forms there are, `ERR_UNAVAILABLE` for a path that is too long */
 export function namedTransport(host: Host, text: string): ShareableTransport {
   const channel = parseChannel(text, CHANNELS, host);
-  if (channel.kind === "vsock") return vsockTransport(host, text, channel);
+  if (channel.kind === "vsock") {
+    return {
+      name: text,
+      isShared: false,
+      boot: () => bootId(host),
+      open: async (events, call) => (await import("./devices.js")).openVsock(text, channel, events, call),
+    };
+  }
   const { path } = channel;
   if (channel.kind === "unix") return unixTransport(host, text, path);
-  if (channel.kind === "serial") return serialTransport(text, { host, path, isNamed: true });
-  const find = (): string => (path.includes("/") ? path : portNamed(host, path));
-  return portTransport(host, text, () => ({ host, path: find(), isNamed: true }));
+  const isPath = channel.kind === "serial" || path.includes("/");
+  const find = (): string => (isPath ? path : portNamed(host, path));
+  return lineTransport(host, text, channel.kind, () => ({ host, path: find(), isNamed: true }));
 }
 
 /**
- * Finds the channel that this machine has: the port of that name, the socket of a zone, or the second serial port where the
- * firmware says that SmartOS is the host. No other serial port is looked at, it may be somebody's modem.
- * @returns undefined when there is none
+ * Finds the port of that name, the socket of a zone, or the second serial port where the firmware says that SmartOS is the host. No
+ * other serial port is looked at, it may be somebody's modem.
  */
 export function findTransport(host: Host, portName: string): ShareableTransport | undefined {
   const port = portPath(host, portName);
   if (port !== undefined)
-    return portTransport(host, `port:${portName}`, () => ({ host, path: port, isNamed: false }));
+    return lineTransport(host, `port:${portName}`, "port", () => ({ host, path: port, isNamed: false }));
   const socket = ZONE_SOCKETS.find((path) => host.files.kind(path) !== undefined);
   if (socket !== undefined) return unixTransport(host, `unix:${socket}`, socket);
   const serial = SERIAL[host.platform];
   if (serial === undefined || host.files.kind(serial) === undefined) return undefined;
-  return shortText(host, PRODUCT).startsWith("SmartDC")
-    ? serialTransport(`serial:${serial}`, { host, path: serial, isNamed: false })
-    : undefined;
+  if (!shortText(host, PRODUCT).startsWith("SmartDC")) return undefined;
+  return lineTransport(host, `serial:${serial}`, "serial", () => ({ host, path: serial, isNamed: false }));
 }
 
-/** Returns the names of all virtio-serial ports of this machine. */
 export function portNames(host: Host): string[] {
-  return ports(host).map((port) => shortText(host, `${PORT_NAMES}/${port}/name`));
+  return host.files.names(PORT_NAMES).map((port) => nameOf(host, port));
 }
 
-/** @param find returns the port's device, which may come and go */
-function portTransport(host: Host, name: string, find: () => Device): ShareableTransport {
-  return lineTransport(host, name, find, (device, { openPort }, events) => openPort(device, events));
-}
-
-function serialTransport(name: string, device: Device): ShareableTransport {
-  const find = (): Device => device;
-  return lineTransport(device.host, name, find, (at, { openSerial }, events) => openSerial(at, events));
-}
-
+/** @param find returns the device, which may come and go */
 function lineTransport(
   host: Host,
   name: string,
+  kind: "port" | "serial",
   find: () => Device,
-  opener: (
-    device: Device,
-    devices: typeof import("./devices.js"),
-    events: ConnectionEvents,
-  ) => Promise<Connection | TakenLine>,
 ): ShareableTransport {
   const run = host.platform === "linux" ? "/run" : "/var/run";
   const socket = (): SharedSocket => ({
@@ -108,7 +95,8 @@ function lineTransport(
     async open(events, call) {
       const [devices, { openOrJoin }] = await Promise.all([import("./devices.js"), import("./join-line.js")]);
       const device = find();
-      return openOrJoin(socket(), () => opener(device, devices, events), events, call);
+      const open = kind === "port" ? devices.openPort : devices.openSerial;
+      return openOrJoin(socket(), () => open(device, events), events, call);
     },
   };
 }
@@ -123,15 +111,6 @@ function unixTransport(host: Host, name: string, path: string): ShareableTranspo
   };
 }
 
-function vsockTransport(host: Host, name: string, address: VsockChannel): ShareableTransport {
-  return {
-    name,
-    isShared: false,
-    boot: () => bootId(host),
-    open: async (events, call) => (await import("./devices.js")).openVsock(name, address, events, call),
-  };
-}
-
 function portNamed(host: Host, name: string): string {
   const path = portPath(host, name);
   if (path !== undefined) return path;
@@ -140,12 +119,12 @@ function portNamed(host: Host, name: string): string {
 }
 
 function portPath(host: Host, name: string): string | undefined {
-  const port = ports(host).find((each) => shortText(host, `${PORT_NAMES}/${each}/name`) === name);
+  const port = host.files.names(PORT_NAMES).find((each) => nameOf(host, each) === name);
   return port === undefined ? undefined : `/dev/${port}`;
 }
 
-function ports(host: Host): string[] {
-  return host.files.names(PORT_NAMES);
+function nameOf(host: Host, port: string): string {
+  return shortText(host, `${PORT_NAMES}/${port}/name`);
 }
 
 /** Returns a short text file of the kernel; empty when it is not there, or is no file. */

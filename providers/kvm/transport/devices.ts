@@ -1,5 +1,5 @@
 import { closeSync, constants, fstatSync } from "node:fs";
-import { PvbusError, type PvbusErrorCode, pvbusError } from "../../../src/base/errors.js";
+import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import { FOUND_DEVICE_ADVICE } from "../../../src/base/host/files.js";
 import type { Host } from "../../../src/base/host/host.js";
@@ -17,20 +17,13 @@ import { connectVsock } from "../../../src/native/posix/vsock.js";
 /** Most bytes of one read: a virtio port returns 32 KiB at once. */
 const BUFFER_BYTES = 64 * 1024;
 
-/** A device of the machine. */
 export interface Device {
-  /** The machine. */
   readonly host: Host;
-  /** Path on that machine. */
   readonly path: string;
   /** Whether the user named this very device. */
   readonly isNamed: boolean;
 }
 
-const PORT_CODES: Readonly<Record<string, PvbusErrorCode>> = {
-  ENOENT: "ERR_UNAVAILABLE",
-  ENXIO: "ERR_UNAVAILABLE",
-};
 const DEVICE_ADVICE = { EINVAL: "there is no device behind that name", EXDEV: FOUND_DEVICE_ADVICE };
 const PORT_ADVICE = {
   ...DEVICE_ADVICE,
@@ -47,16 +40,14 @@ const SERIAL_ADVICE = {
 
 /** Opens a virtio-serial port; with its host end closed the connection ends at once. */
 export async function openPort(device: Device, events: ConnectionEvents): Promise<Connection> {
-  const name = nameOf(device);
+  const name = device.host.path(device.path);
   return openDevice(name, {
     ...streamOptions(name, events),
     open: (flags) => opened(device, flags),
-    codes: PORT_CODES,
     advice: PORT_ADVICE,
   });
 }
 
-/** Connects to a vsock port. */
 export async function openVsock(
   name: string,
   address: { readonly cid: number; readonly port: number },
@@ -70,22 +61,19 @@ export async function openVsock(
 /**
  * Opens a serial port: locked as the other clients of the metadata protocol lock it (a record lock on the whole device), and in
  * raw mode, without which the terminal driver would send the host its own words back.
- * @returns the port, or a way to wait for it while another program has it
  */
 export async function openSerial(device: Device, events: ConnectionEvents): Promise<Connection | TakenLine> {
-  const path = nameOf(device);
-  const doing = `cannot open ${path}`;
+  const path = device.host.path(device.path);
   let fd: number;
   try {
     fd = opened(device, constants.O_RDWR);
   } catch (error) {
-    throw fromSystemError(error, { doing, advice: SERIAL_ADVICE, codes: { ENOENT: "ERR_UNAVAILABLE" } });
+    throw fromSystemError(error, { doing: `cannot open ${path}`, advice: SERIAL_ADVICE });
   }
   try {
-    const { rdev } = fstatSync(fd);
-    const line = { fd, path, turns: new LockTurns(`device ${rdev}`), events };
+    const line = { fd, path, turns: new LockTurns(`device ${fstatSync(fd).rdev}`), events };
     const lock = line.turns.try(fd, LOCK);
-    return lock === undefined ? new WaitingLine(line) : lockedLine(line, lock);
+    return lock === undefined ? takenLine(line) : lockedLine(line, lock);
   } catch (error) {
     closeSync(fd);
     throw unusable(path, error);
@@ -103,29 +91,23 @@ interface SerialLine {
 const LOCK = { mode: "exclusive", flock: false } as const;
 
 /** An open line whose lock is somebody else's. */
-class WaitingLine implements TakenLine {
-  readonly #line: SerialLine;
-
-  constructor(line: SerialLine) {
-    this.#line = line;
-  }
-
-  busy(): PvbusError {
-    const { fd, path } = this.#line;
-    return pvbusError("ERR_BUSY", `${path} is in use by ${holderOf(fd, LOCK)}; wait for that program to end`);
-  }
-
-  async wait(call: Call): Promise<Connection> {
-    const { fd, path, turns } = this.#line;
-    try {
-      return lockedLine(this.#line, await turns.wait(fd, { ...LOCK, call }));
-    } catch (error) {
-      const isLate = PvbusError.is(error) && error.code === "ERR_TIMEOUT";
-      const busy = isLate ? this.busy() : undefined;
-      closeSync(fd);
-      throw busy ?? unusable(path, error);
-    }
-  }
+function takenLine(line: SerialLine): TakenLine {
+  const { fd, path, turns } = line;
+  const busy = (): PvbusError =>
+    pvbusError("ERR_BUSY", `${path} is in use by ${holderOf(fd, LOCK)}; wait for that program to end`);
+  return {
+    busy,
+    wait: async (call) => {
+      try {
+        return lockedLine(line, await turns.wait(fd, { ...LOCK, call }));
+      } catch (error) {
+        const isLate = PvbusError.is(error) && error.code === "ERR_TIMEOUT";
+        const why = isLate ? busy() : unusable(path, error);
+        closeSync(fd);
+        throw why;
+      }
+    },
+  };
 }
 
 function lockedLine({ fd, path, events }: SerialLine, lock: FileLock): Connection {
@@ -151,14 +133,10 @@ function unusable(path: string, error: unknown): unknown {
   return fromSystemError(error, { doing: `cannot use ${path}`, advice: SERIAL_ADVICE });
 }
 
-function nameOf({ host, path }: Device): string {
-  return host.path(path);
-}
-
 function opened({ host, path, isNamed }: Device, flags: number): number {
   return host.files.open(path, { flags, kind: "device", isNamed });
 }
 
 function streamOptions(name: string, { onData, onEnd }: ConnectionEvents): DeviceStreamOptions {
-  return { name, bufferBytes: BUFFER_BYTES, onData, onEnd, hangup: "end" };
+  return { name, bufferBytes: BUFFER_BYTES, onData, onEnd };
 }

@@ -9,11 +9,8 @@ import type { Connection, ConnectionEvents, TakenLine } from "../../../src/mdata
 
 /** Where a program that keeps a line lets others in: a socket in a directory of its user's own. */
 export interface SharedSocket {
-  /** The machine's files. */
   readonly files: HostFiles;
-  /** The directory. */
   readonly directory: string;
-  /** The socket's name in it. */
   readonly name: string;
 }
 

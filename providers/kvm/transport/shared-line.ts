@@ -7,14 +7,14 @@ import { Call } from "../../../src/base/flow/call.js";
 import type { HostFiles } from "../../../src/base/host/files.js";
 import type { Held } from "../../../src/base/host/tree.js";
 import { type Answer, encodeAnswer, encodeHostSession } from "../../../src/mdata/answer.js";
-import { type Change, changeKey } from "../../../src/mdata/client/change.js";
-import type { Sharing } from "../../../src/mdata/client/client.js";
+import { type Change, changeKey } from "../../../src/mdata/client/channel.js";
 import type { Session } from "../../../src/mdata/client/session.js";
 import { decodeFrame, type Frame, isFrame } from "../../../src/mdata/frame.js";
 import { type Line, LineReader } from "../../../src/mdata/line-reader.js";
 import { INVALID_COMMAND, NEGOTIATE, VERSION_2 } from "../../../src/mdata/plain.js";
 import { RememberedAnswers } from "../../../src/mdata/repeats.js";
-import { decodeRequest, type Introduction, type Request } from "../../../src/mdata/request.js";
+import { decodeRequest } from "../../../src/mdata/request.js";
+import { failure } from "../../../src/mdata/server/requests.js";
 import { isSafe, type SharedSocket } from "./join-line.js";
 
 /*
@@ -23,7 +23,6 @@ import { isSafe, type SharedSocket } from "./join-line.js";
  * their requests on.
  */
 
-/** Any rights of group and others. */
 const PRIVATE = 0o077;
 /** Programs that are let in at the same time. */
 const MAX_PROGRAMS = 32;
@@ -34,7 +33,7 @@ const REQUEST_MS = 60_000;
 const OK: Answer = { kind: "success", value: Buffer.from("OK") };
 
 /** Lets other programs have a part of a session. */
-export class SharedLine implements Sharing {
+export class SharedLine {
   readonly #session: Session;
   readonly #maxLineBytes: number;
   readonly #programs = new Set<Socket>();
@@ -54,7 +53,7 @@ export class SharedLine implements Sharing {
     server.once("close", () => directory[Symbol.dispose]());
     server.listen(join(directory.path, socket.name));
     server.unref();
-    onAbort(session.ended, () => this.close());
+    onAbort(session.line.ended, () => this.close());
   }
 
   /** Lets nobody in any more and ends what there is; they open the line themselves then. */
@@ -97,7 +96,6 @@ class ProgramConversation {
     });
   }
 
-  /** Ends its watches. */
   end(): void {
     for (const id of this.#watches.values()) this.#unwatch(id);
     this.#watches.clear();
@@ -139,16 +137,26 @@ class ProgramConversation {
 
   async #frameAnswer(frame: Frame): Promise<Answer> {
     const request = decodeRequest(frame);
-    if (request === "unknown") return { kind: "failure", message: `Unknown command ${frame.word}` };
-    if (request === "invalid") return { kind: "failure", message: `Invalid ${frame.word} Request` };
+    if (request === "unknown") return failure(`Unknown command ${frame.word}`);
+    if (request === "invalid") return failure(`Invalid ${frame.word} Request`);
     const call = new Call({ timeoutMs: REQUEST_MS });
     switch (request.command) {
       case "WATCH":
         return this.#watch(frame.id, request.prefix, call);
-      case "UNWATCH":
-        return this.#endWatch(request);
-      case "SESSION":
-        return this.#begin(request);
+      case "UNWATCH": {
+        const own = this.#watches.get(request.watch);
+        if (own === undefined) return { kind: "missing" };
+        this.#watches.delete(request.watch);
+        this.#unwatch(own);
+        return OK;
+      }
+      case "SESSION": {
+        // The line's own session stays as it is: a program has one with us.
+        const host = this.#session.hostSession;
+        if (host === undefined) return failure("Unknown command SESSION");
+        this.#answers.begin(request);
+        return { kind: "success", value: encodeHostSession(host) };
+      }
       case "PUT":
         return this.#change(request, call);
       default:
@@ -163,16 +171,8 @@ class ProgramConversation {
       return await changeKey(this.#session, change, {}, call);
     } catch (error) {
       if (!PvbusError.is(error) || error.code !== "ERR_CONFLICT") throw error;
-      return { kind: "failure", message: `${error.code}: ${error.message}` };
+      return failure(`${error.code}: ${error.message}`);
     }
-  }
-
-  /** The line's own session stays as it is: a program has one with us. */
-  #begin(client: Introduction): Answer {
-    const host = this.#session.hostSession;
-    if (host === undefined) return { kind: "failure", message: "Unknown command SESSION" };
-    this.#answers.begin(client);
-    return { kind: "success", value: encodeHostSession(host) };
   }
 
   async #watch(id: string, prefix: string, call: Call): Promise<Answer> {
@@ -189,17 +189,9 @@ class ProgramConversation {
       },
       call,
     );
-    if (own === undefined) return { kind: "failure", message: "Too many watches" };
+    if (own === undefined) return failure("Too many watches");
     this.#watches.set(id, own);
     if (this.#program.destroyed) this.end();
-    return OK;
-  }
-
-  #endWatch({ watch }: Extract<Request, { command: "UNWATCH" }>): Answer {
-    const own = this.#watches.get(watch);
-    if (own === undefined) return { kind: "missing" };
-    this.#watches.delete(watch);
-    this.#unwatch(own);
     return OK;
   }
 
@@ -211,27 +203,22 @@ class ProgramConversation {
 
 /** Makes the directory, and removes what a program left that was killed: who has the line is the only one that listens. */
 function makeRoom({ files, directory, name }: SharedSocket): Held | undefined {
+  let held: Held | undefined;
   try {
     // What is above it is everybody's to pass through.
     make(files, dirname(dirname(directory)), 0o755);
     make(files, dirname(directory), 0o755);
     make(files, directory, 0o700);
-    const held = files.hold(directory);
-    if (held === undefined) return undefined;
-    try {
-      if (isSafe(held.stats, PRIVATE)) {
-        rmSync(join(held.path, name), { force: true });
-        return held;
-      }
-    } catch {
-      // As without rights to make it.
+    held = files.hold(directory);
+    if (held !== undefined && isSafe(held.stats, PRIVATE)) {
+      rmSync(join(held.path, name), { force: true });
+      return held;
     }
-    held[Symbol.dispose]();
-    return undefined;
   } catch {
     // Without rights to make it others have to wait.
-    return undefined;
   }
+  held?.[Symbol.dispose]();
+  return undefined;
 }
 
 function make(files: HostFiles, directory: string, mode: number): void {

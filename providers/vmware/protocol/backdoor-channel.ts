@@ -17,27 +17,10 @@ const GUESTMSG_FLAG_COOKIE = 0x8000_0000;
 const NO_SUCH_COMMAND = 0xffff_ffff;
 
 /** Sub-commands, in the upper half of ECX. */
-const MESSAGE_TYPE = {
-  OPEN: 0,
-  SENDSIZE: 1,
-  SENDPAYLOAD: 2,
-  RECVSIZE: 3,
-  RECVPAYLOAD: 4,
-  RECVSTATUS: 5,
-  CLOSE: 6,
-} as const;
+const TYPE = { OPEN: 0, SENDSIZE: 1, SENDPAYLOAD: 2, RECVSIZE: 3, RECVPAYLOAD: 4, RECVSTATUS: 5, CLOSE: 6 };
 
 /** Status bits, in the upper half of ECX or, in high bandwidth, of EBX. */
-const MESSAGE_STATUS = {
-  SUCCESS: 0x01,
-  DORECV: 0x02,
-  CLOSED: 0x04,
-  UNSENT: 0x08,
-  CPT: 0x10,
-  POWEROFF: 0x20,
-  TIMEOUT: 0x40,
-  HB: 0x80,
-} as const;
+const STATUS = { SUCCESS: 0x01, DORECV: 0x02, CPT: 0x10, HB: 0x80 } as const;
 
 /** How often a checkpoint may cut one exchange before it is given up. */
 const MAX_CHECKPOINTS = 8;
@@ -101,7 +84,7 @@ export class Channel {
   /** Opens a channel: with cookies, where the host knows them. @throws ChannelFailure */
   static *open(): Steps<Channel> {
     for (const flag of [GUESTMSG_FLAG_COOKIE, 0]) {
-      const ecx = BDOOR_CMD_MESSAGE | (MESSAGE_TYPE.OPEN << 16);
+      const ecx = BDOOR_CMD_MESSAGE | (TYPE.OPEN << 16);
       const ebx = (RPCI_PROTOCOL_NUM | flag) >>> 0;
       const out = yield* one({ registers: { ...BLANK, ebx, ecx, edx: BDOOR_PORT }, mayWait: false });
       if (hasSucceeded(out.ecx))
@@ -117,44 +100,45 @@ export class Channel {
    * @throws ChannelFailure; then {@link Channel.abandon} is due
    */
   *exchange(request: Uint8Array, { bulk, maxReply, quick }: ExchangeOptions): Steps<Uint8Array> {
-    const checkpoints = new Checkpoints();
-    while (!(yield* this.#send(request, bulk, quick))) checkpoints.count(false);
-    for (;;) {
-      const reply = yield* this.#receive(bulk, maxReply);
+    let isSent = false;
+    for (let checkpoints = 0; checkpoints < MAX_CHECKPOINTS; checkpoints++) {
+      isSent ||= yield* this.#send(request, bulk, quick);
+      const reply = isSent ? yield* this.#receive(bulk, maxReply) : undefined;
       if (reply !== undefined) return reply;
-      checkpoints.count(true);
     }
+    const step = "checkpoints of the virtual machine cut the exchange again and again";
+    throw new ChannelFailure(step, "checkpoint", { executed: isSent });
   }
 
   /** Closes the channel, whatever state it is in; a reply on its way is given up. */
   *abandon(): Steps<void> {
     if (this.#due !== undefined) {
-      const type = this.#due > 0 ? MESSAGE_TYPE.RECVPAYLOAD : MESSAGE_TYPE.RECVSTATUS;
+      const type = this.#due > 0 ? TYPE.RECVPAYLOAD : TYPE.RECVSTATUS;
       this.#due = undefined;
       yield* one(this.#message(type, 0));
     }
-    yield* one(this.#message(MESSAGE_TYPE.CLOSE, 0));
+    yield* one(this.#message(TYPE.CLOSE, 0));
   }
 
   /** Returns false when a checkpoint cut it: then the whole request is due again. */
   *#send(request: Uint8Array, bulk: boolean, quick: boolean): Steps<boolean> {
-    const size = yield* one(this.#message(MESSAGE_TYPE.SENDSIZE, request.length));
+    const size = yield* one(this.#message(TYPE.SENDSIZE, request.length));
     if (!hasSucceeded(size.ecx))
       throw new ChannelFailure("the host did not take the length of the command", "refused");
     if (request.length === 0) return true;
-    if (bulk && hasStatus(size.ecx, MESSAGE_STATUS.HB)) {
+    if (bulk && hasStatus(size.ecx, STATUS.HB)) {
       const out = yield* one(this.#bulk("send", request, !quick || request.length > SHORT_BYTES));
       if (hasSucceeded(out.ebx)) return true;
-      if (hasStatus(out.ebx, MESSAGE_STATUS.CPT)) return false;
+      if (hasStatus(out.ebx, STATUS.CPT)) return false;
       throw new ChannelFailure("the host did not take the command at once", "refused", { inBulk: true });
     }
     for (let at = 0; at < request.length; at += RUN_WORDS * WORD) {
       const words = wordsOf(request, at);
       const mayWait = !quick || words.length > SHORT_WORDS;
-      const run = words.map((word) => this.#message(MESSAGE_TYPE.SENDPAYLOAD, word, mayWait));
+      const run = words.map((word) => this.#message(TYPE.SENDPAYLOAD, word, mayWait));
       const last = (yield run).at(-1) ?? BLANK;
       if (hasSucceeded(last.ecx)) continue;
-      if (hasStatus(last.ecx, MESSAGE_STATUS.CPT)) return false;
+      if (hasStatus(last.ecx, STATUS.CPT)) return false;
       throw new ChannelFailure("the host did not take the command", "refused");
     }
     return true;
@@ -162,11 +146,11 @@ export class Channel {
 
   /** Returns undefined when a checkpoint cut it: then the host delivers the reply from its start. */
   *#receive(bulk: boolean, maxReply: number): Steps<Uint8Array | undefined> {
-    const size = yield* one(this.#message(MESSAGE_TYPE.RECVSIZE, 0));
+    const size = yield* one(this.#message(TYPE.RECVSIZE, 0));
     if (!hasSucceeded(size.ecx)) throw failed("the host sent no length of the reply", "refused");
-    if (!hasStatus(size.ecx, MESSAGE_STATUS.DORECV))
+    if (!hasStatus(size.ecx, STATUS.DORECV))
       throw failed("the host has no reply to the command", "malformed");
-    if (size.edx >>> 16 !== MESSAGE_TYPE.SENDSIZE)
+    if (size.edx >>> 16 !== TYPE.SENDSIZE)
       throw failed("the host sends no length where one is due", "malformed");
     this.#due = size.ebx;
     if (size.ebx > maxReply)
@@ -177,14 +161,12 @@ export class Channel {
     const reply = Buffer.alloc(size.ebx);
     const whole =
       reply.length === 0 ||
-      (bulk && hasStatus(size.ecx, MESSAGE_STATUS.HB)
-        ? yield* this.#fill(reply)
-        : yield* this.#readWords(reply));
+      (bulk && hasStatus(size.ecx, STATUS.HB) ? yield* this.#fill(reply) : yield* this.#readWords(reply));
     if (!whole) return undefined;
     this.#due = 0;
-    const status = yield* one(this.#message(MESSAGE_TYPE.RECVSTATUS, MESSAGE_STATUS.SUCCESS));
+    const status = yield* one(this.#message(TYPE.RECVSTATUS, STATUS.SUCCESS));
     if (!hasSucceeded(status.ecx)) {
-      if (hasStatus(status.ecx, MESSAGE_STATUS.CPT)) return undefined;
+      if (hasStatus(status.ecx, STATUS.CPT)) return undefined;
       throw failed("the host did not take the receipt of the reply", "refused");
     }
     this.#due = undefined;
@@ -194,21 +176,21 @@ export class Channel {
   *#fill(reply: Uint8Array): Steps<boolean> {
     const out = yield* one(this.#bulk("fill", reply, reply.length > SHORT_BYTES));
     if (hasSucceeded(out.ebx)) return true;
-    if (hasStatus(out.ebx, MESSAGE_STATUS.CPT)) return false;
+    if (hasStatus(out.ebx, STATUS.CPT)) return false;
     throw failed("the host did not give the reply at once", "refused", true);
   }
 
   *#readWords(reply: Buffer): Steps<boolean> {
     const mayWait = reply.length > SHORT_WORDS * WORD;
-    const step = this.#message(MESSAGE_TYPE.RECVPAYLOAD, MESSAGE_STATUS.SUCCESS, mayWait);
+    const step = this.#message(TYPE.RECVPAYLOAD, STATUS.SUCCESS, mayWait);
     for (let at = 0; at < reply.length; ) {
       const results = yield new Array(Math.min(RUN_WORDS, Math.ceil((reply.length - at) / WORD))).fill(step);
       for (const { ebx, ecx, edx } of results) {
         if (!hasSucceeded(ecx)) {
-          if (hasStatus(ecx, MESSAGE_STATUS.CPT)) return false;
+          if (hasStatus(ecx, STATUS.CPT)) return false;
           throw failed("the host did not give the reply", "refused");
         }
-        if (edx >>> 16 !== MESSAGE_TYPE.SENDPAYLOAD)
+        if (edx >>> 16 !== TYPE.SENDPAYLOAD)
           throw failed("the host sends no part of the reply where one is due", "malformed");
         const bytes = Math.min(WORD, reply.length - at);
         for (let index = 0; index < bytes; index++) reply[at + index] = ebx >>> (index * 8);
@@ -220,52 +202,24 @@ export class Channel {
   }
 
   #message(type: number, ebx: number, mayWait = false): Operation {
-    const registers: Registers = {
-      eax: BDOOR_MAGIC,
-      ebx,
-      ecx: BDOOR_CMD_MESSAGE | (type << 16),
-      edx: ((this.#id << 16) | BDOOR_PORT) >>> 0,
-      esi: this.#cookieHigh,
-      edi: this.#cookieLow,
-      ebp: 0,
-    };
-    return { registers, mayWait };
+    const ecx = BDOOR_CMD_MESSAGE | (type << 16);
+    const edx = ((this.#id << 16) | BDOOR_PORT) >>> 0;
+    return { registers: { ...BLANK, ebx, ecx, edx, esi: this.#cookieHigh, edi: this.#cookieLow }, mayWait };
   }
 
   /** The cookies change their places with the direction, because one register holds the address. */
   #bulk(direction: "send" | "fill", bytes: Uint8Array, mayWait: boolean): Operation {
     const cookies =
       direction === "send"
-        ? { esi: 0, edi: this.#cookieLow, ebp: this.#cookieHigh }
-        : { esi: this.#cookieHigh, edi: 0, ebp: this.#cookieLow };
-    const registers: Registers = {
-      eax: BDOOR_MAGIC,
-      ebx: BDOORHB_CMD_MESSAGE,
-      ecx: bytes.length,
-      edx: ((this.#id << 16) | BDOORHB_PORT) >>> 0,
-      ...cookies,
-    };
+        ? { edi: this.#cookieLow, ebp: this.#cookieHigh }
+        : { esi: this.#cookieHigh, ebp: this.#cookieLow };
+    const edx = ((this.#id << 16) | BDOORHB_PORT) >>> 0;
+    const registers = { ...BLANK, ebx: BDOORHB_CMD_MESSAGE, ecx: bytes.length, edx, ...cookies };
     return { registers, memory: { direction, bytes }, mayWait };
   }
 }
 
 const BLANK: Registers = { eax: BDOOR_MAGIC, ebx: 0, ecx: 0, edx: 0, esi: 0, edi: 0, ebp: 0 };
-
-class Checkpoints {
-  #count = 0;
-
-  /** @throws ChannelFailure when it was one too many */
-  count(executed: boolean): void {
-    if (++this.#count < MAX_CHECKPOINTS) return;
-    throw new ChannelFailure(
-      "checkpoints of the virtual machine cut the exchange again and again",
-      "checkpoint",
-      {
-        executed,
-      },
-    );
-  }
-}
 
 function* one(operation: Operation): Steps<Registers> {
   const [out] = yield [operation];
@@ -279,16 +233,12 @@ function failed(step: string, reason: ChannelFailure["reason"], inBulk = false):
 
 /** The next run of little-endian words; the last one is filled up with zeros. */
 function wordsOf(bytes: Uint8Array, from: number): number[] {
-  const end = Math.min(bytes.length, from + RUN_WORDS * WORD);
+  const run = bytes.subarray(from, from + RUN_WORDS * WORD);
+  const padded = new Uint8Array(Math.ceil(run.length / WORD) * WORD);
+  padded.set(run);
+  const view = new DataView(padded.buffer);
   const words: number[] = [];
-  for (let at = from; at < end; at += WORD)
-    words.push(
-      ((bytes[at] ?? 0) |
-        ((bytes[at + 1] ?? 0) << 8) |
-        ((bytes[at + 2] ?? 0) << 16) |
-        ((bytes[at + 3] ?? 0) << 24)) >>>
-        0,
-    );
+  for (let at = 0; at < padded.length; at += WORD) words.push(view.getUint32(at, true));
   return words;
 }
 
@@ -297,5 +247,5 @@ function hasStatus(register: number, bit: number): boolean {
 }
 
 function hasSucceeded(register: number): boolean {
-  return hasStatus(register, MESSAGE_STATUS.SUCCESS);
+  return hasStatus(register, STATUS.SUCCESS);
 }

@@ -37,12 +37,9 @@ export function encodeFrame(payload: Uint8Array, fastClose = false): Buffer {
   if (payload.length === 0) throw new RangeError("a frame cannot hold an empty payload");
   const int64 = ENTRY_HEADER + 8;
   const length = int64 + ENTRY_HEADER + WORD + payload.length + (fastClose ? int64 : 0);
-  const words = [length, TYPE_INT64, FIELD_TYPE, 1, 0, TYPE_STRING, FIELD_PAYLOAD, payload.length];
-  return Buffer.concat([
-    wordsToBytes(words),
-    payload,
-    fastClose ? wordsToBytes([TYPE_INT64, FIELD_FAST_CLOSE, 1, 0]) : Buffer.alloc(0),
-  ]);
+  const head = [length, TYPE_INT64, FIELD_TYPE, 1, 0, TYPE_STRING, FIELD_PAYLOAD, payload.length];
+  const tail = fastClose ? [TYPE_INT64, FIELD_FAST_CLOSE, 1, 0] : [];
+  return Buffer.concat([wordsToBytes(head), payload, wordsToBytes(tail)]);
 }
 
 /**

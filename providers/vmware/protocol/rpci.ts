@@ -1,8 +1,7 @@
 import { PvbusError, type PvbusErrorCode, pvbusError } from "../../../src/base/errors.js";
 import { peerWords } from "../../../src/base/outside-text.js";
 import { ownEntry } from "../../../src/base/own.js";
-import { checkKey } from "./keys.js";
-import { MAX_REQUEST_BYTES, MAX_VALUE_BYTES } from "./limits.js";
+import { checkKey, MAX_REQUEST_BYTES, MAX_VALUE_BYTES } from "./keys.js";
 
 const NUL = 0;
 const SPACE = 0x20;

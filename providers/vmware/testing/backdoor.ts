@@ -61,6 +61,9 @@ interface Line {
   given: number;
 }
 
+/** What became of an operation: its step, the registers that changed, and how many bytes it moved. */
+type Outcome = readonly [step: VmxStep | undefined, changes: Partial<Registers>, bytes?: number];
+
 const MAGIC = 0x564d5868;
 const LB_PORT = 0x5658;
 const HB_PORT = 0x5659;
@@ -132,43 +135,48 @@ export class VmxBackdoor implements BackdoorPort {
 
   /** Carries out one operation. */
   trap({ registers, memory }: Pick<Operation, "registers" | "memory">): Registers {
-    const low = registers.edx & 0xffff;
-    if (registers.eax !== MAGIC || (memory === undefined ? low !== LB_PORT : low !== HB_PORT))
-      return this.#record(undefined, 0, registers, { ...registers, eax: 0xffffffff });
-    if (memory !== undefined) return this.#bulk(registers, memory);
-    const command = registers.ecx & 0xffff;
-    const step = command === MESSAGE ? STEPS[registers.ecx >>> 16] : undefined;
-    if (command === GETVERSION)
-      return this.#record(undefined, 0, registers, { ...registers, eax: 6, ebx: MAGIC, ecx: 2 });
-    if (step === undefined || this.#options.messages === false)
-      return this.#record(undefined, 0, registers, { ...registers, eax: 0xffffffff });
-    const fault = this.#fault(step, registers);
-    if (typeof fault === "object") return this.#record(step, 0, registers, { ...registers, ...fault });
-    if (fault !== undefined) return this.#failed(step, registers, fault);
-    return this.#message(step, registers);
+    const [step, changes, bytes = 0] = this.#carryOut(registers, memory);
+    const out = { ...registers, ...changes };
+    this.traps.push({ step, bytes, in: registers, out });
+    return out;
   }
 
-  #message(step: VmxStep, registers: Registers): Registers {
-    if (step === "OPEN") return this.#openLine(registers);
+  #carryOut(registers: Registers, memory: OperationMemory | undefined): Outcome {
+    const [port, command] = [registers.edx & 0xffff, registers.ecx & 0xffff];
+    const unknown: Outcome = [undefined, { eax: 0xffffffff }];
+    if (registers.eax !== MAGIC || port !== (memory === undefined ? LB_PORT : HB_PORT)) return unknown;
+    let step: VmxStep | undefined;
+    if (memory !== undefined) step = memory.direction === "send" ? "HB OUT" : "HB IN";
+    else if (command === GETVERSION) return [undefined, { eax: 6, ebx: MAGIC, ecx: 2 }];
+    else if (command === MESSAGE && this.#options.messages !== false) step = STEPS[registers.ecx >>> 16];
+    if (step === undefined) return unknown;
+    const fault = this.#fault(step, registers);
+    if (typeof fault === "object") return [step, fault];
+    if (fault !== undefined) return [step, this.#failed(step, registers, fault)];
+    return memory === undefined ? this.#message(step, registers) : this.#bulk(step, registers, memory);
+  }
+
+  #message(step: VmxStep, registers: Registers): Outcome {
+    const refused: Outcome = [step, { ecx: 0 }];
+    if (step === "OPEN") return [step, this.#openLine(registers)];
     const line = this.#lineOf(registers, registers.esi, registers.edi);
-    const refused = (): Registers => this.#record(step, 0, registers, { ...registers, ecx: 0 });
-    if (line === undefined) return refused();
-    const done = (changes: Partial<Registers> = {}, bytes = 0, more = 0): Registers =>
-      this.#record(step, bytes, registers, { ...registers, ecx: ((SUCCESS | more) << 16) >>> 0, ...changes });
+    if (line === undefined) return refused;
+    const done = (changes: Partial<Registers> = {}, bytes = 0, more = 0): Outcome => [
+      step,
+      { ecx: ((SUCCESS | more) << 16) >>> 0, ...changes },
+      bytes,
+    ];
     const hb = this.#options.highBandwidth === false ? 0 : HB;
     switch (step) {
-      case "SENDSIZE":
-        if (registers.ebx > MAX_REQUEST) return refused();
-        Object.assign(line, {
-          announced: registers.ebx,
-          request: Buffer.alloc(registers.ebx),
-          got: 0,
-          reply: undefined,
-        });
+      case "SENDSIZE": {
+        const announced = registers.ebx;
+        if (announced > MAX_REQUEST) return refused;
+        Object.assign(line, { announced, request: Buffer.alloc(announced), got: 0, reply: undefined });
         return done({}, 0, hb);
+      }
       case "SENDPAYLOAD": {
         const due = Math.min(4, (line.announced ?? 0) - line.got);
-        if (due <= 0) return refused();
+        if (due <= 0) return refused;
         for (let at = 0; at < due; at++) line.request[line.got++] = registers.ebx >>> (8 * at);
         this.#runWhenWhole(line);
         return done({}, due);
@@ -178,18 +186,15 @@ export class VmxBackdoor implements BackdoorPort {
         if (line.reply === undefined) return done({ ebx: 0 });
         return done({ ebx: line.reply.length, edx: 0x10000 }, 0, DORECV | hb);
       case "RECVPAYLOAD": {
-        if (line.reply === undefined || (registers.ebx & SUCCESS) === 0) {
-          line.reply = undefined;
-          return refused();
-        }
+        if ((registers.ebx & SUCCESS) === 0) line.reply = undefined;
         const word = Buffer.alloc(4);
-        const bytes = line.reply.copy(word, 0, line.given, line.given + 4);
-        if (bytes === 0) return refused();
+        const bytes = line.reply?.copy(word, 0, line.given, line.given + 4) ?? 0;
+        if (bytes === 0) return refused;
         line.given += bytes;
         return done({ ebx: word.readUInt32LE(), edx: 0x20000 }, bytes);
       }
       case "RECVSTATUS":
-        if (line.reply === undefined) return refused();
+        if (line.reply === undefined) return refused;
         line.reply = undefined;
         return done();
       default:
@@ -198,25 +203,20 @@ export class VmxBackdoor implements BackdoorPort {
     }
   }
 
-  #bulk(registers: Registers, { direction, bytes }: OperationMemory): Registers {
-    const step: VmxStep = direction === "send" ? "HB OUT" : "HB IN";
-    const fault = this.#fault(step, registers);
-    if (typeof fault === "object") return this.#record(step, 0, registers, { ...registers, ...fault });
-    if (fault !== undefined) return this.#failed(step, registers, fault);
-    const line =
-      direction === "send"
-        ? this.#lineOf(registers, registers.ebp, registers.edi)
-        : this.#lineOf(registers, registers.esi, registers.ebp);
-    const wanted = direction === "send" ? line?.announced : line?.reply?.length;
+  #bulk(step: VmxStep, registers: Registers, { direction, bytes }: OperationMemory): Outcome {
+    const { esi, edi, ebp } = registers;
+    const isSent = direction === "send";
+    const line = isSent ? this.#lineOf(registers, ebp, edi) : this.#lineOf(registers, esi, ebp);
+    const wanted = isSent ? line?.announced : line?.reply?.length;
     const right = registers.ebx === SUCCESS << 16 && registers.ecx === wanted && bytes.length === wanted;
     if (line === undefined || !right || this.#options.highBandwidth === false || wanted === 0)
-      return this.#record(step, 0, registers, { ...registers, ebx: 0 });
-    if (direction === "send") {
+      return [step, { ebx: 0 }];
+    if (isSent) {
       line.request = Buffer.from(bytes);
       line.got = bytes.length;
       this.#runWhenWhole(line);
     } else bytes.set(line.reply ?? []);
-    return this.#record(step, bytes.length, registers, { ...registers, ebx: SUCCESS << 16, ecx: 0 });
+    return [step, { ebx: SUCCESS << 16, ecx: 0 }, bytes.length];
   }
 
   #runWhenWhole(line: Line): void {
@@ -225,13 +225,13 @@ export class VmxBackdoor implements BackdoorPort {
     line.announced = undefined;
   }
 
-  #openLine(registers: Registers): Registers {
+  #openLine({ ebx }: Registers): Partial<Registers> {
     const { cookies = true, channels = 128, fixedCookies } = this.#options;
-    const flagged = registers.ebx >= COOKIE_FLAG;
-    const protocol = (registers.ebx & ~COOKIE_FLAG) >>> 0;
+    const flagged = ebx >= COOKIE_FLAG;
+    const protocol = (ebx & ~COOKIE_FLAG) >>> 0;
     const refused =
       this.#lines.size >= channels || (flagged && !cookies) || (protocol !== RPCI && protocol !== TCLO);
-    if (refused) return this.#record("OPEN", 0, registers, { ...registers, ecx: 0 });
+    if (refused) return { ecx: 0 };
     let id = 0;
     while (this.#lines.has(id)) id++;
     const random = randomBytes(8);
@@ -246,13 +246,7 @@ export class VmxBackdoor implements BackdoorPort {
       given: 0,
     };
     this.#lines.set(id, line);
-    return this.#record("OPEN", 0, registers, {
-      ...registers,
-      ecx: SUCCESS << 16,
-      edx: (id << 16) >>> 0,
-      esi: line.cookieHigh,
-      edi: line.cookieLow,
-    });
+    return { ecx: SUCCESS << 16, edx: (id << 16) >>> 0, esi: line.cookieHigh, edi: line.cookieLow };
   }
 
   #lineOf({ edx }: Registers, high: number, low: number): Line | undefined {
@@ -269,19 +263,13 @@ export class VmxBackdoor implements BackdoorPort {
   }
 
   /** A cut or failed step; the message that was on its way starts again. */
-  #failed(step: VmxStep, registers: Registers, fault: "checkpoint" | "fail" | "close"): Registers {
+  #failed(step: VmxStep, { edx }: Registers, fault: "checkpoint" | "fail" | "close"): Partial<Registers> {
     const status = fault === "checkpoint" ? CHECKPOINT << 16 : 0;
-    const line = this.#lines.get(registers.edx >>> 16);
+    const line = this.#lines.get(edx >>> 16);
     if (line !== undefined && fault === "checkpoint") {
       if (step === "SENDPAYLOAD" || step === "HB OUT") line.announced = undefined;
       line.given = 0;
     }
-    const out = step.startsWith("HB") ? { ebx: status } : { ecx: status };
-    return this.#record(step, 0, registers, { ...registers, ...out });
-  }
-
-  #record(step: VmxStep | undefined, bytes: number, before: Registers, after: Registers): Registers {
-    this.traps.push({ step, bytes, in: before, out: after });
-    return after;
+    return step.startsWith("HB") ? { ebx: status } : { ecx: status };
   }
 }

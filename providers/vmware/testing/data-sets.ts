@@ -90,11 +90,8 @@ export class SimulatedDataSets {
   ): Record<string, unknown> {
     const from = Number(context ?? 0);
     const to = from + this.pageSize;
-    return {
-      result: true,
-      ...reply(all.slice(from, to)),
-      ...(to < all.length ? { context: String(to) } : {}),
-    };
+    const more = to < all.length ? { context: String(to) } : {};
+    return { result: true, ...reply(all.slice(from, to)), ...more };
   }
 }
 

@@ -1,7 +1,6 @@
-import { withoutEndingNuls } from "../../../src/base/outside-text.js";
+import { upToNul, withoutEndingNuls } from "../../../src/base/outside-text.js";
 import { ownEntry } from "../../../src/base/own.js";
 import { type DataSetAccess, SimulatedDataSets } from "./data-sets.js";
-import { SimulatedNamespaces } from "./namespaces.js";
 
 /** Who sent a command. */
 export interface VmxPeer {
@@ -25,9 +24,11 @@ export interface VmxHostOptions {
 
 type Answer = (args: Buffer) => Buffer | string;
 
-/** Bytes of the longest command and of the longest reply. */
+const DATASET_COMMANDS = ["list", "query", "list-keys", "get-entry", "set-entry", "delete-entry"].map(
+  (name) => `datasets-${name}`,
+);
+/** Bytes of the longest reply. */
 const MAX_REPLY = 1024 * 1024 + 64;
-const NUL = 0;
 const encode = (text: string): Buffer => Buffer.from(text);
 
 /**
@@ -96,6 +97,7 @@ export class VmxHost {
   }
 
   #answers(peer: VmxPeer): Readonly<Record<string, Answer | undefined>> {
+    const { dataSets } = this;
     const needsPrivilege =
       (answer: Answer): Answer =>
       (args) =>
@@ -106,7 +108,12 @@ export class VmxHost {
       log: () => "1 ",
       "namespace-priv-get-values": needsPrivilege((args) => this.namespaces.get(args)),
       "namespace-priv-set-keys": needsPrivilege((args) => this.namespaces.set(args)),
-      ...(this.dataSets === undefined ? {} : answersOf(this.dataSets, needsPrivilege)),
+      ...Object.fromEntries(
+        DATASET_COMMANDS.map((name) => [
+          name,
+          dataSets && needsPrivilege((args) => dataSets.answer(name, args.toString())),
+        ]),
+      ),
     };
   }
 
@@ -135,27 +142,47 @@ export class VmxHost {
   }
 }
 
-function answersOf(
-  dataSets: SimulatedDataSets,
-  needsPrivilege: (answer: Answer) => Answer,
-): Record<string, Answer> {
-  const answer = (command: string): [string, Answer] => [
-    command,
-    needsPrivilege((args) => dataSets.answer(command, args.toString())),
-  ];
-  return Object.fromEntries(
-    [
-      "datasets-list",
-      "datasets-query",
-      "datasets-list-keys",
-      "datasets-get-entry",
-      "datasets-set-entry",
-      "datasets-delete-entry",
-    ].map(answer),
-  );
+/** The host's namespace database: values by namespace and key, texts without NUL. */
+export class SimulatedNamespaces {
+  readonly #namespaces = new Map<string, Map<string, string>>();
+
+  /** Makes a namespace, as the administrator does; returns its pairs. */
+  create(name: string): Map<string, string> {
+    const pairs = this.#namespaces.get(name) ?? new Map<string, string>();
+    this.#namespaces.set(name, pairs);
+    return pairs;
+  }
+
+  /** `NS\0KEY\0[KEY\0…]`: each value with its NUL, an absent one empty. */
+  get(args: Buffer): string {
+    const [name = "", ...keys] = textsOf(args);
+    const pairs = this.#namespaces.get(name);
+    // The words are not documented.
+    if (pairs === undefined) return "0 Namespace not found";
+    if (pairs.size === 0) return "1 ";
+    return `1 ${keys.map((key) => `${pairs.get(key) ?? ""}\0`).join("")}`;
+  }
+
+  /** `NS\0COUNT\0` and as many times `OP\0KEY\0VALUE\0OLD\0`; all of them or none. */
+  set(args: Buffer): string {
+    const [name = "", count, ...rest] = textsOf(args);
+    const pairs = this.#namespaces.get(name);
+    if (pairs === undefined) return "0 Namespace not found";
+    if (Number(count) * 4 !== rest.length) return "0 Invalid arguments";
+    const after = new Map(pairs);
+    for (let at = 0; at < rest.length; at += 4) {
+      const [op, key = "", value = "", old = ""] = rest.slice(at, at + 4);
+      if (op === "1" && (after.get(key) ?? "") !== old) return "0 Value mismatch";
+      if (value === "") after.delete(key);
+      else after.set(key, value);
+    }
+    pairs.clear();
+    for (const [key, value] of after) pairs.set(key, value);
+    return "1 ";
+  }
 }
 
-function upToNul(bytes: Buffer): Buffer {
-  const end = bytes.indexOf(NUL);
-  return end < 0 ? bytes : bytes.subarray(0, end);
+function textsOf(args: Buffer): string[] {
+  const texts = args.toString().split("\0");
+  return texts.at(-1) === "" ? texts.slice(0, -1) : texts;
 }

@@ -29,7 +29,7 @@ export interface VmxListenerOptions {
 }
 
 interface Peer {
-  readonly privileged: boolean;
+  privileged: boolean;
   write(bytes: Uint8Array): void;
   end(): void;
 }
@@ -105,8 +105,7 @@ export class VmxListener implements AsyncDisposable {
       write: (bytes) => void socket.write(bytes),
       end: () => void socket.destroySoon(),
     };
-    const take = this.#take(peer);
-    socket.on("data", take);
+    socket.on("data", this.#take(peer));
     socket.on("error", () => socket.destroy());
     socket.on("close", () => this.#peers.delete(peer));
   }
@@ -115,32 +114,24 @@ export class VmxListener implements AsyncDisposable {
     const call = Call.endless();
     for (;;) {
       let stream: DeviceStream | undefined;
-      let take: (data: Buffer) => void = () => undefined;
+      let onData: (data: Buffer) => void = () => undefined;
       const end = (): void => {
         this.#peers.delete(peer);
         void stream?.close();
       };
-      let privileged = false;
+      const write = (bytes: Uint8Array): void => void stream?.write(bytes).catch(end);
+      const peer: Peer = { privileged: false, write, end };
       const onPeer = ({ port }: { readonly port: number }): void => {
-        privileged = port <= LAST_PRIVILEGED_PORT;
-      };
-      const peer: Peer = {
-        get privileged() {
-          return privileged;
-        },
-        write: (bytes) => void stream?.write(bytes).catch(end),
-        end,
+        peer.privileged = port <= LAST_PRIVILEGED_PORT;
+        onData = this.#take(peer);
       };
       try {
-        stream = await listener.accept(
-          { bufferBytes: 65_536, onData: (data) => take(data), onEnd: end, onPeer },
-          call,
-        );
+        const options = { bufferBytes: 65_536, onData: (data: Buffer) => onData(data), onEnd: end, onPeer };
+        stream = await listener.accept(options, call);
       } catch {
         // Closed: nobody comes any more.
         return;
       }
-      take = this.#take(peer);
     }
   }
 

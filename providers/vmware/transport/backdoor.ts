@@ -1,11 +1,11 @@
-import { pvbusError } from "../../../src/base/errors.js";
+import { type PvbusErrorCode, pvbusError } from "../../../src/base/errors.js";
 import { Backoff } from "../../../src/base/flow/backoff.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import { fairTurn } from "../../../src/base/flow/turn.js";
 import type { BackdoorPort } from "../../../src/native/vmware/backdoor-port.js";
 import type { VmwareProof } from "../../../src/native/vmware/proof.js";
 import { Channel, ChannelFailure, type Steps } from "../protocol/backdoor-channel.js";
-import { MAX_REPLY_BYTES } from "../protocol/limits.js";
+import { MAX_REPLY_BYTES } from "../protocol/keys.js";
 import { ExchangeFailure, type ExchangeHints, type RpcTransport } from "./rpc-transport.js";
 
 /** Hosts close channels that stay idle, and old ones have eight: ours goes back when it was not used for so long. */
@@ -13,6 +13,14 @@ const IDLE_MS = 5_000;
 /** Before an OPEN that found no free channel is tried again: 5 to 15 ms at first, half a second in all. */
 const OPEN_PAUSES = { firstMs: 15, longestMs: 240, jitter: 2 / 3 };
 const MOST_PAUSES = 5;
+
+/** What is no matter of trying again. */
+const FAILURES: Partial<Record<ChannelFailure["reason"], readonly [PvbusErrorCode, string]>> = {
+  absent: ["ERR_UNAVAILABLE", ": this is an imitation of VMware's hardware, without a store"],
+  "too-long": ["ERR_PROTOCOL", "; see the virtual machine's vmware.log"],
+  malformed: ["ERR_PROTOCOL", "; see the virtual machine's vmware.log"],
+  checkpoint: ["ERR_BUSY", "; try again when the snapshot is done"],
+};
 
 const WAITING = "the reply over VMware's backdoor";
 
@@ -69,7 +77,7 @@ export class BackdoorTransport implements RpcTransport {
       await this.#abandon();
       if (!(error instanceof ChannelFailure)) throw error;
       if (error.inBulk) this.#bulk = false;
-      throw this.#failure(error, { stale });
+      throw this.#failure(error, stale);
     }
   }
 
@@ -80,40 +88,22 @@ export class BackdoorTransport implements RpcTransport {
         return await this.#drive(Channel.open(), call);
       } catch (error) {
         if (!(error instanceof ChannelFailure)) throw error;
-        if (error.reason !== "refused") throw this.#failure(error, {});
-        if (pauses.attempts === MOST_PAUSES)
-          throw new ExchangeFailure("ERR_BUSY", `${error.message}: all of them may be in use; try again`, {
-            executed: false,
-            connecting: true,
-            cause: error,
-          });
+        if (error.reason !== "refused") throw this.#failure(error);
+        if (pauses.attempts === MOST_PAUSES) {
+          const message = `${error.message}: all of them may be in use; try again`;
+          throw new ExchangeFailure("ERR_BUSY", message, { executed: false, connecting: true, cause: error });
+        }
         await pauses.sleep(call, "a free channel of VMware's backdoor");
       }
     }
   }
 
-  #failure(error: ChannelFailure, when: { readonly stale?: boolean }): unknown {
-    const { message, executed } = error;
-    switch (error.reason) {
-      case "absent":
-        return pvbusError(
-          "ERR_UNAVAILABLE",
-          `${message}: this is an imitation of VMware's hardware, without a store`,
-        );
-      case "too-long":
-      case "malformed":
-        return pvbusError("ERR_PROTOCOL", `${message}; see the virtual machine's vmware.log`, {
-          cause: error,
-        });
-      case "checkpoint":
-        return pvbusError("ERR_BUSY", `${message}; try again when the snapshot is done`, { cause: error });
-      default:
-        return new ExchangeFailure("ERR_DISCONNECTED", `${message}; try again`, {
-          ...when,
-          executed,
-          cause: error,
-        });
-    }
+  #failure(error: ChannelFailure, stale = false): unknown {
+    const { message, executed, reason } = error;
+    const [code, advice] = FAILURES[reason] ?? [];
+    if (code !== undefined) return pvbusError(code, `${message}${advice}`, { cause: error });
+    const details = { stale, executed, cause: error };
+    return new ExchangeFailure("ERR_DISCONNECTED", `${message}; try again`, details);
   }
 
   /** Runs steps; between them the call may end. */

@@ -1,12 +1,14 @@
 import { pvbusError } from "../../../src/base/errors.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
-import { PVBUS_KVOP_MAXSIZE } from "../../../src/native/bsd/pvbus-device.js";
-import { PvbusNodeOfType, type PvbusNodes } from "../../../src/native/bsd/pvbus-nodes.js";
+import {
+  PVBUS_KVOP_MAXSIZE,
+  PvbusNodeOfType,
+  type PvbusNodes,
+} from "../../../src/native/bsd/pvbus-device.js";
 import type { RpcTransport } from "./rpc-transport.js";
 
 const FIRST_ROOM = 4096;
-const NOTHING = Buffer.alloc(0);
 const ADVICE = { EACCES: "reading needs group wheel, writing root", EPERM: "writing needs root" };
 
 /**
@@ -24,16 +26,12 @@ export class OpenbsdDeviceTransport implements RpcTransport {
   }
 
   async prepare(): Promise<void> {
-    this.#run("read", () => {
-      this.#node.get(false);
-      return NOTHING;
-    });
+    this.#run("read", () => this.#node.get(false));
   }
 
   async exchange(request: Uint8Array, call: Call): Promise<Uint8Array> {
     call.check("the kernel's reply");
-    const text = Buffer.from(request);
-    const [name, key, value] = split(text);
+    const [name, key, value] = split(Buffer.from(request));
     if (name === "info-get") return this.#run("read", () => this.#read(key));
     if (name === "info-set") return this.#run("write", () => this.#write(key, value));
     return Buffer.from("0 Unknown command");
@@ -44,7 +42,7 @@ export class OpenbsdDeviceTransport implements RpcTransport {
   }
 
   /** The driver's EINVAL is any refusal of the host. */
-  #run(what: "read" | "write", action: () => Buffer): Buffer {
+  #run<T>(what: "read" | "write", action: () => T): T | Buffer {
     try {
       return action();
     } catch (error) {
@@ -80,12 +78,11 @@ export class OpenbsdDeviceTransport implements RpcTransport {
   }
 }
 
+/** Name, key and, of info-set, value. */
 function split(command: Buffer): [string, Buffer, Buffer] {
-  const first = command.indexOf(" ");
-  const name = command.subarray(0, first).toString("latin1");
-  const rest = command.subarray(first + 1);
-  const second = name === "info-set" ? rest.indexOf(" ") : -1;
-  return second < 0
-    ? [name, rest, Buffer.alloc(0)]
-    : [name, rest.subarray(0, second), rest.subarray(second + 1)];
+  const [nameEnd, end] = [command.indexOf(" "), command.length];
+  const name = command.subarray(0, nameEnd).toString("latin1");
+  const found = name === "info-set" ? command.indexOf(" ", nameEnd + 1) : -1;
+  const keyEnd = found < 0 ? end : found;
+  return [name, command.subarray(nameEnd + 1, keyEnd), command.subarray(Math.min(keyEnd + 1, end))];
 }

@@ -1,33 +1,8 @@
 import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import type { Call } from "../../../src/base/flow/call.js";
-import type { DeviceStreamOptions } from "../../../src/native/posix/device-stream.js";
 import { decodeFrame, encodeFrame, FrameReader } from "../protocol/data-map.js";
 import { ExchangeFailure, type RpcTransport } from "./rpc-transport.js";
-
-/** What a stream tells its owner; nothing more behind `onEnd`. */
-export type StreamEvents = Pick<DeviceStreamOptions, "onData" | "onEnd">;
-
-/** An open stream to the host. */
-export interface HostStream {
-  /** Writes all of the bytes. */
-  write(bytes: Uint8Array, call: Call): Promise<void>;
-  /** Keeps the process alive. */
-  ref(): void;
-  /** Lets the process end. */
-  unref(): void;
-  /** Closes it; no event comes any more. May be called twice. */
-  close(): Promise<void>;
-}
-
-/** An address where the host listens. */
-export interface StreamSource {
-  /** Names it in messages. */
-  readonly name: string;
-  /** Whether the last connection came from a privileged port; undefined where there is no such thing. */
-  readonly privileged: boolean | undefined;
-  /** Connects. @throws PvbusError `ERR_UNAVAILABLE`, `ERR_PERMISSION`, `ERR_TIMEOUT`, `ERR_ABORTED` */
-  connect(events: StreamEvents, call: Call): Promise<HostStream>;
-}
+import type { HostStream, StreamSource } from "./sources.js";
 
 type Outcome = { readonly reply: Buffer } | { readonly error: unknown };
 
@@ -68,11 +43,8 @@ export class StreamTransport implements RpcTransport {
       await connection.close();
       if (PvbusError.is(error) && error.code !== "ERR_DISCONNECTED") throw error;
       const message = `${this.name} broke off: ${error instanceof Error ? error.message : error}; try again`;
-      throw new ExchangeFailure("ERR_DISCONNECTED", message, {
-        executed: connection.sent,
-        stale,
-        cause: error,
-      });
+      const details = { executed: connection.sent, stale, cause: error };
+      throw new ExchangeFailure("ERR_DISCONNECTED", message, details);
     }
   }
 
@@ -95,11 +67,8 @@ export class StreamTransport implements RpcTransport {
     } catch (error) {
       call.check(`the connection to ${this.name}`);
       if (!PvbusError.is(error)) throw error;
-      throw new ExchangeFailure(error.code, error.message, {
-        executed: false,
-        connecting: true,
-        cause: error.cause,
-      });
+      const details = { executed: false, connecting: true, cause: error.cause };
+      throw new ExchangeFailure(error.code, error.message, details);
     }
     if (this.#closed) {
       await connection.close();
@@ -115,15 +84,11 @@ class Connection {
   #reader = new FrameReader();
   #waiting: ((outcome: Outcome) => void) | undefined;
   #end: unknown;
-  #alive = true;
+  alive = true;
   /** Whether all of the command was written. */
   sent = false;
   /** Whether it carried a command before. */
   used = false;
-
-  get alive(): boolean {
-    return this.#alive;
-  }
 
   async open(source: StreamSource, call: Call): Promise<void> {
     const onData = (chunk: Buffer): void => this.#take(chunk);
@@ -136,7 +101,7 @@ class Connection {
 
   async exchange(frame: Uint8Array, call: Call): Promise<Buffer> {
     const stream = this.#stream as HostStream;
-    if (!this.#alive) throw this.#end;
+    if (!this.alive) throw this.#end;
     this.sent = false;
     const outcome = new Promise<Outcome>((resolve) => {
       this.#waiting = resolve;
@@ -153,7 +118,7 @@ class Connection {
 
   /** Ends a command that is under way, too. */
   async close(): Promise<void> {
-    this.#alive = false;
+    this.alive = false;
     await this.#stream?.close();
     this.#settle({ error: new Error("it was closed here") });
   }
@@ -163,16 +128,14 @@ class Connection {
       if (this.#waiting === undefined)
         throw pvbusError("ERR_PROTOCOL", "the host speaks without being asked");
       const body = this.#reader.push(chunk);
-      if (body === undefined) return;
-      const reply = decodeFrame(body);
-      this.#settle({ reply });
+      if (body !== undefined) this.#settle({ reply: decodeFrame(body) });
     } catch (error) {
       this.#finish(error);
     }
   }
 
   #finish(error: unknown): void {
-    this.#alive = false;
+    this.alive = false;
     this.#end = error;
     void this.#stream?.close();
     this.#settle({ error });

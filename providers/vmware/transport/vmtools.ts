@@ -1,6 +1,6 @@
 import type { Call } from "../../../src/base/flow/call.js";
 import { peerWords } from "../../../src/base/outside-text.js";
-import type { Vmtools } from "../../../src/native/vmware/vmtools.js";
+import type { VmtoolsSend } from "../../../src/native/vmware/vmtools.js";
 import { ExchangeFailure, type RpcTransport } from "./rpc-transport.js";
 
 /** The library's own words of failure (open-vm-tools lib/rpcOut, lib/rpcChannel): the host did not speak. */
@@ -10,16 +10,15 @@ const FAILURE = /^(RpcOut|RpcChannel|VSockOut): (?<what>Unable to (open|send|rec
 class VmtoolsTransport implements RpcTransport {
   readonly name = "VMware's library";
   readonly privileged = undefined;
-  readonly #tools: Vmtools;
+  readonly #send: VmtoolsSend;
 
-  /** @param tools the library */
-  constructor(tools: Vmtools) {
-    this.#tools = tools;
+  constructor(send: VmtoolsSend) {
+    this.#send = send;
   }
 
   async exchange(request: Uint8Array, call: Call): Promise<Uint8Array> {
     call.check("VMware's library");
-    const { accepted, bytes } = await this.#tools.send(request);
+    const { accepted, bytes } = await this.#send(request);
     if (accepted) return Buffer.concat([Buffer.from("1 "), bytes]);
     const words = peerWords(bytes);
     const what = words === "" ? "no reply" : FAILURE.exec(words)?.groups?.["what"];

@@ -9,7 +9,7 @@ import type { Transport } from "../transport/transport.js";
 import { Connection } from "./connection.js";
 import { PendingRequest } from "./pending.js";
 import { ReconnectingConnection } from "./reconnection.js";
-import { type CallLike, callOf, type Question, XenStoreRequests } from "./requests.js";
+import { type CallLike, callOf, XenStoreRequests } from "./requests.js";
 import { type Transaction, type TransactionOptions, Transactions } from "./transactions.js";
 import { type WatchEvent, Watches, type WatchSettings } from "./watches.js";
 
@@ -17,11 +17,9 @@ import { type WatchEvent, Watches, type WatchSettings } from "./watches.js";
 export interface XenStoreWatchOptions extends CallOptions, WatchSettings {}
 
 /** What every daemon grants a guest at least. */
-const GUEST_TRANSACTIONS = 8;
-const GUEST_WATCHES = 100;
+const GUEST = { transactions: 8, watches: 100 } as const;
 /** The controlling domain has no quotas: bounds of reason. */
-const PRIVILEGED_TRANSACTIONS = 64;
-const PRIVILEGED_WATCHES = 10_000;
+const PRIVILEGED = { transactions: 64, watches: 10_000 } as const;
 /** Printable ASCII and NULs between. */
 const COMMAND = /^[\x20-\x7e]*$/;
 
@@ -52,9 +50,8 @@ export class XenStoreClient extends XenStoreRequests implements AsyncDisposable 
   constructor(transport: Transport, logger: Logger = SILENT, closing?: AbortSignal) {
     super();
     this.#closing = new Closing(closing, "the XenStore client was closed; open it again");
-    const { privileged } = transport;
+    const { privileged, connections, separateWatches } = transport;
     this.privileged = privileged;
-    const { connections, separateWatches } = transport;
     const shared = { purpose: "requests", closing: this.#closing } as const;
     this.#watchConnection = new ReconnectingConnection(transport, {
       ...shared,
@@ -65,14 +62,9 @@ export class XenStoreClient extends XenStoreRequests implements AsyncDisposable 
     this.#connections = separateWatches
       ? Array.from({ length: connections }, () => new ReconnectingConnection(transport, shared))
       : [this.#watchConnection];
-    this.#watches = new Watches(this.#watchConnection, {
-      most: privileged ? PRIVILEGED_WATCHES : GUEST_WATCHES,
-      closing: this.#closing,
-      logger,
-    });
-    this.#transactions = new Transactions(privileged ? PRIVILEGED_TRANSACTIONS : GUEST_TRANSACTIONS, (call) =>
-      this.#connection(call),
-    );
+    const { watches: most, transactions } = privileged ? PRIVILEGED : GUEST;
+    this.#watches = new Watches(this.#watchConnection, { most, closing: this.#closing, logger });
+    this.#transactions = new Transactions(transactions, (call) => this.#connection(call));
   }
 
   /** Whether it was closed. */
@@ -135,22 +127,22 @@ export class XenStoreClient extends XenStoreRequests implements AsyncDisposable 
   /** Returns the path of a domain's own directory. */
   async domainPath(domain: number, call?: CallLike): Promise<string> {
     checkDomain(domain);
-    return this.ask({ operation: GET_DOMAIN_PATH, text: String(domain) }, callOf(call));
+    return this.ask(new PendingRequest(GET_DOMAIN_PATH, String(domain)), callOf(call));
   }
 
   /** Reports whether a domain has its connection to the daemon; only the controlling domain may ask. */
   async isIntroduced(domain: number, call?: CallLike): Promise<boolean> {
     checkDomain(domain);
-    return this.ask({ operation: IS_DOMAIN_INTRODUCED, text: String(domain) }, callOf(call));
+    return this.ask(new PendingRequest(IS_DOMAIN_INTRODUCED, String(domain)), callOf(call));
   }
 
   /** Returns the daemon's features: 4 depth of watches, 8 permissions for any domain, …; 0 when it reports none. */
   async features(call?: CallLike): Promise<number> {
     try {
       // One byte that is no NUL: the one payload that all daemons answer.
-      return await this.ask({ operation: GET_FEATURE, text: "x" }, callOf(call));
+      return await this.ask(new PendingRequest(GET_FEATURE, "x"), callOf(call));
     } catch (error) {
-      if (isRefusal(error, "ENOSYS") || isRefusal(error, "EINVAL") || isRefusal(error, "EACCES")) return 0;
+      if (isRefusal(error, "ENOSYS", "EINVAL", "EACCES")) return 0;
       throw error;
     }
   }
@@ -159,7 +151,7 @@ export class XenStoreClient extends XenStoreRequests implements AsyncDisposable 
   async control(command: readonly string[], call?: CallLike): Promise<string> {
     if (command.length === 0 || !command.every((each) => COMMAND.test(each)))
       throw new TypeError("a command has one word at least, of printable ASCII");
-    return this.ask({ operation: CONTROL, text: command.join("\0") }, callOf(call));
+    return this.ask(new PendingRequest(CONTROL, command.join("\0")), callOf(call));
   }
 
   /** Closes all connections; what is under way and every watch end with `ERR_DISCONNECTED`. May be called twice. */
@@ -174,8 +166,7 @@ export class XenStoreClient extends XenStoreRequests implements AsyncDisposable 
   }
 
   /** @internal */
-  protected override ask<T>({ operation, text, value }: Question<T>, call: Call): Promise<T> {
-    const request = new PendingRequest(operation, text, value);
+  protected override ask<T>(request: PendingRequest<T>, call: Call): Promise<T> {
     const connection = this.#connection(call);
     if (connection instanceof Connection) return connection.run(request, call);
     return connection.then((made) => made.run(request, call));

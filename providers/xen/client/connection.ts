@@ -5,19 +5,16 @@ import { WaitingLine } from "../../../src/base/flow/waiting-line.js";
 import { isSystemError } from "../../../src/base/system-error.js";
 import { isAnswerOfDaemon, refusalName } from "../protocol/refusals.js";
 import { HEADER_BYTES, MessageDecoder, typeName, XS } from "../protocol/wire.js";
-import type { StreamEvents, StreamPurpose, Transport, TransportStream } from "../transport/transport.js";
+import type { StreamPurpose, Transport, TransportStream } from "../transport/transport.js";
 import { Deadlines } from "./deadlines.js";
 import { Outbox } from "./outbox.js";
 import { type PendingRequest, Slots } from "./pending.js";
 
-/** What one write takes together at most. */
 const OUTBOX_BYTES = 64 * 1024;
 /** How long a request is followed that nobody may wait for any more. */
 const TO_THE_END_MS = 30_000;
 
-/** What a connection is for, and what it tells its owner. */
 export interface ConnectionSettings {
-  /** What its stream is for. */
   readonly purpose: StreamPurpose;
   /** A watch fired; the payload is `bytes` from `start` to `end`, valid during the call only. */
   readonly onWatchEvent?: (bytes: Buffer, start: number, end: number) => void;
@@ -35,7 +32,7 @@ export interface ConnectionSettings {
  */
 export class Connection {
   readonly #transport: Transport;
-  readonly #events: Omit<ConnectionSettings, "purpose">;
+  readonly #settings: ConnectionSettings;
   readonly #decoder: MessageDecoder;
   readonly #outbox: Outbox;
   readonly #slots: Slots;
@@ -52,36 +49,29 @@ export class Connection {
   #holds = 0;
   #stuckTimer: NodeJS.Timeout | undefined;
 
-  private constructor(transport: Transport, events: Omit<ConnectionSettings, "purpose">) {
+  private constructor(transport: Transport, settings: ConnectionSettings) {
     this.#transport = transport;
-    this.#events = events;
+    this.#settings = settings;
     this.#slots = new Slots(transport.window);
     const oneMessage = HEADER_BYTES + transport.maxRequest;
-    this.#outbox = new Outbox(transport.window === 1 ? oneMessage : OUTBOX_BYTES, {
-      stream: () => (this.#down === undefined ? this.#stream : undefined),
-      onRefused: (error) => this.#refusedByWrite(error),
-    });
+    this.#outbox = new Outbox(
+      transport.window === 1 ? oneMessage : OUTBOX_BYTES,
+      () => (this.#down === undefined ? this.#stream : undefined),
+      (error) => this.#refusedByWrite(error as Error),
+    );
     this.#decoder = new MessageDecoder(transport.maxReply, (type, id, _transaction, bytes, start, end) =>
       this.#receive(type, id, bytes, start, end),
     );
   }
 
-  /** Connects. @throws as {@link Transport.connect} */
-  static async open(
-    transport: Transport,
-    { purpose, ...events }: ConnectionSettings,
-    call: Call,
-  ): Promise<Connection> {
-    const connection = new Connection(transport, events);
-    const streamEvents: StreamEvents = {
-      onData: (chunk) => connection.#push(chunk),
-      onDown: (error) => connection.#fail(connection.#lost(error)),
-    };
-    connection.#stream = await transport.connect(streamEvents, call, purpose);
+  static async open(transport: Transport, settings: ConnectionSettings, call: Call): Promise<Connection> {
+    const connection = new Connection(transport, settings);
+    const onData = (chunk: Buffer): void => connection.#push(chunk);
+    const onDown = (error: Error | undefined): void => connection.#lost("closed the connection", error);
+    connection.#stream = await transport.connect({ onData, onDown }, call, settings.purpose);
     return connection;
   }
 
-  /** Whether it can be used. */
   get isOpen(): boolean {
     return this.#down === undefined;
   }
@@ -114,7 +104,6 @@ export class Connection {
     if (this.#holds++ === 0) this.#stream?.ref();
   }
 
-  /** Takes a {@link Connection.hold} back. */
   release(): void {
     if (--this.#holds === 0) this.#stream?.unref();
   }
@@ -134,7 +123,6 @@ export class Connection {
       : pvbusError("ERR_VALUE_TOO_LONG", `${why}, path included; shorten the value`);
   }
 
-  /** Puts a request into a slot and its message into the outbox. */
   #send(request: PendingRequest): void {
     this.#slots.take(request);
     this.#outbox.add(request);
@@ -142,15 +130,14 @@ export class Connection {
   }
 
   /** A driver that takes one message at a time refused it: nothing else comes for it. */
-  #refusedByWrite(error: unknown): void {
+  #refusedByWrite(error: Error): void {
     const request = this.#slots.only;
     if (this.#down !== undefined || request === undefined) return;
-    const { cause } = error as Error;
+    const { cause } = error;
     if (isSystemError(cause) && cause.code !== undefined && isAnswerOfDaemon(cause.code)) {
-      const { live } = request;
+      this.#finish(request);
       request.refuse(cause.code);
-      this.#finish(request, live);
-    } else this.#fail(this.#lost(error as Error));
+    } else this.#lost("closed the connection", error);
   }
 
   #push(chunk: Buffer): void {
@@ -165,22 +152,18 @@ export class Connection {
   #receive(type: number, id: number, bytes: Buffer, start: number, end: number): void {
     if (this.#down !== undefined) return;
     if (type === XS.WATCH_EVENT) {
-      this.#events.onWatchEvent?.(bytes, start, end);
+      this.#settings.onWatchEvent?.(bytes, start, end);
       return;
     }
     const request = this.#slots.find(id) ?? this.#withoutId(id);
-    if (request === undefined) {
-      this.#violated(`the daemon answered (${typeName(type)}) what nobody asked`);
-      return;
-    }
-    if (type !== request.operation.type && type !== XS.ERROR) {
+    if (request === undefined) this.#violated(`the daemon answered (${typeName(type)}) what nobody asked`);
+    else if (type !== request.operation.type && type !== XS.ERROR)
       this.#violated(`the daemon answered ${typeName(type)} to ${typeName(request.operation.type)}`);
-      return;
+    else {
+      this.#finish(request);
+      if (type === XS.ERROR) request.refuse(refusalName(bytes, start, end));
+      else request.reply(bytes, start, end);
     }
-    const { live } = request;
-    if (type === XS.ERROR) request.refuse(refusalName(bytes, start, end));
-    else request.reply(bytes, start, end);
-    this.#finish(request, live);
   }
 
   /** Linux before 4.5 answers WATCH and UNWATCH with the id 0. */
@@ -192,20 +175,17 @@ export class Connection {
   }
 
   /** Frees a request's slot and gives it to who waits longest. */
-  #finish(request: PendingRequest, held: boolean): void {
-    this.#slots.free(request, !held);
+  #finish(request: PendingRequest): void {
+    this.#deadlines.remove(request);
+    this.#slots.free(request);
     clearTimeout(this.#stuckTimer);
     this.#stuckTimer = undefined;
-    if (held) this.release();
-    for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
-      // Nothing is changed for a call that is over, also when it has not been told yet.
-      if (!next.binding && next.isOver) {
-        this.#endSoon(next);
-        continue;
-      }
-      this.#send(next);
-      return;
-    }
+    if (request.live) this.release();
+    let next = this.#queue.shift();
+    // Nothing is changed for a call that is over, also when it has not been told yet.
+    for (; next !== undefined && !next.binding && next.isOver; next = this.#queue.shift())
+      this.#endSoon(next);
+    if (next !== undefined) this.#send(next);
   }
 
   /** Ends a request in its turn: thousands may be over at the same time. */
@@ -228,6 +208,7 @@ export class Connection {
   #end(request: PendingRequest): void {
     const { live } = request;
     if (live) {
+      this.#deadlines.remove(request);
       // Its own end came first, though others had their turn before it.
       if (this.#down === undefined || request.isOver) request.expire();
       else request.fail(this.#down);
@@ -236,7 +217,8 @@ export class Connection {
     }
     if (this.#down === undefined && (request.id >= 0 || request.binding)) {
       this.#watchStuck();
-      if (live && request.isFollowed) setTimeout(() => request.finish(undefined), TO_THE_END_MS).unref();
+      if (live && request.done !== undefined)
+        setTimeout(() => request.finish(undefined), TO_THE_END_MS).unref();
       return;
     }
     this.#queue.remove(request);
@@ -248,7 +230,8 @@ export class Connection {
     const { overdueMs } = this.#transport;
     if (this.#stuckTimer !== undefined || overdueMs === Number.POSITIVE_INFINITY) return;
     if (!this.#slots.isStuck) return;
-    this.#stuckTimer = setTimeout(() => this.#fail(this.#silent(overdueMs)), overdueMs).unref();
+    const silent = `has not answered for ${overdueMs / 1000} s, so the connection was dropped`;
+    this.#stuckTimer = setTimeout(() => this.#lost(silent), overdueMs).unref();
   }
 
   #violated(what: string, cause?: unknown): void {
@@ -256,28 +239,18 @@ export class Connection {
     this.#fail(pvbusError("ERR_PROTOCOL", message, { cause }));
   }
 
-  #lost(cause: Error | undefined): Error {
-    return pvbusError(
-      "ERR_DISCONNECTED",
-      `${this.#transport.name}: the XenStore daemon closed the connection; whether a change that was under way was ` +
-        "made is not known",
-      { cause },
-    );
-  }
-
-  #silent(ms: number): Error {
-    return pvbusError(
-      "ERR_DISCONNECTED",
-      `${this.#transport.name}: the XenStore daemon has not answered for ${ms / 1000} s, so the connection was dropped; ` +
-        "whether a change that was under way was made is not known",
-    );
+  #lost(why: string, cause?: Error): void {
+    const message =
+      `${this.#transport.name}: the XenStore daemon ${why}; whether a change that was under way was made is ` +
+      "not known";
+    this.#fail(pvbusError("ERR_DISCONNECTED", message, { cause }));
   }
 
   #fail(error: Error): void {
     if (this.#down !== undefined) return;
     this.#reject(error);
     void this.#stream?.close();
-    this.#events.onDown?.(error);
+    this.#settings.onDown?.(error);
   }
 
   #reject(error: Error): void {

@@ -5,18 +5,16 @@ const LATE_MS = 1;
 /** Longest delay that Node's timers take. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
-/** What has a deadline. */
 export interface Timed {
-  /** In the time of `performance.now()`; `Infinity` for none. */
+  /** In the time of `performance.now()`; `Infinity` for none. Stays the same while it waits. */
   readonly deadline: number;
-  /** Where it waits for its deadline. */
-  tick: Tick | undefined;
 }
 
 /** Those whose deadlines lie within the same few milliseconds. */
-export interface Tick {
-  /** Takes one out. */
-  remove(item: Timed): void;
+interface Tick<T> {
+  readonly number: number;
+  readonly items: Set<T>;
+  timer?: NodeJS.Timeout;
 }
 
 /**
@@ -25,85 +23,66 @@ export interface Tick {
  */
 export class Deadlines<T extends Timed> {
   readonly #due: (item: T) => void;
-  readonly #ticks = new Map<number, OneTick>();
+  readonly #ticks = new Map<number, Tick<T>>();
   /** The one that was added to last: it stays though it is empty, since the next one will most likely use it. */
-  #last: OneTick | undefined;
-  readonly #emptied = (tick: OneTick): void => {
-    if (tick !== this.#last) this.#drop(tick);
-  };
+  #last: Tick<T> | undefined;
 
   /** @param due called for each item whose deadline has passed; it waits here no more */
   constructor(due: (item: T) => void) {
     this.#due = due;
   }
 
-  /** Adds one; its {@link Timed.tick} takes it out again. */
   add(item: T): void {
-    const { deadline } = item;
-    if (deadline === Number.POSITIVE_INFINITY) return;
-    const number = Math.ceil(deadline / TICK_MS);
-    let tick = this.#last;
-    if (tick?.number !== number) {
-      tick = this.#ticks.get(number) ?? this.#begin(number);
-      const before = this.#last;
-      this.#last = tick;
-      if (before?.items.size === 0) this.#drop(before);
-    }
+    if (item.deadline === Number.POSITIVE_INFINITY) return;
+    const number = tickOf(item);
+    const before = this.#last;
+    const tick = before?.number === number ? before : (this.#ticks.get(number) ?? this.#begin(number));
+    this.#last = tick;
+    if (before !== tick && before?.items.size === 0) this.#drop(before);
     tick.items.add(item);
-    item.tick = tick;
   }
 
-  /** Forgets all. */
+  /** Takes one out; nothing happens when it does not wait here. */
+  remove(item: T): void {
+    const number = tickOf(item);
+    const tick = this.#last?.number === number ? this.#last : this.#ticks.get(number);
+    if (tick?.items.delete(item) === true && tick.items.size === 0 && tick !== this.#last) this.#drop(tick);
+  }
+
   clear(): void {
     for (const { timer } of this.#ticks.values()) clearTimeout(timer);
     this.#ticks.clear();
     this.#last = undefined;
   }
 
-  #begin(number: number): OneTick {
-    const tick = new OneTick(number, this.#emptied);
+  #begin(number: number): Tick<T> {
+    const tick: Tick<T> = { number, items: new Set() };
     this.#ticks.set(number, tick);
     this.#arm(tick);
     return tick;
   }
 
-  #arm(tick: OneTick): void {
+  #arm(tick: Tick<T>): void {
     const ms = tick.number * TICK_MS - performance.now() + LATE_MS;
     tick.timer = setTimeout(() => this.#fire(tick), Math.min(Math.max(ms, 0), MAX_TIMER_MS)).unref();
   }
 
-  #fire(tick: OneTick): void {
+  #fire(tick: Tick<T>): void {
     if (performance.now() < tick.number * TICK_MS) {
       this.#arm(tick);
       return;
     }
     this.#drop(tick);
-    for (const item of tick.items) {
-      item.tick = undefined;
-      this.#due(item as T);
-    }
+    for (const item of tick.items) this.#due(item);
   }
 
-  #drop(tick: OneTick): void {
+  #drop(tick: Tick<T>): void {
     clearTimeout(tick.timer);
     this.#ticks.delete(tick.number);
     if (this.#last === tick) this.#last = undefined;
   }
 }
 
-class OneTick implements Tick {
-  readonly number: number;
-  readonly items = new Set<Timed>();
-  timer: NodeJS.Timeout | undefined;
-  readonly #emptied: (tick: OneTick) => void;
-
-  constructor(number: number, emptied: (tick: OneTick) => void) {
-    this.number = number;
-    this.#emptied = emptied;
-  }
-
-  remove(item: Timed): void {
-    this.items.delete(item);
-    if (this.items.size === 0) this.#emptied(this);
-  }
+function tickOf({ deadline }: Timed): number {
+  return Math.ceil(deadline / TICK_MS);
 }

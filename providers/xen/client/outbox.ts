@@ -2,18 +2,11 @@ import { HEADER_BYTES } from "../protocol/wire.js";
 import type { TransportStream } from "../transport/transport.js";
 import type { PendingRequest } from "./pending.js";
 
-/** Where an outbox sends to, and who hears of a write that fails. */
-export interface OutboxOwner {
-  /** Returns the stream; undefined while there is none to write to. */
-  readonly stream: () => TransportStream | undefined;
-  /** A write was refused. */
-  readonly onRefused: (error: unknown) => void;
-}
-
 /** Collects the messages of one turn of the event loop and sends them in one write. */
 export class Outbox {
-  readonly #owner: OutboxOwner;
   readonly #room: number;
+  readonly #stream: () => TransportStream | undefined;
+  readonly #refused: (error: unknown) => void;
   #bytes: Buffer | undefined;
   /** A buffer that the stream gave back. */
   #spare: Buffer | undefined;
@@ -21,17 +14,25 @@ export class Outbox {
   #flushing = false;
   readonly #flush = (): void => this.#send();
 
-  /** @param room bytes of one write at most, one message at least */
-  constructor(room: number, owner: OutboxOwner) {
+  /**
+   * @param room bytes of one write at most, one message at least
+   * @param stream returns the stream; undefined while there is none to write to
+   * @param refused hears of a write that fails
+   */
+  constructor(room: number, stream: () => TransportStream | undefined, refused: (error: unknown) => void) {
     this.#room = room;
-    this.#owner = owner;
+    this.#stream = stream;
+    this.#refused = refused;
   }
 
   /** Adds a request's message, which is sent behind the present turn. */
   add(request: PendingRequest): void {
     const { operation, id, transactionId, text, value, size: length } = request;
     if (this.#used + HEADER_BYTES + length > this.#room) this.#send();
-    this.#bytes ??= this.#takeSpare() ?? Buffer.allocUnsafeSlow(this.#room);
+    if (this.#bytes === undefined) {
+      this.#bytes = this.#spare ?? Buffer.allocUnsafeSlow(this.#room);
+      this.#spare = undefined;
+    }
     const target = this.#bytes;
     let at = this.#used;
     // Not writeHeader(): an object for each request would cost a tenth of the rate.
@@ -49,17 +50,11 @@ export class Outbox {
     process.nextTick(this.#flush);
   }
 
-  #takeSpare(): Buffer | undefined {
-    const spare = this.#spare;
-    this.#spare = undefined;
-    return spare;
-  }
-
   #send(): void {
     this.#flushing = false;
     const bytes = this.#bytes;
     const used = this.#used;
-    const stream = this.#owner.stream();
+    const stream = this.#stream();
     if (bytes === undefined || used === 0 || stream === undefined) return;
     this.#used = 0;
     const writing = stream.write(bytes.subarray(0, used));
@@ -67,6 +62,6 @@ export class Outbox {
     this.#bytes = undefined;
     writing.then(() => {
       this.#spare = bytes;
-    }, this.#owner.onRefused);
+    }, this.#refused);
   }
 }

@@ -3,30 +3,28 @@ import { onAbort } from "../../../src/base/flow/abort.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import type { Operation } from "../protocol/operations.js";
 import { refusalError } from "../protocol/refusals.js";
-import type { Tick, Timed } from "./deadlines.js";
+import type { Timed } from "./deadlines.js";
 
-/** Ids of requests are a serial number and, in these bits, the slot that the request waits in. */
-const SLOT_BITS = 8;
-const SLOT_MASK = (1 << SLOT_BITS) - 1;
-const SERIALS = 2 ** (32 - SLOT_BITS);
+/** Ids of requests are the slot that the request waits in, in the lower bits, and a serial number. */
+const MOST_SLOTS = 256;
+const SLOT_MASK = MOST_SLOTS - 1;
+const SERIALS = 2 ** 32 / MOST_SLOTS;
 const NOTHING = new Uint8Array(0);
+const told = (): void => undefined;
 
 /** One request: what is sent, who waits, and until when. */
 export class PendingRequest<T = unknown> implements Timed {
-  /** What it asks. */
   readonly operation: Operation<T>;
   /** First part of the payload, without its last NUL; ASCII. */
   readonly text: string;
   /** The rest of the payload, without a NUL of its own. */
   readonly value: Uint8Array;
   /** Transaction it belongs to; 0 for none. */
-  readonly transactionId: number;
+  transactionId = 0;
   /** Its id while it is under way. */
   id = -1;
   /** When it times out, in the time of `performance.now()`. */
   deadline = Number.POSITIVE_INFINITY;
-  /** Where it waits for its deadline. */
-  tick: Tick | undefined;
   /** False once it is settled, also when its reply is still owed. */
   live = true;
   /** Its call or its connection is over, and it will be told in its turn. */
@@ -37,44 +35,30 @@ export class PendingRequest<T = unknown> implements Timed {
   #reject!: (error: unknown) => void;
   #call: Call | undefined;
   #forget: (() => void) | undefined;
-  #done: ((answer: unknown) => void) | undefined;
 
   /** @param text ASCII; strings are separated by NULs, the last one is added */
-  constructor(operation: Operation<T>, text: string, value: Uint8Array = NOTHING, transactionId = 0) {
+  constructor(operation: Operation<T>, text: string, value: Uint8Array = NOTHING) {
     this.operation = operation;
     this.text = text;
     this.value = value;
-    this.transactionId = transactionId;
   }
 
-  /** Bytes of its payload. */
   get size(): number {
     return this.text.length + (this.operation.bare === true ? 0 : 1) + this.value.length;
   }
 
-  /** Whether somebody hears of its end who does not wait for it. */
-  get isFollowed(): boolean {
-    return this.#done !== undefined;
-  }
-
   /**
-   * Calls `done` once, when the daemon is done with it or never will be, also when nobody waits any more.
-   * @param done its argument is what was answered; undefined: nothing, or a refusal
+   * Called once, when the daemon is done with it or never will be, also when nobody waits any more.
+   * @param answer undefined: nothing, or a refusal
    */
-  whenDone(done: (answer: T | undefined) => void): this {
-    this.#done = done as (answer: unknown) => void;
-    return this;
-  }
+  done?(answer: T | undefined): void;
 
   /** Whether its call is over, though it may not have been told yet. */
   get isOver(): boolean {
     return this.#call?.signal?.aborted === true || this.deadline <= performance.now();
   }
 
-  /**
-   * Begins the waiting.
-   * @param over called when the signal fires before a reply came
-   */
+  /** Begins the waiting. @param over called when the signal fires before a reply came */
   begin(call: Call, over: (request: PendingRequest) => void): Promise<T> {
     const promise = new Promise<T>((resolve, reject) => {
       this.#resolve = resolve as (value: unknown) => void;
@@ -86,9 +70,8 @@ export class PendingRequest<T = unknown> implements Timed {
     return promise;
   }
 
-  /** Returns the reply to who waits. */
   reply(bytes: Buffer, start: number, end: number): void {
-    if (!this.live && this.#done === undefined) return;
+    if (!this.live && this.done === undefined) return;
     let answer: T | undefined;
     try {
       answer = this.operation.decode(bytes, start, end);
@@ -99,7 +82,6 @@ export class PendingRequest<T = unknown> implements Timed {
     this.finish(answer);
   }
 
-  /** Returns the daemon's refusal to who waits. */
   refuse(name: string): void {
     const { type, missing } = this.operation;
     if (this.live) {
@@ -109,12 +91,10 @@ export class PendingRequest<T = unknown> implements Timed {
     this.finish(undefined);
   }
 
-  /** Ends the waiting with an error. */
   fail(error: unknown): void {
     this.#settle(this.#reject, error);
   }
 
-  /** Ends the waiting because the call is over. */
   expire(): void {
     try {
       this.#call?.check("XenStore's answer");
@@ -128,19 +108,17 @@ export class PendingRequest<T = unknown> implements Timed {
     }
   }
 
-  /** The daemon is done with it. */
   finish(answer: T | undefined): void {
-    const done = this.#done;
-    this.#done = undefined;
-    done?.(answer);
+    const { done } = this;
+    if (done === undefined) return;
+    this.done = told;
+    done(answer);
   }
 
   #settle(settle: (outcome: unknown) => void, outcome: unknown): void {
     if (!this.live) return;
     this.live = false;
     this.#forget?.();
-    this.tick?.remove(this);
-    this.tick = undefined;
     settle(outcome);
   }
 }
@@ -159,12 +137,10 @@ export class Slots {
     this.#free = Array.from({ length: size }, (_, at) => size - 1 - at);
   }
 
-  /** How many wait. */
   get used(): number {
     return this.#slots.length - this.#free.length;
   }
 
-  /** Whether no more can be taken. */
   get isFull(): boolean {
     return this.#free.length === 0;
   }
@@ -188,7 +164,7 @@ export class Slots {
     const slot = this.#free.pop() as number;
     this.#serial = (this.#serial + 1) % SERIALS;
     // The serial number keeps a late reply apart from the slot's next request.
-    request.id = this.#serial * (SLOT_MASK + 1) + slot;
+    request.id = this.#serial * MOST_SLOTS + slot;
     this.#slots[slot] = request;
     if (!request.live) this.#owed++;
   }
@@ -198,18 +174,17 @@ export class Slots {
     if (this.find(request.id) === request) this.#owed++;
   }
 
-  /** Returns the request of an id. */
   find(id: number): PendingRequest | undefined {
     const request = this.#slots[id & SLOT_MASK];
     return request?.id === id ? request : undefined;
   }
 
-  /** Frees a request's slot. @param isOwed whether nobody waited for its reply */
-  free({ id }: PendingRequest, isOwed: boolean): void {
+  /** Frees the slot of a request whose reply has come. */
+  free({ id, live }: PendingRequest): void {
     const slot = id & SLOT_MASK;
     this.#slots[slot] = undefined;
     this.#free.push(slot);
-    if (isOwed) this.#owed--;
+    if (!live) this.#owed--;
   }
 
   /** Returns all that wait, which wait here no more; nothing can be taken afterwards. */

@@ -3,10 +3,13 @@ import type { Closing } from "../../../src/base/flow/closing.js";
 import type { Transport } from "../transport/transport.js";
 import { Connection, type ConnectionSettings } from "./connection.js";
 
-/** What every connection that is made is for and tells, and what it is a part of. */
-export interface ReconnectionSettings extends ConnectionSettings {
-  /** Of the client. */
+interface ReconnectionSettings extends ConnectionSettings {
   readonly closing: Closing;
+}
+
+interface Attempt {
+  readonly made: Promise<Connection>;
+  readonly controller: AbortController;
 }
 
 /** A connection to the daemon that is made on first use, and again when it broke. */
@@ -15,7 +18,7 @@ export class ReconnectingConnection {
   readonly #settings: ReconnectionSettings;
   #connection: Connection | undefined;
   #attempt: Attempt | undefined;
-  /** Who waits for the connection. */
+  /** Who waits for the connection; without anybody an attempt ends. */
   #waiting = 0;
 
   constructor(transport: Transport, settings: ReconnectionSettings) {
@@ -28,7 +31,6 @@ export class ReconnectingConnection {
     return this.#connection?.isOpen === true ? this.#connection : undefined;
   }
 
-  /** Requests under way or waiting. */
   get load(): number {
     return (this.current?.load ?? 0) + this.#waiting;
   }
@@ -53,13 +55,27 @@ export class ReconnectingConnection {
     await this.#connection?.close(this.#settings.closing.error());
   }
 
-  /** Begins to connect, for as long as anybody waits. */
   #begin(): Attempt {
+    const { closing } = this.#settings;
     const controller = new AbortController();
-    const made = this.#connect(Call.endless(controller.signal)).finally(() => {
-      if (this.#attempt === attempt) this.#attempt = undefined;
-    });
-    const attempt = { made, controller };
+    const call = Call.endless(controller.signal);
+    const connecting = async (): Promise<Connection> => {
+      try {
+        const connection = await Connection.open(this.#transport, this.#settings, call);
+        if (call.isOver) {
+          await connection.close(closing.error());
+          call.check();
+        }
+        this.#connection = connection;
+        return connection;
+      } catch (error) {
+        closing.check();
+        throw error;
+      } finally {
+        if (this.#attempt === attempt) this.#attempt = undefined;
+      }
+    };
+    const attempt = { made: connecting(), controller };
     return attempt;
   }
 
@@ -67,27 +83,4 @@ export class ReconnectingConnection {
     this.#attempt?.controller.abort();
     this.#attempt = undefined;
   }
-
-  async #connect(call: Call): Promise<Connection> {
-    const { closing } = this.#settings;
-    try {
-      const connection = await Connection.open(this.#transport, this.#settings, call);
-      if (call.isOver) {
-        await connection.close(closing.error());
-        call.check();
-      }
-      this.#connection = connection;
-      return connection;
-    } catch (error) {
-      closing.check();
-      throw error;
-    }
-  }
-}
-
-/** One attempt to connect. */
-interface Attempt {
-  readonly made: Promise<Connection>;
-  /** Ends it. */
-  readonly controller: AbortController;
 }

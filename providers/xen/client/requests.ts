@@ -1,21 +1,11 @@
 import { pvbusError } from "../../../src/base/errors.js";
 import { Call, type CallOptions } from "../../../src/base/flow/call.js";
-import {
-  DIRECTORY,
-  DIRECTORY_PART,
-  GET_PERMS,
-  MKDIR,
-  type Operation,
-  READ,
-  READ_TEXT,
-  RM,
-  SET_PERMS,
-  WRITE,
-} from "../protocol/operations.js";
-import { checkNodePath, checkPath, checkRemovable } from "../protocol/path.js";
+import { checkNodePath, checkPath, checkRemovable } from "../protocol/keys.js";
+import * as operations from "../protocol/operations.js";
 import { formatPermission, type Permission } from "../protocol/permissions.js";
 import { isRefusal } from "../protocol/refusals.js";
 import { decodeDirectoryPart, XENSTORE_PAYLOAD_MAX } from "../protocol/wire.js";
+import { PendingRequest } from "./pending.js";
 
 /** What each operation accepts: a running call, or the options of one. */
 export type CallLike = Call | CallOptions;
@@ -30,16 +20,6 @@ const PLAIN_LISTINGS = 3;
 /** Bytes of the longest listing that is taken in parts. */
 const LONGEST_LISTING = 1 << 20;
 
-/** What is asked in one request. */
-export interface Question<T> {
-  /** Kind of request. */
-  readonly operation: Operation<T>;
-  /** First part of the payload, ASCII, without its last NUL. */
-  readonly text: string;
-  /** The rest. */
-  readonly value?: Uint8Array | undefined;
-}
-
 /**
  * Reading and changing nodes, outside a transaction or in one. Paths are XenStore's own: `/absolute`, or relative to the
  * domain's directory; of A-Z a-z 0-9 - _ @ and single slashes. They, and all sizes, are checked before anything is sent.
@@ -50,16 +30,16 @@ export interface Question<T> {
  */
 export abstract class XenStoreRequests {
   /** @internal Sends one request. */
-  protected abstract ask<T>(question: Question<T>, call: Call): Promise<T>;
+  protected abstract ask<T>(request: PendingRequest<T>, call: Call): Promise<T>;
 
   /** Reads a value, which may be any bytes; undefined when there is no such node. The array belongs to the caller. */
   read(path: string, call?: CallLike): Promise<Buffer | undefined> {
-    return this.#ask(READ, path, call);
+    return this.#ask(operations.READ, path, call);
   }
 
   /** Reads a value as UTF-8 text; undefined when there is no such node. */
   readText(path: string, call?: CallLike): Promise<string | undefined> {
-    return this.#ask(READ_TEXT, path, call);
+    return this.#ask(operations.READ_TEXT, path, call);
   }
 
   /**
@@ -73,13 +53,13 @@ export abstract class XenStoreRequests {
     // The caller may use its array again while the request waits for its turn; what is too long is never sent.
     const bytes =
       value.length > XENSTORE_PAYLOAD_MAX && typeof value !== "string" ? value : Buffer.from(value as string);
-    await this.ask({ operation: WRITE, text: path, value: bytes }, callOf(call));
+    await this.ask(new PendingRequest(operations.WRITE, path, bytes), callOf(call));
   }
 
   /** Creates a node with an empty value, and its parents; nothing changes when it is there. */
   async mkdir(path: string, call?: CallLike): Promise<void> {
     checkNodePath(path);
-    await this.ask({ operation: MKDIR, text: path }, callOf(call));
+    await this.ask(new PendingRequest(operations.MKDIR, path), callOf(call));
   }
 
   /**
@@ -89,7 +69,7 @@ export abstract class XenStoreRequests {
    */
   async rm(path: string, call?: CallLike): Promise<boolean> {
     checkRemovable(path);
-    return this.ask({ operation: RM, text: path }, callOf(call));
+    return this.ask(new PendingRequest(operations.RM, path), callOf(call));
   }
 
   /**
@@ -101,7 +81,7 @@ export abstract class XenStoreRequests {
     checkPath(path);
     const running = callOf(call);
     try {
-      return await this.ask({ operation: DIRECTORY, text: path }, running);
+      return await this.ask(new PendingRequest(operations.DIRECTORY, path), running);
     } catch (error) {
       if (!isRefusal(error, "E2BIG")) throw error;
     }
@@ -118,7 +98,7 @@ export abstract class XenStoreRequests {
 
   /** Returns a node's permissions, its owner first; undefined when there is no such node. */
   permissions(path: string, call?: CallLike): Promise<Permission[] | undefined> {
-    return this.#ask(GET_PERMS, path, call);
+    return this.#ask(operations.GET_PERMS, path, call);
   }
 
   /**
@@ -131,14 +111,15 @@ export abstract class XenStoreRequests {
     if (permissions.length === 0)
       throw new RangeError("a node has one permission at least, that of its owner");
     const text = [path, ...permissions.map(formatPermission)].join("\0");
-    return this.ask({ operation: SET_PERMS, text }, callOf(call));
+    return this.ask(new PendingRequest(operations.SET_PERMS, text), callOf(call));
   }
 
   async #longDirectory(path: string, call: Call): Promise<string[] | undefined | "changed"> {
     const names: string[] = [];
     let generation: string | undefined;
     for (let offset = 0; ; ) {
-      const payload = await this.ask({ operation: DIRECTORY_PART, text: `${path}\0${offset}` }, call);
+      const request = new PendingRequest(operations.DIRECTORY_PART, `${path}\0${offset}`);
+      const payload = await this.ask(request, call);
       if (payload === undefined) return generation === undefined ? undefined : "changed";
       const part = decodeDirectoryPart(payload, offset);
       if (part === undefined)
@@ -154,10 +135,10 @@ export abstract class XenStoreRequests {
   }
 
   /** Not async: a read costs one promise. */
-  #ask<T>(operation: Operation<T>, path: string, call: CallLike | undefined): Promise<T> {
+  #ask<T>(operation: operations.Operation<T>, path: string, call: CallLike | undefined): Promise<T> {
     try {
       checkPath(path);
-      return this.ask({ operation, text: path }, callOf(call));
+      return this.ask(new PendingRequest(operation, path), callOf(call));
     } catch (error) {
       return Promise.reject(error);
     }

@@ -1,11 +1,11 @@
 import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { Backoff } from "../../../src/base/flow/backoff.js";
 import type { Call, CallOptions } from "../../../src/base/flow/call.js";
-import { Semaphore } from "../../../src/base/flow/semaphore.js";
+import { Semaphore } from "../../../src/base/flow/queues.js";
 import { TRANSACTION_END, TRANSACTION_START } from "../protocol/operations.js";
 import { type Connection, toTheEnd } from "./connection.js";
 import { PendingRequest } from "./pending.js";
-import { type CallLike, callOf, type Question, XenStoreRequests } from "./requests.js";
+import { type CallLike, callOf, XenStoreRequests } from "./requests.js";
 
 /** Options of a transaction that is tried again after a conflict. */
 export interface TransactionOptions extends CallOptions {
@@ -68,16 +68,19 @@ export class Transaction extends XenStoreRequests implements AsyncDisposable {
   }
 
   /** @internal */
-  protected override ask<T>({ operation, text, value }: Question<T>, call: Call): Promise<T> {
+  protected override ask<T>(request: PendingRequest<T>, call: Call): Promise<T> {
     this.#checkOpen();
-    return this.#connection.run(new PendingRequest(operation, text, value, this.#id), call);
+    request.transactionId = this.#id;
+    return this.#connection.run(request, call);
   }
 
   /** Whatever the daemon answers, and whoever waits for it: the id is dead. */
   #end(how: "T" | "F", call: Call): Promise<true> {
     this.#over = true;
     // Another one may begin when the daemon knows that this one is over.
-    const request = new PendingRequest(TRANSACTION_END, how, undefined, this.#id).whenDone(this.#ended);
+    const request = new PendingRequest(TRANSACTION_END, how);
+    request.done = this.#ended;
+    request.transactionId = this.#id;
     request.binding = true;
     return this.#connection.run(request, call);
   }
@@ -102,17 +105,18 @@ export class Transactions {
   async begin(call: Call): Promise<Transaction> {
     const turn = this.#open.enter(call, "another transaction to end");
     if (turn !== undefined) await turn;
-    const leave = once(() => this.#open.leave());
+    const leave = (): void => this.#open.leave();
     let isAsked = false;
     let isGivenUp = false;
     try {
       const connection = await this.#connect(call);
       isAsked = true;
-      const request = new PendingRequest(TRANSACTION_START, "").whenDone((id) => {
+      const request = new PendingRequest(TRANSACTION_START, "");
+      request.done = (id) => {
         if (id === undefined) leave();
         // Begun after all, it must not stay open.
         else if (isGivenUp) void new Transaction(connection, id, leave).abort();
-      });
+      };
       return new Transaction(connection, await connection.run(request, call), leave);
     } catch (error) {
       isGivenUp = true;
@@ -129,12 +133,26 @@ export class Transactions {
     const call = callOf(options);
     const backoff = new Backoff(PAUSES);
     let conflict: PvbusError | undefined;
+    let pause = 0;
     for (let attempt = 1; ; attempt++) {
-      const outcome = await this.#attempt(body, call);
-      if ("value" in outcome) return outcome.value;
-      conflict = outcome.conflict ?? conflict;
-      if (conflict === undefined) throw outcome.late;
-      const pause = attempt < QUICK_ATTEMPTS ? 0 : 1 + backoff.next();
+      let transaction: Transaction | undefined;
+      try {
+        if (pause > 0) await call.sleep(pause, "the transaction's next attempt");
+        transaction = await this.begin(call);
+        const value = await body(transaction);
+        if (!transaction.isOver) await transaction.commit(call);
+        return value;
+      } catch (error) {
+        const isCommitted = transaction?.isOver === true;
+        // Whoever waits is told now, not when a daemon that may be silent answers.
+        void transaction?.abort();
+        if (!PvbusError.is(error)) throw error;
+        // A time limit that comes before the commit is told as the conflict that took the time.
+        const isLate = !isCommitted && error.code === "ERR_TIMEOUT" && call.remainingMs <= 0;
+        if (isCommitted && error.code === "ERR_CONFLICT") conflict = error;
+        else if (!isLate || conflict === undefined) throw error;
+      }
+      pause = attempt < QUICK_ATTEMPTS ? 0 : 1 + backoff.next();
       if (attempt >= attempts || call.remainingMs <= pause) {
         throw pvbusError(
           "ERR_CONFLICT",
@@ -142,43 +160,6 @@ export class Transactions {
           { cause: conflict },
         );
       }
-      if (pause > 0) await call.sleep(pause, "the transaction's next attempt").catch(unlessLate);
     }
   }
-
-  /** Resolves with what the body gave, with the conflict, or with the error of a time limit that came before the commit. */
-  async #attempt<T>(body: (transaction: Transaction) => Promise<T> | T, call: Call): Promise<Outcome<T>> {
-    let transaction: Transaction | undefined;
-    try {
-      transaction = await this.begin(call);
-      const value = await body(transaction);
-      if (!transaction.isOver) await transaction.commit(call);
-      return { value };
-    } catch (error) {
-      const committed = transaction?.isOver === true;
-      // Whoever waits is told now, not when a daemon that may be silent answers.
-      void transaction?.abort();
-      if (!PvbusError.is(error)) throw error;
-      if (committed && error.code === "ERR_CONFLICT") return { conflict: error };
-      if (!committed && error.code === "ERR_TIMEOUT" && call.remainingMs <= 0) return { late: error };
-      throw error;
-    }
-  }
-}
-
-/** How an attempt ended. */
-type Outcome<T> = { readonly value: T } | { readonly conflict?: PvbusError; readonly late?: PvbusError };
-
-/** A time limit that comes while it waits is the next attempt's, which tells it from a conflict. */
-function unlessLate(error: unknown): void {
-  if (!PvbusError.is(error) || error.code !== "ERR_TIMEOUT") throw error;
-}
-
-function once(action: () => void): () => void {
-  let done = false;
-  return () => {
-    if (done) return;
-    done = true;
-    action();
-  };
 }

@@ -5,8 +5,8 @@ import { Call } from "../../../src/base/flow/call.js";
 import type { Closing } from "../../../src/base/flow/closing.js";
 import { Notifier } from "../../../src/base/flow/notifier.js";
 import type { Logger } from "../../../src/base/host/host.js";
+import { checkPath } from "../protocol/keys.js";
 import { UNWATCH, WATCH } from "../protocol/operations.js";
-import { checkPath } from "../protocol/path.js";
 import { decodeStrings } from "../protocol/wire.js";
 import { type Connection, toTheEnd } from "./connection.js";
 import { PendingRequest } from "./pending.js";
@@ -38,7 +38,6 @@ const PAUSES = { firstMs: 20, longestMs: 2_000 } as const;
 /** Longest wait for one answer while watches are registered again. */
 const RESTORE_MS = 10_000;
 
-/** One watch: what fired and was not taken yet. */
 class Watch {
   readonly path: string;
   readonly token: string;
@@ -46,7 +45,7 @@ class Watch {
   /** The connection that it is registered on. */
   connection: Connection | undefined;
   readonly #paths = new Set<string>();
-  #fresh = true;
+  #isFresh = true;
   #lost = false;
   #error: unknown;
   readonly #news = new Notifier();
@@ -63,16 +62,10 @@ class Watch {
     this.#news.notify();
   }
 
-  /** Events are missing. */
   lose(): void {
     this.#paths.clear();
     this.#lost = true;
     this.#news.notify();
-  }
-
-  /** Whether it ended, though nobody may have heard of it. */
-  get hasFailed(): boolean {
-    return this.#error !== undefined;
   }
 
   fail(error: unknown): void {
@@ -90,42 +83,32 @@ class Watch {
   }
 
   #take(): WatchEvent | undefined {
-    if (this.#lost) {
-      this.#lost = false;
-      return { path: this.path, reason: this.#register() ?? "resync" };
-    }
-    for (const path of this.#paths) {
-      this.#paths.delete(path);
-      return { path, reason: this.#register() ?? "changed" };
-    }
-    return undefined;
-  }
-
-  /** What is lost before the first event was lost before anything was looked at. */
-  #register(): "registered" | undefined {
-    const fresh = this.#fresh;
-    this.#fresh = false;
-    return fresh ? "registered" : undefined;
+    const [changed] = this.#paths;
+    const path = this.#lost ? this.path : changed;
+    if (path === undefined) return undefined;
+    // What is lost before the first event was lost before anything was looked at.
+    const reason = this.#isFresh ? "registered" : this.#lost ? "resync" : "changed";
+    this.#isFresh = false;
+    if (this.#lost) this.#lost = false;
+    else this.#paths.delete(path);
+    return { path, reason };
   }
 }
 
-/** What belongs to the watches of a client. */
-export interface WatchesSettings {
-  /** How many there may be at a time. */
+interface WatchesSettings {
   readonly most: number;
   /** Of the client: it ends all watches with `ERR_DISCONNECTED`. */
   readonly closing: Closing;
-  /** Hears of watches that are restored, or are not. */
   readonly logger: Logger;
 }
 
 /** All watches of a client: they share one connection and outlive it. */
 export class Watches {
   readonly #connection: ReconnectingConnection;
-  readonly #logger: Logger;
   readonly #most: number;
-  readonly #watches = new Map<string, Watch>();
   readonly #closing: Closing;
+  readonly #logger: Logger;
+  readonly #watches = new Map<string, Watch>();
   #tokens = 0;
   #restoring = false;
 
@@ -151,9 +134,7 @@ export class Watches {
       const connection = await this.#connection.connect(call);
       // Known before it is registered: its first event may come before the answer.
       this.#watches.set(watch.token, watch);
-      const registering = this.#register(watch, connection);
-      registering.catch(() => undefined);
-      await call.within(registering, "the watch to be registered");
+      await call.within(this.#register(watch, connection), "the watch to be registered");
       for (;;) yield await watch.next(call);
     } finally {
       this.#remove(watch);
@@ -228,9 +209,7 @@ export class Watches {
   }
 
   #unregistered(): Watch[] {
-    return [...this.#watches.values()].filter(
-      ({ connection, hasFailed }) => connection === undefined && !hasFailed,
-    );
+    return [...this.#watches.values()].filter(({ connection }) => connection === undefined);
   }
 
   /** Returns false when it must be tried again: whatever the daemon says, but that this domain may not, it may unsay. */
@@ -240,11 +219,14 @@ export class Watches {
       watch.lose();
       return true;
     } catch (error) {
-      const { path } = watch;
-      if (PvbusError.is(error) && error.code === "ERR_PERMISSION") watch.fail(error);
-      else if (connection.isOpen && !this.#closing.isClosed)
+      const { path, token } = watch;
+      const isOver = PvbusError.is(error) && error.code === "ERR_PERMISSION";
+      if (isOver) {
+        this.#watches.delete(token);
+        watch.fail(error);
+      } else if (connection.isOpen && !this.#closing.isClosed)
         this.#logger.warn("a watch of XenStore was not restored and will be tried again", { path, error });
-      return watch.hasFailed;
+      return isOver;
     }
   }
 }

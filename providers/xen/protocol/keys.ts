@@ -1,5 +1,72 @@
 import { pvbusError } from "../../../src/base/errors.js";
-import { checkLength, childPath } from "./path.js";
+import { XENSTORE_ABS_PATH_MAX, XENSTORE_REL_PATH_MAX } from "./wire.js";
+
+/** Names of nodes as all daemons take them. */
+export const NODE: RegExp = /^[A-Za-z0-9_@-]+$/;
+/** Such names, one slash between them, none at the end. */
+const PATH = /^(?:\/|\/?[A-Za-z0-9_@-]+(?:\/[A-Za-z0-9_@-]+)*)$/;
+const HOME = /^\/local\/domain\/\d+\//;
+
+/** Checks a path as the daemons do, before it is sent. @throws PvbusError `ERR_KEY_INVALID`, `ERR_KEY_TOO_LONG` */
+export function checkPath(path: string): void {
+  checkLength(path);
+  if (!PATH.test(path)) throw badPath(path);
+}
+
+/**
+ * Checks the path of a node that holds a value: names that begin a path with `@` belong to the special watches.
+ * @throws PvbusError as {@link checkPath}
+ */
+export function checkNodePath(path: string): void {
+  checkPath(path);
+  if (path.startsWith("@") || path.startsWith("/@")) {
+    throw pvbusError("ERR_KEY_INVALID", "a path that begins with @ names a special watch, no node");
+  }
+}
+
+/**
+ * Checks the path of a node that is to be removed.
+ * @throws PvbusError `ERR_NOT_SUPPORTED` for `/`: oxenstored would empty the whole store; and as {@link checkPath}
+ */
+export function checkRemovable(path: string): void {
+  checkNodePath(path);
+  if (path === "/")
+    throw pvbusError("ERR_NOT_SUPPORTED", "the root of XenStore is never removed; name a node");
+}
+
+/** Returns the path of a child. */
+export function childPath(parent: string, name: string): string {
+  return parent === "/" ? `/${name}` : parent === "" ? name : `${parent}/${name}`;
+}
+
+/** Reports whether a path is another one or lies below it. */
+export function isAtOrBelow(path: string, top: string): boolean {
+  return path === top || top === "/" || (path.startsWith(top) && path[top.length] === "/");
+}
+
+/** Checks a path's length alone. @throws PvbusError `ERR_KEY_TOO_LONG` */
+function checkLength(path: string): void {
+  if (path.length <= XENSTORE_REL_PATH_MAX) return;
+  const counted = path.startsWith("/") ? path.replace(HOME, "") : path;
+  const most = path.startsWith("/") && counted === path ? XENSTORE_ABS_PATH_MAX : XENSTORE_REL_PATH_MAX;
+  if (path.length <= XENSTORE_ABS_PATH_MAX && counted.length <= most) return;
+  throw pvbusError(
+    "ERR_KEY_TOO_LONG",
+    `the path has ${path.length} characters; XenStore takes ${XENSTORE_REL_PATH_MAX} behind the domain's own ` +
+      `directory and ${XENSTORE_ABS_PATH_MAX} in all, shorten it`,
+  );
+}
+
+function badPath(path: string): Error {
+  let why = "holds characters other than A-Z a-z 0-9 - _ @ and /";
+  if (path === "") why = "is empty";
+  else if (path.endsWith("/")) why = "ends with a slash";
+  else if (path.includes("//")) why = "holds two slashes in a row";
+  return pvbusError(
+    "ERR_KEY_INVALID",
+    `the path ${why}, which XenStore cannot hold; encode such names with encodeName() or the option encodeNames`,
+  );
+}
 
 /** How native keys stand for XenStore paths. */
 export interface KeySyntax {
@@ -13,10 +80,6 @@ export interface KeySyntax {
   joined(part: string): string | undefined;
 }
 
-/** Names as XenStore takes them. */
-const NODE = /^[A-Za-z0-9_@-]+$/;
-
-/** Keys are paths as they are. */
 const PLAIN: KeySyntax = {
   pathOf: (key) => key,
   nameOf: (node) => (NODE.test(node) ? node : undefined),
@@ -71,11 +134,6 @@ export function withoutSlash(prefix: string): string {
   return prefix.length > 1 && prefix.endsWith("/") ? prefix.slice(0, -1) : prefix;
 }
 
-/** @throws PvbusError `ERR_KEY_INVALID` for the empty key, which stands for the own directory in listings only */
-export function checkKey(key: string): void {
-  if (key === "") throw pvbusError("ERR_KEY_INVALID", "the key is empty; name a node");
-}
-
 /*
  * Names that XenStore cannot hold: every byte of the name's UTF-8 that is no letter, digit, dash or underscore becomes
  * `@` and two lower-case hexadecimal digits, `@` itself too. So names without such bytes stay as they are, distinct
@@ -115,9 +173,8 @@ export function decodeName(encoded: string): string {
 /** Encodes each name of a path; the slash in front of an absolute one stays. @throws as {@link encodeName} */
 export function encodePath(path: string): string {
   if (path === "/") return path;
-  const absolute = path.startsWith("/");
-  const names = (absolute ? path.slice(1) : path).split("/").map(encodeName);
-  return `${absolute ? "/" : ""}${names.join("/")}`;
+  const [root, names] = path.startsWith("/") ? ["/", path.slice(1)] : ["", path];
+  return root + names.split("/").map(encodeName).join("/");
 }
 
 /** Decodes each name of a path. */

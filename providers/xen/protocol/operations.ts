@@ -4,7 +4,6 @@ import { decodeStrings, typeName, XS, type XsType } from "./wire.js";
 
 /** What a kind of request is and how its reply is understood. */
 export interface Operation<T> {
-  /** Message type. */
   readonly type: XsType;
   /** Reads the reply's payload, `bytes` from `start` to `end`, which is valid during the call only. */
   readonly decode: (bytes: Buffer, start: number, end: number) => T;
@@ -15,67 +14,64 @@ export interface Operation<T> {
 }
 
 const NUL = 0;
+const NOTHING = { value: undefined };
 
 function text(bytes: Buffer, start: number, end: number): string {
   const nul = bytes.indexOf(NUL, start);
   return bytes.toString("utf8", start, nul < 0 || nul > end ? end : nul);
 }
 
-/** An acknowledgement: `OK`, behind whose NUL FreeBSD leaves stray bytes. */
-function acknowledged<T>(type: XsType, value: T): Operation<T>["decode"] {
-  return (bytes, start, end) => {
-    if (
-      end - start >= 2 &&
-      bytes[start] === 0x4f &&
-      bytes[start + 1] === 0x4b &&
-      (bytes[start + 2] === NUL || end - start === 2)
-    ) {
-      return value;
-    }
-    throw malformed(type);
-  };
-}
-
 function malformed(type: XsType): Error {
   return pvbusError("ERR_PROTOCOL", `the XenStore daemon's answer to ${typeName(type)} is malformed`);
 }
 
+/** Is acknowledged with `OK`, behind whose NUL FreeBSD leaves stray bytes. */
 function change(type: XsType): Operation<true> {
-  return { type, decode: acknowledged(type, true) };
+  return {
+    type,
+    decode: (bytes, start, end) => {
+      const length = end - start;
+      const isOk = length >= 2 && bytes[start] === 0x4f && bytes[start + 1] === 0x4b;
+      if (isOk && (length === 2 || bytes[start + 2] === NUL)) return true;
+      throw malformed(type);
+    },
+  };
 }
 
-/** Reads a value; undefined: no such node. */
-export const READ: Operation<Buffer | undefined> = {
-  type: XS.READ,
-  decode: (bytes, start, end) => Buffer.from(bytes.subarray(start, end)),
-  missing: { value: undefined },
-};
+function number(type: XsType, bytes: Buffer, start: number, end: number): number {
+  const digits = text(bytes, start, end);
+  if (!/^\d{1,10}$/.test(digits)) throw malformed(type);
+  return Number(digits);
+}
 
-/** Reads a value as text. */
+function copy(bytes: Buffer, start: number, end: number): Buffer {
+  return Buffer.from(bytes.subarray(start, end));
+}
+
+export const READ: Operation<Buffer | undefined> = { type: XS.READ, decode: copy, missing: NOTHING };
+
 export const READ_TEXT: Operation<string | undefined> = {
   type: XS.READ,
   decode: (bytes, start, end) => bytes.toString("utf8", start, end),
-  missing: { value: undefined },
+  missing: NOTHING,
 };
 
-/** Returns the names of a node's children; undefined: no such node. */
 export const DIRECTORY: Operation<string[] | undefined> = {
   type: XS.DIRECTORY,
   decode: (bytes, start, end) => {
     if (end > start && bytes[end - 1] !== NUL) throw malformed(XS.DIRECTORY);
     return decodeStrings(bytes.subarray(start, end));
   },
-  missing: { value: undefined },
+  missing: NOTHING,
 };
 
 /** Returns one part of a long listing, still encoded; undefined: no such node. */
 export const DIRECTORY_PART: Operation<Buffer | undefined> = {
   type: XS.DIRECTORY_PART,
-  decode: (bytes, start, end) => Buffer.from(bytes.subarray(start, end)),
-  missing: { value: undefined },
+  decode: copy,
+  missing: NOTHING,
 };
 
-/** Returns a node's permissions; undefined: no such node. */
 export const GET_PERMS: Operation<Permission[] | undefined> = {
   type: XS.GET_PERMS,
   decode: (bytes, start, end) => {
@@ -83,36 +79,27 @@ export const GET_PERMS: Operation<Permission[] | undefined> = {
     if (permissions.length === 0) throw malformed(XS.GET_PERMS);
     return permissions;
   },
-  missing: { value: undefined },
+  missing: NOTHING,
 };
 
-/** Sets a node's permissions; false: no such node. */
 export const SET_PERMS: Operation<boolean> = { ...change(XS.SET_PERMS), missing: { value: false } };
-/** Writes a value. */
 export const WRITE: Operation<true> = change(XS.WRITE);
-/** Creates a node. */
 export const MKDIR: Operation<true> = change(XS.MKDIR);
 /** Removes a node; false: neither it nor its parent is there. */
 export const RM: Operation<boolean> = { ...change(XS.RM), missing: { value: false } };
-/** Registers a watch. */
 export const WATCH: Operation<true> = change(XS.WATCH);
 /** Removes a watch; false: there was none. */
 export const UNWATCH: Operation<boolean> = { ...change(XS.UNWATCH), missing: { value: false } };
-/** Begins a transaction; answers with its id. */
 export const TRANSACTION_START: Operation<number> = {
   type: XS.TRANSACTION_START,
   decode: (bytes, start, end) => {
-    const digits = text(bytes, start, end);
-    const id = Number(digits);
-    if (!/^\d{1,10}$/.test(digits) || id === 0 || id > 0xffff_ffff) throw malformed(XS.TRANSACTION_START);
+    const id = number(XS.TRANSACTION_START, bytes, start, end);
+    if (id === 0 || id > 0xffff_ffff) throw malformed(XS.TRANSACTION_START);
     return id;
   },
 };
-/** Ends a transaction. */
 export const TRANSACTION_END: Operation<true> = change(XS.TRANSACTION_END);
-/** Returns the path of a domain's own directory. */
 export const GET_DOMAIN_PATH: Operation<string> = { type: XS.GET_DOMAIN_PATH, decode: text };
-/** Reports whether a domain is known to the daemon. */
 export const IS_DOMAIN_INTRODUCED: Operation<boolean> = {
   type: XS.IS_DOMAIN_INTRODUCED,
   decode: (bytes, start, end) => {
@@ -127,9 +114,5 @@ export const CONTROL: Operation<string> = { type: XS.CONTROL, decode: text };
 export const GET_FEATURE: Operation<number> = {
   type: XS.GET_FEATURE,
   bare: true,
-  decode: (bytes, start, end) => {
-    const digits = text(bytes, start, end);
-    if (!/^\d{1,10}$/.test(digits)) throw malformed(XS.GET_FEATURE);
-    return Number(digits);
-  },
+  decode: (bytes, start, end) => number(XS.GET_FEATURE, bytes, start, end),
 };

@@ -20,10 +20,7 @@ const ACCESS: Readonly<Record<string, Access>> = { n: "none", r: "read", w: "wri
 /** Largest domain id: 16 bits. */
 const MAX_DOMAIN = 0xffff;
 
-/**
- * Returns an entry as on the wire: `n0`, `r7`.
- * @throws TypeError, RangeError for an entry that is none
- */
+/** Returns an entry as on the wire: `n0`, `r7`. @throws TypeError, RangeError for an entry that is none */
 export function formatPermission({ domain, access }: Permission): string {
   const letter = ownEntry(LETTERS, access);
   if (letter === undefined) throw new TypeError('access must be "none", "read", "write" or "both"');
@@ -33,10 +30,9 @@ export function formatPermission({ domain, access }: Permission): string {
 
 /** Takes an entry apart; undefined when it is none. */
 export function readPermission(text: string): Permission | undefined {
-  const [, letter = "", digits = ""] = /^([nrwb])(\d{1,5})$/.exec(text) ?? [];
-  const access = ownEntry(ACCESS, letter);
-  const domain = Number(digits);
-  return access === undefined || domain > MAX_DOMAIN ? undefined : { domain, access };
+  const access = ownEntry(ACCESS, text.slice(0, 1));
+  const domain = domainOf(text.slice(1));
+  return access === undefined || domain === undefined ? undefined : { domain, access };
 }
 
 /** Takes an entry of the daemon's apart. @throws PvbusError `ERR_PROTOCOL` when it is none */

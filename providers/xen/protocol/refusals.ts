@@ -23,7 +23,6 @@ interface Meaning {
   readonly what: string;
 }
 
-const INVALID: Meaning = { code: "ERR_KEY_INVALID", what: "the daemon takes no such path or argument" };
 const FULL: Meaning = {
   code: "ERR_NO_SPACE",
   what: "a quota of this domain is used up (nodes, size of a node with its children's names, watches, transactions)",
@@ -34,12 +33,17 @@ const TOO_LONG: Meaning = {
 };
 /** Every daemon takes paths up to here. */
 const SHORTEST_PATH_MAX = 1000;
+const SHORT_LISTINGS: Meaning = {
+  code: "ERR_NOT_SUPPORTED",
+  what: "listings of more than 4096 bytes are not possible here",
+};
+const GONE: Meaning = { code: "ERR_CONFLICT", what: "the transaction is gone; try again" };
 const UNKNOWN: Meaning = { code: "ERR_PROTOCOL", what: "an error that is not known" };
 const HISTORIC: Meaning = { code: "ERR_PROTOCOL", what: "no daemon of today answers so" };
 
 /** Meanings of the errors (xs_wire.h `xsd_errors`; EQUOTA is oxenstored's own). */
 const MEANINGS: Readonly<Record<string, Meaning>> = {
-  EINVAL: INVALID,
+  EINVAL: { code: "ERR_KEY_INVALID", what: "the daemon takes no such path or argument" },
   ENOENT: { code: "ERR_KEY_INVALID", what: "there is no such node" },
   EACCES: { code: "ERR_PERMISSION", what: "this domain may not; have the host's administrator give access" },
   EPERM: { code: "ERR_PERMISSION", what: "this domain may not; only the node's owner may" },
@@ -64,15 +68,9 @@ const SPECIAL: Readonly<Record<number, Readonly<Record<string, Meaning>>>> = {
   [XS.WATCH]: { E2BIG: FULL },
   [XS.CONTROL]: { EINVAL: { code: "ERR_NOT_SUPPORTED", what: "this daemon has no such command" } },
   // FreeBSD's driver, and a daemon that has it for the controlling domain only.
-  [XS.DIRECTORY_PART]: {
-    EINVAL: { code: "ERR_NOT_SUPPORTED", what: "listings of more than 4096 bytes are not possible here" },
-    ENOSYS: { code: "ERR_NOT_SUPPORTED", what: "listings of more than 4096 bytes are not possible here" },
-  },
+  [XS.DIRECTORY_PART]: { EINVAL: SHORT_LISTINGS, ENOSYS: SHORT_LISTINGS },
   [XS.DIRECTORY]: { E2BIG: { code: "ERR_NOT_SUPPORTED", what: "the listing has more than 4096 bytes" } },
-  [XS.TRANSACTION_END]: {
-    ENOENT: { code: "ERR_CONFLICT", what: "the transaction is gone; try again" },
-    EIO: { code: "ERR_CONFLICT", what: "the transaction is gone; try again" },
-  },
+  [XS.TRANSACTION_END]: { ENOENT: GONE, EIO: GONE },
 };
 
 /** Errors of write(2) that are the daemon's own answer to WATCH (Linux drivers/xen/xenbus/xenbus_dev_frontend.c). */
@@ -108,7 +106,7 @@ export function isAnswerOfDaemon(errno: string): boolean {
   return FROM_DAEMON.test(errno);
 }
 
-/** Reports whether an error is the daemon's refusal of that name. */
-export function isRefusal(error: unknown, name: string): boolean {
-  return PvbusError.is(error) && error.cause instanceof XenStoreRefusal && error.cause.code === name;
+/** Reports whether an error is a refusal of the daemon's by one of these names. */
+export function isRefusal(error: unknown, ...names: readonly string[]): boolean {
+  return PvbusError.is(error) && error.cause instanceof XenStoreRefusal && names.includes(error.cause.code);
 }

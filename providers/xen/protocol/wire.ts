@@ -44,10 +44,8 @@ export const XS = {
   SET_QUOTA: 26,
 } as const;
 
-/** Name of a message type. */
-export type XsTypeName = keyof typeof XS;
 /** Number of a message type. */
-export type XsType = (typeof XS)[XsTypeName];
+export type XsType = (typeof XS)[keyof typeof XS];
 
 const NAMES: Readonly<Record<number, string>> = Object.fromEntries(
   Object.entries(XS).map(([name, number]) => [number, name]),
@@ -102,18 +100,15 @@ export function encodeStrings(...strings: readonly string[]): Buffer {
  */
 export function decodeStrings(payload: Uint8Array, most = Number.POSITIVE_INFINITY): string[] {
   const bytes = Buffer.from(payload.buffer, payload.byteOffset, payload.length);
+  const last = bytes.at(-1) === 0 ? bytes.length - 1 : bytes.length;
   const strings: string[] = [];
   for (let at = 0; at < bytes.length; ) {
-    const nul = strings.length + 1 < most ? bytes.indexOf(0, at) : lastNul(bytes);
+    const nul = strings.length + 1 < most ? bytes.indexOf(0, at) : last;
     const end = nul < at ? bytes.length : nul;
     strings.push(bytes.toString("utf8", at, end));
     at = end + 1;
   }
   return strings;
-}
-
-function lastNul(bytes: Buffer): number {
-  return bytes.at(-1) === 0 ? bytes.length - 1 : -1;
 }
 
 /** One part of a long listing, as DIRECTORY_PART answers it. */
@@ -175,10 +170,7 @@ export class MessageDecoder {
   #partial: Buffer = this.#header;
   #have = 0;
 
-  /**
-   * @param maxPayload largest payload that is taken, in bytes
-   * @param sink must not push
-   */
+  /** @param maxPayload largest payload that is taken, in bytes @param sink must not push */
   constructor(maxPayload: number, sink: MessageSink) {
     this.#maxPayload = maxPayload;
     this.#sink = sink;

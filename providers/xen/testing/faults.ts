@@ -1,5 +1,5 @@
 import type { Duplex } from "node:stream";
-import { decodeStrings, encodeMessage, typeName, type XsMessage } from "../protocol/wire.js";
+import { encodeMessage, type XsMessage } from "../protocol/wire.js";
 
 export type { XsMessage } from "../protocol/wire.js";
 
@@ -15,11 +15,6 @@ export interface XenStoreFaults {
   chunkBytes?: number | undefined;
   /** Returns what is sent in place of a message; undefined: nothing is. */
   mangle?: ((message: XsMessage) => Uint8Array | undefined) | undefined;
-}
-
-/** Returns the error that a request is refused with by a fault. */
-export function refusedByFault(faults: XenStoreFaults, { type, payload }: XsMessage): string | undefined {
-  return faults.refuse?.(typeName(type), decodeStrings(payload, 2)[0] ?? "");
 }
 
 /** Sends messages in the order of the calls, as the faults have it. */

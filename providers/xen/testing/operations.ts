@@ -1,10 +1,86 @@
-import { childPath } from "../protocol/path.js";
+import { childPath } from "../protocol/keys.js";
 import { type Access, type Permission, readPermission } from "../protocol/permissions.js";
-import { type Node, type Nodes, parentOf } from "./nodes.js";
 
-/** What the daemon answers with an error. */
+interface Content {
+  readonly value: Buffer;
+  readonly permissions: readonly Permission[];
+  readonly children: readonly string[];
+}
+
+/** One node; replaced, never changed. */
+export interface Node extends Content {
+  /** Changes with every change of the node. */
+  readonly generation: number;
+}
+
+export interface Nodes {
+  get(path: string): Node | undefined;
+  /** @param node undefined removes it */
+  put(path: string, node: Content | undefined): void;
+}
+
+/** The nodes that everybody sees. */
+export class SharedNodes implements Nodes {
+  readonly #nodes = new Map<string, Node>();
+  #generation = 0;
+
+  constructor() {
+    this.put("/", { value: Buffer.alloc(0), permissions: [{ domain: 0, access: "none" }], children: [] });
+  }
+
+  get(path: string): Node | undefined {
+    return this.#nodes.get(path);
+  }
+
+  put(path: string, node: Content | undefined): void {
+    if (node === undefined) this.#nodes.delete(path);
+    else this.#nodes.set(path, { ...node, generation: ++this.#generation });
+  }
+
+  ownedBy(domain: number): number {
+    let count = 0;
+    for (const { permissions } of this.#nodes.values()) if (permissions[0]?.domain === domain) count++;
+    return count;
+  }
+}
+
+/**
+ * The nodes as one transaction sees them, in the manner of the C daemon: no snapshot, but each node stays as it was at the
+ * first look, and a check at the end.
+ */
+export class TransactionNodes implements Nodes {
+  readonly #shared: SharedNodes;
+  readonly #seen = new Map<string, Node | undefined>();
+  readonly #changed = new Map<string, Content | undefined>();
+
+  constructor(shared: SharedNodes) {
+    this.#shared = shared;
+  }
+
+  get(path: string): Node | undefined {
+    if (this.#changed.has(path)) {
+      const node = this.#changed.get(path);
+      return node && { ...node, generation: 0 };
+    }
+    if (!this.#seen.has(path)) this.#seen.set(path, this.#shared.get(path));
+    return this.#seen.get(path);
+  }
+
+  put(path: string, node: Content | undefined): void {
+    this.get(path);
+    this.#changed.set(path, node);
+  }
+
+  /** Makes the changes; false, and none is made, when somebody else changed what was seen. */
+  commit(): boolean {
+    for (const [path, node] of this.#seen)
+      if (this.#shared.get(path)?.generation !== node?.generation) return false;
+    for (const [path, node] of this.#changed) this.#shared.put(path, node);
+    return true;
+  }
+}
+
 export class Refusal extends Error {
-  /** @param code `ENOENT`, … */
   constructor(code: string) {
     super(code);
     this.name = "Refusal";
@@ -40,16 +116,26 @@ const PERMISSION_BYTES = 8;
 const READ: readonly Access[] = ["read", "both"];
 const WRITE: readonly Access[] = ["write", "both"];
 const OWN: readonly Access[] = [];
+const NONE: ReadonlyMap<string, Node> = new Map();
 
 /** Who asks, and what he may use. */
 export interface Asking {
   readonly domain: number;
   readonly quotas: Required<XenStoreQuotas>;
-  /** Number of nodes that he owns. */
   readonly owned: () => number;
 }
 
-/** What may be done with nodes, by one domain. Each method throws a {@link Refusal} as the C daemon does. */
+/** A path that changed. */
+export interface Change {
+  readonly path: string;
+  /** Nodes that were removed, by path; none: it was changed. */
+  readonly gone: ReadonlyMap<string, Node>;
+}
+
+/**
+ * What may be done with nodes, by one domain. Each method throws a {@link Refusal} as the C daemon does; those that change
+ * something return what changed.
+ */
 export class Operations {
   readonly #nodes: Nodes;
   readonly #asking: Asking;
@@ -59,20 +145,8 @@ export class Operations {
     this.#asking = asking;
   }
 
-  read(path: string): Buffer {
-    return this.#find(path, READ).value;
-  }
-
-  children(path: string): readonly string[] {
-    return this.#find(path, READ).children;
-  }
-
-  generation(path: string): number {
-    return this.#find(path, READ).generation;
-  }
-
-  permissions(path: string): readonly Permission[] {
-    return this.#find(path, READ).permissions;
+  read(path: string): Node {
+    return this.#find(path, READ);
   }
 
   /**
@@ -86,26 +160,22 @@ export class Operations {
       .some((each) => each !== undefined && this.#may(each, READ));
   }
 
-  write(path: string, value: Buffer): void {
+  write(path: string, value: Buffer): readonly Change[] {
     const node = this.#nodes.get(path);
     if (node === undefined) this.#create(path, value);
     else if (this.#may(node, WRITE)) this.#put(path, { ...node, value });
     else throw new Refusal("EACCES");
+    return [{ path, gone: NONE }];
   }
 
-  /** Returns false when it was there. */
-  mkdir(path: string): boolean {
+  mkdir(path: string): readonly Change[] {
     const node = this.#nodes.get(path);
-    if (node !== undefined) {
-      if (!this.#may(node, WRITE)) throw new Refusal("EACCES");
-      return false;
-    }
-    this.#create(path, Buffer.alloc(0));
-    return true;
+    if (node === undefined) return this.write(path, Buffer.alloc(0));
+    if (!this.#may(node, WRITE)) throw new Refusal("EACCES");
+    return [];
   }
 
-  /** Returns the nodes that are gone; none when it was not there and its parent was. */
-  remove(path: string): ReadonlyMap<string, Node> {
+  remove(path: string): readonly Change[] {
     const parent = parentOf(path);
     if (parent === undefined) throw new Refusal("EINVAL");
     try {
@@ -113,7 +183,7 @@ export class Operations {
     } catch (error) {
       if (!(error instanceof Refusal) || error.message !== "ENOENT" || this.#nodes.get(parent) === undefined)
         throw error;
-      return new Map();
+      return [];
     }
     const above = this.#nodes.get(parent) as Node;
     const name = path.slice(path.lastIndexOf("/") + 1);
@@ -126,15 +196,16 @@ export class Operations {
       for (const child of node.children) waiting.push(childPath(top, child));
       this.#nodes.put(top, undefined);
     }
-    return gone;
+    return [{ path, gone }];
   }
 
-  setPermissions(path: string, permissions: readonly Permission[]): void {
+  setPermissions(path: string, permissions: readonly Permission[]): readonly Change[] {
     const { domain, quotas } = this.#asking;
     const node = this.#find(path, OWN);
     if (domain !== 0 && permissions[0]?.domain !== domain) throw new Refusal("EPERM");
     if (domain !== 0 && permissions.length > quotas.permissions) throw new Refusal("ENOSPC");
     this.#put(path, { ...node, permissions });
+    return [{ path, gone: NONE }];
   }
 
   #create(path: string, value: Buffer): void {
@@ -151,7 +222,7 @@ export class Operations {
     this.#put(path, { value, permissions, children: [] });
   }
 
-  #put(path: string, node: Omit<Node, "generation">): void {
+  #put(path: string, node: Content): void {
     const { domain, quotas } = this.#asking;
     const names = node.children.reduce((sum, name) => sum + name.length + 1, 0);
     const size = NODE_HEADER + node.permissions.length * PERMISSION_BYTES + node.value.length + names;
@@ -180,9 +251,14 @@ export class Operations {
   }
 }
 
-/** Takes a permission apart. @throws Refusal `EINVAL` */
 export function permissionOf(text: string): Permission {
   const permission = readPermission(text);
   if (permission === undefined) throw new Refusal("EINVAL");
   return permission;
+}
+
+/** Returns the path above; undefined for the root. */
+function parentOf(path: string): string | undefined {
+  if (path === "/") return undefined;
+  return path.slice(0, path.lastIndexOf("/")) || "/";
 }

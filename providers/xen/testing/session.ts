@@ -4,25 +4,32 @@ import {
   decodeStrings,
   encodeStrings,
   MessageDecoder,
+  typeName,
   XENSTORE_PAYLOAD_MAX,
   XS,
   type XsMessage,
 } from "../protocol/wire.js";
-import { FaultySender, refusedByFault, type XenStoreFaults } from "./faults.js";
-import { type Nodes, type SharedNodes, TransactionNodes } from "./nodes.js";
-import { type Asking, Operations, permissionOf, Refusal, type XenStoreQuotas } from "./operations.js";
-import { type Change, changed, type Firing, toldPath, type Watch, WatchList } from "./watch-list.js";
+import { FaultySender, type XenStoreFaults } from "./faults.js";
+import {
+  type Change,
+  type Node,
+  type Nodes,
+  Operations,
+  permissionOf,
+  Refusal,
+  type SharedNodes,
+  TransactionNodes,
+  type XenStoreQuotas,
+} from "./operations.js";
+import { type Firing, toldPath, type Watch, WatchList } from "./watch-list.js";
 
-/** What a session has of the simulator. */
 export interface SessionSurroundings {
   readonly shared: SharedNodes;
   readonly quotas: Required<XenStoreQuotas>;
   readonly faults: XenStoreFaults;
   /** Features that GET_FEATURE tells; 0: the daemon does not know the request. */
   readonly features: number;
-  /** Tells all sessions what changed. */
   readonly changed: (changes: readonly Change[]) => void;
-  /** Tells that the session is over. */
   readonly over: (session: Session) => void;
 }
 
@@ -31,11 +38,13 @@ interface OpenTransaction {
   readonly changes: Change[];
 }
 
+interface Request extends XsMessage {
+  readonly strings: readonly string[];
+}
+
 const PATH = /^(?:\/|\/?[A-Za-z0-9_@-]+(?:\/[A-Za-z0-9_@-]+)*)$/;
 const SPECIAL = /^@[A-Za-z]+$/;
 const LONGEST_PATH = 2048;
-/** Bytes of a part of a long listing, its generation included. */
-const PART_BYTES = XENSTORE_PAYLOAD_MAX;
 const FEATURE_DEPTH = 4;
 const OK = encodeStrings("OK");
 
@@ -46,11 +55,30 @@ export class Session {
   readonly #surroundings: SessionSurroundings;
   readonly #watches: WatchList;
   readonly #transactions = new Map<number, OpenTransaction>();
-  readonly #decoder: MessageDecoder;
   readonly #sender: FaultySender;
   #lastTransaction = 0;
   /** Registered by the present request. */
   #added: Watch | undefined;
+  readonly #answers: Readonly<Record<number, (request: Request) => Buffer>> = {
+    [XS.READ]: (request) => this.#read(request).value,
+    [XS.DIRECTORY]: (request) => listing(this.#read(request).children),
+    [XS.DIRECTORY_PART]: (request) => this.#part(request),
+    [XS.GET_PERMS]: (request) => encodeStrings(...this.#read(request).permissions.map(formatPermission)),
+    [XS.WRITE]: (request) => this.#change(request, (on) => this.#write(on, request)),
+    [XS.MKDIR]: (request) => this.#change(request, (on) => on.mkdir(this.#only(request))),
+    [XS.RM]: (request) => this.#change(request, (on) => on.remove(this.#only(request))),
+    [XS.SET_PERMS]: (request) => this.#change(request, (on) => this.#setPermissions(on, request)),
+    [XS.WATCH]: (request) => this.#watch(request),
+    [XS.UNWATCH]: (request) => this.#unwatch(request),
+    [XS.TRANSACTION_START]: (request) => this.#begin(request),
+    [XS.TRANSACTION_END]: (request) => this.#finish(request),
+    [XS.RESET_WATCHES]: () => this.#reset(),
+    [XS.GET_DOMAIN_PATH]: ({ strings: [domain = ""] }) =>
+      encodeStrings(`/local/domain/${Number.parseInt(domain, 10) || 0}`),
+    [XS.IS_DOMAIN_INTRODUCED]: ({ strings: [domain] }) => this.#privileged(domain === "0" ? "T" : "F"),
+    [XS.CONTROL]: () => this.#privileged("OK"),
+    [XS.GET_FEATURE]: () => this.#features(),
+  };
 
   /** @param stream the client's end, whoever made it */
   constructor(stream: Duplex, domain: number, surroundings: SessionSurroundings) {
@@ -59,14 +87,14 @@ export class Session {
     this.#surroundings = surroundings;
     this.#sender = new FaultySender(stream, surroundings.faults);
     this.#watches = new WatchList(domain === 0 ? Infinity : surroundings.quotas.watches);
-    this.#decoder = new MessageDecoder(
+    const decoder = new MessageDecoder(
       XENSTORE_PAYLOAD_MAX,
       (type, requestId, transactionId, bytes, start, end) =>
         this.#receive({ type, requestId, transactionId, payload: Buffer.from(bytes.subarray(start, end)) }),
     );
     stream.on("data", (chunk: Buffer) => {
       try {
-        this.#decoder.push(chunk);
+        decoder.push(chunk);
       } catch {
         // As the C daemon: a length past the limit ends the connection.
         this.end();
@@ -82,11 +110,10 @@ export class Session {
     this.#stream.destroy();
   }
 
-  /** Tells the client what changed where it watches. */
   tell(changes: readonly Change[]): void {
     const operations = this.#operations(this.#surroundings.shared);
     for (const firing of this.#watches.firing(changes))
-      if (firing.path.startsWith("@") || operations.maySee(firing.path, firing.gone)) this.#event(firing);
+      if (operations.maySee(firing.path, firing.gone)) this.#event(firing);
   }
 
   #event(firing: Pick<Firing, "watch" | "path">): void {
@@ -94,14 +121,15 @@ export class Session {
     this.#sender.send({ type: XS.WATCH_EVENT, requestId: 0, transactionId: 0, payload });
   }
 
-  #receive(request: XsMessage): void {
-    const { type, requestId, transactionId } = request;
+  #receive(message: XsMessage): void {
+    const { type, requestId, transactionId } = message;
+    const request = { ...message, strings: decodeStrings(message.payload) };
     let reply: XsMessage;
     try {
-      const code = refusedByFault(this.#surroundings.faults, request);
-      if (code !== undefined) throw new Refusal(code);
-      const payload = this.#answer(request);
-      reply = { type, requestId, transactionId, payload };
+      const code = this.#surroundings.faults.refuse?.(typeName(type), request.strings[0] ?? "");
+      const answer = this.#answers[type];
+      if (code !== undefined || answer === undefined) throw new Refusal(code ?? "ENOSYS");
+      reply = { type, requestId, transactionId, payload: answer(request) };
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       reply = { type: XS.ERROR, requestId, transactionId, payload: encodeStrings(error.message) };
@@ -112,98 +140,44 @@ export class Session {
     this.#added = undefined;
   }
 
-  #answer(request: XsMessage): Buffer {
-    const { type, payload } = request;
-    const strings = decodeStrings(payload);
-    switch (type) {
-      case XS.READ:
-        return this.#on(request).read(this.#only(strings));
-      case XS.DIRECTORY:
-        return this.#directory(this.#on(request).children(this.#only(strings)));
-      case XS.DIRECTORY_PART:
-        return this.#part(this.#on(request), strings);
-      case XS.GET_PERMS:
-        return encodeStrings(...this.#on(request).permissions(this.#only(strings)).map(formatPermission));
-      case XS.WRITE:
-      case XS.MKDIR:
-      case XS.RM:
-      case XS.SET_PERMS:
-        return this.#change(request, strings);
-      case XS.WATCH:
-        return this.#watch(strings);
-      case XS.UNWATCH:
-        return this.#unwatch(strings);
-      case XS.TRANSACTION_START:
-        return this.#begin(request);
-      case XS.TRANSACTION_END:
-        return this.#finish(request, strings);
-      case XS.RESET_WATCHES:
-        this.#watches.clear();
-        this.#transactions.clear();
-        return OK;
-      case XS.GET_DOMAIN_PATH:
-        return encodeStrings(`/local/domain/${Number.parseInt(strings[0] ?? "", 10) || 0}`);
-      case XS.IS_DOMAIN_INTRODUCED:
-        this.#privilegedOnly();
-        return encodeStrings(strings[0] === "0" ? "T" : "F");
-      case XS.CONTROL:
-        this.#privilegedOnly();
-        return OK;
-      case XS.GET_FEATURE:
-        if (this.#surroundings.features === 0) throw new Refusal("ENOSYS");
-        return encodeStrings(String(this.#surroundings.features));
-      default:
-        throw new Refusal("ENOSYS");
-    }
+  #read(request: Request): Node {
+    return this.#on(request).read(this.#only(request));
   }
 
-  #change(request: XsMessage, strings: readonly string[]): Buffer {
-    const { type, payload } = request;
-    const operations = this.#on(request);
-    const changes: Change[] = [];
-    const nul = payload.indexOf(0);
-    if (type === XS.WRITE) {
-      if (nul < 0) throw new Refusal("EINVAL");
-      const path = this.#path(Buffer.from(payload).toString("latin1", 0, nul));
-      operations.write(path, Buffer.from(payload.subarray(nul + 1)));
-      changes.push(changed(path));
-    } else if (type === XS.SET_PERMS) {
-      if (strings.length < 2) throw new Refusal("EINVAL");
-      const path = this.#path(strings[0] ?? "");
-      operations.setPermissions(path, strings.slice(1).map(permissionOf));
-      changes.push(changed(path));
-    } else {
-      const path = this.#only(strings);
-      if (type === XS.RM) {
-        const gone = operations.remove(path);
-        if (gone.size > 0) changes.push({ path, gone });
-      } else if (operations.mkdir(path)) changes.push(changed(path));
-    }
+  /** Makes changes, and tells of them; of those in a transaction at its end. */
+  #change(request: Request, make: (on: Operations) => readonly Change[]): Buffer {
+    const changes = make(this.#on(request));
     const transaction = this.#transactions.get(request.transactionId);
     if (transaction === undefined) this.#surroundings.changed(changes);
     else transaction.changes.push(...changes);
     return OK;
   }
 
-  #directory(children: readonly string[]): Buffer {
-    const list = encodeStrings(...children);
-    if (list.length > XENSTORE_PAYLOAD_MAX) throw new Refusal("E2BIG");
-    return list;
+  #write(on: Operations, { payload, strings: [path = ""] }: Request): readonly Change[] {
+    const nul = payload.indexOf(0);
+    if (nul < 0) throw new Refusal("EINVAL");
+    return on.write(this.#path(path), Buffer.from(payload.subarray(nul + 1)));
   }
 
-  #part(operations: Operations, [given = "", from = ""]: readonly string[]): Buffer {
-    const path = this.#path(given);
-    const list = encodeStrings(...operations.children(path));
-    const generation = encodeStrings(String(operations.generation(path)));
+  #setPermissions(on: Operations, { strings: [path = "", ...permissions] }: Request): readonly Change[] {
+    if (permissions.length === 0) throw new Refusal("EINVAL");
+    return on.setPermissions(this.#path(path), permissions.map(permissionOf));
+  }
+
+  #part(request: Request): Buffer {
+    const [path = "", from = ""] = request.strings;
+    const node = this.#on(request).read(this.#path(path));
+    const list = encodeStrings(...node.children);
+    const generation = encodeStrings(String(node.generation));
     const offset = Math.min(Number(from), list.length);
     if (!Number.isInteger(offset) || offset < 0) throw new Refusal("EINVAL");
     const rest = list.subarray(offset);
-    const room = PART_BYTES - generation.length - 1;
+    const room = XENSTORE_PAYLOAD_MAX - generation.length - 1;
     if (rest.length <= room) return Buffer.concat([generation, rest, Buffer.alloc(1)]);
     return Buffer.concat([generation, rest.subarray(0, rest.lastIndexOf(0, room - 1) + 1)]);
   }
 
-  #watch(strings: readonly string[]): Buffer {
+  #watch({ strings }: Request): Buffer {
     const [given = "", token = "", depth] = strings;
     const { features } = this.#surroundings;
     if (strings.length < 2 || strings.length > 3) throw new Refusal("EINVAL");
@@ -216,8 +190,14 @@ export class Session {
     return OK;
   }
 
-  #unwatch([given = "", token = ""]: readonly string[]): Buffer {
+  #unwatch({ strings: [given = "", token = ""] }: Request): Buffer {
     this.#watches.remove({ path: this.#watchPath(given), token });
+    return OK;
+  }
+
+  #reset(): Buffer {
+    this.#watches.clear();
+    this.#transactions.clear();
     return OK;
   }
 
@@ -225,7 +205,7 @@ export class Session {
     return SPECIAL.test(given) ? given : this.#path(given);
   }
 
-  #begin({ transactionId }: XsMessage): Buffer {
+  #begin({ transactionId }: Request): Buffer {
     if (transactionId !== 0) throw new Refusal("EBUSY");
     const { shared, quotas } = this.#surroundings;
     if (this.#domain !== 0 && this.#transactions.size >= quotas.transactions) throw new Refusal("ENOSPC");
@@ -234,24 +214,21 @@ export class Session {
     return encodeStrings(String(id));
   }
 
-  #finish({ transactionId }: XsMessage, [end = ""]: readonly string[]): Buffer {
+  #finish({ transactionId, strings: [end] }: Request): Buffer {
     const transaction = this.#transactions.get(transactionId);
     if (transaction === undefined) throw new Refusal("ENOENT");
     if (end !== "T" && end !== "F") throw new Refusal("EINVAL");
     this.#transactions.delete(transactionId);
     if (end === "F") return OK;
     const { faults } = this.#surroundings;
-    if ((faults.conflicts ?? 0) > 0) {
-      faults.conflicts = (faults.conflicts ?? 0) - 1;
-      throw new Refusal("EAGAIN");
-    }
-    if (!transaction.nodes.commit()) throw new Refusal("EAGAIN");
+    const { conflicts = 0 } = faults;
+    if (conflicts > 0) faults.conflicts = conflicts - 1;
+    if (conflicts > 0 || !transaction.nodes.commit()) throw new Refusal("EAGAIN");
     this.#surroundings.changed(transaction.changes);
     return OK;
   }
 
-  /** What the request works on. */
-  #on({ transactionId }: XsMessage): Operations {
+  #on({ transactionId }: Request): Operations {
     const transaction = this.#transactions.get(transactionId);
     if (transactionId !== 0 && transaction === undefined) throw new Refusal("ENOENT");
     return this.#operations(transaction?.nodes ?? this.#surroundings.shared);
@@ -259,13 +236,13 @@ export class Session {
 
   #operations(nodes: Nodes): Operations {
     const { quotas, shared } = this.#surroundings;
-    const asking: Asking = { domain: this.#domain, quotas, owned: () => shared.ownedBy(this.#domain) };
-    return new Operations(nodes, asking);
+    const owned = (): number => shared.ownedBy(this.#domain);
+    return new Operations(nodes, { domain: this.#domain, quotas, owned });
   }
 
-  #only(strings: readonly string[]): string {
-    if (strings.length !== 1) throw new Refusal("EINVAL");
-    return this.#path(strings[0] ?? "");
+  #only({ strings: [path = "", ...others] }: Request): string {
+    if (others.length > 0) throw new Refusal("EINVAL");
+    return this.#path(path);
   }
 
   #path(given: string): string {
@@ -275,7 +252,20 @@ export class Session {
     return path;
   }
 
-  #privilegedOnly(): void {
+  #privileged(answer: string): Buffer {
     if (this.#domain !== 0) throw new Refusal("EACCES");
+    return encodeStrings(answer);
   }
+
+  #features(): Buffer {
+    const { features } = this.#surroundings;
+    if (features === 0) throw new Refusal("ENOSYS");
+    return encodeStrings(String(features));
+  }
+}
+
+function listing(children: readonly string[]): Buffer {
+  const list = encodeStrings(...children);
+  if (list.length > XENSTORE_PAYLOAD_MAX) throw new Refusal("E2BIG");
+  return list;
 }

@@ -6,10 +6,15 @@ import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import type { Permission } from "../protocol/permissions.js";
 import type { XenStoreFaults } from "./faults.js";
-import { SharedNodes } from "./nodes.js";
-import { DEFAULT_QUOTAS, Operations, permissionOf, type XenStoreQuotas } from "./operations.js";
+import {
+  type Change,
+  DEFAULT_QUOTAS,
+  Operations,
+  permissionOf,
+  SharedNodes,
+  type XenStoreQuotas,
+} from "./operations.js";
 import { Session, type SessionSurroundings } from "./session.js";
-import { type Change, changed } from "./watch-list.js";
 
 /** What may differ from one {@link XenStoreSimulator} to the next. */
 export interface XenStoreSimulatorOptions {
@@ -85,10 +90,7 @@ export class XenStoreSimulator implements AsyncDisposable {
     }
   }
 
-  /**
-   * Listens on one more socket, whose clients speak for a domain, on the same nodes.
-   * @returns its path
-   */
+  /** Listens on one more socket, whose clients speak for a domain, on the same nodes. @returns its path */
   async listenFor(domain: number): Promise<string> {
     const path = `${this.path}-${domain}`;
     await this.#listen(path, domain);
@@ -140,20 +142,17 @@ export class XenStoreSimulator implements AsyncDisposable {
 
   /** Writes a value; its node gets the permissions of the one above. */
   write(path: string, value: string | Uint8Array): void {
-    this.#operations.write(path, Buffer.from(value as string));
-    this.#changed([changed(path)]);
+    this.#changed(this.#operations.write(path, Buffer.from(value as string)));
   }
 
   /** Replaces a node's permissions: `n7`, `r0`, … as on the wire, the owner's first. */
   setPermissions(path: string, ...permissions: readonly [string, ...string[]]): void {
-    this.#operations.setPermissions(path, permissions.map(permissionOf));
-    this.#changed([changed(path)]);
+    this.#changed(this.#operations.setPermissions(path, permissions.map(permissionOf)));
   }
 
   /** Removes a node and all below it. */
   remove(path: string): void {
-    const gone = this.#operations.remove(path);
-    if (gone.size > 0) this.#changed([{ path, gone }]);
+    this.#changed(this.#operations.remove(path));
   }
 
   /** Ends all connections, as a daemon that is restarted: watches and transactions are gone, nodes stay. */

@@ -1,13 +1,5 @@
-import type { Node } from "./nodes.js";
-import { Refusal } from "./operations.js";
-
-/** A path that changed. */
-export interface Change {
-  /** Absolute. */
-  readonly path: string;
-  /** Nodes that were removed, by path; none: it was changed. */
-  readonly gone: ReadonlyMap<string, Node>;
-}
+import { isAtOrBelow } from "../protocol/keys.js";
+import { type Change, Refusal } from "./operations.js";
 
 /** One watch of a connection. */
 export interface Watch {
@@ -24,13 +16,6 @@ export interface Watch {
 export interface Firing extends Change {
   readonly watch: Watch;
 }
-
-/** Returns a change that removes nothing. */
-export function changed(path: string): Change {
-  return { path, gone: NONE };
-}
-
-const NONE: ReadonlyMap<string, Node> = new Map();
 
 /** The watches of one connection. */
 export class WatchList {
@@ -78,14 +63,10 @@ export class WatchList {
 
 /** Returns a path as its watch tells it. */
 export function toldPath({ watch: { given, path: top }, path }: Pick<Firing, "watch" | "path">): string {
-  return given.startsWith("/") || given.startsWith("@") ? path : given + path.slice(top.length);
-}
-
-function below(path: string): string {
-  return path === "/" ? "/" : `${path}/`;
+  return given.startsWith("/") ? path : given + path.slice(top.length);
 }
 
 function covers({ path: top, depth }: Watch, path: string): boolean {
-  if (path === top) return true;
-  return path.startsWith(below(top)) && path.slice(below(top).length).split("/").length <= depth;
+  const levels = path === top ? 0 : path.slice(top === "/" ? 1 : top.length + 1).split("/").length;
+  return isAtOrBelow(path, top) && levels <= depth;
 }

@@ -12,13 +12,11 @@ export type OpenDevice = (
   options: OpenDeviceOptions,
 ) => Pick<DeviceStream, "write" | "ref" | "unref" | "close">;
 
-/** What may be different. */
 export interface DeviceTransportOptions {
   /** The machine; default: this one. */
   readonly host?: Pick<Host, "files" | "path"> | undefined;
   /** Whether the user named this very device. Default false. */
   readonly isNamed?: boolean | undefined;
-  /** Stands in for the kernel. */
   readonly open?: OpenDevice | undefined;
   /** Milliseconds after which an open file whose answer does not come is given up; default 10 000. */
   readonly overdueMs?: number | undefined;

@@ -4,12 +4,26 @@ import { parseChannel } from "../../../src/base/host/channel.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { fromSystemError } from "../../../src/base/system-error.js";
 import type { StoreTarget } from "../../../src/contract/provider.js";
+import type { Token } from "../../../src/contract/tokens.js";
 import type { WindowsDevice } from "../../../src/native/windows/device.js";
 import { DeviceTransport } from "./device.js";
 import { SocketTransport } from "./socket.js";
 import type { DriverPlatform, Transport, XenStoreDriver } from "./transport.js";
 
-/** What a user may name. */
+/**
+ * Finds the way to a XenStore daemon: the channel that the target names, else what the machine has.
+ * @throws PvbusError `ERR_UNAVAILABLE` when there is none, `ERR_NOT_SUPPORTED` for a channel of another kind
+ */
+export type FindTransport = (host: Host, target: StoreTarget) => Transport;
+
+/** Opens a driver that has an interface of its own. @throws PvbusError `ERR_UNAVAILABLE`, `ERR_PERMISSION` */
+export type OpenDriver = (platform: DriverPlatform) => Promise<XenStoreDriver>;
+
+/** Token of the function that finds the way to a XenStore daemon. */
+export const XEN_TRANSPORT: Token<FindTransport> = Symbol.for("pvbus.xen.Transport");
+/** Token of the function that opens the driver of OpenBSD or Windows. */
+export const XEN_DRIVER: Token<OpenDriver> = Symbol.for("pvbus.xen.Driver");
+
 const CHANNELS = {
   of: "Xen",
   kinds: { unix: "unix:PATH of a daemon's socket", device: "device:PATH of a kernel's device" },
@@ -25,19 +39,12 @@ const DEVICES: Partial<Record<NodeJS.Platform, readonly string[]>> = {
 };
 
 /** Returns all paths of the machine where the daemon may be reached, in the order in which libxenstore tries them. */
-function candidates(host: Host): readonly string[] {
-  const { XENSTORED_PATH, XENSTORED_RUNDIR } = host.env;
-  return XENSTORED_PATH
-    ? [XENSTORED_PATH]
-    : [
-        ...[...(XENSTORED_RUNDIR ? [XENSTORED_RUNDIR] : []), ...RUN_DIRECTORIES].map((each) =>
-          join(each, "socket"),
-        ),
-        ...(DEVICES[host.platform] ?? []),
-      ];
+function candidates({ env: { XENSTORED_PATH, XENSTORED_RUNDIR }, platform }: Host): readonly string[] {
+  if (XENSTORED_PATH) return [XENSTORED_PATH];
+  const directories = [...(XENSTORED_RUNDIR ? [XENSTORED_RUNDIR] : []), ...RUN_DIRECTORIES];
+  return [...directories.map((each) => join(each, "socket")), ...(DEVICES[platform] ?? [])];
 }
 
-/** Names these paths in a message. */
 export function candidateNames(host: Host): string {
   return candidates(host)
     .map((path) => host.path(path))
@@ -49,12 +56,13 @@ export function locateDaemon(host: Host): string | undefined {
   return candidates(host).find((path) => host.files.kind(path) !== undefined);
 }
 
-/**
- * Returns the way to the daemon: the named channel, else {@link locateDaemon}.
- * @throws PvbusError `ERR_UNAVAILABLE` when there is none, `ERR_NOT_SUPPORTED` for a channel of another kind
- */
+/** The {@link FindTransport} of this machine. */
 export function transportOf(host: Host, { channel }: StoreTarget): Transport {
-  if (channel !== undefined) return named(host, channel);
+  if (channel !== undefined) {
+    const { kind, path } = parseChannel(channel, CHANNELS, host);
+    if (kind === "unix") return new SocketTransport(path, { host });
+    return new DeviceTransport(path, host.platform, { host, isNamed: true });
+  }
   const path = locateDaemon(host);
   if (path === undefined) {
     throw pvbusError(
@@ -66,10 +74,7 @@ export function transportOf(host: Host, { channel }: StoreTarget): Transport {
   return new DeviceTransport(path, host.platform, { host });
 }
 
-/**
- * Opens a driver that has an interface of its own.
- * @throws PvbusError `ERR_UNAVAILABLE` when it is not there, `ERR_PERMISSION`
- */
+/** The {@link OpenDriver} of this machine. */
 export async function openDriver(platform: DriverPlatform): Promise<XenStoreDriver> {
   if (platform === "openbsd") return new (await import("./openbsd-device.js")).OpenbsdDevice();
   const [{ XENIFACE_INTERFACE, XenifaceDriver }, { openWindowsDevice }] = await Promise.all([
@@ -90,13 +95,6 @@ export async function openDriver(platform: DriverPlatform): Promise<XenStoreDriv
     "ERR_UNAVAILABLE",
     "no XENIFACE device is here; install the Xen PV drivers for Windows (xenbus and xeniface)",
   );
-}
-
-function named(host: Host, text: string): Transport {
-  const { kind, path } = parseChannel(text, CHANNELS, host);
-  return kind === "unix"
-    ? new SocketTransport(path, { host })
-    : new DeviceTransport(path, host.platform, { host, isNamed: true });
 }
 
 function adviceFor({ platform }: Host): string {

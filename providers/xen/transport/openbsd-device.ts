@@ -1,8 +1,8 @@
 import { pvbusError } from "../../../src/base/errors.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
-import { type PvbusNode, PvbusNodeOfType, type PvbusNodes } from "../../../src/native/bsd/pvbus-nodes.js";
-import { childPath } from "../protocol/path.js";
+import { type PvbusNode, PvbusNodeOfType, type PvbusNodes } from "../../../src/native/bsd/pvbus-device.js";
+import { childPath, NODE } from "../protocol/keys.js";
 import type { DriverNode, XenStoreDriver } from "./transport.js";
 
 /** Largest payload, path and NUL included, of a request and of a reply (OpenBSD sys/dev/pv/xenstore.c). */
@@ -11,8 +11,6 @@ const MOST = 1024;
 const ROOM = 2 * MOST;
 /** What is left of a request beside the longest portable key. */
 const PORTABLE_BYTES = 300;
-/** What a listing's line must be. */
-const NAME = /^[A-Za-z0-9_@-]+$/;
 
 /**
  * OpenBSD's `/dev/pvbusN` of type Xen. Its driver gives a node's children in place of an empty value: what looks like names
@@ -44,7 +42,7 @@ export class OpenbsdDevice implements XenStoreDriver {
     if (found === undefined || found.length === 0) return found && { value: found, names: [] };
     const lines = found.toString("latin1").split("\n");
     const [first = ""] = lines;
-    const listing = lines.every((line) => NAME.test(line)) && this.#get(childPath(path, first)) !== undefined;
+    const listing = lines.every((line) => NODE.test(line)) && this.#get(childPath(path, first)) !== undefined;
     return listing ? { value: Buffer.alloc(0), names: lines } : { value: found, names: [] };
   }
 

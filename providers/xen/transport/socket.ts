@@ -19,7 +19,6 @@ const ADVICE: Readonly<Record<string, string>> = {
   default: "see that xenstored runs, and that you may use its socket",
 };
 
-/** What may be different. */
 export interface SocketTransportOptions {
   /** The machine; default: this one. */
   readonly host?: Pick<Host, "files" | "path"> | undefined;

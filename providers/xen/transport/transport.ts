@@ -48,10 +48,7 @@ export interface Transport {
   readonly overdueMs: number;
   /** Whether whoever connects is the controlling domain. */
   readonly privileged: boolean;
-  /**
-   * Connects.
-   * @throws PvbusError `ERR_UNAVAILABLE`, `ERR_PERMISSION`, …
-   */
+  /** Connects. @throws PvbusError `ERR_UNAVAILABLE`, `ERR_PERMISSION`, … */
   connect(events: StreamEvents, call: Call, purpose: StreamPurpose): Promise<TransportStream>;
 }
 

@@ -17,7 +17,6 @@ export const XENIFACE = {
 
 /** Room for the largest reply and two NULs: a smaller buffer is refused rather than filled. */
 const ROOM = XENSTORE_PAYLOAD_MAX + 2;
-/** What the driver takes. */
 const PRINTABLE = /^[\x20-\x7e]*$/;
 
 /**
@@ -28,7 +27,6 @@ export class XenifaceDriver implements XenStoreDriver {
   readonly platform = "win32";
   readonly #device: WindowsDevice;
 
-  /** @param device the open device */
   constructor(device: WindowsDevice) {
     this.#device = device;
   }
@@ -59,13 +57,8 @@ export class XenifaceDriver implements XenStoreDriver {
   }
 
   async write(path: string, value: Uint8Array, call: Call): Promise<void> {
-    await this.#do(
-      "write",
-      XENIFACE.WRITE,
-      Buffer.concat([Buffer.from(`${path}\0`), value, Buffer.alloc(2)]),
-      0,
-      call,
-    );
+    const input = Buffer.concat([Buffer.from(`${path}\0`), value, Buffer.alloc(2)]);
+    await this.#do("write", XENIFACE.WRITE, input, 0, call);
   }
 
   async remove(path: string, call: Call): Promise<void> {

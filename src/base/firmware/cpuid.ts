@@ -2,13 +2,9 @@ import { withoutEndingNuls } from "../outside-text.js";
 
 /** The four registers that CPUID fills, as unsigned numbers. */
 export interface CpuidRegisters {
-  /** EAX. */
   readonly eax: number;
-  /** EBX. */
   readonly ebx: number;
-  /** ECX. */
   readonly ecx: number;
-  /** EDX. */
   readonly edx: number;
 }
 

@@ -1,34 +1,33 @@
 import { ownEntry } from "../own.js";
 import { ABSENT, type Fact, known, value } from "./fact.js";
-import type { SmbiosTexts } from "./smbios-texts.js";
+import type { SmbiosTexts } from "./smbios.js";
 
-/** Names of the SMBIOS fields in FreeBSD's kernel environment. */
-export const KENV: Readonly<Record<string, string>> = {
-  sys_vendor: "smbios.system.maker",
-  product_name: "smbios.system.product",
-  product_version: "smbios.system.version",
-  bios_vendor: "smbios.bios.vendor",
-  bios_version: "smbios.bios.version",
-  board_vendor: "smbios.planar.maker",
-  chassis_asset_tag: "smbios.chassis.tag",
+/** A field's names in FreeBSD's kernel environment, in Windows' registry, and in the sysctl trees of OpenBSD and NetBSD. */
+export interface FieldNames {
+  readonly kenv: string;
+  readonly registry?: string;
+  readonly sysctl?: readonly string[];
+}
+
+/** Where other systems have the fields of Linux' /sys/class/dmi/id. */
+export const FIELD_NAMES: Readonly<Record<string, FieldNames>> = {
+  sys_vendor: {
+    kenv: "smbios.system.maker",
+    registry: "SystemManufacturer",
+    sysctl: ["hw.vendor", "machdep.dmi.system-vendor"],
+  },
+  product_name: {
+    kenv: "smbios.system.product",
+    registry: "SystemProductName",
+    sysctl: ["hw.product", "machdep.dmi.system-product"],
+  },
+  product_version: { kenv: "smbios.system.version", registry: "SystemVersion" },
+  bios_vendor: { kenv: "smbios.bios.vendor", registry: "BIOSVendor" },
+  bios_version: { kenv: "smbios.bios.version", registry: "BIOSVersion" },
+  board_vendor: { kenv: "smbios.planar.maker", registry: "BaseBoardManufacturer" },
+  chassis_asset_tag: { kenv: "smbios.chassis.tag" },
 };
-
-/** The same in Windows' registry. */
 export const REGISTRY_KEY = "HKLM\\HARDWARE\\DESCRIPTION\\System\\BIOS";
-export const REGISTRY: Readonly<Record<string, string>> = {
-  sys_vendor: "SystemManufacturer",
-  product_name: "SystemProductName",
-  product_version: "SystemVersion",
-  bios_vendor: "BIOSVendor",
-  bios_version: "BIOSVersion",
-  board_vendor: "BaseBoardManufacturer",
-};
-
-/** The same in OpenBSD's and NetBSD's sysctl tree. */
-export const SYSCTL: Readonly<Record<string, readonly string[]>> = {
-  sys_vendor: ["hw.vendor", "machdep.dmi.system-vendor"],
-  product_name: ["hw.product", "machdep.dmi.system-product"],
-};
 
 /** Sources of the operating systems that have no /sys and /proc to read. No method throws. */
 export interface ForeignSources {
@@ -72,12 +71,10 @@ export function dmiField(
 }
 
 /** A firmware text and where it was read. */
-export interface FirmwareText {
+interface FirmwareText {
   /** The text, trimmed; empty where there is none. */
   readonly text: string;
-  /** What kind of source gave it. */
   readonly source: "dmi" | "registry" | "sysctl";
-  /** Name of the field there. */
   readonly name: string;
 }
 
@@ -95,9 +92,10 @@ function* looksFor(
   field: string,
 ): Generator<[source: FirmwareText["source"], name: string, Fact<string>]> {
   yield ["dmi", field, sources.dmi(field)];
-  const kenv = ownEntry(KENV, field);
-  if (kenv !== undefined) yield ["dmi", kenv, sources.kenv(kenv)];
-  const registry = ownEntry(REGISTRY, field);
+  const names = ownEntry(FIELD_NAMES, field);
+  if (names === undefined) return;
+  const { kenv, registry, sysctl = [] } = names;
+  yield ["dmi", kenv, sources.kenv(kenv)];
   if (registry !== undefined) yield ["registry", registry, sources.registry(REGISTRY_KEY, registry)];
-  for (const name of ownEntry(SYSCTL, field) ?? []) yield ["sysctl", name, sources.sysctl(name)];
+  for (const name of sysctl) yield ["sysctl", name, sources.sysctl(name)];
 }

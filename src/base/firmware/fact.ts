@@ -7,23 +7,19 @@ export type Fact<T> =
   | { readonly kind: "absent" }
   | { readonly kind: "unreadable"; readonly why: string };
 
-/** Known absence. */
 export const ABSENT: Fact<never> = Object.freeze({ kind: "absent" });
 
 /** Most bytes that are read of any source; the longest text that a rule needs is far shorter. */
 const MAX_BYTES = 1024 * 1024;
 
-/** Makes a value. */
 export function value<T>(of: T): Fact<T> {
   return { kind: "value", value: of };
 }
 
-/** Makes an unreadable one. */
 export function unreadable(why: string): Fact<never> {
   return { kind: "unreadable", why };
 }
 
-/** Returns the value of a fact, or undefined. */
 export function known<T>(fact: Fact<T>): T | undefined {
   return fact.kind === "value" ? fact.value : undefined;
 }

@@ -1,5 +1,5 @@
 /** Longest delay that Node's timers take. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
+export const MAX_TIMER_MS = 2 ** 31 - 1;
 
 const listeners = new WeakMap<AbortSignal, Set<() => void>>();
 

@@ -2,32 +2,26 @@ import { pause } from "./abort.js";
 import type { Call } from "./call.js";
 
 /** How the pauses grow. */
-export interface BackoffSettings {
-  /** The first pause, in milliseconds. */
+interface BackoffSettings {
   readonly firstMs: number;
-  /** The longest one. */
   readonly longestMs: number;
   /** Each pause is so many times the one before. Default 2. */
-  readonly factor?: number | undefined;
-  /**
-   * Share of a pause that chance takes away, 0 to 1: who was turned away at the same moment comes back at different ones.
-   * Default 0.2; 0 for pauses that are told to somebody.
-   */
-  readonly jitter?: number | undefined;
-  /** Returns numbers from 0 to 1; stands in for chance in tests. */
-  readonly random?: (() => number) | undefined;
+  readonly factor?: number;
+  /** Share of a pause that chance takes away: who was turned away together comes back at different times. Default 0.2. */
+  readonly jitter?: number;
+  /** Stands in for chance in tests. */
+  readonly random?: () => number;
 }
 
 /** Pauses between attempts, each longer than the one before. */
 export class Backoff {
-  readonly #settings: { readonly [N in keyof BackoffSettings]-?: NonNullable<BackoffSettings[N]> };
+  readonly #settings: Required<BackoffSettings>;
   #attempts = 0;
   #ms: number;
 
   constructor(settings: BackoffSettings) {
-    const { firstMs, longestMs, factor = 2, jitter = 0.2, random = Math.random } = settings;
-    this.#settings = { firstMs, longestMs, factor, jitter, random };
-    this.#ms = firstMs;
+    this.#settings = { factor: 2, jitter: 0.2, random: Math.random, ...settings };
+    this.#ms = settings.firstMs;
   }
 
   /** How many pauses there were since the beginning or {@link Backoff.reset}. */
@@ -50,11 +44,7 @@ export class Backoff {
     this.#ms = this.#settings.firstMs;
   }
 
-  /**
-   * Sleeps for the next pause, within the call.
-   * @param waitingFor what it waits for, in words
-   * @throws PvbusError `ERR_ABORTED` as soon as the signal fires, `ERR_TIMEOUT` at the deadline
-   */
+  /** Sleeps for the next pause, within the call. @throws as {@link Call.sleep} */
   async sleep(call: Call, waitingFor?: string): Promise<void> {
     await call.sleep(this.next(), waitingFor);
   }

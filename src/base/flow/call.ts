@@ -1,6 +1,6 @@
 import { PvbusError, pvbusError } from "../errors.js";
-import { onAbort, pause } from "./abort.js";
-import { mayGoOn, waitTurn } from "./turn.js";
+import { MAX_TIMER_MS, onAbort, pause } from "./abort.js";
+import { turns } from "./turn.js";
 
 /** What every call of the API accepts. */
 export interface CallOptions {
@@ -9,9 +9,6 @@ export interface CallOptions {
   /** Longest time in milliseconds before the call rejects with `ERR_TIMEOUT`; `Infinity` waits for ever. */
   readonly timeoutMs?: number | undefined;
 }
-
-/** Longest delay that Node's timers take. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** Default of {@link CallOptions.timeoutMs} where an operation has none of its own. */
 export const DEFAULT_TIMEOUT_MS = 10_000;
@@ -78,31 +75,13 @@ export class Call {
    */
   onceOver(action: () => void): () => void {
     let forget = (): void => undefined;
-    let timer: NodeJS.Timeout | undefined;
-    const takeBack = (): void => {
-      clearTimeout(timer);
-      forget();
-    };
     const look = (): void => {
-      if (!this.isOver) {
-        // A timer may fire a fraction too early, and the deadline may have been moved.
-        arm();
-        return;
-      }
-      takeBack();
-      action();
+      forget();
+      if (this.isOver) action();
+      else forget = this.#atEnd(look);
     };
-    const arm = (): void => {
-      if (this.#expiresAt === Number.POSITIVE_INFINITY) return;
-      timer = setTimeout(look, Math.min(Math.ceil(this.remainingMs), MAX_TIMER_MS));
-    };
-    if (this.isOver) {
-      action();
-      return takeBack;
-    }
-    arm();
-    forget = onAbort(this.signal, look);
-    return takeBack;
+    look();
+    return () => forget();
   }
 
   /** Lets the time limit begin again: for listings, whose consumer may take as long as it likes between two pages. */
@@ -119,7 +98,7 @@ export class Call {
    */
   turn(waitingFor?: string): Promise<void> | undefined {
     this.check(waitingFor);
-    return mayGoOn() ? undefined : this.#takeTurn(waitingFor);
+    return turns.mayGoOn() ? undefined : this.#takeTurn(waitingFor);
   }
 
   /**
@@ -148,9 +127,8 @@ export class Call {
     const until = performance.now() + ms;
     do {
       this.check(waitingFor);
-      const left = Math.min(until - performance.now(), this.remainingMs, MAX_TIMER_MS);
       // Rounded up, and looked at again: a timer may fire a fraction too early, which must not count as slept.
-      await pause(Math.ceil(left), this.signal);
+      await pause(Math.ceil(Math.min(until - performance.now(), this.remainingMs)), this.signal);
       this.check(waitingFor);
     } while (performance.now() < until);
   }
@@ -164,11 +142,18 @@ export class Call {
     const outcome = promise.then((value) => ({ value }));
     // When the call is over first, nobody else waits for the promise: its failure must not end the process.
     outcome.catch(() => undefined);
-    this.check(waitingFor);
     for (;;) {
-      const first = await this.#raceEnd(outcome);
-      if (first !== undefined) return first.value;
       this.check(waitingFor);
+      let forget = (): void => undefined;
+      const end = new Promise<undefined>((resolve) => {
+        forget = this.#atEnd(() => resolve(undefined));
+      });
+      try {
+        const first = await Promise.race([outcome, end]);
+        if (first !== undefined) return first.value;
+      } finally {
+        forget();
+      }
     }
   }
 
@@ -176,7 +161,6 @@ export class Call {
   #takeTurn(waitingFor: string | undefined): Promise<void> {
     return new Promise((resolve, reject) => {
       const goOn = (): void => {
-        clearTimeout(timer);
         forget();
         leave();
         try {
@@ -186,27 +170,20 @@ export class Call {
           reject(error);
         }
       };
-      const leave = waitTurn(goOn);
-      const ms = this.remainingMs;
-      const timer = ms <= MAX_TIMER_MS ? setTimeout(goOn, Math.ceil(ms)) : undefined;
-      const forget = onAbort(this.signal, goOn);
+      const leave = turns.wait(goOn);
+      const forget = this.#atEnd(goOn);
     });
   }
 
-  /** Returns what came first; undefined for the end of the call, which a timer may report a fraction too early. */
-  async #raceEnd<T>(outcome: Promise<T>): Promise<T | undefined> {
-    let over = (): void => undefined;
-    const end = new Promise<undefined>((resolve) => {
-      over = () => resolve(undefined);
-    });
-    const forget = onAbort(this.signal, over);
+  /** Calls `action` when it is time to look for the end: a timer may fire too early, and the deadline may be moved. */
+  #atEnd(action: () => void): () => void {
     const ms = this.remainingMs;
-    const timer = ms <= MAX_TIMER_MS ? setTimeout(over, Math.ceil(ms)) : undefined;
-    try {
-      return await Promise.race([outcome, end]);
-    } finally {
+    const timer =
+      ms === Number.POSITIVE_INFINITY ? undefined : setTimeout(action, Math.min(Math.ceil(ms), MAX_TIMER_MS));
+    const forget = onAbort(this.signal, action);
+    return () => {
       clearTimeout(timer);
       forget();
-    }
+    };
   }
 }

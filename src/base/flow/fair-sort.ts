@@ -4,10 +4,8 @@ import type { Call } from "./call.js";
 const RUN = 2048;
 
 /**
- * Sorts texts by their UTF-16 units, as `sort()` does, and leaves time for others while it does: a hundred thousand take
- * a tenth of a second.
- * @returns a new array
- * @throws PvbusError as {@link Call.turn}
+ * Sorts texts by their UTF-16 units, as `sort()` does, into a new array, and leaves time for others while it does: a hundred
+ * thousand take a tenth of a second.
  */
 export async function fairSort(texts: readonly string[], call: Call): Promise<string[]> {
   if (texts.length <= RUN) return [...texts].sort();

@@ -1,31 +1,20 @@
+import { MAX_TIMER_MS } from "./abort.js";
 import type { Call } from "./call.js";
 import { WaitingLine } from "./waiting-line.js";
-
-/** Longest delay that Node's timers take. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /**
  * Wakes whoever waits for something to happen. No wake-up gets lost: who looks at the state first and waits then, without
  * an `await` between them, is woken by whatever comes later; who has to wait in between remembers {@link Notifier.count}
  * before it looks and waits from there.
- *
- * ```ts
- * for (let item = take(); ; item = take()) {
- *   if (item !== undefined) return item;
- *   await news.wait(call, "an item");
- * }
- * ```
  */
 export class Notifier {
   readonly #waiting = new WaitingLine<() => void>();
   #count = 0;
 
-  /** How often it was notified. */
   get count(): number {
     return this.#count;
   }
 
-  /** How many wait. */
   get waiting(): number {
     return this.#waiting.length;
   }
@@ -36,27 +25,13 @@ export class Notifier {
     for (const wake of this.#waiting.clear()) wake();
   };
 
-  /**
-   * Waits for the next notification.
-   * @param waitingFor what it waits for, in words
-   * @param since a {@link Notifier.count}: what was notified since then counts
-   * @throws PvbusError `ERR_ABORTED`, `ERR_TIMEOUT`
-   */
-  async wait(call: Call, waitingFor?: string, since: number = this.#count): Promise<void> {
+  /** Waits for the next notification; what was notified since a {@link Notifier.count} counts. @throws at the call's end */
+  async wait(call: Call, waitingFor?: string, since = this.#count): Promise<void> {
     await this.waitAtMost(Number.POSITIVE_INFINITY, call, waitingFor, since);
   }
 
-  /**
-   * Waits for the next notification, no longer than `ms` milliseconds.
-   * @returns whether it came; false: the time has passed
-   * @throws as {@link Notifier.wait}
-   */
-  async waitAtMost(
-    ms: number,
-    call: Call,
-    waitingFor?: string,
-    since: number = this.#count,
-  ): Promise<boolean> {
+  /** The same, no longer than `ms` milliseconds. @returns whether it came; false: the time has passed */
+  async waitAtMost(ms: number, call: Call, waitingFor?: string, since = this.#count): Promise<boolean> {
     call.check(waitingFor);
     if (this.#count !== since) return true;
     let wake = (): void => undefined;

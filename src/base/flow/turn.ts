@@ -1,12 +1,11 @@
 import { WaitingLine } from "./waiting-line.js";
 
-/** How a {@link Turns} shares the time. */
-export interface TurnSettings {
+interface TurnSettings {
   /** Longest stretch of our own work between two turns of the event loop. */
   readonly budgetMs: number;
   /** What one caller gets of that at a time while others wait: so no call stands still for long beside many busy loops. */
   readonly sliceMs: number;
-  /** A clock that never goes back, in milliseconds; default: this machine's. */
+  /** A clock that never goes back, in milliseconds. */
   readonly now?: () => number;
 }
 
@@ -25,14 +24,21 @@ export class Turns {
     this.#settings = { now: () => performance.now(), ...settings };
   }
 
-  /** See {@link mayGoOn}. */
+  /**
+   * Reports whether there is time left to work on before the event loop, or somebody else who waits, must have a turn.
+   * Promises that settle at once never let a timer fire, so whatever may be called in a loop asks here.
+   */
   mayGoOn(): boolean {
     if (this.#turnEnd !== undefined) return this.#settings.now() < this.#sliceEnd;
     this.#begin();
     return true;
   }
 
-  /** See {@link waitTurn}. */
+  /**
+   * Calls `go` when the event loop has had its turn and everybody who asked before has had a slice of time. They go on one
+   * after the other, each when the one before waits again or has nothing to do: all at once would add up their steps.
+   * @returns what gives the place up
+   */
   wait(go: () => void): () => void {
     if (this.#turnEnd === undefined) this.#begin();
     const place = (): void => go();
@@ -40,7 +46,10 @@ export class Turns {
     return () => this.#waiting.remove(place);
   }
 
-  /** See {@link loopTurnIfDue}. */
+  /**
+   * Returns the event loop its turn where that is due, past everybody who waits for more: for a call that is to fail at once,
+   * and whose caller may go on calling for ever.
+   */
   loopIfDue(): Promise<void> | undefined {
     if (this.mayGoOn()) return undefined;
     this.#passing ??= new Promise((resolve) => {
@@ -80,41 +89,12 @@ export class Turns {
   }
 }
 
-/** The rule is 10 ms for a stretch of work; the rest is one step's room. */
-const turns = new Turns({ budgetMs: 4, sliceMs: 0.5 });
+/** This process's. The rule is 10 ms for a stretch of work; the rest is one step's room. */
+export const turns = new Turns({ budgetMs: 4, sliceMs: 0.5 });
 
-/**
- * Reports whether there is time left to work on before the event loop, or somebody else who waits, must have a turn.
- * Promises that settle at once never let a timer fire, so whatever may be called in a loop asks here.
- */
-export function mayGoOn(): boolean {
-  return turns.mayGoOn();
-}
-
-/**
- * Calls `go` when the event loop has had its turn and everybody who asked before has had a slice of time. They go on one
- * after the other, each when the one before waits again or has nothing to do: all at once would add up their steps.
- * @returns what gives the place up
- */
-export function waitTurn(go: () => void): () => void {
-  return turns.wait(go);
-}
-
-/**
- * Returns the event loop its turn where that is due, past everybody who waits for more: for a call that is to fail at once,
- * and whose caller may go on calling for ever.
- */
-export function loopTurnIfDue(): Promise<void> | undefined {
-  return turns.loopIfDue();
-}
-
-/**
- * Returns the event loop its turn where this process's calls have kept it for too long. To be asked before each step of
- * at most a few milliseconds.
- * @returns undefined when there is time left; else a promise to wait for
- */
+/** To be asked before each step of at most a few milliseconds; undefined when there is time left, else to be waited for. */
 export function fairTurn(): Promise<void> | undefined {
-  return mayGoOn() ? undefined : new Promise((resolve) => void waitTurn(resolve));
+  return turns.mayGoOn() ? undefined : new Promise((resolve) => void turns.wait(resolve));
 }
 
 /** Runs a call of the API to its end; one that fails at once gives the event loop its turn before it does. */
@@ -122,7 +102,7 @@ export async function fairly<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
-    await loopTurnIfDue();
+    await turns.loopIfDue();
     throw error;
   }
 }

@@ -1,4 +1,3 @@
-/** One place in a line. */
 interface Place<T> {
   readonly item: T;
   before: Place<T> | undefined;
@@ -12,7 +11,6 @@ export class WaitingLine<T> {
   #first: Place<T> | undefined;
   #last: Place<T> | undefined;
 
-  /** How many wait. */
   get length(): number {
     return this.#places.size;
   }
@@ -33,20 +31,17 @@ export class WaitingLine<T> {
     return first?.item;
   }
 
-  /** Takes one out, wherever it stands. */
   remove(item: T): void {
     const place = this.#places.get(item);
     if (place !== undefined) this.#take(place);
   }
 
-  /** Returns all that wait. */
   all(): T[] {
     const all: T[] = [];
     for (let place = this.#first; place !== undefined; place = place.behind) all.push(place.item);
     return all;
   }
 
-  /** Takes all. */
   clear(): T[] {
     const all = this.all();
     this.#places.clear();

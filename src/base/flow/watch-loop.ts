@@ -1,11 +1,9 @@
 import { pvbusError } from "../errors.js";
-import { onAbort } from "./abort.js";
+import { MAX_TIMER_MS, onAbort } from "./abort.js";
 import { Backoff } from "./backoff.js";
 import type { Call } from "./call.js";
 import { Notifier } from "./notifier.js";
 
-/** Longest delay that Node's timers take. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 /** Pairs that are compared at a stretch. */
 const PAIRS_PER_STEP = 256;
 
@@ -22,7 +20,7 @@ export interface WatchSource<C> {
 
 /** When a watch looks though nothing tells it to. */
 export interface WatchPace {
-  /** Milliseconds to the next look behind a change. */
+  /** Time to the next look behind a change. */
   readonly firstMs: number;
   /** Longest time to the next look while nothing changes. */
   readonly longestMs: number;
@@ -73,9 +71,14 @@ export async function* watchLoop<C>(
       for await (const _ of source.look(call));
       ready();
     }
-    const waiting = new Waiting(settings.pace, source.listen !== undefined);
+    const { pace } = settings;
+    const backoff = pace && new Backoff({ ...pace, factor: pace.factor ?? 1.5, jitter: 0 });
+    // Where nothing tells of changes, a timer keeps the process alive for whoever waits.
+    const idleMs = source.listen === undefined ? MAX_TIMER_MS : Number.POSITIVE_INFINITY;
+    let leastMs = 0;
     for (;;) {
-      await news.waitAtMost(waiting.nextMs(), call, "a change", seen);
+      const ms = backoff === undefined ? idleMs : Math.max(backoff.next(), leastMs);
+      await news.waitAtMost(ms, call, "a change", seen);
       if (closing.aborted) throw closedError();
       if (call.isOver) return;
       seen = news.count;
@@ -92,40 +95,15 @@ export async function* watchLoop<C>(
       } catch (error) {
         if (closing.aborted || call.isOver || settings.isPassing?.(error) !== true) throw error;
       }
-      waiting.looked(isQuiet, performance.now() - began);
+      leastMs = (performance.now() - began) * (pace?.share ?? 0);
+      if (!isQuiet) backoff?.reset();
     }
   } catch (error) {
+    if (!call.isEnd(error)) throw error;
     // A look that the end of the call interrupted is the end of the watch, not a failure.
-    if (!closing.aborted && call.isEnd(error)) return;
-    throw closing.aborted && call.isEnd(error) ? closedError() : error;
+    if (closing.aborted) throw closedError();
   } finally {
     end();
-  }
-}
-
-/** How long a watch waits for its next look. */
-class Waiting {
-  readonly #backoff: Backoff | undefined;
-  readonly #share: number;
-  readonly #idleMs: number;
-  #leastMs = 0;
-
-  constructor(pace: WatchPace | undefined, isTold: boolean) {
-    // Where nothing tells of changes, a timer keeps the process alive for whoever waits.
-    this.#idleMs = isTold ? Number.POSITIVE_INFINITY : MAX_TIMER_MS;
-    this.#share = pace?.share ?? 0;
-    if (pace === undefined) return;
-    const { firstMs, longestMs, factor = 1.5 } = pace;
-    this.#backoff = new Backoff({ firstMs, longestMs, factor, jitter: 0 });
-  }
-
-  nextMs(): number {
-    return this.#backoff === undefined ? this.#idleMs : Math.max(this.#backoff.next(), this.#leastMs);
-  }
-
-  looked(isQuiet: boolean, ms: number): void {
-    this.#leastMs = ms * this.#share;
-    if (!isQuiet) this.#backoff?.reset();
   }
 }
 
@@ -134,7 +112,7 @@ function closedError(): Error {
 }
 
 /** A state that is looked at as a whole. */
-export interface SnapshotSource<V, C> {
+interface SnapshotSource<V, C> {
   /** Reads what is there, by name; undefined where that cannot be told at the moment: it counts as unchanged. */
   readonly snapshot: (call: Call) => Promise<ReadonlyMap<string, V> | undefined>;
   /** Makes a change. @param after undefined when it is gone @param before undefined when it was not there */

@@ -1,7 +1,5 @@
 import { pvbusError } from "../errors.js";
-import { ownEntry } from "../own.js";
 import type { Host } from "./host.js";
-import { isTooLong } from "./socket.js";
 
 /*
  * Channels as users name them. One rule below a sysroot: a path is one of the machine, and is opened through `host.files`
@@ -11,31 +9,23 @@ import { isTooLong } from "./socket.js";
 
 /** A place of the file system: a socket that others serve or that we do, a port, a serial line, a kernel's device. */
 export interface PathChannel {
-  /** Which. `port` may also be a port's name, which has no slash. */
+  /** `port` may also be a port's name, which has no slash. */
   readonly kind: "unix" | "connect" | "port" | "serial" | "device";
-  /** As it was named. */
   readonly text: string;
-  /** What stands behind the colon. */
   readonly path: string;
 }
 
 /** An address of vsock. */
 export interface VsockChannel {
-  /** Tells it from the others. */
   readonly kind: "vsock";
-  /** As it was named. */
   readonly text: string;
-  /** Context. */
   readonly cid: number;
-  /** Port. */
   readonly port: number;
 }
 
 /** The socket that stands for a guest's vsock on its host (Firecracker, Cloud Hypervisor). */
-export interface VsockSocketChannel {
-  /** Tells it from the others. */
+interface VsockSocketChannel {
   readonly kind: "vsock-socket";
-  /** As it was named. */
   readonly text: string;
   /** Path that the hypervisor was given. */
   readonly path: string;
@@ -43,7 +33,7 @@ export interface VsockSocketChannel {
   readonly port: number;
 }
 
-/** A channel, taken apart. */
+/** A channel, taken apart; `text` is how it was named. */
 export type Channel = PathChannel | VsockChannel | VsockSocketChannel;
 
 /** The kinds that there are. */
@@ -63,17 +53,16 @@ const FORMS: Readonly<Record<ChannelKind, string>> = {
   vsock: "vsock:CID:PORT",
   "vsock-socket": "vsock:PATH:PORT",
 };
-const SCHEMES: Readonly<Record<string, readonly ChannelKind[]>> = {
-  unix: ["unix"],
-  connect: ["connect"],
-  port: ["port"],
-  serial: ["serial"],
-  device: ["device"],
-  vsock: ["vsock", "vsock-socket"],
-};
 const MAX_U32 = 0xffff_ffff;
+/** What sun_path holds without its NUL: 108 bytes on Linux, 104 elsewhere. Longer ones were cut silently in the past. */
+export const MAX_PATH_BYTES = process.platform === "linux" ? 107 : 103;
 /** Characters of a channel that a message repeats. */
 const LONGEST_SHOWN = 200;
+
+/** Reports whether a path is too long for a socket. */
+export function isTooLong(path: string): boolean {
+  return Buffer.byteLength(path) > MAX_PATH_BYTES;
+}
 
 /** What a provider takes for a channel. */
 export interface ChannelGrammar<K extends ChannelKind> {
@@ -91,8 +80,8 @@ export function readChannel<K extends ChannelKind>(
   const at = text.indexOf(":");
   const rest = text.slice(at + 1);
   if (at < 1 || rest === "" || rest.includes("\0")) return undefined;
-  for (const kind of ownEntry(SCHEMES, text.slice(0, at)) ?? []) {
-    const channel = Object.hasOwn(kinds, kind) ? channelOf(kind, text, rest) : undefined;
+  for (const kind of Object.keys(kinds) as K[]) {
+    const channel = FORMS[kind].startsWith(text.slice(0, at + 1)) ? channelOf(kind, text, rest) : undefined;
     if (channel !== undefined) return channel as ChannelOf<K>;
   }
   return undefined;

@@ -1,18 +1,7 @@
 import { ownEntry } from "../own.js";
 
 /** What of a process tells whose environment it has. */
-export interface EnvironmentOwner {
-  /** Its environment variables. */
-  readonly env: Readonly<Record<string, string | undefined>>;
-  /** Real user id; absent where the system has none. */
-  readonly getuid?: (() => number) | undefined;
-  /** Effective user id. */
-  readonly geteuid?: (() => number) | undefined;
-  /** Real group id. */
-  readonly getgid?: (() => number) | undefined;
-  /** Effective group id. */
-  readonly getegid?: (() => number) | undefined;
-}
+export type EnvironmentOwner = Pick<NodeJS.Process, "env" | "getuid" | "geteuid" | "getgid" | "getegid">;
 
 /** Reports whether a process has rights that its caller has not: it is setuid or setgid. */
 export function isElevated({ getuid, geteuid, getgid, getegid }: EnvironmentOwner = process): boolean {

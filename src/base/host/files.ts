@@ -1,5 +1,6 @@
 import fs, { constants } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
+import { systemError } from "../system-error.js";
 import { type Held, type HeldName, holdBelow, holdNameBelow, type Walker } from "./tree.js";
 
 /** What a place may be. */
@@ -111,7 +112,7 @@ function filesAt(places: Places): HostFiles {
     reader: async (absolute) => {
       using held = hold(absolute);
       if (held === undefined) return undefined;
-      if (!held.stats.isFile()) throw failure("EINVAL", "it is no file", absolute);
+      if (!held.stats.isFile()) throw systemError("EINVAL", "it is no file", "open", absolute);
       const handle = await fs.promises.open(held.path, constants.O_RDONLY | SAFE_FLAGS);
       try {
         checkOpened(held, await handle.stat(), absolute);
@@ -123,9 +124,9 @@ function filesAt(places: Places): HostFiles {
     },
     open: (absolute, opening) => {
       using held = hold(absolute);
-      if (held === undefined) throw failure("ENOENT", "no such file or directory", absolute);
+      if (held === undefined) throw systemError("ENOENT", "no such file or directory", "open", absolute);
       if (kindOf(held.stats) === "device" && !opensDevices && opening.isNamed !== true)
-        throw failure("EXDEV", "a device of this very machine, which nobody named", absolute);
+        throw systemError("EXDEV", "a device of this very machine, which nobody named", "open", absolute);
       return openHeld(held, absolute, opening);
     },
   };
@@ -164,10 +165,10 @@ function filesBelow(root: string, walkerIn?: (root: string) => Walker): HostFile
     holdName: (absolute) => holdNameBelow(root, absolute, walkerIn?.(root)),
     holdSocket: (absolute) => {
       const held = hold(absolute);
-      if (held === undefined) throw failure("ENOENT", "no such file or directory", absolute, "connect");
+      if (held === undefined) throw systemError("ENOENT", "no such file or directory", "connect", absolute);
       if (held.stats.isSocket()) return held;
       held[Symbol.dispose]();
-      throw failure("ECONNREFUSED", "it is no socket", absolute, "connect");
+      throw systemError("ECONNREFUSED", "it is no socket", "connect", absolute);
     },
     names: (absolute) => {
       using held = hold(absolute);
@@ -180,7 +181,7 @@ function openHeld(held: Held, absolute: string, { flags, kind }: FileOpening): n
   // Looked at before too, since to open some devices sets them going.
   const found = kindOf(held.stats);
   if (typeof kind === "string" ? kind !== found : !kind.includes(found))
-    throw failure("EINVAL", `it is no ${kind}`, absolute);
+    throw systemError("EINVAL", `it is no ${kind}`, "open", absolute);
   const fd = fs.openSync(held.path, (flags & ~constants.O_CREAT) | SAFE_FLAGS);
   try {
     checkOpened(held, fs.fstatSync(fd), absolute);
@@ -195,7 +196,7 @@ function openHeld(held: Held, absolute: string, { flags, kind }: FileOpening): n
 function checkOpened({ stats, isLive }: Held, opened: fs.Stats, absolute: string): void {
   const isSame = opened.ino === stats.ino && opened.dev === stats.dev;
   if (isSame || (isLive === true && kindOf(opened) === kindOf(stats))) return;
-  throw failure("EAGAIN", "it was replaced while it was opened", absolute);
+  throw systemError("EAGAIN", "it was replaced while it was opened", "open", absolute);
 }
 
 function kindOf(stats: fs.Stats): FileKind {
@@ -231,10 +232,6 @@ function readUpTo(fd: number, maxBytes: number): Buffer {
     length += count;
   }
   return bytes.subarray(0, length);
-}
-
-function failure(code: string, what: string, path: string, syscall = "open"): NodeJS.ErrnoException {
-  return Object.assign(new Error(`${code}: ${what}, ${syscall} '${path}'`), { code, syscall, path });
 }
 
 function nothing(): void {

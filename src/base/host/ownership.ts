@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import { resolve } from "node:path";
+import { systemError } from "../system-error.js";
 import { hasDescriptors, holdBelow, type Look, watchfulWalker } from "./tree.js";
 
 /** A place that others can change, and how. */
@@ -65,7 +66,7 @@ export function foreignHandOn(path: string, rule: OwnershipRule): ForeignHand | 
     };
   try {
     using held = holdBelow("/", resolve(path), watchfulWalker("/", look({ ...rule, sticky: true })));
-    if (held === undefined) throw nothingAt(path);
+    if (held === undefined) throw systemError("ENOENT", "no such file or directory", "lstat", path);
     look(rule)(held);
   } catch (error) {
     if (error !== FOUND) throw error;
@@ -79,12 +80,4 @@ const FOUND = new Error("a foreign hand");
 /** Returns the name of what is held, for messages. */
 export function nameOf(path: string): string {
   return hasDescriptors() ? fs.readlinkSync(path) : path;
-}
-
-function nothingAt(path: string): NodeJS.ErrnoException {
-  return Object.assign(new Error(`ENOENT: no such file or directory, lstat '${path}'`), {
-    code: "ENOENT",
-    syscall: "lstat",
-    path,
-  });
 }

@@ -1,5 +1,6 @@
 import fs, { constants } from "node:fs";
 import { isAbsolute, join } from "node:path";
+import { systemError } from "../system-error.js";
 
 /** What is at a place of the machine, held so that the name cannot be given to something else meanwhile. */
 export interface Held extends Disposable {
@@ -43,8 +44,7 @@ const DESCRIPTORS = "/proc/self/fd";
  * @throws a system error, `ELOOP` for links in a circle, `ENAMETOOLONG` for a way of more than 1,000 names
  */
 export function holdBelow(root: string, absolute: string, walker = walkerIn(root)): Held | undefined {
-  const found = walk(walker, partsOf(absolute));
-  return found && { path: found.path, stats: found.stats, [Symbol.dispose]: once(found.leave) };
+  return walk(walker, partsOf(absolute));
 }
 
 /** As {@link holdBelow}, for the last name of a path: its directory is held, what has the name is not looked at. */
@@ -55,8 +55,8 @@ export function holdNameBelow(root: string, absolute: string, walker = walkerIn(
   const directory = walk(walker, parts);
   if (directory === undefined) return undefined;
   if (directory.stats.isDirectory())
-    return { path: join(directory.path, name), [Symbol.dispose]: once(directory.leave) };
-  directory.leave();
+    return { path: join(directory.path, name), [Symbol.dispose]: directory[Symbol.dispose] };
+  directory[Symbol.dispose]();
   return undefined;
 }
 
@@ -66,23 +66,16 @@ function partsOf(path: string): string[] {
     .filter((part) => part !== "" && part !== ".");
 }
 
-/** A place on the way. */
-interface Step {
-  readonly path: string;
-  readonly stats: fs.Stats;
-  readonly leave: () => void;
-}
-
 /** How one step is made. */
 export interface Walker {
   /** Enters the root. */
-  root(): Step;
+  root(): Held;
   /** Enters a name in a directory without following it; undefined when there is none. */
-  enter(directory: Step, name: string): Step | undefined;
+  enter(directory: Held, name: string): Held | undefined;
 }
 
 /** Returns what is at the end of a way, to be left by the caller. */
-function walk(walker: Walker, parts: readonly string[]): Step | undefined {
+function walk(walker: Walker, parts: readonly string[]): Held | undefined {
   // No system call takes one, and Node's refusal is no system error.
   if (parts.some((part) => part.includes("\0"))) return undefined;
   const way = new Way(walker);
@@ -113,7 +106,7 @@ class Way {
   /** Directories from the root to here, none of them a link. */
   readonly #names: string[] = [];
   /** Where it is; undefined after a step back, until it is known that the walk does not end there. */
-  #here: Step | undefined;
+  #here: Held | undefined;
   #lookups = 0;
   #links = 0;
 
@@ -127,13 +120,13 @@ class Way {
       const here = this.#place();
       const step = this.#lookUp(here, name);
       if (!step.stats.isSymbolicLink()) {
-        here.leave();
+        here[Symbol.dispose]();
         this.#here = step;
         this.#names.push(name);
         return undefined;
       }
-      step.leave();
-      if (++this.#links > MAX_LINKS) throw failure("ELOOP", "too many links");
+      step[Symbol.dispose]();
+      if (++this.#links > MAX_LINKS) throw systemError("ELOOP", "too many links", "open");
       const target = targetOf(join(here.path, name));
       if (target !== undefined) return target;
     }
@@ -153,7 +146,7 @@ class Way {
   }
 
   /** Returns the place where it is, which is the caller's. */
-  end(): Step {
+  end(): Held {
     const here = this.#place();
     this.#here = undefined;
     return here;
@@ -161,16 +154,16 @@ class Way {
 
   /** Lets go of the place where it is. */
   leave(): void {
-    this.#here?.leave();
+    this.#here?.[Symbol.dispose]();
     this.#here = undefined;
   }
 
-  #place(): Step {
+  #place(): Held {
     if (this.#here !== undefined) return this.#here;
     this.#here = this.#walker.root();
     for (const name of this.#names) {
       const step = this.#lookUp(this.#here, name);
-      this.#here.leave();
+      this.#here[Symbol.dispose]();
       this.#here = step;
       // Somebody puts something else in place of a directory; whoever asks next finds that.
       if (!step.stats.isDirectory()) throw NOTHING;
@@ -178,8 +171,8 @@ class Way {
     return this.#here;
   }
 
-  #lookUp(directory: Step, name: string): Step {
-    if (++this.#lookups > MAX_LOOKUPS) throw failure("ENAMETOOLONG", "the way is too long");
+  #lookUp(directory: Held, name: string): Held {
+    if (++this.#lookups > MAX_LOOKUPS) throw systemError("ENAMETOOLONG", "the way is too long", "open");
     const step = directory.stats.isDirectory() ? this.#walker.enter(directory, name) : undefined;
     if (step === undefined) throw NOTHING;
     return step;
@@ -211,12 +204,12 @@ function walkerIn(root: string): Walker {
 /** Walks as the system has it, and shows each place that it comes to. */
 export function watchfulWalker(root: string, look: Look): Walker {
   const walker = walkerIn(root);
-  const shown = (step: Step, directory?: fs.Stats): Step => {
+  const shown = (step: Held, directory?: fs.Stats): Held => {
     try {
       look(step, directory);
       return step;
     } catch (error) {
-      step.leave();
+      step[Symbol.dispose]();
       throw error;
     }
   };
@@ -230,9 +223,10 @@ export function watchfulWalker(root: string, look: Look): Walker {
 }
 
 function descriptorWalker(root: string): Walker {
-  const held = (fd: number): Step => {
+  const held = (fd: number): Held => {
     try {
-      return { path: `${DESCRIPTORS}/${fd}`, stats: fs.fstatSync(fd), leave: () => fs.closeSync(fd) };
+      const letGo = once(() => fs.closeSync(fd));
+      return { path: `${DESCRIPTORS}/${fd}`, stats: fs.fstatSync(fd), [Symbol.dispose]: letGo };
     } catch (error) {
       fs.closeSync(fd);
       throw error;
@@ -251,7 +245,7 @@ function descriptorWalker(root: string): Walker {
 
 /** Walks by names alone, for systems whose descriptors have no names. */
 export function nameWalker(root: string): Walker {
-  const step = (path: string, stats: fs.Stats): Step => ({ path, stats, leave: () => undefined });
+  const step = (path: string, stats: fs.Stats): Held => ({ path, stats, [Symbol.dispose]: () => undefined });
   return {
     root: () => {
       const path = fs.realpathSync.native(root);
@@ -265,12 +259,8 @@ export function nameWalker(root: string): Walker {
   };
 }
 
-function failure(code: string, what: string): NodeJS.ErrnoException {
-  return Object.assign(new Error(`${code}: ${what}`), { code, syscall: "open" });
-}
-
 /** One for all, since most of what is asked for is not there. */
-const NOTHING = failure("ENOENT", "no such file or directory");
+const NOTHING = systemError("ENOENT", "no such file or directory", "open");
 
 function once(action: () => void): () => void {
   let done = false;

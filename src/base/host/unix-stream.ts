@@ -1,17 +1,16 @@
-import type { IpcSocketConnectOpts, Socket } from "node:net";
+import { connect, type IpcSocketConnectOpts, type Socket } from "node:net";
 import { type PvbusErrorCode, pvbusError } from "../errors.js";
 import { Backoff } from "../flow/backoff.js";
 import type { Call } from "../flow/call.js";
 import { Notifier } from "../flow/notifier.js";
-import { fromSystemError, isSystemError } from "../system-error.js";
-import { connectTo } from "./socket.js";
+import { fromSystemError, isSystemError, systemError } from "../system-error.js";
+import { isTooLong, MAX_PATH_BYTES } from "./channel.js";
 import type { HeldName } from "./tree.js";
 
 /** Longest stretch that one read takes where its buffer is used again. */
 const READ_BYTES = 64 * 1024;
 const NOTHING = new Uint8Array(0);
-
-const ADVICE: Readonly<Record<string, string>> = { ENAMETOOLONG: "shorten the path" };
+const TOO_LONG = `more than the ${MAX_PATH_BYTES} bytes that a socket's path may have`;
 
 /** How a stream is opened and what it tells. */
 export interface UnixStreamOptions {
@@ -29,6 +28,20 @@ export interface UnixStreamOptions {
   readonly reusesChunks?: boolean | undefined;
   /** Hears once that no more comes: undefined when the other end closed, else why. Nothing after {@link UnixStream.close}. */
   readonly onEnd?: ((error: Error | undefined) => void) | undefined;
+}
+
+/** Begins to connect to a UNIX socket, and lets its place go when that is done. @throws a system error, `ENAMETOOLONG` */
+export function connectTo(place: HeldName, options: Omit<IpcSocketConnectOpts, "path"> = {}): Socket {
+  const letGo = (): void => place[Symbol.dispose]();
+  try {
+    if (isTooLong(place.path)) throw systemError("ENAMETOOLONG", TOO_LONG, "connect", place.path);
+    return connect({ ...options, path: place.path })
+      .once("connect", letGo)
+      .once("close", letGo);
+  } catch (error) {
+    letGo();
+    throw error;
+  }
 }
 
 /**
@@ -81,7 +94,6 @@ export class UnixStream implements AsyncDisposable {
   /**
    * Connects. Where the listener's backlog is full it waits for its turn, as a blocking connect(2) would.
    * @param hold gives the socket's place, such as `host.files.holdSocket(path)`: below a sysroot that is what confines it
-   * @throws PvbusError `ERR_UNAVAILABLE`, `ERR_PERMISSION`, `ERR_TIMEOUT`, `ERR_ABORTED`
    */
   static async connect(hold: () => HeldName, options: UnixStreamOptions, call: Call): Promise<UnixStream> {
     const { name, doing = `cannot connect to ${name}`, onData, reusesChunks } = options;
@@ -101,7 +113,7 @@ export class UnixStream implements AsyncDisposable {
           throw fromSystemError(error, {
             doing,
             codes: options.codes,
-            advice: { ...ADVICE, ...options.advice },
+            advice: { ENAMETOOLONG: "shorten the path", ...options.advice },
           });
       }
       await backoff.sleep(call, `a turn to connect to ${name}`);
@@ -135,7 +147,6 @@ export class UnixStream implements AsyncDisposable {
   /**
    * Writes all of the bytes, after those of earlier calls; resolves when the system has taken them. Leave them as they are until
    * then. A call that ends while it waits leaves the other end in the middle of them.
-   * @throws PvbusError `ERR_DISCONNECTED`, `ERR_TIMEOUT`, `ERR_ABORTED`
    */
   async write(data: Uint8Array, call: Call): Promise<void> {
     const waitingFor = `${this.#name} to take what is written`;
@@ -173,7 +184,6 @@ export class UnixStream implements AsyncDisposable {
   /**
    * Returns the next bytes, as many as have come; undefined when the other end has closed. For streams without `onData`; one
    * reader at a time. What nobody reads stays in the system, so that the other end waits.
-   * @throws PvbusError `ERR_DISCONNECTED` when it was closed here or failed, `ERR_TIMEOUT`, `ERR_ABORTED`
    */
   async read(call: Call, waitingFor: string = `bytes from ${this.#name}`): Promise<Buffer | undefined> {
     for (;;) {
@@ -191,7 +201,6 @@ export class UnixStream implements AsyncDisposable {
     this.#socket.pause();
   }
 
-  /** Takes that back. */
   resume(): void {
     this.#socket.resume();
   }

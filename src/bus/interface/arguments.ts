@@ -27,15 +27,9 @@ export function withText({ key, value }: RawEntry): StoreEntry {
  */
 export function checkText(key: string): void {
   if (typeof key !== "string") throw new TypeError("a key must be a string");
-  if (key.includes("\0")) {
-    throw pvbusError("ERR_KEY_INVALID", "the key holds a NUL character; no store can hold it");
-  }
-  if (!key.isWellFormed()) {
-    throw pvbusError(
-      "ERR_KEY_INVALID",
-      "the key holds a lone surrogate, which has no encoding; repair the text",
-    );
-  }
+  const invalid = (why: string): Error => pvbusError("ERR_KEY_INVALID", `the key holds a ${why}`);
+  if (key.includes("\0")) throw invalid("NUL character; no store can hold it");
+  if (!key.isWellFormed()) throw invalid("lone surrogate, which has no encoding; repair the text");
 }
 
 /**
@@ -46,7 +40,12 @@ export function checkText(key: string): void {
 export function valueBytes(value: string | Uint8Array, { binary = false, limits }: Capabilities): Uint8Array {
   if (typeof value !== "string" && !(value instanceof Uint8Array))
     throw new TypeError("a value must be a string or a Uint8Array");
-  checkLength(value, limits?.maxValueBytes ?? LARGEST_VALUE);
+  // Before anything looks at the value itself: text has at least as many bytes as UTF-16 units.
+  const most = limits?.maxValueBytes ?? LARGEST_VALUE;
+  if (value.length > Math.max(most, ALWAYS_ENCODED)) {
+    const size = `the value has ${value.length} bytes or more, this store takes ${most}`;
+    throw pvbusError("ERR_VALUE_TOO_LONG", `${size}; shorten it`);
+  }
   const invalid = (why: string): Error => pvbusError("ERR_VALUE_INVALID", `the value ${why}`);
   if (typeof value === "string") {
     if (!value.isWellFormed())
@@ -59,13 +58,4 @@ export function valueBytes(value: string | Uint8Array, { binary = false, limits 
   if (!binary && !isUtf8(value))
     throw invalid("is not valid UTF-8 and this store holds text; encode it (base64)");
   return value;
-}
-
-/** Looks at the length before anything looks at the value: text has at least as many bytes as UTF-16 units. */
-function checkLength({ length }: string | Uint8Array, most: number): void {
-  if (length <= Math.max(most, ALWAYS_ENCODED)) return;
-  throw pvbusError(
-    "ERR_VALUE_TOO_LONG",
-    `the value has ${length} bytes or more, this store takes ${most}; shorten it`,
-  );
 }

@@ -1,6 +1,7 @@
 import { PvbusError, pvbusError } from "../../base/errors.js";
 import { Call, type CallOptions } from "../../base/flow/call.js";
-import { fairTurn, loopTurnIfDue } from "../../base/flow/turn.js";
+import { Closing } from "../../base/flow/closing.js";
+import { fairTurn, turns } from "../../base/flow/turn.js";
 import type { BootData } from "../../contract/boot-data.js";
 import { type Capabilities, NO_CAPABILITIES, type Verbs } from "../../contract/capabilities.js";
 import type { Diagnosis } from "../../contract/diagnosis.js";
@@ -76,7 +77,7 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
   #capabilities: Capabilities;
   readonly #target: StoreTarget;
   #opening: Opening | undefined;
-  readonly #closing = new AbortController();
+  readonly #closing: Closing;
 
   /** @internal Interfaces come from `openPvbus()`. */
   constructor(parts: InterfaceParts) {
@@ -96,6 +97,7 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
     this.#provider = parts.provider;
     this.#load = parts.load;
     this.#target = parts.target ?? {};
+    this.#closing = new Closing(undefined, `${detected.name} is closed; open the bus again`);
   }
 
   /** What can be done with it; nothing while its provider could not be loaded. */
@@ -234,7 +236,7 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
       for await (const entry of entries) {
         yield withText(entry);
         call.renew();
-        this.#checkOpen();
+        this.#closing.check();
         const turn = call.turn("the listing");
         if (turn !== undefined) await turn;
       }
@@ -259,17 +261,16 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
       const opening = callOptions.timeoutMs === undefined ? new Call(callOptions) : call;
       const store = await this.#ready("watch", opening);
       checkText(prefix);
-      const hooks = { ready: ready ?? (() => undefined) };
-      const changes = store.watch?.(prefix, call, hooks);
+      const changes = store.watch?.(prefix, call, { ready: ready ?? (() => undefined) });
       if (changes === undefined) throw this.#missing("watch");
       for await (const entry of changes) {
         const { key, value, ...rest } = withText(entry);
         yield { key, value, ...rest };
-        this.#checkOpen();
+        this.#closing.check();
         const turn = call.turn("a change");
         if (turn !== undefined) await turn;
       }
-      if (!call.isOver) this.#checkOpen();
+      if (!call.isOver) this.#closing.check();
     } catch (error) {
       const failure = await this.#failed(error, prefix);
       if (call?.isEnd(error) !== true) throw failure;
@@ -278,14 +279,7 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
 
   /** Resolves with what the host tells about this machine; an empty object where it tells nothing. */
   async facts(options?: CallOptions): Promise<MachineFacts> {
-    try {
-      const call = new Call(options);
-      await this.#begin(call);
-      const store = await this.#open(call);
-      return (await store.facts?.(call)) ?? {};
-    } catch (error) {
-      throw await this.#failed(error);
-    }
+    return this.#opened(options, async (store, call) => (await store.facts?.(call)) ?? {});
   }
 
   /** Tells the host by the store's own signals that this guest is up or has failed; none where it has no such signals. */
@@ -305,13 +299,7 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
    * @example `const store = await bus.byType("Hyper-V")?.store<HypervStore>();`
    */
   async store<T extends ProviderStore = ProviderStore>(options?: CallOptions): Promise<T> {
-    try {
-      const call = new Call(options);
-      await this.#begin(call);
-      return (await this.#open(call)) as T;
-    } catch (error) {
-      throw await this.#failed(error);
-    }
+    return this.#opened(options, async (store) => store as T);
   }
 
   /** Checks what the store needs on this machine; undefined where no provider can tell. */
@@ -337,9 +325,9 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
   /** Closes the store; every later call rejects with `ERR_DISCONNECTED`. May be called twice. */
   async close(): Promise<void> {
     const opening = this.#opening;
-    this.#closing.abort();
+    this.#closing.close();
     this.#opening = undefined;
-    opening?.abort(this.#isClosed());
+    opening?.abort(this.#closing.error());
     try {
       await fairTurn();
       await opening?.ended;
@@ -376,6 +364,20 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
     }
   }
 
+  /** Runs what needs the open store and no verb of it. */
+  async #opened<T>(
+    options: CallOptions | undefined,
+    operation: (store: ProviderStore, call: Call) => Promise<T>,
+  ): Promise<T> {
+    try {
+      const call = new Call(options);
+      await this.#begin(call);
+      return await operation(await this.#open(call), call);
+    } catch (error) {
+      throw await this.#failed(error);
+    }
+  }
+
   /** The gate of every call: whatever a loop calls, the event loop has its turn in time. */
   #begin(call: Call): Promise<void> | undefined {
     return call.turn("the start of the call");
@@ -383,7 +385,7 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
 
   /** Returns the open store when it has the verb; synchronously once it is open, so that a read costs no extra turn. */
   #ready(verb: keyof Verbs, call: Call): ProviderStore | Promise<ProviderStore> {
-    this.#checkOpen();
+    this.#closing.check();
     if (this.#provider === undefined && this.#load !== undefined)
       return this.#loaded(call).then(() => this.#ready(verb, call));
     if (!this.capabilities[verb]) {
@@ -407,7 +409,7 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
 
   /** Opens the store once for all callers; one caller's abort or deadline ends its own waiting alone. */
   #open(call: Call): Promise<ProviderStore> {
-    this.#checkOpen();
+    this.#closing.check();
     const provider = this.#provider;
     if (provider === undefined && this.#load !== undefined)
       return this.#loaded(call).then(() => this.#open(call));
@@ -448,17 +450,9 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
     return store;
   }
 
-  #checkOpen(): void {
-    if (this.#closing.signal.aborted) throw this.#isClosed();
-  }
-
-  #isClosed(): PvbusError {
-    return pvbusError("ERR_DISCONNECTED", `${this.name} is closed; open the bus again`);
-  }
-
   /** Returns the error to be thrown. A call that fails at once passes the gate too: its caller may try for ever. */
   async #failed(error: unknown, key?: string): Promise<unknown> {
-    await loopTurnIfDue();
+    await turns.loopIfDue();
     if (!PvbusError.is(error)) return error;
     error.interface ??= this.name;
     if (key !== undefined && key !== "") error.key ??= key;

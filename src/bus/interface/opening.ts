@@ -12,13 +12,15 @@ export class Opening {
   readonly #outcome: Promise<ProviderStore>;
   readonly #abort = new AbortController();
   #waiting = 0;
-  #store: ProviderStore | undefined;
-  #isOver = false;
+  /** The store, once it is open. */
+  store: ProviderStore | undefined;
+  /** Whether it failed or was aborted: whoever comes now needs another one. */
+  isOver = false;
 
   /** @param open begins at once */
   constructor(open: (call: Call) => Promise<ProviderStore>) {
     const { signal } = this.#abort;
-    const opened = this.#follow(open(new Call({ signal, timeoutMs: Number.POSITIVE_INFINITY })));
+    const opened = this.#follow(open(Call.endless(signal)));
     // A provider that takes no notice of the signal keeps nobody waiting.
     const aborted = new Promise<never>((_, reject) => onAbort(signal, () => reject(signal.reason)));
     this.#outcome = Promise.race([opened, aborted]);
@@ -27,16 +29,6 @@ export class Opening {
       () => undefined,
       () => undefined,
     );
-  }
-
-  /** The store, once it is open. */
-  get store(): ProviderStore | undefined {
-    return this.#store;
-  }
-
-  /** Whether it failed or was aborted: whoever comes now needs another one. */
-  get isOver(): boolean {
-    return this.#isOver;
   }
 
   /**
@@ -54,22 +46,22 @@ export class Opening {
 
   /** Ends it, and all who wait with the reason. Does nothing once the store is open. */
   abort(reason: unknown): void {
-    if (this.#store !== undefined || this.#isOver) return;
-    this.#isOver = true;
+    if (this.store !== undefined || this.isOver) return;
+    this.isOver = true;
     this.#abort.abort(reason);
   }
 
   async #follow(opening: Promise<ProviderStore>): Promise<ProviderStore> {
     try {
       const store = await opening;
-      if (!this.#isOver) {
-        this.#store = store;
+      if (!this.isOver) {
+        this.store = store;
         return store;
       }
       await store.close();
       throw this.#abort.signal.reason;
     } catch (error) {
-      this.#isOver = true;
+      this.isOver = true;
       throw error;
     }
   }

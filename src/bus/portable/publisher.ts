@@ -1,6 +1,6 @@
 import { Backoff } from "../../base/flow/backoff.js";
 import type { Call } from "../../base/flow/call.js";
-import { KeyedQueues } from "../../base/flow/keyed-queues.js";
+import { KeyedQueues } from "../../base/flow/queues.js";
 import type { PvInterface } from "../interface/interface.js";
 import { decodeHead, encodeHead, isMarked, type SetHead, type Slot, splitText } from "./layout.js";
 import type { PortablePlace } from "./place.js";

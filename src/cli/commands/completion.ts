@@ -58,20 +58,20 @@ function firstArguments(commands: readonly CommandWords[]): (readonly [name: str
  */
 function bashScript(vocabulary: Vocabulary): string {
   const { commands } = vocabulary;
-  const spelt = ({ name, short }: CommandOption): string[] =>
-    short === undefined ? [`--${name}`] : [`--${name}`, `-${short}`];
-  const valued = GLOBALS.filter(({ value }) => value !== undefined);
-  const store = valued.filter(({ name }) => STORE_OPTIONS.includes(name));
   // A letter may be a switch of one command and take a value in another.
+  const valued = (command: string, options: readonly CommandOption[]): string[] =>
+    options
+      .filter(({ value }) => value !== undefined)
+      .flatMap(({ name, short }) => (short === undefined ? [`--${name}`] : [`--${name}`, `-${short}`]))
+      .map((word) => `${command}:${word}`);
+  const isStore = ({ name }: CommandOption): boolean => STORE_OPTIONS.includes(name);
+  const store = valued("*", GLOBALS.filter(isStore));
   const others = [
-    ...valued
-      .filter((each) => !store.includes(each))
-      .flatMap((each) => spelt(each).map((word) => `*:${word}`)),
-    ...commands.flatMap((command) =>
-      optionsOf(command)
-        .filter(({ value }) => value !== undefined)
-        .flatMap((each) => spelt(each).map((word) => `${command.name}:${word}`)),
+    ...valued(
+      "*",
+      GLOBALS.filter((each) => !isStore(each)),
     ),
+    ...commands.flatMap((command) => valued(command.name, optionsOf(command))),
   ];
   const own = perCommand(commands, (command) => longNames(optionsOf(command)));
   const files = FILE_OPTIONS.map((name) => `--${name}`).join("|");
@@ -82,7 +82,7 @@ function bashScript(vocabulary: Vocabulary): string {
   for ((i = 1; i < COMP_CWORD; i++)); do
     before="\${COMP_WORDS[i]}"
     case "$command:$before" in
-      ${store.flatMap((each) => spelt(each).map((option) => `*:${option}`)).join("|")})
+      ${store.join("|")})
         [[ "\${COMP_WORDS[i+1]}" == "=" ]] && ((i++))
         ((++i < COMP_CWORD)) || continue
         # bash takes unix:PATH and NAME=VALUE for three words
@@ -103,7 +103,7 @@ function bashScript(vocabulary: Vocabulary): string {
   case "$command:$before" in
     *:--sysroot) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
     *:${files.replaceAll("|", "|*:")}) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
-    ${[...store.flatMap((each) => spelt(each).map((option) => `*:${option}`)), ...others].join("|")}) return ;;
+    ${[...store, ...others].join("|")}) return ;;
   esac
   if [[ $word == -* ]]; then
     options="${longNames(GLOBALS)}"

@@ -31,10 +31,9 @@ async function demoCommand(context: Context): Promise<number> {
   const { type, sysroot } = options;
   const able = vocabulary.manifests.filter((each) => each.demo !== undefined);
   const wanted = type?.toLowerCase();
-  const manifest =
-    wanted === undefined
-      ? able[0]
-      : able.find((each) => each.id === wanted || each.type.toLowerCase() === wanted);
+  const manifest = able.find(
+    (each) => wanted === undefined || each.id === wanted || each.type.toLowerCase() === wanted,
+  );
   if (manifest === undefined) {
     const known = able.map((each) => each.type).join(", ");
     throw new UsageError(`there is no simulator for ${type}; there is one for: ${known}`);

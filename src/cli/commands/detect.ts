@@ -20,16 +20,10 @@ export const detect: Command<Context> = {
   load: async () => detectCommand,
 };
 
-/** Options of `pvbus detect`. */
-interface DetectOptions {
-  readonly snapshot?: string;
-  readonly "full-scan"?: boolean;
-}
-
 function detectCommand(
   context: Context,
   _args: readonly string[],
-  { snapshot, "full-scan": fullScan }: DetectOptions,
+  { snapshot, "full-scan": fullScan }: { readonly snapshot?: string; readonly "full-scan"?: boolean },
 ): Promise<number> {
   const { stdout, env, json } = context;
   const work = async (bus: Bus): Promise<number> => {
@@ -82,18 +76,8 @@ function verbsOf(bus: Bus, name: string): Verbs {
 
 /** Returns the document of `pvbus detect --json`. */
 export function detectionJson(bus: Bus): Record<string, unknown> {
-  const { unreadable, ...rest } = bus.detection;
-  return {
-    virtual: rest.virtual,
-    primary: rest.primary,
-    primaryName: rest.primaryName,
-    interfaces: foundOn(bus).map((each) => ({ ...each, capabilities: verbsOf(bus, each.name) })),
-    platform: rest.platform,
-    container: rest.container,
-    confidential: rest.confidential,
-    nested: rest.nested,
-    unreadable,
-  };
+  const interfaces = foundOn(bus).map((each) => ({ ...each, capabilities: verbsOf(bus, each.name) }));
+  return { ...bus.detection, interfaces };
 }
 
 /** Prints what detection says, for people. */

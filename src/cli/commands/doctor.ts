@@ -40,9 +40,11 @@ function doctorCommand(context: Context): Promise<number> {
       stdout.write(`${paint(each.name)} ${each.type}${each.primary ? " (primary)" : ""}\n`);
       for (const { what, works, why, fix } of checks) {
         stdout.write(
-          `  ${works ? "ok " : "NOT"} ${visible(what)}${why === undefined ? "" : ` (${visible(why)})`}\n`,
+          `  ${works ? "ok  " : "FAIL"} ${visible(what)}${why === undefined ? "" : ` (${visible(why)})`}\n`,
         );
-        if (fix !== undefined) stdout.write(`      fix: ${visible(fix)}\n`);
+        const [first, ...more] = fix === undefined ? [] : fix.split("\n").map(visible);
+        if (first !== undefined) stdout.write(`       fix: ${first}\n`);
+        for (const line of more) stdout.write(`       ${line}\n`);
       }
     }
     for (const { source, detail } of bus.detection.unreadable)

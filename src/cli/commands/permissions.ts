@@ -6,22 +6,18 @@ import { UsageError } from "../grammar/usage.js";
 import { type Context, withInterface } from "../io/context.js";
 import { missing } from "../io/keys.js";
 
-/** The permissions of an interface's keys, each call with the user's signal and time limit. */
-export interface Permissions {
-  /** Resolves with those of a key; undefined when there is no such key, or when they may not be seen. */
-  read(key: string): Promise<readonly string[] | undefined>;
-  /** Replaces those of a key. @throws UsageError for what is none */
-  set(key: string, permissions: readonly string[], below: boolean): Promise<boolean>;
-}
-
-/** Returns the permissions of an interface's keys. @throws PvbusError `ERR_NOT_SUPPORTED` where keys have none */
-export async function permissionsOf({ call }: Context, target: PvInterface): Promise<Permissions> {
+/**
+ * Returns the permissions of an interface's keys, each call with the user's signal and time limit; `set` throws a UsageError for
+ * what is none.
+ * @throws PvbusError `ERR_NOT_SUPPORTED` where keys have none
+ */
+export async function permissionsOf({ call }: Context, target: PvInterface) {
   const { permissionTexts: permissions } = await target.store(call);
   if (permissions === undefined)
     throw pvbusError("ERR_NOT_SUPPORTED", `keys of ${target.type} have no permissions; those of Xen have`);
   return {
-    read: (key) => permissions.read(key, new Call(call)),
-    set: async (key, texts, below) => {
+    read: (key: string) => permissions.read(key, new Call(call)),
+    set: async (key: string, texts: readonly string[], below: boolean) => {
       try {
         return await permissions.set(key, texts, below, new Call(call));
       } catch (error) {

@@ -23,15 +23,18 @@ function setting(text: string): readonly [name: string, value: string] {
 /** Long name of the option that adds providers; it is taken before all others. */
 export const PROVIDER_OPTION = "provider";
 
+/** The option that a variable of the environment may stand for. */
+export const SYSROOT: CommandOption = {
+  name: "sysroot",
+  value: "DIR",
+  description: "take every file below DIR (also PVBUS_SYSROOT)",
+  parse: directory,
+};
+
 /** The options of all commands. */
 export const GLOBALS: readonly CommandOption[] = [
   { name: "json", description: "print JSON" },
-  {
-    name: "sysroot",
-    value: "DIR",
-    description: "take every file below DIR (also PVBUS_SYSROOT)",
-    parse: directory,
-  },
+  SYSROOT,
   { name: "interface", short: "i", value: "NAME", description: "work on this interface, such as pvbus1" },
   { name: "type", short: "t", value: "TYPE", description: "work on this type, whatever detection says" },
   { name: "channel", value: "SPEC", description: "transport of that type, such as unix:PATH" },

@@ -28,10 +28,6 @@ function behind({ program }: CommandWords): string {
   return program === true ? " [-- program...]" : "";
 }
 
-function sentence(text: string): string {
-  return `${text[0]?.toUpperCase()}${text.slice(1)}.`;
-}
-
 /** Returns the help of the whole program, with the settings of a type where one is named. */
 export function programHelp(vocabulary: Vocabulary, type?: string): string {
   const { commands, manifests } = vocabulary;
@@ -65,7 +61,7 @@ export function commandHelp(
       : `\nActions:\n${rows(actions.map((each) => [calledAs(each), each.description]))}`;
   return `Usage: pvbus ${usage ?? `${called} [options]${behind(action ?? command)}`}
 
-${sentence(description)}
+${description[0]?.toUpperCase()}${description.slice(1)}.
 ${list}
 Options:
 ${rows(options.map(optionRow))}${settingsHelp(vocabulary, type)}`;

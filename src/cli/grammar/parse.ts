@@ -9,24 +9,21 @@ import { type CommandWords, optionsOf, type Vocabulary } from "./vocabulary.js";
 /** Values of options by long name: a text, a list of them, or true for a switch. */
 export type Values = Readonly<Record<string, unknown>>;
 
-/** What a command line says. */
+/** What a command line says; no command where none is named. */
 export interface Parsed {
-  /** The command; undefined when none is named. */
   readonly command: CommandWords | undefined;
-  /** Its action, where it has some. */
   readonly action: CommandWords | undefined;
-  /** The arguments behind them. */
   readonly args: readonly string[];
   /** The program behind `--`, for a command that runs one. */
   readonly program: readonly string[];
-  /** Options of all commands, not yet converted. */
+  /** Options of all commands. */
   readonly globals: Given;
-  /** Options of this command, not yet converted. */
+  /** Options of this command. */
   readonly own: Given;
 }
 
-/** Options with what was given to them. */
-export type Given = ReadonlyMap<CommandOption, readonly string[]>;
+/** Options with what was given to them, not yet converted. */
+type Given = ReadonlyMap<CommandOption, readonly string[]>;
 
 const END = "--";
 /** What a switch has in place of a value. */
@@ -66,24 +63,27 @@ function splitLong(word: string): readonly [name?: string, value?: string] {
  * @throws UsageError for what cannot be said
  */
 export function parse(argv: readonly string[], vocabulary: Vocabulary): Parsed {
-  return new Parser(argv, vocabulary).parse();
+  const parser = new Parser(argv, vocabulary);
+  parser.parse();
+  return parser;
 }
 
-class Parser {
+class Parser implements Parsed {
   readonly #words: string[];
   readonly #vocabulary: Vocabulary;
-  readonly #globals = new Map<CommandOption, string[]>();
-  readonly #own = new Map<CommandOption, string[]>();
-  readonly #args: string[] = [];
-  #command: CommandWords | undefined;
-  #action: CommandWords | undefined;
+  readonly globals = new Map<CommandOption, string[]>();
+  readonly own = new Map<CommandOption, string[]>();
+  readonly args: string[] = [];
+  program: readonly string[] = [];
+  command: CommandWords | undefined;
+  action: CommandWords | undefined;
 
   constructor(argv: readonly string[], vocabulary: Vocabulary) {
     this.#words = [...argv].reverse();
     this.#vocabulary = vocabulary;
   }
 
-  parse(): Parsed {
+  parse(): void {
     for (let word = this.#words.pop(); word !== undefined; word = this.#words.pop()) {
       if (word === END) break;
       const [name, value] = splitLong(word);
@@ -92,30 +92,22 @@ class Parser {
       else this.#word(word);
     }
     const behind = this.#words.reverse();
-    const runsProgram = (this.#action ?? this.#command)?.program === true;
-    if (!runsProgram) for (const word of behind) this.#word(word);
-    return {
-      command: this.#command,
-      action: this.#action,
-      args: this.#args,
-      program: runsProgram ? behind : [],
-      globals: this.#globals,
-      own: this.#own,
-    };
+    if ((this.action ?? this.command)?.program === true) this.program = behind;
+    else for (const word of behind) this.#word(word);
   }
 
   #word(word: string): void {
     const { commands } = this.#vocabulary;
-    if (this.#command === undefined) {
+    if (this.command === undefined) {
       const help = GLOBALS.find(({ name }) => name === "help") as CommandOption;
-      if (word === "help" && !this.#globals.has(help)) this.#globals.set(help, [ON]);
-      else this.#command = named(commands, word, (near) => `unknown command '${word}'${near}`);
-    } else if (this.#command.actions !== undefined && this.#action === undefined) {
-      const { name: command, actions } = this.#command;
+      if (word === "help" && !this.globals.has(help)) this.globals.set(help, [ON]);
+      else this.command = named(commands, word, (near) => `unknown command '${word}'${near}`);
+    } else if (this.command.actions !== undefined && this.action === undefined) {
+      const { name: command, actions } = this.command;
       const known = actions.map(({ name }) => name);
       const there = `there ${known.length === 1 ? "is" : "are"}: ${known.join(", ")}`;
-      this.#action = named(actions, word, (near) => `${command}: unknown action '${word}'${near}; ${there}`);
-    } else this.#args.push(word);
+      this.action = named(actions, word, (near) => `${command}: unknown action '${word}'${near}; ${there}`);
+    } else this.args.push(word);
   }
 
   #long(name: string, value: string | undefined): void {
@@ -140,7 +132,7 @@ class Parser {
   }
 
   #known(): readonly CommandOption[] {
-    return [...GLOBALS, ...(this.#command?.options ?? []), ...(this.#action?.options ?? [])];
+    return [...GLOBALS, ...(this.command?.options ?? []), ...(this.action?.options ?? [])];
   }
 
   #next(option: CommandOption, given: string): string {
@@ -155,7 +147,7 @@ class Parser {
   }
 
   #give(option: CommandOption, value: string): void {
-    const given = GLOBALS.includes(option) ? this.#globals : this.#own;
+    const given = GLOBALS.includes(option) ? this.globals : this.own;
     const before = given.get(option) ?? [];
     if (before.length > 0 && option.value !== undefined && option.multiple !== true)
       throw new UsageError(`--${option.name} is there twice; leave one out`);
@@ -163,7 +155,7 @@ class Parser {
   }
 
   #unknown(given: string): never {
-    const command = this.#command;
+    const command = this.command;
     const matches = ({ name, short }: CommandOption): boolean =>
       given === `--${name}` || given === `-${short}`;
     const owners = this.#vocabulary.commands.filter((each) => optionsOf(each).some(matches));
@@ -172,7 +164,7 @@ class Parser {
       throw new UsageError(`${given} stands behind its command, one of: ${names}`);
     }
     if (command !== undefined && owners.length > 0 && given.startsWith("--")) {
-      const name = [command.name, ...(this.#action === undefined ? [] : [this.#action.name])].join(" ");
+      const name = [command.name, ...(this.action === undefined ? [] : [this.action.name])].join(" ");
       throw new UsageError(`${name} has no option ${given}`);
     }
     const known = this.#known().map(({ name }) => `--${name}`);
@@ -189,14 +181,8 @@ function named(
 ): CommandWords {
   const found = among.find(({ name }) => name === word);
   if (found !== undefined) return found;
-  throw new UsageError(
-    complaint(
-      suggestion(
-        word,
-        among.map(({ name }) => name),
-      ),
-    ),
-  );
+  const names = among.map(({ name }) => name);
+  throw new UsageError(complaint(suggestion(word, names)));
 }
 
 /** Returns the values of options, converted as each wants it. @throws UsageError that names the option */

@@ -8,7 +8,7 @@ import type { ProviderManifest } from "../../contract/manifest.js";
 import { UsageError } from "./usage.js";
 
 /** Where strangers are looked for, and what they must withstand. */
-export interface StrangerRules {
+interface StrangerRules {
   /** Directory that paths are relative to. */
   readonly cwd: string;
   /** Whether the program has all rights, so that nobody else may be able to change what it loads. */
@@ -18,10 +18,9 @@ export interface StrangerRules {
 }
 
 /** Manifests of one module. */
-export interface Stranger {
+interface Stranger {
   /** Names the module again from any directory. */
   readonly again: string;
-  /** What it exports. */
   readonly manifests: readonly ProviderManifest[];
 }
 
@@ -46,9 +45,8 @@ export function ownRoot(): string | undefined {
  */
 export async function loadStranger(name: string, rules: StrangerRules): Promise<Stranger> {
   try {
-    const { file, folder, again } = isPath(name)
-      ? atPath(resolve(rules.cwd, name))
-      : inPackages(name, rules.root);
+    const isPath = name.startsWith(".") || name.startsWith("/") || isAbsolute(name);
+    const { file, folder, again } = isPath ? atPath(resolve(rules.cwd, name)) : inPackages(name, rules.root);
     if (rules.isRoot) checkFolder(folder);
     const module = (await import(pathToFileURL(file).href)) as { readonly default?: unknown };
     return { again: again ?? name, manifests: manifestsOf(module.default, name) };
@@ -58,14 +56,8 @@ export async function loadStranger(name: string, rules: StrangerRules): Promise<
   }
 }
 
-function isPath(name: string): boolean {
-  return name.startsWith(".") || name.startsWith("/") || isAbsolute(name);
-}
-
 interface Place {
-  /** What is imported. */
   readonly file: string;
-  /** The package. */
   readonly folder: string;
   /** How it is named from any directory. */
   readonly again?: string;

@@ -1,22 +1,11 @@
-import type { CommandOption } from "../../contract/command.js";
+import type { Command, CommandOption } from "../../contract/command.js";
 import type { ProviderManifest } from "../../contract/manifest.js";
 import { GLOBALS } from "./globals.js";
 
 /** How a command or an action is called; a group has actions in place of arguments. */
-export interface CommandWords {
-  /** Its name. */
-  readonly name: string;
-  /** What it does, in one line. */
-  readonly description: string;
-  /** Its arguments. */
-  readonly args?: readonly string[];
-  /** How it is called, for wrong arguments. */
-  readonly usage?: string;
-  /** Its own options. */
-  readonly options?: readonly CommandOption[];
-  /** All behind `--` is a program to run. */
-  readonly program?: boolean;
-  /** Its actions. */
+export interface CommandWords
+  extends Pick<Command, "name" | "description" | "usage" | "options" | "program">,
+    Partial<Pick<Command, "args">> {
   readonly actions?: readonly CommandWords[];
 }
 
@@ -35,11 +24,13 @@ export function optionsOf({ options = [], actions = [] }: CommandWords): readonl
   return [...options, ...actions.flatMap(optionsOf)];
 }
 
+function isSame({ name, short }: CommandOption, other: CommandOption): boolean {
+  return other.name === name || (short !== undefined && other.short === short);
+}
+
 /**
  * Checks that no option hides a global one, that none is there twice in a command, and that each takes a value in all commands or
- * in none.
- * @param ownerOf names whose command it is
- * @throws TypeError that names owner, command and option
+ * in none. @throws TypeError that names owner, command and option
  */
 export function checkVocabulary(
   commands: readonly CommandWords[],
@@ -51,22 +42,18 @@ export function checkVocabulary(
   };
   for (const command of commands) {
     for (const option of optionsOf(command)) {
-      const { name, short, value } = option;
-      const isGlobal = GLOBALS.some(
-        (each) => each.name === name || (short !== undefined && each.short === short),
-      );
-      if (isGlobal) fail(command, name, "is a global one too, or has the letter of one");
+      const { name, value } = option;
+      if (GLOBALS.some((each) => isSame(option, each)))
+        fail(command, name, "is a global one too, or has the letter of one");
       if ((valued.get(name) ?? value !== undefined) !== (value !== undefined))
         fail(command, name, "takes a value here and none elsewhere, or the other way round");
       valued.set(name, value !== undefined);
     }
-    for (const { options = [] } of command.actions ?? [{}])
-      for (const [at, { name, short }] of [...(command.options ?? []), ...options].entries())
-        if (
-          [...(command.options ?? []), ...options]
-            .slice(at + 1)
-            .some((other) => other.name === name || (short !== undefined && other.short === short))
-        )
-          fail(command, name, "is there twice");
+    for (const { options = [] } of command.actions ?? [{}]) {
+      const all = [...(command.options ?? []), ...options];
+      for (const [at, option] of all.entries())
+        if (all.slice(at + 1).some((other) => isSame(option, other)))
+          fail(command, option.name, "is there twice");
+    }
   }
 }

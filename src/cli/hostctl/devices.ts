@@ -1,7 +1,9 @@
 import { accessSync, constants } from "node:fs";
 import { Call } from "../../base/flow/call.js";
 import { type HostctlErrno, HostctlError } from "../../base/hostctl-error.js";
+import { isSystemError } from "../../base/system-error.js";
 import type { Bus } from "../../bus/bus.js";
+import { openPvbusDevice, type PvbusDeviceOptions } from "../../native/bsd/pvbus-device.js";
 
 /** An open pvbus(4) device. */
 export interface PvbusDevice {
@@ -22,35 +24,28 @@ export interface PvbusDevices {
 /** MAKEDEV makes the nodes pvbus0 and pvbus1 whether or not the machine has the interfaces. */
 const NODES_ALWAYS_THERE = 2;
 
-/** The interfaces of a bus as OpenBSD's devices: `/dev/pvbusN`, `pvbusN` or `N` is interface N. */
-export class BusDevices implements PvbusDevices {
-  readonly #bus: Bus;
-
-  /** @param bus whose interfaces to serve */
-  constructor(bus: Bus) {
-    this.#bus = bus;
+/**
+ * Opens an interface of a bus as OpenBSD's device: `/dev/pvbusN`, `pvbusN` or `N` is interface N, any other path a file that knows
+ * none of the calls.
+ */
+export async function openBusDevice(bus: Bus, name: string): Promise<PvbusDevice> {
+  const unit = /^(?:(?:\/dev\/)?pvbus)?(\d{1,9})$/.exec(name)?.[1];
+  if (unit === undefined) return foreignDevice(name);
+  const target = bus.interface(`pvbus${Number(unit)}`);
+  if (target === undefined) {
+    if (Number(unit) >= NODES_ALWAYS_THERE) throw new HostctlError("ENOENT");
+    throw new HostctlError(bus.interfaces.length === 0 ? "ENODEV" : "ENXIO");
   }
-
-  /** Opens the device of an interface; any other path opens as a file that knows none of the calls. */
-  async open(name: string): Promise<PvbusDevice> {
-    const unit = /^(?:(?:\/dev\/)?pvbus)?(\d{1,9})$/.exec(name)?.[1];
-    if (unit === undefined) return foreignDevice(name);
-    const target = this.#bus.interface(`pvbus${Number(unit)}`);
-    if (target === undefined) {
-      if (Number(unit) >= NODES_ALWAYS_THERE) throw new HostctlError("ENOENT");
-      throw new HostctlError(this.#bus.interfaces.length === 0 ? "ENODEV" : "ENXIO");
-    }
-    const store = async () => {
-      const kernel = await target.hostctlStore();
-      if (kernel === undefined) throw new HostctlError("ENXIO");
-      return kernel;
-    };
-    return {
-      type: () => target.type,
-      read: async (key, valueLength) => (await store()).read(key, valueLength, new Call()),
-      write: async (key, value) => (await store()).write(key, value, new Call()),
-    };
-  }
+  const store = async () => {
+    const kernel = await target.hostctlStore();
+    if (kernel === undefined) throw new HostctlError("ENXIO");
+    return kernel;
+  };
+  return {
+    type: () => target.type,
+    read: async (key, valueLength) => (await store()).read(key, valueLength, new Call()),
+    write: async (key, value) => (await store()).write(key, value, new Call()),
+  };
 }
 
 function foreignDevice(path: string): PvbusDevice {
@@ -63,4 +58,32 @@ function foreignDevice(path: string): PvbusDevice {
     throw new HostctlError("ENOTTY");
   };
   return { type: refuse, read: async () => refuse(), write: async () => refuse() };
+}
+
+/** Bytes of hostctl's value buffer for a write: drivers such as xen(4) answer in it. */
+const WRITE_ROOM = 4096;
+
+/** Opens OpenBSD's own device by its path, `pvbusN` and `N` below `/dev`: each call is the kernel's, each refusal its errno. */
+export async function openOpenbsdDevice(
+  name: string,
+  mode: "read" | "write",
+  options: PvbusDeviceOptions = {},
+): Promise<PvbusDevice> {
+  const path = name.replace(/^(?:pvbus)?(?=\d+$)/, "/dev/pvbus");
+  const device = inKernelWords(() => openPvbusDevice(path, { ...options, writable: mode === "write" }));
+  return {
+    type: () => inKernelWords(() => device.type()),
+    read: async (key, valueLength) => inKernelWords(() => device.read(key, valueLength)),
+    write: async (key, value) => inKernelWords(() => device.write(key, value, WRITE_ROOM)),
+  };
+}
+
+/** Runs a call of the kernel, its error as a {@link HostctlError}. */
+function inKernelWords<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    if (isSystemError(error)) throw new HostctlError(error.code as HostctlErrno, error);
+    throw error;
+  }
 }

@@ -2,19 +2,13 @@ import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import { HostctlError, hostctlErrnoOf } from "../../base/hostctl-error.js";
 import { printed, type Sink } from "../io/output.js";
 import type { PvbusDevice, PvbusDevices } from "./devices.js";
-import { errnoText } from "./errno-text.js";
-import { type HostctlOptions, parseHostctl } from "./getopt.js";
-import { encodeVis } from "./vis.js";
+import { encodeVis, errnoText } from "./text.js";
 
 /** What hostctl works with. */
-export interface HostctlWorld {
-  /** Data. */
+interface HostctlWorld {
   readonly stdout: Sink;
-  /** Messages. */
   readonly stderr: Sink;
-  /** Reads all of standard input. */
   readonly readInput: () => Promise<Uint8Array>;
-  /** The devices. */
   readonly devices: PvbusDevices;
 }
 
@@ -47,8 +41,8 @@ export async function runHostctl(argv: readonly string[], outside: HostctlWorld)
       print(Buffer.from(`${options.device}: ${await call(async () => device.type())}\n`));
       return 0;
     }
-    const result = await readOrWrite(options, device, world);
-    if (!options.quiet && result.length > 0) print(Buffer.concat([encodeVis(result), Buffer.from("\n")]));
+    const result = encodeVis(await readOrWrite(options, device, world));
+    if (!options.quiet && result.length > 0) print(Buffer.concat([result, Buffer.from("\n")]));
     return 0;
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
@@ -69,43 +63,36 @@ async function readOrWrite(
   const key = encodeOperand(keyText);
   if (key === undefined) throw new Failure("hostctl: key too long");
   if (more.length > 0 || (valueText !== undefined && options.input !== undefined)) throw new Failure(USAGE);
-  if (valueText === undefined && options.input === undefined) return read(device, key);
+  if (valueText === undefined && options.input === undefined) return call(() => read(device, key));
   const value =
     options.input === undefined ? encodeOperand(valueText ?? "") : await inputValue(options.input, world);
   if (value === undefined) throw new Failure("hostctl: value too long");
   const writable = await openDevice(world.devices, options.device, "write");
-  return upToNul(await call(() => writable.write(key, value)));
+  return call(() => writable.write(key, value));
 }
 
 /** The value buffer grows as long as the kernel finds it too small. */
 async function read(device: PvbusDevice, key: Uint8Array): Promise<Uint8Array> {
   for (let length = TEXT_SIZE; ; length *= 2) {
     try {
-      return upToNul(await device.read(key, length));
+      return await device.read(key, length);
     } catch (error) {
-      if (error instanceof HostctlError && error.errno === "ERANGE" && length < LARGEST_VALUE) continue;
-      throw ioctlFailure(error);
+      if (!(error instanceof HostctlError && error.errno === "ERANGE") || length >= LARGEST_VALUE)
+        throw error;
     }
   }
 }
 
-async function call<T>(ioctl: () => Promise<T>): Promise<T> {
-  try {
-    return await ioctl();
-  } catch (error) {
-    throw ioctlFailure(error);
-  }
+function openDevice(devices: PvbusDevices, name: string, mode: "read" | "write"): Promise<PvbusDevice> {
+  return call(() => devices.open(name, mode), `open: ${name}`);
 }
 
-function ioctlFailure(error: unknown): Failure {
-  return new Failure(`hostctl: ioctl: ${errnoText(hostctlErrnoOf(error))}`, { cause: error });
-}
-
-async function openDevice(devices: PvbusDevices, name: string, mode: "read" | "write"): Promise<PvbusDevice> {
+/** Runs a call of the kernel, whose refusal ends the program. */
+async function call<T>(work: () => Promise<T>, what = "ioctl"): Promise<T> {
   try {
-    return await devices.open(name, mode);
+    return await work();
   } catch (error) {
-    throw new Failure(`hostctl: open: ${name}: ${errnoText(hostctlErrnoOf(error))}`, { cause: error });
+    throw new Failure(`hostctl: ${what}: ${errnoText(hostctlErrnoOf(error))}`, { cause: error });
   }
 }
 
@@ -127,16 +114,14 @@ function encodeOperand(text: string | Uint8Array): Buffer | undefined {
 }
 
 async function inputValue(path: string, world: HostctlWorld): Promise<Buffer> {
-  const failure = new Failure("hostctl: input file");
-  let bytes: Uint8Array;
+  let value: Buffer | undefined;
   try {
-    bytes = (path === "-" ? await world.readInput() : readStart(path)).subarray(0, TEXT_SIZE - 1);
+    const bytes = (path === "-" ? await world.readInput() : readStart(path)).subarray(0, TEXT_SIZE - 1);
+    value = bytes.length === 0 ? undefined : encodeOperand(bytes);
   } catch (cause) {
-    failure.cause = cause;
-    throw failure;
+    throw new Failure("hostctl: input file", { cause });
   }
-  const value = bytes.length === 0 ? undefined : encodeOperand(bytes);
-  if (value === undefined) throw failure;
+  if (value === undefined) throw new Failure("hostctl: input file");
   return value;
 }
 
@@ -151,7 +136,53 @@ function readStart(path: string): Buffer {
   }
 }
 
-function upToNul(value: Uint8Array): Uint8Array {
-  const end = value.indexOf(0);
-  return end < 0 ? value : value.subarray(0, end);
+/** What a command line of hostctl(8) says; the operands are key and value. */
+interface HostctlOptions {
+  readonly device: string;
+  readonly input: string | undefined;
+  readonly output: string | undefined;
+  readonly quiet: boolean;
+  readonly type: boolean;
+  readonly operands: readonly string[];
+}
+
+const WITH_ARGUMENT = "fio";
+const SWITCHES = "qt";
+
+/**
+ * Takes a command line apart as getopt(3) does with `f:i:o:qt`: letters may be joined, options end at the first
+ * operand or `--`.
+ * @returns the options, or getopt's own complaint
+ */
+export function parseHostctl(argv: readonly string[]): HostctlOptions | { readonly complaint: string } {
+  const values = new Map<string, string>();
+  let at = 0;
+  for (; at < argv.length; at++) {
+    const word = argv[at] as string;
+    if (word === "--") {
+      at++;
+      break;
+    }
+    if (!word.startsWith("-") || word === "-") break;
+    for (let index = 1; index < word.length; index++) {
+      const letter = word[index] as string;
+      if (SWITCHES.includes(letter)) values.set(letter, "");
+      else if (!WITH_ARGUMENT.includes(letter)) return { complaint: `unknown option -- ${letter}` };
+      else {
+        const rest = word.slice(index + 1);
+        const argument = rest === "" ? argv[++at] : rest;
+        if (argument === undefined) return { complaint: `option requires an argument -- ${letter}` };
+        values.set(letter, argument);
+        break;
+      }
+    }
+  }
+  return {
+    device: values.get("f") ?? "/dev/pvbus0",
+    input: values.get("i"),
+    output: values.get("o"),
+    quiet: values.has("q"),
+    type: values.has("t"),
+    operands: argv.slice(at),
+  };
 }

@@ -1,5 +1,5 @@
 import { pvbusError } from "../../base/errors.js";
-import type { Host, Logger } from "../../base/host/host.js";
+import type { Logger } from "../../base/host/host.js";
 import { nodeHost } from "../../base/host/node-host.js";
 import { optionFromText } from "../../base/options.js";
 import { putEntry } from "../../base/own.js";
@@ -10,52 +10,38 @@ import type { OpenOptions } from "../../bus/open.js";
 import type { CommandIo } from "../../contract/command.js";
 import { UsageError } from "../grammar/usage.js";
 import type { Vocabulary } from "../grammar/vocabulary.js";
-import { jsonLogger } from "./json-log.js";
 import { keyCommands } from "./keys.js";
-import { stderrLogger } from "./log.js";
+import { jsonLogger, stderrLogger } from "./log.js";
 import { jsonText, type Sink, visible, writeData, writeError, writeJson } from "./output.js";
 
 /** Options that every command takes. */
 export interface GlobalOptions {
-  /** Print JSON. */
   readonly json?: boolean;
-  /** Directory that stands for `/`. */
   readonly sysroot?: string;
   /** The directory was not given but comes from `PVBUS_SYSROOT`. */
   readonly sysrootFromEnvironment?: boolean;
-  /** Name of the interface, `pvbus1`. */
   readonly interface?: string;
-  /** Type of the interface. */
   readonly type?: string;
-  /** Transport. */
   readonly channel?: string;
   /** Time limit in seconds. */
   readonly timeout?: number;
   /** Settings of the provider, not yet converted. */
   readonly option?: readonly (readonly [name: string, text: string])[];
-  /** Say more on standard error. */
   readonly verbose?: boolean;
 }
 
 /** What the outside gives to one run. */
 export interface Outside {
-  /** Data goes here. */
   readonly stdout: Sink;
-  /** Messages go here. */
   readonly stderr: Sink;
-  /** Environment variables. */
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Reads all of standard input. */
   readInput(): Promise<Uint8Array>;
-  /** Opens the bus. */
   readonly open: (options: OpenOptions) => Promise<Bus>;
 }
 
 /** What a command of pvbus itself works with: what every command has, and the bus. */
 export interface Context extends CommandIo, Outside {
-  /** Options of this run. */
   readonly options: GlobalOptions;
-  /** All that can be said. */
   readonly vocabulary: Vocabulary;
 }
 
@@ -66,36 +52,38 @@ export function createContext(
   vocabulary: Vocabulary,
   signal: AbortSignal,
 ): Context {
-  const { stdout, stderr, env, readInput, open } = outside;
+  const { stdout, stderr, env } = outside;
   const json = options.json === true;
   const call = options.timeout === undefined ? { signal } : { signal, timeoutMs: options.timeout * 1000 };
   const verboseLogger = loggerOf(stderr, options);
+  const complain: Context["complain"] = (failure) => {
+    if (json) writeError(stderr, failure);
+    else stderr.write(`pvbus: ${visible(failure.message)}\n`);
+  };
   return {
-    stdout,
-    stderr,
-    env,
-    readInput,
-    open,
+    ...outside,
     options,
     vocabulary,
     json,
     signal,
     call,
     keys: keyCommands({ stdout, stderr, json, call }),
-    host: (logger: Logger | undefined = verboseLogger): Host =>
-      nodeHost({ sysroot: options.sysroot, logger, env }),
+    host: (logger = verboseLogger) => nodeHost({ sysroot: options.sysroot, logger, env }),
     write: (text) => void stdout.write(text),
     writeData: (data) => writeData(stdout, data),
     writeJson: (value) => writeJson(stdout, value),
     say: (text, document) =>
       void stderr.write(json ? `${jsonText(document)}\n` : `pvbus: ${visible(text)}\n`),
-    complain: ({ message, code = null, interface: on = null, key = null }) => {
-      if (json) writeError(stderr, { code, message, interface: on, key });
-      else stderr.write(`pvbus: ${visible(message)}\n`);
-    },
+    complain,
     usage: (message) => new UsageError(message),
     service: async () =>
-      (await import("./service.js")).serviceIo({ stderr, env, json, verbose: options.verbose === true }),
+      (await import("./service.js")).serviceIo({
+        stderr,
+        env,
+        json,
+        verbose: options.verbose === true,
+        complain,
+      }),
   };
 }
 
@@ -106,7 +94,7 @@ function loggerOf(stderr: Sink, { verbose, json }: GlobalOptions): Logger | unde
 }
 
 /** How a command wants the bus. */
-export interface BusNeeds {
+interface BusNeeds {
   /**
    * Whether detection runs although the user names a type. Default true; a command that works on the named store alone does
    * without.

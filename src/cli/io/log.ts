@@ -1,17 +1,22 @@
-import type { Logger } from "../../base/host/host.js";
+import type { Clock, Logger } from "../../base/host/host.js";
 import { jsonText, type Sink, visible } from "./output.js";
 
-/** How grave a message is. */
-export type Level = keyof Logger;
+type Level = keyof Logger;
+type Fields = Readonly<Record<string, unknown>>;
+
+function loggerOf(write: (level: Level, message: string, fields?: Fields) => void): Logger {
+  const log =
+    (level: Level) =>
+    (message: string, fields?: Fields): void =>
+      write(level, message, fields);
+  return { debug: log("debug"), info: log("info"), warn: log("warn"), error: log("error") };
+}
 
 /** Returns a logger whose messages arrive as lines, their fields as JSON behind. */
 export function lineLogger(write: (level: Level, line: string) => void): Logger {
-  const log =
-    (level: Level) =>
-    (message: string, fields?: Readonly<Record<string, unknown>>): void => {
-      write(level, `${visible(message)}${fields === undefined ? "" : ` ${fieldsText(fields)}`}`);
-    };
-  return { debug: log("debug"), info: log("info"), warn: log("warn"), error: log("error") };
+  return loggerOf((level, message, fields) => {
+    write(level, `${visible(message)}${fields === undefined ? "" : ` ${fieldsText(fields)}`}`);
+  });
 }
 
 /** Returns a logger for standard error. */
@@ -22,11 +27,28 @@ export function stderrLogger(stderr: Sink): Logger {
 }
 
 /** Returns fields as JSON: a message must not fail for what its fields hold. */
-export function fieldsText(fields: Readonly<Record<string, unknown>>): string {
+function fieldsText(fields: Fields): string {
   try {
     return jsonText(fields);
   } catch {
     // A circle, or a getter that throws: the names are better than nothing.
     return jsonText({ unprintable: Object.keys(fields) });
   }
+}
+
+/**
+ * Returns a logger that writes one JSON object a line: time, level, event and what belongs to it. A line that cannot be written, on a
+ * full disk for instance, is lost: the service goes on.
+ */
+export function jsonLogger(sink: Sink, clock: Clock, debug: boolean): Logger {
+  return loggerOf((level, event, fields = {}) => {
+    if (level === "debug" && !debug) return;
+    const time = new Date(clock.now()).toISOString();
+    try {
+      sink.write(`${fieldsText({ time, level, event, ...fields })}
+`);
+    } catch {
+      // There is nobody to tell.
+    }
+  });
 }

@@ -1,6 +1,5 @@
 /** A stream that a command writes to. */
 export interface Sink {
-  /** Writes text or bytes. */
   write(data: string | Uint8Array): unknown;
   /** Whether a person looks at it. */
   readonly isTTY?: boolean | undefined;
@@ -122,21 +121,18 @@ export async function writeEach<T>(
   }
 }
 
-/** What a failure says as JSON; null where there is none. */
-export interface ErrorDocument {
-  /** The stable code; null for wrong usage, a missing key and errors of the system. */
-  readonly code: string | null;
+/** A failure as JSON tells it: what is not there is null. */
+interface Failure {
   /** What, on what, why, what next. */
   readonly message: string;
-  /** Name of the interface. */
-  readonly interface: string | null;
-  /** The key. */
-  readonly key: string | null;
-  /** Where it was thrown, with `-v`. */
-  readonly stack?: string;
+  /** The stable code; none for wrong usage, a missing key and errors of the system. */
+  readonly code?: string | null | undefined;
+  readonly interface?: string | null | undefined;
+  readonly key?: string | null | undefined;
 }
 
-/** Writes a failure as one line of JSON. */
-export function writeError(sink: Sink, error: ErrorDocument): void {
-  sink.write(`${jsonText({ error })}\n`);
+/** Writes a failure as one line of JSON. @param stack where it was thrown, with `-v` */
+export function writeError(sink: Sink, failure: Failure, stack?: string): void {
+  const { code = null, message, interface: on = null, key = null } = failure;
+  sink.write(`${jsonText({ error: { code, message, interface: on, key, stack } })}\n`);
 }

@@ -105,8 +105,7 @@ export function startProcess(name: string, main: () => Promise<number>, json = f
     if (error instanceof OutputClosed) return;
     process.exitCode = 1;
     const stack = json ? String((error as Error)?.stack ?? error) : stackText(error);
-    if (json)
-      writeError(stderr, { code: null, message: "internal error", interface: null, key: null, stack });
+    if (json) writeError(stderr, { message: "internal error" }, stack);
     else stderr.write(`${name}: internal error: ${stack}\n`);
   };
   process.on("uncaughtException", (error) => {

@@ -1,29 +1,29 @@
-import { closeSync, openSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { closeSync, openSync, writeSync } from "node:fs";
 import { isatty } from "node:tty";
-import { isElevated } from "../../base/host/environment.js";
+import { isElevated, processEnvironment } from "../../base/host/environment.js";
 import type { Logger } from "../../base/host/host.js";
-import type { ServiceIo } from "../../contract/command.js";
-import { notifySocket } from "../../native/posix/notify-socket.js";
+import type { CommandIo, ServiceIo } from "../../contract/command.js";
+import { notifySocket, openSyslog, SYSLOG_PRIORITY } from "../../native/posix/daemon.js";
 import { UsageError } from "../grammar/usage.js";
-import { backgroundLog, foregroundLog } from "./daemon-log.js";
-import { DETACHED, detach, tellParent } from "./detach.js";
-import { jsonLogger } from "./json-log.js";
-import { type Sink, visible, writeError } from "./output.js";
+import { jsonLogger, lineLogger } from "./log.js";
+import type { Sink } from "./output.js";
 
-/** What a service has to do with. */
-export interface ServiceWorld {
-  /** Messages go here. */
+/** Set in the environment of a process that is to go on in the background. */
+const DETACHED = "PVBUS_DETACHED";
+/** Descriptor on which the background process says how its start went. */
+const REPORT_FD = 3;
+const LONGEST_REPORT = 65536;
+const READY = "ready";
+
+interface ServiceWorld extends Pick<CommandIo, "env" | "json" | "complain"> {
   readonly stderr: Sink;
-  /** Environment variables. */
-  readonly env: Readonly<Record<string, string | undefined>>;
-  /** Whether all is to be JSON. */
-  readonly json: boolean;
   /** Whether details are wanted. */
   readonly verbose: boolean;
 }
 
 /** Returns what a command that lives on needs of this process. */
-export function serviceIo({ stderr, env, json, verbose }: ServiceWorld): ServiceIo {
+export function serviceIo({ stderr, env, json, verbose, complain }: ServiceWorld): ServiceIo {
   let isBackground = false;
   let logger: Logger | undefined;
   let stopWatchdog = (): void => undefined;
@@ -37,9 +37,16 @@ export function serviceIo({ stderr, env, json, verbose }: ServiceWorld): Service
     },
     logger: ({ name, debug: given, json: always }) => {
       const debug = given === true || verbose;
-      if (isBackground) logger = backgroundLog(name, debug);
-      else if (json || always === true) logger = jsonLogger(stderr, Date, debug);
-      else logger = foregroundLog(name, stderr, env, debug);
+      if (!isBackground && (json || always === true)) return jsonLogger(stderr, Date, debug);
+      const toSystem = isBackground ? openSyslog(name) : undefined;
+      const isJournal = env["JOURNAL_STREAM"] !== undefined;
+      logger = lineLogger((level, line) => {
+        if (level === "debug" && !debug) return;
+        const priority = SYSLOG_PRIORITY[level];
+        if (toSystem !== undefined) toSystem(priority, line);
+        // Below systemd each line has its priority in front, as sd-daemon(3) says.
+        else stderr.write(isJournal ? `<${priority}>${line}\n` : `${name}: ${level}: ${line}\n`);
+      });
       return logger;
     },
     background: (foreground) => {
@@ -48,10 +55,7 @@ export function serviceIo({ stderr, env, json, verbose }: ServiceWorld): Service
       // The background process knows itself by a variable, which it would ignore: it would start another one, and so on.
       if (isElevated())
         throw new UsageError(`a setuid pvbus stays in the foreground: run it with ${foreground}`);
-      return detach(process.argv.slice(1), foreground, (why) => {
-        if (json) writeError(stderr, { code: null, message: why, interface: null, key: null });
-        else stderr.write(`pvbus: ${visible(why)}\n`);
-      });
+      return detach(process.argv.slice(1), foreground, (message) => complain({ message }));
     },
     ready: (status) => {
       tell(`READY=1\nSTATUS=${status}`);
@@ -75,7 +79,7 @@ export function serviceIo({ stderr, env, json, verbose }: ServiceWorld): Service
 }
 
 /** Says twice per interval that the event loop turns, where systemd wants to hear it. */
-function startWatchdog(env: ServiceWorld["env"], tell: (state: string) => void): () => void {
+function startWatchdog(env: CommandIo["env"], tell: (state: string) => void): () => void {
   const intervalMs = Number(env["WATCHDOG_USEC"]) / 1000;
   if (!(intervalMs > 0)) return () => undefined;
   const timer = setInterval(() => tell("WATCHDOG=1"), intervalMs / 2);
@@ -98,4 +102,50 @@ function replaceByNothing(fd: number): void {
   closeSync(fd);
   // Takes the lowest number that is free: this one.
   openSync("/dev/null", "r+");
+}
+
+/**
+ * Starts the same program again in the background, in a session of its own, its standard streams closed and `/` its
+ * working directory as daemon(3) does it, and waits until it serves, or says why not, or ends.
+ * @param args script and arguments of this process
+ */
+function detach(
+  args: readonly string[],
+  foreground: string,
+  complain: (why: string) => void,
+): Promise<number> {
+  const child = spawn(process.execPath, [...process.execArgv, ...args], {
+    cwd: "/",
+    detached: true,
+    env: { ...processEnvironment(), [DETACHED]: "1" },
+    stdio: ["ignore", "ignore", "ignore", "pipe"],
+  });
+  const report = child.stdio[REPORT_FD] as NodeJS.ReadableStream & { destroy(): void };
+  return new Promise((resolve) => {
+    let text = "";
+    const fail = (why: string): void => {
+      complain(why);
+      resolve(1);
+    };
+    child.on("error", (error) => fail(error.message));
+    report.on("data", (chunk: Buffer) => {
+      text = (text + chunk.toString("utf8")).slice(0, LONGEST_REPORT);
+    });
+    report.on("end", () => {
+      child.unref();
+      if (text === READY) resolve(0);
+      else
+        fail(text || `the background process ended before it served; run it with ${foreground} to see why`);
+    });
+  });
+}
+
+/** Tells the waiting parent, once: that the service is ready, or why it is not. */
+function tellParent(failure = READY): void {
+  try {
+    writeSync(REPORT_FD, failure);
+    closeSync(REPORT_FD);
+  } catch {
+    // Told before, or the parent is gone: nobody waits.
+  }
 }

@@ -1,12 +1,19 @@
 import { isUtf8 } from "node:buffer";
-import { type PvbusError, type PvbusErrorCode, pvbusError } from "../../base/errors.js";
+import { PvbusError, type PvbusErrorCode, pvbusError } from "../../base/errors.js";
 import type { Call } from "../../base/flow/call.js";
 import { peerWords } from "../../base/outside-text.js";
 import type { Answer, HostCapabilities } from "../answer.js";
 import { base64Bytes } from "../base64.js";
 import { isChannelKey } from "../request.js";
-import { type Change, type ChangeMemory, changeKey, mayBeginAgain, sameValue } from "./change.js";
 import { type ChannelClient, isDisconnected } from "./client.js";
+import type { Session } from "./session.js";
+
+/*
+ * A host without sessions, SmartOS' own among them, does a change again that is sent again. Silence says nothing: the request may
+ * have got lost, or its answer. What stands under the key tells them apart, but only for whoever knows what stood there before.
+ * So such a change is preceded by a GET, one round trip beside the three that the opening of a line takes. A line keeps the order of
+ * what is sent, so a later GET is answered by a host that has done, or never got, the change before it.
+ */
 
 /** No host has more keys for one guest. */
 export const MAX_KEYS = 1_000_000;
@@ -29,9 +36,19 @@ const REFUSALS: readonly PvbusErrorCode[] = [
 ];
 const MAX_TEXT = 300;
 
-/** Keys and values on the host's side of the metadata channel. */
+export type Change =
+  | { readonly command: "PUT"; readonly key: string; readonly value: Uint8Array }
+  | { readonly command: "DELETE"; readonly key: string };
+
+/** What is known of one change; it outlives the connection that breaks meanwhile. */
+interface ChangeMemory {
+  /** What stood under the key before the first attempt; undefined while that is not known. */
+  before?: { readonly value: Uint8Array | undefined };
+  /** The change may have reached the host. */
+  isSent?: boolean;
+}
+
 export class MetadataChannel {
-  /** What carries the requests. */
   readonly client: ChannelClient;
   readonly #maxLineBytes: number;
 
@@ -40,7 +57,6 @@ export class MetadataChannel {
     this.#maxLineBytes = maxLineBytes;
   }
 
-  /** Returns a value; undefined when there is no such key. */
   async get(key: string, call: Call): Promise<Uint8Array | undefined> {
     return carried("GET", await this.client.request({ command: "GET", key }, call));
   }
@@ -67,10 +83,8 @@ export class MetadataChannel {
   }
 
   /**
-   * Stores a value.
-   * @throws PvbusError `ERR_VALUE_INVALID` for what this host would damage, `ERR_VALUE_TOO_LONG`, `ERR_KEY_TOO_LONG` before
-   *   anything is sent; `ERR_READ_ONLY`, `ERR_NO_SPACE` of the host; `ERR_DISCONNECTED` when the connection broke and it is not there;
-   *   `ERR_CONFLICT` when somebody else wrote it while it had no answer
+   * @throws PvbusError `ERR_VALUE_INVALID` for what this host would damage, `ERR_VALUE_TOO_LONG`, `ERR_KEY_TOO_LONG` before anything is
+   *   sent; `ERR_DISCONNECTED` when the connection broke and it is not there; `ERR_CONFLICT` when somebody else wrote it meanwhile
    */
   async put(key: string, value: Uint8Array, call: Call): Promise<void> {
     const check = (host: HostCapabilities | undefined): void => this.#checkPut(key, value, host);
@@ -79,10 +93,7 @@ export class MetadataChannel {
     });
   }
 
-  /**
-   * Removes a key. Resolves with whether it was there, which the host does not say: somebody else may be quicker.
-   * @throws PvbusError `ERR_READ_ONLY`; `ERR_DISCONNECTED` and `ERR_CONFLICT` as {@link MetadataChannel.put}
-   */
+  /** Resolves with whether it was there, which the host does not say: somebody else may be quicker. @throws as {@link MetadataChannel.put} */
   async delete(key: string, call: Call): Promise<boolean> {
     const value = await this.get(key, call);
     const memory = this.client.isShared ? { before: { value } } : {};
@@ -98,7 +109,8 @@ export class MetadataChannel {
     call: Call,
     check?: (host: HostCapabilities | undefined) => void,
   ): Promise<void> {
-    const mayRepeat = (): boolean => mayBeginAgain(memory);
+    // On another connection it may be begun again where it can be seen what became of it.
+    const mayRepeat = (): boolean => memory.isSent !== true || memory.before !== undefined;
     await this.client.use(call, mayRepeat, async ({ session, host }) => {
       check?.(host);
       carried(change.command, await changeKey(session, change, memory, call));
@@ -164,4 +176,62 @@ export function refusal(command: string, message: string): PvbusError {
     return pvbusError("ERR_NOT_SUPPORTED", why);
   }
   return pvbusError("ERR_UNAVAILABLE", `the host did not do it: ${text}; see its metadata service's log`);
+}
+
+/**
+ * Never does a change twice: where the host does not see to that, the key is read before it is sent again.
+ * @throws PvbusError `ERR_CONFLICT` when somebody else wrote meanwhile, and those of {@link Session.request}
+ */
+export async function changeKey(
+  session: Session,
+  change: Change,
+  memory: ChangeMemory,
+  call: Call,
+): Promise<Answer> {
+  const isCareful = session.doesTwice;
+  if (isCareful && memory.before === undefined && memory.isSent !== true) {
+    const before = await read(session, change.key, call);
+    if (before !== undefined) memory.before = before;
+  }
+  const { before } = memory;
+  if (before === undefined) {
+    memory.isSent = true;
+    return session.request(change, call);
+  }
+  const look = async (during: Call): Promise<Answer | undefined> =>
+    outcome(change, before.value, await read(session, change.key, during));
+  const known = memory.isSent ? await look(call) : undefined;
+  if (known !== undefined) return known;
+  memory.isSent = true;
+  return session.request(change, call, isCareful ? look : undefined);
+}
+
+/** Returns the value under a key; undefined where it cannot be had: it is too long, or the host refuses it. */
+async function read(session: Session, key: string, call: Call): Promise<ChangeMemory["before"]> {
+  try {
+    const answer = await session.request({ command: "GET", key }, call);
+    if (answer.kind === "missing") return { value: undefined };
+    return answer.kind === "success" ? { value: answer.value } : undefined;
+  } catch (error) {
+    if (PvbusError.is(error) && error.code === "ERR_PROTOCOL") return undefined;
+    throw error;
+  }
+}
+
+/** @returns the answer where the change is done, undefined where it never arrived @throws PvbusError `ERR_CONFLICT` */
+function outcome(
+  change: Change,
+  before: Uint8Array | undefined,
+  now: ChangeMemory["before"],
+): Answer | undefined {
+  const wanted = change.command === "PUT" ? change.value : undefined;
+  if (now !== undefined && sameValue(now.value, wanted)) return { kind: "success", value: Buffer.from("OK") };
+  if (now !== undefined && sameValue(now.value, before)) return undefined;
+  const message = `somebody else wrote "${change.key}" while this change had no answer, and that stays; read it, and change it again`;
+  throw pvbusError("ERR_CONFLICT", message);
+}
+
+/** Reports whether two values are the same; undefined is no value. */
+function sameValue(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {
+  return a === undefined || b === undefined ? a === b : Buffer.compare(a, b) === 0;
 }

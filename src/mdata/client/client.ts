@@ -4,34 +4,21 @@ import { Backoff } from "../../base/flow/backoff.js";
 import { Call } from "../../base/flow/call.js";
 import { Closing } from "../../base/flow/closing.js";
 import { Notifier } from "../../base/flow/notifier.js";
-import { SerialQueue } from "../../base/flow/serial-queue.js";
+import { SerialQueue } from "../../base/flow/queues.js";
 import { type Answer, decodeCapabilities, type HostCapabilities } from "../answer.js";
 import type { Request } from "../request.js";
-import { nobodyAnswers } from "./negotiation.js";
 import { Session, SessionOver } from "./session.js";
 import type { Transport } from "./transport.js";
 
-/** What lets other programs have a part of a session. */
-export interface Sharing {
-  /** Lets nobody in any more and ends what there is. */
-  close(): void;
-}
-
 /** A transport whose line others may have a part of. */
 export interface ShareableTransport extends Transport {
-  /**
-   * Begins to let other programs have a part of such a line while this one keeps it.
-   * @internal
-   * @param maxLineBytes longest request of theirs
-   */
-  readonly share?: ((session: Session, maxLineBytes: number) => Promise<Sharing>) | undefined;
+  /** Lets other programs have a part of such a line while this one keeps it. @internal @param maxLineBytes longest request of theirs */
+  readonly share?: ((session: Session, maxLineBytes: number) => Promise<{ close(): void }>) | undefined;
 }
 
 /** Times and sizes of a {@link ChannelClient}. */
-export interface ClientOptions {
-  /** Longest line that the host may send. */
+interface ClientOptions {
   readonly maxLineBytes: number;
-  /** Longest time until a host must have answered on an opened connection. */
   readonly connectTimeoutMs: number;
   /** How long a shared connection is kept when nobody uses it. */
   readonly idleMs: number;
@@ -39,16 +26,8 @@ export interface ClientOptions {
 
 /** A session and what its host can do beyond the standard; undefined for a standard one. */
 export interface Connected {
-  /** The session. */
   readonly session: Session;
-  /** What the host says of itself. */
   readonly host: HostCapabilities | undefined;
-}
-
-/** A use of the connection that lasts: while there is one it is kept, and the process alive. */
-export interface Lease {
-  /** Ends it; may be called twice. */
-  release(): void;
 }
 
 const FIRST_PAUSE_MS = 10;
@@ -74,7 +53,7 @@ export class ChannelClient {
   #connected: Connected | undefined;
   #users = 0;
   #longUsers = 0;
-  #shared: { readonly session: Session; readonly sharing: Promise<Sharing> } | undefined;
+  #shared: { readonly session: Session; readonly sharing: Promise<{ close(): void }> } | undefined;
   #idle: NodeJS.Timeout | undefined;
   #openedAt = 0;
   #leaving: Promise<void> | undefined;
@@ -84,7 +63,6 @@ export class ChannelClient {
   #revision = 0;
   readonly #uses = new Notifier();
 
-  /** @param closing whether the store whose channel this is was closed */
   constructor(transport: ShareableTransport, options: ClientOptions, closing: Closing = new Closing()) {
     this.name = transport.name;
     this.#transport = transport;
@@ -98,23 +76,19 @@ export class ChannelClient {
   }
 
   /**
-   * Sends a request and waits for its answer. What changes nothing is sent again when the connection breaks meanwhile.
-   * @throws PvbusError `ERR_UNAVAILABLE` when nobody answers, `ERR_BUSY` while another program has the connection for as long as the
-   *   call lasts, `ERR_DISCONNECTED`, `ERR_TIMEOUT`, `ERR_ABORTED`, and those of {@link Session.request}
+   * What changes nothing is sent again when the connection breaks meanwhile.
+   * @throws PvbusError `ERR_UNAVAILABLE` when nobody answers, `ERR_BUSY` while another program has the line for as long as the call
+   *   lasts, `ERR_DISCONNECTED`, and those of {@link Session.request}
    */
   request(request: Request, call: Call): Promise<Answer> {
-    const mayRepeat = request.command === "GET" || request.command === "KEYS";
-    return this.use(
-      call,
-      () => mayRepeat,
-      ({ session }) => session.request(request, call),
-    );
+    const mayRepeat = (): boolean => request.command === "GET" || request.command === "KEYS";
+    return this.use(call, mayRepeat, ({ session }) => session.request(request, call));
   }
 
   /** Works with the open session; done again on a new one when the connection was gone before anything was sent, or may be repeated. */
   async use<T>(call: Call, mayRepeat: () => boolean, work: (connected: Connected) => Promise<T>): Promise<T> {
     await this.#giveWay(call);
-    const lease = this.lease();
+    const release = this.lease();
     try {
       const backoff = new Backoff({ firstMs: FIRST_PAUSE_MS, longestMs: LONGEST_PAUSE_MS * 2, factor: 4 });
       for (;;) {
@@ -127,13 +101,17 @@ export class ChannelClient {
         } catch (error) {
           const isUnsent = error instanceof SessionOver;
           const isLost = isUnsent || (!connected.session.isOpen && isDisconnected(error) && mayRepeat());
-          if (isLost && backoff.attempts < ATTEMPTS - 1)
+          if (isLost && backoff.attempts < ATTEMPTS - 1) {
             await backoff.sleep(call, "a new connection to the host");
-          else throw isUnsent ? this.#gone(error) : error;
+            continue;
+          }
+          if (!isUnsent) throw error;
+          const message = `the host closes ${this.name} again and again; see its log`;
+          throw pvbusError("ERR_DISCONNECTED", message, { cause: error });
         }
       }
     } finally {
-      lease.release();
+      release();
     }
   }
 
@@ -160,8 +138,8 @@ export class ChannelClient {
     }
   }
 
-  /** Keeps the connection until the lease is released. @param isLong let other programs have a part of it meanwhile */
-  lease(isLong = false): Lease {
+  /** Keeps connection and process. @param isLong let others have a part meanwhile @returns what ends that; may be called twice */
+  lease(isLong = false): () => void {
     const change = (by: 1 | -1): void => {
       this.#users += by;
       if (isLong) this.#longUsers += by;
@@ -170,11 +148,9 @@ export class ChannelClient {
     };
     change(1);
     let isHeld = true;
-    return {
-      release: () => {
-        if (isHeld) change(-1);
-        isHeld = false;
-      },
+    return () => {
+      if (isHeld) change(-1);
+      isHeld = false;
     };
   }
 
@@ -190,7 +166,8 @@ export class ChannelClient {
   async #giveWay(call: Call): Promise<void> {
     if (this.#leaving === undefined) {
       const session = this.#connected?.session;
-      if (!this.#transport.isShared || session === undefined || !session.isOpen || session.isPart) return;
+      if (!this.#transport.isShared || session === undefined || !session.isOpen || session.line.isPart)
+        return;
       if (performance.now() - this.#openedAt < TENURE_MS || this.#longUsers > 0) return;
       this.#leaving = this.#leave(session);
     }
@@ -209,18 +186,6 @@ export class ChannelClient {
 
   async #connect(): Promise<Connected> {
     const call = new Call({ timeoutMs: this.#options.connectTimeoutMs, signal: this.#closing.signal });
-    try {
-      const connected = await this.#open(call);
-      this.#connected = connected;
-      this.#openedAt = performance.now();
-      this.#rest();
-      return connected;
-    } finally {
-      this.#connecting = undefined;
-    }
-  }
-
-  async #open(call: Call): Promise<Connected> {
     let session: Session | undefined;
     try {
       session = await Session.open(this.#transport, this.#options.maxLineBytes, call, (busy) => {
@@ -228,20 +193,29 @@ export class ChannelClient {
         // The host has its whole time when the line is there.
         if (busy === undefined) call.renew();
       });
-      const host = session.version === 2 ? await capabilitiesOf(session, call) : undefined;
+      // A host without our extensions says that it does not know the command, or something else that they are not.
+      const answer = session.version === 2 ? await session.request({ command: "CAPS" }, call) : undefined;
+      const host = answer?.kind === "success" ? decodeCapabilities(answer.value) : undefined;
       if (host?.commands.includes("SESSION")) {
         this.#revision = this.#connected?.session.hostSession?.revision ?? this.#revision;
         await session.introduce({ boot: this.#transport.boot?.(), revision: this.#revision }, call);
       }
-      return { session, host };
+      this.#connected = { session, host };
+      this.#openedAt = performance.now();
+      this.#rest();
+      return this.#connected;
     } catch (error) {
       await session?.close();
       this.#closing.check();
-      const isSilent =
-        error instanceof SessionOver ||
-        isDisconnected(error) ||
-        (PvbusError.is(error) && error.code === "ERR_TIMEOUT");
-      throw isSilent ? nobodyAnswers(this.name, error) : error;
+      const isSilent = PvbusError.is(error) && error.code === "ERR_TIMEOUT";
+      if (!isSilent && !isDisconnected(error) && !(error instanceof SessionOver)) throw error;
+      const what = isSilent
+        ? `nobody answers on the metadata channel ${this.name}`
+        : `nobody is at the other end of the metadata channel ${this.name}, or hangs up at once`;
+      const advice = "start the host side for this machine (pvbus host serve), or see its log";
+      throw pvbusError("ERR_UNAVAILABLE", `${what}; ${advice}`, { cause: error });
+    } finally {
+      this.#connecting = undefined;
     }
   }
 
@@ -250,7 +224,7 @@ export class ChannelClient {
     clearTimeout(this.#idle);
     const session = this.#connected?.session;
     if (session === undefined || !session.isOpen) return;
-    session.hold(this.#users > 0);
+    session.line.hold(this.#users > 0);
     this.#share(this.#connected);
     if (this.#users > 0 || !this.#transport.isShared) return;
     this.#idle = setTimeout(() => void session.close(), this.#options.idleMs);
@@ -260,7 +234,7 @@ export class ChannelClient {
   /** Begins or ends to let others in, as it is due. */
   #share(connected: Connected | undefined): void {
     const { share } = this.#transport;
-    const isDue = this.#longUsers > 0 && connected?.host !== undefined && !connected.session.isPart;
+    const isDue = this.#longUsers > 0 && connected?.host !== undefined && !connected.session.line.isPart;
     if (isDue && share !== undefined && this.#shared?.session !== connected.session) {
       const { session } = connected;
       this.#shared = { session, sharing: share(session, this.#options.maxLineBytes) };
@@ -269,21 +243,8 @@ export class ChannelClient {
       this.#shared = undefined;
     }
   }
-
-  #gone(cause: unknown): PvbusError {
-    return pvbusError("ERR_DISCONNECTED", `the host closes ${this.name} again and again; see its log`, {
-      cause,
-    });
-  }
 }
 
-/** Asks for our extensions; a host without them says that it does not know the command, or something else that they are not. */
-async function capabilitiesOf(session: Session, call: Call): Promise<HostCapabilities | undefined> {
-  const answer = await session.request({ command: "CAPS" }, call);
-  return answer.kind === "success" ? decodeCapabilities(answer.value) : undefined;
-}
-
-/** Reports whether a connection went away. */
 export function isDisconnected(error: unknown): boolean {
   return PvbusError.is(error) && error.code === "ERR_DISCONNECTED";
 }

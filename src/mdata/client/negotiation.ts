@@ -1,9 +1,9 @@
-import { PvbusError, pvbusError } from "../../base/errors.js";
+import { PvbusError } from "../../base/errors.js";
 import { Backoff } from "../../base/flow/backoff.js";
 import { Call } from "../../base/flow/call.js";
 import { Notifier } from "../../base/flow/notifier.js";
 import { EMPTY_LINE, INVALID_COMMAND, NEGOTIATE, VERSION_2 } from "../plain.js";
-import type { LineStream } from "./line-stream.js";
+import type { LineStream } from "./transport.js";
 
 /** So long nobody speaks before a shared line counts as quiet. */
 const QUIET_MS = 500;
@@ -14,7 +14,6 @@ const LONGEST_TRY_MS = 2_000;
 const WORD_BYTES = 64;
 
 /**
- * Agrees on a version.
  * @param isShared whether an earlier program may have left half a request, or answers to its own
  * @throws PvbusError `ERR_TIMEOUT` when nobody answers within the call, `ERR_DISCONNECTED` when the connection ends, `ERR_ABORTED`
  */
@@ -27,35 +26,32 @@ export async function negotiate(line: LineStream, isShared: boolean, call: Call)
     const first = await words.next(call);
     if (isGranted(first)) return 2;
     // A line used before may still bring answers to what others asked, and to empty lines that seemed lost.
-    if (isShared && (await words.find(isGranted, call))) return 2;
+    if (isShared && (await words.find(isGranted, call, () => partOf(call, QUIET_MS)))) return 2;
     return 1;
   } finally {
     words.stop();
   }
 }
 
-/**
- * Clears a shared line: an empty line ends whatever half a request stands in it, and its answer is the first line that
- * is surely meant for us. What comes before is passed over.
- */
+/** An empty line ends whatever half a request stands there; its answer is the first line that is surely meant for us. */
 async function clear(line: LineStream, words: Words, call: Call): Promise<void> {
   const waits = new Backoff({ firstMs: FIRST_TRY_MS, longestMs: LONGEST_TRY_MS, jitter: 0 });
-  for (;;) {
+  for (let isClear = false; !isClear; ) {
     await line.write(Buffer.from(EMPTY_LINE), call);
-    const one = new Call({ signal: call.signal, timeoutMs: Math.min(waits.next(), call.remainingMs) });
-    try {
-      for (;;) {
-        const word = await words.next(one);
-        if (word.endsWith(INVALID_COMMAND)) return;
-      }
-    } catch (error) {
-      if (!PvbusError.is(error) || error.code !== "ERR_TIMEOUT") throw error;
-      call.check("the host's answer");
-    }
+    const one = partOf(call, waits.next());
+    isClear = await words.find(
+      (word) => word.endsWith(INVALID_COMMAND),
+      call,
+      () => one,
+    );
   }
 }
 
-/** The lines of a negotiation, one after the other. */
+/** A call of at most so many milliseconds within another one. */
+function partOf({ signal, remainingMs }: Call, ms: number): Call {
+  return new Call({ signal, timeoutMs: Math.min(ms, remainingMs) });
+}
+
 class Words {
   readonly #line: LineStream;
   readonly #words: string[] = [];
@@ -65,8 +61,9 @@ class Words {
     this.#line = line;
     line.onLine = ({ bytes }) => {
       // Frames of others and long lines mean nothing; the last one counts, so that a flood costs nothing.
-      const word = bytes.length > WORD_BYTES ? "" : bytes.toString("latin1").trimEnd();
-      if (word.startsWith("V2 ") || bytes.length > WORD_BYTES) return;
+      if (bytes.length > WORD_BYTES) return;
+      const word = bytes.toString("latin1").trimEnd();
+      if (word.startsWith("V2 ")) return;
       this.#words.push(word);
       if (this.#words.length > WORD_BYTES) this.#words.shift();
       this.#news.notify();
@@ -74,7 +71,6 @@ class Words {
     line.onEnd = this.#news.notify;
   }
 
-  /** Returns the next line. */
   async next(call: Call): Promise<string> {
     for (;;) {
       const word = this.#words.shift();
@@ -84,17 +80,15 @@ class Words {
     }
   }
 
-  /** Passes lines over until one fits; false when nobody has spoken for a while. */
-  async find(fits: (word: string) => boolean, call: Call): Promise<boolean> {
-    for (;;) {
-      const quiet = new Call({ signal: call.signal, timeoutMs: Math.min(QUIET_MS, call.remainingMs) });
-      try {
-        if (fits(await this.next(quiet))) return true;
-      } catch (error) {
-        if (!PvbusError.is(error) || error.code !== "ERR_TIMEOUT") throw error;
-        call.check("the host's answer");
-        return false;
-      }
+  /** Passes lines over until one fits; false when the part of the call that one may take is over. */
+  async find(fits: (word: string) => boolean, call: Call, part: () => Call): Promise<boolean> {
+    try {
+      while (!fits(await this.next(part())));
+      return true;
+    } catch (error) {
+      if (!PvbusError.is(error) || error.code !== "ERR_TIMEOUT") throw error;
+      call.check("the host's answer");
+      return false;
     }
   }
 
@@ -102,14 +96,4 @@ class Words {
     this.#line.onLine = () => undefined;
     this.#line.onEnd = () => undefined;
   }
-}
-
-/** The error of a line on which nobody answers, by what was seen there. */
-export function nobodyAnswers(name: string, seen: unknown): PvbusError {
-  const isSilent = PvbusError.is(seen) && seen.code === "ERR_TIMEOUT";
-  const what = isSilent
-    ? `nobody answers on the metadata channel ${name}`
-    : `nobody is at the other end of the metadata channel ${name}, or hangs up at once`;
-  const advice = "start the host side for this machine (pvbus host serve), or see its log";
-  return pvbusError("ERR_UNAVAILABLE", `${what}; ${advice}`, { cause: seen });
 }

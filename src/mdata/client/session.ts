@@ -6,28 +6,14 @@ import { decodeFrame, decodeFrameHead, isFrame } from "../frame.js";
 import type { Line } from "../line-reader.js";
 import { encodePlainRequest, PlainAnswerReader } from "../plain.js";
 import { encodeRequest, type Introduction, type Request } from "../request.js";
-import { LineStream } from "./line-stream.js";
 import { negotiate } from "./negotiation.js";
-import type { ConnectionEvents, Transport } from "./transport.js";
-
-/** Hears of changes that a watch of this session tells. */
-export type EventListener = (event: KeyEvent) => void;
+import { type ConnectionEvents, LineStream, type Transport } from "./transport.js";
 
 /** Says that a session was over before anything of a request was written. */
 export class SessionOver extends Error {}
 
-/**
- * Called before a request is sent again.
- * @param call ends when the answer comes
- * @returns the answer where it is known by other means; undefined to have the request sent
- * @throws what the request is to reject with
- */
-export type BeforeRepeat = (call: Call) => Promise<Answer | undefined>;
-
-interface SessionParts {
-  readonly maxLineBytes: number;
-  readonly isLossy: boolean;
-}
+/** Its call ends when the answer comes. @returns the answer where it is known by other means @throws what the request is to reject with */
+type BeforeRepeat = (call: Call) => Promise<Answer | undefined>;
 
 interface Waiting {
   readonly resolve: (answer: Answer) => void;
@@ -46,8 +32,6 @@ const REPEAT_MS = 1_000;
 const LONGEST_WRITE_MS = 60_000;
 
 const IDS = 2 ** 32;
-const HEX_DIGITS = 8;
-const SESSION_BYTES = 16;
 const ANSWER = "the host's answer";
 
 /**
@@ -55,37 +39,32 @@ const ANSWER = "the host's answer";
  * ours (broken frames, foreign ids, anything) is passed over.
  */
 export class Session {
-  /** Version of the protocol that the host speaks. */
   readonly version: 1 | 2;
-  readonly #stream: LineStream;
+  /** What carries it. */
+  readonly line: LineStream;
   readonly #maxBytes: number;
   readonly #isLossy: boolean;
   readonly #waiting = new Map<string, Waiting>();
-  readonly #watches = new Map<string, EventListener>();
+  readonly #watches = new Map<string, (event: KeyEvent) => void>();
   #plain: (Waiting & { readonly reader: PlainAnswerReader }) | undefined;
   #lastId = randomInt(IDS);
   #heardAt = performance.now();
   #hostSession: string | undefined;
   #revision = 0;
 
-  private constructor(line: LineStream, version: 1 | 2, { maxLineBytes, isLossy }: SessionParts) {
-    this.#stream = line;
+  private constructor(line: LineStream, version: 1 | 2, maxLineBytes: number, isLossy: boolean) {
+    this.line = line;
     this.version = version;
     this.#maxBytes = maxLineBytes;
     this.#isLossy = isLossy;
-    line.onLine =
-      version === 2
-        ? (each, isWhole) => this.#take(each, isWhole)
-        : (each, isWhole) => this.#takePlain(each, isWhole);
-    line.onEnd = () => this.#rejectAll();
+    line.onLine = version === 2 ? this.#take : this.#takePlain;
+    line.onEnd = () => {
+      const waiting = [...this.#waiting.values(), ...(this.#plain === undefined ? [] : [this.#plain])];
+      for (const { reject } of waiting) reject(this.line.lost());
+    };
   }
 
-  /**
-   * Opens a connection and agrees on a version.
-   * @param maxLineBytes longest answer that is taken
-   * @param onBusy as in {@link ConnectionEvents}
-   * @throws those of {@link Transport.open} and {@link negotiate}
-   */
+  /** @param maxLineBytes longest answer that is taken @throws those of {@link Transport.open} and {@link negotiate} */
   static async open(
     transport: Transport,
     maxLineBytes: number,
@@ -97,30 +76,19 @@ export class Session {
       const version = await negotiate(line, transport.isShared, call);
       if (!line.isOpen) throw line.lost();
       // What is handed on by a program comes over a socket, where nothing gets lost.
-      return new Session(line, version, { maxLineBytes, isLossy: transport.isShared && !line.isPart });
+      return new Session(line, version, maxLineBytes, transport.isShared && !line.isPart);
     } catch (error) {
       await line.close();
       throw error;
     }
   }
 
-  /** Whether requests can be sent. */
   get isOpen(): boolean {
-    return this.#stream.isOpen;
-  }
-
-  /** Whether the line is another program's, who lets us have a part of it. */
-  get isPart(): boolean {
-    return this.#stream.isPart;
-  }
-
-  /** Fires when the session is over. */
-  get ended(): AbortSignal {
-    return this.#stream.ended;
+    return this.line.isOpen;
   }
 
   /**
-   * Sends a request and waits for its answer. With version 1 one at a time.
+   * With version 1 one at a time.
    * @param beforeRepeat asked before it is sent again; a change that the host would do twice is not sent again without
    * @throws SessionOver when nothing was written; PvbusError `ERR_DISCONNECTED` when the host went away meanwhile, `ERR_TIMEOUT`,
    *   `ERR_ABORTED`, `ERR_NOT_SUPPORTED` for what version 1 does not have, `ERR_PROTOCOL` for an answer over the limit
@@ -136,12 +104,9 @@ export class Session {
     return this.#isLossy && this.version === 2 && this.#hostSession === undefined;
   }
 
-  /**
-   * Tells a host that can do it which session this is: it does no change twice then that is sent again.
-   * @throws as {@link Session.request}
-   */
+  /** Tells a host that can do it which session this is: it does no change twice then that is sent again. */
   async introduce(client: Omit<Introduction, "session">, call: Call): Promise<void> {
-    const session = randomBytes(SESSION_BYTES).toString("hex");
+    const session = randomBytes(16).toString("hex");
     const answer = await this.request({ command: "SESSION", session, ...client }, call);
     const host = answer.kind === "success" ? decodeHostSession(answer.value) : undefined;
     this.#hostSession = host?.session;
@@ -157,7 +122,7 @@ export class Session {
   }
 
   /** Begins a watch; its id ends and confirms it. Undefined when the host does not have watches. @throws as {@link Session.request} */
-  async watch(prefix: string, listener: EventListener, call: Call): Promise<string | undefined> {
+  async watch(prefix: string, listener: (event: KeyEvent) => void, call: Call): Promise<string | undefined> {
     const id = this.#newId();
     this.#watches.set(id, listener);
     let isWatching = false;
@@ -174,20 +139,13 @@ export class Session {
     return (await this.#send(id, { command: "WATCH", prefix }, call)).kind === "success";
   }
 
-  /** Ends a watch: nothing is heard of it from here on. */
   async unwatch(id: string, call: Call): Promise<void> {
     this.#watches.delete(id);
     await this.request({ command: "UNWATCH", watch: id }, call);
   }
 
-  /** Keeps the process alive, or lets it end. */
-  hold(isHeld: boolean): void {
-    this.#stream.hold(isHeld);
-  }
-
-  /** Ends it: requests that wait reject. */
   close(): Promise<void> {
-    return this.#stream.close();
+    return this.line.close();
   }
 
   async #send(id: string, request: Request, call: Call, beforeRepeat?: BeforeRepeat): Promise<Answer> {
@@ -202,7 +160,7 @@ export class Session {
     const mayRepeat = this.#isLossy && (!isChange || !this.doesTwice || beforeRepeat !== undefined);
     const endRepetition = mayRepeat ? this.#repeat(id, frame, call, beforeRepeat) : undefined;
     try {
-      await this.#stream.write(frame, call);
+      await this.line.write(frame, call);
       return await call.within(answer, ANSWER);
     } catch (error) {
       // The next one begins afresh, with whoever is there then.
@@ -227,7 +185,7 @@ export class Session {
         return;
       }
       // Not cut off by the answer, which would leave half a frame. Whoever waits hears of a line that is gone.
-      this.#stream.write(frame, new Call({ timeoutMs: LONGEST_WRITE_MS })).catch(() => undefined);
+      this.line.write(frame, new Call({ timeoutMs: LONGEST_WRITE_MS })).catch(() => undefined);
       later(2 * pause);
     };
     const later = (pause: number): void => {
@@ -245,10 +203,8 @@ export class Session {
   async #sendPlain(request: Request, call: Call): Promise<Answer> {
     call.check(ANSWER);
     if (request.command !== "GET" && request.command !== "KEYS") {
-      throw pvbusError(
-        "ERR_NOT_SUPPORTED",
-        "the host speaks version 1 of the metadata protocol, which reads and lists only; have the host updated",
-      );
+      const why = "the host speaks version 1 of the metadata protocol, which reads and lists only";
+      throw pvbusError("ERR_NOT_SUPPORTED", `${why}; have the host updated`);
     }
     if (!this.isOpen) throw new SessionOver();
     const reader = new PlainAnswerReader(this.#maxBytes);
@@ -258,7 +214,7 @@ export class Session {
     answer.catch(() => undefined);
     try {
       const key = request.command === "GET" ? request.key : "";
-      await this.#stream.write(encodePlainRequest(request.command, key), call);
+      await this.line.write(encodePlainRequest(request.command, key), call);
       return await call.within(answer, ANSWER);
     } catch (error) {
       // Answers have no ids here: one that comes late would be taken for the next request's.
@@ -269,50 +225,41 @@ export class Session {
     }
   }
 
-  #take({ bytes, length }: Line, isWhole: boolean): void {
+  readonly #take = ({ bytes, length }: Line, isWhole: boolean): void => {
     this.#heardAt = performance.now();
-    const frame = isWhole && isFrame(bytes) ? decodeFrame(bytes) : undefined;
+    if (!isWhole) {
+      this.#waiting.get(decodeFrameHead(bytes, length)?.id ?? "")?.reject(this.#tooLong(length));
+      return;
+    }
+    const frame = isFrame(bytes) ? decodeFrame(bytes) : undefined;
     const answer = frame && decodeAnswer(frame);
-    if (!isWhole) this.#refuse(decodeFrameHead(bytes, length)?.id, length);
     if (frame === undefined || answer === undefined) return;
-    if (answer.kind === "event") this.#tell(frame.id, answer.event);
-    else this.#waiting.get(frame.id)?.resolve(answer);
-  }
-
-  #tell(id: string, event: KeyEvent): void {
-    const listener = this.#watches.get(id);
+    if (answer.kind !== "event") {
+      this.#waiting.get(frame.id)?.resolve(answer);
+      return;
+    }
+    const listener = this.#watches.get(frame.id);
     if (listener === undefined) return;
-    this.#revision = Math.max(this.#revision, event.rev);
-    listener(event);
-  }
+    this.#revision = Math.max(this.#revision, answer.event.rev);
+    listener(answer.event);
+  };
 
-  #takePlain({ bytes, length }: Line, isWhole: boolean): void {
+  readonly #takePlain = ({ bytes, length }: Line, isWhole: boolean): void => {
     if (!isWhole) this.#plain?.reject(this.#tooLong(length));
     const answer = isWhole ? this.#plain?.reader.take(bytes) : undefined;
     if (answer !== undefined) this.#plain?.resolve(answer);
-  }
-
-  #refuse(id: string | undefined, length: number): void {
-    this.#waiting.get(id ?? "")?.reject(this.#tooLong(length));
-  }
+  };
 
   #tooLong(length: number): PvbusError {
     const message = `the host's answer has ${length} bytes, ${this.#maxBytes} are taken; set maxLineBytes`;
     return pvbusError("ERR_PROTOCOL", message);
   }
 
-  #rejectAll(): void {
-    const waiting = [...this.#waiting.values(), ...(this.#plain === undefined ? [] : [this.#plain])];
-    for (const { reject } of waiting) reject(this.#stream.lost());
-  }
-
   #newId(): string {
-    do this.#lastId = (this.#lastId + 1) % IDS;
-    while (this.#watches.has(hex(this.#lastId)));
-    return hex(this.#lastId);
+    for (;;) {
+      this.#lastId = (this.#lastId + 1) % IDS;
+      const id = this.#lastId.toString(16).padStart(8, "0");
+      if (!this.#watches.has(id)) return id;
+    }
   }
-}
-
-function hex(id: number): string {
-  return id.toString(16).padStart(HEX_DIGITS, "0");
 }

@@ -7,12 +7,10 @@ import { Notifier } from "../../base/flow/notifier.js";
 import { watchLoop } from "../../base/flow/watch-loop.js";
 import { isChannelKey } from "../request.js";
 import { MAX_KEYS, type MetadataChannel } from "./channel.js";
-import { type Connected, isDisconnected, type Lease } from "./client.js";
+import { type Connected, isDisconnected } from "./client.js";
 import { SessionOver } from "./session.js";
 
-/** What a watch needs. */
-export interface WatchParts {
-  /** The channel. */
+interface WatchParts {
   readonly channel: MetadataChannel;
   /** Beginning of the keys to follow. */
   readonly prefix: string;
@@ -22,15 +20,12 @@ export interface WatchParts {
   readonly confirmMs: number;
   /** Called when every later change will be seen. */
   readonly ready: () => void;
-  /** Aborts when the store closes. */
   readonly closing: AbortSignal;
 }
 
 /** One change; without a value the key is gone. */
-export interface ChannelChange {
-  /** Key on the channel. */
+interface ChannelChange {
   readonly key: string;
-  /** The new value. */
   readonly value: Uint8Array | undefined;
 }
 
@@ -44,7 +39,7 @@ const LONGEST_RETRY_MS = 5_000;
 
 /**
  * Yields what changes on the channel: as the host tells it, else by looking again and again. A connection that breaks is made again,
- * and what changed meanwhile is found by comparing. Ends when the call is over.
+ * and what changed meanwhile is found by comparing.
  * @throws PvbusError `ERR_DISCONNECTED` when the store closes, and what the first look throws
  */
 export async function* watchChannel(
@@ -62,7 +57,6 @@ export async function* watchChannel(
   }
 }
 
-/** One running watch. */
 class ChannelWatch {
   readonly #parts: WatchParts;
   readonly #call: Call;
@@ -74,7 +68,7 @@ class ChannelWatch {
   readonly #noted = new Set<string>();
   #isAllNoted = true;
   #isArmed = false;
-  #lease: Lease | undefined;
+  #release: (() => void) | undefined;
   #current: { readonly connected: Connected; readonly id: string } | undefined;
   readonly #notes = new Notifier();
   #forgetSession = (): void => undefined;
@@ -86,7 +80,6 @@ class ChannelWatch {
     this.#forget = [call.onceOver(this.end), onAbort(parts.closing, this.end)];
   }
 
-  /** Lets go of everything. */
   readonly end = (): void => {
     for (const forget of this.#forget) forget();
     this.#ending.abort();
@@ -105,8 +98,7 @@ class ChannelWatch {
           this.#parts.ready();
         }
         retries.reset();
-        if (isTold) yield* this.#listen();
-        else yield* this.#poll();
+        yield* isTold ? this.#listen() : this.#poll();
       } catch (error) {
         if (this.#isEnded()) return;
         if (!this.#isArmed || !isPassing(error)) throw error;
@@ -122,7 +114,7 @@ class ChannelWatch {
   /** Has the host tell of changes. @returns false when it does not have that */
   async #follow(): Promise<boolean> {
     const { client } = this.#parts.channel;
-    this.#lease = client.lease(true);
+    this.#release = client.lease(true);
     const connected = await client.connect(this.#call);
     if (!connected.host?.commands.includes("WATCH")) {
       this.#leave();
@@ -133,7 +125,7 @@ class ChannelWatch {
       throw pvbusError("ERR_BUSY", "the host allows no further watch on this channel; end one first");
     }
     this.#current = { connected, id };
-    this.#forgetSession = onAbort(connected.session.ended, this.#notes.notify);
+    this.#forgetSession = onAbort(connected.session.line.ended, this.#notes.notify);
     return true;
   }
 
@@ -220,8 +212,8 @@ class ChannelWatch {
     this.#forgetSession();
     const { connected, id } = this.#current ?? {};
     this.#current = undefined;
-    this.#lease?.release();
-    this.#lease = undefined;
+    this.#release?.();
+    this.#release = undefined;
     if (connected === undefined || id === undefined || !connected.session.isOpen) return;
     // Nobody hears of it any more; should the word get lost, the host's events are passed over.
     connected.session.unwatch(id, new Call({ timeoutMs: LONGEST_RETRY_MS })).catch(() => undefined);

@@ -1,7 +1,7 @@
 import type { Duplex } from "node:stream";
 import { Call } from "../../base/flow/call.js";
 import { Notifier } from "../../base/flow/notifier.js";
-import { type Answer, encodeAnswer } from "../answer.js";
+import { type Answer, answerText } from "../answer.js";
 import { base64Length } from "../base64.js";
 import { decodeFrame, decodeFrameHead, isFrame } from "../frame.js";
 import { type Line, LineReader } from "../line-reader.js";
@@ -152,8 +152,8 @@ export class ServedConnection {
     const reply = answerIfCheap(this.#served, frame, decodeRequest(frame), this.#reports.onFault);
     if (reply === undefined) return this.#serve(chunk);
     if (reply instanceof Promise) return reply.then((late) => this.#send(late));
-    if (!Buffer.isBuffer(reply)) return this.#send(reply);
-    return this.#stream.write(reply) ? undefined : this.#drained();
+    if (typeof reply !== "string") return this.#send(reply);
+    return this.#stream.write(reply, "latin1") ? undefined : this.#drained();
   }
 
   async #serve(chunk: Buffer): Promise<void> {
@@ -192,8 +192,8 @@ export class ServedConnection {
   }
 
   async #send(reply: Reply): Promise<void> {
-    if (typeof reply === "string" || Buffer.isBuffer(reply)) {
-      if (!this.#ended && !this.#stream.write(reply)) await this.#drained();
+    if (typeof reply === "string") {
+      if (!this.#ended && !this.#stream.write(reply, "latin1")) await this.#drained();
       return;
     }
     this.#sending = true;
@@ -206,13 +206,13 @@ export class ServedConnection {
     this.#flushLater();
   }
 
-  #tooLong({ bytes, length }: Line): Buffer | string | undefined {
+  #tooLong({ bytes, length }: Line): string | undefined {
     this.#reports.onOversize(length);
     if (!this.#isFrame(bytes)) return "FAILURE\n";
     const frame = decodeFrameHead(bytes, length);
     const { maxValueBytes } = this.#limits;
     const message = `ERR_VALUE_TOO_LONG: the request has ${length} bytes; values may have ${maxValueBytes}`;
-    return frame && encodeAnswer(frame.id, failure(message));
+    return frame && answerText(frame.id, failure(message));
   }
 
   /** Version 1 knows no frames. */
@@ -258,7 +258,7 @@ export class ServedConnection {
       this.#changes.delete(key);
       const event: Answer = { kind: "event", event: { key, op: operation, rev: revision } };
       for (const [id, prefix] of this.#watches)
-        if (key.startsWith(prefix)) this.#stream.write(encodeAnswer(id, event));
+        if (key.startsWith(prefix)) this.#stream.write(answerText(id, event), "latin1");
       await this.#turns.next();
     }
     this.#flushing = false;

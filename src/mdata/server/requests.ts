@@ -1,5 +1,5 @@
 import { PvbusError, pvbusError } from "../../base/errors.js";
-import { type Answer, encodeAnswer, encodeCapabilities, encodeHostSession } from "../answer.js";
+import { type Answer, answerText, encodeCapabilities, encodeHostSession } from "../answer.js";
 import type { Frame } from "../frame.js";
 import { type AnswerParts, longAnswer, longPlainAnswer } from "../long-answer.js";
 import { encodePlainValue, INVALID_COMMAND, VERSION_2 } from "../plain.js";
@@ -56,8 +56,8 @@ const CHEAP_BYTES = 4096;
 const OK: Answer = { kind: "success", value: Buffer.from("OK") };
 const MISSING: Answer = { kind: "missing" };
 
-/** What goes out for a request: at once, or in parts of which each is a short step. */
-export type Reply = Buffer | string | AnswerParts;
+/** What goes out for a request: at once as text of one byte a character, or in parts of which each is a short step. */
+export type Reply = string | AnswerParts;
 
 /** Reports whether a frame says what only hosts say: it is no request, and gets no answer. */
 export function isOurs({ word }: Frame): boolean {
@@ -76,30 +76,30 @@ export function answerFrame(
   onFault: (error: unknown) => void,
 ): Reply | Promise<Reply> {
   const { id, word } = frame;
-  if (request === "unknown") return encodeAnswer(id, failure(`Unknown command ${word}`));
-  if (request === "invalid") return encodeAnswer(id, failure(`Invalid ${word} Request`));
+  if (request === "unknown") return answerText(id, failure(`Unknown command ${word}`));
+  if (request === "invalid") return answerText(id, failure(`Invalid ${word} Request`));
   const { commands, isBinary } = served.dialect;
-  if (!commands.includes(request.command)) return encodeAnswer(id, failure(`Unknown command ${word}`));
+  if (!commands.includes(request.command)) return answerText(id, failure(`Unknown command ${word}`));
   if (request.command === "PUT" && request.value.length === 0 && !isBinary)
-    return encodeAnswer(id, failure(`Invalid ${word} Request`));
+    return answerText(id, failure(`Invalid ${word} Request`));
   const isChange = request.command === "PUT" || request.command === "DELETE";
   const known = isChange ? served.answers.find(frame) : undefined;
   if (known !== undefined) return known;
-  const keep = (reply: Buffer): Buffer => {
-    if (isChange) served.answers.keep(frame, reply.toString("latin1"));
+  const keep = (reply: string): string => {
+    if (isChange) served.answers.keep(frame, reply);
     return reply;
   };
-  const refuse = (error: unknown): Buffer => {
+  const refuse = (error: unknown): string => {
     // What has a cause came from the system, and is no matter of the request.
     if (!PvbusError.is(error) || error.cause !== undefined) onFault(error);
-    return keep(encodeAnswer(id, failure(wordsFor(error))));
+    return keep(answerText(id, failure(wordsFor(error))));
   };
   try {
     if (request.command === "KEYS") return longAnswer(id, listing(served.keys));
     const answer = serve(served, id, request);
-    if (answer instanceof Promise) return answer.then((late) => keep(encodeAnswer(id, late)), refuse);
+    if (answer instanceof Promise) return answer.then((late) => keep(answerText(id, late)), refuse);
     const isLong = answer.kind === "success" && answer.value.length > STEP_BYTES;
-    return isLong ? longAnswer(id, () => portionsOf(answer.value)) : encodeAnswer(id, answer);
+    return isLong ? longAnswer(id, () => portionsOf(answer.value)) : answerText(id, answer);
   } catch (error) {
     return refuse(error);
   }
@@ -120,7 +120,7 @@ export function answerIfCheap(
   if (request.command !== "GET") return answerFrame(served, frame, request, onFault);
   const answer = answerOf(served.keys, request.key.trim());
   const isLong = answer.kind === "success" && answer.value.length > CHEAP_BYTES;
-  return isLong ? undefined : encodeAnswer(frame.id, answer);
+  return isLong ? undefined : answerText(frame.id, answer);
 }
 
 function serve(
@@ -168,7 +168,9 @@ export function answerLine(
     const answer = answerOf(keys, argument);
     if (answer.kind !== "success") return "NOTFOUND\n";
     const { value } = answer;
-    return value.length > STEP_BYTES ? longPlainAnswer(portionsOf(value)) : encodePlainValue(value);
+    return value.length > STEP_BYTES
+      ? longPlainAnswer(portionsOf(value))
+      : encodePlainValue(value).toString("latin1");
   }
   if (command === "KEYS") return longPlainAnswer(listing(keys)());
   if (command === "NEGOTIATE" && argument === "V2" && dialect.commands.length > 0) return `${VERSION_2}\n`;

@@ -1,10 +1,10 @@
-import { closeSync, constants, openSync } from "node:fs";
+import { closeSync, constants, openSync, readdirSync } from "node:fs";
+import { pvbusError } from "../../base/errors.js";
+import { upToNul } from "../../base/outside-text.js";
 import { isSystemError } from "../../base/system-error.js";
-import { type Koffi, type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
 import type { Libc } from "../ffi/libc.js";
-import { NativeBlock } from "../ffi/native-block.js";
+import { NativeBlock } from "../ffi/memory.js";
 import { openLibc } from "../ffi/open-libc.js";
-import { ioctl } from "../posix/ioctl.js";
 
 /** Numbers of the requests (OpenBSD sys/dev/pv/pvvar.h). */
 const KVREAD = 1;
@@ -12,7 +12,6 @@ const KVWRITE = 2;
 const TYPE = 3;
 /** Largest key and value buffer (pvvar.h, since OpenBSD 7.3; 4096 before). */
 export const PVBUS_KVOP_MAXSIZE = 65_536;
-/** Bytes of the buffer for the type's name. */
 const TYPE_SIZE = 64;
 /**
  * struct pvbus_req is four machine words: length and address of the key, then of the value. It stands at the beginning
@@ -29,12 +28,9 @@ export type PvbusIoctl = (fd: number, request: number, address: bigint) => void;
 export interface PvbusDeviceOptions {
   /** Opens for writes too. Default false: group wheel may read, only root may write. */
   readonly writable?: boolean | undefined;
-  /** Stands in for the kernel's call. */
   readonly ioctl?: PvbusIoctl | undefined;
   /** Bytes of a machine word, 8 or 4; default: this process's. */
   readonly wordBytes?: number | undefined;
-  /** Stands in for the native library. */
-  readonly koffi?: KoffiLoader | undefined;
 }
 
 /**
@@ -55,7 +51,7 @@ export class PvbusDevice implements Disposable {
   constructor(fd: number, libc: Libc, options: PvbusDeviceOptions) {
     this.#fd = fd;
     this.#libc = libc;
-    this.#ioctl = options.ioctl ?? ((fd, request, address) => void ioctl(libc, fd, request, address));
+    this.#ioctl = options.ioctl ?? ((fd, request, address) => void libc.ioctl(fd, request, address));
     this.#wordBytes = options.wordBytes ?? libc.koffi.sizeof("void *");
   }
 
@@ -84,7 +80,6 @@ export class PvbusDevice implements Disposable {
     return upToNul(this.#call(KVWRITE, { key, value, room }).value);
   }
 
-  /** Closes the device; may be called twice. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -92,7 +87,6 @@ export class PvbusDevice implements Disposable {
     closeSync(this.#fd);
   }
 
-  /** The same, for `using`. */
   [Symbol.dispose](): void {
     this.close();
   }
@@ -109,40 +103,23 @@ export class PvbusDevice implements Disposable {
     const keyAt = REQUEST_WORDS * this.#wordBytes;
     const valueAt = keyAt + keyLength;
     const end = valueAt + valueLength + SPARE;
-    const { bytes, address } = this.#room(end);
+    this.#block = NativeBlock.fitting(this.#block, this.#libc.koffi, end);
+    const { bytes, address } = this.#block;
     bytes.fill(0, 0, end);
-    [BigInt(keyLength), address + BigInt(keyAt), BigInt(valueLength), address + BigInt(valueAt)].forEach(
-      (word, index) => {
-        this.#writeWord(bytes, word, index);
-      },
-    );
+    const words = [keyLength, address + BigInt(keyAt), valueLength, address + BigInt(valueAt)].map(BigInt);
+    for (const [index, word] of words.entries()) {
+      const at = index * this.#wordBytes;
+      if (this.#wordBytes === 8) bytes.writeBigUInt64LE(word, at);
+      else bytes.writeUInt32LE(Number(BigInt.asUintN(32, word)), at);
+    }
     bytes.set(key, keyAt);
     if (value !== undefined) bytes.set(value, valueAt);
-    this.#ioctl(this.#fd, this.#request(number), address);
+    // The number of a request that copies the structure in and out (sys/ioccom.h, group V).
+    this.#ioctl(this.#fd, 0xc000_5600 + (keyAt << 16) + number, address);
     return {
       key: Buffer.from(bytes.subarray(keyAt, valueAt)),
       value: Buffer.from(bytes.subarray(valueAt, valueAt + valueLength + 1)),
     };
-  }
-
-  /** Number of a request that copies the structure in and out (sys/ioccom.h, group V). */
-  #request(number: number): number {
-    return 0xc000_5600 + ((REQUEST_WORDS * this.#wordBytes) << 16) + number;
-  }
-
-  #writeWord(bytes: Buffer, word: bigint, index: number): void {
-    const at = index * this.#wordBytes;
-    if (this.#wordBytes === 8) bytes.writeBigUInt64LE(word, at);
-    else bytes.writeUInt32LE(Number(BigInt.asUintN(32, word)), at);
-  }
-
-  /** Returns the block, grown when needed. */
-  #room(size: number): NativeBlock {
-    if (this.#block !== undefined && this.#block.bytes.length >= size) return this.#block;
-    this.#block?.free();
-    this.#block = undefined;
-    this.#block = new NativeBlock(this.#libc.koffi, size);
-    return this.#block;
   }
 
   #error(name: string): Error {
@@ -156,23 +133,87 @@ export class PvbusDevice implements Disposable {
  *   `EACCES` for users outside group wheel
  */
 export function openPvbusDevice(path: string, options: PvbusDeviceOptions = {}): PvbusDevice {
-  const libc = openLibc(options.koffi ?? loadKoffi);
+  const libc = openLibc();
   const fd = openSync(path, options.writable === true ? constants.O_RDWR : constants.O_RDONLY);
   return new PvbusDevice(fd, libc, options);
 }
 
-function upToNul(bytes: Buffer): Buffer {
-  const end = bytes.indexOf(0);
-  return end < 0 ? bytes : bytes.subarray(0, end);
-}
-
 /** Asks an OpenBSD pvbus device for its type; undefined when it cannot be opened or has none. */
-export function readPvbusType(koffi: Koffi, path: string): string | undefined {
+export function readPvbusType(path: string): string | undefined {
   try {
-    using device = openPvbusDevice(path, { koffi: () => koffi });
+    using device = openPvbusDevice(path);
     return device.type();
   } catch (error) {
     if (isSystemError(error)) return undefined;
     throw error;
+  }
+}
+
+/** Returns the paths of this machine's pvbus devices. @throws a system error */
+export function pvbusPaths(): string[] {
+  const names = readdirSync("/dev").filter((name) => /^pvbus\d+$/.test(name));
+  return names.sort().map((name) => `/dev/${name}`);
+}
+
+/** An open device, as far as its callers need it. */
+export type PvbusNode = Pick<PvbusDevice, "type" | "read" | "write" | "close">;
+
+/** OpenBSD's pvbus devices; stands in for them in tests. */
+export interface PvbusNodes {
+  paths(): readonly string[];
+  open(path: string, options: PvbusDeviceOptions): PvbusNode;
+}
+
+const LIVE: PvbusNodes = { paths: pvbusPaths, open: openPvbusDevice };
+
+/** The device of one type of interface, found and opened on first use; for writing when something is written first. */
+export class PvbusNodeOfType {
+  readonly #type: string;
+  readonly #nodes: PvbusNodes;
+  #path: string | undefined;
+  readonly #open = new Map<boolean, PvbusNode>();
+
+  /** @param type as the kernel gives it, `Xen` */
+  constructor(type: string, nodes: PvbusNodes = LIVE) {
+    this.#type = type;
+    this.#nodes = nodes;
+  }
+
+  /**
+   * Returns the open device.
+   * @throws PvbusError `ERR_UNAVAILABLE` when there is none of that type; a system error of open(2)
+   */
+  get(writable: boolean): PvbusNode {
+    const known = this.#open.get(writable);
+    if (known !== undefined) return known;
+    this.#path ??= this.#find();
+    const device = this.#nodes.open(this.#path, { writable });
+    this.#open.set(writable, device);
+    return device;
+  }
+
+  close(): void {
+    for (const device of this.#open.values()) device.close();
+    this.#open.clear();
+  }
+
+  #find(): string {
+    for (const path of this.#nodes.paths()) {
+      try {
+        const device = this.#nodes.open(path, {});
+        try {
+          if (device.type() === this.#type) return path;
+        } finally {
+          device.close();
+        }
+      } catch (error) {
+        // A node without an interface; one that may not be opened is what the caller has to know.
+        if (!isSystemError(error) || error.code === "EACCES" || error.code === "EPERM") throw error;
+      }
+    }
+    throw pvbusError(
+      "ERR_UNAVAILABLE",
+      `no /dev/pvbusN is of type ${this.#type}; the kernel attaches the driver on such machines only, see dmesg`,
+    );
   }
 }

@@ -1,7 +1,7 @@
 import { closeSync, openSync, readSync } from "node:fs";
 import type { Cpuid, CpuidReader, CpuidRegisters } from "../../base/firmware/cpuid.js";
-import { createExecutablePage } from "../ffi/executable-page.js";
-import { type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
+import type { KoffiLoader } from "../ffi/koffi.js";
+import { createExecutablePage } from "../ffi/memory.js";
 import { openLibc } from "../ffi/open-libc.js";
 
 /*
@@ -20,13 +20,9 @@ const CPUID_DEVICE = "/dev/cpu/0/cpuid";
 
 /** What {@link openCpuid} looks at. */
 export interface CpuidOptions {
-  /** Operating system; default: this one. */
   readonly platform?: NodeJS.Platform;
-  /** Processor architecture; default: this one. */
   readonly arch?: NodeJS.Architecture;
-  /** Stands in for the native library. */
   readonly koffi?: KoffiLoader;
-  /** Device that answers for the instruction; default `/dev/cpu/0/cpuid`. */
   readonly device?: string;
 }
 
@@ -49,7 +45,7 @@ function open(options: CpuidOptions): Cpuid {
     return { unreadable: "OpenBSD allows no code made at run time; its pvbus devices answer" };
   let why: string;
   try {
-    return { read: openThunk(platform, options.koffi ?? loadKoffi) };
+    return { read: openThunk(platform, options.koffi) };
   } catch (error) {
     why = error instanceof Error ? error.message : String(error);
   }
@@ -57,7 +53,7 @@ function open(options: CpuidOptions): Cpuid {
   return device === undefined ? { unreadable: why } : { read: device };
 }
 
-function openThunk(platform: NodeJS.Platform, loader: KoffiLoader): CpuidReader {
+function openThunk(platform: NodeJS.Platform, loader: KoffiLoader | undefined): CpuidReader {
   const libc = openLibc(loader);
   const { koffi } = libc;
   if (platform === "linux") {
@@ -65,17 +61,13 @@ function openThunk(platform: NodeJS.Platform, loader: KoffiLoader): CpuidReader 
     if (syscall(SYS_ARCH_PRCTL, "int", ARCH_GET_CPUID, "ulong", 0) === 0)
       throw new Error("CPUID faults in this process");
   }
-  const page = createExecutablePage(
-    Buffer.from(platform === "win32" ? WIN64 : SYSTEM_V, "hex"),
-    platform,
-    libc,
-  );
+  const code = Buffer.from(platform === "win32" ? WIN64 : SYSTEM_V, "hex");
+  const page = createExecutablePage(code, platform, libc);
   const thunk = koffi.decode(page, koffi.proto("void (uint32_t leaf, uint32_t subleaf, void *out)"));
   const out = new Uint32Array(4);
   return (leaf, subleaf = 0) => {
     thunk(leaf >>> 0, subleaf >>> 0, out);
-    const [eax = 0, ebx = 0, ecx = 0, edx = 0] = out;
-    return { eax, ebx, ecx, edx };
+    return registersIn(out);
   };
 }
 
@@ -85,28 +77,26 @@ function openThunk(platform: NodeJS.Platform, loader: KoffiLoader): CpuidReader 
  * @returns undefined when it cannot be read: not root, module not loaded, or no such device
  */
 function openDevice(path: string): CpuidReader | undefined {
+  const out = new Uint32Array(4);
+  const read: CpuidReader = (leaf, subleaf = 0) => {
+    const fd = openSync(path, "r");
+    try {
+      const count = readSync(fd, out, 0, 16, (BigInt(subleaf >>> 0) << 32n) | BigInt(leaf >>> 0));
+      if (count !== 16) throw new Error(`${path} gave ${count} bytes in place of 16`);
+    } finally {
+      closeSync(fd);
+    }
+    return registersIn(out);
+  };
   try {
-    readLeaf(path, 0, 0);
+    read(0);
+    return read;
   } catch {
     // The caller has a reason of its own to tell, and this way was only the second.
     return undefined;
   }
-  return (leaf, subleaf = 0) => readLeaf(path, leaf >>> 0, subleaf >>> 0);
 }
 
-function readLeaf(path: string, leaf: number, subleaf: number): CpuidRegisters {
-  const bytes = Buffer.alloc(16);
-  const fd = openSync(path, "r");
-  try {
-    const count = readSync(fd, bytes, 0, 16, (BigInt(subleaf) << 32n) | BigInt(leaf));
-    if (count !== bytes.length) throw new Error(`${path} gave ${count} bytes in place of 16`);
-  } finally {
-    closeSync(fd);
-  }
-  return {
-    eax: bytes.readUInt32LE(0),
-    ebx: bytes.readUInt32LE(4),
-    ecx: bytes.readUInt32LE(8),
-    edx: bytes.readUInt32LE(12),
-  };
+function registersIn([eax = 0, ebx = 0, ecx = 0, edx = 0]: Uint32Array): CpuidRegisters {
+  return { eax, ebx, ecx, edx };
 }

@@ -1,15 +1,16 @@
 import { Call } from "../../base/flow/call.js";
-import { Semaphore } from "../../base/flow/semaphore.js";
+import { Semaphore } from "../../base/flow/queues.js";
+import { type Koffi, oncePer } from "./koffi.js";
 import type { Libc, NativeArgument, NativeFunction, NativeResult } from "./libc.js";
 
 /** Calls in flight at once: libuv's pool has four threads, which the process's own file calls need too. */
 export const MAX_ASYNC_CALLS = 2;
 
-const limiters = new WeakMap<object, Semaphore>();
+const limiterOf = oncePer((_: Koffi) => new Semaphore(MAX_ASYNC_CALLS));
 const FOREVER = Call.endless();
 
 /**
- * Calls a libc function on a thread of libuv's pool, at most {@link MAX_ASYNC_CALLS} at a time, the others in the order
+ * Calls a native function on a thread of libuv's pool, at most {@link MAX_ASYNC_CALLS} at a time, the others in the order
  * in which they came. The one way for koffi's asynchronous calls, because koffi neither keeps the buffers of a running
  * call alive nor limits what blocks the pool.
  *
@@ -17,39 +18,27 @@ const FOREVER = Call.endless();
  * @returns return value and errno, read on completion
  * @throws Error when koffi refuses the call, TypeError for arguments that do not fit the declaration
  */
-export function callAsync(
-  libc: Libc,
+export async function callAsync(
+  { koffi }: Pick<Libc, "koffi">,
   declared: NativeFunction,
   ...args: NativeArgument[]
 ): Promise<NativeResult> {
-  const limiter = limiterOf(libc);
+  const limiter = limiterOf(koffi);
+  const turn = limiter.enter(FOREVER, "a thread");
+  if (turn !== undefined) await turn;
   return new Promise((resolve, reject) => {
-    const begin = (): void => {
-      try {
-        declared.async(...args, (error, rc) => {
-          const errno = libc.errno();
-          // Mentioned here, the buffers stay alive until the thread is done with them.
-          args.length = 0;
-          limiter.leave();
-          if (error) reject(error);
-          else resolve({ rc, errno });
-        });
-      } catch (error) {
+    try {
+      declared.async(...args, (error, rc) => {
+        const errno = koffi.errno();
+        // Mentioned here, the buffers stay alive until the thread is done with them.
+        args.length = 0;
         limiter.leave();
-        reject(error);
-      }
-    };
-    const turn = limiter.enter(FOREVER, "a thread");
-    if (turn === undefined) begin();
-    else turn.then(begin, reject);
+        if (error) reject(error);
+        else resolve({ rc, errno });
+      });
+    } catch (error) {
+      limiter.leave();
+      throw error;
+    }
   });
-}
-
-function limiterOf(libc: Libc): Semaphore {
-  let limiter = limiters.get(libc.koffi);
-  if (limiter === undefined) {
-    limiter = new Semaphore(MAX_ASYNC_CALLS);
-    limiters.set(libc.koffi, limiter);
-  }
-  return limiter;
 }

@@ -1,7 +1,7 @@
 import { closeSync, constants, openSync } from "node:fs";
 import { isMainThread } from "node:worker_threads";
 import { isSystemError } from "../../base/system-error.js";
-import type { Libc, NativeResult } from "./libc.js";
+import type { Libc } from "./libc.js";
 
 /*
  * Who owns descriptors. Node notes the numbers that a worker thread opens, and closes them when the thread ends, which may be at
@@ -11,24 +11,20 @@ import type { Libc, NativeResult } from "./libc.js";
  * project closes or duplicates descriptors by native calls: test/sources/native.test.ts upholds it.
  */
 
-/** fcntl's command for a duplicate that child processes do not inherit (fcntl.h of each system). */
-const F_DUPFD_CLOEXEC: Partial<Record<NodeJS.Platform, number>> = {
-  linux: 1030,
-  android: 1030,
-  darwin: 67,
-  freebsd: 17,
-  netbsd: 12,
-  openbsd: 10,
+const LINUX = { duplicate: 1030, closeOnExec: 0x8_0000 };
+/** fcntl.h of each system: F_DUPFD_CLOEXEC, and O_CLOEXEC of those that have dup3 and pipe2. The BSD ones not verified by a run. */
+const NUMBERS: Partial<Record<NodeJS.Platform, { duplicate: number; closeOnExec?: number }>> = {
+  linux: LINUX,
+  android: LINUX,
+  darwin: { duplicate: 67 },
+  freebsd: { duplicate: 17, closeOnExec: 0x10_0000 },
+  netbsd: { duplicate: 12, closeOnExec: 0x40_0000 },
+  openbsd: { duplicate: 10, closeOnExec: 0x1_0000 },
 };
-/** O_CLOEXEC (fcntl.h of each system that has dup3). */
-const O_CLOEXEC: Partial<Record<NodeJS.Platform, number>> = {
-  linux: 0x8_0000,
-  android: 0x8_0000,
-  freebsd: 0x10_0000,
-  openbsd: 0x1_0000,
-  netbsd: 0x40_0000,
-};
+/** Flag of dup3 and pipe2; undefined where there are none. */
+export const O_CLOEXEC: number | undefined = NUMBERS[process.platform]?.closeOnExec;
 /* fcntl.h of every system served. */
+const FCNTL = "int fcntl(int, int, ...)";
 const F_GETFL = 3;
 const F_SETFL = 4;
 
@@ -50,7 +46,7 @@ export function ownDescriptors(libc: Libc, made: readonly number[]): readonly nu
   if (isMainThread) return made;
   const own = [...made];
   try {
-    for (const [at, fd] of made.entries()) own[at] = moved(libc, fd) ?? fd;
+    for (const [at, fd] of made.entries()) own[at] = moved(libc, fd);
   } catch (error) {
     own.forEach(closeDescriptor);
     throw error;
@@ -60,8 +56,7 @@ export function ownDescriptors(libc: Libc, made: readonly number[]): readonly nu
 
 /** Closes what a native call made a moment ago, for a short use that ends within the same turn. */
 export function closeMade(libc: Libc, made: number): void {
-  foreign.set(made, libc);
-  closeDescriptor(made);
+  libc.function("int close(int)")(made);
 }
 
 /**
@@ -71,11 +66,8 @@ export function closeMade(libc: Libc, made: number): void {
 export function duplicate(libc: Libc, fd: number): number {
   const number = isMainThread ? undefined : notedNumber();
   if (number !== undefined) return onto(libc, fd, number);
-  const command = F_DUPFD_CLOEXEC[process.platform];
-  const { rc, errno } =
-    command === undefined
-      ? libc.call(libc.function("int dup(int)"), fd)
-      : libc.call(libc.function("int fcntl(int, int, ...)"), fd, command, "int", 0);
+  const command = NUMBERS[process.platform]?.duplicate as number;
+  const { rc, errno } = libc.call(FCNTL, fd, command, "int", 0);
   if (rc < 0) throw libc.systemError("dup", errno);
   foreign.set(rc, libc);
   return rc;
@@ -83,12 +75,9 @@ export function duplicate(libc: Libc, fd: number): number {
 
 /** Makes reads and writes of an open file return instead of waiting. @throws a system error */
 export function setNonBlocking(libc: Libc, fd: number): void {
-  const fcntl = libc.function("int fcntl(int, int, ...)");
-  const flags = libc.call(fcntl, fd, F_GETFL, "int", 0);
-  if (flags.rc < 0) throw libc.systemError("fcntl", flags.errno);
-  if ((flags.rc & constants.O_NONBLOCK) !== 0) return;
-  const set = libc.call(fcntl, fd, F_SETFL, "int", flags.rc | constants.O_NONBLOCK);
-  if (set.rc < 0) throw libc.systemError("fcntl", set.errno);
+  const flags = libc.must(FCNTL, fd, F_GETFL, "int", 0);
+  if ((flags & constants.O_NONBLOCK) === 0)
+    libc.must(FCNTL, fd, F_SETFL, "int", flags | constants.O_NONBLOCK);
 }
 
 /** Closes a descriptor of ours, by the layer that it was opened by. */
@@ -96,7 +85,7 @@ export function closeDescriptor(fd: number): void {
   const libc = foreign.get(fd);
   if (libc !== undefined) {
     foreign.delete(fd);
-    libc.function("int close(int)")(fd);
+    closeMade(libc, fd);
     return;
   }
   try {
@@ -106,10 +95,10 @@ export function closeDescriptor(fd: number): void {
   }
 }
 
-/** Moves a descriptor onto a number that Node has noted; undefined where there is none to be had. */
-function moved(libc: Libc, made: number): number | undefined {
+/** Moves a descriptor onto a number that Node has noted, where there is one to be had. */
+function moved(libc: Libc, made: number): number {
   const number = notedNumber();
-  if (number === undefined) return undefined;
+  if (number === undefined) return made;
   const fd = onto(libc, made, number);
   closeDescriptor(made);
   return fd;
@@ -120,7 +109,7 @@ function moved(libc: Libc, made: number): number | undefined {
  * permission model, a root without devices): then a thread that is stopped in its tracks leaves a descriptor behind.
  */
 function notedNumber(): number | undefined {
-  if (O_CLOEXEC[process.platform] === undefined) return undefined;
+  if (O_CLOEXEC === undefined) return undefined;
   try {
     return openSync("/dev/null", "r");
   } catch (error) {
@@ -131,13 +120,14 @@ function notedNumber(): number | undefined {
 
 /** Makes the number another descriptor of an open file; closes it when that fails. */
 function onto(libc: Libc, fd: number, number: number): number {
-  const dup3 = libc.function("int dup3(int, int, int)");
-  let result: NativeResult = { rc: -1, errno: libc.errnoNumber("EBADF") };
+  let failure = "EBADF";
   // A descriptor that is none may have just that number.
   if (fd !== number)
-    do result = libc.call(dup3, fd, number, O_CLOEXEC[process.platform] as number);
-    while (result.rc < 0 && libc.errnoName(result.errno) === "EINTR");
-  if (result.rc >= 0) return number;
+    do {
+      const { rc, errno } = libc.call("int dup3(int, int, int)", fd, number, O_CLOEXEC ?? 0);
+      if (rc >= 0) return number;
+      failure = libc.errnoName(errno);
+    } while (failure === "EINTR");
   closeSync(number);
-  throw libc.systemError("dup", result.errno);
+  throw libc.systemError("dup", libc.errnoNumber(failure));
 }

@@ -15,7 +15,11 @@ let outcome: { readonly koffi: Koffi } | { readonly error: unknown } | undefined
  * @throws PvbusError `ERR_UNAVAILABLE` when its binary for this platform is not installed or may not be loaded
  */
 export const loadKoffi: KoffiLoader = () => {
-  outcome ??= tryLoad();
+  try {
+    outcome ??= { koffi: createRequire(import.meta.url)("koffi") as Koffi };
+  } catch (error) {
+    outcome = { error };
+  }
   if ("koffi" in outcome) return outcome.koffi;
   throw pvbusError(
     "ERR_UNAVAILABLE",
@@ -25,15 +29,6 @@ export const loadKoffi: KoffiLoader = () => {
   );
 };
 
-function tryLoad(): { readonly koffi: Koffi } | { readonly error: unknown } {
-  try {
-    return { koffi: createRequire(import.meta.url)("koffi") as Koffi };
-  } catch (error) {
-    return { error };
-  }
-}
-
-/** Returns the file that another process loads koffi from. */
 export function koffiPath(): string {
   return createRequire(import.meta.url).resolve("koffi");
 }
@@ -44,4 +39,13 @@ export function koffiBinary(koffi: Koffi): string | undefined {
   // Modules that Node's ESM loader puts there have no name.
   const file = modules.find((each) => each?.filename?.endsWith(".node") && each.exports?.load === koffi.load);
   return file === undefined ? undefined : realpathSync(file.filename);
+}
+
+/** Returns a function that makes something once for each key, and keeps it as long as the key lives. */
+export function oncePer<K extends object, V>(make: (key: K) => V): (key: K) => V {
+  const made = new WeakMap<K, V>();
+  return (key) => {
+    if (!made.has(key)) made.set(key, make(key));
+    return made.get(key) as V;
+  };
 }

@@ -1,10 +1,8 @@
 import { readdirSync, readlinkSync } from "node:fs";
 import { isMainThread } from "node:worker_threads";
-import { closeMade } from "./descriptor.js";
-import { createExecutablePage } from "./executable-page.js";
 import type { Koffi } from "./koffi.js";
 import type { Libc } from "./libc.js";
-import { fileInMemory, findMapping, type Mapping, mappings } from "./memory-map.js";
+import { createExecutablePage, findMapping, mappings, mappingsOf, mapSharedPage } from "./memory.js";
 
 /*
  * koffi 3.3.4 maps a stack and a heap for each thread that calls it, and never unmaps them (src/koffi/src/ffi.cc: nothing deletes
@@ -25,8 +23,6 @@ const SLOTS = TABLE_BYTES / SLOT_BYTES;
 const [FREE, WRITING, NOTED, TAKEN] = [0, 1, 2, 3];
 
 const PAGE_BYTES = 4096n;
-const PROT_READ_WRITE = 3;
-const MAP_SHARED = 1;
 
 /** endbr64; rax=rsp; ret — bti c; x0=sp; ret. */
 const STACK_POINTER: Partial<Record<NodeJS.Architecture, string>> = {
@@ -47,10 +43,10 @@ export function limitThreadMemory(koffi: Koffi): void {
   }
 }
 
-/** Memory of one thread. */
+/** Memory of one thread: address and bytes of its stack, then of its heap. */
 interface Noted {
   readonly thread: number;
-  readonly areas: readonly (readonly [address: bigint, bytes: bigint])[];
+  readonly areas: readonly bigint[];
 }
 
 /**
@@ -71,7 +67,6 @@ export function noteThreadMemory(libc: Libc): void {
   }
 }
 
-/** Table as two views of the same memory. */
 interface Table {
   readonly words: Int32Array;
   readonly longs: BigUint64Array;
@@ -79,32 +74,17 @@ interface Table {
 
 /** Returns the process's tables: one, or two where two threads made the first at the same moment. */
 function openTables(libc: Libc): readonly Table[] {
-  const named = (): Mapping[] =>
-    mappings().filter(({ name, rights }) => name === fileInMemory(TABLE) && rights === "rw-s");
-  if (named().length === 0) makeTable(libc);
+  const named = () => mappingsOf(TABLE, "rw-s");
+  if (named().length === 0) mapSharedPage(libc, TABLE);
   return named().map(({ start }) => {
     const bytes = libc.koffi.view(start, TABLE_BYTES);
     return { words: new Int32Array(bytes), longs: new BigUint64Array(bytes) };
   });
 }
 
-function makeTable(libc: Libc): void {
-  const create = libc.function("int memfd_create(const char *, unsigned int)");
-  const { rc: fd, errno } = libc.call(create, TABLE, 1);
-  if (fd < 0) throw libc.systemError("memfd_create", errno);
-  try {
-    libc.function("int ftruncate(int, int64_t)")(fd, TABLE_BYTES);
-    const mmap = libc.function("void *mmap(void *, size_t, int, int, int, int64_t)");
-    mmap(null, TABLE_BYTES, PROT_READ_WRITE, MAP_SHARED, fd, 0);
-  } finally {
-    closeMade(libc, fd);
-  }
-}
-
 function read({ words, longs }: Table, slot: number): Noted {
   const at = (slot * SLOT_BYTES) / 8;
-  const area = (index: number): [bigint, bigint] => [longs[index] ?? 0n, longs[index + 1] ?? 0n];
-  return { thread: words[at * 2 + 1] ?? 0, areas: [area(at + 1), area(at + 3)] };
+  return { thread: words[at * 2 + 1] ?? 0, areas: [...longs.subarray(at + 1, at + 5)] };
 }
 
 /** Reports whether the state was the one expected, and is the next one now. */
@@ -112,7 +92,6 @@ function pass({ words }: Table, slot: number, from: number, to: number): boolean
   return Atomics.compareExchange(words, (slot * SLOT_BYTES) / 4, from, to) === from;
 }
 
-/** Unmaps what threads noted that are no more. */
 function giveBack(libc: Libc, table: Table, own: number): void {
   const munmap = libc.function("int munmap(uintptr_t, size_t)");
   const isGone = (threads: readonly string[], { thread }: Noted): boolean =>
@@ -126,41 +105,33 @@ function giveBack(libc: Libc, table: Table, own: number): void {
       pass(table, slot, TAKEN, NOTED);
       continue;
     }
-    for (const [address, bytes] of noted.areas) munmap(address, bytes);
+    const [stack = 0n, stackBytes = 0n, heap = 0n, heapBytes = 0n] = noted.areas;
+    munmap(stack, stackBytes);
+    munmap(heap, heapBytes);
     pass(table, slot, TAKEN, FREE);
   }
 }
 
 function note(tables: readonly Table[], { thread, areas }: Noted): void {
-  const [stack] = areas;
-  const isKnown = (table: Table): boolean =>
-    Array.from({ length: SLOTS }, (_, slot) => read(table, slot)).some(
-      (each) => each.thread === thread && each.areas[0]?.[0] === stack?.[0],
-    );
+  const slots = Array.from({ length: SLOTS }, (_, slot) => slot);
+  const isOwn = (each: Noted): boolean => each.thread === thread && each.areas[0] === areas[0];
   // Two copies of this module in one thread share its koffi.
-  if (tables.some(isKnown)) return;
+  if (tables.some((table) => slots.some((slot) => isOwn(read(table, slot))))) return;
   const [table] = tables;
-  if (table === undefined) return;
-  for (let slot = 0; slot < SLOTS; slot++) {
-    if (!pass(table, slot, FREE, WRITING)) continue;
-    const at = (slot * SLOT_BYTES) / 8;
-    table.words[at * 2 + 1] = thread;
-    areas.flat().forEach((value, index) => {
-      table.longs[at + 1 + index] = value;
-    });
-    pass(table, slot, WRITING, NOTED);
-    return;
-  }
+  const slot = table && slots.find((each) => pass(table, each, FREE, WRITING));
+  if (table === undefined || slot === undefined) return;
+  const at = (slot * SLOT_BYTES) / 8;
+  table.words[at * 2 + 1] = thread;
+  table.longs.set(areas, at + 1);
+  pass(table, slot, WRITING, NOTED);
 }
 
 /** Finds this thread's stack and heap of koffi; undefined unless they are exactly what its source says. */
 function ownAreas(libc: Libc, code: string): Noted["areas"] | undefined {
   const { koffi } = libc;
   const config = koffi.config();
-  const [stackBytes, heapBytes] = [config.sync_stack_size, config.sync_heap_size].map((size) =>
-    BigInt(size as number),
-  );
-  if (stackBytes === undefined || heapBytes === undefined) return undefined;
+  const stackBytes = BigInt(config.sync_stack_size as number);
+  const heapBytes = BigInt(config.sync_heap_size as number);
   const page = createExecutablePage(Buffer.from(code, "hex"), process.platform, libc);
   const stackPointer = koffi.decode(page, koffi.proto("uintptr_t ()")) as () => number | bigint;
   // A text that is passed is copied to the beginning of the heap.
@@ -182,10 +153,5 @@ function ownAreas(libc: Libc, code: string): Noted["areas"] | undefined {
     heap % PAGE_BYTES === 0n &&
     holds(stack + PAGE_BYTES, stack + bytes) &&
     holds(heap, heap + heapBytes);
-  return isWhole
-    ? [
-        [stack, bytes],
-        [heap, heapBytes],
-      ]
-    : undefined;
+  return isWhole ? [stack, bytes, heap, heapBytes] : undefined;
 }

@@ -1,9 +1,7 @@
-import { isMainThread } from "node:worker_threads";
-import { importSlots } from "./elf-import.js";
-import { createExecutablePage } from "./executable-page.js";
+import { getEnvironmentData, isMainThread, setEnvironmentData } from "node:worker_threads";
 import { koffiBinary } from "./koffi.js";
 import type { Libc } from "./libc.js";
-import { findMapping, mappings } from "./memory-map.js";
+import { createExecutablePage, findMapping, mappings } from "./memory.js";
 
 /*
  * worker.terminate() may come while koffi 3.3.4 is in the middle of declaring something. From then on Node-API refuses to run
@@ -19,10 +17,7 @@ import { findMapping, mappings } from "./memory-map.js";
  */
 
 /** Machine code in front of a function of Node-API, which ends in an address of that function, and constants behind that. */
-interface Stand {
-  readonly code: string;
-  readonly constants?: string;
-}
+type Stand = readonly [code: string, constants?: string];
 
 /** endbr64; sub rsp,8; call [rip+13]; add rsp,8; xor ecx,ecx; cmp eax,23 (napi_cannot_run_js); cmove eax,ecx; ret. */
 const THROW = "f30f1efa4883ec08ff150d0000004883c40831c983f8170f44c1c3";
@@ -38,22 +33,19 @@ function withoutEnvironment(code = ""): string {
 
 /** x86-64 alone: there is no other machine that this could be tried on. */
 const STANDS: Readonly<Record<string, Stand>> = {
-  napi_throw: { code: THROW },
+  napi_throw: [THROW],
   // koffi uses what it has not got, whatever was in that variable before.
-  napi_create_function: { code: CREATE_FUNCTION },
+  napi_create_function: [CREATE_FUNCTION],
   // lea rax,[rip+20]; mov [rsi],rax: an napi_extended_error_info of zeros.
-  napi_get_last_error_info: {
-    code: withoutEnvironment("488d0514000000488906"),
-    constants: "00".repeat(24),
-  },
+  napi_get_last_error_info: [withoutEnvironment("488d0514000000488906"), "00".repeat(24)],
   // mov byte [rsi],0.
-  napi_is_exception_pending: { code: withoutEnvironment("c60600") },
-  napi_create_string_utf8: { code: withoutEnvironment() },
-  napi_create_error: { code: withoutEnvironment() },
-  napi_open_handle_scope: { code: withoutEnvironment() },
-  napi_close_handle_scope: { code: withoutEnvironment() },
-  napi_open_escapable_handle_scope: { code: withoutEnvironment() },
-  napi_close_escapable_handle_scope: { code: withoutEnvironment() },
+  napi_is_exception_pending: [withoutEnvironment("c60600")],
+  napi_create_string_utf8: [withoutEnvironment()],
+  napi_create_error: [withoutEnvironment()],
+  napi_open_handle_scope: [withoutEnvironment()],
+  napi_close_handle_scope: [withoutEnvironment()],
+  napi_open_escapable_handle_scope: [withoutEnvironment()],
+  napi_close_escapable_handle_scope: [withoutEnvironment()],
 };
 
 const RTLD_LAZY_NOLOAD_NODELETE = 0x1 | 0x4 | 0x1000;
@@ -65,9 +57,13 @@ const RTLD_LAZY_NOLOAD_NODELETE = 0x1 | 0x4 | 0x1000;
 export function guardThrows(libc: Libc): void {
   const binary = koffiBinary(libc.koffi);
   if (process.platform !== "linux" || process.arch !== "x64" || binary === undefined) return;
+  // Told to the workers that this thread starts from then on: they need not look.
+  const guarded = `pvbus guards ${binary}`;
+  if (getEnvironmentData(guarded) === true) return;
   const guard = (): void => {
     try {
       replaceImports(libc, binary);
+      setEnvironmentData(guarded, true);
     } catch {
       // Without /proc, or under a policy that forbids the page, it stays as koffi has it.
     }
@@ -77,7 +73,6 @@ export function guardThrows(libc: Libc): void {
   else guard();
 }
 
-/** A slot of koffi's table. */
 interface Slot {
   readonly cell: BigUint64Array;
   /** What it held, koffi's own way to the function before the first call. */
@@ -89,10 +84,10 @@ interface Slot {
 function replaceImports(libc: Libc, binary: string): void {
   const slots = findSlots(libc, binary);
   if (slots === undefined || slots.length === 0) return;
-  const pieces = slots.map(({ stand, real }) => {
+  const pieces = slots.map(({ stand: [code, constants = ""], real }) => {
     const target = Buffer.alloc(8);
     target.writeBigUInt64LE(real);
-    return Buffer.concat([Buffer.from(stand.code, "hex"), target, Buffer.from(stand.constants ?? "", "hex")]);
+    return Buffer.concat([Buffer.from(code, "hex"), target, Buffer.from(constants, "hex")]);
   });
   const page = createExecutablePage(Buffer.concat(pieces), process.platform, libc);
   // glibc would unload koffi with the last thread that has it, and load it as its file is for the next one.
@@ -132,4 +127,84 @@ function findSlots(libc: Libc, binary: string): readonly Slot[] | undefined {
     slots.push({ cell, held, real, stand });
   }
   return slots;
+}
+
+/** A 64-bit little-endian ELF object as it lies in memory. */
+export interface ElfImage {
+  readonly base: number;
+  /** Returns bytes at an address. @throws Error where nothing is to be read */
+  read(address: number, bytes: number): Buffer;
+}
+
+const ELF_64_LITTLE_1 = Buffer.from("7f454c46020101", "hex");
+const HEADER_BYTES = 64;
+const PROGRAM_HEADER_BYTES = 56;
+const PT_LOAD = 1;
+const PT_DYNAMIC = 2;
+const [DT_PLTRELSZ, DT_STRTAB, DT_SYMTAB, DT_RELA, DT_STRSZ, DT_PLTREL, DT_JMPREL] = [2, 5, 6, 7, 10, 20, 23];
+const DYNAMIC_BYTES = 16;
+const RELA_BYTES = 24;
+const SYMBOL_BYTES = 24;
+/** R_X86_64_JUMP_SLOT and R_AARCH64_JUMP_SLOT, by e_machine. */
+const JUMP_SLOT: Readonly<Record<number, number>> = { 62: 7, 183: 1026 };
+
+/**
+ * Finds the slots through which an object calls imported functions (ELF gABI, dynamic linking).
+ * @returns their addresses by the functions' names; none of what is no such object
+ * @throws Error when the object points outside of what may be read
+ */
+export function importSlots(image: ElfImage): ReadonlyMap<string, number> {
+  const slots = new Map<string, number>();
+  const header = image.read(image.base, HEADER_BYTES);
+  const jumpSlot = JUMP_SLOT[header.readUInt16LE(18)];
+  if (!header.subarray(0, ELF_64_LITTLE_1.length).equals(ELF_64_LITTLE_1) || jumpSlot === undefined)
+    return slots;
+  const dynamic = readDynamic(image, header);
+  if (dynamic?.get(DT_PLTREL) !== DT_RELA) return slots;
+  const area = (at: number, bytes: number): Buffer => {
+    const address = dynamic.get(at) ?? 0;
+    // glibc has added the base to what it found here, musl has not.
+    return image.read(address < image.base ? image.base + address : address, bytes);
+  };
+  const entries = rowsOf(area(DT_JMPREL, dynamic.get(DT_PLTRELSZ) ?? 0), RELA_BYTES).map((row) => ({
+    offset: Number(row.readBigUInt64LE(0)),
+    type: row.readUInt32LE(8),
+    symbol: row.readUInt32LE(12),
+  }));
+  const last = entries.reduce((most, entry) => Math.max(most, entry.symbol), 0);
+  const symbols = area(DT_SYMTAB, (last + 1) * SYMBOL_BYTES);
+  const names = area(DT_STRTAB, dynamic.get(DT_STRSZ) ?? 0);
+  for (const { offset, type, symbol } of entries) {
+    const name = symbols.readUInt32LE(symbol * SYMBOL_BYTES);
+    const end = names.indexOf(0, name);
+    if (type === jumpSlot && end > name) slots.set(names.toString("latin1", name, end), image.base + offset);
+  }
+  return slots;
+}
+
+/** Returns the values of the dynamic section by their tags. */
+function readDynamic(image: ElfImage, header: Buffer): ReadonlyMap<number, number> | undefined {
+  const first = Number(header.readBigUInt64LE(32));
+  const [each, count] = [header.readUInt16LE(54), header.readUInt16LE(56)];
+  if (each !== PROGRAM_HEADER_BYTES) return undefined;
+  const headers = rowsOf(image.read(image.base + first, each * count), each).map((row) => ({
+    type: row.readUInt32LE(0),
+    address: Number(row.readBigUInt64LE(16)),
+    bytes: Number(row.readBigUInt64LE(40)),
+  }));
+  const dynamic = headers.find(({ type }) => type === PT_DYNAMIC);
+  // Only then the base is where the object's first page is.
+  if (dynamic === undefined || headers.find(({ type }) => type === PT_LOAD)?.address !== 0) return undefined;
+  const values = new Map<number, number>();
+  for (const row of rowsOf(image.read(image.base + dynamic.address, dynamic.bytes), DYNAMIC_BYTES)) {
+    const tag = Number(row.readBigUInt64LE(0));
+    if (tag === 0) break;
+    values.set(tag, Number(row.readBigUInt64LE(8)));
+  }
+  return values;
+}
+
+function rowsOf(table: Buffer, bytes: number): Buffer[] {
+  const count = Math.floor(table.length / bytes);
+  return Array.from({ length: count }, (_, index) => table.subarray(index * bytes, (index + 1) * bytes));
 }

@@ -2,14 +2,12 @@ import { constants, openSync } from "node:fs";
 import { type PvbusErrorCode, pvbusError } from "../../base/errors.js";
 import { Backoff } from "../../base/flow/backoff.js";
 import { Call } from "../../base/flow/call.js";
-import { SerialQueue } from "../../base/flow/serial-queue.js";
+import { SerialQueue } from "../../base/flow/queues.js";
 import { fromSystemError } from "../../base/system-error.js";
 import { callAsync } from "../ffi/async-call.js";
 import { closeDescriptor, setNonBlocking } from "../ffi/descriptor.js";
-import { loadKoffi } from "../ffi/koffi.js";
 import type { Libc, NativeFunction, NativeResult } from "../ffi/libc.js";
 import { openLibc } from "../ffi/open-libc.js";
-import type { PollMechanism } from "./pollability.js";
 import { openPollable, type Pollable, type PollableOptions } from "./pollable.js";
 import { whenReady } from "./ready.js";
 
@@ -26,7 +24,6 @@ export interface DeviceStreamOptions extends PollableOptions {
    * device takes one message per write(2).
    */
   readonly framing?: "stream" | "message" | undefined;
-  /** Names the device in errors. */
   readonly name?: string | undefined;
 }
 
@@ -66,8 +63,7 @@ export class DeviceStream implements AsyncDisposable {
   readonly #fd: number;
   readonly #name: string;
   readonly #write: NativeFunction;
-  readonly #framing: "stream" | "message";
-  readonly #threaded: boolean;
+  readonly #options: DeviceStreamOptions;
   readonly #pollable: Pollable;
   readonly #ending = new AbortController();
   readonly #queue = new SerialQueue();
@@ -83,11 +79,10 @@ export class DeviceStream implements AsyncDisposable {
    */
   constructor(fd: number, options: DeviceStreamOptions) {
     try {
-      this.#libc = openLibc(options.koffi ?? loadKoffi);
+      this.#libc = openLibc(options.koffi);
       this.#fd = fd;
       this.#name = options.name ?? `descriptor ${fd}`;
-      this.#framing = options.framing ?? "stream";
-      this.#threaded = options.writes === "thread";
+      this.#options = options;
       this.#write = this.#libc.function("intptr_t write(int, const void *, size_t)");
       setNonBlocking(this.#libc, fd);
       this.#pollable = openPollable(fd, options);
@@ -95,11 +90,6 @@ export class DeviceStream implements AsyncDisposable {
       closeDescriptor(fd);
       throw error;
     }
-  }
-
-  /** How it waits. */
-  get mechanism(): PollMechanism {
-    return this.#pollable.mechanism;
   }
 
   /**
@@ -114,7 +104,7 @@ export class DeviceStream implements AsyncDisposable {
   write(data: Uint8Array, call: Call = new Call()): Promise<void> {
     const turn = this.#queue.run(call, this.#waiting, () => this.#send(data, call));
     // A direct write watches the call by itself.
-    return this.#threaded ? call.within(turn, this.#waiting) : turn;
+    return this.#options.writes === "thread" ? call.within(turn, this.#waiting) : turn;
   }
 
   /** Keeps the process alive, as at the beginning; nothing after the end or {@link DeviceStream.close}. */
@@ -122,7 +112,6 @@ export class DeviceStream implements AsyncDisposable {
     this.#pollable.ref();
   }
 
-  /** Lets the process end. */
   unref(): void {
     this.#pollable.unref();
   }
@@ -136,7 +125,6 @@ export class DeviceStream implements AsyncDisposable {
     return this.#closing;
   }
 
-  /** The same, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
@@ -161,7 +149,11 @@ export class DeviceStream implements AsyncDisposable {
       while (rest.length > 0) {
         this.#checkOpen();
         const taken = await this.#writeSome(rest, call);
-        if (this.#framing === "message" && taken < rest.length) throw this.#tookPart(taken, rest.length);
+        if (this.#options.framing === "message" && taken < rest.length)
+          throw pvbusError(
+            "ERR_PROTOCOL",
+            `${this.#name} took ${taken} of the ${rest.length} bytes of a message; open it again`,
+          );
         rest = rest.subarray(taken);
       }
     } catch (error) {
@@ -178,23 +170,24 @@ export class DeviceStream implements AsyncDisposable {
       if (rc > 0) return rc;
       const name = rc === 0 ? "EAGAIN" : this.#libc.errnoName(errno);
       if (name === "EINTR") continue;
-      if (name !== "EAGAIN") throw this.#failed(errno);
+      if (name !== "EAGAIN")
+        throw fromSystemError(this.#libc.systemError("write", errno), {
+          doing: `cannot write to ${this.#name}`,
+          codes: WRITE_CODES,
+        });
       // There was room, and then there was none.
       await pauses?.sleep(call, this.#waiting);
       this.#checkOpen();
-      await whenReady(this.#libc, this.#fd, "writable", {
-        call,
-        until: this.#ending.signal,
-        waitingFor: this.#waiting,
-        mechanism: this.mechanism,
-      });
+      const { mechanism } = this.#pollable;
+      const [until, waitingFor] = [this.#ending.signal, this.#waiting];
+      await whenReady(this.#libc, this.#fd, "writable", { call, until, waitingFor, mechanism });
       this.#checkOpen();
       pauses ??= new Backoff(PAUSES);
     }
   }
 
   #writeOnce(data: Uint8Array): NativeResult | Promise<NativeResult> {
-    if (!this.#threaded) return this.#libc.call(this.#write, this.#fd, data, data.length);
+    if (this.#options.writes !== "thread") return this.#libc.call(this.#write, this.#fd, data, data.length);
     const running = callAsync(this.#libc, this.#write, this.#fd, data, data.length).finally(() => {
       this.#inFlight = undefined;
     });
@@ -206,20 +199,6 @@ export class DeviceStream implements AsyncDisposable {
     const why = this.#ending.signal.aborted ? "it was closed here" : this.#torn;
     if (why === undefined) return;
     throw pvbusError("ERR_DISCONNECTED", `cannot write to ${this.#name}: ${why}; open it again`);
-  }
-
-  #tookPart(taken: number, wanted: number): Error {
-    return pvbusError(
-      "ERR_PROTOCOL",
-      `${this.#name} took ${taken} of the ${wanted} bytes of a message; open it again`,
-    );
-  }
-
-  #failed(errno: number): unknown {
-    return fromSystemError(this.#libc.systemError("write", errno), {
-      doing: `cannot write to ${this.#name}`,
-      codes: WRITE_CODES,
-    });
   }
 }
 

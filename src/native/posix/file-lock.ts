@@ -1,27 +1,21 @@
 import { isMainThread } from "node:worker_threads";
 import type { Call } from "../../base/flow/call.js";
-import { KeyedQueues } from "../../base/flow/keyed-queues.js";
-import { type Koffi, type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
+import { KeyedQueues } from "../../base/flow/queues.js";
+import { type KoffiLoader, oncePer } from "../ffi/koffi.js";
+import type { Libc, NativeArgument } from "../ffi/libc.js";
 import { openLibc } from "../ffi/open-libc.js";
-import {
-  type FlockLayout,
-  layoutOf,
-  type RecordLockKind,
-  recordLockKind,
-  request,
-  requestsOf,
-} from "./flock-layout.js";
 
-export { type RecordLockKind, recordLockKind } from "./flock-layout.js";
+/**
+ * Which record locks the system has: `ofd` belong to the open file (Linux), `posix` to the process and vanish when it
+ * closes any descriptor of the file.
+ */
+export type RecordLockKind = "ofd" | "posix";
 
-/** How a lock is shared. */
 export type LockMode = "shared" | "exclusive";
 
-/** A held lock. */
 export interface FileLock {
   /** Gives it back; may be called twice. Call it before the descriptor is closed. */
   release(): void;
-  /** The same, for `using`. */
   [Symbol.dispose](): void;
 }
 
@@ -29,19 +23,15 @@ export interface FileLock {
 export interface TryLockOptions {
   /** Shared for readers, exclusive for writers (needs a descriptor open for writing). */
   readonly mode: LockMode;
-  /** Operating system; default: this one. */
-  readonly platform?: NodeJS.Platform;
   /** Kind of record lock; default: the best one that the system has. */
   readonly kind?: RecordLockKind;
   /** Take flock(2) as well, first; default: on Linux, where the two families do not see each other. */
   readonly flock?: boolean;
-  /** Stands in for the native library. */
   readonly koffi?: KoffiLoader;
 }
 
 /** Options of {@link lockFile}. */
 export interface LockOptions extends TryLockOptions {
-  /** Ends the waiting. */
   readonly call: Call;
   /**
    * Have another process wait in the kernel when the locks are not free soon (Linux, record locks of the open file): beside
@@ -53,6 +43,21 @@ export interface LockOptions extends TryLockOptions {
   readonly helperProgram?: string;
 }
 
+/* struct flock: where its fields are and what its constants and commands are called (sys/fcntl.h of each system). */
+const LINUX = { size: 32, type: 0, pid: 24, shared: 0, exclusive: 1, unlock: 2 };
+const BSD = { size: 32, type: 20, pid: 16, shared: 1, exclusive: 3, unlock: 2 };
+const LINUX_POSIX = { ...LINUX, getLock: 5, setLock: 6, waitLock: 7 };
+const LINUX_OFD: FlockLayout = { ...LINUX, getLock: 36, setLock: 37, waitLock: 38 };
+const FREEBSD: FlockLayout = { ...BSD, getLock: 11, setLock: 12, waitLock: 13 };
+const OPENBSD: FlockLayout = { ...BSD, size: 24, getLock: 7, setLock: 8, waitLock: 9 };
+
+type FlockLayout = Readonly<typeof LINUX_POSIX>;
+
+const IS_LINUX = process.platform === "linux";
+const KIND: RecordLockKind = IS_LINUX ? "ofd" : "posix";
+
+const FCNTL = "int fcntl(int, int, ...)";
+const FLOCK = "int flock(int, int)";
 const LOCK_SH = 1;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
@@ -64,102 +69,53 @@ const SOON_MS = 100;
 const SOON_PAUSES_MS = [1, 2] as const;
 const LATER_PAUSES_MS = [5, 20] as const;
 
-/** The calls, errno read in the same breath; `try*` give false when somebody else is in the way. */
-class LockCalls {
-  readonly #libc;
-  readonly #fcntl;
-  readonly #flock;
-  readonly #again: number;
-  readonly #access: number;
-  readonly #interrupted: number;
+function layoutOf(kind: RecordLockKind): FlockLayout {
+  if (IS_LINUX) return kind === "ofd" ? LINUX_OFD : LINUX_POSIX;
+  return process.platform === "openbsd" || process.platform === "netbsd" ? OPENBSD : FREEBSD;
+}
 
-  constructor(koffi: Koffi) {
-    this.#libc = openLibc(() => koffi);
-    this.#fcntl = this.#libc.function("int fcntl(int, int, ...)");
-    this.#flock = this.#libc.function("int flock(int, int)");
+/** Makes a request over the whole file: zeroes elsewhere mean from the start to the end. */
+function request(layout: FlockLayout, type: number): Buffer {
+  const block = Buffer.alloc(layout.size);
+  block.writeInt16LE(type, layout.type);
+  return block;
+}
+
+/** The prepared requests of a layout; the kernel only reads them. */
+const requestsOf = oncePer((layout: FlockLayout) => ({
+  shared: request(layout, layout.shared),
+  exclusive: request(layout, layout.exclusive),
+  unlock: request(layout, layout.unlock),
+}));
+
+function asked({ mode, kind = KIND, flock = IS_LINUX, koffi }: TryLockOptions) {
+  const layout = layoutOf(kind);
+  const operation = flock ? { shared: LOCK_SH, exclusive: LOCK_EX }[mode] : undefined;
+  return { libc: openLibc(koffi), layout, operation, block: requestsOf(layout)[mode] };
+}
+
+/** Takes a lock; false when somebody else is in the way. */
+function take(libc: Libc, declaration: string, ...args: NativeArgument[]): boolean {
+  for (;;) {
+    const { rc, errno } = libc.call(declaration, ...args);
+    if (rc === 0) return true;
     // EWOULDBLOCK is EAGAIN's number on every system served.
-    this.#again = this.#libc.errnoNumber("EAGAIN");
-    this.#access = this.#libc.errnoNumber("EACCES");
-    this.#interrupted = this.#libc.errnoNumber("EINTR");
-  }
-
-  tryRecord(fd: number, command: number, block: Buffer): boolean {
-    while (this.#fcntl(fd, command, "void *", block) !== 0) {
-      if (this.#isTaken("fcntl", this.#libc.errno())) return false;
-    }
-    return true;
-  }
-
-  tryFlock(fd: number, operation: number): boolean {
-    while (this.#flock(fd, operation) !== 0) {
-      if (this.#isTaken("flock", this.#libc.errno())) return false;
-    }
-    return true;
-  }
-
-  /** Says who holds a record lock that is in the way of `block`; undefined when nobody is. */
-  holder(fd: number, layout: FlockLayout, type: number): string | undefined {
-    const block = request(layout, type);
-    if (this.#fcntl(fd, layout.getLock, "void *", block) !== 0) return undefined;
-    if (block.readInt16LE(layout.type) === layout.unlock) return undefined;
-    const pid = block.readInt32LE(layout.pid);
-    // An OFD lock belongs to an open file, not to a process: the kernel says -1.
-    return pid > 0 ? `process ${pid}` : "a program that the system does not name";
-  }
-
-  /** Returns locks back; what fails here (a closed descriptor) holds no lock any more. */
-  unlock(fd: number, command: number, block: Buffer): void {
-    this.#fcntl(fd, command, "void *", block);
-  }
-
-  unflock(fd: number): void {
-    this.#flock(fd, LOCK_UN);
-  }
-
-  /** Reports whether the lock is somebody else's; false means that a signal came and the call is to be repeated. */
-  #isTaken(syscall: string, errno: number): boolean {
-    if (errno === this.#again || errno === this.#access) return true;
-    if (errno === this.#interrupted) return false;
-    throw this.#libc.systemError(syscall, errno);
+    const name = libc.errnoName(errno);
+    if (name === "EAGAIN" || name === "EACCES") return false;
+    if (name !== "EINTR") throw libc.systemError(declaration === FLOCK ? "flock" : "fcntl", errno);
   }
 }
 
-const callsOf = new WeakMap<Koffi, LockCalls>();
-
-function lockCalls(loader: KoffiLoader): LockCalls {
-  const koffi = loader();
-  let calls = callsOf.get(koffi);
-  if (calls === undefined) {
-    calls = new LockCalls(koffi);
-    callsOf.set(koffi, calls);
-  }
-  return calls;
-}
-
-class HeldLock implements FileLock {
-  readonly #calls: LockCalls;
-  readonly #fd: number;
-  readonly #layout: FlockLayout;
-  readonly #withFlock: boolean;
-  #held = true;
-
-  constructor(calls: LockCalls, fd: number, layout: FlockLayout, withFlock: boolean) {
-    this.#calls = calls;
-    this.#fd = fd;
-    this.#layout = layout;
-    this.#withFlock = withFlock;
-  }
-
-  release(): void {
-    if (!this.#held) return;
-    this.#held = false;
-    this.#calls.unlock(this.#fd, this.#layout.setLock, requestsOf(this.#layout).unlock);
-    if (this.#withFlock) this.#calls.unflock(this.#fd);
-  }
-
-  [Symbol.dispose](): void {
-    this.release();
-  }
+function held(fd: number, { libc, layout, operation }: ReturnType<typeof asked>): FileLock {
+  let isHeld = true;
+  // What fails here (a closed descriptor) holds no lock any more.
+  const release = (): void => {
+    if (!isHeld) return;
+    isHeld = false;
+    libc.call(FCNTL, fd, layout.setLock, "void *", requestsOf(layout).unlock);
+    if (operation !== undefined) libc.call(FLOCK, fd, LOCK_UN);
+  };
+  return { release, [Symbol.dispose]: release };
 }
 
 /**
@@ -169,20 +125,16 @@ class HeldLock implements FileLock {
  * @throws PvbusError `ERR_UNAVAILABLE` without native calls; a system error (`EBADF`, …) otherwise
  */
 export function tryLockFile(fd: number, options: TryLockOptions): FileLock | undefined {
-  const platform = options.platform ?? process.platform;
-  const layout = layoutOf(platform, options.kind ?? recordLockKind(platform));
-  const withFlock = options.flock ?? platform === "linux";
-  const calls = lockCalls(options.koffi ?? loadKoffi);
-  const exclusive = options.mode === "exclusive";
-  if (withFlock && !calls.tryFlock(fd, (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB)) return undefined;
+  const way = asked(options);
+  const { libc, layout, operation, block } = way;
+  if (operation !== undefined && !take(libc, FLOCK, fd, operation | LOCK_NB)) return undefined;
   let taken = false;
   try {
-    const requests = requestsOf(layout);
-    taken = calls.tryRecord(fd, layout.setLock, exclusive ? requests.exclusive : requests.shared);
+    taken = take(libc, FCNTL, fd, layout.setLock, "void *", block);
   } finally {
-    if (!taken && withFlock) calls.unflock(fd);
+    if (!taken && operation !== undefined) libc.call(FLOCK, fd, LOCK_UN);
   }
-  return taken ? new HeldLock(calls, fd, layout, withFlock) : undefined;
+  return taken ? held(fd, way) : undefined;
 }
 
 /**
@@ -194,7 +146,8 @@ export async function lockFile(fd: number, options: LockOptions): Promise<FileLo
   const { call } = options;
   call.check("a file lock");
   const since = performance.now();
-  let helper = options.helper === true && canHelp(options);
+  // Only locks of the open file stay when the process that took them ends.
+  let helper = options.helper === true && IS_LINUX && (options.kind ?? KIND) === "ofd" && isMainThread;
   for (;;) {
     const lock = tryLockFile(fd, options);
     if (lock !== undefined) return lock;
@@ -212,7 +165,6 @@ export async function lockFile(fd: number, options: LockOptions): Promise<FileLo
   }
 }
 
-/** Who waits for a file's locks in this process, by what names the file: one at a time tries, by arrival. */
 const TURNS = new KeyedQueues();
 
 /**
@@ -222,16 +174,12 @@ const TURNS = new KeyedQueues();
 export class LockTurns {
   readonly #place: string;
 
-  /** @param place names the file, the same for all who lock it */
+  /** @param place the same text for all who lock the file */
   constructor(place: string) {
     this.#place = place;
   }
 
-  /**
-   * Takes the locks at once.
-   * @returns undefined when somebody else holds one, or waits here
-   * @throws as {@link tryLockFile}
-   */
+  /** Takes the locks at once; undefined when somebody else holds one, or waits here. @throws as {@link tryLockFile} */
   try(fd: number, options: TryLockOptions): FileLock | undefined {
     return TURNS.has(this.#place) ? undefined : tryLockFile(fd, options);
   }
@@ -244,36 +192,30 @@ export class LockTurns {
   }
 }
 
-/** Only locks of the open file stay when the process that took them ends. */
-function canHelp({ platform = process.platform, kind = recordLockKind(platform) }: LockOptions): boolean {
-  return platform === "linux" && kind === "ofd" && isMainThread;
-}
-
 /** Returns the locks that a helper got; undefined when it got none, and then none are held. */
 async function lockByHelper(fd: number, options: LockOptions): Promise<FileLock | undefined> {
   const { waitInHelper } = await import("./lock-helper.js");
-  const layout = layoutOf("linux", "ofd");
-  const withFlock = options.flock ?? true;
-  const exclusive = options.mode === "exclusive";
-  const requests = requestsOf(layout);
-  const got = await waitInHelper(fd, {
-    flock: withFlock ? (exclusive ? LOCK_EX : LOCK_SH) : undefined,
-    command: layout.waitLock,
-    block: exclusive ? requests.exclusive : requests.shared,
-    call: options.call,
-    program: options.helperProgram,
-  });
-  const lock = new HeldLock(lockCalls(options.koffi ?? loadKoffi), fd, layout, withFlock);
+  const { call, helperProgram: program } = options;
+  const way = asked(options);
+  const { layout, operation, block } = way;
+  const got = await waitInHelper(fd, { flock: operation, command: layout.waitLock, block, call, program });
+  const lock = held(fd, way);
   if (got) return lock;
   // One of the two may be there.
   lock.release();
   return undefined;
 }
 
-/** Says who is in the way. Only record locks can be asked for: otherwise it is a flock(2), or just gone. */
+/**
+ * Says who is in the way, where the system names the process of a record lock. Only those can be asked for: otherwise it is a
+ * flock(2), or just gone.
+ */
 export function holderOf(fd: number, options: TryLockOptions): string {
-  const platform = options.platform ?? process.platform;
-  const layout = layoutOf(platform, options.kind ?? recordLockKind(platform));
-  const type = options.mode === "exclusive" ? layout.exclusive : layout.shared;
-  return lockCalls(options.koffi ?? loadKoffi).holder(fd, layout, type) ?? "another program";
+  const { libc, layout } = asked(options);
+  const block = request(layout, layout[options.mode]);
+  const { rc } = libc.call(FCNTL, fd, layout.getLock, "void *", block);
+  if (rc !== 0 || block.readInt16LE(layout.type) === layout.unlock) return "another program";
+  const pid = block.readInt32LE(layout.pid);
+  // An OFD lock belongs to an open file, not to a process: the kernel says -1.
+  return pid > 0 ? `process ${pid}` : "a program that the system does not name";
 }

@@ -1,15 +1,11 @@
-import { type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
 import { openLibc } from "../ffi/open-libc.js";
 
-/** One address of a network interface. */
 export interface InterfaceAddress {
   /** Name of the interface; on Linux the address's label, `eth0:1`. */
   readonly name: string;
-  /** 4 or 6. */
   readonly family: 4 | 6;
   /** Text form of inet_ntop(3), without a zone. */
   readonly address: string;
-  /** Bits of the netmask. */
   readonly prefix: number;
   /** Whether it is an interface to this machine itself. */
   readonly loopback: boolean;
@@ -25,25 +21,27 @@ const NETMASK = 32;
 const IFF_LOOPBACK = 0x8;
 const LONGEST_NAME = 64;
 const SOCKADDR_BYTES = 28;
-/* struct sockaddr_in and _in6: where the address is. */
-const FAMILIES = { 4: { number: 2, at: 4, bytes: 4 }, 6: { at: 8, bytes: 16 } } as const;
 const AF_INET6: Partial<Record<NodeJS.Platform, number>> = {
   linux: 10,
   freebsd: 28,
   openbsd: 24,
   darwin: 30,
 };
+/* struct sockaddr_in and _in6: where the address is. */
+const FAMILIES = [
+  { family: 4, number: 2, at: 4, bytes: 4 },
+  { family: 6, number: AF_INET6[process.platform], at: 8, bytes: 16 },
+] as const;
 const TEXT_BYTES = 46;
 
 /**
  * Returns the addresses of all interfaces, those that are down included, in the order of getifaddrs(3): by family on Linux.
  * @throws PvbusError `ERR_UNAVAILABLE` without native calls; a system error
  */
-export function interfaceAddresses(loader: KoffiLoader = loadKoffi): InterfaceAddress[] {
-  const libc = openLibc(loader);
+export function interfaceAddresses(): InterfaceAddress[] {
+  const libc = openLibc();
   const head = Buffer.alloc(8);
-  const { rc, errno } = libc.call(libc.function("int getifaddrs(void *)"), head);
-  if (rc !== 0) throw libc.systemError("getifaddrs", errno);
+  libc.must("int getifaddrs(void *)", head);
   const list = head.readBigUInt64LE(0);
   const memcpy = libc.function("void memcpy(void *, uintptr_t, size_t)");
   const strnlen = libc.function("size_t strnlen(uintptr_t, size_t)");
@@ -60,10 +58,12 @@ export function interfaceAddresses(loader: KoffiLoader = loadKoffi): InterfaceAd
       at = node.readBigUInt64LE(NEXT);
       const address = node.readBigUInt64LE(ADDRESS);
       if (address === 0n) continue;
-      const family = familyOf(copy(address, 2));
-      if (family === undefined) continue;
-      const { at: offset, bytes } = FAMILIES[family];
-      const number = family === 4 ? FAMILIES[4].number : (AF_INET6[process.platform] as number);
+      const sockaddr = copy(address, 2);
+      // The BSDs have a length in front of an 8-bit family.
+      const number = process.platform === "linux" ? sockaddr.readUInt16LE(0) : sockaddr.readUInt8(1);
+      const found = FAMILIES.find((each) => each.number === number);
+      if (found === undefined) continue;
+      const { family, at: offset, bytes } = found;
       const binary = copy(address, SOCKADDR_BYTES).subarray(offset, offset + bytes);
       const text = Buffer.alloc(TEXT_BYTES);
       inetNtop(number, binary, text, TEXT_BYTES);
@@ -81,13 +81,6 @@ export function interfaceAddresses(loader: KoffiLoader = loadKoffi): InterfaceAd
   } finally {
     libc.function("void freeifaddrs(uintptr_t)")(list);
   }
-}
-
-/** The BSDs have a length in front of an 8-bit family. */
-function familyOf(sockaddr: Buffer): 4 | 6 | undefined {
-  const number = process.platform === "linux" ? sockaddr.readUInt16LE(0) : sockaddr.readUInt8(1);
-  if (number === FAMILIES[4].number) return 4;
-  return number === AF_INET6[process.platform] ? 6 : undefined;
 }
 
 function bits(mask: Buffer): number {

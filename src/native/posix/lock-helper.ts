@@ -1,17 +1,13 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { onAbort } from "../../base/flow/abort.js";
 import type { Call } from "../../base/flow/call.js";
 import { koffiPath } from "../ffi/koffi.js";
 
-/** What a helper is to wait for. */
 export interface HelperRequest {
   /** Operation of flock(2), taken first; undefined: the record lock alone. */
   readonly flock: number | undefined;
   /** The command that waits for a record lock, `F_OFD_SETLKW`. */
   readonly command: number;
-  /** struct flock, as the command takes it. */
   readonly block: Uint8Array;
-  /** Ends the waiting. */
   readonly call: Call;
   /** Program to run it with; default: this process's own Node. */
   readonly program?: string | undefined;
@@ -19,7 +15,6 @@ export interface HelperRequest {
 
 /** Where the helper finds the descriptor: the first behind its standard streams. */
 const HELPER_FD = 3;
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /*
  * The helper's whole program, as text: it is the same in the modules and in the bundled command line. A process that is killed
@@ -59,14 +54,8 @@ export function waitInHelper(fd: number, request: HelperRequest): Promise<boolea
   return new Promise((resolve) => {
     let child: ChildProcess;
     try {
-      const args = [
-        koffiPath(),
-        process.pid,
-        HELPER_FD,
-        flock ?? "",
-        command,
-        Buffer.from(block).toString("hex"),
-      ];
+      const hex = Buffer.from(block).toString("hex");
+      const args = [koffiPath(), process.pid, HELPER_FD, flock ?? "", command, hex];
       child = spawn(request.program ?? process.execPath, ["-e", PROGRAM, ...args.map(String)], {
         cwd: "/",
         env: {},
@@ -81,11 +70,8 @@ export function waitInHelper(fd: number, request: HelperRequest): Promise<boolea
     };
     if (running.size === 0) process.on("exit", killAll);
     running.add(child);
-    const limit = call.remainingMs;
-    const timer = limit <= MAX_TIMER_MS ? setTimeout(kill, limit) : undefined;
-    const forget = onAbort(call.signal, kill);
+    const forget = call.onceOver(kill);
     const settle = (got: boolean): void => {
-      clearTimeout(timer);
       forget();
       if (running.delete(child) && running.size === 0) process.off("exit", killAll);
       resolve(got);

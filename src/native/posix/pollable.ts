@@ -1,10 +1,9 @@
-import { type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
-import type { Libc } from "../ffi/libc.js";
+import { closeDescriptor, duplicate } from "../ffi/descriptor.js";
+import type { KoffiLoader } from "../ffi/koffi.js";
+import type { Libc, NativeFunction } from "../ffi/libc.js";
 import { openLibc } from "../ffi/open-libc.js";
 import type { PollSource } from "./poll-source.js";
-import { type PollMechanism, pollMechanism } from "./pollability.js";
-import { ReadDescriptor } from "./read-descriptor.js";
-import { openSource } from "./ready.js";
+import { openSource, type PollMechanism, pollMechanism } from "./ready.js";
 
 /** Options of {@link openPollable}. */
 export interface PollableOptions {
@@ -20,36 +19,19 @@ export interface PollableOptions {
   /** Receives the end, once: undefined at the end of file, else the error. Close it then. */
   readonly onEnd: (error: Error | undefined) => void;
   /**
-   * What the end of file means: `end` (default), or `wait` for a peer that may come back (a virtio port whose host end
-   * is closed, a named pipe without writers); it is looked for five times a second.
-   */
-  readonly hangup?: "end" | "wait" | undefined;
-  /**
    * Read on an event's word alone instead of asking poll(2) once more: one system call less, for a device whose messages
    * nobody else can take. Default false.
    */
   readonly soleReader?: boolean | undefined;
   /** Way of waiting; default: the best that the descriptor and the runtime have. */
   readonly mechanism?: PollMechanism | undefined;
-  /** Stands in for the native library. */
   readonly koffi?: KoffiLoader | undefined;
-}
-
-/** A descriptor that is read whenever there is something to read. */
-export interface Pollable extends AsyncDisposable {
-  /** How it waits. */
-  readonly mechanism: PollMechanism;
-  /** Keeps the process alive, as at the beginning; nothing after the end or {@link Pollable.close}. */
-  ref(): void;
-  /** Lets the process end. */
-  unref(): void;
-  /** Stops reading: no listener is called any more. Resolves when nothing of it is open; may be called twice. */
-  close(): Promise<void>;
 }
 
 type Item = { readonly data: Buffer } | { readonly end: Error | undefined };
 
-const HANGUP_CHECK_MS = 200;
+/* poll.h of every system served: struct pollfd is fd i32 at 0, events i16 at 4, revents i16 at 6. */
+const POLLIN = 0x1;
 
 /**
  * Reads a descriptor whenever it is readable, without a thread where the system allows.
@@ -63,43 +45,56 @@ export function openPollable(fd: number, options: PollableOptions): Pollable {
   if (!(Number.isSafeInteger(options.bufferBytes) && options.bufferBytes > 0)) {
     throw new RangeError("bufferBytes must be a whole number, one or more");
   }
-  return new PolledDescriptor(openLibc(options.koffi ?? loadKoffi), fd, options);
+  return new Pollable(openLibc(options.koffi), fd, options);
 }
 
-class PolledDescriptor implements Pollable {
+/** A descriptor that is read whenever there is something to read. */
+export class Pollable implements AsyncDisposable {
   readonly mechanism: PollMechanism;
   readonly #options: PollableOptions;
-  readonly #descriptor: ReadDescriptor;
+  readonly #libc: Libc;
+  readonly #poll: NativeFunction;
+  readonly #read: NativeFunction;
+  readonly #fd: number;
+  readonly #buffer: Buffer;
+  readonly #pollfd = Buffer.alloc(8);
   readonly #source: PollSource;
   readonly #queue: Item[] = [];
   #handOver: NodeJS.Immediate | undefined;
-  #hangupTimer: NodeJS.Timeout | undefined;
-  #referenced = true;
   #ended = false;
   #closing: Promise<void> | undefined;
 
+  /** @internal Use {@link openPollable}. */
   constructor(libc: Libc, fd: number, options: PollableOptions) {
     this.#options = options;
-    this.#descriptor = new ReadDescriptor(libc, fd, options.bufferBytes, options.soleReader === true);
+    this.#libc = libc;
+    this.#poll = libc.function("int poll(void *, unsigned long, int)");
+    this.#read = libc.function("intptr_t read(int, void *, size_t)");
+    this.#buffer = Buffer.alloc(options.bufferBytes);
+    this.#fd = duplicate(libc, fd);
+    this.#pollfd.writeInt32LE(this.#fd, 0);
+    this.#pollfd.writeInt16LE(POLLIN, 4);
     try {
-      const best = pollMechanism(libc, this.#descriptor.fd);
+      const best = pollMechanism(libc, this.#fd);
       this.mechanism = options.mechanism ?? best;
       const ready = (failed: number | undefined): void => this.#ready(failed);
-      this.#source = openSource(libc, this.#descriptor.fd, this.mechanism, "readable", ready);
+      this.#source = openSource(libc, this.#fd, this.mechanism, "readable", ready);
     } catch (error) {
-      this.#descriptor.close();
+      closeDescriptor(this.#fd);
       throw error;
     }
   }
 
+  /** Keeps the process alive, as at the beginning; nothing after the end or {@link Pollable.close}. */
   ref(): void {
-    this.#refer(true);
+    if (this.#closing === undefined) this.#source.ref();
   }
 
   unref(): void {
-    this.#refer(false);
+    if (this.#closing === undefined) this.#source.unref();
   }
 
+  /** Stops reading: no listener is called any more. Resolves when nothing of it is open; may be called twice. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -109,27 +104,18 @@ class PolledDescriptor implements Pollable {
     return this.close();
   }
 
-  #refer(referenced: boolean): void {
-    if (this.#closing !== undefined) return;
-    this.#referenced = referenced;
-    const how = referenced ? "ref" : "unref";
-    this.#source[how]();
-    this.#hangupTimer?.[how]();
-  }
-
   async #close(): Promise<void> {
-    clearTimeout(this.#hangupTimer);
     clearImmediate(this.#handOver);
     this.#queue.length = 0;
     await this.#source.close();
-    this.#descriptor.close();
+    closeDescriptor(this.#fd);
   }
 
   /** The raw event: exactly one read; neither an exception nor a promise leaves here. */
   #ready(failed: number | undefined): void {
     if (this.#closing !== undefined || this.#ended) return;
     try {
-      const got = this.#descriptor.read(failed);
+      const got = this.#readOnce(failed);
       if (got === "again") return;
       if (got instanceof Error) this.#end(got);
       else if (got.length > 0) {
@@ -138,27 +124,38 @@ class PolledDescriptor implements Pollable {
           this.#push({ data: Buffer.from(got) });
         // libuv stops a handle whose event was a failure, though there may be more to read before it shows.
         if (failed !== undefined) this.#source.start();
-      } else if (this.#options.hangup === "wait") this.#awaitPeer();
-      else this.#end(undefined);
+      } else this.#end(undefined);
     } catch (error) {
       this.#end(error instanceof Error ? error : new Error(String(error)));
     }
+  }
+
+  /**
+   * Reads what is there, a view that holds until the next read: empty at the end of file, `again` when there is nothing after all.
+   * @param failed errno that the event came with; taken when the read itself finds no fault
+   */
+  #readOnce(failed: number | undefined): Buffer | Error | "again" {
+    let errno = failed;
+    // Some devices sleep in read although non-blocking (hv_kvp): never without an event at hand.
+    if (this.#options.soleReader === true || this.#events() !== 0) {
+      const got = this.#libc.call(this.#read, this.#fd, this.#buffer, this.#buffer.length);
+      if (got.rc >= 0) return this.#buffer.subarray(0, got.rc);
+      const name = this.#libc.errnoName(got.errno);
+      if (name !== "EAGAIN" && name !== "EINTR") errno = got.errno;
+    }
+    return errno === undefined ? "again" : this.#libc.systemError("read", errno);
+  }
+
+  #events(): number {
+    this.#pollfd.writeInt16LE(0, 6);
+    const rc = this.#poll(this.#pollfd, 1, 0);
+    return rc > 0 ? this.#pollfd.readInt16LE(6) : 0;
   }
 
   #end(error: Error | undefined): void {
     this.#ended = true;
     this.#source.stop();
     this.#push({ end: error });
-  }
-
-  /** A closed peer is readable for ever: stop until it is back. */
-  #awaitPeer(): void {
-    this.#source.stop();
-    this.#hangupTimer = setTimeout(() => {
-      if (this.#descriptor.isHungUp()) this.#awaitPeer();
-      else this.#source.start();
-    }, HANGUP_CHECK_MS);
-    if (!this.#referenced) this.#hangupTimer.unref();
   }
 
   /** Hands over outside the raw event, where promise jobs run on every Node. */

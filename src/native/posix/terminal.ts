@@ -1,4 +1,3 @@
-import { type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
 import { openLibc } from "../ffi/open-libc.js";
 
 /** More than struct termios has anywhere (60 bytes on Linux, 72 on macOS). */
@@ -15,14 +14,12 @@ const TCSANOW = 0;
  * @throws a system error: `ENOTTY` for a descriptor that is no terminal, `EIO` for a serial device without hardware;
  *   PvbusError `ERR_UNAVAILABLE` without native calls
  */
-export function makeRaw(fd: number, loader: KoffiLoader = loadKoffi): void {
-  const libc = openLibc(loader);
+export function makeRaw(fd: number): void {
+  const libc = openLibc();
   const words = new Uint32Array(TERMIOS_BYTES / 4);
   const termios = Buffer.from(words.buffer);
-  const got = libc.call(libc.function("int tcgetattr(int, void *)"), fd, termios);
-  if (got.rc !== 0) throw libc.systemError("tcgetattr", got.errno);
+  libc.must("int tcgetattr(int, void *)", fd, termios);
   libc.function("void cfmakeraw(void *)")(termios);
   if (process.platform !== "darwin") words[CFLAG] = (words[CFLAG] ?? 0) & ~HUPCL;
-  const set = libc.call(libc.function("int tcsetattr(int, int, const void *)"), fd, TCSANOW, termios);
-  if (set.rc !== 0) throw libc.systemError("tcsetattr", set.errno);
+  libc.must("int tcsetattr(int, int, const void *)", fd, TCSANOW, termios);
 }

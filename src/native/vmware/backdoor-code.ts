@@ -9,19 +9,15 @@
  *   int64 probe(block)                                 tries one operation where a fault ends nothing
  */
 
-/** A system that there is code for. */
 export type BackdoorTarget = "linux-x64" | "linux-arm64" | "win32-x64";
 
 /** What leaves to the hypervisor: `in eax, dx`, `vmcall`, `vmmcall`; on arm64 a system register. */
 export type Trap = "in" | "vmcall" | "vmmcall" | "mrs";
 
-/** The functions for one trap. */
 export interface BackdoorCode {
-  /** Executes operations in order. */
   readonly calls: Buffer;
   /** Moves memory to the hypervisor; the same as {@link BackdoorCode.calls} where the trap itself moves it. */
   readonly send: Buffer;
-  /** Lets the hypervisor fill memory. */
   readonly fill: Buffer;
   /**
    * Tries one operation. On Linux in a child that shares this memory and has handlers of its own; returns its pid or −errno. On
@@ -38,12 +34,9 @@ export const PROBE_BLOCK_SIZE = 128;
 export const PROBE_SURVIVED = 56;
 
 /** Returns the target of a system; undefined where there is no code for it. */
-export function backdoorTarget(
-  platform: NodeJS.Platform,
-  arch: NodeJS.Architecture,
-): BackdoorTarget | undefined {
-  const target = `${platform}-${arch}`;
-  return target === "linux-x64" || target === "linux-arm64" || target === "win32-x64" ? target : undefined;
+export function backdoorTarget(platform: string, arch: string): BackdoorTarget | undefined {
+  const targets = ["linux-x64", "linux-arm64", "win32-x64"] as const;
+  return targets.find((target) => target === `${platform}-${arch}`);
 }
 
 /** Returns the traps that a target has, the port before the hypercalls. */
@@ -55,17 +48,13 @@ export function trapsOf(
   return target === "linux-x64" ? ["in", ...hypercalls] : ["in"];
 }
 
-/** Returns the code of one trap of a target. */
 export function backdoorCode(target: BackdoorTarget, trap: Trap): BackdoorCode {
   if (target === "linux-arm64") return ARM64;
   if (target === "win32-x64") return WIN64;
   const calls = sysvCalls(trap);
-  return {
-    calls,
-    send: trap === "in" ? code(SYSV_ENTRY, KEEP, LOAD, REP_OUTSB, STORE, "31c0", RESTORE, "c3") : calls,
-    fill: trap === "in" ? code(SYSV_ENTRY, KEEP, LOAD, REP_INSB, STORE, "31c0", RESTORE, "c3") : calls,
-    probe: linuxProbe(trap),
-  };
+  const bulk = (instruction: string): Buffer =>
+    trap === "in" ? code(SYSV_ENTRY, KEEP, LOAD, instruction, STORE, "31c0", RESTORE, "c3") : calls;
+  return { calls, send: bulk(REP_OUTSB), fill: bulk(REP_INSB), probe: linuxProbe(trap) };
 }
 
 const OPCODE: Readonly<Record<string, string>> = { in: "ed", vmcall: "0f01c1", vmmcall: "0f01d9" };

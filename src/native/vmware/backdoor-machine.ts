@@ -1,9 +1,7 @@
 import { pvbusError } from "../../base/errors.js";
-import { createExecutablePage } from "../ffi/executable-page.js";
 import type { Koffi } from "../ffi/koffi.js";
-import type { Libc, NativeFunction } from "../ffi/libc.js";
-import { NativeBlock } from "../ffi/native-block.js";
-import { withoutSignals } from "../ffi/signal-mask.js";
+import { type Libc, type NativeFunction, windowsFunctions } from "../ffi/libc.js";
+import { createExecutablePage, NativeBlock } from "../ffi/memory.js";
 import {
   type BackdoorCode,
   type BackdoorTarget,
@@ -18,13 +16,9 @@ import type { VmwareProof } from "./proof.js";
 
 /** Machine code of this process that is known to work. */
 export interface BackdoorMachine {
-  /** What leaves to the hypervisor. */
   readonly trap: Trap;
-  /** Executes operations in order. */
   readonly calls: NativeFunction;
-  /** Moves memory to the hypervisor. */
   readonly send: NativeFunction;
-  /** Lets it fill memory. */
   readonly fill: NativeFunction;
 }
 
@@ -40,6 +34,12 @@ const WALL = 0x4000_0000;
 /** What a system says that has too many processes or too little memory at this moment. */
 const PASSING = ["EAGAIN", "ENOMEM"];
 const FIRST_HANDLER = 1;
+
+/* Linux on x86-64 and arm64: asm-generic/signal.h, and sigset_t of both C libraries. */
+const SIG_SETMASK = 2;
+const SET_BYTES = 128;
+/** SIGILL, SIGBUS, SIGFPE, SIGSEGV: what an instruction itself may raise, which is deadly while it is blocked. */
+const RAISED_BY_INSTRUCTIONS = [4, 7, 8, 11];
 
 /**
  * Makes the code of the first trap that answers: each is tried once where a fault ends nothing.
@@ -65,7 +65,6 @@ export function makeBackdoorMachine(libc: Libc, proof: VmwareProof, target: Back
   );
 }
 
-/** Asks for the version; returns why nothing came of it. */
 function tryOnce(libc: Libc, trap: Trap, { probe, handlerAt }: BackdoorCode): string | undefined {
   using block = new NativeBlock(libc.koffi, PROBE_BLOCK_SIZE);
   const page = pageOf(libc, probe);
@@ -102,18 +101,40 @@ function runInChild(libc: Libc, run: NativeFunction, block: bigint): string | un
       `VMware's backdoor was not looked for: no child could be made (${name}); try again`,
     );
   }
-  const waitpid = libc.function("int waitpid(int, void *, int)");
   for (;;) {
-    const { rc, errno } = libc.call(waitpid, pid, Buffer.alloc(4), WALL);
+    const { rc, errno } = libc.call("int waitpid(int, void *, int)", pid, Buffer.alloc(4), WALL);
     if (rc === pid || libc.errnoName(errno) !== "EINTR") return undefined;
+  }
+}
+
+/**
+ * Runs something that takes no time with this thread's signals held back, except those that an instruction may raise. What a
+ * child process is sent that it makes is held back there too. What comes meanwhile comes afterwards, or to another thread.
+ * @throws what it throws, with the signals as they were; a system error
+ */
+export function withoutSignals<T>(libc: Libc, run: () => T): T {
+  const setMask = libc.function("int pthread_sigmask(int, const void *, void *)");
+  const all = Buffer.alloc(SET_BYTES, 0xff);
+  for (const signal of RAISED_BY_INSTRUCTIONS) {
+    const at = (signal - 1) >> 3;
+    all[at] = (all[at] as number) & ~(1 << ((signal - 1) & 7));
+  }
+  const before = Buffer.alloc(SET_BYTES);
+  const refusal = setMask(SIG_SETMASK, all, before);
+  if (refusal !== 0) throw libc.systemError("pthread_sigmask", refusal);
+  try {
+    return run();
+  } finally {
+    setMask(SIG_SETMASK, before, null);
   }
 }
 
 /** Windows: the handler is there for this one call. */
 function runUnderHandler(koffi: Koffi, run: NativeFunction, block: bigint, handler: bigint): void {
-  const kernel = koffi.load("kernel32.dll");
-  const add = kernel.func("void *__stdcall AddVectoredExceptionHandler(uint32_t, void *)");
-  const remove = kernel.func("uint32_t __stdcall RemoveVectoredExceptionHandler(void *)");
+  const { add, remove } = windowsFunctions(koffi, "kernel32.dll", {
+    add: "void * AddVectoredExceptionHandler(uint32_t, void *)",
+    remove: "uint32_t RemoveVectoredExceptionHandler(void *)",
+  });
   const installed: unknown = add(FIRST_HANDLER, handler);
   if (typeof installed !== "bigint") return;
   try {

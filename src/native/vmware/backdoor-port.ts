@@ -49,13 +49,10 @@ export interface BackdoorPort {
   close(): void;
 }
 
-/** Bytes of seven registers as the machine code takes them. */
+/** Bytes of seven registers as the machine code takes them, and where some of these are. */
 export const REGISTERS_BYTES = 7 * 8;
-/** Where EDX is in them. */
 export const EDX_AT = 3 * 8;
-/** Where ESI is in them. */
 export const ESI_AT = 4 * 8;
-/** Where EDI is in them. */
 export const EDI_AT = 5 * 8;
 
 /** Puts registers into a block of 64-bit ones. */

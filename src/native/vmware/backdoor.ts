@@ -1,8 +1,8 @@
 import { PvbusError, pvbusError } from "../../base/errors.js";
 import { callAsync } from "../ffi/async-call.js";
-import { type Koffi, type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
+import type { Koffi, KoffiLoader } from "../ffi/koffi.js";
 import type { Libc } from "../ffi/libc.js";
-import { NativeBlock } from "../ffi/native-block.js";
+import { NativeBlock } from "../ffi/memory.js";
 import { openLibc } from "../ffi/open-libc.js";
 import { backdoorTarget } from "./backdoor-code.js";
 import { type BackdoorMachine, makeBackdoorMachine } from "./backdoor-machine.js";
@@ -43,7 +43,7 @@ let known: { readonly koffi: Koffi; readonly outcome: Outcome } | undefined;
  * @throws PvbusError `ERR_BUSY` when no child can be made now; `ERR_UNAVAILABLE` when the port faults or is not answered as VMware does, without native calls, or where
  *   no code can be made; `ERR_NOT_SUPPORTED` for a system or processor that this is not made for; TypeError without a proof
  */
-export function openBackdoor(proof: VmwareProof, loader: KoffiLoader = loadKoffi): BackdoorPort {
+export function openBackdoor(proof: VmwareProof, loader?: KoffiLoader): BackdoorPort {
   if (!VmwareProof.is(proof)) throw new TypeError("the backdoor opens with a proof of VMware only");
   const libc = openLibc(loader);
   if (known?.koffi !== libc.koffi) known = { koffi: libc.koffi, outcome: look(libc, proof) };
@@ -56,11 +56,10 @@ function look(libc: Libc, proof: VmwareProof): Outcome {
   try {
     const target = backdoorTarget(process.platform, process.arch);
     if (target !== undefined) return { machine: makeBackdoorMachine(libc, proof, target) };
-    const error = pvbusError(
+    throw pvbusError(
       "ERR_NOT_SUPPORTED",
       `the backdoor is not served on ${process.platform} ${process.arch}; install open-vm-tools, whose library is used in its place`,
     );
-    return { error };
   } catch (error) {
     // What passes is looked for again.
     if (PvbusError.is(error) && error.code === "ERR_BUSY") throw error;
@@ -68,7 +67,6 @@ function look(libc: Libc, proof: VmwareProof): Outcome {
   }
 }
 
-/** The processor's own port. */
 class MachinePort implements BackdoorPort {
   readonly name: string;
   readonly seesMemory: boolean;
@@ -112,9 +110,11 @@ class MachinePort implements BackdoorPort {
     const all: Registers[] = [];
     for (let at = 0; at < operations.length; ) {
       const next = operations[at] as Operation;
+      const batch = operations.slice(at, at + BATCH);
+      const calls = batch.findIndex(({ memory }) => memory !== undefined);
       const results =
         next.memory === undefined
-          ? await this.#run(operations.slice(at, endOfCalls(operations, at)))
+          ? await this.#run(calls < 0 ? batch : batch.slice(0, calls))
           : [await this.#move(next, next.memory)];
       all.push(...results);
       at += results.length;
@@ -136,14 +136,14 @@ class MachinePort implements BackdoorPort {
 
   /** Puts registers and bytes where the code takes them. */
   #stage(operation: Operation, { direction, bytes }: OperationMemory): bigint {
-    const memory = this.#room(bytes.length);
+    const isSent = direction === "send";
+    this.#memory = NativeBlock.fitting(this.#memory, this.#libc.koffi, bytes.length);
     // Written in either direction: the hypervisor needs the pages present.
-    memory.bytes.set(bytes);
+    this.#memory.bytes.set(bytes);
     const address = this.#fill([operation]);
     const { bytes: block } = this.#block as NativeBlock;
-    block.writeBigUInt64LE(memory.address, direction === "send" ? ESI_AT : EDI_AT);
-    if (this.#isHypercall)
-      block.writeUInt16LE(direction === "send" ? HYPERCALL_HB | HYPERCALL_OUT : HYPERCALL_HB, EDX_AT);
+    block.writeBigUInt64LE(this.#memory.address, isSent ? ESI_AT : EDI_AT);
+    if (this.#isHypercall) block.writeUInt16LE(isSent ? HYPERCALL_HB | HYPERCALL_OUT : HYPERCALL_HB, EDX_AT);
     return address;
   }
 
@@ -172,18 +172,4 @@ class MachinePort implements BackdoorPort {
     const { bytes } = this.#block as NativeBlock;
     return Array.from({ length: count - leftOut }, (_, at) => readRegisters(bytes, at * REGISTERS_BYTES));
   }
-
-  #room(size: number): NativeBlock {
-    if (this.#memory !== undefined && this.#memory.bytes.length >= size) return this.#memory;
-    this.#memory?.free();
-    this.#memory = undefined;
-    this.#memory = new NativeBlock(this.#libc.koffi, size);
-    return this.#memory;
-  }
-}
-
-function endOfCalls(operations: readonly Operation[], from: number): number {
-  let end = from;
-  while (end < operations.length && end < from + BATCH && operations[end]?.memory === undefined) end++;
-  return end;
 }

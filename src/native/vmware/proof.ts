@@ -7,19 +7,18 @@ import {
   signatureOf,
 } from "../../base/firmware/cpuid.js";
 
-/** What is known of the machine that this process really runs on. */
 interface VmwareFacts {
-  /** Processor architecture. */
   readonly arch: NodeJS.Architecture;
-  /** The processor's own answer. */
   readonly cpuid: Cpuid;
   /** DMI's system vendor; undefined where it cannot be read. */
   readonly systemVendor: string | undefined;
 }
 
-const HYPERCALLS = FIRST_HYPERVISOR_LEAF + 0x10;
-const VMCALL = 1 << 1;
-const VMMCALL = 1 << 0;
+const HYPERCALLS_LEAF = FIRST_HYPERVISOR_LEAF + 0x10;
+const HYPERCALLS = [
+  { name: "vmcall", flag: 1 << 1 },
+  { name: "vmmcall", flag: 1 << 0 },
+] as const;
 const ENCRYPTION = 0x8000_001f;
 /** SEV, SEV-ES, SEV-SNP (AMD APM volume 3, Fn8000_001F). */
 const ENCRYPTED_MODES = 0b1_1010;
@@ -29,7 +28,6 @@ const WINDOWS_OWN = "Microsoft Hv";
 
 /** Why a machine is none of VMware's. */
 export interface NotVmware {
-  /** In words. */
   readonly refused: string;
   /** DMI names VMware all the same, and the processor cannot be asked: it may well be one. */
   readonly isLikely?: boolean;
@@ -41,7 +39,6 @@ export interface NotVmware {
  */
 export class VmwareProof {
   readonly #made = true;
-  /** What proves it. */
   readonly evidence: string;
   /** Hypercalls that may stand in for the port, the better one first. */
   readonly hypercalls: readonly ("vmcall" | "vmmcall")[];
@@ -54,7 +51,6 @@ export class VmwareProof {
     this.mayEncrypt = mayEncrypt;
   }
 
-  /** Reports whether a value is a proof. */
   static is(value: unknown): value is VmwareProof {
     return typeof value === "object" && value !== null && #made in value && value.#made;
   }
@@ -65,13 +61,12 @@ export class VmwareProof {
     if (arch === "arm64")
       return dmi === undefined ? { refused: "DMI does not name VMware" } : new VmwareProof(dmi, [], false);
     if (!("read" in cpuid)) return { refused: cpuid.unreadable, isLikely: dmi !== undefined };
-    const signature = hypervisorOf(cpuid.read);
+    const hasName = hasHypervisorBit(cpuid.read(FEATURES_LEAF));
+    const signature = hasName ? signatureOf(cpuid.read(FIRST_HYPERVISOR_LEAF)) : undefined;
     if (signature === SIGNATURE) {
-      const flags = cpuid.read(FIRST_HYPERVISOR_LEAF).eax >= HYPERCALLS ? cpuid.read(HYPERCALLS).ecx : 0;
-      const hypercalls = [
-        ...((flags & VMCALL) === 0 ? [] : (["vmcall"] as const)),
-        ...((flags & VMMCALL) === 0 ? [] : (["vmmcall"] as const)),
-      ];
+      const flags =
+        cpuid.read(FIRST_HYPERVISOR_LEAF).eax >= HYPERCALLS_LEAF ? cpuid.read(HYPERCALLS_LEAF).ecx : 0;
+      const hypercalls = HYPERCALLS.filter(({ flag }) => (flags & flag) !== 0).map(({ name }) => name);
       return new VmwareProof(`CPUID leaf 0x40000000: ${SIGNATURE}`, hypercalls, canEncrypt(cpuid.read));
     }
     // VMware can be told to hide from CPUID. Any other name there is another hypervisor's, whatever DMI says.
@@ -83,13 +78,7 @@ export class VmwareProof {
 }
 
 /** Judges whether a machine is VMware's from CPUID and DMI alone, without touching a port. */
-export function proveVmware(facts: VmwareFacts): VmwareProof | NotVmware {
-  return VmwareProof.judge(facts);
-}
-
-function hypervisorOf(read: CpuidReader): string | undefined {
-  return hasHypervisorBit(read(FEATURES_LEAF)) ? signatureOf(read(FIRST_HYPERVISOR_LEAF)) : undefined;
-}
+export const proveVmware: (facts: VmwareFacts) => VmwareProof | NotVmware = VmwareProof.judge;
 
 function canEncrypt(read: CpuidReader): boolean {
   return read(0x8000_0000).eax >= ENCRYPTION && (read(ENCRYPTION).eax & ENCRYPTED_MODES) !== 0;

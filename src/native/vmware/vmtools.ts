@@ -1,10 +1,8 @@
 import { pvbusError } from "../../base/errors.js";
 import { callAsync } from "../ffi/async-call.js";
-import { type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
 import type { Libc, NativeFunction } from "../ffi/libc.js";
 import { openLibc } from "../ffi/open-libc.js";
 
-/** What the library gave for a command. */
 export interface VmtoolsReply {
   /** Whether the host accepted it; false also for the library's own failures. */
   readonly accepted: boolean;
@@ -12,37 +10,29 @@ export interface VmtoolsReply {
   readonly bytes: Buffer;
 }
 
-/** VMware's own library of open-vm-tools, where it is installed. */
-export interface Vmtools {
-  /** Sends one command, over vsock or the backdoor as the library chooses; on a thread, since it blocks. */
-  send(request: Uint8Array): Promise<VmtoolsReply>;
-}
+/** Sends one command, over vsock or the backdoor as the library chooses; on a thread, since it blocks. */
+export type VmtoolsSend = (request: Uint8Array) => Promise<VmtoolsReply>;
 
 const NAMES: Partial<Record<NodeJS.Platform, readonly string[]>> = {
   linux: ["libvmtools.so.0"],
   freebsd: ["libvmtools.so.0", "/usr/local/lib/libvmtools.so.0"],
 };
-const POINTER = 8;
 
 /**
  * Opens VMware's library, libvmtools of open-vm-tools.
  * @param names where to look; default: the system's library path
  * @throws PvbusError `ERR_UNAVAILABLE` when it is not installed, or says itself that this is none of VMware's machines
  */
-export function openVmtools(
-  koffi: KoffiLoader = loadKoffi,
-  names: readonly string[] = NAMES[process.platform] ?? [],
-): Vmtools {
-  const libc = openLibc(koffi);
+export function openVmtools(names: readonly string[] = NAMES[process.platform] ?? []): VmtoolsSend {
+  const libc = openLibc();
   const library = loadFirst(libc, names);
   // Asks CPUID and, under handlers of its own, the port: safe on any machine.
   const isVirtual = library.func("bool VmCheck_IsVirtualWorld(void)") as () => boolean;
   if (!isVirtual())
     throw pvbusError("ERR_UNAVAILABLE", "VMware's own library finds no VMware here; see `pvbus detect`");
-  const send = library.func(
-    "int RpcChannel_SendOneRaw(const void *, size_t, void *, void *)",
-  ) as unknown as NativeFunction;
-  return { send: (request) => sendOne(libc, send, request) };
+  const declaration = "int RpcChannel_SendOneRaw(const void *, size_t, void *, void *)";
+  const send = library.func(declaration) as unknown as NativeFunction;
+  return (request) => sendOne(libc, send, request);
 }
 
 function loadFirst(libc: Libc, names: readonly string[]): ReturnType<Libc["koffi"]["load"]> {
@@ -58,15 +48,14 @@ function loadFirst(libc: Libc, names: readonly string[]): ReturnType<Libc["koffi
 }
 
 async function sendOne(libc: Libc, send: NativeFunction, request: Uint8Array): Promise<VmtoolsReply> {
-  const reply = Buffer.alloc(POINTER);
-  const length = Buffer.alloc(POINTER);
+  const [reply, length] = [Buffer.alloc(8), Buffer.alloc(8)];
   const { rc } = await callAsync(libc, send, request, request.length, reply, length);
   const address = reply.readBigUInt64LE();
   if (address === 0n) return { accepted: rc !== 0, bytes: Buffer.alloc(0) };
   try {
     const size = Number(length.readBigUInt64LE());
-    const bytes = size === 0 ? Buffer.alloc(0) : Buffer.from(Buffer.from(libc.koffi.view(address, size)));
-    return { accepted: rc !== 0, bytes };
+    const bytes = size === 0 ? [] : Buffer.from(libc.koffi.view(address, size));
+    return { accepted: rc !== 0, bytes: Buffer.from(bytes) };
   } finally {
     libc.function("void free(void *)")(address);
   }

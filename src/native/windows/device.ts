@@ -1,6 +1,8 @@
 import { Call } from "../../base/flow/call.js";
-import { SerialQueue } from "../../base/flow/serial-queue.js";
-import { type Koffi, type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
+import { SerialQueue } from "../../base/flow/queues.js";
+import { callAsync } from "../ffi/async-call.js";
+import { type Koffi, loadKoffi, oncePer } from "../ffi/koffi.js";
+import { systemError, windowsFunctions } from "../ffi/libc.js";
 
 /** An open device of a Windows driver; stands in for the driver in tests. */
 export interface WindowsDevice {
@@ -15,17 +17,12 @@ export interface WindowsDevice {
   close(): Promise<void>;
 }
 
-type Declared = ((...args: unknown[]) => number) & {
-  async(...args: unknown[]): void;
-};
-
 /** DIGCF_PRESENT | DIGCF_DEVICEINTERFACE (setupapi.h). */
 const PRESENT_INTERFACES = 0x12;
 /** GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE, OPEN_EXISTING (winnt.h, fileapi.h). */
 const READ_WRITE = 0xc000_0000;
 const SHARED = 3;
 const OPEN_EXISTING = 3;
-/** Characters of the longest path of a device. */
 const LONGEST_PATH = 1024;
 const ERROR_ACCESS_DENIED = 5;
 
@@ -41,52 +38,34 @@ const ERRNO: Readonly<Record<number, string>> = {
   3221225635: "ENXIO", // 0xc00000a3 STATUS_DEVICE_NOT_READY
 };
 
-function systemError(syscall: string, code: string, number: number): Error {
-  return Object.assign(new Error(`${code}: ${syscall} (0x${number.toString(16)})`), {
-    code,
-    errno: -number,
-    syscall,
-  });
+function failure(syscall: string, code: string, number: number): NodeJS.ErrnoException {
+  return systemError(code, number, syscall, ` (0x${number.toString(16)})`);
 }
 
-/** Declares the functions. Handles are numbers: 64 bits hold them on every Windows that Node runs on. */
-function declare(koffi: Koffi) {
-  const setup = koffi.load("setupapi.dll");
-  const kernel = koffi.load("kernel32.dll");
-  const nt = koffi.load("ntdll.dll");
-  const from = (library: typeof setup, declaration: string): Declared =>
-    library.func(declaration) as unknown as Declared;
-  return {
-    pointerBytes: koffi.sizeof("void *"),
-    devices: from(setup, "int64_t __stdcall SetupDiGetClassDevsW(void *, void *, void *, uint32_t)"),
-    enumerate: from(
-      setup,
-      "int __stdcall SetupDiEnumDeviceInterfaces(int64_t, void *, void *, uint32_t, void *)",
-    ),
-    detail: from(
-      setup,
-      "int __stdcall SetupDiGetDeviceInterfaceDetailW(int64_t, void *, void *, uint32_t, void *, void *)",
-    ),
-    forget: from(setup, "int __stdcall SetupDiDestroyDeviceInfoList(int64_t)"),
-    open: from(
-      kernel,
-      "int64_t __stdcall CreateFileW(void *, uint32_t, uint32_t, void *, uint32_t, uint32_t, void *)",
-    ),
-    lastError: from(kernel, "uint32_t __stdcall GetLastError()"),
-    close: from(kernel, "int __stdcall CloseHandle(int64_t)"),
-    // Its status is what it returns: the last error of another thread could not be read.
-    control: from(
-      nt,
-      "uint32_t __stdcall NtDeviceIoControlFile(int64_t, void *, void *, void *, void *, uint32_t, void *, uint32_t, void *, uint32_t)",
-    ),
-  };
-}
+type Windows = ReturnType<typeof windows>;
 
-type Windows = ReturnType<typeof declare>;
+/** The functions that devices need. Handles are numbers: 64 bits hold them on every Windows that Node runs on. */
+const windows = oncePer((koffi: Koffi) => ({
+  koffi,
+  pointerBytes: koffi.sizeof("void *"),
+  ...windowsFunctions(koffi, "setupapi.dll", {
+    devices: "int64_t SetupDiGetClassDevsW(void *, void *, void *, uint32_t)",
+    enumerate: "int SetupDiEnumDeviceInterfaces(int64_t, void *, void *, uint32_t, void *)",
+    detail: "int SetupDiGetDeviceInterfaceDetailW(int64_t, void *, void *, uint32_t, void *, void *)",
+    forget: "int SetupDiDestroyDeviceInfoList(int64_t)",
+  }),
+  ...windowsFunctions(koffi, "kernel32.dll", {
+    open: "int64_t CreateFileW(void *, uint32_t, uint32_t, void *, uint32_t, uint32_t, void *)",
+    lastError: "uint32_t GetLastError()",
+    close: "int CloseHandle(int64_t)",
+  }),
+  // Its status is what it returns: the last error of another thread could not be read.
+  ...windowsFunctions(koffi, "ntdll.dll", {
+    control:
+      "uint32_t NtDeviceIoControlFile(int64_t, void *, void *, void *, void *, uint32_t, void *, uint32_t, void *, uint32_t)",
+  }),
+}));
 
-let windows: Windows | undefined;
-
-/** Nobody ends a call to a driver. */
 const FOREVER = Call.endless();
 
 /** Bytes of a GUID given as text: three numbers in little-endian order, then bytes. */
@@ -124,18 +103,14 @@ function pathOf(api: Windows, guid: Buffer): Buffer | undefined {
  * @returns undefined when no device has it
  * @throws PvbusError `ERR_UNAVAILABLE` without native calls; a system error when it cannot be opened
  */
-export function openWindowsDevice(
-  interfaceId: string,
-  koffi: KoffiLoader = loadKoffi,
-): WindowsDevice | undefined {
-  windows ??= declare(koffi());
-  const api = windows;
+export function openWindowsDevice(interfaceId: string): WindowsDevice | undefined {
+  const api = windows(loadKoffi());
   const path = pathOf(api, guidBytes(interfaceId));
   if (path === undefined) return undefined;
   const handle = Number(api.open(path, READ_WRITE, SHARED, null, OPEN_EXISTING, 0, null));
   if (handle !== -1) return new OpenDevice(api, handle);
   const number = api.lastError();
-  throw systemError("CreateFile", number === ERROR_ACCESS_DENIED ? "EACCES" : "ENXIO", number);
+  throw failure("CreateFile", number === ERROR_ACCESS_DENIED ? "EACCES" : "ENXIO", number);
 }
 
 class OpenDevice implements WindowsDevice {
@@ -159,34 +134,15 @@ class OpenDevice implements WindowsDevice {
     void this.#queue.run(FOREVER, "the device", () => this.#api.close(this.#handle));
   }
 
-  #send(code: number, input: Uint8Array, room: number): Promise<Buffer> {
-    if (this.#closed) return Promise.reject(systemError("NtDeviceIoControlFile", "EBADF", 0));
-    const { pointerBytes } = this.#api;
+  async #send(code: number, input: Uint8Array, room: number): Promise<Buffer> {
+    if (this.#closed) throw failure("NtDeviceIoControlFile", "EBADF", 0);
+    const { control, pointerBytes } = this.#api;
     // IO_STATUS_BLOCK: the status, then how many bytes were given.
     const status = Buffer.alloc(2 * pointerBytes);
     const answer = Buffer.alloc(room);
-    const buffers = [status, input, answer];
-    return new Promise((resolve, reject) => {
-      const ended = (error: unknown, result: number): void => {
-        // Mentioned here, the buffers stay alive until the thread is done with them.
-        buffers.length = 0;
-        if (error) reject(error);
-        else if (result === 0) resolve(answer.subarray(0, Math.min(room, status.readUInt32LE(pointerBytes))));
-        else reject(systemError("NtDeviceIoControlFile", ERRNO[result] ?? "EIO", result));
-      };
-      this.#api.control.async(
-        this.#handle,
-        null,
-        null,
-        null,
-        status,
-        code,
-        input,
-        input.length,
-        answer,
-        room,
-        ended,
-      );
-    });
+    const buffers = [status, code, input, input.length, answer, room] as const;
+    const { rc } = await callAsync(this.#api, control, this.#handle, null, null, null, ...buffers);
+    if (rc !== 0) throw failure("NtDeviceIoControlFile", ERRNO[rc] ?? "EIO", rc);
+    return answer.subarray(0, Math.min(room, status.readUInt32LE(pointerBytes)));
   }
 }

@@ -1,4 +1,5 @@
 import type { Koffi } from "../ffi/koffi.js";
+import { windowsFunctions } from "../ffi/libc.js";
 
 /** "RSMB", the raw SMBIOS provider (sysinfoapi.h). */
 const RSMB = 0x52534d42;
@@ -7,11 +8,12 @@ const HEADER_SIZE = 8;
 
 /** Reads Windows' SMBIOS structure table; undefined when there is none. Not verified by a run. */
 export function readFirmwareTable(koffi: Koffi): Buffer | undefined {
-  const kernel = koffi.load("kernel32.dll");
-  const get = kernel.func("uint32_t __stdcall GetSystemFirmwareTable(uint32_t, uint32_t, void *, uint32_t)");
-  const size: number = get(RSMB, 0, null, 0);
+  const { get } = windowsFunctions(koffi, "kernel32.dll", {
+    get: "uint32_t GetSystemFirmwareTable(uint32_t, uint32_t, void *, uint32_t)",
+  });
+  const size = get(RSMB, 0, null, 0);
   if (size <= HEADER_SIZE) return undefined;
   const bytes = Buffer.alloc(size);
-  const written: number = get(RSMB, 0, bytes, size);
+  const written = get(RSMB, 0, bytes, size);
   return written > HEADER_SIZE && written <= size ? bytes.subarray(HEADER_SIZE, written) : undefined;
 }

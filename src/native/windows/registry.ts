@@ -1,10 +1,10 @@
 import { isMainThread } from "node:worker_threads";
-import { type Koffi, type KoffiLoader, loadKoffi } from "../ffi/koffi.js";
+import { type Koffi, loadKoffi, oncePer } from "../ffi/koffi.js";
+import { systemError, windowsFunctions } from "../ffi/libc.js";
 
 /** Types of registry values (winnt.h). */
 export const REG_SZ = 1;
 
-/** A value of a registry key. */
 export interface RegistryValue {
   /** Name, its case kept; the empty one is the key's default value. */
   readonly name: string;
@@ -20,8 +20,6 @@ export interface RegistryOpening {
   readonly writable?: boolean | undefined;
   /** Make it where it is missing. Default false. */
   readonly create?: boolean | undefined;
-  /** Stands in for the native library. */
-  readonly koffi?: KoffiLoader | undefined;
 }
 
 /** What an open registry key can do; stands in for the registry in tests. */
@@ -36,7 +34,6 @@ export interface RegistryKey {
   values(): RegistryValue[];
   /** Calls back after every change of a value until the end is called; which value it was, nobody tells. @throws a system error */
   notify(changed: () => void): () => void;
-  /** Closes the key; may be called twice. */
   close(): void;
 }
 
@@ -71,91 +68,61 @@ const ERRNO: Readonly<Record<number, string>> = {
   1450: "ENOSPC",
 };
 
-type Function = (...args: unknown[]) => number;
-
-function systemError(syscall: string, number: number): Error {
-  const code = ERRNO[number] ?? `WIN32_${number}`;
-  return Object.assign(new Error(`${code}: ${syscall} (${number})`), { code, errno: -number, syscall });
+function failure(syscall: string, number: number): NodeJS.ErrnoException {
+  return systemError(ERRNO[number] ?? `WIN32_${number}`, number, syscall, ` (${number})`);
 }
 
 function wide(text: string): Buffer {
   return Buffer.from(`${text}\0`, "utf16le");
 }
 
-type Windows = ReturnType<typeof declare>;
+type Windows = ReturnType<typeof windows>;
 
 /** The functions that keys need. Handles are numbers: 64 bits hold them on every Windows that Node runs on. */
-function declare(koffi: Koffi) {
-  const advapi = koffi.load("advapi32.dll");
-  const kernel = koffi.load("kernel32.dll");
-  const from = (library: typeof advapi, declaration: string): Function =>
-    library.func(declaration) as Function;
+const windows = oncePer((koffi: Koffi) => {
   koffi.proto("void __stdcall PvbusWaitCallback(uint64_t, uint8_t)");
   return {
     koffi,
-    open: from(advapi, "int32_t __stdcall RegOpenKeyExW(uint64_t, void *, uint32_t, uint32_t, void *)"),
-    create: from(
-      advapi,
-      "int32_t __stdcall RegCreateKeyExW(uint64_t, void *, uint32_t, void *, uint32_t, uint32_t, void *, void *, void *)",
-    ),
-    query: from(
-      advapi,
-      "int32_t __stdcall RegQueryValueExW(uint64_t, void *, void *, void *, void *, void *)",
-    ),
-    set: from(
-      advapi,
-      "int32_t __stdcall RegSetValueExW(uint64_t, void *, uint32_t, uint32_t, void *, uint32_t)",
-    ),
-    remove: from(advapi, "int32_t __stdcall RegDeleteValueW(uint64_t, void *)"),
-    enumerate: from(
-      advapi,
-      "int32_t __stdcall RegEnumValueW(uint64_t, uint32_t, void *, void *, void *, void *, void *, void *)",
-    ),
-    info: from(
-      advapi,
-      "int32_t __stdcall RegQueryInfoKeyW(uint64_t, void *, void *, void *, void *, void *, void *, void *, void *, void *, void *, void *)",
-    ),
-    notify: from(advapi, "int32_t __stdcall RegNotifyChangeKeyValue(uint64_t, int, uint32_t, uint64_t, int)"),
-    close: from(advapi, "int32_t __stdcall RegCloseKey(uint64_t)"),
-    createEvent: from(kernel, "uint64_t __stdcall CreateEventW(void *, int, int, void *)"),
-    closeHandle: from(kernel, "int __stdcall CloseHandle(uint64_t)"),
-    look: from(kernel, "uint32_t __stdcall WaitForSingleObject(uint64_t, uint32_t)"),
-    lastError: from(kernel, "uint32_t __stdcall GetLastError()"),
-    wait: from(
-      kernel,
-      "int __stdcall RegisterWaitForSingleObject(void *, uint64_t, PvbusWaitCallback *, uint64_t, uint32_t, uint32_t)",
-    ),
-    unwait: from(kernel, "int __stdcall UnregisterWaitEx(uint64_t, uint64_t)"),
+    ...windowsFunctions(koffi, "advapi32.dll", {
+      open: "int32_t RegOpenKeyExW(uint64_t, void *, uint32_t, uint32_t, void *)",
+      create:
+        "int32_t RegCreateKeyExW(uint64_t, void *, uint32_t, void *, uint32_t, uint32_t, void *, void *, void *)",
+      query: "int32_t RegQueryValueExW(uint64_t, void *, void *, void *, void *, void *)",
+      set: "int32_t RegSetValueExW(uint64_t, void *, uint32_t, uint32_t, void *, uint32_t)",
+      remove: "int32_t RegDeleteValueW(uint64_t, void *)",
+      enumerate: "int32_t RegEnumValueW(uint64_t, uint32_t, void *, void *, void *, void *, void *, void *)",
+      info: `int32_t RegQueryInfoKeyW(uint64_t${", void *".repeat(11)})`,
+      notify: "int32_t RegNotifyChangeKeyValue(uint64_t, int, uint32_t, uint64_t, int)",
+      close: "int32_t RegCloseKey(uint64_t)",
+    }),
+    ...windowsFunctions(koffi, "kernel32.dll", {
+      createEvent: "uint64_t CreateEventW(void *, int, int, void *)",
+      closeHandle: "int CloseHandle(uint64_t)",
+      look: "uint32_t WaitForSingleObject(uint64_t, uint32_t)",
+      lastError: "uint32_t GetLastError()",
+      wait: "int RegisterWaitForSingleObject(void *, uint64_t, PvbusWaitCallback *, uint64_t, uint32_t, uint32_t)",
+      unwait: "int UnregisterWaitEx(uint64_t, uint64_t)",
+    }),
   };
-}
-
-const declared = new WeakMap<Koffi, Windows>();
-
-function windows(loader: KoffiLoader): Windows {
-  const koffi = loader();
-  let functions = declared.get(koffi);
-  if (functions === undefined) {
-    functions = declare(koffi);
-    declared.set(koffi, functions);
-  }
-  return functions;
-}
+});
 
 /**
  * Opens a key below `HKEY_LOCAL_MACHINE`, always the one of 64-bit programs.
  * @throws PvbusError `ERR_UNAVAILABLE` without native calls; a system error: `ENOENT` for no such key, `EACCES` for
  *   users who may not
  */
-export function openRegistryKey(path: string, options: RegistryOpening = {}): RegistryKey {
-  const api = windows(options.koffi ?? loadKoffi);
-  const access = options.writable === true || options.create === true ? READ_WRITE : READ;
+export function openRegistryKey(
+  path: string,
+  { writable = false, create = false }: RegistryOpening = {},
+): RegistryKey {
+  const api = windows(loadKoffi());
+  const access = writable || create ? READ_WRITE : READ;
   const handle = Buffer.alloc(8);
   const name = wide(path);
-  const failed =
-    options.create === true
-      ? api.create(HKEY_LOCAL_MACHINE, name, 0, null, 0, access, null, handle, null)
-      : api.open(HKEY_LOCAL_MACHINE, name, 0, access, handle);
-  if (failed !== 0) throw systemError("RegOpenKeyExW", failed);
+  const failed = create
+    ? api.create(HKEY_LOCAL_MACHINE, name, 0, null, 0, access, null, handle, null)
+    : api.open(HKEY_LOCAL_MACHINE, name, 0, access, handle);
+  if (failed !== 0) throw failure("RegOpenKeyExW", failed);
   return new OpenKey(api, handle.readBigUInt64LE());
 }
 
@@ -185,7 +152,7 @@ class OpenKey implements RegistryKey {
         data = Buffer.alloc(Math.max(length, 2 * data.length));
         continue;
       }
-      if (failed !== 0) throw systemError("RegQueryValueExW", failed);
+      if (failed !== 0) throw failure("RegQueryValueExW", failed);
       return { name, type: type.readUInt32LE(), data: data.subarray(0, length) };
     }
   }
@@ -193,12 +160,12 @@ class OpenKey implements RegistryKey {
   set(name: string, type: number, data: Uint8Array): void {
     const bytes = Buffer.from(data);
     const failed = this.#api.set(this.#open(), wide(name), 0, type, bytes, bytes.length);
-    if (failed !== 0) throw systemError("RegSetValueExW", failed);
+    if (failed !== 0) throw failure("RegSetValueExW", failed);
   }
 
   delete(name: string): boolean {
     const failed = this.#api.remove(this.#open(), wide(name));
-    if (failed !== 0 && failed !== ERROR_FILE_NOT_FOUND) throw systemError("RegDeleteValueW", failed);
+    if (failed !== 0 && failed !== ERROR_FILE_NOT_FOUND) throw failure("RegDeleteValueW", failed);
     return failed === 0;
   }
 
@@ -208,7 +175,7 @@ class OpenKey implements RegistryKey {
       const values = this.#enumerate(before.dataBytes);
       // A change meanwhile moves the numbers by which values are asked for.
       if (values !== undefined && this.#info().changed === before.changed) return values;
-      if (attempt === ATTEMPTS) throw systemError("RegEnumValueW", ERROR_MORE_DATA);
+      if (attempt === ATTEMPTS) throw failure("RegEnumValueW", ERROR_MORE_DATA);
     }
   }
 
@@ -229,22 +196,15 @@ class OpenKey implements RegistryKey {
   }
 
   #open(): bigint {
-    if (this.#closed) throw systemError("RegistryKey", 6);
+    if (this.#closed) throw failure("RegistryKey", 6);
     return this.#handle;
   }
 
   #info(): { readonly dataBytes: number; readonly changed: bigint } {
     const data = Buffer.alloc(4);
     const time = Buffer.alloc(8);
-    const nothing = null;
-    const failed = this.#api.info(
-      this.#open(),
-      ...[nothing, nothing, nothing, nothing, nothing, nothing, nothing, nothing],
-      data,
-      nothing,
-      time,
-    );
-    if (failed !== 0) throw systemError("RegQueryInfoKeyW", failed);
+    const failed = this.#api.info(this.#open(), ...new Array<null>(8).fill(null), data, null, time);
+    if (failed !== 0) throw failure("RegQueryInfoKeyW", failed);
     return { dataBytes: data.readUInt32LE(), changed: time.readBigUInt64LE() };
   }
 
@@ -261,7 +221,7 @@ class OpenKey implements RegistryKey {
       if (failed === ERROR_NO_MORE_ITEMS) return values;
       const tooLong = failed === ERROR_MORE_DATA && size.readUInt32LE() > LONGEST_DATA;
       if (failed === ERROR_MORE_DATA && !tooLong) return undefined;
-      if (failed !== 0 && !tooLong) throw systemError("RegEnumValueW", failed);
+      if (failed !== 0 && !tooLong) throw failure("RegEnumValueW", failed);
       values.push({
         name: name.toString("utf16le", 0, 2 * nameLength.readUInt32LE()),
         type: type.readUInt32LE(),
@@ -281,80 +241,64 @@ const listeners = new Map<number, () => void>();
 let nextListener = 1;
 let callback: bigint | undefined;
 
-/** Watches a key; the way depends on the thread. */
+/** Watches a key by an event, which is armed again before each look: so nothing is missed. */
 function watchKey(api: Windows, handle: bigint, changed: () => void): () => void {
-  return isMainThread ? awaitKey(api, handle, changed) : lookAtKey(api, handle, changed);
-}
-
-/** For worker threads: one that is stopped must not be called by a thread of Windows afterwards, so it asks for the event itself. */
-function lookAtKey(api: Windows, handle: bigint, changed: () => void): () => void {
   const event = BigInt(api.createEvent(null, 0, 0, null));
-  if (event === 0n) throw systemError("CreateEventW", api.lastError());
+  if (event === 0n) throw failure("CreateEventW", api.lastError());
   const arm = (): number => api.notify(handle, 0, REG_NOTIFY_CHANGE_NAME_AND_LAST_SET, event, 1);
-  const failed = arm();
-  if (failed !== 0) {
-    api.closeHandle(event);
-    throw systemError("RegNotifyChangeKeyValue", failed);
-  }
-  const looking = setInterval(() => {
-    if (api.look(event, 0) !== 0) return;
-    // Once armed again nothing is missed; where that fails the key was removed, which the listener finds out.
+  const happened = (): void => {
+    // Where this fails the key was removed, which the listener finds out.
     arm();
     changed();
-  }, LOOK_MS);
-  return () => {
-    clearInterval(looking);
-    api.closeHandle(event);
   };
-}
-
-/** A thread of Windows waits for the key's event and hands over to this one. */
-function awaitKey(api: Windows, handle: bigint, changed: () => void): () => void {
-  const event = BigInt(api.createEvent(null, 0, 0, null));
-  if (event === 0n) throw systemError("CreateEventW", api.lastError());
-  const id = nextListener++;
-  const arm = (): void => {
-    const failed = api.notify(handle, 0, REG_NOTIFY_CHANGE_NAME_AND_LAST_SET, event, 1);
-    if (failed !== 0) throw systemError("RegNotifyChangeKeyValue", failed);
-  };
-  const wait = Buffer.alloc(8);
   try {
-    arm();
-    callback ??= api.koffi.register(
-      (context: number | bigint) => listeners.get(Number(context))?.(),
-      "PvbusWaitCallback *",
-    ) as bigint;
-    if (api.wait(wait, event, callback, id, INFINITE, 0) === 0)
-      throw systemError("RegisterWaitForSingleObject", api.lastError());
+    const failed = arm();
+    if (failed !== 0) throw failure("RegNotifyChangeKeyValue", failed);
+    const end = isMainThread ? awaitEvent(api, event, happened) : lookAtEvent(api, event, happened);
+    return () => {
+      end();
+      api.closeHandle(event);
+    };
   } catch (error) {
     api.closeHandle(event);
     throw error;
   }
+}
+
+/** For worker threads: one that is stopped must not be called by a thread of Windows afterwards, so it asks for the event itself. */
+function lookAtEvent(api: Windows, event: bigint, happened: () => void): () => void {
+  const looking = setInterval(() => {
+    if (api.look(event, 0) === 0) happened();
+  }, LOOK_MS);
+  return () => clearInterval(looking);
+}
+
+/** A thread of Windows waits for the event and hands over to this one. */
+function awaitEvent(api: Windows, event: bigint, happened: () => void): () => void {
+  const id = nextListener++;
+  const wait = Buffer.alloc(8);
+  callback ??= api.koffi.register(
+    (context: number | bigint) => listeners.get(Number(context))?.(),
+    "PvbusWaitCallback *",
+  ) as bigint;
+  if (api.wait(wait, event, callback, id, INFINITE, 0) === 0)
+    throw failure("RegisterWaitForSingleObject", api.lastError());
   // Whoever waits for a change wants to live: the thread of Windows alone keeps no process.
   const alive = setInterval(() => undefined, 2 ** 30);
-  listeners.set(id, () => {
-    try {
-      // Once armed again nothing is missed: the listener looks afterwards.
-      arm();
-    } catch {
-      // The key was removed: the listener finds that out.
-    }
-    changed();
-  });
+  listeners.set(id, happened);
   return () => {
-    if (!listeners.delete(id)) return;
+    listeners.delete(id);
     clearInterval(alive);
     // Without waiting for a callback under way: it waits for this thread.
     api.unwait(wait.readBigUInt64LE(), 0);
-    api.closeHandle(event);
   };
 }
 
 /** Reads a text value below `HKLM\\` for detection; undefined when there is none. */
-export function readRegistry(koffi: Koffi, path: string, name: string): string | undefined {
+export function readRegistry(path: string, name: string): string | undefined {
   let key: RegistryKey;
   try {
-    key = openRegistryKey(path.replace(/^HKLM\\/, ""), { koffi: () => koffi });
+    key = openRegistryKey(path.replace(/^HKLM\\/, ""));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;

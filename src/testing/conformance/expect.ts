@@ -1,19 +1,15 @@
 import assert from "node:assert/strict";
 import { PvbusError, type PvbusErrorCode } from "../../base/errors.js";
 
-/** What a failure must be. */
 export interface FailureShape {
-  /** The codes of which it must carry one. */
   readonly codes: readonly PvbusErrorCode[];
   /** The key that the failure is about, as the caller gave it. */
   readonly key?: string | undefined;
-  /** The cause, compared by identity. */
   readonly cause?: unknown;
   /** Whether it came through the interface, which names itself. */
   readonly named?: boolean | undefined;
 }
 
-/** How an operation ended. */
 export type Outcome<T> = { readonly value: T } | { readonly error: unknown };
 
 /** A message may quote a key, not repeat a megabyte of it. */
@@ -37,16 +33,11 @@ export async function soon<T>(promise: Promise<T>, patienceMs: number, what: str
 export function assertFailure(error: unknown, shape: FailureShape, what: string): void {
   const found = error instanceof Error ? `${error.name}: ${error.message}` : typeof error;
   assert.ok(PvbusError.is(error), `${what}: the failure must be a PvbusError, it is ${found}`);
-  const { codes } = shape;
-  assert.ok(
-    codes.includes(error.code),
-    `${what}: expected ${codes.join(" or ")}, got ${error.code}: ${found}`,
-  );
-  assert.ok(error.message.trim() !== "", `${what}: the message is empty`);
-  assert.ok(
-    error.message.length <= LONGEST_MESSAGE,
-    `${what}: the message has ${error.message.length} characters`,
-  );
+  const { code, message } = error;
+  const expected = shape.codes.join(" or ");
+  assert.ok(shape.codes.includes(code), `${what}: expected ${expected}, got ${code}: ${found}`);
+  assert.ok(message.trim() !== "", `${what}: the message is empty`);
+  assert.ok(message.length <= LONGEST_MESSAGE, `${what}: the message has ${message.length} characters`);
   if (shape.named) assert.equal(error.interface, "pvbus0", `${what}: the failure names another interface`);
   if (shape.key !== undefined) assert.ok(error.key === shape.key, `${what}: the failure names another key`);
   if ("cause" in shape) assert.equal(error.cause, shape.cause, `${what}: the cause is another one`);

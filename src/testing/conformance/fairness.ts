@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { PvbusError } from "../../base/errors.js";
-import type { Clauses } from "./clauses.js";
 import { settle } from "./expect.js";
-import type { Scope } from "./scope.js";
+import type { AddClause, Scope } from "./scope.js";
 import { drained, type Session } from "./session.js";
 import type { ConformanceTrait } from "./subject.js";
+import { type Followed, followed } from "./watching.js";
 
 const TIMER_MS = 10;
 /** So long after its beginning a timer of {@link TIMER_MS} must have fired, and a loop whose signal it fires be over. */
@@ -16,7 +16,6 @@ const ATTEMPTS = 10;
 /** Keys that a loop of insertions goes through where nothing can be deleted. */
 const INSERTED = 16;
 
-/** One step of a loop; it gets the signal that is to end the loop. */
 type Step = (signal: AbortSignal | undefined) => Promise<unknown>;
 
 interface Loop {
@@ -33,7 +32,7 @@ const LOOPS: readonly Loop[] = [
     need: ["read"],
     prepare: async (scope, { face }) => {
       const key = scope.anyKey();
-      if (scope.has("write") && scope.keys.writable) await scope.soon(face.write(key, "there"), "write");
+      if (scope.canWrite) await scope.soon(face.write(key, "there"), "write");
       return (signal) => face.read(key, { signal });
     },
   },
@@ -78,18 +77,19 @@ const LOOPS: readonly Loop[] = [
   {
     name: "listings",
     need: ["list"],
-    prepare: (scope, { face }) => {
-      const { prefix = "" } = scope.keys;
-      return (signal) => drained(face.list(prefix, { signal }));
-    },
+    prepare:
+      ({ keys: { prefix = "" } }, { face }) =>
+      (signal) =>
+        drained(face.list(prefix, { signal })),
   },
   {
     name: "calls that fail at once",
     need: [],
     fails: true,
-    prepare: (_, { face }) => {
-      return () => settle(() => face.read(""));
-    },
+    prepare:
+      (_, { face }) =>
+      () =>
+        settle(() => face.read("")),
   },
   {
     name: "refused writes",
@@ -103,53 +103,46 @@ const LOOPS: readonly Loop[] = [
 ];
 
 /** Clauses on what else the process does meanwhile: no loop of calls keeps it from running. */
-export function fairnessClauses(clauses: Clauses): void {
-  clauses.group("fairness", () => {
-    for (const { name, need, fails, prepare } of LOOPS) {
-      clauses.clause(`lets timers fire beside an endless loop of ${name}`, need, async (scope) => {
-        const step = await prepare(scope, await scope.session());
-        await inTime(scope, `a timer of ${TIMER_MS} ms beside ${name}`, () =>
-          timerBeside(() => step(undefined)),
-        );
+export function fairnessClauses(clause: AddClause): void {
+  for (const { name, need, fails, prepare } of LOOPS) {
+    clause(`lets timers fire beside an endless loop of ${name}`, need, async (scope, session) => {
+      const step = await prepare(scope, session);
+      const what = `a timer of ${TIMER_MS} ms beside ${name}`;
+      await inTime(scope, what, () => timerBeside(() => step(undefined)));
+    });
+
+    if (fails !== true)
+      clause(`ends an endless loop of ${name} at its signal`, need, async (scope, session) => {
+        const step = await prepare(scope, session);
+        await inTime(scope, `the end of ${name}`, () => endOf(step));
       });
+  }
 
-      if (fails !== true)
-        clauses.clause(`ends an endless loop of ${name} at its signal`, need, async (scope) => {
-          const step = await prepare(scope, await scope.session());
-          await inTime(scope, `the end of ${name}`, () => endOf(step));
-        });
-    }
-
-    clauses.clause(
-      "lets timers fire beside a watch of endless changes",
-      ["write", "watch"],
-      async (scope) => {
-        await inTime(scope, `a timer of ${TIMER_MS} ms beside a watch`, async () => {
-          let tookMs = GIVE_UP_MS;
-          await watched(scope, async (change) => {
-            tookMs = await timerBeside(change);
-          });
-          return tookMs;
-        });
-      },
-    );
-
-    clauses.clause("ends a watch of endless changes at its signal", ["write", "watch"], async (scope) => {
-      await inTime(scope, "the end of a watch", async () => {
-        let endedMs = GIVE_UP_MS;
-        await watched(scope, async (change, abort, following) => {
-          const began = performance.now();
-          let isOver = false;
-          setTimeout(() => abort.abort(), TIMER_MS);
-          const end = following.then(() => {
-            endedMs = performance.now() - began;
-            isOver = true;
-          });
-          while (!isOver && performance.now() - began < GIVE_UP_MS) await change();
-          await end;
-        });
-        return endedMs;
+  clause("lets timers fire beside a watch of endless changes", ["write", "watch"], async (scope, session) => {
+    await inTime(scope, `a timer of ${TIMER_MS} ms beside a watch`, async () => {
+      let tookMs = GIVE_UP_MS;
+      await changing(scope, session, async (change) => {
+        tookMs = await timerBeside(change);
       });
+      return tookMs;
+    });
+  });
+
+  clause("ends a watch of endless changes at its signal", ["write", "watch"], async (scope, session) => {
+    await inTime(scope, "the end of a watch", async () => {
+      let endedMs = GIVE_UP_MS;
+      await changing(scope, session, async (change, { abort, following }) => {
+        const began = performance.now();
+        let isOver = false;
+        setTimeout(() => abort.abort(), TIMER_MS);
+        const end = following.then(() => {
+          endedMs = performance.now() - began;
+          isOver = true;
+        });
+        while (!isOver && performance.now() - began < GIVE_UP_MS) await change();
+        await end;
+      });
+      return endedMs;
     });
   });
 }
@@ -199,29 +192,14 @@ async function endOf(step: Step): Promise<number> {
 }
 
 /** Follows a key in one session while another one can change it. */
-async function watched(
+async function changing(
   scope: Scope,
-  act: (change: () => Promise<void>, abort: AbortController, following: Promise<void>) => Promise<void>,
+  session: Session,
+  act: (change: () => Promise<void>, watch: Followed) => Promise<void>,
 ): Promise<void> {
-  const watcher = await scope.session();
-  const writer = await scope.another(watcher);
   const key = scope.key();
-  const abort = new AbortController();
-  let armed = (): void => undefined;
-  const ready = new Promise<void>((resolve) => {
-    armed = resolve;
-  });
-  const follow = async (): Promise<void> => {
-    for await (const _ of watcher.face.watch(key, { signal: abort.signal, ready: armed }));
-  };
-  const following = follow();
-  following.catch(() => armed());
   let round = 0;
-  try {
-    await scope.soon(ready, "ready");
-    await act(() => writer.face.write(key, `round ${round++}`), abort, following);
-  } finally {
-    abort.abort();
-    await scope.soon(following, "the end of the watch");
-  }
+  await followed({ scope, session, prefix: key }, async (watch) => {
+    await act(() => watch.writer.face.write(key, `round ${round++}`), watch);
+  });
 }

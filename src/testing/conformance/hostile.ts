@@ -1,8 +1,6 @@
 import assert from "node:assert/strict";
 import type { PvbusErrorCode } from "../../base/errors.js";
-import type { Clauses } from "./clauses.js";
-import { assertFailure } from "./expect.js";
-import type { Scope } from "./scope.js";
+import type { AddClause, Scope } from "./scope.js";
 import { drained, faceVerb, type Session } from "./session.js";
 
 const MEBIBYTE = 1 << 20;
@@ -45,109 +43,82 @@ const KEY_CODES: readonly PvbusErrorCode[] = [
 const VALUE_CODES: readonly PvbusErrorCode[] = ["ERR_VALUE_INVALID", "ERR_VALUE_TOO_LONG", "ERR_NO_SPACE"];
 
 /** Clauses on hostile keys and values: a typed refusal or an exact round trip, and no change elsewhere. */
-export function hostileClauses(clauses: Clauses): void {
-  clauses.group("hostile", () => {
-    for (const [name, text] of HOSTILE_TEXTS) {
-      clauses.clause(`survives ${name} as a key in every verb`, [], async (scope) => {
-        const session = await scope.session();
-        const witness = await Witness.of(scope, session);
-        const placed = scope.keys.writable?.(text);
-        for (const key of placed === undefined ? [text] : [text, placed]) {
-          await tryReading(scope, session, key, name);
-          if (scope.has("write", "read")) await tryWriting(scope, session, key, name);
-        }
-        await witness.unchanged(`a key with ${name}`);
-      });
-
-      clauses.clause(`survives ${name} as a value`, ["write", "read"], async (scope) => {
-        const session = await scope.session();
-        const key = scope.key();
-        await scope.soon(session.face.write(key, "old"), "write");
-        const witness = await Witness.of(scope, session);
-        const outcome = await scope.outcome(() => session.face.write(key, text), `write of ${name}`);
-        if ("error" in outcome) {
-          assertFailure(outcome.error, { codes: VALUE_CODES, key, named: true }, `a value with ${name}`);
-        } else assert.ok(text.isWellFormed(), "text without an encoding was written");
-        await scope.holds(key, "error" in outcome ? "old" : text, `a value with ${name}`);
-        await witness.unchanged(`a value with ${name}`);
-      });
-    }
-
-    clauses.clause("refuses an empty key with ERR_KEY_INVALID", [], async (scope) => {
-      const { face } = await scope.session();
-      for (const verb of (["read", "write", "delete"] as const).filter((each) => scope.has(each))) {
-        const shape = { codes: ["ERR_KEY_INVALID"], named: true } as const;
-        await scope.refused(`${verb} of an empty key`, () => faceVerb(verb, face, ""), shape);
+export function hostileClauses(clause: AddClause): void {
+  for (const [name, text] of HOSTILE_TEXTS) {
+    clause(`survives ${name} as a key in every verb`, [], async (scope, session) => {
+      const unchanged = await witness(scope, session);
+      const placed = scope.keys.writable?.(text);
+      for (const key of placed === undefined ? [text] : [text, placed]) {
+        await tryReading(scope, session, key, name);
+        if (scope.has("write", "read")) await tryWriting(scope, session, key, name);
       }
+      await unchanged(`a key with ${name}`);
     });
+
+    clause(`survives ${name} as a value`, ["write", "read"], async (scope, session) => {
+      const key = scope.key();
+      await scope.soon(session.face.write(key, "old"), "write");
+      const unchanged = await witness(scope, session);
+      const what = `a value with ${name}`;
+      const shape = { codes: VALUE_CODES, key, named: true };
+      const outcome = await scope.mayRefuse(what, () => session.face.write(key, text), shape);
+      assert.ok("error" in outcome || text.isWellFormed(), "text without an encoding was written");
+      await scope.holds(key, "error" in outcome ? "old" : text, what);
+      await unchanged(what);
+    });
+  }
+
+  clause("refuses an empty key with ERR_KEY_INVALID", [], async (scope, { face }) => {
+    const shape = { codes: ["ERR_KEY_INVALID"], named: true } as const;
+    for (const verb of (["read", "write", "delete"] as const).filter((each) => scope.has(each)))
+      await scope.refused(`${verb} of an empty key`, () => faceVerb(verb, face, ""), shape);
   });
 }
 
 /** Verbs that change nothing, or remove what is not there: any answer but an exception of another kind. */
 async function tryReading(scope: Scope, { face }: Session, key: string, name: string): Promise<void> {
   for (const verb of (["read", "delete", "list"] as const).filter((each) => scope.has(each))) {
-    const operation = (): Promise<unknown> =>
+    const run = (): Promise<unknown> =>
       verb === "list" ? drained(face.list(key)) : faceVerb(verb, face, key);
-    const outcome = await scope.outcome(operation, `${verb} of ${name}`);
-    if ("error" in outcome)
-      assertFailure(outcome.error, { codes: KEY_CODES, named: true }, `${verb} of ${name}`);
-    else if (verb === "read") assert.equal(outcome.value, undefined, `${name}: read what nobody wrote`);
+    const outcome = await scope.mayRefuse(`${verb} of ${name}`, run, { codes: KEY_CODES, named: true });
+    if (verb === "read" && "value" in outcome)
+      assert.equal(outcome.value, undefined, `${name}: read what nobody wrote`);
   }
 }
 
 async function tryWriting(scope: Scope, { face }: Session, key: string, name: string): Promise<void> {
-  const outcome = await scope.outcome(() => face.write(key, "hostile"), `write under ${name}`);
-  if ("error" in outcome)
-    return assertFailure(outcome.error, { codes: KEY_CODES, named: true }, `write under ${name}`);
+  const shape = { codes: KEY_CODES, named: true };
+  const outcome = await scope.mayRefuse(`write under ${name}`, () => face.write(key, "hostile"), shape);
+  if ("error" in outcome) return;
   assert.ok(key.isWellFormed(), "a key without an encoding was written");
   await scope.holds(key, "hostile", `writing under ${name}`);
   // A key elsewhere, such as an absolute path, need not be in the listing.
   if (scope.has("list") && key.startsWith(scope.keys.prefix ?? "")) {
-    const keys = (await scope.soon(drained(face.list("")), "list")).map((entry) => entry.key);
+    const entries = await scope.soon(drained(face.list("")), "list");
     const listed = scope.keys.listed?.(key) ?? key;
-    assert.equal(
-      keys.filter((each) => each === listed).length,
-      1,
-      `${name}: times of the key in the listing`,
-    );
+    const times = entries.filter((entry) => entry.key === listed).length;
+    assert.equal(times, 1, `${name}: times of the key in the listing`);
   }
   if (scope.has("delete"))
     assert.equal(await scope.soon(face.delete(key), "delete"), true, `delete of ${name}`);
 }
 
-/** What must stay as it is: a neighbour, the given pairs and the set of keys. */
-class Witness {
-  readonly #scope: Scope;
-  readonly #session: Session;
-  readonly #pairs = new Map<string, string>();
-  #names: readonly string[] = [];
-
-  private constructor(scope: Scope, session: Session) {
-    this.#scope = scope;
-    this.#session = session;
+/** Returns what checks that all stays as it is: a neighbour, the given pairs and the set of keys. */
+async function witness(scope: Scope, { face }: Session): Promise<(what: string) => Promise<void>> {
+  const pairs = new Map(Object.entries(scope.keys.given ?? {}));
+  if (scope.canWrite) {
+    const key = scope.key();
+    await scope.soon(face.write(key, "witness"), "write");
+    pairs.set(key, "witness");
   }
-
-  static async of(scope: Scope, session: Session): Promise<Witness> {
-    const witness = new Witness(scope, session);
-    for (const [key, value] of Object.entries(scope.keys.given ?? {})) witness.#pairs.set(key, value);
-    if (scope.has("write") && scope.keys.writable) {
-      const key = scope.key();
-      await scope.soon(session.face.write(key, "witness"), "write");
-      witness.#pairs.set(key, "witness");
-    }
-    witness.#names = await witness.#listed();
-    return witness;
-  }
-
-  async unchanged(what: string): Promise<void> {
-    for (const [key, value] of this.#pairs) await this.#scope.holds(key, value, what);
-    if (this.#scope.has("delete")) assert.deepEqual(await this.#listed(), this.#names, `keys after ${what}`);
-  }
-
-  async #listed(): Promise<string[]> {
-    if (!this.#scope.has("list")) return [];
-    const { prefix = "" } = this.#scope.keys;
-    const entries = await this.#scope.soon(drained(this.#session.face.list(prefix)), "list");
+  const names = async (): Promise<string[]> => {
+    if (!scope.has("list")) return [];
+    const entries = await scope.soon(drained(face.list(scope.keys.prefix ?? "")), "list");
     return entries.map(({ key }) => key).toSorted();
-  }
+  };
+  const before = await names();
+  return async (what) => {
+    for (const [key, value] of pairs) await scope.holds(key, value, what);
+    if (scope.has("delete")) assert.deepEqual(await names(), before, `keys after ${what}`);
+  };
 }

@@ -6,23 +6,27 @@ import { assertFailure, type FailureShape, type Outcome, settle, soon } from "./
 import { type Session, sessionOf } from "./session.js";
 import type { ConformanceKeys, ConformanceSubject, ConformanceTrait } from "./subject.js";
 
-/** What the suite knows while it runs. */
 export interface Running {
   /** The subject; set before the first test. */
   subject: ConformanceSubject;
-  /** What its store declares. */
   capabilities: Capabilities;
-  /** What the store and its subject have. */
   traits: ReadonlySet<ConformanceTrait>;
-  /** Longest wait for anything. */
   readonly patienceMs: number;
-  /** Number of parallel writes. */
   readonly parallel: number;
-  /** Number of labels given out. */
   labels: number;
 }
 
-/** Opens one more session's store. */
+/**
+ * Adds a clause to the present group.
+ * @param need what it is about: it is no test of a store without that
+ * @param body gets a session that is open already
+ */
+export type AddClause = (
+  title: string,
+  need: readonly ConformanceTrait[],
+  body: (scope: Scope, session: Session) => Promise<void>,
+) => void;
+
 export function openStore({ subject, patienceMs }: Running): Promise<ProviderStore> {
   const { provider, open, target = {} } = subject;
   const opening = async (): Promise<ProviderStore> => {
@@ -35,63 +39,44 @@ export function openStore({ subject, patienceMs }: Running): Promise<ProviderSto
 
 /** One running test: its sessions and keys, and the checks that several tests share. */
 export class Scope {
-  readonly #running: Running;
+  readonly running: Running;
   readonly #sessions: Session[] = [];
   readonly #written = new Set<string>();
 
-  /** @param running the run that the test belongs to */
   constructor(running: Running) {
-    this.#running = running;
+    this.running = running;
   }
 
-  /** What the store declares. */
   get capabilities(): Capabilities {
-    return this.#running.capabilities;
+    return this.running.capabilities;
   }
 
-  /** The subject's sample keys. */
-  get keys(): ConformanceKeys {
-    return this.#running.subject.keys;
-  }
-
-  /** The subject itself. */
   get subject(): ConformanceSubject {
-    return this.#running.subject;
+    return this.running.subject;
   }
 
-  /** Longest wait in milliseconds. */
-  get patienceMs(): number {
-    return this.#running.patienceMs;
+  get keys(): ConformanceKeys {
+    return this.subject.keys;
   }
 
-  /** Number of parallel writes. */
-  get parallel(): number {
-    return this.#running.parallel;
-  }
-
-  /** Opens a session; closed when the test ends. */
+  /** Opens one more session, closed when the test ends; where the transport takes one at a time it is the first one. */
   async session(): Promise<Session> {
-    const session = sessionOf(await openStore(this.#running), this.subject.provider);
-    this.#sessions.push(session);
-    return session;
-  }
-
-  /** Returns another session than `first`, or `first` itself where the transport takes one at a time. */
-  async another(first: Session): Promise<Session> {
-    return this.subject.exclusive ? first : this.session();
+    return (this.subject.exclusive ? this.#sessions[0] : undefined) ?? this.#open();
   }
 
   /** Returns a new writable key; removed when the test ends. */
   key(suffix = ""): string {
-    return this.keyOf(`c${this.#running.labels++}${suffix}`);
-  }
-
-  /** Returns the writable key of a label. */
-  keyOf(label: string): string {
     assert.ok(this.keys.writable, "the store can write: the subject must have keys.writable");
-    const key = this.keys.writable(label);
+    const key = this.keys.writable(`c${this.running.labels++}${suffix}`);
     this.#written.add(key);
     return key;
+  }
+
+  /** Returns a writable key whose counted part has `length` one-byte characters. */
+  keyOfLength(length: number): string {
+    const front = this.keys.uncounted ?? "";
+    const short = this.key().length - front.length;
+    return this.key("k".repeat(Math.max(0, length - short))).slice(0, front.length + length);
   }
 
   /** Returns a key for verbs that need not find anything. */
@@ -102,9 +87,35 @@ export class Scope {
     return key;
   }
 
+  /** Longest key of one-byte characters that the store declares to take; undefined where it declares no limit. */
+  get longestKey(): number | undefined {
+    const { maxKeyUnits, maxKeyBytes } = this.capabilities.limits ?? {};
+    return smallest(maxKeyUnits, maxKeyBytes);
+  }
+
+  /** Longest text of one-byte characters that the store declares to take; undefined where it declares no limit. */
+  get longestAscii(): number | undefined {
+    const { maxValueUnits, maxValueBytes } = this.capabilities.limits ?? {};
+    return smallest(maxValueUnits, maxValueBytes);
+  }
+
+  /** Text of three-byte characters that just fits, filled up with one-byte characters. */
+  get longestNonAscii(): string | undefined {
+    const { maxValueUnits = Infinity, maxValueBytes = Infinity } = this.capabilities.limits ?? {};
+    const euros = Math.floor(Math.min(maxValueUnits, maxValueBytes / 3));
+    if (euros === Infinity) return undefined;
+    const rest = Math.min(maxValueUnits - euros, maxValueBytes - 3 * euros);
+    return "\u20ac".repeat(euros) + "x".repeat(rest);
+  }
+
+  /** Returns a call that waits, but not for ever. */
+  patience(): Call {
+    return new Call({ timeoutMs: this.running.patienceMs });
+  }
+
   /** Waits, but not for ever. */
   soon<T>(promise: Promise<T>, what: string): Promise<T> {
-    return soon(promise, this.patienceMs, what);
+    return soon(promise, this.running.patienceMs, what);
   }
 
   /** Runs an operation to its end, but not for ever. */
@@ -112,17 +123,23 @@ export class Scope {
     return this.soon(settle(operation), what);
   }
 
+  /** Runs an operation that may be refused, but only as the shape says. */
+  async mayRefuse<T>(what: string, operation: () => Promise<T>, shape: FailureShape): Promise<Outcome<T>> {
+    const outcome = await this.outcome(operation, what);
+    if ("error" in outcome) assertFailure(outcome.error, shape, what);
+    return outcome;
+  }
+
   /** Checks that an operation is refused as it must be. */
   async refused(what: string, operation: () => Promise<unknown>, shape: FailureShape): Promise<void> {
-    const outcome = await this.outcome(operation, what);
+    const outcome = await this.mayRefuse(what, operation, shape);
     if ("value" in outcome) assert.fail(`${what}: expected ${shape.codes.join(" or ")}, but it succeeded`);
-    assertFailure(outcome.error, shape, what);
   }
 
   /** Checks what a fresh session reads under a key; undefined: nothing. */
   async holds(key: string, value: string | undefined, what: string): Promise<void> {
     if (!this.capabilities.read) return;
-    const { face } = this.subject.exclusive ? this.#first() : await this.session();
+    const { face } = await this.session();
     const found = await this.soon(face.read(key), `reading after ${what}`);
     assert.ok(found === value, `${what}: expected ${shown(value)}, found ${shown(found)}`);
   }
@@ -132,41 +149,34 @@ export class Scope {
     return verbs.every((verb) => this.capabilities[verb]);
   }
 
+  /** Reports whether the test can write under keys of its own. */
+  get canWrite(): boolean {
+    return this.has("write") && this.keys.writable !== undefined;
+  }
+
   /** Removes what the test wrote and closes its sessions. */
   async end(): Promise<void> {
     if (this.has("delete") && this.#written.size > 0) {
-      const { face } = await this.#fresh();
-      for (const key of this.#written)
-        await soon(
-          settle(() => face.delete(key)),
-          this.patienceMs,
-          "tidying up",
-        );
+      if (this.subject.exclusive) await this.#sessions[0]?.store.close();
+      const { face } = await this.#open();
+      for (const key of this.#written) await this.outcome(() => face.delete(key), "tidying up");
     }
     for (const { face, store } of this.#sessions) {
-      await soon(
-        settle(() => face.close()),
-        this.patienceMs,
-        "closing",
-      );
-      await soon(
-        settle(() => store.close()),
-        this.patienceMs,
-        "closing",
-      );
+      await this.outcome(() => face.close(), "closing");
+      await this.outcome(() => store.close(), "closing");
     }
   }
 
-  #first(): Session {
-    const first = this.#sessions[0];
-    assert.ok(first, "the test opened no session");
-    return first;
+  async #open(): Promise<Session> {
+    const session = sessionOf(await openStore(this.running), this.subject.provider);
+    this.#sessions.push(session);
+    return session;
   }
+}
 
-  async #fresh(): Promise<Session> {
-    if (this.subject.exclusive) await this.#sessions.at(0)?.store.close();
-    return this.session();
-  }
+function smallest(a = Infinity, b = Infinity): number | undefined {
+  const least = Math.min(a, b);
+  return least === Infinity ? undefined : least;
 }
 
 function shown(value: string | undefined): string {

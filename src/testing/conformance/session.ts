@@ -9,39 +9,30 @@ export const VERBS: readonly (keyof Verbs)[] = ["read", "write", "delete", "list
 
 /** One session with the subject: the store itself and the interface in front of it, as programs see it. */
 export interface Session {
-  /** The provider's store. */
   readonly store: ProviderStore;
-  /** The same behind the interface. */
   readonly face: PvInterface;
 }
 
-/** Puts an interface in front of a store. */
-export function sessionOf(store: ProviderStore, provider?: Provider): Session {
-  const stand: Provider = {
-    id: provider?.id ?? "subject",
-    type: provider?.type ?? "Subject",
-    capabilities: () => store.capabilities,
-    open: async () => store,
-  };
-  const detected = {
-    unit: 0,
-    name: "pvbus0",
-    id: stand.id,
-    type: stand.type,
-    role: "guest",
-    base: null,
-    emulated: false,
-    evidence: [],
-    details: {},
-  } as const;
+export function sessionOf(store: ProviderStore, named?: Pick<Provider, "id" | "type">): Session {
+  const { id, type } = named ?? { id: "subject", type: "Subject" };
+  const { capabilities } = store;
+  const detected = { unit: 0, name: "pvbus0", id, type, role: "guest", base: null, emulated: false } as const;
   const face = new PvInterface({
-    detected,
+    detected: { ...detected, evidence: [], details: {} },
     primary: true,
-    provider: stand,
-    capabilities: store.capabilities,
+    provider: { id, type, capabilities: () => capabilities, open: async () => store },
+    capabilities,
   });
   return { store, face };
 }
+
+const HOOKS: Readonly<Record<keyof Verbs, (store: ProviderStore, key: string, call: Call) => unknown>> = {
+  read: (store, key, call) => store.read?.(key, call),
+  write: (store, key, call) => store.write?.(key, new TextEncoder().encode("hook"), call),
+  delete: (store, key, call) => store.delete?.(key, call),
+  list: (store, _, call) => drained(store.list?.("", call)),
+  watch: (store, _, call) => drained(store.watch?.("", call, { ready: () => undefined })),
+};
 
 /** Runs a verb of the store itself, past the interface; lists and watches are run to their end. */
 export async function hook(
@@ -50,38 +41,22 @@ export async function hook(
   key: string,
   options: CallOptions,
 ): Promise<unknown> {
-  const call = new Call(options);
-  switch (verb) {
-    case "read":
-      return store.read?.(key, call);
-    case "write":
-      return store.write?.(key, new TextEncoder().encode("hook"), call);
-    case "delete":
-      return store.delete?.(key, call);
-    case "list":
-      return drained(store.list?.("", call));
-    default:
-      return drained(store.watch?.("", call, { ready: () => undefined }));
-  }
+  return HOOKS[verb](store, key, new Call(options));
 }
+
+const FACES: Readonly<Record<keyof Verbs, (face: PvInterface, key: string) => Promise<unknown>>> = {
+  read: (face, key) => face.read(key),
+  write: (face, key) => face.write(key, "face"),
+  delete: (face, key) => face.delete(key),
+  list: (face) => drained(face.list()),
+  watch: (face) => face.watch().next(),
+};
 
 /** Runs a verb through the interface; of a watch only the first change. */
 export async function faceVerb(verb: keyof Verbs, face: PvInterface, key: string): Promise<unknown> {
-  switch (verb) {
-    case "read":
-      return face.read(key);
-    case "write":
-      return face.write(key, "face");
-    case "delete":
-      return face.delete(key);
-    case "list":
-      return drained(face.list());
-    default:
-      return face.watch().next();
-  }
+  return FACES[verb](face, key);
 }
 
-/** Returns all that an iterable yields. */
 export async function drained<T>(entries: AsyncIterable<T> | undefined): Promise<T[]> {
   const all: T[] = [];
   for await (const entry of entries ?? []) all.push(entry);

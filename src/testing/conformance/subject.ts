@@ -1,7 +1,6 @@
 import type { Verbs } from "../../contract/capabilities.js";
 import type { Provider, StoreTarget } from "../../contract/provider.js";
 import type { ProviderStore } from "../../contract/store.js";
-import type { ConformanceRunner } from "./runner.js";
 
 /** What a store or its subject may have or lack, and clauses may need; each verb, and what TRAITS says of the others. */
 export type ConformanceTrait =
@@ -67,6 +66,18 @@ export interface ConformanceSubject {
 
 /** Creates the subject of one run of the suite, before its first test. */
 export type MakeConformanceSubject = () => Promise<ConformanceSubject> | ConformanceSubject;
+
+/** The part of a test runner that the suite uses: mocha, `node:test`, jest and vitest have it. */
+export interface ConformanceRunner {
+  /** Groups tests; calls the body at once. */
+  describe(title: string, body: () => void): unknown;
+  /** Adds a test. Where `this` or the first argument has `skip()`, tests that do not apply are skipped with it. */
+  it(title: string, body: (this: unknown, ...context: unknown[]) => Promise<void>): unknown;
+  /** Runs once before the tests of the group. */
+  before(body: () => Promise<void>): unknown;
+  /** Runs once after the tests of the group, whatever their outcome. */
+  after(body: () => Promise<void>): unknown;
+}
 
 /** Options of `describeProviderConformance`. */
 export interface ConformanceOptions {

@@ -1,24 +1,40 @@
 import assert from "node:assert/strict";
+import { ownEntry } from "../../base/own.js";
 import { NO_CAPABILITIES } from "../../contract/capabilities.js";
-import { Clauses } from "./clauses.js";
 import { concurrencyClauses } from "./concurrency.js";
 import { contractClauses } from "./contract.js";
-import { deletingClauses } from "./deleting.js";
 import { fairnessClauses } from "./fairness.js";
 import { hostileClauses } from "./hostile.js";
-import { listingClauses } from "./listing.js";
+import { listClauses } from "./listing.js";
 import { portableClauses } from "./portable.js";
-import { readingClauses } from "./reading.js";
-import { globalRunner } from "./runner.js";
-import { openStore, type Running } from "./scope.js";
-import type { ConformanceOptions, ConformanceSubject, MakeConformanceSubject } from "./subject.js";
-import { takingClauses } from "./taking.js";
-import { traitsOf } from "./trait.js";
-import { traitClauses } from "./traits.js";
-import { watchingClauses } from "./watching.js";
-import { writingClauses } from "./writing.js";
+import { readBytesClauses, readClauses } from "./reading.js";
+import { type AddClause, openStore, type Running, Scope } from "./scope.js";
+import { VERBS } from "./session.js";
+import type { ConformanceOptions, ConformanceRunner, MakeConformanceSubject } from "./subject.js";
+import { insertClauses, takeClauses } from "./taking.js";
+import { TRAITS, traitsOf } from "./trait.js";
+import { oversizedClauses, readOnlyClauses, verbClauses } from "./traits.js";
+import { watchClauses } from "./watching.js";
+import { deleteClauses, writeClauses } from "./writing.js";
 
-const NOT_MADE: ConformanceSubject = { keys: {} };
+const GROUPS: readonly (readonly [title: string, clauses: (clause: AddClause) => void])[] = [
+  ["contract", contractClauses],
+  ["read", readClauses],
+  ["readBytes", readBytesClauses],
+  ["write", writeClauses],
+  ["delete", deleteClauses],
+  ["take", takeClauses],
+  ["insert", insertClauses],
+  ["list", listClauses],
+  ["watch", watchClauses],
+  ...VERBS.map((verb) => [`every verb: ${verb}`, verbClauses(verb)] as const),
+  ["oversized", oversizedClauses],
+  ["read-only keys", readOnlyClauses],
+  ["hostile", hostileClauses],
+  ["concurrency", concurrencyClauses],
+  ["portable keys", portableClauses],
+  ["fairness", fairnessClauses],
+];
 
 /**
  * Describes, to the test runner, all that a provider must do. Call it once for each provider and each transport at
@@ -32,10 +48,7 @@ const NOT_MADE: ConformanceSubject = { keys: {} };
  * }));
  */
 export function describeProviderConformance(make: MakeConformanceSubject, options?: ConformanceOptions): void;
-/**
- * The same under a title of its own.
- * @param name title of the group, such as the provider's name with its transport
- */
+/** The same under a title of its own. @param name title of the group, such as the provider's name with its transport */
 export function describeProviderConformance(
   name: string,
   make: MakeConformanceSubject,
@@ -52,7 +65,7 @@ export function describeProviderConformance(
   const runner = options.runner ?? globalRunner();
   const without = new Set(options.without);
   const running: Running = {
-    subject: NOT_MADE,
+    subject: { keys: {} },
     capabilities: NO_CAPABILITIES,
     traits: new Set(),
     patienceMs: options.patienceMs ?? 5000,
@@ -70,18 +83,54 @@ export function describeProviderConformance(
       assert.deepEqual(there, [], "said to be lacking, but there");
     });
     runner.after(async () => running.subject.cleanup?.());
-    const clauses = new Clauses(runner, running, without);
-    contractClauses(clauses);
-    readingClauses(clauses);
-    writingClauses(clauses);
-    deletingClauses(clauses);
-    takingClauses(clauses);
-    listingClauses(clauses);
-    watchingClauses(clauses);
-    traitClauses(clauses);
-    hostileClauses(clauses);
-    concurrencyClauses(clauses);
-    portableClauses(clauses);
-    fairnessClauses(clauses);
+    // Clauses that need what the author says to be lacking are not there at all.
+    const clause: AddClause = (title, need, body) => {
+      if (need.some((each) => without.has(each))) return;
+      // No named parameter: mocha would take one for its done callback.
+      runner.it(title, async function (this: unknown, ...context: unknown[]) {
+        const lacking = need.find((each) => !running.traits.has(each));
+        if (lacking !== undefined)
+          return skip(this, context[0], `${TRAITS[lacking][1]}; say so with without: ["${lacking}"]`);
+        const scope = new Scope(running);
+        try {
+          await body(scope, await scope.session());
+        } finally {
+          await scope.end();
+        }
+      });
+    };
+    for (const [title, clauses] of GROUPS) runner.describe(title, () => clauses(clause));
   });
+}
+
+/**
+ * Returns the runner whose functions are global.
+ * @throws TypeError when there is none: hand one over as `options.runner`
+ */
+function globalRunner(): ConformanceRunner {
+  const names = globalThis as unknown as Record<string, unknown>;
+  const pick = <K extends keyof ConformanceRunner>(...candidates: string[]): ConformanceRunner[K] => {
+    const found = candidates.map((name) => ownEntry(names, name)).find((each) => typeof each === "function");
+    if (found === undefined) {
+      throw new TypeError(`no global ${candidates[0]}(): run under mocha, or pass options.runner`);
+    }
+    return found as ConformanceRunner[K];
+  };
+  return {
+    describe: pick<"describe">("describe"),
+    it: pick<"it">("it"),
+    before: pick<"before">("before", "beforeAll"),
+    after: pick<"after">("after", "afterAll"),
+  };
+}
+
+/** Marks the running test as skipped, with the reason, in the runner's own way; without one it counts as passed. */
+function skip(self: unknown, context: unknown, reason: string): void {
+  // Mocha has no place for a reason but the title.
+  const test = (self as { test?: { title?: unknown } } | undefined)?.test;
+  if (typeof test?.title === "string") test.title += ` [${reason}]`;
+  const skippable = [self, context].find(
+    (each) => typeof (each as { skip?: unknown } | undefined)?.skip === "function",
+  );
+  (skippable as { skip(reason: string): void } | undefined)?.skip(reason);
 }

@@ -47,7 +47,6 @@ function keepsBytes({ capabilities: { binary } }: ProviderStore, subject: Confor
   return binary === "host" ? subject.binary === true : binary === true;
 }
 
-/** Returns what a store and its subject have. */
 export function traitsOf(store: ProviderStore, subject: ConformanceSubject): Set<ConformanceTrait> {
   const names = Object.keys(TRAITS) as ConformanceTrait[];
   return new Set(names.filter((name) => TRAITS[name][0](store, subject)));

@@ -18,7 +18,7 @@ type VsockAddress = Extract<NotifyAddress, { kind: "vsock" }>;
  */
 export async function sendNotification(address: NotifyAddress, message: string, call: Call): Promise<string> {
   if (address.kind === "unix") {
-    const { notifySocket } = await import("../../native/posix/notify-socket.js");
+    const { notifySocket } = await import("../../native/posix/daemon.js");
     if (notifySocket(address.path, message)) return address.path;
     throw pvbusError("ERR_UNAVAILABLE", `nobody takes messages at ${address.path}; start the listener`);
   }

@@ -1,7 +1,6 @@
 import { expect } from "chai";
 import { Call } from "../../../src/base/flow/call.js";
-import { KeyedQueues } from "../../../src/base/flow/keyed-queues.js";
-import { SerialQueue } from "../../../src/base/flow/serial-queue.js";
+import { KeyedQueues, SerialQueue } from "../../../src/base/flow/queues.js";
 import { count } from "../../support/campaign.js";
 import { codeOf } from "../../support/memory-interface.js";
 
@@ -17,46 +16,21 @@ function gate(): { readonly work: () => Promise<void>; readonly open: () => void
   return { work: () => opened, open };
 }
 
-describe("SerialQueue with a limit", () => {
-  it("refuses whoever finds the line full, and takes the next one when there is room", async () => {
-    const queue = new SerialQueue(2);
-    const { work, open } = gate();
-    const running = queue.run(call(), "the turn", work);
-    const waiting = [1, 2].map((each) => queue.run(call(), "the turn", () => each));
-    const refused = await queue.run(call(), "the turn", () => expect.fail("begun")).catch((error) => error);
-    expect(refused).to.include({ code: "ERR_BUSY" });
-    expect(refused.message).to.equal("2 already wait for the turn; try again later");
-    open();
-    await running;
-    expect(await Promise.all(waiting)).to.deep.equal([1, 2]);
-    expect(await queue.run(call(), "the turn", () => 3)).to.equal(3);
-  });
-
-  it("counts no longer those who gave up, and tells a call that is over just that", async () => {
-    const queue = new SerialQueue(1);
+describe("SerialQueue with calls that end", () => {
+  it("waits no longer for those who gave up, and tells a call that is over just that", async () => {
+    const queue = new SerialQueue();
     const { work, open } = gate();
     const running = queue.run(call(), "the turn", work);
     const abort = new AbortController();
     const first = codeOf(queue.run(new Call({ signal: abort.signal }), "the turn", () => undefined));
     const over = new Call({ signal: AbortSignal.abort() });
     expect(await codeOf(queue.run(over, "the turn", () => undefined))).to.equal("ERR_ABORTED");
-    expect(await codeOf(queue.run(call(), "the turn", () => undefined))).to.equal("ERR_BUSY");
     abort.abort();
     expect(await first).to.equal("ERR_ABORTED");
     const second = queue.run(call(), "the turn", () => 2);
     open();
     await running;
     expect(await second).to.equal(2);
-  });
-
-  it("lets no one wait with a limit of zero, and whoever finds it free begin at once", async () => {
-    const queue = new SerialQueue(0);
-    const { work, open } = gate();
-    const running = queue.run(call(), "the turn", work);
-    expect(await codeOf(queue.run(call(), "the turn", () => undefined))).to.equal("ERR_BUSY");
-    open();
-    await running;
-    expect(await queue.run(call(), "the turn", () => 1)).to.equal(1);
   });
 
   it(`serves ${MANY} waiters in their order, of whom every third gives up`, async function () {

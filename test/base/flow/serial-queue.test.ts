@@ -1,7 +1,7 @@
 import { getEventListeners } from "node:events";
 import { expect } from "chai";
 import { Call } from "../../../src/base/flow/call.js";
-import { SerialQueue } from "../../../src/base/flow/serial-queue.js";
+import { SerialQueue } from "../../../src/base/flow/queues.js";
 import { collectGarbage } from "../../support/descriptors.js";
 import { codeOf } from "../../support/memory-interface.js";
 

@@ -1,12 +1,12 @@
 import { expect } from "chai";
 import { Call } from "../../../src/base/flow/call.js";
-import { fairly, fairTurn, mayGoOn, waitTurn } from "../../../src/base/flow/turn.js";
+import { fairly, fairTurn, turns } from "../../../src/base/flow/turn.js";
 import { work } from "../../support/event-loop.js";
 import { codeOf } from "../../support/memory-interface.js";
 
 /** Works until the present stretch is used up. */
 function useUp(): void {
-  while (mayGoOn()) work(0.2);
+  while (turns.mayGoOn()) work(0.2);
 }
 
 /** The event loop's turns while something runs: their number and the longest time without one. */
@@ -92,15 +92,15 @@ describe("turns of the event loop", () => {
   it("pass over who gave the place up, and who asks again while it is his turn comes last", async () => {
     useUp();
     const order: string[] = [];
-    const leave = waitTurn(() => order.push("left"));
-    waitTurn(() => {
+    const leave = turns.wait(() => order.push("left"));
+    turns.wait(() => {
       order.push("first");
-      waitTurn(() => order.push("again"));
+      turns.wait(() => order.push("again"));
     });
     const last = new Promise<void>((resolve) => {
-      waitTurn(() => {
+      turns.wait(() => {
         order.push("second");
-        waitTurn(resolve);
+        turns.wait(resolve);
       });
     });
     leave();

@@ -15,8 +15,8 @@ import { createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { expect } from "chai";
 import { type HostFiles, hostFiles } from "../../../src/base/host/files.js";
-import { connectTo } from "../../../src/base/host/socket.js";
 import { nameWalker } from "../../../src/base/host/tree.js";
+import { connectTo } from "../../../src/base/host/unix-stream.js";
 import { pending } from "../../support/pending.js";
 import { asNobody, fileTree, removeTree } from "../../support/trees.js";
 

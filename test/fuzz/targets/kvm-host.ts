@@ -6,22 +6,18 @@ import {
   encodeOrder,
   encodeReport,
 } from "../../../providers/kvm/host/control-messages.js";
-import { cloudHypervisorArguments } from "../../../providers/kvm/host/launch/cloud-hypervisor.js";
+import { cloudHypervisorArguments, qemuArguments } from "../../../providers/kvm/host/launch/arguments.js";
 import { type LaunchDescription, parseDescription } from "../../../providers/kvm/host/launch/description.js";
 import { libvirtParts } from "../../../providers/kvm/host/launch/libvirt.js";
-import { qemuArguments } from "../../../providers/kvm/host/launch/qemu.js";
-import { checkKey, checkValue, completeLimits } from "../../../providers/kvm/host/limits.js";
+import { checkKey, checkValue, checkWritable, completeLimits } from "../../../providers/kvm/host/limits.js";
 import {
-  decodeEnd,
-  decodeHeader,
   decodeLog,
-  encodeEnd,
-  encodeHeader,
   encodeRecord,
   HEADER_BYTES,
+  LOG_END,
+  LOG_HEADER,
   MARK_BYTES,
 } from "../../../providers/kvm/host/log-codec.js";
-import { checkWritable } from "../../../providers/kvm/host/namespaces.js";
 import { endpointText, parseEndpoint } from "../../../providers/kvm/host/settings/endpoint.js";
 import { PvbusError } from "../../../src/base/errors.js";
 import { decodeAnswer } from "../../../src/mdata/answer.js";
@@ -82,8 +78,8 @@ function log(input: Input): void {
   }
   const body = Buffer.concat([...records, input.take(100)]);
   const header = { mark, revision: made.length, length: HEADER_BYTES };
-  const bytes = Buffer.concat([encodeHeader(header), body]);
-  same(decodeHeader(bytes), header, "a header written and read");
+  const bytes = Buffer.concat([LOG_HEADER.encode(header), body]);
+  same(LOG_HEADER.decode(bytes), header, "a header written and read");
   const { records: found, goodBytes } = decodeLog(bytes, header);
   holds(goodBytes <= bytes.length, "more good bytes than there are");
   same(
@@ -95,9 +91,9 @@ function log(input: Input): void {
 
 function logHeader(input: Input): void {
   const bytes = input.rest();
-  const end = decodeEnd(bytes);
-  if (end !== undefined) same(decodeEnd(encodeEnd(end)), end, "an end written and read");
-  const header = decodeHeader(bytes);
+  const end = LOG_END.decode(bytes);
+  if (end !== undefined) same(LOG_END.decode(LOG_END.encode(end)), end, "an end written and read");
+  const header = LOG_HEADER.decode(bytes);
   if (header !== undefined) decodeLog(bytes, header);
 }
 
@@ -281,7 +277,7 @@ export const KVM_HOST: readonly Target[] = [
   {
     name: "host-log-header",
     run: logHeader,
-    seeds: () => [encodeHeader({ mark: Buffer.alloc(8, 1), revision: 3, length: 40 })],
+    seeds: () => [LOG_HEADER.encode({ mark: Buffer.alloc(8, 1), revision: 3, length: 40 })],
   },
   {
     name: "host-configuration",

@@ -3,14 +3,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { completeOptions } from "../../../providers/kvm/options.js";
 import { parseKey, parsePrefix, qualifiedKey } from "../../../providers/kvm/protocol/keys.js";
-import { hasMixedUuids, listedNames, smbiosValues } from "../../../providers/kvm/protocol/smbios.js";
+import { hasMixedUuids, listedNames, readTable } from "../../../providers/kvm/protocol/smbios.js";
 import { FWCFG_ROOT, FwCfgSource } from "../../../providers/kvm/static/fwcfg.js";
 import { PvbusError } from "../../../src/base/errors.js";
-import { smbiosString, smbiosStructures } from "../../../src/base/firmware/smbios-structures.js";
-import { parseSmbios } from "../../../src/base/firmware/smbios-texts.js";
+import { parseSmbios, smbiosString, smbiosStructures } from "../../../src/base/firmware/smbios.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";
 import { isChannelKey } from "../../../src/mdata/request.js";
+import { finish } from "../../../src/mdata/steps.js";
 import type { Input } from "../input.js";
 import { holds, same, type Target } from "../target.js";
 
@@ -43,8 +43,8 @@ function smbios(input: Input): void {
     smbiosString(each, each.fields.length);
   }
   holds(total <= bytes.length, "more strings than bytes");
-  const values = smbiosValues(bytes, isMixed);
-  const listed = listedNames(values);
+  const { values } = finish(readTable(bytes, isMixed));
+  const listed = finish(listedNames(values));
   holds(
     listed.every((name) => values.has(name)),
     "a listed name without a value",

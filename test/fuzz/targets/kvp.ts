@@ -1,10 +1,17 @@
 import { isIP } from "node:net";
+import { parseOsRelease } from "../../../providers/hyperv/kvpd/auto-pool.js";
 import type { GuardedPool } from "../../../providers/hyperv/kvpd/guarded-pool.js";
-import { freebsdText, ifcfgText, keyfileText } from "../../../providers/hyperv/kvpd/ip-files.js";
-import { addressLists, expandIpv6, parseIpSettings } from "../../../providers/hyperv/kvpd/ip-lists.js";
-import { parseOsRelease } from "../../../providers/hyperv/kvpd/os-release.js";
+import { ipv4Gateways, ipv6Gateways, netstatGateways } from "../../../providers/hyperv/kvpd/ip-service.js";
+import {
+  addressLists,
+  expandIpv6,
+  freebsdText,
+  ifcfgText,
+  keyfileText,
+  parseIpSettings,
+} from "../../../providers/hyperv/kvpd/ip-settings.js";
 import { KvpResponder } from "../../../providers/hyperv/kvpd/responder.js";
-import { ipv4Gateways, ipv6Gateways, netstatGateways } from "../../../providers/hyperv/kvpd/routes.js";
+import type { ServedPool } from "../../../providers/hyperv/kvpd/served-pool.js";
 import {
   decodeEnumerateReply,
   decodeIpInfo,
@@ -162,15 +169,20 @@ async function responder(input: Input): Promise<void> {
     key: input.field(),
     value: input.field(),
   }));
-  const pool = {
+  const served = {
     get: async (key: Uint8Array) => records.find((each) => each.key.equals(key))?.value,
     getNow: (key: Uint8Array) => records.find((each) => each.key.equals(key))?.value ?? "none",
     enumerate: async (index: number) => records[index],
-    enumerateNow: (index: number) => records[index] ?? "end",
+    enumerateNow: (index: number) => records[index] ?? "none",
     set: async () => undefined,
     delete: async (key: Uint8Array) => records.some((each) => each.key.equals(key)),
   };
-  const served = new KvpResponder({
+  const pool: Pick<GuardedPool, "read" | "change" | "sound"> = {
+    read: (_call, action) => action(served as unknown as ServedPool),
+    change: (_call, action) => action(served as unknown as ServedPool),
+    sound: served as unknown as ServedPool,
+  };
+  const answers = new KvpResponder({
     layout,
     pools: Array.from({ length: 5 }, () => pool as unknown as GuardedPool),
     auto: {
@@ -192,8 +204,8 @@ async function responder(input: Input): Promise<void> {
   });
   const message = messageFrom(input, layout);
   const early = Buffer.from(message);
-  const isNow = served.answerNow(early);
-  await served.answer(message, new Call());
+  const isNow = answers.answerNow(early);
+  await answers.answer(message, new Call());
   holds(message.length === layout.messageBytes, "an answer of another length");
   if (isNow) same(early, message, "what is answered at once and what is answered later");
 }

@@ -1,9 +1,8 @@
 import type { CpuidRegisters } from "../../../src/base/firmware/cpuid.js";
 import { ABSENT, type Fact, unreadable, value } from "../../../src/base/firmware/fact.js";
 import type { DetectionReport } from "../../../src/contract/report.js";
-import { scanCpuid } from "../../../src/detect/cpuid-scan.js";
+import { cpuidDetails, scanCpuid } from "../../../src/detect/cpuid.js";
 import { decide } from "../../../src/detect/decide.js";
-import { cpuidDetails } from "../../../src/detect/details.js";
 import type { Facts } from "../../../src/detect/facts.js";
 import { snapshotFacts } from "../../../src/detect/snapshot.js";
 import { proveVmware } from "../../../src/native/vmware/proof.js";

@@ -14,12 +14,12 @@ import {
   base64Length,
   decodeBase64,
   decodeBase64InSteps,
-  decodeBase64Into,
+  decodeShortAscii,
   encodeBase64,
 } from "../../../src/mdata/base64.js";
 import { refusal } from "../../../src/mdata/client/channel.js";
-import type { LineStream } from "../../../src/mdata/client/line-stream.js";
 import { negotiate } from "../../../src/mdata/client/negotiation.js";
+import type { LineStream } from "../../../src/mdata/client/transport.js";
 import { decodeFrame, decodeFrameHead, encodeFrame, type Frame, isFrame } from "../../../src/mdata/frame.js";
 import { type Line, LineReader } from "../../../src/mdata/line-reader.js";
 import { type AnswerParts, longAnswer, longPlainAnswer } from "../../../src/mdata/long-answer.js";
@@ -36,7 +36,6 @@ import { type Input, pieces } from "../input.js";
 import { holds, same, type Target } from "../target.js";
 
 const ID = "0a1b2c3d";
-const NOTHING = Buffer.alloc(0);
 
 /** A line without its end: any bytes, or a frame whose length and checksum are right. */
 function lineFrom(input: Input): Buffer {
@@ -201,9 +200,8 @@ function base64(input: Input): void {
   holds(encodeBase64(bytes).length === base64Length(bytes.length), "the length of base64");
   const text = bytes.toString("latin1");
   const found = decodeBase64(text);
-  const room = Buffer.alloc(base64Bytes(text.length));
-  same(decodeBase64Into(text, room), found?.length, "the length of bytes written to where there is room");
-  same(room.subarray(0, found?.length ?? 0), found ?? NOTHING, "bytes written to where there is room");
+  const short = decodeShortAscii(text);
+  if (short !== undefined) same(Buffer.from(short, "latin1"), found, "short text and its bytes");
   if (found === undefined) return;
   holds(found.length <= base64Bytes(text.length), "more bytes than base64 holds");
   encodePlainRequest("GET", text);

@@ -1,5 +1,5 @@
 import { gzipSync } from "node:zlib";
-import { VmwareDataSets } from "../../../providers/vmware/data-sets.js";
+import { VmwareDataSets } from "../../../providers/vmware/data-set-store.js";
 import { VmwareNamespace } from "../../../providers/vmware/namespace.js";
 import { checkVmwareOptions } from "../../../providers/vmware/options.js";
 import { Channel, ChannelFailure, type Steps } from "../../../providers/vmware/protocol/backdoor-channel.js";
@@ -11,12 +11,11 @@ import {
 } from "../../../providers/vmware/protocol/data-map.js";
 import { decodeDataSetReply } from "../../../providers/vmware/protocol/data-sets.js";
 import { decodeValue } from "../../../providers/vmware/protocol/encoded-value.js";
-import { checkKey } from "../../../providers/vmware/protocol/keys.js";
-import { MAX_REQUEST_BYTES } from "../../../providers/vmware/protocol/limits.js";
+import { checkKey, MAX_REQUEST_BYTES } from "../../../providers/vmware/protocol/keys.js";
 import { command, decodeReply, infoGet, infoSet, refusal } from "../../../providers/vmware/protocol/rpci.js";
 import type { RpciSession } from "../../../providers/vmware/session.js";
 import { VmxHost } from "../../../providers/vmware/testing/host.js";
-import { namedSource } from "../../../providers/vmware/transport/channel.js";
+import { namedSource } from "../../../providers/vmware/transport/sources.js";
 import { PvbusError } from "../../../src/base/errors.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";

@@ -1,5 +1,6 @@
 import { openSync, read, writeSync } from "node:fs";
 import {
+  countBody,
   decodeFuseRequest,
   decodePoll,
   decodeRead,
@@ -10,9 +11,7 @@ import {
   fusePollNotification,
   fuseReply,
   openBody,
-  pollBody,
   REQUEST_BYTES,
-  writtenBody,
 } from "../../../providers/hyperv/testing/kvp-device/fuse-codec.js";
 
 /*
@@ -121,13 +120,13 @@ export class CuseServer {
         break;
       case FuseOp.write: {
         const data = Buffer.from(decodeWrite(body).data);
-        status(device.write?.(data) ?? ENOSYS, writtenBody(data.length));
+        status(device.write?.(data) ?? ENOSYS, countBody(data.length));
         break;
       }
       case FuseOp.poll: {
         const { kernelHandle, notify } = decodePoll(body);
         if (notify) this.#polls.add(kernelHandle);
-        this.#send(fuseReply(unique, pollBody(device.poll?.() ?? 0)));
+        this.#send(fuseReply(unique, countBody(device.poll?.() ?? 0)));
         break;
       }
       case FuseOp.interrupt:

@@ -12,7 +12,7 @@ import { decodeRequestInSteps, encodeRequest } from "../../../src/mdata/request.
 import { answerFrame, answerLine, PVBUS_DIALECT, type Reply } from "../../../src/mdata/server/requests.js";
 import { GuestTurns, HostTurns } from "../../../src/mdata/server/turns.js";
 import { random } from "../../support/campaign.js";
-import { HostFolder, TestGuest } from "../../support/kvm-guest.js";
+import { HostFolder, keysOf, TestGuest } from "../../support/kvm-guest.js";
 
 const MIB = 1024 * 1024;
 const ID = "0000000a";
@@ -192,13 +192,13 @@ describe("long requests and answers", () => {
       const names = Buffer.from(answer?.kind === "success" ? answer.value : [])
         .toString()
         .split("\n");
-      expect(names).to.deep.equal(state.keys().filter((key) => key !== "sdc:secret"));
+      expect(names).to.deep.equal(keysOf(state).filter((key) => key !== "sdc:secret"));
     });
   });
 
   it("list what was there when the answer began", async () => {
     await withKeys(1_000, async (state) => {
-      const before = state.keys().filter((key) => key !== "sdc:secret");
+      const before = keysOf(state).filter((key) => key !== "sdc:secret");
       const all = answerLine({ keys: state, dialect: PVBUS_DIALECT }, "KEYS");
       if (all === undefined || typeof all === "string" || Buffer.isBuffer(all)) throw new Error("one piece");
       const text: string[] = [];

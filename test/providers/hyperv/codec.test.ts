@@ -2,9 +2,8 @@ import { expect } from "chai";
 import fc from "fast-check";
 import {
   decodeRecord,
-  encodeKeyField,
+  encodeField,
   encodeRecord,
-  encodeValueField,
   RECORD_SIZE,
   scrubRecord,
 } from "../../../providers/hyperv/protocol/record.js";
@@ -158,9 +157,9 @@ describe("Hyper-V record codec", () => {
   });
 
   it("refuses what does not fit a field with its NUL, and a NUL inside", () => {
-    expect(() => encodeKeyField(Buffer.alloc(512, 1))).to.throw(RangeError);
-    expect(() => encodeValueField(Buffer.alloc(2048, 1))).to.throw(RangeError);
-    expect(() => encodeKeyField(Buffer.from("a\0b"))).to.throw(RangeError);
+    expect(() => encodeField(Buffer.alloc(512, 1), 512)).to.throw(RangeError);
+    expect(() => encodeField(Buffer.alloc(2048, 1), 2048)).to.throw(RangeError);
+    expect(() => encodeField(Buffer.from("a\0b"), 512)).to.throw(RangeError);
     expect(() => decodeRecord(Buffer.alloc(RECORD_SIZE - 1))).to.throw(RangeError);
     expect(() => decodeRecord(Buffer.alloc(RECORD_SIZE), 1)).to.throw(RangeError);
   });

@@ -170,7 +170,7 @@ describe("KVP messages of the kernel's driver", () => {
             for (const at of [4, 8, 12]) message.set([at, 0, 0, 0], at);
             for (const at of [24, 540, 2303, 300, 2400, 4400, 5400]) message[at] = 0;
           }
-          const request = decodeRequest(message, LINUX_KVP);
+          const request = decodeRequest(Buffer.from(message), LINUX_KVP);
           if (request.operation === "malformed" || request.operation.endsWith("IpInfo")) return;
           const again = decodeRequest(encodeRequest(request as never, LINUX_KVP), LINUX_KVP);
           expect(again).to.deep.equal(request);

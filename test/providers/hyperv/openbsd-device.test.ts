@@ -1,12 +1,13 @@
 import { expect } from "chai";
-import { openbsdCapabilities } from "../../../providers/hyperv/capabilities.js";
+import { capabilitiesOf } from "../../../providers/hyperv/capabilities.js";
 import { HypervProvider, HypervStore } from "../../../providers/hyperv/index.js";
+import { completeOptions } from "../../../providers/hyperv/options.js";
 import { openbsdPools } from "../../../providers/hyperv/transport/openbsd-device.js";
 import { manifestOf } from "../../../providers/testing.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";
 import { Call, openPvbus, type ProviderManifest, type PvInterface } from "../../../src/index.js";
+import type { PvbusNodes } from "../../../src/native/bsd/pvbus-device.js";
 import { openPvbusDevice } from "../../../src/native/bsd/pvbus-device.js";
-import type { PvbusNodes } from "../../../src/native/bsd/pvbus-nodes.js";
 import { Hypervic } from "../../support/hypervic.js";
 import { collect } from "../../support/pools.js";
 import { type SimulatedDriver, simulatedPvbusKernel } from "../../support/pvbus-kernel.js";
@@ -23,7 +24,7 @@ describe(`OpenBSD's kernel as Hyper-V's store${process.platform === "linux" ? ""
     logger: { ...nodeHost().logger, warn: (message: string) => void warnings.push(message) },
   });
   const openStore = (): HypervStore =>
-    new HypervStore(openbsdPools(host().logger, nodes), openbsdCapabilities());
+    new HypervStore(openbsdPools(host().logger, nodes), capabilitiesOf("openbsd-device", completeOptions()));
 
   /** A provider of the store on the simulated kernel. */
   function manifest(): ProviderManifest {

@@ -1,6 +1,6 @@
 import { expect } from "chai";
+import { type ReceiveOptions, receiveKvp } from "../../../providers/hyperv/kvpd/receive.js";
 import { encodeRequest, LINUX_KVP, replyStatus } from "../../../providers/hyperv/protocol/messages.js";
-import { type ReceiveOptions, receiveKvp } from "../../../providers/hyperv/receive.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";
 import type { StoreEntry } from "../../../src/index.js";
 import { TestDriver } from "../../support/kvp-driver.js";

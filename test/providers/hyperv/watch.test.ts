@@ -10,12 +10,16 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { expect } from "chai";
+import { capabilitiesOf } from "../../../providers/hyperv/capabilities.js";
+import { completeOptions } from "../../../providers/hyperv/options.js";
+import type { PoolInfo } from "../../../providers/hyperv/protocol/keys.js";
 import { encodeRecord } from "../../../providers/hyperv/protocol/record.js";
+import { HypervStore } from "../../../providers/hyperv/store.js";
 import { notifyFiles } from "../../../providers/hyperv/transport/files/notify.js";
-import type { Pool, PoolPair } from "../../../providers/hyperv/transport/pool.js";
-import { watchPools } from "../../../providers/hyperv/watch.js";
+import type { PoolPair, PoolTransport } from "../../../providers/hyperv/transport/pool.js";
 import { HypervHostSimulator } from "../../../providers/testing.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";
+import type { RawEntry } from "../../../src/contract/store.js";
 import { Call, type PvInterface, type StoreChange } from "../../../src/index.js";
 import { PoolTree } from "../../support/pools.js";
 import { rejects } from "../../support/rejects.js";
@@ -275,29 +279,26 @@ describe("HypervStore watch", () => {
       turns++;
       counting = setImmediate(count);
     };
-    const changes = watchPools(
-      {
-        transport: {
-          notify: (_pools, given) => {
-            ring = given;
-            return () => undefined;
-          },
-        },
-        pools: [{ snapshot: async () => states.shift() } as unknown as Pool],
-        keyPrefix: "",
-        ready: () =>
-          setImmediate(() => {
-            ring();
-            counting = setImmediate(count);
-          }),
-        closing: new AbortController().signal,
+    const transport = {
+      notify: (_pools: unknown, given: () => void) => {
+        ring = given;
+        return () => undefined;
       },
-      new Call({ timeoutMs: 30_000 }),
-    );
+      pool: (info: PoolInfo) => ({ info, snapshot: async () => states.shift() }),
+    };
+    const capabilities = capabilitiesOf("files", completeOptions());
+    const store = new HypervStore(transport as unknown as PoolTransport, capabilities);
+    const changes = store.watch("Guest", new Call({ timeoutMs: 30_000 }), {
+      ready: () =>
+        setImmediate(() => {
+          ring();
+          counting = setImmediate(count);
+        }),
+    });
     const first = await changes.next();
     clearImmediate(counting);
     await changes.return();
-    expect((first.value as PoolPair).key).to.equal("last");
+    expect((first.value as RawEntry).key).to.equal("Guest/last");
     expect(turns).to.be.greaterThan(2);
   });
 

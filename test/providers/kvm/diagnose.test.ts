@@ -37,7 +37,7 @@ describe("diagnosis of KVM", () => {
       const [channel, fwcfg, trust] = await new KvmProvider(
         nodeHost({ sysroot, platform: "linux" }),
       ).diagnose({});
-      expect(channel).to.include({ what: "there is a metadata channel", works: false });
+      expect(channel).to.include({ what: "this machine has a metadata channel", works: false });
       expect(channel?.why).to.include("org.qemu.guest_agent.0");
       expect(channel?.fix).to.include("name=org.pvbus.mdata.0").and.include("<target type='virtio'");
       expect(fwcfg).to.include({ works: false, fix: "modprobe qemu_fw_cfg" });

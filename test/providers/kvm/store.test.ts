@@ -174,7 +174,7 @@ describe("KvmStore without a channel", () => {
     }
   });
 
-  it("reads and lists, and for the rest names the lines that the host has to add", async () => {
+  it("reads and lists, and for the rest names the doctor, who has the lines that the host has to add", async () => {
     const bus = await openPvbus({ sysroot, interfaces: [{ type: "KVM" }] });
     const kvm = bus.byType("KVM");
     try {
@@ -189,17 +189,16 @@ describe("KvmStore without a channel", () => {
       const verbs = { write: kvm?.write("k", "v"), delete: kvm?.delete("k"), watch: kvm?.watch().next() };
       for (const [verb, outcome] of Object.entries(verbs)) {
         const error = await rejects(outcome as Promise<unknown>, "ERR_NOT_SUPPORTED");
-        expect(error.message, verb).to.include("virtserialport,chardev=pvbus,name=org.pvbus.mdata.0");
-        expect(error.message, verb).to.include("<target type='virtio' name='org.pvbus.mdata.0'/>");
+        expect(error.message, verb).to.include("no metadata channel").and.include("pvbus doctor");
       }
       const unavailable = await rejects(kvm?.read("meta/k") as Promise<unknown>, "ERR_UNAVAILABLE");
-      expect(unavailable.message).to.include("virtserialport");
+      expect(unavailable.message).to.include("pvbus doctor");
     } finally {
       await bus.close();
     }
   });
 
-  it("names the lines for values too when the machine has nothing", async () => {
+  it("names the doctor for values too when the machine has nothing", async () => {
     removeTree(sysroot);
     sysroot = fileTree({});
     const bus = await openPvbus({
@@ -207,8 +206,16 @@ describe("KvmStore without a channel", () => {
       interfaces: [{ type: "KVM", options: { staticNamespace: "com.example" } }],
     });
     try {
-      const error = await rejects(bus.byType("KVM")?.read("k") as Promise<unknown>, "ERR_NOT_SUPPORTED");
-      expect(error.message).to.include("-fw_cfg name=opt/com.example/KEY,string=VALUE");
+      const kvm = bus.byType("KVM");
+      const error = await rejects(kvm?.read("k") as Promise<unknown>, "ERR_NOT_SUPPORTED");
+      expect(error.message).to.include("pvbus doctor");
+      const [{ fix } = {}] = (await kvm?.diagnose()) ?? [];
+      for (const line of [
+        "-device virtserialport,chardev=pvbus,name=org.pvbus.mdata.0",
+        "<target type='virtio' name='org.pvbus.mdata.0'/>",
+        "-fw_cfg name=opt/com.example/KEY,string=VALUE",
+      ])
+        expect(fix).to.include(line);
     } finally {
       await bus.close();
     }

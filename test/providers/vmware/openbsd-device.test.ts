@@ -2,11 +2,11 @@ import { expect } from "chai";
 import { describeProviderConformance, VmxHost } from "../../../providers/testing.js";
 import { VmwareHostctlStore } from "../../../providers/vmware/hostctl.js";
 import { RpciSession, VmwareStore } from "../../../providers/vmware/index.js";
-import { OPENBSD_VALUE_BYTES } from "../../../providers/vmware/protocol/limits.js";
+import { OPENBSD_VALUE_BYTES } from "../../../providers/vmware/protocol/keys.js";
 import { OpenbsdDeviceTransport } from "../../../providers/vmware/transport/openbsd-device.js";
 import { SILENT } from "../../../src/base/host/node-host.js";
 import { Call, HostctlError } from "../../../src/index.js";
-import type { PvbusNode, PvbusNodes } from "../../../src/native/bsd/pvbus-nodes.js";
+import type { PvbusNode, PvbusNodes } from "../../../src/native/bsd/pvbus-device.js";
 import { rejects } from "../../support/rejects.js";
 import { backdoorStore } from "../../support/vmware.js";
 
@@ -118,7 +118,7 @@ class SimulatedNodes implements PvbusNodes {
 
 function hostctlStore(nodes: SimulatedNodes, settings = {}): VmwareStore {
   const session = new RpciSession({ first: new OpenbsdDeviceTransport(nodes), logger: SILENT });
-  return new VmwareStore(session, settings, { maxValueBytes: OPENBSD_VALUE_BYTES });
+  return new VmwareStore(session, settings, OPENBSD_VALUE_BYTES);
 }
 
 describe("VMware through OpenBSD's kernel", () => {

@@ -1,7 +1,7 @@
 import { expect } from "chai";
 import { VmxHost } from "../../../providers/testing.js";
 import { VmwareProvider } from "../../../providers/vmware/index.js";
-import { lookForVmware } from "../../../providers/vmware/presence.js";
+import { lookForVmware } from "../../../providers/vmware/transports.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";
 import { Call, openPvbus } from "../../../src/index.js";
 import { VmwareProof } from "../../../src/native/vmware/proof.js";

@@ -1,7 +1,6 @@
 import { expect } from "chai";
 import fc from "fast-check";
-import { checkKey } from "../../../providers/vmware/protocol/keys.js";
-import { MAX_REQUEST_BYTES, MAX_VALUE_BYTES } from "../../../providers/vmware/protocol/limits.js";
+import { checkKey, MAX_REQUEST_BYTES, MAX_VALUE_BYTES } from "../../../providers/vmware/protocol/keys.js";
 import { command, decodeReply, infoGet, infoSet, refusal } from "../../../providers/vmware/protocol/rpci.js";
 import { PvbusError, type PvbusErrorCode } from "../../../src/index.js";
 

@@ -1,8 +1,7 @@
 import { expect } from "chai";
-import { Deadlines, type Tick, type Timed } from "../../../providers/xen/client/deadlines.js";
+import { Deadlines, type Timed } from "../../../providers/xen/client/deadlines.js";
 
 class Waiting implements Timed {
-  tick: Tick | undefined;
   readonly deadline: number;
 
   constructor(ms: number) {
@@ -18,7 +17,6 @@ describe("Deadlines", () => {
     let last = (): void => undefined;
     const deadlines = new Deadlines<Waiting>((item) => {
       expect(item.deadline).to.be.at.most(performance.now());
-      expect(item.tick).to.equal(undefined);
       due.push(item);
       if (due.length === 50) last();
     });
@@ -28,11 +26,11 @@ describe("Deadlines", () => {
     await new Promise<void>((resolve) => {
       last = resolve;
       for (const item of [endless, ...all]) deadlines.add(item);
-      for (const item of all) if (!kept.includes(item)) item.tick?.remove(item);
+      for (const item of all) if (!kept.includes(item)) deadlines.remove(item);
     });
     await new Promise((resolve) => setTimeout(resolve, 20));
     expect(due).to.have.length(50).and.have.members(kept);
-    expect(endless.tick).to.equal(undefined);
+    deadlines.remove(endless);
   });
 
   it("has few timers however many come and go, and none that keeps the process", () => {
@@ -42,12 +40,12 @@ describe("Deadlines", () => {
     while (performance.now() < until) {
       const item = new Waiting(3_600_000);
       deadlines.add(item);
-      item.tick?.remove(item);
+      deadlines.remove(item);
     }
     expect(timers()).to.equal(before);
     const item = new Waiting(2 ** 40);
     deadlines.add(item);
     deadlines.clear();
-    item.tick?.remove(item);
+    deadlines.remove(item);
   });
 });

@@ -1,7 +1,7 @@
 import { expect } from "chai";
 import fc from "fast-check";
 import { decodeName, decodePath, encodeName, encodePath } from "../../../providers/xen/index.js";
-import { checkNodePath, checkPath, childPath, isAtOrBelow } from "../../../providers/xen/protocol/path.js";
+import { checkNodePath, checkPath, childPath, isAtOrBelow } from "../../../providers/xen/protocol/keys.js";
 import { formatPermission, parsePermission } from "../../../providers/xen/protocol/permissions.js";
 import type { PvbusError } from "../../../src/index.js";
 

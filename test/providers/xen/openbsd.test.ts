@@ -9,8 +9,8 @@ import { OpenbsdDevice } from "../../../providers/xen/transport/openbsd-device.j
 import { Call } from "../../../src/base/flow/call.js";
 import { SILENT } from "../../../src/base/host/node-host.js";
 import { HostctlError } from "../../../src/base/hostctl-error.js";
+import type { PvbusNodes } from "../../../src/native/bsd/pvbus-device.js";
 import { openPvbusDevice } from "../../../src/native/bsd/pvbus-device.js";
-import type { PvbusNodes } from "../../../src/native/bsd/pvbus-nodes.js";
 import { type SimulatedDriver, simulatedPvbusKernel } from "../../support/pvbus-kernel.js";
 import { rejects } from "../../support/rejects.js";
 

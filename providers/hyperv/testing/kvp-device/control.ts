@@ -32,16 +32,3 @@ export const Answer = {
   /** Done; the rest is a number (u32). */
   done: 2,
 } as const;
-
-/** Makes an answer with a number, and text behind it. */
-export function answerNumber(kind: number, value: number, text = ""): Buffer {
-  const head = Buffer.alloc(5);
-  head[0] = kind;
-  head.writeUInt32LE(value >>> 0, 1);
-  return Buffer.concat([head, Buffer.from(text, "utf8")]);
-}
-
-/** Makes a command. */
-export function command(code: number, rest: Uint8Array = new Uint8Array()): Buffer {
-  return Buffer.concat([Buffer.from([code]), rest]);
-}

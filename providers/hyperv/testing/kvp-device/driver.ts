@@ -1,18 +1,14 @@
+import { KvpOperation, LINUX_KVP } from "../../protocol/messages.js";
+import { KvpStatus } from "../../protocol/status.js";
+
 /** errno values of Linux that the driver returns. */
-export const Errno = { EINTR: 4, EIO: 5, EBADF: 9, EFAULT: 14, EBUSY: 16, EINVAL: 22 } as const;
+export const Errno = { EINTR: 4, EBADF: 9, EFAULT: 14, EBUSY: 16, EINVAL: 22 } as const;
 
 /** Bits of poll(2) that the driver returns (Linux include/uapi/asm-generic/poll.h). */
 export const Poll = { in: 0x0041, error: 0x0018 } as const;
 
-/** HV_E_FAIL: what the driver answers the host by itself. */
-const HV_E_FAIL = 0x8000_4005;
-const MESSAGE_BYTES = 7432;
-const REGISTER = 4;
-const REGISTER1 = 100;
+const MESSAGE_BYTES = LINUX_KVP.messageBytes;
 const VERSION_AT = 4;
-
-/** What a reader gets: the bytes of a message, or an errno. */
-export type ReadResult = Buffer | number;
 
 /** What the host learns: the reply's bytes, or the status that the driver answered by itself. */
 export type HostResult = { readonly reply: Buffer } | { readonly status: number; readonly why: HostFailure };
@@ -24,7 +20,8 @@ type State = "init" | "ready" | "busy";
 
 interface Waiting {
   readonly size: number;
-  readonly done: (result: ReadResult) => void;
+  /** Gets the bytes of a message, or an errno. */
+  readonly done: (result: Buffer | number) => void;
 }
 
 /**
@@ -33,12 +30,11 @@ interface Waiting {
  * what is pending and forgets the agent.
  */
 export class KvpDriver {
-  /** Text that the registration is answered with. */
-  readonly version: string;
   /** Called when a message can be read, or the device went away. */
   onReadable: () => void = () => undefined;
   /** Called when the agent has taken the answer to its registration. */
   onRegistered: () => void = () => undefined;
+  readonly #version: string;
   #open = false;
   #removed = false;
   /** The opener outlived a removal: for it the device stays gone. */
@@ -52,12 +48,7 @@ export class KvpDriver {
 
   /** @param version text of the answer to the registration; the real driver says 3.1 */
   constructor(version = "3.1") {
-    this.version = version;
-  }
-
-  /** Whether an agent is registered. */
-  get registered(): boolean {
-    return this.#state !== "init";
+    this.#version = version;
   }
 
   /** Opens the device. @returns 0 or an errno */
@@ -69,7 +60,7 @@ export class KvpDriver {
   }
 
   /** Reads one message; `done` is called at once or when there is one. */
-  read(size: number, done: (result: ReadResult) => void): void {
+  read(size: number, done: Waiting["done"]): void {
     if (this.#gone) done(Errno.EBADF);
     else if (this.#outgoing === undefined) this.#reader = { size, done };
     else this.#deliver({ size, done });
@@ -113,7 +104,7 @@ export class KvpDriver {
   request(message: Buffer, done: (result: HostResult) => void): void {
     const refused = this.#refusal();
     if (refused !== undefined) {
-      done({ status: HV_E_FAIL, why: refused });
+      done({ status: KvpStatus.fail, why: refused });
       return;
     }
     this.#unread = false;
@@ -158,12 +149,12 @@ export class KvpDriver {
 
   #register(message: Buffer): number {
     const operation = message[0];
-    if (operation !== REGISTER && operation !== REGISTER1) return Errno.EINVAL;
+    if (operation !== KvpOperation.register && operation !== KvpOperation.register1) return Errno.EINVAL;
     if (this.#registering) return Errno.EFAULT;
     this.#registering = true;
     const answer = Buffer.alloc(MESSAGE_BYTES);
     answer[0] = operation;
-    answer.write(this.version, VERSION_AT, "utf8");
+    answer.write(this.#version, VERSION_AT, "utf8");
     this.#queue(answer);
     return 0;
   }
@@ -205,6 +196,6 @@ export class KvpDriver {
   #fail(why: HostFailure): void {
     const host = this.#host;
     this.#host = undefined;
-    host?.done({ status: HV_E_FAIL, why });
+    host?.done({ status: KvpStatus.fail, why });
   }
 }

@@ -12,7 +12,6 @@ export const FuseOp = {
   open: 14,
   read: 15,
   write: 16,
-  statfs: 17,
   release: 18,
   flush: 25,
   init: 26,
@@ -27,7 +26,6 @@ export const FuseOp = {
 
 /** One request of the kernel. */
 export interface FuseRequest {
-  /** Operation. */
   readonly opcode: number;
   /** Number that the reply carries. */
   readonly unique: bigint;
@@ -41,14 +39,13 @@ export interface FuseRequest {
 
 const IN_HEADER = 40;
 const OUT_HEADER = 16;
-const ATTR_BYTES = 88;
 const NOTIFY_POLL = 1;
 /** FOPEN_DIRECT_IO, FOPEN_NONSEEKABLE, FOPEN_STREAM: without the last, a sleeping read holds up every write of the process. */
 const DEVICE_LIKE = 1 | 4 | 16;
 const S_IFDIR = 0o040000;
 const S_IFREG = 0o100000;
 /** Largest write that the server takes; messages are 7432 bytes. */
-export const MAX_WRITE = 64 * 1024;
+const MAX_WRITE = 64 * 1024;
 /** Room that every request fits. */
 export const REQUEST_BYTES = MAX_WRITE + 4096;
 
@@ -66,7 +63,8 @@ export function decodeFuseRequest(bytes: Buffer): FuseRequest {
   };
 }
 
-function reply(unique: bigint, error: number, body: Buffer): Buffer {
+/** A reply with data, or an empty one. */
+export function fuseReply(unique: bigint, body: Buffer = Buffer.alloc(0), error = 0): Buffer {
   const out = Buffer.alloc(OUT_HEADER + body.length);
   out.writeUInt32LE(out.length, 0);
   out.writeInt32LE(error, 4);
@@ -75,85 +73,61 @@ function reply(unique: bigint, error: number, body: Buffer): Buffer {
   return out;
 }
 
-const NOTHING = Buffer.alloc(0);
-
-/** A reply with data, or an empty one. */
-export function fuseReply(unique: bigint, body: Buffer = NOTHING): Buffer {
-  return reply(unique, 0, body);
-}
-
 /** A reply with an errno. */
 export function fuseError(unique: bigint, errno: number): Buffer {
-  return reply(unique, -errno, NOTHING);
+  return fuseReply(unique, undefined, -errno);
 }
 
 /** The notification that a polled file has news. */
 export function fusePollNotification(kernelHandle: bigint): Buffer {
   const body = Buffer.alloc(8);
   body.writeBigUInt64LE(kernelHandle, 0);
-  return reply(0n, NOTIFY_POLL, body);
+  return fuseReply(0n, body, NOTIFY_POLL);
 }
 
-/** Answer to INIT. */
-export function initBody(): Buffer {
-  const body = Buffer.alloc(64);
-  body.writeUInt32LE(7, 0);
-  body.writeUInt32LE(31, 4);
-  body.writeUInt32LE(MAX_WRITE, 8);
-  body.writeUInt16LE(16, 16);
-  body.writeUInt16LE(12, 18);
-  body.writeUInt32LE(MAX_WRITE, 20);
-  body.writeUInt32LE(1, 24);
+/** Returns a body of 32-bit words, zeros but for some. @param words by their position */
+function bodyOf(count: number, words: Readonly<Record<number, number>>): Buffer {
+  const body = Buffer.alloc(4 * count);
+  for (const [at, word] of Object.entries(words)) body.writeUInt32LE(word, 4 * Number(at));
   return body;
+}
+
+/** Answer to INIT: the version, limits of what is read ahead and asked at a time, the largest write, stamps of a nanosecond. */
+export function initBody(): Buffer {
+  return bodyOf(16, { 0: 7, 1: 31, 2: MAX_WRITE, 4: (12 << 16) | 16, 5: MAX_WRITE, 6: 1 });
 }
 
 /** A file or directory. */
 export interface FuseNode {
   /** Its number. */
   readonly node: number;
-  /** Whether it is a directory. */
   readonly directory: boolean;
 }
 
+/** Inode, mode, links, block size. */
 function attributes({ node, directory }: FuseNode): Buffer {
-  const attr = Buffer.alloc(ATTR_BYTES);
-  attr.writeBigUInt64LE(BigInt(node), 0);
-  attr.writeUInt32LE(directory ? S_IFDIR | 0o755 : S_IFREG | 0o600, 60);
-  attr.writeUInt32LE(directory ? 2 : 1, 64);
-  attr.writeUInt32LE(4096, 80);
-  return attr;
+  const mode = directory ? S_IFDIR | 0o755 : S_IFREG | 0o600;
+  return bodyOf(22, { 0: node, 15: mode, 16: directory ? 2 : 1, 20: 4096 });
 }
 
 /** Answer to LOOKUP; never cached. */
 export function entryBody(node: FuseNode): Buffer {
-  const head = Buffer.alloc(40);
-  head.writeBigUInt64LE(BigInt(node.node), 0);
-  return Buffer.concat([head, attributes(node)]);
+  return Buffer.concat([bodyOf(10, { 0: node.node }), attributes(node)]);
 }
 
 /** Answer to GETATTR and SETATTR. */
 export function attrBody(node: FuseNode): Buffer {
-  return Buffer.concat([Buffer.alloc(16), attributes(node)]);
+  return Buffer.concat([bodyOf(4, {}), attributes(node)]);
 }
 
 /** Answer to OPEN: every read and write reaches the server whole. */
 export function openBody(handle: number): Buffer {
-  const body = Buffer.alloc(16);
-  body.writeBigUInt64LE(BigInt(handle), 0);
-  body.writeUInt32LE(DEVICE_LIKE, 8);
-  return body;
+  return bodyOf(4, { 0: handle, 2: DEVICE_LIKE });
 }
 
-/** Answer to WRITE. */
-export function writtenBody(count: number): Buffer {
-  const body = Buffer.alloc(8);
-  body.writeUInt32LE(count, 0);
-  return body;
-}
-
-/** Answer to POLL. */
-export function pollBody(events: number): Buffer {
-  return writtenBody(events);
+/** Answer to WRITE with the count of bytes, to POLL with the events. */
+export function countBody(count: number): Buffer {
+  return bodyOf(2, { 0: count });
 }
 
 /** Fields of READ. */

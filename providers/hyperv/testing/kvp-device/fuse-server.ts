@@ -1,9 +1,9 @@
-import { spawnSync } from "node:child_process";
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
-import { Answer, answerNumber, Command } from "./control.js";
+import { Answer, Command } from "./control.js";
 import { Errno, type HostResult, KvpDriver } from "./driver.js";
 import {
   attrBody,
+  countBody,
   decodeFuseRequest,
   decodePoll,
   decodeRead,
@@ -17,11 +17,9 @@ import {
   fuseReply,
   initBody,
   openBody,
-  pollBody,
   REQUEST_BYTES,
-  writtenBody,
 } from "./fuse-codec.js";
-import { prepareDirectories } from "./namespace.js";
+import { mount, prepareDirectories } from "./namespace.js";
 
 /*
  * The process behind the simulated device: a FUSE file system with two files, the device and the control file of the
@@ -44,11 +42,12 @@ class Server {
   readonly #driver: KvpDriver;
   readonly #polls = new Set<bigint>();
   readonly #answers: Buffer[] = [];
-  readonly #askers: { unique: bigint; size: number }[] = [];
+  readonly #askers: bigint[] = [];
   #deviceRead: bigint | undefined;
   #registrations = 0;
   #agent = 0;
-  readonly #awaiting: { after: number; put: (answer: Buffer) => void }[] = [];
+  /** Who waits for more registrations than so many. */
+  readonly #awaiting: number[] = [];
   #done = false;
 
   constructor(fd: number, driver: KvpDriver) {
@@ -57,7 +56,7 @@ class Server {
     driver.onReadable = () => this.#notify();
     driver.onRegistered = () => {
       this.#registrations++;
-      for (const { after, put } of this.#awaiting.splice(0)) this.#tellRegistration(after, put);
+      for (const after of this.#awaiting.splice(0)) this.#tellRegistration(after);
     };
   }
 
@@ -66,7 +65,11 @@ class Server {
     while (!this.#done) {
       const count = this.#next(buffer);
       if (count === 0) return;
-      this.#handle(decodeFuseRequest(buffer.subarray(0, count)));
+      const request = decodeFuseRequest(buffer.subarray(0, count));
+      const { unique } = request;
+      const answer = this.#answerTo(request);
+      if (typeof answer === "number") this.#send(fuseError(unique, answer));
+      else if (answer !== "later") this.#send(fuseReply(unique, answer));
     }
   }
 
@@ -92,103 +95,88 @@ class Server {
     }
   }
 
-  #handle(request: FuseRequest): void {
-    const { opcode, unique, node, pid, body } = request;
-    const self = [...NODES.values()].find((each) => each.node === node) ?? ROOT;
+  /** Returns the body of the answer, or an errno. */
+  #answerTo({ opcode, unique, node, pid, body }: FuseRequest): Buffer | number | undefined | "later" {
     switch (opcode) {
       case FuseOp.init:
-        this.#send(fuseReply(unique, initBody()));
-        break;
+        return initBody();
       case FuseOp.lookup: {
         const found = NODES.get(body.toString("utf8", 0, body.length - 1));
-        this.#send(found === undefined ? fuseError(unique, ENOENT) : fuseReply(unique, entryBody(found)));
-        break;
+        return found === undefined ? ENOENT : entryBody(found);
       }
       case FuseOp.getattr:
       case FuseOp.setattr:
-        this.#send(fuseReply(unique, attrBody(self)));
-        break;
+        return attrBody([...NODES.values()].find((each) => each.node === node) ?? ROOT);
       case FuseOp.opendir:
-        this.#send(fuseReply(unique, openBody(0)));
-        break;
+        return openBody(0);
       case FuseOp.readdir:
       case FuseOp.releasedir:
       case FuseOp.flush:
-        this.#send(fuseReply(unique));
-        break;
+        return undefined;
       case FuseOp.open: {
         const errno = node === DEVICE ? this.#driver.open() : 0;
         if (node === DEVICE && errno === 0) this.#agent = pid;
-        this.#send(errno === 0 ? fuseReply(unique, openBody(node)) : fuseError(unique, errno));
-        break;
+        return errno === 0 ? openBody(node) : errno;
       }
       case FuseOp.read:
-        this.#read(unique, decodeRead(body));
-        break;
+        return this.#read(unique, decodeRead(body));
       case FuseOp.write:
-        this.#write(unique, decodeWrite(body));
-        break;
-      case FuseOp.poll:
-        this.#poll(unique, decodePoll(body));
-        break;
+        return this.#write(unique, decodeWrite(body));
+      case FuseOp.poll: {
+        const { handle, kernelHandle, notify } = decodePoll(body);
+        if (handle !== DEVICE) return countBody(0);
+        if (notify) this.#polls.add(kernelHandle);
+        return countBody(this.#driver.poll());
+      }
       case FuseOp.interrupt:
         this.#interrupt(body.readBigUInt64LE(0));
-        break;
+        return "later";
       case FuseOp.release:
         if (node === DEVICE) {
           this.#polls.clear();
           this.#agent = 0;
           this.#driver.release();
         } else if (node === CONTROL) this.#done = true;
-        this.#send(fuseReply(unique));
-        break;
+        return undefined;
       case FuseOp.forget:
       case FuseOp.batchForget:
-        break;
+        return "later";
       case FuseOp.destroy:
         this.#done = true;
-        this.#send(fuseReply(unique));
-        break;
+        return undefined;
       default:
-        this.#send(fuseError(unique, ENOSYS));
-        break;
+        return ENOSYS;
     }
   }
 
-  #read(unique: bigint, { handle, size }: { handle: number; size: number }): void {
+  #read(unique: bigint, { handle, size }: { handle: number; size: number }): "later" {
     if (handle === CONTROL) {
-      this.#askers.push({ unique, size });
+      this.#askers.push(unique);
       this.#answer();
-      return;
+      return "later";
     }
     this.#deviceRead = unique;
     this.#driver.read(size, (result) => {
       this.#deviceRead = undefined;
       this.#send(typeof result === "number" ? fuseError(unique, result) : fuseReply(unique, result));
     });
+    return "later";
   }
 
-  #write(unique: bigint, { handle, data }: { handle: number; data: Buffer }): void {
+  #write(unique: bigint, { handle, data }: { handle: number; data: Buffer }): Buffer | number | "later" {
     if (handle === CONTROL) {
-      this.#send(fuseReply(unique, writtenBody(data.length)));
+      this.#send(fuseReply(unique, countBody(data.length)));
       this.#command(data);
-      return;
+      return "later";
     }
     // Copied: the buffer serves the next request while the reply may still be on its way to the host.
     const errno = this.#driver.write(Buffer.from(data));
-    this.#send(errno === 0 ? fuseReply(unique, writtenBody(data.length)) : fuseError(unique, errno));
-  }
-
-  #poll(unique: bigint, { handle, kernelHandle, notify }: ReturnType<typeof decodePoll>): void {
-    const device = handle === DEVICE;
-    if (device && notify) this.#polls.add(kernelHandle);
-    this.#send(fuseReply(unique, pollBody(device ? this.#driver.poll() : 0)));
+    return errno === 0 ? countBody(data.length) : errno;
   }
 
   #notify(): void {
-    const waiting = [...this.#polls];
+    for (const kernelHandle of this.#polls) this.#send(fusePollNotification(kernelHandle));
     this.#polls.clear();
-    for (const kernelHandle of waiting) this.#send(fusePollNotification(kernelHandle));
   }
 
   #interrupt(unique: bigint): void {
@@ -196,7 +184,7 @@ class Server {
       this.#driver.interrupt();
       return;
     }
-    const at = this.#askers.findIndex((asker) => asker.unique === unique);
+    const at = this.#askers.indexOf(unique);
     if (at < 0) return;
     this.#askers.splice(at, 1);
     this.#send(fuseError(unique, Errno.EINTR));
@@ -204,37 +192,28 @@ class Server {
 
   #command(data: Buffer): void {
     const rest = data.subarray(1);
-    switch (data[0]) {
-      case Command.request:
-        this.#driver.request(rest, (result) => this.#put(hostAnswer(result)));
-        break;
-      case Command.awaitRegistration:
-        this.#tellRegistration(rest.readUInt32LE(0), (answer) => this.#put(answer));
-        break;
-      case Command.registrations:
-        this.#put(answerNumber(Answer.done, this.#registrations));
-        break;
-      case Command.agent:
-        this.#put(answerNumber(Answer.done, this.#agent));
-        break;
-      case Command.cancel:
-        for (const { put } of this.#awaiting.splice(0)) put(answerNumber(Answer.done, this.#registrations));
-        break;
-      case Command.expire:
-        this.#driver.expire();
-        break;
-      case Command.remove:
-        this.#driver.remove();
-        break;
-      case Command.restore:
-        this.#driver.restore();
-        break;
-    }
+    const commands: Readonly<Record<number, () => void>> = {
+      [Command.request]: () => this.#driver.request(rest, (result) => this.#put(hostAnswer(result))),
+      [Command.awaitRegistration]: () => this.#tellRegistration(rest.readUInt32LE(0)),
+      [Command.registrations]: () => this.#putCount(),
+      [Command.agent]: () => this.#put(answerNumber(Answer.done, this.#agent)),
+      [Command.cancel]: () => {
+        for (const _ of this.#awaiting.splice(0)) this.#putCount();
+      },
+      [Command.expire]: () => this.#driver.expire(),
+      [Command.remove]: () => this.#driver.remove(),
+      [Command.restore]: () => this.#driver.restore(),
+    };
+    commands[data[0] ?? 0]?.();
   }
 
-  #tellRegistration(after: number, put: (answer: Buffer) => void): void {
-    if (this.#registrations > after) put(answerNumber(Answer.done, this.#registrations));
-    else this.#awaiting.push({ after, put });
+  #tellRegistration(after: number): void {
+    if (this.#registrations > after) this.#putCount();
+    else this.#awaiting.push(after);
+  }
+
+  #putCount(): void {
+    this.#put(answerNumber(Answer.done, this.#registrations));
   }
 
   #put(answer: Buffer): void {
@@ -244,8 +223,7 @@ class Server {
 
   #answer(): void {
     while (this.#answers.length > 0 && this.#askers.length > 0) {
-      const { unique } = this.#askers.shift() as { unique: bigint };
-      this.#send(fuseReply(unique, this.#answers.shift()));
+      this.#send(fuseReply(this.#askers.shift() as bigint, this.#answers.shift()));
     }
   }
 }
@@ -255,25 +233,18 @@ function hostAnswer(result: HostResult): Buffer {
   return answerNumber(Answer.status, result.status, result.why);
 }
 
-/** Mounts the file system: the descriptor is handed to mount(8). */
-function mountFuse(fd: number, directory: string): void {
-  const options = "fd=3,rootmode=40000,user_id=0,group_id=0,allow_other";
-  const { status, stderr, error } = spawnSync(
-    "mount",
-    ["-i", "-t", "fuse", "-o", options, "none", directory],
-    {
-      stdio: ["ignore", "ignore", "pipe", fd],
-      encoding: "utf8",
-    },
-  );
-  if (error !== undefined) throw error;
-  if (status !== 0) throw new Error(`mount: ${stderr.trim()}`);
+function answerNumber(kind: number, value: number, text = ""): Buffer {
+  const head = Buffer.alloc(5);
+  head[0] = kind;
+  head.writeUInt32LE(value >>> 0, 1);
+  return Buffer.concat([head, Buffer.from(text, "utf8")]);
 }
 
 const [pools = "", version] = process.argv.slice(2);
 const fd = openSync("/dev/fuse", "r+");
 prepareDirectories(pools);
-mountFuse(fd, "/dev/vmbus");
+const options = "fd=3,rootmode=40000,user_id=0,group_id=0,allow_other";
+mount(["-i", "-t", "fuse", "-o", options, "none", "/dev/vmbus"], fd);
 // The parent waits for this line; what follows goes over the control file.
 writeSync(1, "ready\n");
 closeSync(1);

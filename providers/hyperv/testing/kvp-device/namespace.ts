@@ -1,13 +1,5 @@
 import { spawnSync } from "node:child_process";
-import {
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readlinkSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import fs, { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 
 /*
@@ -15,8 +7,13 @@ import { join } from "node:path";
  * not, without a trace outside.
  */
 
-function mount(...args: string[]): void {
-  const { status, stderr, error } = spawnSync("mount", args, { encoding: "utf8" });
+/** Runs mount(8). @param descriptor what it has as its number 3 */
+export function mount(args: readonly string[], ...descriptor: number[]): void {
+  const { status, stderr, error } = spawnSync("mount", args, {
+    // No "ignore": while /dev is being made there is no /dev/null.
+    stdio: ["pipe", "pipe", "pipe", ...descriptor],
+    encoding: "utf8",
+  });
   if (error !== undefined) throw error;
   if (status !== 0) throw new Error(`mount ${args.join(" ")}: ${stderr.trim()}`);
 }
@@ -24,18 +21,18 @@ function mount(...args: string[]): void {
 /** Puts an empty directory tree over a path that shows all its former entries, and a further directory. */
 function widen(path: string, name: string, staging: string): void {
   mkdirSync(staging);
-  mount("--rbind", path, staging);
-  mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", path);
-  for (const entry of readdirSync(staging)) {
+  mount(["--rbind", path, staging]);
+  mount(["-t", "tmpfs", "-o", "mode=755", "tmpfs", path]);
+  for (const entry of fs.readdirSync(staging)) {
     const [from, to] = [join(staging, entry), join(path, entry)];
-    const stats = lstatSync(from);
-    if (stats.isSymbolicLink()) symlinkSync(readlinkSync(from), to);
+    const stats = fs.lstatSync(from);
+    if (stats.isSymbolicLink()) fs.symlinkSync(fs.readlinkSync(from), to);
     else if (stats.isDirectory()) {
       mkdirSync(to);
-      mount("--rbind", from, to);
+      mount(["--rbind", from, to]);
     } else {
-      writeFileSync(to, "");
-      mount("--bind", from, to);
+      fs.writeFileSync(to, "");
+      mount(["--bind", from, to]);
     }
   }
   mkdirSync(join(path, name));
@@ -44,10 +41,10 @@ function widen(path: string, name: string, staging: string): void {
 /** Prepares the directories: /dev/vmbus an empty directory, /var/lib/hyperv the given one. */
 export function prepareDirectories(pools: string): void {
   // Seen from this namespace alone: /run is shared, but the mount on it is not.
-  mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", "/mnt");
+  mount(["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/mnt"]);
   mkdirSync("/mnt/pools");
-  mount("--bind", pools, "/mnt/pools");
+  mount(["--bind", pools, "/mnt/pools"]);
   if (!existsSync("/dev/vmbus")) widen("/dev", "vmbus", "/mnt/dev");
   if (!existsSync("/var/lib/hyperv")) widen("/var/lib", "hyperv", "/mnt/lib");
-  mount("--bind", "/mnt/pools", "/var/lib/hyperv");
+  mount(["--bind", "/mnt/pools", "/var/lib/hyperv"]);
 }

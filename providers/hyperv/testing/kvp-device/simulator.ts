@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { pvbusError } from "../../../../src/base/errors.js";
 import { Call, type CallOptions } from "../../../../src/base/flow/call.js";
-import { SerialQueue } from "../../../../src/base/flow/serial-queue.js";
+import { SerialQueue } from "../../../../src/base/flow/queues.js";
 import { fromSystemError } from "../../../../src/base/system-error.js";
 import {
   decodeEnumerateReply,
@@ -18,8 +18,8 @@ import {
   LINUX_KVP,
   replyStatus,
 } from "../../protocol/messages.js";
-import { Answer, Command, command } from "./control.js";
-import type { HostFailure, HostResult } from "./driver.js";
+import { Answer, Command } from "./control.js";
+import type { HostFailure } from "./driver.js";
 
 /** Options of {@link KvpDeviceSimulator.start}. */
 export interface KvpDeviceSimulatorOptions {
@@ -65,7 +65,6 @@ export class KvpDriverAnswer extends Error {
 
 const START_MS = 30_000;
 const ANSWER_BYTES = 16 * 1024;
-const DEFAULT_TIME_LIMIT_MS = 30_000;
 
 /**
  * Linux's KVP device and the host behind it, for the test of an agent: a file `/dev/vmbus/hv_kvp` that blocks, polls, refuses a
@@ -101,7 +100,7 @@ export class KvpDeviceSimulator implements AsyncDisposable {
     this.devicePath = `/proc/${server.pid}/root/dev/vmbus/hv_kvp`;
     this.directory = directory;
     this.#temporary = options.directory === undefined ? directory : undefined;
-    this.#timeLimitMs = options.timeLimitMs ?? DEFAULT_TIME_LIMIT_MS;
+    this.#timeLimitMs = options.timeLimitMs ?? 30_000;
   }
 
   /**
@@ -177,24 +176,23 @@ export class KvpDeviceSimulator implements AsyncDisposable {
     const rest = Buffer.alloc(4);
     rest.writeUInt32LE(after);
     const call = new Call(options);
-    const answer = this.#exchange(command(Command.awaitRegistration, rest));
+    const count = this.#number(Command.awaitRegistration, rest);
     try {
-      return (await call.within(answer, "an agent's registration")).readUInt32LE(1);
+      return await call.within(count, "an agent's registration");
     } catch (error) {
-      await this.#send(command(Command.cancel));
+      await this.#send(Command.cancel);
       throw error;
     }
   }
 
   /** Resolves with the number of registrations so far. */
-  async registrations(): Promise<number> {
-    return (await this.#exchange(command(Command.registrations))).readUInt32LE(1);
+  registrations(): Promise<number> {
+    return this.#number(Command.registrations);
   }
 
   /** Resolves with the process id of the agent that has the device open; undefined when none has. */
   async agentPid(): Promise<number | undefined> {
-    const pid = (await this.#exchange(command(Command.agent))).readUInt32LE(1);
-    return pid === 0 ? undefined : pid;
+    return (await this.#number(Command.agent)) || undefined;
   }
 
   /**
@@ -210,12 +208,9 @@ export class KvpDeviceSimulator implements AsyncDisposable {
     const begin = (): void => {
       limit = setTimeout(() => this.expire(), this.#timeLimitMs);
     };
-    const answer = await this.#exchange(command(Command.request, message), begin).finally(() =>
-      clearTimeout(limit),
-    );
-    const result = hostResult(answer);
-    if ("reply" in result) return result.reply;
-    throw new KvpDriverAnswer(result.status, result.why);
+    const answer = await this.#exchange(Command.request, message, begin).finally(() => clearTimeout(limit));
+    if (answer[0] === Answer.reply) return answer.subarray(1);
+    throw new KvpDriverAnswer(answer.readUInt32LE(1), answer.toString("utf8", 5) as HostFailure);
   }
 
   /** The host sets a pair. @returns the error word */
@@ -238,7 +233,7 @@ export class KvpDeviceSimulator implements AsyncDisposable {
 
   /** The host lists a pool: from index 0 to the first error, as it does. */
   async list(pool: number): Promise<HostRecord[]> {
-    const all: { key: string; value: string }[] = [];
+    const all: HostRecord[] = [];
     for (;;) {
       const record = await this.enumerate(pool, all.length);
       if (record === undefined) return all;
@@ -260,17 +255,17 @@ export class KvpDeviceSimulator implements AsyncDisposable {
 
   /** The driver loses patience with the request at hand: the host gets 0x80004005, a late reply EINVAL. */
   expire(): Promise<void> {
-    return this.#send(command(Command.expire));
+    return this.#send(Command.expire);
   }
 
   /** The driver goes away: reads fail with EBADF, poll reports an error. */
   remove(): Promise<void> {
-    return this.#send(command(Command.remove));
+    return this.#send(Command.remove);
   }
 
   /** The driver is back. */
   restore(): Promise<void> {
-    return this.#send(command(Command.restore));
+    return this.#send(Command.restore);
   }
 
   /** Ends the agents, the device and its process. */
@@ -298,37 +293,28 @@ export class KvpDeviceSimulator implements AsyncDisposable {
     return replyStatus(await this.request(encodeRequest(request, LINUX_KVP)));
   }
 
-  async #send(bytes: Buffer): Promise<void> {
-    try {
-      await this.#control.write(bytes);
-    } catch (error) {
-      throw fromSystemError(error, { doing: "the simulated device's process has ended" });
-    }
+  async #number(code: number, rest?: Uint8Array): Promise<number> {
+    return (await this.#exchange(code, rest)).readUInt32LE(1);
   }
 
-  async #receive(): Promise<Buffer> {
-    try {
-      const answer = Buffer.alloc(ANSWER_BYTES);
-      const { bytesRead } = await this.#control.read(answer, 0, ANSWER_BYTES, null);
-      return answer.subarray(0, bytesRead);
-    } catch (error) {
-      throw fromSystemError(error, { doing: "the simulated device's process has ended" });
-    }
+  async #send(code: number, rest: Uint8Array = new Uint8Array()): Promise<void> {
+    await this.#control.write(Buffer.concat([Buffer.from([code]), rest])).catch(refuse);
   }
 
   /** One command with an answer at a time. */
-  #exchange(bytes: Buffer, begin?: () => void): Promise<Buffer> {
+  #exchange(code: number, rest?: Uint8Array, begin?: () => void): Promise<Buffer> {
     return this.#queue.run(Call.endless(), "the device", async () => {
       // Behind what the caller does at once: who asks and ends the device then gets no answer.
       await undefined;
       begin?.();
-      await this.#send(bytes);
-      return this.#receive();
+      await this.#send(code, rest);
+      const answer = Buffer.alloc(ANSWER_BYTES);
+      const { bytesRead } = await this.#control.read(answer, 0, ANSWER_BYTES, null).catch(refuse);
+      return answer.subarray(0, bytesRead);
     });
   }
 }
 
-function hostResult(answer: Buffer): HostResult {
-  if (answer[0] === Answer.reply) return { reply: answer.subarray(1) };
-  return { status: answer.readUInt32LE(1), why: answer.toString("utf8", 5) as HostFailure };
+function refuse(error: unknown): never {
+  throw fromSystemError(error, { doing: "the simulated device's process has ended" });
 }

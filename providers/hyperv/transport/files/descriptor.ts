@@ -1,9 +1,10 @@
 import type nodeFs from "node:fs";
 import { type BigIntStats, constants } from "node:fs";
+import { dirname } from "node:path";
 import { type PvbusError, pvbusError } from "../../../../src/base/errors.js";
 import type { HeldName } from "../../../../src/base/host/tree.js";
-import { isSystemError } from "../../../../src/base/system-error.js";
-import { linkError, missing, type NamedPool, notAFile, poolError } from "./errors.js";
+import { fromSystemError, systemError } from "../../../../src/base/system-error.js";
+import { hasCode } from "../pool.js";
 
 /** What a pool file needs of the file system; a test hands in one with faults. */
 export type PoolFs = Pick<
@@ -20,7 +21,10 @@ export type PoolFs = Pick<
 >;
 
 /** Which file to open, and on what conditions. */
-export interface OpenOptions extends NamedPool {
+export interface OpenOptions {
+  readonly path: string;
+  /** Name of the pool. */
+  readonly pool: string;
   /** Holds its name in the directory that it is looked up in, once more for each look; nothing without that directory. */
   readonly hold?: (() => HeldName | undefined) | undefined;
   /** Owners that are trusted: root, this user, the owner of the sysroot. */
@@ -31,13 +35,14 @@ export interface OpenOptions extends NamedPool {
   readonly create: boolean;
 }
 
+/** A pool file as its errors name it. */
+type NamedPool = Pick<OpenOptions, "path" | "pool">;
+
 /** A pool file, open. */
 export interface OpenFile {
-  /** Its number. */
   readonly fd: number;
   /** Device and inode. */
   readonly id: string;
-  /** Whether it can be written through it. */
   readonly writable: boolean;
 }
 
@@ -62,28 +67,23 @@ export function openPoolFile(fs: PoolFs, options: OpenOptions, writable: boolean
   }
 }
 
-/**
- * Checks an open file, and takes it from group and others where that is wanted.
- * @returns its id
- * @throws PvbusError as {@link openPoolFile}
- */
+/** Checks an open file, and takes it from group and others where that is wanted. @returns its id @throws as {@link openPoolFile} */
 export function checkPoolFile(
   fs: PoolFs,
   options: OpenOptions,
   { fd, writable }: Pick<OpenFile, "fd" | "writable">,
 ): string {
   const stats = fs.fstatSync(fd, { bigint: true });
-  const refuse = (why: string): PvbusError =>
-    pvbusError("ERR_PERMISSION", `refusing pool ${options.pool}: ${options.path} ${why}`);
+  const refuse = (why: string): never => {
+    throw pvbusError("ERR_PERMISSION", `refusing pool ${options.pool}: ${options.path} ${why}`);
+  };
   if (!stats.isFile()) throw notAFile(options);
-  if (!options.trustedOwners.has(Number(stats.uid))) {
-    throw refuse(
+  if (!options.trustedOwners.has(Number(stats.uid)))
+    refuse(
       `belongs to user ${stats.uid}, neither root nor this user; find out who put it there, then chown it`,
     );
-  }
-  if (writable && stats.nlink > 1n) {
-    throw refuse("has a second name (hard link); remove the other name before writing");
-  }
+  if (writable && stats.nlink > 1n)
+    refuse("has a second name (hard link); remove the other name before writing");
   // A second name may be somebody else's file.
   if (options.makePrivate && stats.nlink === 1n && (Number(stats.mode) & 0o077) !== 0) {
     attempt("make private", options, () => fs.fchmodSync(fd, 0o600));
@@ -96,16 +96,14 @@ export function idOf({ dev, ino }: BigIntStats): string {
   return `${dev}:${ino}`;
 }
 
-/** Runs an action on the file's name, as the system is to look it up. */
-export function named<T>({ hold, path }: OpenOptions, action: (name: string) => T): T {
-  if (hold === undefined) return action(path);
-  const held = hold();
-  if (held === undefined) throw missing(path);
-  try {
+/** Runs an action on the file's name, as the system is to look it up; its failures as ours. */
+export function named<T>(doing: string, options: OpenOptions, action: (name: string) => T): T {
+  return attempt(doing, options, () => {
+    if (options.hold === undefined) return action(options.path);
+    using held = options.hold();
+    if (held === undefined) throw missing(options.path);
     return action(held.path);
-  } finally {
-    held[Symbol.dispose]();
-  }
+  });
 }
 
 /** Runs an action, its failures as ours. */
@@ -120,23 +118,49 @@ export function attempt<T>(doing: string, pool: NamedPool, action: () => T): T {
 function openByName(fs: PoolFs, options: OpenOptions, writable: boolean): number {
   const flags = (writable ? O_RDWR : O_RDONLY) | SAFE_FLAGS;
   const mode = options.makePrivate ? 0o600 : 0o644;
-  return attempt(writable ? "open for writing" : "open", options, () =>
-    named(options, (name) => {
-      // Before it is opened: opening alone sets some devices going.
-      const there = fs.lstatSync(name, { bigint: true, throwIfNoEntry: false });
-      if (there?.isSymbolicLink() && NO_NOFOLLOW) throw linkError(options.path);
-      if (there !== undefined && !there.isFile() && !there.isSymbolicLink()) throw notAFile(options);
-      try {
-        return fs.openSync(name, flags);
-      } catch (error) {
-        if (!(writable && options.create && isSystemError(error) && error.code === "ENOENT")) throw error;
-        try {
-          return fs.openSync(name, flags | O_CREAT | O_EXCL, mode);
-        } catch (second) {
-          if (isSystemError(second) && second.code === "EEXIST") return fs.openSync(name, flags);
-          throw second;
-        }
-      }
-    }),
+  return named(writable ? "open for writing" : "open", options, (name) => {
+    // Before it is opened: opening alone sets some devices going.
+    const there = fs.lstatSync(name, { bigint: true, throwIfNoEntry: false });
+    const isLink = there?.isSymbolicLink() === true;
+    if (isLink && NO_NOFOLLOW) throw systemError("ELOOP", "it is a symbolic link", "open", options.path);
+    if (there?.isFile() === false && !isLink) throw notAFile(options);
+    try {
+      return fs.openSync(name, flags);
+    } catch (error) {
+      if (!writable || !options.create || !hasCode(error, "ENOENT")) throw error;
+    }
+    try {
+      return fs.openSync(name, flags | O_CREAT | O_EXCL, mode);
+    } catch (error) {
+      if (!hasCode(error, "EEXIST")) throw error;
+      return fs.openSync(name, flags);
+    }
+  });
+}
+
+/** Maps what the file system threw to our error, with what to do next. */
+export function poolError(error: unknown, doing: string, options: NamedPool): unknown {
+  if (hasCode(error, "EISDIR")) return notAFile(options);
+  return fromSystemError(error, {
+    doing: `cannot ${doing} pool ${options.pool}: ${options.path}`,
+    advice: {
+      ENOENT:
+        "the KVP daemon has not made it yet: start it (systemctl start hv-kvp-daemon.service), or allow createPools" +
+        ` where ${dirname(options.path)} exists`,
+      ELOOP: "it is a symbolic link, which is never followed here; replace it by the file itself",
+    },
+  });
+}
+
+/** The file system's error of what is not there, for a name that was not even asked for. */
+export function missing(path: string): NodeJS.ErrnoException {
+  return systemError("ENOENT", "no such file or directory", "open", path);
+}
+
+/** The error of a pool whose name something else has taken. */
+function notAFile({ pool, path }: NamedPool): PvbusError {
+  return pvbusError(
+    "ERR_CORRUPT",
+    `pool ${pool}: ${path} is not a regular file; remove it and restart the KVP daemon`,
   );
 }

@@ -27,8 +27,7 @@ export function poolDirectory(host: Host, directory?: string): string {
 
 /** Returns the directory that a daemon keeps its pools in: the caller's own choice, else the system's usual one. */
 export function daemonDirectory(host: Host, directory?: string): string {
-  const usual = host.platform === "freebsd" ? FREEBSD : LINUX;
-  const chosen = directory ?? (usual[0] as string);
+  const chosen = directory ?? (usualDirectories(host)[0] as string);
   return host.sysroot === undefined ? resolve(chosen) : chosen;
 }
 

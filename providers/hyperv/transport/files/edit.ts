@@ -1,4 +1,4 @@
-import { crc32 } from "node:zlib";
+import { crc32 } from "../../../../src/base/crc32.js";
 import {
   borderIn,
   encodeRecord,
@@ -26,7 +26,6 @@ export const NO_KEY = Buffer.alloc(HV_KVP_EXCHANGE_MAX_KEY_SIZE);
 
 /** The bytes of a pool file under an exclusive lock. */
 export interface PoolBytes {
-  /** Current length. */
   readonly size: number;
   /** Fills the buffer from the offset, or throws. */
   read(into: Buffer, offset: number): void;
@@ -36,10 +35,7 @@ export interface PoolBytes {
   resize(size: number): void;
 }
 
-/**
- * What an edit asks for between two of its steps: `barrier`, what is written so far must be on the disk before what
- * follows (where power cuts count); `turn`, others may run.
- */
+/** What an edit asks for between two steps: `barrier`, what is written goes to the disk before what follows; `turn`, others may run. */
 export type Pause = "barrier" | "turn";
 
 /** A change in steps; whoever runs it must run it to its end. */
@@ -69,15 +65,17 @@ export function readScrubbed(pool: PoolBytes, slot: number, count = 1, into?: Bu
   return records;
 }
 
+/** Returns so many numbers in a row. */
+export function range(first: number, count: number): number[] {
+  return Array.from({ length: count }, (_, i) => first + i);
+}
+
 /** Returns the number of whole records. */
 export function slotCount(pool: PoolBytes): number {
   return wholeRecords(pool.size) / RECORD_SIZE;
 }
 
-/**
- * Appends a record, its key last, so that an unfinished one is an unused slot. A failure leaves the file as it was.
- * @returns the record's offset
- */
+/** Appends a record, its key last, so that an unfinished one is an unused slot. A failure leaves the file as it was. @returns its offset */
 export function* appendRecord(pool: PoolBytes, key: Uint8Array, value: Uint8Array): Edit<number> {
   const offset = wholeRecords(pool.size);
   if (pool.size !== offset) pool.resize(offset);

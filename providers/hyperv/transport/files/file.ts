@@ -2,7 +2,8 @@ import nodeFs from "node:fs";
 import { dirname } from "node:path";
 import { pvbusError } from "../../../../src/base/errors.js";
 import type { Call } from "../../../../src/base/flow/call.js";
-import { KeyedQueues } from "../../../../src/base/flow/keyed-queues.js";
+import { Closing } from "../../../../src/base/flow/closing.js";
+import { KeyedQueues } from "../../../../src/base/flow/queues.js";
 import type { LockMode } from "../../../../src/native/posix/file-lock.js";
 import { isMissing } from "../pool.js";
 import {
@@ -14,9 +15,9 @@ import {
   type OpenOptions,
   openPoolFile,
   type PoolFs,
+  poolError,
 } from "./descriptor.js";
 import type { PoolBytes } from "./edit.js";
-import { poolError } from "./errors.js";
 import type { Stamp } from "./stamp.js";
 
 /** Takes the pool locks on an open file; see src/native/posix/file-lock.ts for the families. */
@@ -24,32 +25,22 @@ export type Locker = (fd: number, options: { mode: LockMode; call: Call }) => Pr
 
 /** What a pool file needs to know of its surroundings; its path also tells pool files apart. */
 export interface PoolFileOptions extends OpenOptions {
-  /** Takes the locks. */
   readonly lock: Locker;
-  /** The file system. */
+  /** Stands in for the file system in tests. */
   readonly fs?: PoolFs;
 }
 
 /** By path: of all users of a file in this process one at a time waits for its locks. */
 const QUEUES = new KeyedQueues();
 
-/**
- * The descriptor of a pool file. Record locks of the POSIX kind need one for all users in the process; whoever uses it does so
- * by settings of its own.
- */
-export class PoolDescriptor {
-  /** Undefined until it is used. */
-  open: OpenFile | undefined;
+/** The descriptor of a pool file. Record locks of the POSIX kind need one for all users in the process. */
+export interface PoolDescriptor {
+  open?: OpenFile | undefined;
   /** The locked action at hand, whosever it is; never rejects. */
-  running: Promise<unknown> | undefined;
-  /** Number of pool files that use it. */
-  users = 0;
+  running?: Promise<unknown> | undefined;
+  users: number;
   /** Called when the last user has closed it. */
-  readonly unused: () => void;
-
-  constructor(unused = (): void => undefined) {
-    this.unused = unused;
-  }
+  readonly unused?: () => void;
 }
 
 /**
@@ -64,18 +55,17 @@ export class PoolFile {
   #checked: OpenFile | undefined;
   /** This user's locked action at hand; never rejects. */
   #running: Promise<unknown> | undefined;
-  #closed = false;
+  readonly #closing = new Closing();
   #directorySynced = false;
 
   /** @param descriptor one that others use too; default: one of its own */
-  constructor(options: PoolFileOptions, descriptor = new PoolDescriptor()) {
+  constructor(options: PoolFileOptions, descriptor: PoolDescriptor = { users: 0 }) {
     this.#options = options;
     this.#fs = options.fs ?? nodeFs;
     this.#descriptor = descriptor;
     descriptor.users++;
   }
 
-  /** Where it is. */
   get path(): string {
     return this.#options.path;
   }
@@ -86,9 +76,7 @@ export class PoolFile {
    * @throws PvbusError `ERR_UNAVAILABLE` when it is missing, `ERR_PERMISSION`, `ERR_CORRUPT` when it is no file
    */
   stamp(): Stamp {
-    const stats = attempt("stat", this.#options, () =>
-      named(this.#options, (name) => this.#fs.lstatSync(name, { bigint: true })),
-    );
+    const stats = named("stat", this.#options, (name) => this.#fs.lstatSync(name, { bigint: true }));
     const id = idOf(stats);
     const { open, running } = this.#descriptor;
     if (open?.id !== id && running === undefined) this.#reopen(open?.writable ?? false);
@@ -121,12 +109,9 @@ export class PoolFile {
    */
   async locked<T>(mode: LockMode, call: Call, action: (stamp: Stamp) => T | Promise<T>): Promise<T> {
     return QUEUES.run(this.path, call, `other work on pool ${this.#options.pool}`, async () => {
-      this.#checkOpen();
+      this.#closing.check();
       const work = this.#lockedOnce(mode, call, action);
-      this.#running = work.then(
-        () => undefined,
-        () => undefined,
-      );
+      this.#running = work.catch(() => undefined);
       this.#descriptor.running = this.#running;
       try {
         return await work;
@@ -140,7 +125,7 @@ export class PoolFile {
   async #lockedOnce<T>(mode: LockMode, call: Call, action: (stamp: Stamp) => T | Promise<T>): Promise<T> {
     for (;;) {
       const { fd, id } = this.#ensure(mode === "exclusive");
-      const lock = await this.#lock(fd, mode, call);
+      const lock = await this.#options.lock(fd, { mode, call }).catch(this.#refuse("lock"));
       try {
         const stamp = this.#stampUnlessGone(mode);
         if (stamp?.id === id) return await action(stamp);
@@ -148,14 +133,6 @@ export class PoolFile {
         lock.release();
       }
       this.#closeDescriptor();
-    }
-  }
-
-  async #lock(fd: number, mode: LockMode, call: Call): Promise<{ release(): void }> {
-    try {
-      return await this.#options.lock(fd, { mode, call });
-    } catch (error) {
-      throw poolError(error, "lock", this.#options);
     }
   }
 
@@ -178,15 +155,13 @@ export class PoolFile {
         return Number(fs.fstatSync(fd).size);
       },
       read: (into, offset) => {
-        const count = this.read(into, offset);
-        if (count < into.length)
+        if (this.read(into, offset) < into.length)
           throw pvbusError("ERR_CONFLICT", `${this.path} became shorter under our lock; try again`);
       },
       write: (bytes, offset) => {
         attempt("write", this.#options, () => {
-          for (let done = 0; done < bytes.length; ) {
+          for (let done = 0; done < bytes.length; )
             done += fs.writeSync(fd, bytes, done, bytes.length - done, offset + done);
-          }
         });
       },
       resize: (size) => attempt("resize", this.#options, () => fs.ftruncateSync(fd, size)),
@@ -198,8 +173,8 @@ export class PoolFile {
     await this.#sync(this.#ensure(false).fd);
     // Windows opens no directories; pools are files there in captured trees alone.
     if (this.#directorySynced || process.platform === "win32") return;
-    const directory = attempt("open the directory of", this.#options, () =>
-      named(this.#options, (name) => this.#fs.openSync(dirname(name), nodeFs.constants.O_RDONLY)),
+    const directory = named("open the directory of", this.#options, (name) =>
+      this.#fs.openSync(dirname(name), nodeFs.constants.O_RDONLY),
     );
     try {
       await this.#sync(directory);
@@ -209,35 +184,30 @@ export class PoolFile {
     }
   }
 
-  async #sync(fd: number): Promise<void> {
-    try {
-      await new Promise<void>((resolve, reject) => {
-        this.#fs.fsync(fd, (error) => (error === null ? resolve() : reject(error)));
-      });
-    } catch (error) {
-      throw poolError(error, "sync", this.#options);
-    }
+  #sync(fd: number): Promise<void> {
+    const synced = new Promise<void>((resolve, reject) => {
+      this.#fs.fsync(fd, (error) => (error === null ? resolve() : reject(error)));
+    });
+    return synced.catch(this.#refuse("sync"));
   }
 
-  /**
-   * Ends its use after this user's action at hand; what waits for its turn is refused. The last user closes the descriptor.
-   * May be called twice.
-   */
+  #refuse(doing: string): (error: unknown) => never {
+    return (error) => {
+      throw poolError(error, doing, this.#options);
+    };
+  }
+
+  /** Ends its use after this user's action at hand; what waits is refused. The last user closes the descriptor. May be called twice. */
   async close(): Promise<void> {
-    const wasClosed = this.#closed;
-    this.#closed = true;
+    const wasOpen = this.#closing.close();
     await this.#running;
-    if (wasClosed || --this.#descriptor.users > 0) return;
+    if (!wasOpen || --this.#descriptor.users > 0) return;
     this.#closeDescriptor();
-    this.#descriptor.unused();
-  }
-
-  #checkOpen(): void {
-    if (this.#closed) throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
+    this.#descriptor.unused?.();
   }
 
   #ensure(writable: boolean): OpenFile {
-    if (this.#running === undefined) this.#checkOpen();
+    if (this.#running === undefined) this.#closing.check();
     const { open } = this.#descriptor;
     if (open === undefined || (writable && !open.writable)) return this.#reopen(writable);
     if (open !== this.#checked) {
@@ -248,7 +218,7 @@ export class PoolFile {
   }
 
   #reopen(writable: boolean): OpenFile {
-    this.#checkOpen();
+    this.#closing.check();
     this.#closeDescriptor();
     this.#checked = openPoolFile(this.#fs, this.#options, writable);
     this.#descriptor.open = this.#checked;

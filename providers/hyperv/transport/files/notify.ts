@@ -1,4 +1,4 @@
-import { type BigIntStats, type FSWatcher, lstatSync, realpathSync, statSync, watch } from "node:fs";
+import { type FSWatcher, lstatSync, realpathSync, statSync, watch } from "node:fs";
 import { basename, dirname, join, posix, relative, resolve } from "node:path";
 import { type HostFiles, hostFiles } from "../../../../src/base/host/files.js";
 import type { Host } from "../../../../src/base/host/host.js";
@@ -18,11 +18,9 @@ const OUTSIDE = hostFiles(undefined);
 
 /** What reports changes of files in a directory. */
 export interface NotifyParts {
-  /** The machine: the way to the files, and messages. */
   readonly host: Pick<Host, "files" | "logger" | "path" | "sysroot">;
   /** The directory on the machine, which may come and go. */
   readonly directory: string;
-  /** Names of the files. */
   readonly files: readonly string[];
   /** Called after a change, and after what may have hidden one. */
   readonly ring: () => void;
@@ -32,13 +30,12 @@ export interface NotifyParts {
 
 /** One directory on the way. */
 interface Part {
-  /** Its path, for messages. */
+  /** Its path. */
   readonly name: string;
   /** Names in it that lead on. */
   readonly onwards: ReadonlySet<string>;
   /** Whether it is the files' own. */
   readonly isDirectory: boolean;
-  /** Holds it while a notification is armed. */
   hold(): Held | undefined;
 }
 
@@ -56,7 +53,7 @@ export function notifyFiles(parts: NotifyParts): () => void {
 class FileNotifications {
   readonly #given: NotifyParts;
   readonly #files: ReadonlySet<string>;
-  #watchers: FSWatcher[] = [];
+  readonly #watchers: FSWatcher[] = [];
   #timer: NodeJS.Timeout | undefined;
   #signature: string;
   #pending = false;
@@ -104,8 +101,7 @@ class FileNotifications {
   }
 
   #disarm(): void {
-    for (const watcher of this.#watchers) watcher.close();
-    this.#watchers = [];
+    for (const watcher of this.#watchers.splice(0)) watcher.close();
   }
 
   /** Once for a burst of events. */
@@ -132,19 +128,14 @@ class FileNotifications {
     }
     const written = posix.resolve("/", directory);
     const inside = partsOf([written, insideOf(files, written)], (name) => files.hold(name));
-    const outside = partsOf([sysroot, realOf(sysroot)], (name) => OUTSIDE.hold(name)).filter(
-      ({ isDirectory }) => !isDirectory,
-    );
-    return [...outside, ...inside];
+    const outside = partsOf([sysroot, realOf(sysroot)], (name) => OUTSIDE.hold(name));
+    return [...outside.filter(({ isDirectory }) => !isDirectory), ...inside];
   }
 
   #fail(directory: string, error: unknown): void {
     if (this.#closed) return;
     if (this.#timer === undefined)
-      this.#given.host.logger.warn("no file notifications, looking once a second", {
-        directory,
-        error,
-      });
+      this.#given.host.logger.warn("no file notifications, looking once a second", { directory, error });
     this.#poll();
   }
 
@@ -177,52 +168,44 @@ function partsOf(ways: readonly string[], hold: (name: string) => Held | undefin
   const onwards = new Map<string, Set<string>>();
   for (const path of new Set(ways)) {
     if (!onwards.has(path)) onwards.set(path, new Set());
-    for (let below = path; dirname(below) !== below; below = dirname(below)) {
-      const above = dirname(below);
+    for (let below = path, above = dirname(below); above !== below; below = above, above = dirname(below))
       onwards.set(above, (onwards.get(above) ?? new Set()).add(basename(below)));
-    }
   }
-  return [...onwards]
-    .map(([name, names]) => ({
-      name,
-      onwards: names,
-      isDirectory: ways.includes(name),
-      hold: () => hold(name),
-    }))
-    .sort((a, b) => a.name.length - b.name.length);
+  const parts = [...onwards].map(([name, names]) => {
+    return { name, onwards: names, isDirectory: ways.includes(name), hold: () => hold(name) };
+  });
+  return parts.sort((a, b) => a.name.length - b.name.length);
 }
+
 /** Follows the links on the way; returns the way itself where nothing is there. */
-function realOf(path: string): string {
+function realOf(path: string, find = (): string => realpathSync.native(path)): string {
   try {
-    return realpathSync.native(path);
+    return find();
   } catch {
-    // It is not there: then there is nothing behind a link to follow.
     return path;
   }
 }
 
 /** As {@link realOf}, for a directory below the sysroot; what was taken out of it meanwhile is not followed. */
 function insideOf(files: HostFiles, path: string): string {
-  try {
+  return realOf(path, () => {
     using top = files.hold("/");
     using held = files.hold(path);
     if (top === undefined || held === undefined) return path;
     const way = relative(realpathSync.native(top.path), realpathSync.native(held.path));
     return way.split(/[\\/]/, 1)[0] === ".." ? path : posix.resolve("/", way.replaceAll("\\", "/"));
-  } catch {
-    return path;
-  }
+  });
 }
 
 function stampOf(path: string, look: typeof lstatSync): string {
-  let stats: BigIntStats | undefined;
   try {
-    stats = look(path, { bigint: true, throwIfNoEntry: false });
+    const stats = look(path, { bigint: true, throwIfNoEntry: false });
+    if (stats === undefined) return "";
+    const { dev, ino, size, mtimeNs, ctimeNs, ctimeMs } = stats;
+    const now = Date.now();
+    const isFresh = Math.abs(now - Number(ctimeMs)) < FRESH_MS;
+    return [dev, ino, size, mtimeNs, ctimeNs, isFresh ? now : 0].join(":");
   } catch (error) {
     return String((error as NodeJS.ErrnoException).code);
   }
-  if (stats === undefined) return "";
-  const now = Date.now();
-  const isFresh = Math.abs(now - Number(stats.ctimeMs)) < FRESH_MS;
-  return [stats.dev, stats.ino, stats.size, stats.mtimeNs, stats.ctimeNs, isFresh ? now : 0].join(":");
 }

@@ -7,7 +7,7 @@ import { checkPair, type WriteLimits } from "../../protocol/limits.js";
 import { HV_KVP_EXCHANGE_MAX_KEY_SIZE } from "../../protocol/record.js";
 import type { PoolTransport } from "../pool.js";
 import { poolFileName } from "./directory.js";
-import { type Locker, PoolDescriptor, PoolFile, type PoolFileOptions } from "./file.js";
+import { type Locker, type PoolDescriptor, PoolFile, type PoolFileOptions } from "./file.js";
 import { notifyFiles } from "./notify.js";
 import { FilePool } from "./pool.js";
 import { PoolRecords, type RecordsOptions } from "./records.js";
@@ -79,15 +79,13 @@ const shared = new Map<string, PoolDescriptor>();
  */
 export function sharePoolFile(options: PoolFileOptions): PoolFile {
   const { path } = options;
-  const descriptor = shared.get(path) ?? new PoolDescriptor(() => shared.delete(path));
+  const descriptor: PoolDescriptor = shared.get(path) ?? { users: 0, unused: () => shared.delete(path) };
   shared.set(path, descriptor);
   return new PoolFile(options, descriptor);
 }
 
-const lockFamilies: Locker = async (fd, { mode, call }) => {
-  const { lockFile } = await import("../../../../src/native/posix/file-lock.js");
-  return lockFile(fd, { mode, call });
-};
+const lockFamilies: Locker = async (fd, options) =>
+  (await import("../../../../src/native/posix/file-lock.js")).lockFile(fd, options);
 
 function canLock(): boolean {
   try {

@@ -3,7 +3,7 @@ import type { PoolInfo } from "../../protocol/keys.js";
 import { decodeRecord, isUnused, RECORD_SIZE } from "../../protocol/record.js";
 import type { Pool, PoolPair } from "../pool.js";
 import { appendRecord, scrubTails, updateRecord } from "./edit.js";
-import { CHUNK_BYTES, canScanFor, chunks, findLast, type PoolIndex } from "./record-index.js";
+import { CHUNK_BYTES, chunks, findLast, type PoolIndex } from "./record-index.js";
 import type { Edited, Editing, PoolRecords, View } from "./records.js";
 import { type Stamp, sameStamp } from "./stamp.js";
 
@@ -18,20 +18,16 @@ interface FilePair extends PoolPair {
 
 /** A pool file by its keys, as programs use it: of duplicates the last counts, which is what the host sees. */
 export class FilePool implements Pool {
+  readonly info: PoolInfo;
   readonly #records: PoolRecords;
   readonly #record = Buffer.alloc(RECORD_SIZE);
   #looked: Stamp | undefined;
   /** Where pages are read into; what is handed on is copied. */
   #room: Buffer | undefined;
 
-  /** @param records of the file */
   constructor(records: PoolRecords) {
+    this.info = records.info;
     this.#records = records;
-  }
-
-  /** Which pool it is. */
-  get info(): PoolInfo {
-    return this.#records.info;
   }
 
   /** Resolves with the bytes of the last record of a key. */
@@ -43,7 +39,8 @@ export class FilePool implements Pool {
         if (offset === undefined || found !== undefined) return found;
         // The stamps were the same and the file was not.
         this.#records.forget();
-      } else if (this.#isFirstLook(view) && canScanFor(key)) {
+      } else if (this.#isFirstLook(view) && !key.includes("\ufffd")) {
+        // A key with U+FFFD may stand for bytes that are no text.
         return this.#valueAt(await findLast(key, view.size, this.#records.readAt, call), key);
       }
       const index = await this.#records.indexOf({ index: undefined, stamp: view.stamp }, call);
@@ -60,7 +57,7 @@ export class FilePool implements Pool {
 
   /** The first reading of a state looks for its one key; who comes again gets an index, which takes longer to make. */
   #isFirstLook({ stamp, size }: View): boolean {
-    if (size > LARGEST_SCAN || (this.#looked !== undefined && sameStamp(this.#looked, stamp))) return false;
+    if (size > LARGEST_SCAN || sameStamp(this.#looked, stamp)) return false;
     this.#looked = stamp;
     return true;
   }
@@ -158,7 +155,6 @@ export class FilePool implements Pool {
     });
   }
 
-  /** Closes the file. */
   close(): Promise<void> {
     return this.#records.close();
   }

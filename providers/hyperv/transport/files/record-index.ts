@@ -4,44 +4,36 @@ import {
   fieldEnd,
   HV_KVP_EXCHANGE_MAX_KEY_SIZE,
   isUnfilled,
+  keyName,
   RECORD_SIZE,
   wholeRecords,
 } from "../../protocol/record.js";
 import { decodeNote } from "../../protocol/undo-note.js";
 
-/** Records read in one step: fastest between 64 and 100 (160 to 250 KiB). */
-const RECORDS_PER_READ = 96;
+/** Bytes read in one step: fastest with 64 to 100 records (160 to 250 KiB). */
+export const CHUNK_BYTES = 96 * RECORD_SIZE;
 
 /** Fills a buffer from an offset, as far as there are bytes; returns how many. */
 export type ReadAt = (into: Buffer, offset: number) => number;
 
 /** Slots in a row with an empty key. A pool may be a sparse file of hundreds of thousands. */
 export interface UnusedSlots {
-  /** Number of the first. */
   readonly slot: number;
-  /** How many. */
   count: number;
   /** `note`: somebody's unfinished change, one slot; `empty`: made and not filled. */
   readonly kind: "note" | "empty" | "other";
 }
 
-/** Where each key of a pool stands. Keys are held as their bytes in Latin-1, so that no two byte strings meet. */
+/** Where each key of a pool stands, by {@link keyName}. */
 export class PoolIndex {
   /** Offset of the last record of each key. */
-  readonly last: Map<string, number>;
+  readonly last = new Map<string, number>();
   /** Offsets of earlier records of the same key, ascending; only keys that have any. */
-  readonly earlier: Map<string, number[]>;
+  readonly earlier = new Map<string, number[]>();
   /** Keys that are not valid UTF-8, by the text as which they are listed. */
-  readonly aliases: Map<string, string>;
+  readonly aliases = new Map<string, string>();
   /** The slots with an empty key, ascending. */
-  readonly unused: UnusedSlots[];
-
-  constructor() {
-    this.last = new Map();
-    this.earlier = new Map();
-    this.aliases = new Map();
-    this.unused = [];
-  }
+  readonly unused: UnusedSlots[] = [];
 
   /** Takes in the keys of a chunk of whole records that begins at an offset of the file. */
   addChunk(chunk: Buffer, offset: number): void {
@@ -74,11 +66,7 @@ export class PoolIndex {
     else this.unused.push({ slot, count: 1, kind });
   }
 
-  /**
-   * Takes in that records were removed and the later ones have moved down.
-   * @param offsets ascending
-   * @returns false when it cannot: the index is to be made again
-   */
+  /** Takes in that records were removed and the later ones have moved down. @returns false when the index is to be made again */
   remove(offsets: readonly number[]): boolean {
     if (this.unused.length > 0 || this.aliases.size > 0) return false;
     const moved = (offset: number): number => {
@@ -110,31 +98,25 @@ export class PoolIndex {
   /** Returns where the last record in use ends, as far as the slots behind it are in a row. */
   endOfUse(size: number): number {
     const last = this.unused.at(-1);
-    const end = last === undefined ? size : (last.slot + last.count) * RECORD_SIZE;
-    return last !== undefined && end >= size ? last.slot * RECORD_SIZE : size;
+    return last !== undefined && (last.slot + last.count) * RECORD_SIZE >= size
+      ? last.slot * RECORD_SIZE
+      : size;
   }
 
   /** Returns the offset of the record that a key means: its last one; undefined when there is none. */
   offsetOf(key: string): number | undefined {
-    const offset = this.last.get(indexKey(key));
-    if (offset !== undefined) return offset;
-    const alias = this.aliases.get(key);
-    return alias === undefined ? undefined : this.last.get(alias);
-  }
-
-  /** Returns all offsets of the key of these very bytes, ascending. */
-  offsetsOfBytes(key: Uint8Array): readonly number[] {
-    return this.#offsets(Buffer.from(key.buffer, key.byteOffset, key.length).toString("latin1"));
+    return this.last.get(indexKey(key)) ?? this.last.get(this.aliases.get(key) ?? "");
   }
 
   /** Finds all records of a key, ascending, and its bytes in Latin-1; with `exact` only of the very bytes that the key encodes to. */
   find(key: string, exact: boolean): { readonly name: string; readonly offsets: readonly number[] } {
     const own = indexKey(key);
     const name = exact || this.last.has(own) ? own : (this.aliases.get(key) ?? own);
-    return { name, offsets: this.#offsets(name) };
+    return { name, offsets: this.offsets(name) };
   }
 
-  #offsets(name: string): readonly number[] {
+  /** Returns all offsets of a key by its name, ascending. */
+  offsets(name: string): readonly number[] {
     const last = this.last.get(name);
     return last === undefined ? [] : [...(this.earlier.get(name) ?? []), last];
   }
@@ -142,16 +124,10 @@ export class PoolIndex {
 
 /** Returns the form in which the index holds a key. */
 export function indexKey(key: string): string {
-  return Buffer.from(key, "utf8").toString("latin1");
+  return keyName(Buffer.from(key, "utf8"));
 }
 
-/** Bytes that are read in one step. */
-export const CHUNK_BYTES = RECORDS_PER_READ * RECORD_SIZE;
-
-/**
- * Reads the whole records of a range, many at a time, into one reused buffer.
- * @param room a buffer of {@link CHUNK_BYTES} that is free until the end
- */
+/** Reads the whole records of a range, many at a time, into one buffer. @param room of {@link CHUNK_BYTES}, free until the end */
 export function* chunks(
   from: number,
   to: number,
@@ -168,11 +144,6 @@ export function* chunks(
   }
 }
 
-/** Reports whether a key can be looked for by its bytes; one with U+FFFD may stand for bytes that are no text. */
-export function canScanFor(key: string): boolean {
-  return !key.includes("\ufffd");
-}
-
 /** Resolves with the offset of the last record of a key, looking from the end; undefined when there is none. */
 export async function findLast(
   key: string,
@@ -183,7 +154,7 @@ export async function findLast(
   const bytes = Buffer.from(key, "utf8");
   const wanted =
     bytes.length < HV_KVP_EXCHANGE_MAX_KEY_SIZE ? Buffer.concat([bytes, Buffer.alloc(1)]) : bytes;
-  const buffer = Buffer.allocUnsafe(Math.min(RECORDS_PER_READ * RECORD_SIZE, size));
+  const buffer = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, size));
   for (let end = size; end > 0; ) {
     const wait = call.turn();
     if (wait !== undefined) await wait;

@@ -3,7 +3,7 @@ import type { Call } from "../../../../src/base/flow/call.js";
 import { fairTurn } from "../../../../src/base/flow/turn.js";
 import type { Clock } from "../../../../src/base/host/host.js";
 import type { PoolInfo } from "../../protocol/keys.js";
-import { decodeRecord, RECORD_SIZE, wholeRecords } from "../../protocol/record.js";
+import { decodeRecord, keyName, RECORD_SIZE, wholeRecords } from "../../protocol/record.js";
 import { type Edit, type PoolBytes, scrubTails } from "./edit.js";
 import type { PoolFile } from "./file.js";
 import { chunks, PoolIndex, type ReadAt } from "./record-index.js";
@@ -26,9 +26,7 @@ const PROBE_WRITES = 3;
 
 /** What the records of a pool file are read and changed with. */
 export interface RecordsOptions {
-  /** Which pool it is. */
   readonly info: PoolInfo;
-  /** Its file. */
   readonly file: PoolFile;
   /** Time, to compare with file stamps. */
   readonly clock: Clock;
@@ -40,11 +38,10 @@ export interface RecordsOptions {
   readonly scrub: boolean;
 }
 
+/** An index, and the stamp that proves equal content where it is found again. */
 interface Known {
   readonly index: PoolIndex;
   readonly stamp: Stamp;
-  /** An equal stamp proves equal content. */
-  readonly proven: boolean;
 }
 
 /** One state of the file while it is read. */
@@ -60,14 +57,9 @@ export interface View {
 export interface Editing {
   /** Where its keys are; what the edit does is taken in there. */
   readonly index: PoolIndex;
-  /** Its bytes. */
   readonly bytes: PoolBytes;
-  /**
-   * Reports whether the index holds for these records, from the records themselves; an edit begins with it.
-   * @throws StaleIndex when it does not
-   */
+  /** An edit begins with it. @throws StaleIndex when the index does not hold for these records */
   verify(name: string, offsets: readonly number[]): void;
-  /** Runs a change. */
   run<T>(edit: Edit<T>): Promise<T>;
   /** Removes records, ascending. @returns whether the index still holds */
   remove(offsets: readonly number[]): Promise<boolean>;
@@ -76,24 +68,24 @@ export interface Editing {
 /** What an edit did: nothing, a change after which the index holds, or one that moved what the index knows. */
 export type Edited = "unchanged" | "indexed" | "moved";
 
+type Action = (editing: Editing) => Promise<Edited> | Edited;
+
 /** Thrown before anything is changed: the index was of another state of the file. */
 class StaleIndex extends Error {}
 
 /**
  * The records of one pool file as its users share them: what is read is one state of the file, what is changed others see
- * whole or not at all.
- *
- * Readers go without a lock where the file's own stamps prove that nobody was writing, so that they never hold up
+ * whole or not at all. Readers go without a lock where the file's own stamps prove that nobody was writing, so that they never hold up
  * the vendor's daemon; otherwise they take the shared locks. Writers hold the exclusive locks over the whole
  * read-modify-write.
  */
 export class PoolRecords {
-  /** Which pool it is. */
   readonly info: PoolInfo;
+  /** What changes the file's bytes is for an edit. */
+  readonly file: PoolFile;
   /** Reads from the file. */
-  readonly readAt: ReadAt = (into, offset) => this.#file.read(into, offset);
+  readonly readAt: ReadAt = (into, offset) => this.file.read(into, offset);
   readonly #options: RecordsOptions;
-  readonly #file: PoolFile;
   readonly #record = Buffer.alloc(RECORD_SIZE);
   #known: Known | undefined;
   /** Stamp of a settled state that was read under a lock: it is whole. */
@@ -108,36 +100,19 @@ export class PoolRecords {
   constructor(options: RecordsOptions) {
     this.info = options.info;
     this.#options = options;
-    this.#file = options.file;
+    this.file = options.file;
   }
 
-  /** Returns the file's state as it is now; see {@link PoolFile.stamp}. */
-  stamp(): Stamp {
-    return this.#file.stamp();
-  }
-
-  /** Returns the bytes of the file; to change them is for an edit. */
-  bytes(): PoolBytes {
-    return this.#file.bytes();
-  }
-
-  /**
-   * Returns the file's state where it can be read at once, without a lock and without waiting.
-   * @param seen a state of which something is held still
-   */
+  /** Returns the file's state where it can be read at once, without a lock. @param seen a state of which something is held still */
   atRest(seen?: Stamp): View | undefined {
-    const stamp = this.#file.stamp();
-    if (!this.#file.holds(stamp)) return undefined;
-    const index = this.#isKnown(stamp) ? this.#known?.index : undefined;
-    if (index === undefined && !(seen && sameStamp(seen, stamp)) && !this.#mayReadFreely(stamp))
-      return undefined;
-    return { stamp, size: wholeRecords(stamp.size), index };
+    const stamp = this.file.stamp();
+    if (!this.file.holds(stamp)) return undefined;
+    const view = this.#view(stamp);
+    if (view.index !== undefined || sameStamp(seen, stamp) || this.#mayReadFreely(stamp)) return view;
+    return undefined;
   }
 
-  /**
-   * Runs a read so that all it saw is one state of the file.
-   * @throws PvbusError `ERR_CONFLICT` when the file changes all the time
-   */
+  /** Runs a read so that all it saw is one state of the file. @throws PvbusError `ERR_CONFLICT` when that changes all the time */
   async consistently<T>(call: Call, read: (view: View) => T | Promise<T>): Promise<T> {
     const what = `pool ${this.info.name}`;
     const wait = call.turn(what);
@@ -146,19 +121,18 @@ export class PoolRecords {
       const view = this.atRest();
       if (view === undefined) break;
       const result = await read(view);
-      if (sameStamp(view.stamp, this.#file.stamp())) return result;
+      if (sameStamp(view.stamp, this.file.stamp())) return result;
     }
     if (!this.#options.canLock()) {
       await call.sleep(REST_MS, `${what} to come to rest`);
       return this.consistently(call, read);
     }
     for (let attempt = 0; attempt < LOCKED_ATTEMPTS; attempt++) {
-      const outcome = await this.#file.locked("shared", call, async (stamp) => {
+      const outcome = await this.file.locked("shared", call, async (stamp) => {
         if (this.#isSettled(stamp)) this.#whole = stamp;
-        const index = this.#isKnown(stamp) ? this.#known?.index : undefined;
-        const result = await read({ stamp, size: wholeRecords(stamp.size), index });
+        const result = await read(this.#view(stamp));
         // Not everybody keeps to the lock: the daemon passes over readers who are slow.
-        return sameStamp(stamp, this.#file.stamp()) ? { result } : undefined;
+        return sameStamp(stamp, this.file.stamp()) ? { result } : undefined;
       });
       if (outcome !== undefined) return outcome.result;
       call.check(what);
@@ -168,7 +142,7 @@ export class PoolRecords {
 
   /** Resolves with the index of a state of the file. */
   async indexOf({ index, stamp }: Pick<View, "index" | "stamp">, call: Call): Promise<PoolIndex> {
-    return index ?? (await this.#know(stamp, call)).index;
+    return index ?? this.#know(stamp, call);
   }
 
   /** Makes the index again at the next reading: it was wrong though the stamps were the same. */
@@ -180,44 +154,40 @@ export class PoolRecords {
    * Runs an edit under the exclusive locks, after what a killed writer left unfinished is settled. Once begun it is run to
    * its end, whatever becomes of the call; closing the pool waits for it.
    */
-  async edit(call: Call, action: (editing: Editing) => Promise<Edited> | Edited): Promise<void> {
+  async edit(call: Call, action: Action): Promise<void> {
     const what = `pool ${this.info.name}`;
     const wait = call.turn(what);
     if (wait !== undefined) await wait;
     await call.within(
-      this.#file.locked("exclusive", call, (stamp) => this.#edit(stamp, call, action)),
+      this.file.locked("exclusive", call, (stamp) => this.#edit(stamp, call, action)),
       what,
     );
   }
 
-  async #edit(
-    stamp: Stamp,
-    call: Call,
-    action: (editing: Editing) => Promise<Edited> | Edited,
-  ): Promise<void> {
-    const bytes = this.#file.bytes();
-    let { index } = await this.#know(stamp, call);
+  async #edit(stamp: Stamp, call: Call, action: Action): Promise<void> {
+    const bytes = this.file.bytes();
+    let index = await this.#know(stamp, call);
     // What somebody else has left unsynced must not meet with our first steps on the disk.
-    if (this.#options.durable && !(this.#synced && sameStamp(stamp, this.#synced))) await this.#file.sync();
-    if (needsRepair(bytes.size, this.#findings(index))) {
+    if (this.#options.durable && !sameStamp(this.#synced, stamp)) await this.file.sync();
+    const findings = { unused: index.unused, closeStrays: this.info.guestWritable };
+    if (needsRepair(bytes.size, findings)) {
       this.#known = undefined;
-      await this.#run(repairPool(bytes, this.#findings(index), this.#options.durable));
-      if (this.#options.durable) await this.#file.sync();
-      index = (await this.#know(this.#file.stamp(), call)).index;
+      await this.#run(repairPool(bytes, findings, this.#options.durable));
+      if (this.#options.durable) await this.file.sync();
+      index = await this.#know(this.file.stamp(), call);
     }
     call.check(`pool ${this.info.name}`);
-    let known = this.#known;
-    this.#known = undefined;
-    let edited: Edited;
-    try {
-      edited = await action(this.#editing(index, bytes));
-    } catch (error) {
-      if (!(error instanceof StaleIndex)) throw error;
-      index = (await this.#know(this.#file.stamp(), call)).index;
+    let known: Known | undefined;
+    const act = async (): Promise<Edited> => {
       known = this.#known;
       this.#known = undefined;
-      edited = await action(this.#editing(index, bytes));
-    }
+      return action(this.#editing(index, bytes));
+    };
+    const edited = await act().catch(async (error: unknown) => {
+      if (!(error instanceof StaleIndex)) throw error;
+      index = await this.#know(this.file.stamp(), call);
+      return act();
+    });
     if (edited === "unchanged") {
       this.#known = known;
       return;
@@ -226,13 +196,9 @@ export class PoolRecords {
     this.#scrubbed = true;
     if (edited === "indexed") this.#learn(index, bytes);
     if (this.#options.durable) {
-      await this.#file.sync();
-      this.#synced = this.#file.stamp();
+      await this.file.sync();
+      this.#synced = this.file.stamp();
     }
-  }
-
-  #findings({ unused }: PoolIndex): Parameters<typeof needsRepair>[1] {
-    return { unused, closeStrays: this.info.guestWritable };
   }
 
   #editing(index: PoolIndex, bytes: PoolBytes): Editing {
@@ -243,8 +209,8 @@ export class PoolRecords {
       run,
       verify: (name, offsets) => {
         for (const offset of offsets) {
-          if (this.#file.read(this.#record, offset) < RECORD_SIZE) throw new StaleIndex();
-          if (Buffer.from(decodeRecord(this.#record).key).toString("latin1") !== name) throw new StaleIndex();
+          if (this.file.read(this.#record, offset) < RECORD_SIZE) throw new StaleIndex();
+          if (keyName(decodeRecord(this.#record).key) !== name) throw new StaleIndex();
         }
       },
       remove: async (offsets) => {
@@ -260,67 +226,69 @@ export class PoolRecords {
       const step = edit.next();
       if (step.done === true) return step.value;
       if (step.value === "turn") await fairTurn();
-      else if (this.#options.durable) await this.#file.sync();
+      else if (this.#options.durable) await this.file.sync();
     }
   }
 
   /** Keeps an index that is of the file's state after a change of ours, under the lock. */
   #learn(index: PoolIndex, bytes: PoolBytes): void {
-    let stamp = this.#file.stamp();
+    let stamp = this.file.stamp();
     if (this.#stampsAll === undefined && this.#probes < PROBES && stamp.size > 0) {
       this.#probes++;
       const stamps = [stamp];
       const byte = Buffer.alloc(1);
       bytes.read(byte, 0);
       // The same byte again: a change for the file system alone.
-      for (let i = 0; i < PROBE_WRITES; i++) {
+      while (stamps.length <= PROBE_WRITES) {
         bytes.write(byte, 0);
-        stamp = this.#file.stamp();
+        stamp = this.file.stamp();
         stamps.push(stamp);
       }
       this.#stampsAll = stampsEveryChange(stamps);
     }
-    this.#known = { index, stamp, proven: this.#stampsAll === true };
+    this.#known = this.#stampsAll === true ? { index, stamp } : undefined;
   }
 
-  /** Closes the file. */
   close(): Promise<void> {
-    return this.#file.close();
+    return this.file.close();
   }
 
   /** A file that is settled and surely whole can be read without a lock: a change afterwards shows in its stamp. */
   #mayReadFreely(stamp: Stamp): boolean {
     if (!this.#isSettled(stamp)) return false;
-    if (isSurelyWhole(stamp) || !this.#options.canLock()) return true;
-    return this.#whole !== undefined && sameStamp(this.#whole, stamp);
+    return isSurelyWhole(stamp) || !this.#options.canLock() || sameStamp(this.#whole, stamp);
   }
 
   #isSettled(stamp: Stamp): boolean {
     return isSettled(stamp, this.#options.clock.now());
   }
 
-  /** An index of ours is trusted no sooner than anybody's: where an equal stamp proves that nothing has changed. */
-  #isKnown(stamp: Stamp): boolean {
-    return this.#known?.proven === true && sameStamp(this.#known.stamp, stamp);
+  #view(stamp: Stamp): View {
+    return { stamp, size: wholeRecords(stamp.size), index: this.#indexAt(stamp) };
   }
 
-  async #know(stamp: Stamp, call: Call): Promise<Known> {
-    if (this.#isKnown(stamp)) return this.#known as Known;
+  /** An index of ours is trusted no sooner than anybody's: where an equal stamp proves that nothing has changed. */
+  #indexAt(stamp: Stamp): PoolIndex | undefined {
+    return sameStamp(this.#known?.stamp, stamp) ? this.#known?.index : undefined;
+  }
+
+  async #know(stamp: Stamp, call: Call): Promise<PoolIndex> {
+    const known = this.#indexAt(stamp);
+    if (known !== undefined) return known;
     if (stamp.size > MAX_POOL_BYTES) {
       throw pvbusError(
         "ERR_CORRUPT",
-        `pool ${this.info.name}: ${this.#file.path} has ${stamp.size} bytes, more than any real pool; look what wrote it`,
+        `pool ${this.info.name}: ${this.file.path} has ${stamp.size} bytes, more than any real pool; look what wrote it`,
       );
     }
-    const proven = this.#stampsAll === true || this.#isSettled(stamp);
+    const isProven = this.#stampsAll === true || this.#isSettled(stamp);
     const index = new PoolIndex();
     for (const { chunk, offset } of chunks(0, wholeRecords(stamp.size), this.readAt)) {
       index.addChunk(chunk, offset);
       const wait = call.turn(`pool ${this.info.name}`);
       if (wait !== undefined) await wait;
     }
-    const known = { index, stamp, proven };
-    if (sameStamp(stamp, this.#file.stamp())) this.#known = known;
-    return known;
+    if (sameStamp(stamp, this.file.stamp())) this.#known = isProven ? { index, stamp } : undefined;
+    return index;
   }
 }

@@ -1,9 +1,10 @@
-import { crc32 } from "node:zlib";
+import { crc32 } from "../../../../src/base/crc32.js";
 import { isNoSpace } from "../../../../src/base/system-error.js";
 import {
   borderIn,
   decodeRecord,
   isDecidedBefore,
+  keyName,
   RECORD_SIZE,
   scrubRecords,
   splitsKeyFromValue,
@@ -16,6 +17,7 @@ import {
   type PoolBytes,
   publish,
   RECORDS_PER_STEP,
+  range,
   readSlot,
   replaceRecords,
   slotCount,
@@ -67,7 +69,7 @@ function* removeGaps(pool: PoolBytes, gaps: readonly Gap[], durable: boolean): E
   // On a full disk there may be no room for the note; a delete, which makes room, goes on without.
   const noted = tryNote(pool, end, { at: 0, count: 0, width: 0, sum: 0, before: 0, copies: false, gaps });
   if (noted) yield "barrier";
-  const slots = gaps.flatMap(({ slot, count }) => Array.from({ length: count }, (_, i) => slot + i));
+  const slots = gaps.flatMap(({ slot, count }) => range(slot, count));
   const last = slots.pop() as number;
   for (const slot of slots) pool.write(NO_KEY, slot * RECORD_SIZE);
   if (slots.length > 0) yield "barrier";
@@ -121,8 +123,8 @@ function* closeGaps(
         byCopies = yield* moveByCopies(pool, end, records, move);
         if (!byCopies) continue;
       } else {
-        const note = (): Note => ({ ...move, count, sum: crc32(records), before: 0, copies: false });
-        noted = noted && tryNote(pool, end, note());
+        const note = { ...move, count, before: 0, copies: false };
+        noted = noted && tryNote(pool, end, { ...note, sum: crc32(records) });
         if (alone) yield* step(pool, records, move.at, source);
         else slide(pool, records, move.at, target);
       }
@@ -132,10 +134,7 @@ function* closeGaps(
   }
 }
 
-/**
- * Returns the slots whose key has a later record. A copy at the end of the file would bring their value back for readers to
- * whom the last one counts.
- */
+/** Returns the slots whose key has a later record. A copy at the end would bring their value back where the last one counts. */
 function* shadowedSlots(pool: PoolBytes, from: number, end: number): Edit<Set<number>> {
   const shadowed = new Set<number>();
   const last = new Map<string, number>();
@@ -144,7 +143,7 @@ function* shadowedSlots(pool: PoolBytes, from: number, end: number): Edit<Set<nu
     for (let i = 0; i * RECORD_SIZE < chunk.length; i++) {
       const { key } = decodeRecord(chunk, i * RECORD_SIZE);
       if (key.length === 0) continue;
-      const name = Buffer.from(key).toString("latin1");
+      const name = keyName(key);
       const earlier = last.get(name);
       if (earlier !== undefined) shadowed.add(earlier);
       last.set(name, slot + i);

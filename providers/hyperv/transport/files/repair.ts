@@ -1,11 +1,12 @@
-import { crc32 } from "node:zlib";
-import { decodeRecord, isUnused, RECORD_SIZE, wholeRecords } from "../../protocol/record.js";
+import { crc32 } from "../../../../src/base/crc32.js";
+import { decodeRecord, isUnused, keyName, RECORD_SIZE, wholeRecords } from "../../protocol/record.js";
 import { decodeNote, type Note } from "../../protocol/undo-note.js";
 import {
   type Edit,
   installRecords,
   NO_KEY,
   type PoolBytes,
+  range,
   readScrubbed,
   readSlot,
   slotCount,
@@ -95,9 +96,7 @@ export function* repairPool(pool: PoolBytes, { unused, closeStrays }: Findings, 
   if (closeStrays) for (const slot of numbersOf(unused, 0, slotCount(pool), MOST_STRAYS)) add(slot);
   const slots = [...doomed].sort((a, b) => a - b);
   // Under the note that is there: the next one takes only empty slots for its own.
-  for (const slot of slots) {
-    if (!isUnused(readSlot(pool, slot))) pool.write(NO_KEY, slot * RECORD_SIZE);
-  }
+  for (const slot of slots) if (!isUnused(readSlot(pool, slot))) pool.write(NO_KEY, slot * RECORD_SIZE);
   yield "barrier";
   yield* removeRecords(
     pool,
@@ -183,7 +182,7 @@ function takeOver(copies: Buffer, target: Buffer, width: number): void {
 }
 
 function keyOf(records: Buffer, index: number): string {
-  return Buffer.from(decodeRecord(records, index * RECORD_SIZE).key).toString("latin1");
+  return keyName(decodeRecord(records, index * RECORD_SIZE).key);
 }
 
 function recordOf(records: Buffer, index: number): Buffer {
@@ -193,8 +192,4 @@ function recordOf(records: Buffer, index: number): Buffer {
 function hasUnused(records: Buffer): boolean {
   for (let at = 0; at < records.length; at += RECORD_SIZE) if (isUnused(records, at)) return true;
   return false;
-}
-
-function range(first: number, count: number): number[] {
-  return Array.from({ length: count }, (_, i) => first + i);
 }

@@ -4,17 +4,13 @@ import { RECORD_SIZE } from "../../protocol/record.js";
 export interface Stamp {
   /** Device and inode. */
   readonly id: string;
-  /** Length in bytes. */
   readonly size: number;
-  /** Modification time in ns. */
   readonly mtimeNs: bigint;
-  /** Change time in ns. */
   readonly ctimeNs: bigint;
 }
 
-/** Reports whether two stamps are the same. */
-export function sameStamp(a: Stamp, b: Stamp): boolean {
-  return a.mtimeNs === b.mtimeNs && a.ctimeNs === b.ctimeNs && a.size === b.size && a.id === b.id;
+export function sameStamp(a: Stamp | undefined, b: Stamp): boolean {
+  return a?.mtimeNs === b.mtimeNs && a.ctimeNs === b.ctimeNs && a.size === b.size && a.id === b.id;
 }
 
 /** A file changed less than this ago may change again without a new time stamp (kernel clock ticks: at most 10 ms). */

@@ -1,6 +1,5 @@
 import { decodeBase64 } from "../../../../src/mdata/base64.js";
-import { type Endpoint, parseEndpoint } from "../settings/endpoint.js";
-import { objectOf } from "../settings/fields.js";
+import { type Endpoint, type Fields, objectOf, parseEndpoint } from "../settings/endpoint.js";
 
 /** Bytes that go with the arguments. */
 export interface LaunchBytes {
@@ -65,11 +64,7 @@ const NAMESPACE = /^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$/;
 const FIRST_CID = 3;
 const MAX_U32 = 0xffff_ffff;
 
-/**
- * Reads the description of what a machine is to find.
- * @param document what the file's JSON stands for
- * @throws TypeError that says where the mistake is
- */
+/** Reads what a machine is to find, as the file's JSON gives it. @throws TypeError that says where the mistake is */
 export function parseDescription(document: unknown): LaunchDescription {
   const fields = objectOf(document, "the description", FIELDS);
   const { namespace = "org.pvbus", channel } = fields;
@@ -89,27 +84,23 @@ function keyOf(key: string, document: unknown, common: LaunchSource | undefined)
   const where = `keys[${JSON.stringify(key)}]`;
   if (key === "" || /\p{Cc}/u.test(key) || key.trim() !== key || !key.isWellFormed())
     throw new TypeError(`${where}: a key is text without control characters or blanks at its ends`);
-  if (typeof document === "string") return { key, value: textValue(document), source: common };
-  const { text, base64, file, source } = objectOf(document, where, VALUE_FIELDS);
-  const given = [text, base64, file].filter((each) => each !== undefined);
-  if (given.length !== 1 || typeof given[0] !== "string")
+  const fields: Fields =
+    typeof document === "string" ? { text: document } : objectOf(document, where, VALUE_FIELDS);
+  const source = sourceOf(fields["source"], `${where}.source`) ?? common;
+  return { key, value: valueIn(fields, where), source };
+}
+
+function valueIn({ text, base64, file }: Fields, where: string): LaunchValue {
+  const [value, ...others] = [text, base64, file].filter((each) => each !== undefined);
+  if (others.length > 0 || typeof value !== "string")
     throw new TypeError(`${where} takes one of text, base64 and file`);
-  const own = sourceOf(source, `${where}.source`) ?? common;
-  if (typeof file === "string") return { key, value: fileValue(file, where), source: own };
-  const bytes = typeof base64 === "string" ? decodeBase64(base64) : undefined;
-  if (typeof text === "string") return { key, value: textValue(text), source: own };
-  if (bytes === undefined) throw new TypeError(`${where}.base64 is no padded base64`);
-  return { key, value: { kind: "bytes", bytes }, source: own };
-}
-
-function textValue(text: string): LaunchValue {
-  return { kind: "bytes", bytes: Buffer.from(text) };
-}
-
-function fileValue(path: string, where: string): LaunchValue {
-  if (!path.startsWith("/") || path.includes("\0"))
+  if (file !== undefined) {
+    if (value.startsWith("/") && !value.includes("\0")) return { kind: "file", path: value };
     throw new TypeError(`${where}.file must be an absolute path: the hypervisor opens it`);
-  return { kind: "file", path };
+  }
+  const bytes = text === undefined ? decodeBase64(value) : Buffer.from(value);
+  if (bytes === undefined) throw new TypeError(`${where}.base64 is no padded base64`);
+  return { kind: "bytes", bytes };
 }
 
 function sourceOf(value: unknown, where: string): LaunchSource | undefined {

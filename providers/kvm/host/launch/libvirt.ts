@@ -1,10 +1,17 @@
 import { pvbusError } from "../../../../src/base/errors.js";
 import { ownEntry } from "../../../../src/base/own.js";
 import type { LaunchChannel, LaunchDescription } from "./description.js";
-import { FREE_ITEM_SLOTS, type LaunchAbilities, type LaunchItem, planLaunch, type SizeOf } from "./plan.js";
+import {
+  FREE_ITEM_SLOTS,
+  type LaunchAbilities,
+  type LaunchItem,
+  planLaunch,
+  refuseVsock,
+  type SizeOf,
+} from "./plan.js";
 
 /** What an XML 1.0 document carries unchanged: of control characters tabs and line ends alone. */
-export const LIBVIRT: LaunchAbilities = { items: true, unfit: /(?![\t\n])[\p{Cc}\ufffe\uffff]/u };
+const LIBVIRT: LaunchAbilities = { items: true, unfit: /(?![\t\n])[\p{Cc}\ufffe\uffff]/u };
 
 /** A part of a domain's XML. */
 export interface DomainPart {
@@ -29,7 +36,9 @@ export function libvirtParts(description: LaunchDescription, sizeOf: SizeOf): Do
     ...(channel?.smartos
       ? ["  <system>", "    <entry name='product'>SmartDC HVM</entry>", "  </system>"]
       : []),
-    ...(strings.length > 0 ? ["  <oemStrings>", ...strings.map(oemEntry), "  </oemStrings>"] : []),
+    ...(strings.length > 0
+      ? ["  <oemStrings>", ...strings.map((each) => `    <entry>${escaped(each)}</entry>`), "  </oemStrings>"]
+      : []),
   ];
   const parts: DomainPart[] = [];
   if (smbios.length > 0) {
@@ -39,10 +48,6 @@ export function libvirtParts(description: LaunchDescription, sizeOf: SizeOf): Do
   if (items.length > 0) parts.push({ into: "", xml: element("sysinfo type='fwcfg'", items.map(itemEntry)) });
   if (channel !== undefined) parts.push({ into: "devices", xml: channelElement(channel) });
   return parts;
-}
-
-function oemEntry(string: string): string {
-  return `    <entry>${escaped(string)}</entry>`;
 }
 
 function itemEntry({ name, content }: LaunchItem): string {
@@ -59,11 +64,7 @@ function itemEntry({ name, content }: LaunchItem): string {
 }
 
 function channelElement({ endpoint, device, portName }: LaunchChannel): string {
-  if (endpoint.kind === "listen" && endpoint.vsock !== undefined) {
-    const message =
-      "libvirt's vsock does not end at a UNIX socket; write connect:PATH or unix:PATH for the channel's endpoint";
-    throw pvbusError("ERR_NOT_SUPPORTED", message);
-  }
+  refuseVsock(endpoint, "libvirt's vsock does not end at a UNIX socket");
   const path = escaped(endpoint.path);
   const source =
     endpoint.kind === "connect"
@@ -82,12 +83,6 @@ function element(start: string, content: readonly string[]): string {
 }
 
 function escaped(text: string): string {
-  const names: Readonly<Record<string, string>> = {
-    "&": "amp",
-    "<": "lt",
-    ">": "gt",
-    "'": "apos",
-    '"': "quot",
-  };
+  const names = { "&": "amp", "<": "lt", ">": "gt", "'": "apos", '"': "quot" };
   return text.replace(/[&<>'"]/g, (char) => `&${ownEntry(names, char)};`);
 }

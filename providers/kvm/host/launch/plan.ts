@@ -2,6 +2,7 @@ import { isUtf8 } from "node:buffer";
 import { pvbusError } from "../../../../src/base/errors.js";
 import { encodeBase64 } from "../../../../src/mdata/base64.js";
 import { itemName, oemName } from "../../protocol/keys.js";
+import type { Endpoint } from "../settings/endpoint.js";
 import type { LaunchDescription, LaunchKey } from "./description.js";
 
 /*
@@ -10,57 +11,38 @@ import type { LaunchDescription, LaunchKey } from "./description.js";
  */
 
 /** Longest name of a fw_cfg item in bytes; QEMU exits above. */
-export const MAX_ITEM_NAME_BYTES = 55;
+const MAX_ITEM_NAME_BYTES = 55;
 /** The item directory has 32 places, and QEMU itself takes up to 17 of them; with one more it aborts. */
 export const FREE_ITEM_SLOTS = 15;
 /** So many places QEMU takes for itself, with some to spare for later versions. */
 export const OWN_ITEM_SLOTS = 24;
 /** Largest item that a guest reads where nothing else is set; reading takes the square of the size. */
-export const MAX_ITEM_BYTES = 1024 * 1024;
-/** Longest single argument of a program on Linux (MAX_ARG_STRLEN), its NUL included. */
-export const MAX_ARGUMENT_BYTES = 128 * 1024 - 1;
+const MAX_ITEM_BYTES = 1024 * 1024;
 /** The whole SMBIOS table has 65535 bytes with the 32-bit entry point; the other structures take some of them. */
-export const MAX_OEM_BYTES = 60_000;
-/** Cloud Hypervisor counts OEM strings in one byte. */
-export const MAX_OEM_STRINGS = 255;
+const MAX_OEM_BYTES = 60_000;
 
 /** An item of the fw_cfg device. */
 export interface LaunchItem {
-  /** Its name. */
   readonly name: string;
-  /** Text that the arguments carry, or a file that the hypervisor reads. */
   readonly content: { readonly text: string } | { readonly path: string };
-}
-
-/** The static part of a machine's arguments. */
-export interface LaunchPlan {
-  /** Items of fw_cfg. */
-  readonly items: readonly LaunchItem[];
-  /** SMBIOS OEM strings. */
-  readonly strings: readonly string[];
 }
 
 /** What a hypervisor can carry. */
 export interface LaunchAbilities {
-  /** It has fw_cfg items. */
   readonly items: boolean;
-  /** Reports what an OEM string must not hold; values that do go as base64. */
+  /** What an OEM string must not hold; values that do go as base64. */
   readonly unfit: RegExp;
 }
 
 /** Returns the size of a file in bytes; undefined where there is none. */
 export type SizeOf = (path: string) => number | undefined;
 
-/**
- * Lays keys out over the static sources.
- * @throws PvbusError `ERR_KEY_TOO_LONG`, `ERR_KEY_INVALID`, `ERR_VALUE_TOO_LONG`, `ERR_VALUE_INVALID`, `ERR_NO_SPACE`,
- *   `ERR_NOT_SUPPORTED`, each with the key and what to do instead
- */
+/** Lays keys out over the static sources. @throws PvbusError with the key and what to do instead */
 export function planLaunch(
   { namespace, keys }: LaunchDescription,
   abilities: LaunchAbilities,
   sizeOf: SizeOf,
-): LaunchPlan {
+): { readonly items: readonly LaunchItem[]; readonly strings: readonly string[] } {
   const items: LaunchItem[] = [];
   const strings: string[] = [];
   for (const each of keys) {
@@ -75,6 +57,13 @@ export function planLaunch(
     );
   }
   return { items, strings };
+}
+
+/** A vsock that ends at a UNIX socket is for others. */
+export function refuseVsock(endpoint: Endpoint, why: string): void {
+  if (endpoint.kind !== "listen" || endpoint.vsock === undefined) return;
+  const advice = "write connect:PATH or unix:PATH for the channel's endpoint";
+  throw pvbusError("ERR_NOT_SUPPORTED", `${why}; ${advice}`);
 }
 
 function goesToItem({ key, value, source }: LaunchKey, { items }: LaunchAbilities): boolean {

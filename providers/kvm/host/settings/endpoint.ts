@@ -1,5 +1,4 @@
-import { formsOf, readChannel } from "../../../../src/base/host/channel.js";
-import { isTooLong, MAX_PATH_BYTES } from "../../../../src/base/host/socket.js";
+import { formsOf, isTooLong, MAX_PATH_BYTES, readChannel } from "../../../../src/base/host/channel.js";
 
 /** How Firecracker and Cloud Hypervisor map a guest's vsock: its connections to the host's port arrive at `PATH_PORT`. */
 export interface VsockMapping {
@@ -44,19 +43,16 @@ const KINDS = {
   "vsock-socket": "vsock:PATH:PORT (Firecracker, Cloud Hypervisor)",
 } as const;
 
-/**
- * Reads an endpoint as the command line has it.
- * @throws TypeError naming the forms there are
- */
+/** Reads an endpoint as the command line has it. @throws TypeError naming the forms there are */
 export function parseEndpoint(text: string): Endpoint {
   const channel = readChannel(text, KINDS);
   if (channel === undefined) throw new TypeError(`'${text}' is no endpoint; write ${formsOf(KINDS)}`);
-  const { kind, path } = channel;
-  if (kind === "unix") return checked({ kind: "listen", path });
-  if (kind === "connect") return checked({ kind, path });
-  const { port } = channel;
+  const isVsock = channel.kind === "vsock-socket";
   // The hypervisor connects a guest's port P to the socket PATH_P.
-  return checked({ kind: "listen", path: `${path}_${port}`, vsock: { path, port } });
+  const path = isVsock ? `${channel.path}_${channel.port}` : channel.path;
+  checkSocketPath(path);
+  if (isVsock) return { kind: "listen", path, vsock: { path: channel.path, port: channel.port } };
+  return { kind: channel.kind === "connect" ? "connect" : "listen", path };
 }
 
 /** Returns an endpoint as {@link parseEndpoint} reads it. */
@@ -73,7 +69,14 @@ export function checkSocketPath(path: string): void {
   throw new TypeError(`the socket path ${path} ${why}`);
 }
 
-function checked(endpoint: Endpoint): Endpoint {
-  checkSocketPath(endpoint.path);
-  return endpoint;
+export type Fields = Readonly<Record<string, unknown>>;
+
+/** @param known the fields that there are; any where none are given @throws TypeError for anything else, and for other fields */
+export function objectOf(value: unknown, where: string, known?: readonly string[]): Fields {
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    throw new TypeError(`${where} must be an object`);
+  const unknown = known && Object.keys(value).find((name) => !known.includes(name));
+  if (unknown !== undefined)
+    throw new TypeError(`${where} has no field ${unknown}; there are: ${known?.join(", ")}`);
+  return value as Fields;
 }

@@ -2,8 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
-import { AutoPool, type AutoSources } from "../../../../providers/hyperv/kvpd/auto-pool.js";
-import { parseOsRelease } from "../../../../providers/hyperv/kvpd/os-release.js";
+import { AutoPool, type AutoSources, parseOsRelease } from "../../../../providers/hyperv/kvpd/auto-pool.js";
 import { nodeHost } from "../../../../src/base/host/node-host.js";
 import type { InterfaceAddress } from "../../../../src/native/posix/interface-addresses.js";
 

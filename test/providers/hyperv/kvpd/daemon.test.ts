@@ -1,6 +1,6 @@
 import { readdirSync } from "node:fs";
 import { expect } from "chai";
-import { KvpDaemon } from "../../../../providers/hyperv/kvpd/daemon.js";
+import { type KvpDaemonParts, serveKvp } from "../../../../providers/hyperv/kvpd/daemon.js";
 import { FREEBSD_KVP, LINUX_KVP, replyStatus } from "../../../../providers/hyperv/protocol/messages.js";
 import { KvpStatus } from "../../../../providers/hyperv/protocol/status.js";
 import { pvbusError } from "../../../../src/base/errors.js";
@@ -66,14 +66,14 @@ describe("KVP daemon: life", () => {
   it("says at the first opening why it cannot serve", async () => {
     const driver = new TestDriver();
     driver.refusal = pvbusError("ERR_BUSY", "another daemon has it");
-    const daemon = new KvpDaemon({
+    const parts: KvpDaemonParts = {
       openDevice: driver.open,
       layout: LINUX_KVP,
       timeLimitMs: 1000,
       answer: async () => undefined,
       logger: SILENT,
-    });
-    await rejects(daemon.run(new AbortController().signal), "ERR_BUSY");
+    };
+    await rejects(serveKvp(parts, new AbortController().signal), "ERR_BUSY");
   });
 
   it("finishes the request at hand before it ends", async () => {
@@ -83,15 +83,15 @@ describe("KVP daemon: life", () => {
     const answered = new Promise<void>((resolve) => {
       answer = resolve;
     });
-    const daemon = new KvpDaemon({
+    const parts: KvpDaemonParts = {
       openDevice: driver.open,
       layout: LINUX_KVP,
       timeLimitMs: 10_000,
       answer: () => answered,
       logger: SILENT,
-    });
+    };
     const registered = driver.registration();
-    const running = daemon.run(stop.signal);
+    const running = serveKvp(parts, stop.signal);
     await registered;
     const reply = driver.request(enumerate);
     stop.abort();
@@ -104,7 +104,7 @@ describe("KVP daemon: life", () => {
     const driver = new TestDriver();
     const stop = new AbortController();
     const limits: number[] = [];
-    const daemon = new KvpDaemon({
+    const parts: KvpDaemonParts = {
       openDevice: driver.open,
       layout: LINUX_KVP,
       timeLimitMs: 100,
@@ -113,9 +113,9 @@ describe("KVP daemon: life", () => {
         await call.sleep(Infinity).catch(() => undefined);
       },
       logger: SILENT,
-    });
+    };
     const registered = driver.registration();
-    const running = daemon.run(stop.signal);
+    const running = serveKvp(parts, stop.signal);
     await registered;
     await driver.request(enumerate);
     await driver.request(enumerate);
@@ -128,14 +128,14 @@ describe("KVP daemon: life", () => {
     const lines: string[] = [];
     const driver = new TestDriver();
     const stop = new AbortController();
-    const daemon = new KvpDaemon({
+    const parts: KvpDaemonParts = {
       openDevice: driver.open,
       layout: LINUX_KVP,
       timeLimitMs: 100,
       answer: async () => undefined,
       logger: keepingLogger(lines),
-    });
-    const running = daemon.run(stop.signal);
+    };
+    const running = serveKvp(parts, stop.signal);
     driver.inject(Buffer.alloc(7432, 7));
     await driver.registration();
     await new Promise((resolve) => setImmediate(resolve));

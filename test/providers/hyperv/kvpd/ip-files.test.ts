@@ -1,6 +1,11 @@
 import { expect } from "chai";
-import { freebsdText, ifcfgText, keyfileText } from "../../../../providers/hyperv/kvpd/ip-files.js";
-import { type IpSettings, parseIpSettings } from "../../../../providers/hyperv/kvpd/ip-lists.js";
+import {
+  freebsdText,
+  type IpSettings,
+  ifcfgText,
+  keyfileText,
+  parseIpSettings,
+} from "../../../../providers/hyperv/kvpd/ip-settings.js";
 import { fixture } from "../../../support/pools.js";
 
 const target = { name: "eth0", mac: "02:FC:00:00:00:01" };

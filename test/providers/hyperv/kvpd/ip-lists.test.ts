@@ -6,7 +6,7 @@ import {
   expandIpv6,
   joinList,
   parseIpSettings,
-} from "../../../../providers/hyperv/kvpd/ip-lists.js";
+} from "../../../../providers/hyperv/kvpd/ip-settings.js";
 import { EMPTY_IP_INFO, type KvpIpInfo } from "../../../../providers/hyperv/protocol/messages.js";
 import { KvpStatus, KvpStatusError } from "../../../../providers/hyperv/protocol/status.js";
 import type { InterfaceAddress } from "../../../../src/native/posix/interface-addresses.js";

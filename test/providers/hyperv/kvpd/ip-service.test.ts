@@ -12,8 +12,7 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { expect } from "chai";
-import { FreebsdIpService } from "../../../../providers/hyperv/kvpd/freebsd-ip-service.js";
-import { LinuxIpService } from "../../../../providers/hyperv/kvpd/linux-ip-service.js";
+import { FreebsdIpService, LinuxIpService } from "../../../../providers/hyperv/kvpd/ip-service.js";
 import { type RunScript, runScript } from "../../../../providers/hyperv/kvpd/scripts.js";
 import { EMPTY_IP_INFO, type KvpIpInfo } from "../../../../providers/hyperv/protocol/messages.js";
 import { KvpStatus, KvpStatusError } from "../../../../providers/hyperv/protocol/status.js";

@@ -16,7 +16,7 @@ import { dirname, join } from "node:path";
 import { expect } from "chai";
 import { createKvpDaemon } from "../../../../providers/hyperv/kvpd/create.js";
 import { openKvpDevice } from "../../../../providers/hyperv/kvpd/device.js";
-import { LinuxIpService } from "../../../../providers/hyperv/kvpd/linux-ip-service.js";
+import { LinuxIpService } from "../../../../providers/hyperv/kvpd/ip-service.js";
 import { EMPTY_IP_INFO, LINUX_KVP } from "../../../../providers/hyperv/protocol/messages.js";
 import { KvpStatusError } from "../../../../providers/hyperv/protocol/status.js";
 import { nodeHost } from "../../../../src/base/host/node-host.js";

@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { ipv4Gateways, ipv6Gateways, netstatGateways } from "../../../../providers/hyperv/kvpd/routes.js";
+import { ipv4Gateways, ipv6Gateways, netstatGateways } from "../../../../providers/hyperv/kvpd/ip-service.js";
 
 const HEAD = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT";
 

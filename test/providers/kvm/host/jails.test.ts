@@ -244,7 +244,7 @@ describe("KVM host and the owners of its sockets' directories", function () {
       import { parentPort } from "node:worker_threads";
       const { listen } = await import(${JSON.stringify(module)});
       const path = ${JSON.stringify(join(place, "v.sock"))};
-      const { close } = await listen(path, { onConnection: async () => undefined });
+      const close = await listen(path, { onConnection: async () => undefined });
       parentPort.postMessage(statSync(path).mode & 0o777);
       await close();`;
     const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(text)}`));

@@ -1,12 +1,10 @@
 import { expect } from "chai";
 import {
-  decodeEnd,
-  decodeHeader,
   decodeLog,
-  encodeEnd,
-  encodeHeader,
   encodeRecord,
   HEADER_BYTES,
+  LOG_END,
+  LOG_HEADER,
   type LogContents,
   type LogHeader,
   type LogRecord,
@@ -46,7 +44,7 @@ function makeLog(rewritten: number): {
   }
   const length = ends[rewritten - 1] ?? HEADER_BYTES;
   const header = { mark: MARK, revision: rewritten, length };
-  return { bytes: Buffer.concat([encodeHeader(header), ...parts]), header, records, ends };
+  return { bytes: Buffer.concat([LOG_HEADER.encode(header), ...parts]), header, records, ends };
 }
 
 const revisionsOf = ({ records }: Pick<LogContents, "records">): number[] =>
@@ -62,7 +60,7 @@ describe("The log of a guest, of 50 records", () => {
 
   it("is read as it was written", () => {
     expect(records.length).to.equal(RECORDS);
-    expect(decodeHeader(bytes)).to.deep.equal(header);
+    expect(LOG_HEADER.decode(bytes)).to.deep.equal(header);
     for (const known of [header, settled]) {
       const { tail, goodBytes, lost, ...rest } = decodeLog(bytes, header, known);
       expect({ tail, goodBytes, lost }).to.deep.equal({ tail: "none", goodBytes: bytes.length, lost: [] });
@@ -95,13 +93,13 @@ describe("The log of a guest, of 50 records", () => {
   });
 
   it("has any flipped bit of its header and of the note of its end noticed", () => {
-    const end = encodeEnd({ mark: MARK, ...settled });
-    expect(decodeEnd(end)).to.deep.equal({ mark: MARK, ...settled });
-    expect(decodeHeader(end)).to.equal(undefined);
+    const end = LOG_END.encode({ mark: MARK, ...settled });
+    expect(LOG_END.decode(end)).to.deep.equal({ mark: MARK, ...settled });
+    expect(LOG_HEADER.decode(end)).to.equal(undefined);
     for (let bit = 0; bit < HEADER_BYTES * 8; bit++) {
       for (const [whole, decode] of [
-        [bytes, decodeHeader],
-        [end, decodeEnd],
+        [bytes, LOG_HEADER.decode],
+        [end, LOG_END.decode],
       ] as const) {
         const bad = Buffer.from(whole);
         bad.writeUInt8(bad.readUInt8(bit >>> 3) ^ (1 << (bit & 7)), bit >>> 3);

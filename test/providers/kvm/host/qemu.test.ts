@@ -8,7 +8,7 @@ import {
   parseEndpoint,
   qemuArguments,
 } from "../../../../providers/kvm/host/index.js";
-import { smbiosStructures } from "../../../../src/base/firmware/smbios-structures.js";
+import { smbiosStructures } from "../../../../src/base/firmware/smbios.js";
 import { encodeRequest } from "../../../../src/mdata/request.js";
 import { HostFolder } from "../../../support/kvm-guest.js";
 import { hasQemu, QemuPorts } from "../../../support/qemu.js";

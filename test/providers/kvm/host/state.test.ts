@@ -15,13 +15,14 @@ import { GuestState } from "../../../../providers/kvm/host/guest-state.js";
 import { KeyTable } from "../../../../providers/kvm/host/key-table.js";
 import { DEFAULT_LIMITS } from "../../../../providers/kvm/host/limits.js";
 import {
-  encodeHeader,
   encodeRecord,
   HEADER_BYTES,
+  LOG_HEADER,
   type LogRecord,
   MAX_REVISION,
 } from "../../../../providers/kvm/host/log-codec.js";
 import { random } from "../../../support/campaign.js";
+import { keysOf } from "../../../support/kvm-guest.js";
 import { rejects } from "../../../support/rejects.js";
 
 describe("GuestState", () => {
@@ -74,7 +75,7 @@ describe("GuestState", () => {
     expect(
       await visit((state) => {
         expect(state.revision).to.equal(revision);
-        expect(state.keys()).to.deep.equal(["a", "b"]);
+        expect(keysOf(state)).to.deep.equal(["a", "b"]);
       }),
     ).to.deep.equal({ a: "", b: "2" });
   });
@@ -123,7 +124,7 @@ describe("GuestState", () => {
       await visit((state) => {
         expect(state.damage).to.equal(undefined);
         expect(state.unfinishedBytes).to.equal(rest.length);
-        expect(state.keys()).to.deep.equal(Object.keys(held));
+        expect(keysOf(state)).to.deep.equal(Object.keys(held));
       });
       expect(readFileSync(path)).to.deep.equal(good);
     }
@@ -163,7 +164,7 @@ describe("GuestState", () => {
     for (const [name, bad, left, lost] of rows) {
       await visit((state) => state.put("other", Buffer.from("1")));
       writeFileSync(path, bad);
-      const end = encodeHeader({ mark: good.subarray(12, 20), revision: 5, length: good.length });
+      const end = LOG_HEADER.encode({ mark: good.subarray(12, 20), revision: 5, length: good.length });
       end.write("pvbusend");
       end.writeUInt32LE(crc32(end.subarray(0, 36)), 36);
       writeFileSync(`${path}.end`, end);
@@ -193,7 +194,7 @@ describe("GuestState", () => {
         expect(state.damage?.lost).to.deep.equal([
           { offset: good.length, bytes: rubbish.length, revisions: undefined },
         ]);
-        expect(state.keys()).to.deep.equal(Object.keys(held));
+        expect(keysOf(state)).to.deep.equal(Object.keys(held));
       });
     }
   });
@@ -233,7 +234,7 @@ describe("GuestState", () => {
     }
     expect(kept().length).to.equal(2);
     leave(good.subarray(0, made));
-    await visit((state) => expect(state.keys()).to.include("same"));
+    await visit((state) => expect(keysOf(state)).to.include("same"));
   });
 
   it("keeps its file near the size of what is alive", async () => {
@@ -256,8 +257,11 @@ describe("GuestState", () => {
     expect(await Promise.all(["a", "b", "c"].map(put))).to.deep.equal(["kept", "kept", "ERR_NO_SPACE"]);
     const outcomes = [state.delete("a"), put("c"), state.delete("c"), state.delete("c")];
     expect(await Promise.all<unknown>(outcomes)).to.deep.equal([true, "kept", true, false]);
-    expect(state.keys()).to.deep.equal(["b"]);
-    expect(state.usage).to.deep.equal({ keys: 1, bytes: 2 });
+    expect(keysOf(state)).to.deep.equal(["b"]);
+    // Two bytes are used.
+    const more = (maxTotalBytes: number) => state.put("e", Buffer.from("x"), { ...limits, maxTotalBytes });
+    await rejects(more(3), "ERR_NO_SPACE");
+    await more(4);
     await state.close();
     await rejects(state.put("d", Buffer.from("x")), "ERR_DISCONNECTED");
   });
@@ -288,7 +292,7 @@ describe("GuestState", () => {
       }),
     );
     const length = parts.slice(0, rewritten).reduce((sum, part) => sum + part.length, HEADER_BYTES);
-    leave(Buffer.concat([encodeHeader({ mark, revision: Number(revision), length }), ...parts]));
+    leave(Buffer.concat([LOG_HEADER.encode({ mark, revision: Number(revision), length }), ...parts]));
   }
 
   it("refuses a log whose checksums are right and whose numbers are not, and leaves it as it is", async () => {

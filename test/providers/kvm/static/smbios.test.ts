@@ -2,12 +2,7 @@ import { chmodSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "chai";
 import fc from "fast-check";
-import {
-  hasMixedUuids,
-  listedNames,
-  readTableInSteps,
-  smbiosValues,
-} from "../../../../providers/kvm/protocol/smbios.js";
+import { hasMixedUuids, listedNames, readTable } from "../../../../providers/kvm/protocol/smbios.js";
 import { hasSmbios, SmbiosSource } from "../../../../providers/kvm/static/smbios.js";
 import { nodeHost } from "../../../../src/base/host/node-host.js";
 import { Call } from "../../../../src/index.js";
@@ -48,6 +43,9 @@ function oemTable(strings: readonly (string | Uint8Array)[], count = strings.len
 
 const oem = (strings: readonly (string | Uint8Array)[], count?: number): Map<string, Uint8Array> =>
   smbiosValues(oemTable(strings, count));
+
+const smbiosValues = (table: Uint8Array, isMixed = true): Map<string, Uint8Array> =>
+  finish(readTable(table, isMixed)).values;
 
 const nothing = (): undefined => undefined;
 const SILENT = { debug: nothing, info: nothing, warn: nothing, error: nothing };
@@ -120,7 +118,7 @@ describe("SMBIOS values", () => {
   it("give the first of two strings with one name, and list the second by its number", () => {
     const values = oem(["app:k=first", "app:k=second"]);
     expect(text(values.get("oem/app:k"))).to.equal("first");
-    expect(listedNames(values)).to.deep.equal(["oem/app:k", "oem/2"]);
+    expect(finish(listedNames(values))).to.deep.equal(["oem/app:k", "oem/2"]);
   });
 
   it("are whole or not there, wherever the table is cut", () => {
@@ -137,7 +135,7 @@ describe("SMBIOS values", () => {
 
   it("come in small steps, however long one of them is, and with the word that the table is cut", () => {
     const stepsOf = (table: Uint8Array): number => {
-      const steps = readTableInSteps(table, true);
+      const steps = readTable(table, true);
       let count = 0;
       let next = steps.next();
       for (; next.done !== true; next = steps.next()) count++;
@@ -146,7 +144,7 @@ describe("SMBIOS values", () => {
     };
     expect(stepsOf(oemTable([`a.binary:k=${"QUJD".repeat(1 << 20)}`]))).to.be.at.least(64);
     expect(stepsOf(oemTable(Array.from({ length: 1_000 }, (_, at) => `a:${at}=x`)))).to.be.at.least(1_000);
-    expect(finish(readTableInSteps(TABLE.subarray(0, 200), true)).isCut).to.equal(true);
+    expect(finish(readTable(TABLE.subarray(0, 200), true)).isCut).to.equal(true);
   });
 
   it("survive any table, cut anywhere", () => {
@@ -154,7 +152,7 @@ describe("SMBIOS values", () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 400 }), fc.boolean(), (bytes, isMixed) => {
         const values = smbiosValues(Buffer.concat([Buffer.of(11, 5, 0, 0, 3), bytes]), isMixed);
-        for (const name of listedNames(values)) expect(values.has(name)).to.equal(true);
+        for (const name of finish(listedNames(values))) expect(values.has(name)).to.equal(true);
       }),
     );
   });

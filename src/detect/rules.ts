@@ -1,0 +1,111 @@
+import { posix } from "node:path";
+import { firmwareText } from "../base/firmware/dmi.js";
+import type { DetectionRules, ProviderManifest } from "../contract/manifest.js";
+import type { Evidence } from "../contract/report.js";
+import type { CpuidScan } from "./cpuid.js";
+import { type Facts, type Findings, hex } from "./facts.js";
+
+interface Rule {
+  readonly id: string;
+  /** `strong` names the virtual machine itself, `weak` the maker of a machine model. */
+  readonly strength: "strong" | "weak";
+  readonly fields: readonly string[];
+  readonly prefix: string;
+  /** No letter or digit may follow. */
+  readonly wholeWord?: boolean;
+  /** A second condition on another field. */
+  readonly also?: { readonly field: string; readonly prefix: string };
+}
+
+/** What firmware text says of the hypervisor. */
+type DmiMatch = Pick<Rule, "id" | "strength"> & Evidence;
+
+const NAMES = ["product_name", "sys_vendor", "board_vendor", "bios_vendor", "product_version"] as const;
+
+/**
+ * Texts by prefix. `Microsoft Corporation` alone is a maker of physical machines, and so is `Oracle Corporation`:
+ * neither is here by itself. Sources: systemd src/basic/virt.c and the list in docs/detection.md.
+ */
+const RULES: readonly Rule[] = [
+  { id: "virtualbox", strength: "strong", fields: NAMES, prefix: "VirtualBox" },
+  { id: "virtualbox", strength: "strong", fields: NAMES, prefix: "innotek GmbH" },
+  { id: "parallels", strength: "strong", fields: NAMES, prefix: "Parallels" },
+  { id: "vmware", strength: "strong", fields: NAMES, prefix: "VMware" },
+  { id: "vmware", strength: "strong", fields: NAMES, prefix: "VMW" },
+  { id: "xen", strength: "strong", fields: ["sys_vendor", "bios_vendor"], prefix: "Xen", wholeWord: true },
+  { id: "xen", strength: "strong", fields: ["product_name"], prefix: "HVM domU" },
+  { id: "bhyve", strength: "strong", fields: NAMES, prefix: "BHYVE" },
+  {
+    id: "hyperv",
+    strength: "strong",
+    fields: ["sys_vendor"],
+    prefix: "Microsoft Corporation",
+    also: { field: "product_name", prefix: "Virtual Machine" },
+  },
+  {
+    id: "openbsd",
+    strength: "weak",
+    fields: ["sys_vendor"],
+    prefix: "OpenBSD",
+    also: { field: "product_name", prefix: "VMM" },
+  },
+  { id: "apple", strength: "strong", fields: NAMES, prefix: "Apple Virtualization" },
+  { id: "kvm", strength: "weak", fields: NAMES, prefix: "KVM" },
+  { id: "kvm", strength: "weak", fields: NAMES, prefix: "OpenStack" },
+  { id: "kvm", strength: "weak", fields: NAMES, prefix: "KubeVirt" },
+  { id: "kvm", strength: "weak", fields: NAMES, prefix: "Google Compute Engine" },
+  { id: "kvm", strength: "weak", fields: NAMES, prefix: "Amazon EC2" },
+  { id: "qemu", strength: "weak", fields: NAMES, prefix: "QEMU" },
+  { id: "bochs", strength: "weak", fields: NAMES, prefix: "Bochs" },
+];
+
+/** Returns every rule that the firmware's texts match, the strong ones first. */
+export function matchDmi(facts: Facts): readonly DmiMatch[] {
+  const texts = new Map(NAMES.map((field) => [field as string, firmwareText(facts, field)]));
+  const text = (field: string): string => texts.get(field)?.text ?? "";
+  const isEc2Metal = /\.metal(-|$)/.test(text("product_name"));
+  const matches: DmiMatch[] = [];
+  for (const { id, strength, fields, prefix, wholeWord, also } of RULES) {
+    const field = fields.find((each) => begins(text(each), prefix, wholeWord));
+    if (field === undefined) continue;
+    if (also !== undefined && !text(also.field).startsWith(also.prefix)) continue;
+    if (prefix === "Amazon EC2" && isEc2Metal) continue;
+    const { source = "dmi", name = field } = texts.get(field) ?? {};
+    const second = also === undefined ? "" : `, ${also.field}: ${text(also.field)}`;
+    matches.push({ id, strength, source, detail: `${name}: ${text(field)}${second}` });
+  }
+  return matches;
+}
+
+function begins(text: string, prefix: string, wholeWord = false): boolean {
+  return text.startsWith(prefix) && !(wholeWord && /^\w/.test(text.slice(prefix.length)));
+}
+
+/** What a manifest from outside says of its interface. */
+export interface StrangerRules extends Pick<ProviderManifest, "id" | "type"> {
+  readonly detection: DetectionRules;
+}
+
+/** Finds the interfaces that detection does not know by itself, by the rules of their manifests. */
+export function judgeStrangers(
+  facts: Facts,
+  scan: CpuidScan,
+  findings: Findings,
+  strangers: readonly StrangerRules[],
+): void {
+  for (const { id, detection } of strangers) {
+    const { signatures = [], firmware = [], paths = [] } = detection;
+    for (const { base, signature } of scan.ranges) {
+      if (!signatures.includes(signature)) continue;
+      const found = findings.add(id, "cpuid", `leaf ${hex(base)}: ${signature}`);
+      found.base ??= base;
+    }
+    for (const { field, prefix } of firmware) {
+      const { text, source, name } = firmwareText(facts, field);
+      if (prefix !== "" && text.startsWith(prefix)) findings.add(id, source, `${name}: ${text}`);
+    }
+    for (const path of paths)
+      if (facts.names(posix.dirname(path)).includes(posix.basename(path)))
+        findings.add(id, "path", `${path} is there`);
+  }
+}
