@@ -4,7 +4,6 @@ import { completeOptions } from "../providers/kvm/options.js";
 import { listedNames, readTable } from "../providers/kvm/protocol/smbios.js";
 import { VmwareDataSets } from "../providers/vmware/data-set-store.js";
 import { checkVmwareOptions } from "../providers/vmware/options.js";
-import { parseOvfEnvironment } from "../providers/vmware/protocol/ovf-environment.js";
 import { command, decodeReply, refusal } from "../providers/vmware/protocol/rpci.js";
 import type { RpciSession } from "../providers/vmware/session.js";
 import type { XenStoreClient } from "../providers/xen/client/client.js";
@@ -14,6 +13,7 @@ import { refusalError, XenStoreRefusal } from "../providers/xen/protocol/refusal
 import { XS } from "../providers/xen/protocol/wire.js";
 import { Call } from "../src/base/flow/call.js";
 import { MAX_WORDS_BYTES, peerWords, withoutEndingNuls } from "../src/base/outside-text.js";
+import { parseOvfEnvironment } from "../src/base/ovf-environment.js";
 import { ownEntry, putEntry } from "../src/base/own.js";
 import { fromSystemError } from "../src/base/system-error.js";
 import { valueBytes } from "../src/bus/interface/arguments.js";

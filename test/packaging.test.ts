@@ -26,7 +26,8 @@ describe("packaging", () => {
 
   /** Asks systemd about a unit, with a drop-in behind it. */
   const analyse = (self: Mocha.Context, verb: readonly string[], unit: string, dropIn = "") => {
-    const path = join(place, unit);
+    // A template is looked at as one of its instances.
+    const path = join(place, unit.replace("@.", "@com.example.my-agent."));
     writeFileSync(path, `${readFileSync(file(`systemd/${unit}`), "utf8")}\n${dropIn}`);
     const { status, stdout, stderr, error } = spawnSync("systemd-analyze", [...verb, path], {
       encoding: "utf8",
@@ -40,6 +41,8 @@ describe("packaging", () => {
     ["pvbus-host.service", "user", 0.4],
     ["pvbus-host.service", "jitless", 1.2],
     ["pvbus-kvpd.service", undefined, 1.3],
+    ["pvbus-nocloud.service", undefined, 1.9],
+    ["pvbus-sync@.service", undefined, 1.1],
   ] as const) {
     const title = dropIn === undefined ? unit : `${unit} with the drop-in "${dropIn}"`;
     const text = (): string =>
@@ -59,7 +62,12 @@ describe("packaging", () => {
     });
   }
 
-  for (const unit of ["pvbus-host.service", "pvbus-kvpd.service"])
+  for (const unit of [
+    "pvbus-host.service",
+    "pvbus-kvpd.service",
+    "pvbus-nocloud.service",
+    "pvbus-sync@.service",
+  ])
     it(`${unit} names no path for running that ProtectSystem=strict has to protect`, () => {
       const text = readFileSync(file(`systemd/${unit}`), "utf8");
       const of = (name: string): string[] =>
@@ -126,6 +134,8 @@ describe("packaging", () => {
       "systemd/61-pvbus-kvpd.rules": 0,
       "systemd/pvbus-host.service": 0,
       "systemd/pvbus-kvpd.service": 0,
+      "systemd/pvbus-nocloud.service": 0,
+      "systemd/pvbus-sync@.service": 0,
     });
   });
 
@@ -143,6 +153,20 @@ describe("packaging", () => {
     expect(stdout).to.match(
       / \/usr\/bin\/env -i HOME=\/ PATH=\S*:\/usr\/local\/bin \/usr\/local\/bin\/pvbus kvpd -n --private-pools\|\|\/dev\/hv_kvp_dev\n$/,
     );
+  });
+
+  it("pvbus-sync@.service runs a command that pvbus takes, with names and without", async () => {
+    const text = readFileSync(file("systemd/pvbus-sync@.service"), "utf8");
+    const [, line = ""] = /^ExecStart=\/usr\/bin\/env pvbus (.*)$/m.exec(text) ?? [];
+    for (const names of ["", "role level"]) {
+      const words = line.replace("/run/pvbus-sync/", `${place}/`).replaceAll("%i", "com.example.my-agent");
+      const args = words.replace("$NAMES", names).split(" ").filter(Boolean);
+      const { stderr, code } = await start(process.execPath, [
+        ...[join(ROOT, "dist/bin/pvbus.cjs"), ...args, "--once", "--sysroot", place, "-t", "Hyper-V"],
+      ]).done;
+      // There are no pools, and nothing was wrong about the line.
+      expect([code, stderr], args.join(" ")).to.match(/^1,.*\[ERR_UNAVAILABLE\]\n$/);
+    }
   });
 
   it("both run commands that pvbus knows", async () => {

@@ -1,5 +1,6 @@
 import type { CommandOption, ProviderCommand } from "../../src/contract/command.js";
 import type { ProviderManifest } from "../../src/contract/manifest.js";
+import { BOOT_DATA } from "./boot-data.js";
 import { OPTIONS } from "./options.js";
 
 const DAEMON_OPTIONS: readonly CommandOption[] = [
@@ -73,6 +74,8 @@ export const hypervManifest: ProviderManifest = {
     watch: ["linux", "freebsd", "win32", "openbsd"],
   },
   commands: COMMANDS,
+  portableHost: { load: async () => (await import("./portable-host.js")).hypervPortableHost },
   demo: { through: "pool files", load: async () => (await import("./testing/demo.js")).hypervRoundTrip },
   options: OPTIONS,
+  bootData: BOOT_DATA,
 };

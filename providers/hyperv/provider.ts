@@ -48,7 +48,7 @@ export class HypervProvider implements Provider {
       );
     }
     const capabilities = this.capabilities(target);
-    return new HypervStore(await this.#openPools(this.#host, target), capabilities, closing);
+    return new HypervStore(await this.#openPools(this.#host, target), capabilities, closing, this.#host);
   }
 
   /** Checks bus, service, device, daemon, pools and native calls; where pools are no files, whether each can be read. */

@@ -2,13 +2,18 @@ import { pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
 import { Closing } from "../../src/base/flow/closing.js";
 import { bySnapshots, watchLoop } from "../../src/base/flow/watch-loop.js";
+import type { Host } from "../../src/base/host/host.js";
+import { namedBelow } from "../../src/base/named-below.js";
 import { putEntry } from "../../src/base/own.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
+  Erased,
   MachineFacts,
   PortableLayout,
   ProviderStore,
   RawEntry,
+  ReadySignal,
+  ReadyState,
   WatchHooks,
 } from "../../src/contract/store.js";
 import {
@@ -23,6 +28,8 @@ import {
 import { HOST_LIMITS } from "./protocol/limits.js";
 import { isMissing, type Pool, type PoolPair, type PoolTransport, unlessMissing } from "./transport/pool.js";
 
+/** Where the host gives, the strongest first. */
+const HOST_POOLS = ["External", "Guest/Parameters"] as const;
 const PARAMETERS = POOLS.find(({ name }) => name === "Guest/Parameters") as PoolInfo;
 
 /**
@@ -36,17 +43,20 @@ export class HypervStore implements ProviderStore {
   readonly location: string;
   /** Where portable keys live. */
   readonly portable: PortableLayout;
+  /** Writes a report of its provisioning, as cloud agents do; on Linux, where those that own its place are known. */
+  readonly ready?: (state: ReadyState, call: Call) => Promise<readonly ReadySignal[]>;
   readonly #transport: PoolTransport;
   readonly #pools = new Map<PoolInfo["name"], Pool>();
   readonly #closing: Closing;
 
   /** @internal Opened by the provider. */
-  constructor(transport: PoolTransport, capabilities: Capabilities, closing?: AbortSignal) {
+  constructor(transport: PoolTransport, capabilities: Capabilities, closing?: AbortSignal, host?: Host) {
     this.#closing = new Closing(closing);
     this.#transport = transport;
     this.location = transport.location;
     this.capabilities = capabilities;
     this.portable = portableLayout(transport, capabilities);
+    if (host?.platform === "linux") this.ready = (state, call) => this.#reportProvisioning(host, state, call);
   }
 
   /** Reads the bytes of a record up to its first NUL; of duplicates the last, which is what the host sees. */
@@ -79,6 +89,23 @@ export class HypervStore implements ProviderStore {
   async delete(key: string, call: Call): Promise<boolean> {
     const { pool, key: name } = this.#checked(key, "delete");
     return this.#pool(pool).delete(name, call);
+  }
+
+  /**
+   * Erases a record that this guest may remove. What the host gave stays: it would send it again at the next start. Where a pool of
+   * the host's was made writable (`writablePools`) only this guest's copy goes.
+   * @throws PvbusError `ERR_CONFLICT` when it is not the expected value
+   */
+  async erase(key: string, call: Call, expected?: Uint8Array): Promise<Erased> {
+    const { pool, key: name } = parseKey(key, this.#transport.longestKeyBytes);
+    if (this.capabilities.pools?.[pool.name]?.delete !== true) return "no";
+    const value = await this.#pool(pool).read(name, call);
+    const erased = pool.guestWritable ? "host" : "local";
+    if (value === undefined) return erased;
+    if (expected !== undefined && Buffer.compare(value, expected) !== 0)
+      throw pvbusError("ERR_CONFLICT", `the record has another value by now; read it again`);
+    await this.#pool(pool).delete(name, call);
+    return (await this.#pool(pool).read(name, call)) === undefined ? erased : "no";
   }
 
   /** Lists the records of one pool, or of all pools that exist for the empty prefix, in file order. */
@@ -158,6 +185,13 @@ export class HypervStore implements ProviderStore {
     this.#transport.close?.();
   }
 
+  async #reportProvisioning(host: Host, state: ReadyState, call: Call): Promise<readonly ReadySignal[]> {
+    const { reportProvisioning } = await import("./provisioning.js");
+    const write = (key: string, value: string): Promise<void> =>
+      this.write(`Guest/${key}`, Buffer.from(value), call);
+    return [await reportProvisioning(host, state, write)];
+  }
+
   #pool(info: PoolInfo): Pool {
     this.#closing.check();
     const pool = this.#pools.get(info.name) ?? this.#transport.pool(info);
@@ -190,10 +224,14 @@ export class HypervStore implements ProviderStore {
 
 /** Returns where portable keys live: what the host gave in External or Guest/Parameters, what the guest publishes in Guest. */
 function portableLayout({ separator }: PoolTransport, { limits }: Capabilities): PortableLayout {
+  const below = (pool: string, namespace: string) => namedBelow(`${pool}/${namespace}${separator}`);
   return {
-    hostKeys: (namespace, name) =>
-      ["External", "Guest/Parameters"].map((pool) => `${pool}/${namespace}${separator}${name}`),
+    hostKeys: (namespace, name) => HOST_POOLS.map((pool) => `${pool}/${namespace}${separator}${name}`),
     guestKey: (namespace, name) => `Guest/${namespace}${separator}${name}`,
     chunkBytes: Math.min(HOST_LIMITS.maxValueUnits, limits?.maxValueUnits ?? Infinity),
+    places: (namespace) => ({
+      host: HOST_POOLS.map((pool) => below(pool, namespace)),
+      guest: below("Guest", namespace),
+    }),
   };
 }

@@ -1,5 +1,6 @@
 import type { ProviderCommand } from "../../src/contract/command.js";
 import type { ProviderManifest } from "../../src/contract/manifest.js";
+import { BOOT_DATA } from "./boot-data.js";
 import { OPTIONS } from "./options.js";
 
 /** A start line that starts nothing when the arguments are refused, which `mapfile … < <(pvbus …)` alone does not hear of. */
@@ -11,7 +12,7 @@ const COMMANDS: readonly ProviderCommand[] = [
   {
     name: "host",
     description:
-      "KVM's metadata channel from the host: serve, get, set, rm, ls, qemu-args, libvirt-xml, cloud-hypervisor-args",
+      "KVM's metadata channel from the host: serve, get, set, rm, ls, wait, qemu-args, libvirt-xml, cloud-hypervisor-args",
     options: [
       { name: "state", value: "DIR", description: "directory of the guests' keys" },
       {
@@ -60,6 +61,18 @@ const COMMANDS: readonly ProviderCommand[] = [
         load: async () => (await import("./commands/keys.js")).lsAction,
       },
       {
+        name: "wait",
+        args: ["[key]"],
+        description: "wait until guests are ready, or until a key has a value",
+        usage: "host wait --state DIR --guest NAME … [KEY[=VALUE]] [--ready] [--timeout SECONDS]",
+        options: [
+          { name: "ready", description: "wait until they are ready, besides a key" },
+          { name: "key", value: "KEY", description: "a key that holds a =" },
+          { name: "value", value: "VALUE", description: "the value that it is to have" },
+        ],
+        load: async () => (await import("./commands/wait.js")).waitAction,
+      },
+      {
         name: "qemu-args",
         args: ["<file>"],
         description: "print QEMU's arguments for a description of keys and channel",
@@ -91,6 +104,7 @@ export const kvmManifest: ProviderManifest = {
   serves: ["qemu", "bhyve", "nvmm", "haxm", "lkvm", "apple"],
   load: async () => (await import("./module.js")).kvmModule,
   locate: async (host) => (await import("./capabilities.js")).hasSources(host),
+  bootData: BOOT_DATA,
   options: OPTIONS,
   systems: {
     read: ["linux", "freebsd", "win32"],
@@ -100,6 +114,7 @@ export const kvmManifest: ProviderManifest = {
     watch: ["linux", "freebsd"],
   },
   commands: COMMANDS,
+  portableHost: { load: async () => (await import("./portable-host.js")).kvmPortableHost },
   demo: {
     through: "a metadata socket",
     load: async () => (await import("./testing/demo.js")).kvmRoundTrip,

@@ -1,8 +1,9 @@
+import { namedBelow } from "../../src/base/named-below.js";
 import type { PortableLayout } from "../../src/contract/store.js";
 import { itemName, oemName, qualifiedKey, type SourceName } from "./protocol/keys.js";
 
 /** What every metadata channel surely carries in one value. */
-const CHUNK_BYTES = 16 * 1024;
+export const CHUNK_BYTES = 16 * 1024;
 
 const KEYS: Readonly<Record<SourceName, (namespace: string, name: string) => string>> = {
   meta: (namespace, name) => qualifiedKey("meta", `${namespace}/${name}`),
@@ -16,5 +17,9 @@ export function portableLayout(sources: readonly SourceName[]): PortableLayout {
     hostKeys: (namespace, name) => sources.map((source) => KEYS[source](namespace, name)),
     guestKey: sources.includes("meta") ? KEYS.meta : () => undefined,
     chunkBytes: CHUNK_BYTES,
+    places: (namespace) => ({
+      host: sources.map((source) => namedBelow(KEYS[source](namespace, ""))),
+      guest: sources.includes("meta") ? namedBelow(KEYS.meta(namespace, "")) : undefined,
+    }),
   };
 }

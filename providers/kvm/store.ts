@@ -5,6 +5,7 @@ import type { Logger } from "../../src/base/host/host.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type { StoreTarget } from "../../src/contract/provider.js";
 import type {
+  Erased,
   MachineFacts,
   PortableLayout,
   ProviderStore,
@@ -86,6 +87,26 @@ export class KvmStore implements ProviderStore {
   async find(key: string, call: Call): Promise<FoundValue | undefined> {
     this.#check(call);
     return this.#lookup.find(parseKey(key), call);
+  }
+
+  /**
+   * Erases a value from the host's side of the channel. What fw_cfg and SMBIOS hold stays until the machine is powered off.
+   * @throws PvbusError `ERR_CONFLICT` when it is not the expected value
+   */
+  async erase(key: string, call: Call, expected?: Uint8Array): Promise<Erased> {
+    const found = await this.find(key, call);
+    if (found === undefined) return "host";
+    if (found.source !== "meta") return "no";
+    if (expected !== undefined && Buffer.compare(found.value, expected) !== 0)
+      throw pvbusError("ERR_CONFLICT", "the key has another value by now; read it again");
+    await this.delete?.(found.key, call);
+    return (await this.find(found.key, call)) === undefined ? "host" : "no";
+  }
+
+  /** Reports whether only fw_cfg and SMBIOS can have a key: they were fixed when the machine started. */
+  isFixed(key: string): boolean {
+    const { source } = parsePrefix(key);
+    return source === undefined ? this.channel === undefined : source !== "meta";
   }
 
   /**

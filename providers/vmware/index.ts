@@ -1,3 +1,4 @@
+export { type OvfAdapter, type OvfEnvironment, parseOvfEnvironment } from "../../src/base/ovf-environment.js";
 export type {
   BackdoorPort,
   Operation,
@@ -11,7 +12,6 @@ export { VmwareNamespace } from "./namespace.js";
 export type { VmwareOptions } from "./options.js";
 export { DataSetFailure, type DataSetInfo } from "./protocol/data-sets.js";
 export { WELL_KNOWN_KEYS } from "./protocol/keys.js";
-export { type OvfAdapter, type OvfEnvironment, parseOvfEnvironment } from "./protocol/ovf-environment.js";
 export {
   HostRefusal,
   type RpciAcceptance,

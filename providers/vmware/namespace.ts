@@ -75,6 +75,19 @@ export class VmwareNamespace {
     throw this.#session.refusal(request, reply.words);
   }
 
+  /**
+   * Takes a value: reads it and swaps it for none, so that of several takers one has it.
+   * @returns undefined when there is none
+   * @throws PvbusError as {@link VmwareNamespace.compareAndSet}; then it may be lost
+   */
+  async take(key: string, call: Call): Promise<string | undefined> {
+    for (;;) {
+      const value = await this.get(key, call);
+      if (value === undefined || (await this.compareAndSet(key, value, undefined, call))) return value;
+      await call.turn("a value that nobody else takes");
+    }
+  }
+
   /** Removes a value. @returns whether there was one. @throws as {@link VmwareNamespace.get} */
   async delete(key: string, call: Call): Promise<boolean> {
     const there = (await this.get(key, call)) !== undefined;

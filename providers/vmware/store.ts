@@ -1,9 +1,11 @@
 import { pvbusError } from "../../src/base/errors.js";
 import { Call } from "../../src/base/flow/call.js";
 import { Closing } from "../../src/base/flow/closing.js";
+import type { OvfEnvironment } from "../../src/base/ovf-environment.js";
 import { putEntry } from "../../src/base/own.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
+  Erased,
   MachineFacts,
   PortableLayout,
   ProviderStore,
@@ -17,7 +19,6 @@ import type { VmwareOptions } from "./options.js";
 import { guestinfoLayout } from "./portable.js";
 import { decodeValue } from "./protocol/encoded-value.js";
 import { KEY_PREFIX, MAX_VALUE_BYTES, wellKnownBelow } from "./protocol/keys.js";
-import type { OvfEnvironment } from "./protocol/ovf-environment.js";
 import { command, infoGet, infoSet, NO_VALUE_FOUND, type RpciReply } from "./protocol/rpci.js";
 import type { RpciSession } from "./session.js";
 import { watchByLooking } from "./watch.js";
@@ -171,6 +172,19 @@ export class VmwareStore implements ProviderStore {
   }
 
   /**
+   * Erases a value as {@link VmwareStore.clear} does. A key with a slash is the host's and stays.
+   * @throws PvbusError `ERR_CONFLICT` when it is not the expected value
+   */
+  async erase(key: string, call: Call, expected?: Uint8Array): Promise<Erased> {
+    const value = await this.read(key, call);
+    if (value === undefined) return "host";
+    if (key.includes("/")) return "no";
+    if (expected !== undefined && Buffer.compare(value, expected) !== 0)
+      throw pvbusError("ERR_CONFLICT", "the key has another value by now; read it again");
+    return (await this.clear(key, call)) === "removed" ? "host" : "overwritten";
+  }
+
+  /**
    * Reads a value and unpacks it as its key `….encoding` says: base64, gzip in base64, else plain.
    * @throws PvbusError `ERR_CORRUPT` when it is not what it is said to be, and those of {@link VmwareStore.read}
    */
@@ -198,7 +212,7 @@ export class VmwareStore implements ProviderStore {
   async ovfEnvironment(call: Call): Promise<OvfEnvironment | undefined> {
     const xml = (await this.#textOf("guestinfo.ovfEnv", call))?.trim();
     if (xml === undefined || xml === "") return undefined;
-    return (await import("./protocol/ovf-environment.js")).parseOvfEnvironment(xml);
+    return (await import("../../src/base/ovf-environment.js")).parseOvfEnvironment(xml);
   }
 
   /** Returns a namespace of the host's namespace database, which compares and swaps. @throws PvbusError `ERR_KEY_INVALID` */

@@ -1,7 +1,14 @@
+import { pvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
 import { Closing } from "../../src/base/flow/closing.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
-import type { MachineFacts, PortableLayout, ProviderStore, RawEntry } from "../../src/contract/store.js";
+import type {
+  Erased,
+  MachineFacts,
+  PortableLayout,
+  ProviderStore,
+  RawEntry,
+} from "../../src/contract/store.js";
 import { CAPABILITIES } from "./capabilities.js";
 import { domainUnknown, factsOf } from "./facts.js";
 import type { HostctlNodes } from "./hostctl.js";
@@ -50,6 +57,25 @@ export class XenDriverStore implements ProviderStore {
   /** Writes a value; creates the node, and its parents with empty values. */
   async write(key: string, value: Uint8Array, call: Call): Promise<void> {
     await this.nodes.write(this.#naming.syntax.pathOf(key), value, call);
+  }
+
+  /**
+   * Erases a node: removes it where the driver can, else leaves it empty. Another program may come between the look and that.
+   * @throws PvbusError `ERR_CONFLICT` when it is not the expected value
+   */
+  async erase(key: string, call: Call, expected?: Uint8Array): Promise<Erased> {
+    const path = this.#naming.syntax.pathOf(key);
+    checkRemovable(path);
+    const found = await this.#look(path, true, call);
+    if (found === undefined) return "host";
+    if (expected !== undefined && Buffer.compare(found.value, expected) !== 0)
+      throw pvbusError("ERR_CONFLICT", "the node has another value by now; read it again");
+    if (this.#driver.remove !== undefined && found.names.length === 0) {
+      await this.#driver.remove(path, call);
+      return (await this.#look(path, false, call)) === undefined ? "host" : "no";
+    }
+    await this.nodes.write(path, new Uint8Array(), call);
+    return (await this.#look(path, false, call))?.value.length === 0 ? "overwritten" : "no";
   }
 
   /** Lists everything below a node, each node before what is below it; empty: below the domain's own directory. */

@@ -15,6 +15,7 @@ export const xenManifest: ProviderManifest = {
     list: ["linux", "freebsd", "netbsd", "win32", "openbsd"],
     watch: ["linux", "freebsd", "netbsd"],
   },
+  portableHost: { load: async () => (await import("./portable-host.js")).xenPortableHost },
   demo: {
     through: "a daemon's socket",
     load: async () => (await import("./testing/demo.js")).xenRoundTrip,

@@ -1,16 +1,20 @@
-import type { Call } from "../../src/base/flow/call.js";
+import { pvbusError } from "../../src/base/errors.js";
+import type { Call, CallOptions } from "../../src/base/flow/call.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
+  Erased,
   KeyPermissions,
   MachineFacts,
   PortableLayout,
   ProviderStore,
   RawEntry,
+  TakenValue,
   WatchHooks,
 } from "../../src/contract/store.js";
 import { CAPABILITIES } from "./capabilities.js";
 import type { XenStoreClient } from "./client/client.js";
 import type { CallLike } from "./client/requests.js";
+import type { Transaction } from "./client/transactions.js";
 import { homePath, machineFacts } from "./facts.js";
 import { portableLayout } from "./portable.js";
 import { checkRemovable, type KeyedPath, withoutSlash } from "./protocol/keys.js";
@@ -66,9 +70,42 @@ export class XenStore implements ProviderStore {
    * for certain whether it was there.
    */
   async delete(key: string, call: Call): Promise<boolean> {
-    const path = this.#path(key);
-    checkRemovable(path);
+    const path = this.#removable(key);
     return (await this.client.read(path, call)) !== undefined && this.client.rm(path, call);
+  }
+
+  /**
+   * Reads a node and erases it in one transaction: of several takers one has the value.
+   * @throws PvbusError `ERR_PERMISSION` where the host made the node its own, as `xl` does
+   */
+  async take(key: string, call: Call): Promise<TakenValue | undefined> {
+    const path = this.#removable(key);
+    return this.client.transaction(async (transaction) => {
+      const value = await transaction.read(path, call);
+      return value === undefined ? undefined : { value, erased: await erase(transaction, path, call) };
+    }, limits(call));
+  }
+
+  /** Erases a node in one transaction. @throws PvbusError `ERR_PERMISSION`, and `ERR_CONFLICT` for another value than expected */
+  async erase(key: string, call: Call, expected?: Uint8Array): Promise<Erased> {
+    const path = this.#removable(key);
+    return this.client.transaction(async (transaction) => {
+      const value = await transaction.read(path, call);
+      if (value === undefined) return "host";
+      if (expected !== undefined && Buffer.compare(value, expected) !== 0)
+        throw pvbusError("ERR_CONFLICT", "the node has another value by now; read it again");
+      return erase(transaction, path, call);
+    }, limits(call));
+  }
+
+  /** Writes a node where there is none, in one transaction. */
+  async insert(key: string, value: Uint8Array, call: Call): Promise<boolean> {
+    const path = this.#path(key);
+    return this.client.transaction(async (transaction) => {
+      if ((await transaction.read(path, call)) !== undefined) return false;
+      await transaction.write(path, value, call);
+      return true;
+    }, limits(call));
   }
 
   /**
@@ -120,9 +157,29 @@ export class XenStore implements ProviderStore {
     return this.#surroundings.syntax.pathOf(key);
   }
 
+  #removable(key: string): string {
+    const path = this.#path(key);
+    checkRemovable(path);
+    return path;
+  }
+
   async #top(prefix: string, call: Call): Promise<KeyedPath> {
     if (prefix === "") return { path: await homePath(this.client, call), key: "" };
     const key = withoutSlash(prefix);
     return { path: this.#path(key), key };
   }
+}
+
+/** Removes a node, or empties it where it has others below it, which nobody asked to remove. */
+async function erase(transaction: Transaction, path: string, call: Call): Promise<Erased> {
+  if (((await transaction.directory(path, call)) ?? []).length === 0) {
+    await transaction.rm(path, call);
+    return "host";
+  }
+  await transaction.write(path, new Uint8Array(), call);
+  return "overwritten";
+}
+
+function limits({ signal, remainingMs }: Call): CallOptions {
+  return { signal, timeoutMs: remainingMs };
 }

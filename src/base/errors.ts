@@ -106,6 +106,13 @@ const CLASS_OF_CODE: Readonly<Record<PvbusErrorCode, typeof PvbusError>> = {
   ERR_ABORTED: AbortedError,
 };
 
+/** Nothing to talk to yet, or no more: that is how it is while a machine starts, and over soon. */
+export const NOT_THERE_YET: readonly PvbusErrorCode[] = [
+  "ERR_NO_INTERFACE",
+  "ERR_UNAVAILABLE",
+  "ERR_DISCONNECTED",
+];
+
 /** Reports whether a value, from wherever it came, is one of the stable codes. */
 export function isErrorCode(value: unknown): value is PvbusErrorCode {
   return typeof value === "string" && Object.hasOwn(CLASS_OF_CODE, value);

@@ -1,7 +1,13 @@
-import { pvbusError } from "../base/errors.js";
+import { type PvbusError, pvbusError } from "../base/errors.js";
+import type { PortableChoice } from "../contract/portable.js";
 import type { DetectionReport } from "../contract/report.js";
 import type { PvInterface } from "./interface/interface.js";
+import { PortableTargets } from "./portable/targets.js";
 import { PortableView } from "./portable/view.js";
+
+function noInterface(what: string): PvbusError {
+  return pvbusError("ERR_NO_INTERFACE", `${what}; see \`pvbus detect\``);
+}
 
 /**
  * Every hypervisor interface of this machine. A machine without any yields an empty bus.
@@ -15,6 +21,7 @@ export class Bus implements AsyncDisposable {
   /** The real hypervisor's interface; undefined when there is none. */
   readonly primary: PvInterface | undefined;
 
+  #targets: PortableTargets | undefined;
   readonly #providers: { close(): Promise<void> } | undefined;
 
   /** @internal Use `openPvbus()`. */
@@ -41,15 +48,22 @@ export class Bus implements AsyncDisposable {
   }
 
   /**
-   * Returns a view of the primary interface with directions instead of native key syntax.
+   * Returns a view with directions instead of native key syntax, over all interfaces or the one that is named. The primary
+   * interface is asked first, and the first value counts.
    * @param namespace reverse domain name of the program, `com.example.agent`: letters, digits, dots, dashes
-   * @throws PvbusError `ERR_NO_INTERFACE` on an empty bus, `ERR_KEY_INVALID` for a namespace out of that alphabet
+   * @throws PvbusError `ERR_NO_INTERFACE` on an empty bus and when there is no such interface, `ERR_KEY_INVALID` for a namespace
+   * out of that alphabet
    */
-  portable(namespace: string): PortableView {
-    if (this.primary === undefined) {
-      throw pvbusError("ERR_NO_INTERFACE", "this machine shows no hypervisor interface; see `pvbus detect`");
+  portable(namespace: string, { interface: name, type }: PortableChoice = {}): PortableView {
+    if (name === undefined && type === undefined) {
+      if (this.interfaces.length === 0) throw noInterface("this machine shows no hypervisor interface");
+      this.#targets ??= new PortableTargets(this.interfaces);
+      return new PortableView(this.#targets, namespace);
     }
-    return new PortableView(this.primary, namespace);
+    const face = name === undefined ? this.byType(type ?? "") : this.interface(name);
+    if (face === undefined || (type !== undefined && face !== this.byType(type)))
+      throw noInterface(`there is no interface ${name ?? type}`);
+    return new PortableView(face, namespace);
   }
 
   /** Closes every store and releases the providers, then reports the first that failed to close. May be called twice. */

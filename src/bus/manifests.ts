@@ -73,7 +73,20 @@ export function checkManifest(given: unknown, name: string): asserts given is Pr
   };
   check(isObject(given), "it is no object");
   const manifest = given as Record<keyof ProviderManifest, unknown>;
-  const { id, type, serves = [], load, locate, systems, options, commands = [], demo, detection } = manifest;
+  const {
+    id,
+    type,
+    serves = [],
+    load,
+    locate,
+    systems,
+    options,
+    commands = [],
+    demo,
+    detection,
+    bootData,
+  } = manifest;
+  const { portableHost } = manifest;
   check(typeof id === "string" && NAME.test(id), "id must be a lower-case name, such as acme");
   who = `${name} (${id})`;
   check(typeof type === "string" && TYPE.test(type), "type must be a short text");
@@ -88,6 +101,11 @@ export function checkManifest(given: unknown, name: string): asserts given is Pr
     );
   check(options === undefined || isSchema(options), "options must be a schema: kind and line by name");
   check(detection === undefined || areRules(detection), "detection must have lists of what it looks for");
+  check(
+    portableHost === undefined || (isObject(portableHost) && typeof portableHost["load"] === "function"),
+    "portableHost must have load",
+  );
+  check(bootData === undefined || isBootData(bootData), "bootData must have places: kind, store, key, form");
   check(Array.isArray(commands), "commands must be a list");
   for (const each of commands as unknown[]) checkCommand(each, check);
   check(
@@ -136,6 +154,19 @@ function areRules(given: unknown): boolean {
   const isField = (each: unknown): boolean =>
     isObject(each) && isText(each["field"]) && isText(each["prefix"]);
   return isList(signatures, isText) && isList(firmware, isField) && isList(paths, isText);
+}
+
+function isBootData(given: unknown): boolean {
+  if (!isObject(given)) return false;
+  const { places, credentials = [], settleMs = 0 } = given;
+  const isPlace = (each: unknown): boolean =>
+    isObject(each) &&
+    [each["kind"], each["store"], each["key"], each["consumer"]].every(isText) &&
+    isObject(each["form"]) &&
+    isText(each["form"]["is"]);
+  const isSource = (each: unknown): boolean =>
+    isObject(each) && isText(each["source"]) && isText(each["prefix"]);
+  return isList(places, isPlace) && isList(credentials, isSource) && typeof settleMs === "number";
 }
 
 function isSchema(given: unknown): boolean {

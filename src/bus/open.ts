@@ -168,5 +168,12 @@ async function createInterface(
     // Whoever uses the interface hears it, and has it loaded again; the other interfaces are as they would be.
     return undefined;
   });
-  return new PvInterface({ ...parts, provider, load, capabilities: provider?.capabilities(target) });
+  const { bootData } = manifest;
+  return new PvInterface({
+    ...parts,
+    provider,
+    load,
+    bootData,
+    capabilities: provider?.capabilities(target),
+  });
 }

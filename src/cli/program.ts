@@ -62,7 +62,7 @@ export async function runPvbus(argv: readonly string[], outside: World): Promise
     const context = createContext({ ...world, open }, options, vocabulary, signal);
     if (options.sysrootFromEnvironment === true)
       context.host().logger.info("the sysroot comes from PVBUS_SYSROOT", { sysroot: options.sysroot });
-    return await (await command.load())(context, parsed.args, own);
+    return await (await command.load())(context, parsed.args, own, parsed.program);
   } catch (error) {
     return report(error, options, world);
   }

@@ -117,11 +117,15 @@ export interface CommandIo {
   service(): Promise<ServiceIo>;
 }
 
-/** Runs a command; resolves with the exit code. `own` holds its options by long name. */
+/**
+ * Runs a command; resolves with the exit code. `own` holds its options by long name, `program` what stands behind `--` where the
+ * command runs a program.
+ */
 export type CommandAction<Io = CommandIo> = (
   io: Io,
   args: readonly string[],
   own: Readonly<Record<string, unknown>>,
+  program: readonly string[],
 ) => Promise<number>;
 
 /** A command: how it is called, and what runs it, loaded when it is called. */
@@ -136,6 +140,8 @@ export interface Command<Io = CommandIo> {
   readonly usage?: string;
   /** Its own options. */
   readonly options?: readonly CommandOption[];
+  /** It runs a program: all behind `--` is that program and its arguments, and none of its own. */
+  readonly program?: boolean;
   /** SIGINT and SIGTERM end it as planned, through the signal. */
   readonly interruptible?: boolean;
   /** Loads what runs it. */

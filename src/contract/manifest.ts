@@ -1,8 +1,10 @@
 import type { Host } from "../base/host/host.js";
 import type { OptionSchema } from "../base/options.js";
+import type { BootData } from "./boot-data.js";
 import type { Verbs } from "./capabilities.js";
 import type { ProviderCommand } from "./command.js";
 import type { Demo } from "./demo.js";
+import type { PortableHost } from "./portable-host.js";
 
 /**
  * An inversify `ContainerModule`, by its shape: whose copy of inversify 8 made it does not matter. It binds `PROVIDER`
@@ -33,6 +35,12 @@ export interface DetectionRules {
   readonly paths?: readonly string[];
 }
 
+/** Loads what is known of the hypervisor's own tool. */
+export interface PortableHostLoader {
+  /** Loads it. */
+  load(): Promise<PortableHost>;
+}
+
 /**
  * One provider, ours or a stranger's: plain data and loaders that are called on first use. Importing a manifest loads
  * neither the provider nor inversify nor native code.
@@ -53,12 +61,16 @@ export interface ProviderManifest {
   locate?(host: Host): boolean | Promise<boolean>;
   /** The operating systems on which each verb can work at all. */
   readonly systems: Readonly<Record<keyof Verbs, readonly NodeJS.Platform[]>>;
+  /** Where boot configuration and credentials live on its store. */
+  readonly bootData?: BootData;
   /** The provider's settings. */
   readonly options?: OptionSchema;
   /** What detection looks for besides, for an interface that it does not know. */
   readonly detection?: DetectionRules;
   /** Further commands of `pvbus`. */
   readonly commands?: readonly ProviderCommand[];
+  /** How portable keys are reached from the host with the hypervisor's own tool. */
+  readonly portableHost?: PortableHostLoader;
   /** The simulated round trip of `pvbus demo`. */
   readonly demo?: Demo;
 }

@@ -41,6 +41,42 @@ export interface MachineFacts {
   readonly other?: Readonly<Record<string, string>>;
 }
 
+/**
+ * What became of a value that was to be erased. `host`: the host's own copy is gone. `overwritten`: the key is there, the value
+ * is not. `local`: the guest's copy is gone, the host keeps its own. `no`: it is as it was.
+ */
+export type Erased = "host" | "overwritten" | "local" | "no";
+
+/** A value that was read, and what became of it. */
+export interface TakenValue {
+  /** The value's bytes; the array belongs to the caller. */
+  readonly value: Uint8Array;
+  /** What became of it in the store. */
+  readonly erased: Erased;
+}
+
+/** What a guest tells its host about how far it has come. */
+export interface ReadyState {
+  /** True: it is up. False: it has failed. */
+  readonly ready: boolean;
+  /** A line for people. */
+  readonly status?: string;
+  /** Identifier of this boot: what another boot said is old. */
+  readonly bootId: string;
+  /** When, as RFC 3339 has it. */
+  readonly time: string;
+}
+
+/** One way in which a host can be told of {@link ReadyState}, and what came of it. */
+export interface ReadySignal {
+  /** Its name, `PROVISIONING_REPORT`. */
+  readonly signal: string;
+  /** Whether the host has taken it. */
+  readonly sent: boolean;
+  /** What was sent and whereto, or why it was not. */
+  readonly detail: string;
+}
+
 /** What a watch tells while it lasts. */
 export interface WatchHooks {
   /** Called once when the watch is armed: changes from here on are seen. */
@@ -85,6 +121,26 @@ export interface ProviderStore {
   watch?(prefix: string, call: Call, hooks: WatchHooks): AsyncIterable<RawEntry>;
   /** Resolves with what the host tells about the machine. */
   facts?(call: Call): Promise<MachineFacts>;
+  /**
+   * Reads and erases in one step: of several takers one has the value. Only where the store has such a step; everybody else
+   * reads, then erases.
+   * @returns undefined when there is no such key
+   * @throws PvbusError when it cannot be erased: nothing was taken
+   */
+  take?(key: string, call: Call): Promise<TakenValue | undefined>;
+  /**
+   * Erases a value in the store's own way, and reads back. Without it, and where the store has `delete`, the key is deleted.
+   * @param expected the value that is meant, where the caller has read it: another one stays, and is `ERR_CONFLICT`
+   * @returns `no`, with nothing changed, where what the host gave cannot be erased from here
+   * @throws PvbusError when the store has refused or failed
+   */
+  erase?(key: string, call: Call, expected?: Uint8Array): Promise<Erased>;
+  /** Writes where there is no such key, in one step; resolves with false, and nothing written, when there is. */
+  insert?(key: string, value: Uint8Array, call: Call): Promise<boolean>;
+  /** Reports whether what a key has, or has not, stays as it is while the machine runs. Without it everything may change. */
+  isFixed?(key: string): boolean;
+  /** Tells the host by the store's own signals that the guest is up or has failed; what came of each is data, not an error. */
+  ready?(state: ReadyState, call: Call): Promise<readonly ReadySignal[]>;
   /** The permissions of keys, where they have any. */
   readonly permissionTexts?: KeyPermissions;
   /** Where portable keys live in this store; see docs/portable-keys.md. */
@@ -104,4 +160,26 @@ export interface PortableLayout {
   guestKey(namespace: string, name: string): string | undefined;
   /** Longest value in UTF-8 bytes that one native key surely takes, 64 at least. */
   readonly chunkBytes: number;
+  /** Longest name in bytes where that is less than 100; checked before anything is written. */
+  readonly maxNameBytes?: number;
+  /** Longest whole value in bytes where that is less than a mebibyte; checked before anything is written. */
+  readonly maxValueBytes?: number;
+  /** The same places for listings and watches: one for each of `hostKeys`, in their order, then the guest's where it has one. */
+  places?(namespace: string): PortablePlaces;
+}
+
+/** Where all keys of a namespace lie. */
+export interface PortablePlaces {
+  /** What the host may have put there, as `hostKeys` has it. */
+  readonly host: readonly PortablePrefix[];
+  /** What the guest publishes; undefined where it cannot tell the host anything. */
+  readonly guest: PortablePrefix | undefined;
+}
+
+/** A native prefix below which keys of one namespace lie. */
+export interface PortablePrefix {
+  /** For `list` and `watch`; keys of others may lie below it too. */
+  readonly prefix: string;
+  /** Returns the name of a listed key; undefined for one that is none of the namespace's. */
+  nameOf(key: string): string | undefined;
 }

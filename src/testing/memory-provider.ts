@@ -13,6 +13,8 @@ export interface MemorySettings {
   readonly limits?: Limits | undefined;
   /** What the host administrator has given already, by native key: `{ "host/name": "vm-1" }`. */
   readonly given?: Readonly<Record<string, string>> | undefined;
+  /** Whether the guest can erase what the host gave, as on Xen with XAPI. Default false, as on Hyper-V. */
+  readonly erasable?: boolean | undefined;
 }
 
 const DEFAULT_LIMITS: Limits = Object.freeze({ maxKeyBytes: 256, maxValueBytes: 1024 });
@@ -32,9 +34,11 @@ export class MemoryProvider implements Provider {
   readonly type = "Memory";
   readonly #records = new MemoryRecords();
   readonly #capabilities: Capabilities;
+  readonly #erasable: boolean | undefined;
 
   /** @param _host not needed: the first argument that every provider class gets */
   constructor(_host?: Host, settings: MemorySettings = {}) {
+    this.#erasable = settings.erasable;
     this.#capabilities = Object.freeze({
       ...ALL,
       limits: Object.freeze({ ...(settings.limits ?? DEFAULT_LIMITS) }),
@@ -52,7 +56,7 @@ export class MemoryProvider implements Provider {
     if (target.channel !== undefined) {
       throw pvbusError("ERR_NOT_SUPPORTED", `memory has no channel "${target.channel}"; leave channel out`);
     }
-    return new MemoryStore(this.#records, this.#capabilities, closing);
+    return new MemoryStore(this.#records, this.#capabilities, { closing, erasable: this.#erasable });
   }
 
   /** Does what the host's administrator does: sets a pair in either pool, or removes it with undefined. */

@@ -2,8 +2,17 @@ import { pvbusError } from "../base/errors.js";
 import type { Call } from "../base/flow/call.js";
 import { Closing } from "../base/flow/closing.js";
 import { byEvents, watchLoop } from "../base/flow/watch-loop.js";
+import { namedBelow } from "../base/named-below.js";
 import type { Capabilities } from "../contract/capabilities.js";
-import type { MachineFacts, PortableLayout, ProviderStore, RawEntry, WatchHooks } from "../contract/store.js";
+import type {
+  Erased,
+  MachineFacts,
+  PortableLayout,
+  ProviderStore,
+  RawEntry,
+  TakenValue,
+  WatchHooks,
+} from "../contract/store.js";
 
 const GUEST = "guest/";
 const HOST = "host/";
@@ -46,9 +55,18 @@ export class MemoryStore implements ProviderStore {
   readonly portable: PortableLayout;
   readonly #records: MemoryRecords;
   readonly #closing: Closing;
+  readonly #erasable: boolean;
 
   /** @internal Use `MemoryProvider.open`. */
-  constructor(records: MemoryRecords, capabilities: Capabilities, closing?: AbortSignal) {
+  constructor(
+    records: MemoryRecords,
+    capabilities: Capabilities,
+    {
+      closing,
+      erasable = false,
+    }: { readonly closing?: AbortSignal | undefined; readonly erasable?: boolean | undefined } = {},
+  ) {
+    this.#erasable = erasable;
     this.#closing = new Closing(closing, "the memory store is closed; open another one");
     this.#records = records;
     this.capabilities = capabilities;
@@ -56,6 +74,10 @@ export class MemoryStore implements ProviderStore {
       hostKeys: (namespace, name) => [`${HOST}${namespace}/${name}`],
       guestKey: (namespace, name) => `${GUEST}${namespace}/${name}`,
       chunkBytes: capabilities.limits?.maxValueBytes ?? 1024,
+      places: (namespace) => ({
+        host: [namedBelow(`${HOST}${namespace}/`)],
+        guest: namedBelow(`${GUEST}${namespace}/`),
+      }),
     };
   }
 
@@ -66,9 +88,7 @@ export class MemoryStore implements ProviderStore {
   }
 
   async write(key: string, value: Uint8Array, call: Call): Promise<void> {
-    this.#check(call);
-    this.#checkWritable(key);
-    this.#checkSize("ERR_VALUE_TOO_LONG", "value", value.length, this.capabilities.limits?.maxValueBytes);
+    this.#checkWrite(key, value, call);
     this.#records.set(key, value);
   }
 
@@ -78,6 +98,32 @@ export class MemoryStore implements ProviderStore {
     const there = this.#records.has(key);
     if (there) this.#records.set(key, undefined);
     return there;
+  }
+
+  /** Reads and erases as one step: of several takers one has the value. */
+  async take(key: string, call: Call): Promise<TakenValue | undefined> {
+    this.#check(call);
+    this.#checkKey(key);
+    const value = this.#records.get(key);
+    return value === undefined ? undefined : { value, erased: this.#erase(key) };
+  }
+
+  /** Erases what the guest wrote, and with the setting `erasable` what the host gave. */
+  async erase(key: string, call: Call, expected?: Uint8Array): Promise<Erased> {
+    this.#check(call);
+    this.#checkKey(key);
+    const value = this.#records.get(key);
+    if (value !== undefined && expected !== undefined && Buffer.compare(value, expected) !== 0)
+      throw pvbusError("ERR_CONFLICT", `"${shown(key)}" has another value by now; read it again`);
+    return this.#erase(key);
+  }
+
+  /** Writes where there is no such key, as one step. */
+  async insert(key: string, value: Uint8Array, call: Call): Promise<boolean> {
+    this.#checkWrite(key, value, call);
+    const isNew = !this.#records.has(key);
+    if (isNew) this.#records.set(key, value);
+    return isNew;
   }
 
   async *list(prefix: string, call: Call): AsyncGenerator<RawEntry, void, undefined> {
@@ -109,6 +155,12 @@ export class MemoryStore implements ProviderStore {
     this.#closing.close();
   }
 
+  #erase(key: string): Erased {
+    if (key.startsWith(HOST) && !this.#erasable) return "no";
+    if (this.#records.has(key)) this.#records.set(key, undefined);
+    return "host";
+  }
+
   #check(call: Call): void {
     this.#closing.check();
     call.check("the memory store");
@@ -119,6 +171,12 @@ export class MemoryStore implements ProviderStore {
       throw pvbusError("ERR_KEY_INVALID", `no such pool in "${shown(key)}"; keys begin with guest/ or host/`);
     }
     this.#checkSize("ERR_KEY_TOO_LONG", "key", Buffer.byteLength(key), this.capabilities.limits?.maxKeyBytes);
+  }
+
+  #checkWrite(key: string, value: Uint8Array, call: Call): void {
+    this.#check(call);
+    this.#checkWritable(key);
+    this.#checkSize("ERR_VALUE_TOO_LONG", "value", value.length, this.capabilities.limits?.maxValueBytes);
   }
 
   #checkWritable(key: string): void {

@@ -44,6 +44,11 @@ describe("manifests", () => {
       "acme must have a description",
     ],
     ["options that are no schema", { options: 7 }, "options must be"],
+    [
+      "boot data without places",
+      { bootData: { places: [{ kind: "user-data" }] } },
+      "bootData must have places",
+    ],
     ["a locate that is none", { locate: true }, "locate must be"],
   ] as const)
     it(`are refused with ${what}, by their name`, async () => {

@@ -7,6 +7,7 @@ import { KVM_HOST } from "./targets/kvm-host.js";
 import { KVP } from "./targets/kvp.js";
 import { MACHINE } from "./targets/machine.js";
 import { MDATA } from "./targets/mdata.js";
+import { TOOLS } from "./targets/tools.js";
 import { VMWARE } from "./targets/vmware.js";
 import { XEN } from "./targets/xen.js";
 
@@ -20,6 +21,7 @@ export const MODULES: ReadonlyMap<string, readonly Target[]> = new Map([
   ["kvm-host", KVM_HOST],
   ["vmware", VMWARE],
   ["core", CORE],
+  ["tools", TOOLS],
   ["machine", MACHINE],
   ["command-line", COMMAND_LINE],
 ]);

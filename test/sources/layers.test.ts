@@ -59,6 +59,19 @@ const RULES: readonly Rule[] = [
     planted: ["src/bus/open.ts", "src/composition.ts"],
   },
   {
+    name: "the tools stand on the public API: base, contract, mdata, and types of the bus",
+    // The notify socket is no store's: its messages are sent from here.
+    from: /^src\/tools\/(?!ready\/notify\.ts$)/,
+    forbidden: outside("src/(?:tools|bus|contract|base|mdata)/"),
+    planted: ["src/tools/wait.ts", "src/native/posix/ready.ts"],
+  },
+  {
+    name: "detection and the bus do not import the tools",
+    from: /^src\/(?:bus|detect)\//,
+    forbidden: inside("src/tools/"),
+    planted: ["src/bus/bus.ts", "src/tools/wait.ts"],
+  },
+  {
     name: "detection does not import the bus",
     from: /^src\/detect\//,
     forbidden: inside("src/(?:bus|tools)/"),
@@ -107,8 +120,11 @@ const RULES: readonly Rule[] = [
   },
 ];
 
-/** What the contract may take of the ground is erased: nothing of it runs. */
-const TYPES_ALONE = /^src\/contract\//;
+/** What the contract may take of the ground, and the tools of the bus, is erased: nothing of it runs. */
+const TYPES_ALONE: readonly (readonly [from: RegExp, imported: string])[] = [
+  [/^src\/contract\//, "src/base/"],
+  [/^src\/tools\//, "src/bus/"],
+];
 
 const IMPORT =
   /^\s*(import|export)\b(\s+type\b)?[^;"]*?\bfrom\s*"([^"]+)"|\bimport\(\s*"([^"]+)"|^import\s+"([^"]+)"/gm;
@@ -116,7 +132,7 @@ const IMPORT =
 /** Types of what a protocol works on are no I/O. */
 const TYPES_ARE_FREE = /\/protocol\/.*src\/native\//;
 
-/** Returns what each source imports, and where the contract imports more than types. */
+/** Returns what each source imports, and where the contract or a tool imports more than types. */
 function importsOf(names: readonly string[]): { imports: Imports; running: string[] } {
   const running: string[] = [];
   const imports = new Map(
@@ -126,8 +142,8 @@ function importsOf(names: readonly string[]): { imports: Imports; running: strin
           const given = from ?? dynamic ?? bare ?? "";
           if (!given.startsWith(".")) return given;
           const path = posix.normalize(posix.join(dirname(name), given)).replace(/\.js$/, ".ts");
-          if (TYPES_ALONE.test(name) && path.startsWith("src/base/") && type === undefined)
-            running.push(`${name} -> ${path}`);
+          const isTypeAlone = TYPES_ALONE.some(([by, of]) => by.test(name) && path.startsWith(of));
+          if (isTypeAlone && type === undefined) running.push(`${name} -> ${path}`);
           return type !== undefined && TYPES_ARE_FREE.test(`${name} ${path}`) ? [] : path;
         },
       );

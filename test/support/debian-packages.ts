@@ -33,11 +33,12 @@ export function debianPackage(name: string): DebianPackage {
 /**
  * Returns packages unpacked into one tree.
  * @param name of the tree
+ * @param suite whose packages they are, where it is another one than this machine's: `trixie`
  * @throws Error when one cannot be had
  */
-export function debianTree(name: string, packages: readonly string[]): DebianPackage {
+export function debianTree(name: string, packages: readonly string[], suite?: string): DebianPackage {
   const directory = join(CACHE, name);
-  if (!existsSync(join(directory, STAMP))) fetchTree(packages, directory);
+  if (!existsSync(join(directory, STAMP))) fetchTree(packages, directory, suite);
   return { directory, version: readFileSync(join(directory, STAMP), "utf8") };
 }
 
@@ -46,11 +47,11 @@ export function cachedTrees(): readonly string[] {
   return existsSync(CACHE) ? readdirSync(CACHE) : [];
 }
 
-function fetchTree(packages: readonly string[], directory: string): void {
+function fetchTree(packages: readonly string[], directory: string, suite: string | undefined): void {
   mkdirSync(CACHE, { recursive: true });
   const work = mkdtempSync(join(CACHE, ".fetch-"));
   try {
-    download(packages, work);
+    download(packages, work, suite === undefined ? [] : privateApt(suite));
     const archives = readdirSync(work).filter((file) => file.endsWith(".deb"));
     if (archives.length !== packages.length)
       throw new Error(`apt-get downloaded ${archives.length} of ${packages.length} packages`);
@@ -64,15 +65,34 @@ function fetchTree(packages: readonly string[], directory: string): void {
   }
 }
 
-function download(packages: readonly string[], work: string): void {
-  const fetch = (): string => run("apt-get", ["download", "-qq", ...packages], work);
+function download(packages: readonly string[], work: string, options: readonly string[]): void {
+  const fetch = (): string => run("apt-get", [...options, "download", "-qq", ...packages], work);
   try {
     fetch();
   } catch {
     // A fresh machine has no list of packages yet.
-    run("apt-get", ["update", "-qq"], work);
+    run("apt-get", [...options, "update", "-qq"], work);
     fetch();
   }
+}
+
+/** Returns apt's options for the packages of another suite: its lists and settings are apart, the machine's are not touched. */
+function privateApt(suite: string): readonly string[] {
+  const place = join(CACHE, `.apt-${suite}`);
+  for (const name of ["lists/partial", "archives/partial", "etc"])
+    mkdirSync(join(place, name), { recursive: true });
+  const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+  const source = join(place, "etc/sources.list");
+  writeFileSync(source, `deb [signed-by=${keyring}] http://deb.debian.org/debian ${suite} main\n`);
+  const settings = {
+    "Dir::Etc::SourceList": source,
+    "Dir::Etc::SourceParts": "/dev/null",
+    "Dir::State::Lists": join(place, "lists"),
+    "Dir::Cache": place,
+    // Whoever fetches may not enter the cache otherwise.
+    "APT::Sandbox::User": "root",
+  };
+  return Object.entries(settings).flatMap(([name, value]) => ["-o", `${name}=${value}`]);
 }
 
 /** Runs a program and gives its standard output. @throws Error with its last words when it fails */

@@ -289,6 +289,42 @@ export const FAULTS: readonly SeededFault[] = [
     },
     write: async (key, value, call) => (map.has(key) ? undefined : sound.write(key, value, call)),
   })),
+  row("a missing key is taken as empty", "take › gives nothing where no key is", (sound) => ({
+    take: async (key, call) => (await sound.take(key, call)) ?? { value: new Uint8Array(), erased: "host" },
+  })),
+  row("an erased value is still there", "gives the value and says truly what became of it", () => ({
+    erase: async () => "host",
+  })),
+  row("the host's pairs count as erased", "claims nothing of what the guest cannot erase", (sound) => ({
+    take: async (key, call) => {
+      const taken = await sound.take(key, call);
+      return taken && { ...taken, erased: "host" };
+    },
+  })),
+  row("another value is erased", "leaves another value than the expected one alone", (sound) => ({
+    erase: (key, call) => sound.erase(key, call),
+  })),
+  row("two takers have the value", "gives the value to one of several takers", (sound) => ({
+    take: async (key, call) => {
+      const value = await sound.read(key, call);
+      return value && { value, erased: await sound.erase(key, call) };
+    },
+  })),
+  row("an insert writes in any case", "writes where there is no key, and leaves what is there", (sound) => ({
+    insert: async (key, value, call) => {
+      const isNew = await sound.insert(key, value, call);
+      if (!isNew) await sound.write(key, value, call);
+      return isNew;
+    },
+  })),
+  row("an insert looks first and writes then", "lets one of several inserts succeed", (sound) => ({
+    insert: async (key, value, call) => {
+      if ((await sound.read(key, call)) !== undefined) return false;
+      await new Promise(setImmediate);
+      await sound.write(key, value, call);
+      return true;
+    },
+  })),
   row("list gives the first key twice", "gives every key exactly once", (sound) => ({
     list: (prefix, call) => where(sound.list(prefix, call), (entry) => [entry, entry]),
   })),
@@ -537,6 +573,12 @@ export const FAULTS: readonly SeededFault[] = [
     portable: sound.portable && {
       ...sound.portable,
       guestKey: (space, name) => `guest/${space}/${name.slice(0, 8)}`,
+    },
+  })),
+  row("places are those of another namespace", "lists what was published under its name, whole", (sound) => ({
+    portable: sound.portable && {
+      ...sound.portable,
+      places: () => sound.portable?.places?.("org.example.other") ?? { host: [], guest: undefined },
     },
   })),
   row("host keys lie in no pool", "looks for the host's values under keys that it can read", (sound) => ({

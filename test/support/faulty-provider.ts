@@ -15,7 +15,10 @@ export interface Shared {
 
 /** The hooks of a sound store, bound, and all of them present. */
 export type Sound = Required<
-  Pick<ProviderStore, "read" | "write" | "delete" | "list" | "watch" | "facts" | "close">
+  Pick<
+    ProviderStore,
+    "read" | "write" | "delete" | "take" | "erase" | "insert" | "list" | "watch" | "facts" | "close"
+  >
 > &
   Pick<ProviderStore, "portable" | "capabilities">;
 
@@ -52,6 +55,9 @@ export class FaultyProvider implements Provider {
       read: (key, own) => store.read(key, own),
       write: (key, value, own) => store.write(key, value, own),
       delete: (key, own) => store.delete(key, own),
+      take: (key, own) => store.take(key, own),
+      erase: (key, own, expected) => store.erase(key, own, expected),
+      insert: (key, value, own) => store.insert(key, value, own),
       list: (prefix, own) => store.list(prefix, own),
       watch: (prefix, own, hooks) => store.watch(prefix, own, hooks),
       facts: (own) => store.facts(own),

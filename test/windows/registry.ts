@@ -57,7 +57,7 @@ describeProviderConformance(
       },
     };
   },
-  { without: ["binary"] },
+  { without: ["binary", "take"] },
 );
 
 describe("Hyper-V's pools in the registry", () => {

@@ -1,11 +1,11 @@
 import { randomBytes } from "node:crypto";
-import { constants, mkdirSync, realpathSync } from "node:fs";
-import { type FileHandle, open, rename, unlink } from "node:fs/promises";
+import { mkdirSync, realpathSync } from "node:fs";
 import { dirname, posix, resolve } from "node:path";
 import { pvbusError } from "../../../src/base/errors.js";
 import type { HostFiles } from "../../../src/base/host/files.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { foreignHandOn, ourselves } from "../../../src/base/host/ownership.js";
+import { type PreparedFile, prepareFile } from "../../../src/base/host/prepared-file.js";
 import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
 import { missing } from "../transport/files/descriptor.js";
 import { hasCode } from "../transport/pool.js";
@@ -15,10 +15,7 @@ import { hasCode } from "../transport/pool.js";
  * that it makes names in, files that it writes, programs that it runs.
  */
 
-const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
 const WHAT = "the pool directory";
-/** O_NOFOLLOW is not there on Windows; O_EXCL alone takes no link either. */
-const NEW_FILE = O_WRONLY | O_CREAT | O_EXCL | (O_NOFOLLOW ?? 0);
 
 /** Returns the text of a file of the system; undefined where it is absent, gone in the meantime, or not ours to read. */
 export function textOf({ files }: Host, path: string, longest: number): string | undefined {
@@ -73,18 +70,12 @@ function make(host: Host, directory: string): void {
 export async function writeWhole(files: HostFiles, path: string, text: string): Promise<void> {
   using held = files.holdName(path);
   if (held === undefined) throw missing(path);
-  const beside = `${held.path}.${randomBytes(6).toString("hex")}`;
-  let file: FileHandle | undefined;
+  let file: PreparedFile | undefined;
   try {
-    file = await open(beside, NEW_FILE, 0o600);
-    await file.writeFile(text);
-    await file.sync();
-    await file.close();
-    file = undefined;
-    await rename(beside, held.path);
+    file = await prepareFile(held.path, `${held.path}.${randomBytes(6).toString("hex")}`, text);
+    await file.place();
   } catch (error) {
-    await file?.close();
-    await unlink(beside).catch(() => undefined);
+    await file?.discard();
     throw error;
   }
 }

@@ -5,6 +5,7 @@ import { PvbusError } from "../../../src/base/errors.js";
 import { onAbort } from "../../../src/base/flow/abort.js";
 import type { Call } from "../../../src/base/flow/call.js";
 import type { Host } from "../../../src/base/host/host.js";
+import { signalGroup } from "../../../src/base/host/process-group.js";
 import { KvpStatus, KvpStatusError } from "../protocol/status.js";
 import { checkOwnDirectory, ownProgram, writeWhole } from "./own-files.js";
 
@@ -134,7 +135,7 @@ export const runScript: RunScript = (path, args, call) =>
     let ended: string | undefined;
     const stop = (why: string): void => {
       ended ??= why;
-      endGroup(child.pid);
+      signalGroup(child.pid, "SIGKILL");
       // A process that left the group may still hold the pipes.
       output?.destroy();
       errors?.destroy();
@@ -164,14 +165,4 @@ function collect(stream: Readable | undefined, stop: (why: string) => void): () 
     if (text.length === LONGEST_OUTPUT) stop(`printed more than ${LONGEST_OUTPUT} characters`);
   });
   return () => text;
-}
-
-/** Ends a script and what it has started. */
-function endGroup(pid: number | undefined): void {
-  if (pid === undefined) return;
-  try {
-    process.kill(-pid, "SIGKILL");
-  } catch {
-    // All of them have ended by themselves.
-  }
 }

@@ -2,11 +2,14 @@ import { resolve } from "node:path";
 import { StringDecoder } from "node:string_decoder";
 import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { Call, type CallOptions } from "../../../src/base/flow/call.js";
+import { Notifier } from "../../../src/base/flow/notifier.js";
 import { isServed, UnixStream } from "../../../src/base/host/unix-stream.js";
 import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
 import { decodeReport, encodeOrder, type Order, type Report } from "./control-messages.js";
+import type { GuestState } from "./guest-state.js";
 import { ADMINISTRATOR_LIMITS, checkKey, checkValue } from "./limits.js";
 import { nameOnly } from "./listening.js";
+import type { GuestPresence, Presences } from "./presence.js";
 import { checkSocketPath } from "./settings/endpoint.js";
 import {
   checkGuestName,
@@ -22,6 +25,14 @@ export interface GuestEntry {
   readonly key: string;
   /** The value's bytes. */
   readonly value: Uint8Array;
+}
+
+/** One key of a guest at a moment. */
+export interface GuestNews {
+  /** Whether the guest is there; undefined where no host serves, or an old one does not say. */
+  readonly presence: GuestPresence | undefined;
+  /** The value's bytes; undefined for no such key. */
+  readonly value: Uint8Array | undefined;
 }
 
 /** Has an order carried out; yields what is reported of it, the last word included. */
@@ -50,7 +61,7 @@ export class Administration implements AsyncDisposable {
   /** Returns a value; undefined for no such key. @throws PvbusError `ERR_UNAVAILABLE` for no such guest */
   async get(guest: string, key: string, options?: CallOptions): Promise<Uint8Array | undefined> {
     const reports = await this.#reports({ do: "get", guest, key }, options);
-    return reports.flatMap((report) => ("value" in report ? [report.value] : [])).at(-1);
+    return reports.flatMap((report) => ("key" in report ? [report.value] : [])).at(-1);
   }
 
   /** Stores a value; it is on the disk, and guests that watch the key are told. A guest that is not known yet becomes so. */
@@ -74,7 +85,32 @@ export class Administration implements AsyncDisposable {
     options?: CallOptions,
   ): AsyncGenerator<GuestEntry, void, undefined> {
     for await (const report of this.#order({ do: "list", guest, prefix }, options))
-      if ("value" in report) yield report;
+      if ("key" in report) yield report;
+  }
+
+  /**
+   * Yields what a key holds and whether its guest is there, and again when either changes, until the call is over. Where nobody
+   * tells of changes it ends after the first.
+   * @param options without `timeoutMs` it goes on for ever
+   * @throws PvbusError `ERR_UNAVAILABLE` for no such guest; `ERR_DISCONNECTED` when the host ends; `ERR_TIMEOUT`, `ERR_ABORTED`
+   */
+  async *follow(
+    guest: string,
+    key: string,
+    { signal, timeoutMs = Number.POSITIVE_INFINITY }: CallOptions = {},
+  ): AsyncGenerator<GuestNews, void, undefined> {
+    let value: Uint8Array | undefined;
+    try {
+      for await (const report of this.#order({ do: "follow", guest, key }, { signal, timeoutMs })) {
+        if ("presence" in report) yield { presence: report.presence, value: report.value };
+        else if ("key" in report) value = report.value;
+        else if ("done" in report) yield { presence: undefined, value };
+      }
+    } catch (error) {
+      // An older host does not know the order; it can be asked again and again.
+      if (!PvbusError.is(error) || error.code !== "ERR_PROTOCOL") throw error;
+      yield { presence: undefined, value: await this.get(guest, key, { signal }) };
+    }
   }
 
   /**
@@ -128,7 +164,7 @@ export async function openAdministration(directory: string, options?: CallOption
       const state = await StateDirectory.tryOpen(directory);
       if (state !== undefined)
         return new Administration(
-          (order) => carryOut(order, state, true),
+          (order) => carryOut(order, state),
           () => state.close(),
         );
       isBusy = true;
@@ -189,18 +225,29 @@ async function* reports(stream: UnixStream, call: Call): AsyncGenerator<Report, 
   }
 }
 
-/** Carries out an order on the files. @param examine whether logs that nobody has opened are looked into for damage */
+/** The host that carries out an order itself. */
+export interface ServingHost {
+  readonly presences: Presences;
+  /** Fires when whoever gave the order is gone. */
+  readonly gone: AbortSignal;
+}
+
+/**
+ * Carries out an order on the files.
+ * @param host where a host serves them: logs that nobody has opened are not looked into for damage, and news are told as they come
+ */
 export async function* carryOut(
   order: Order,
   state: StateDirectory,
-  examine: boolean,
+  host?: ServingHost,
 ): AsyncGenerator<Report, void, undefined> {
   let done = true;
   if (order.do === "guests") for (const name of await state.guests()) yield { name };
-  if (order.do === "damages") yield* await state.damages({ examine });
+  if (order.do === "damages") yield* await state.damages({ examine: host === undefined });
   if ("guest" in order) {
     const guest = await state.guest(order.guest, { create: order.do === "set" });
-    if (order.do === "list") yield* guest.entries(order.prefix);
+    if (order.do === "follow" && host !== undefined) yield* newsOf(guest, order, host);
+    else if (order.do === "list") yield* guest.entries(order.prefix);
     else if (order.do === "set") await guest.put(order.key, order.value, ADMINISTRATOR_LIMITS);
     else if (order.do === "delete") done = await guest.delete(order.key);
     else {
@@ -210,4 +257,30 @@ export async function* carryOut(
     }
   }
   yield { done };
+}
+
+/** Reports a key's value and its guest's presence, and again when either changes. It ends by the signal alone. */
+async function* newsOf(
+  state: GuestState,
+  { guest, key }: { readonly guest: string; readonly key: string },
+  { presences, gone }: ServingHost,
+): AsyncGenerator<Report, void, undefined> {
+  const news = new Notifier();
+  const stopKeys = state.listen((change) => {
+    if (change.key === key) news.notify();
+  });
+  const stopPresences = presences.listen((each) => {
+    if (each === guest) news.notify();
+  });
+  try {
+    for (;;) {
+      const { count } = news;
+      const [presence, value] = [presences.of(guest), state.get(key)];
+      yield value === undefined ? { presence } : { presence, value };
+      await news.wait(Call.endless(gone), `news of guest ${guest}`, count);
+    }
+  } finally {
+    stopKeys();
+    stopPresences();
+  }
 }

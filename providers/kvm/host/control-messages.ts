@@ -1,5 +1,6 @@
 import { isErrorCode, type PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { decodeBase64, encodeBase64 } from "../../../src/mdata/base64.js";
+import { type GuestPresence, isPresence } from "./presence.js";
 
 /*
  * Orders to a running host, over a socket that only its owner may use: one JSON object a line, one order a connection. The
@@ -8,13 +9,14 @@ import { decodeBase64, encodeBase64 } from "../../../src/mdata/base64.js";
 
 export type Order =
   | { readonly do: "guests" | "damages" }
-  | { readonly do: "get" | "delete"; readonly guest: string; readonly key: string }
+  | { readonly do: "get" | "delete" | "follow"; readonly guest: string; readonly key: string }
   | { readonly do: "set"; readonly guest: string; readonly key: string; readonly value: Uint8Array }
   | { readonly do: "list"; readonly guest: string; readonly prefix: string };
 
 export type Report =
   | { readonly name: string }
   | { readonly key: string; readonly value: Uint8Array }
+  | { readonly presence: GuestPresence; readonly value?: Uint8Array }
   | { readonly done: boolean }
   | { readonly guest: string; readonly message: string }
   | { readonly error: PvbusError };
@@ -28,7 +30,7 @@ export function decodeOrder(line: string): Order | undefined {
   if (typeof guest !== "string") return undefined;
   if (what === "list") return typeof prefix === "string" ? { do: what, guest, prefix } : undefined;
   if (typeof key !== "string") return undefined;
-  if (what === "get" || what === "delete") return { do: what, guest, key };
+  if (what === "get" || what === "delete" || what === "follow") return { do: what, guest, key };
   const bytes = typeof value === "string" ? decodeBase64(value) : undefined;
   return what === "set" && bytes !== undefined ? { do: what, guest, key, value: bytes } : undefined;
 }
@@ -41,13 +43,14 @@ export function encodeReport(report: Report): string {
 
 /** Reads a line of an answer; undefined for anything else. An unknown code of an error is `ERR_UNAVAILABLE`. */
 export function decodeReport(line: string): Report | undefined {
-  const { name, key, value, done, error, guest, message } = decode(line) ?? {};
+  const { name, key, value, done, error, guest, message, presence } = decode(line) ?? {};
   if (typeof done === "boolean") return { done };
   if (typeof name === "string") return { name };
   if (typeof error === "object" && error !== null)
     return { error: readError(error as Record<string, unknown>) };
   if (typeof guest === "string" && typeof message === "string") return { guest, message };
   const bytes = typeof value === "string" ? decodeBase64(value) : undefined;
+  if (isPresence(presence)) return bytes === undefined ? { presence } : { presence, value: bytes };
   return typeof key === "string" && bytes !== undefined ? { key, value: bytes } : undefined;
 }
 

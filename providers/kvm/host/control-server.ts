@@ -5,10 +5,11 @@ import type { Logger } from "../../../src/base/host/host.js";
 import { base64Length } from "../../../src/mdata/base64.js";
 import { LineReader } from "../../../src/mdata/line-reader.js";
 import type { GuestTurns } from "../../../src/mdata/server/turns.js";
-import { carryOut } from "./administration.js";
+import { carryOut, type ServingHost } from "./administration.js";
 import { decodeOrder, encodeReport } from "./control-messages.js";
 import { listen } from "./endpoints.js";
 import { ADMINISTRATOR_LIMITS } from "./limits.js";
+import type { Presences } from "./presence.js";
 import { checkGuestName, controlPath, type StateDirectory } from "./state-directory.js";
 
 /** What stands around key and value in an order; keys may be escaped to six times their length. */
@@ -19,6 +20,7 @@ const IDLE_MS = 60_000;
 /** Takes orders at the socket in the state directory. @param turns of all administrators together @returns what ends that */
 export async function openControl(
   state: StateDirectory,
+  presences: Presences,
   turns: GuestTurns,
   logger: Logger,
 ): Promise<() => Promise<void>> {
@@ -32,7 +34,8 @@ export async function openControl(
       try {
         const line = await firstLine(socket);
         // Whoever only looks whether a host runs sends nothing.
-        if (line !== undefined) await pipeline(answer(line, state, turns, logger), socket);
+        const host = { presences, gone: untilClosed(socket, line) };
+        if (line !== undefined) await pipeline(answer(line, state, host, turns, logger), socket);
       } catch (error) {
         logger.debug("an order was given up", { reason: (error as Error).message });
         socket.destroy();
@@ -49,6 +52,7 @@ export async function openControl(
 async function* answer(
   line: string,
   state: StateDirectory,
+  host: ServingHost,
   turns: GuestTurns,
   logger: Logger,
 ): AsyncGenerator<string> {
@@ -57,7 +61,7 @@ async function* answer(
     if (order === undefined)
       throw pvbusError("ERR_PROTOCOL", "the host does not know this order; update both");
     if ("guest" in order) checkName(order.guest);
-    for await (const report of carryOut(order, state, false)) {
+    for await (const report of carryOut(order, state, host)) {
       yield encodeReport(report);
       await turns.next();
     }
@@ -68,6 +72,15 @@ async function* answer(
       : pvbusError("ERR_UNAVAILABLE", "internal error; see the host's log");
     yield encodeReport({ error: known });
   }
+}
+
+/** Who follows a key says nothing more, and ends by going away: that has to be heard, and may take for ever. */
+function untilClosed(socket: Socket, line: string | undefined): AbortSignal {
+  const ending = new AbortController();
+  socket.once("close", () => ending.abort());
+  if (line !== undefined && decodeOrder(line)?.do === "follow") socket.setTimeout(0).resume();
+  if (socket.destroyed) ending.abort();
+  return ending.signal;
 }
 
 /** A client of ours has looked before; whoever else speaks is told too. */

@@ -36,6 +36,8 @@ export interface GuestServiceParts {
   readonly socketOwner: SocketOwner | undefined;
   readonly logger: Logger;
   readonly clock: Clock;
+  /** Hears of each connection that there is more, or less. */
+  readonly onConnections: (by: 1 | -1) => void;
 }
 
 export class GuestService {
@@ -56,6 +58,7 @@ export class GuestService {
       onOverrun: () => log("warn", "connection dropped: the guest does not take its events"),
       onFault: (error) => log("error", "request failed", { reason: (error as Error).message }),
     };
+    parts.state.onFault = this.#reports.onFault;
   }
 
   /** Opens every endpoint. @throws PvbusError `ERR_BUSY`, `ERR_PERMISSION`, `ERR_UNAVAILABLE`; none stays open then */
@@ -92,7 +95,7 @@ export class GuestService {
   }
 
   async #converse(socket: Socket, path: string): Promise<void> {
-    const { state, turns } = this.#parts;
+    const { state, turns, onConnections } = this.#parts;
     const { maxConnections: limit } = state.limits;
     if (this.#isClosed || this.#connections.size >= limit) {
       if (!this.#isClosed) this.#log("warn", "connection refused: the guest has too many", { limit });
@@ -102,8 +105,10 @@ export class GuestService {
     const connection = new ServedConnection(socket, { keys: state, turns }, this.#reports);
     this.#connections.add(connection);
     this.#log("info", "guest connected", { path });
+    onConnections(1);
     await connection.ended;
     this.#connections.delete(connection);
+    onConnections(-1);
     this.#log("info", "guest disconnected", { path });
   }
 }

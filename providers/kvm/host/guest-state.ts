@@ -1,6 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { PvbusError, pvbusError } from "../../../src/base/errors.js";
+import { decodeReadyValue, READY_NAME } from "../../../src/base/ready-value.js";
 import { isNoSpace } from "../../../src/base/system-error.js";
+import type { Introduction } from "../../../src/mdata/request.js";
 import type { KeyChange, ServedKeys } from "../../../src/mdata/server/keys.js";
 import { type KeyPortions, KeyTable } from "./key-table.js";
 import { checkKey, checkValue, checkWritable, DEFAULT_NAMESPACES, type GuestLimits } from "./limits.js";
@@ -28,6 +30,8 @@ const MAX_BATCH_BYTES = 4 * 1024 * 1024;
 const SPARE_WHEN_FULL_BYTES = 4096;
 /** Bytes beside a value that stay in memory with it: less than a copy costs. */
 const MOST_WASTED_BYTES = 16;
+/** Under this key a guest says that it is up. */
+const READY_KEY = `org.pvbus/${READY_NAME}`;
 /** The log may hold twice what is alive and this much more before it is rewritten. */
 const SPARE_LOG_BYTES = 64 * 1024;
 
@@ -40,6 +44,8 @@ export class GuestState implements ServedKeys {
   namespaces = DEFAULT_NAMESPACES;
   /** Asked before each step of a long work; whoever serves several guests sees to their turns with it. */
   turn: () => Promise<void> | undefined = () => undefined;
+  /** Hears of a failure that is nobody's request's. */
+  onFault: (error: unknown) => void = () => undefined;
   /** Names the time from this opening to the close: 32 hex digits. */
   readonly session = randomBytes(16).toString("hex");
   readonly damage: OpenedLog["damage"];
@@ -116,6 +122,17 @@ export class GuestState implements ServedKeys {
 
   checkWritable(key: string): void {
     checkWritable(key, this.namespaces);
+  }
+
+  /** A client has said which boot of the machine it is of: what another boot said of its readiness is over. */
+  introduced({ boot }: Pick<Introduction, "boot">): Promise<void> | undefined {
+    const value = this.get(READY_KEY);
+    const said = value && decodeReadyValue(Buffer.from(value).toString("utf8"));
+    if (boot === undefined || said?.boot === undefined || said.boot === boot) return undefined;
+    return this.delete(READY_KEY).then(
+      () => undefined,
+      (error: unknown) => this.onFault(error),
+    );
   }
 
   listen(listener: (change: KeyChange) => void): () => void {

@@ -1,4 +1,9 @@
-export { type Administration, type GuestEntry, openAdministration } from "./administration.js";
+export {
+  type Administration,
+  type GuestEntry,
+  type GuestNews,
+  openAdministration,
+} from "./administration.js";
 export { type HostConfiguration, parseConfiguration } from "./configuration.js";
 export { cloudHypervisorArguments, qemuArguments } from "./launch/arguments.js";
 export {
@@ -14,6 +19,7 @@ export {
 export { type DomainPart, libvirtParts } from "./launch/libvirt.js";
 export type { SizeOf } from "./launch/plan.js";
 export { DEFAULT_LIMITS, DEFAULT_NAMESPACES, type GuestLimits, type Namespaces } from "./limits.js";
+export type { GuestPresence } from "./presence.js";
 export { MetadataHost, type MetadataHostOptions, type ServedGuest } from "./server.js";
 export {
   type ConnectEndpoint,
@@ -25,3 +31,4 @@ export {
   type VsockMapping,
 } from "./settings/endpoint.js";
 export { checkGuestName, type GuestDamage } from "./state-directory.js";
+export { type AwaitedValue, waitForValue } from "./waiting.js";

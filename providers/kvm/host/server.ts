@@ -5,6 +5,7 @@ import { GuestTurns, HostTurns } from "../../../src/mdata/server/turns.js";
 import { openControl } from "./control-server.js";
 import { GuestService } from "./guest-service.js";
 import { completeLimits, DEFAULT_NAMESPACES, type GuestLimits, type Namespaces } from "./limits.js";
+import { Presences } from "./presence.js";
 import type { Endpoint, SocketOwner } from "./settings/endpoint.js";
 import { lossText, StateDirectory } from "./state-directory.js";
 
@@ -48,17 +49,19 @@ export class MetadataHost {
   readonly #guests = new Map<string, Promise<GuestService>>();
   readonly #open = new Set<GuestService>();
   readonly #turns: HostTurns;
+  readonly #presences: Presences;
   readonly #closeControl: () => Promise<void>;
   #closed: Promise<void> | undefined;
 
   private constructor(
     state: StateDirectory,
-    turns: HostTurns,
+    { turns, presences }: { readonly turns: HostTurns; readonly presences: Presences },
     closeControl: () => Promise<void>,
     options: MetadataHostOptions,
   ) {
     this.#state = state;
     this.#turns = turns;
+    this.#presences = presences;
     this.#closeControl = closeControl;
     this.#options = options;
   }
@@ -84,9 +87,11 @@ export class MetadataHost {
       );
     }
     const turns = new HostTurns();
+    const presences = new Presences();
     let host: MetadataHost | undefined;
     try {
-      host = new MetadataHost(state, turns, await openControl(state, new GuestTurns(turns), logger), options);
+      const closeControl = await openControl(state, presences, new GuestTurns(turns), logger);
+      host = new MetadataHost(state, { turns, presences }, closeControl, options);
       for (const guest of guests) await host.add(guest);
       return host;
     } catch (error) {
@@ -160,6 +165,7 @@ export class MetadataHost {
     state.limits = complete;
     state.namespaces = own.namespaces ?? namespaces ?? DEFAULT_NAMESPACES;
     state.turn = () => turns.next();
-    return GuestService.open({ name, state, turns, endpoints, socketOwner, logger, clock });
+    const onConnections = (by: 1 | -1): void => this.#presences.change(name, by);
+    return GuestService.open({ name, state, turns, endpoints, socketOwner, logger, clock, onConnections });
   }
 }

@@ -1,16 +1,15 @@
 import { basename } from "node:path";
 import { pvbusError } from "../../../src/base/errors.js";
+import { bootId } from "../../../src/base/host/boot-id.js";
 import { parseChannel } from "../../../src/base/host/channel.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { UnixStream } from "../../../src/base/host/unix-stream.js";
 import type { ShareableTransport } from "../../../src/mdata/client/client.js";
-import { isBootId } from "../../../src/mdata/request.js";
 import type { Device } from "./devices.js";
 import type { SharedSocket } from "./join-line.js";
 
 /** Where Linux names the virtio-serial ports; udev's links in /dev/virtio-ports need not be there. */
 const PORT_NAMES = "/sys/class/virtio-ports";
-const BOOT = "/proc/sys/kernel/random/boot_id";
 const PRODUCT = "/sys/class/dmi/id/product_name";
 /** Sockets of the metadata service in zones: lx-branded, today's and older ones (mdata-client plat/). */
 const ZONE_SOCKETS = [
@@ -110,12 +109,6 @@ function unixTransport(host: Host, name: string, path: string): ShareableTranspo
     open: (events, call) =>
       UnixStream.connect(() => host.files.holdSocket(path), { name, advice: ADVICE, ...events }, call),
   };
-}
-
-/** Returns Linux' id of this boot; undefined elsewhere, and for what is none. */
-function bootId(host: Host): string | undefined {
-  const text = shortText(host, BOOT);
-  return isBootId(text) ? text : undefined;
 }
 
 function portNamed(host: Host, name: string): string {

@@ -76,12 +76,18 @@ export interface KeySyntax {
   nameOf(node: string): string | undefined;
   /** Returns the key of a value below a directory, whatever characters the names have. */
   join(directory: string, ...names: readonly string[]): string;
+  /** Returns the name that {@link KeySyntax.join} put into a key, whatever characters it has; undefined for what it never made. */
+  joined(part: string): string | undefined;
 }
 
 const PLAIN: KeySyntax = {
   pathOf: (key) => key,
   nameOf: (node) => (NODE.test(node) ? node : undefined),
   join: (directory, ...names) => [directory, ...names.map(encodeName)].join("/"),
+  joined: (part) => {
+    const name = decodeName(part);
+    return NODE.test(part) && encodeName(name) === part ? name : undefined;
+  },
 };
 
 /** Each name of a key is encoded in the path. */
@@ -96,6 +102,7 @@ const ENCODED: KeySyntax = {
     return NODE.test(node) && encodeName(name) === node ? name : undefined;
   },
   join: (directory, ...names) => [directory, ...names].join("/"),
+  joined: (part) => (part.includes("/") ? undefined : part),
 };
 
 /** Returns the syntax of keys, with the option `encodeNames` or without. */

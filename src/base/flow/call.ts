@@ -11,7 +11,7 @@ export interface CallOptions {
 }
 
 /** Default of {@link CallOptions.timeoutMs} where an operation has none of its own. */
-const DEFAULT_TIMEOUT_MS = 10_000;
+export const DEFAULT_TIMEOUT_MS = 10_000;
 
 /**
  * One running call as a provider sees it: its deadline and its signal.

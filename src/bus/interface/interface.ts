@@ -2,14 +2,24 @@ import { PvbusError, pvbusError } from "../../base/errors.js";
 import { Call, type CallOptions } from "../../base/flow/call.js";
 import { Closing } from "../../base/flow/closing.js";
 import { fairTurn, turns } from "../../base/flow/turn.js";
+import type { BootData } from "../../contract/boot-data.js";
 import { type Capabilities, NO_CAPABILITIES, type Verbs } from "../../contract/capabilities.js";
 import type { Diagnosis } from "../../contract/diagnosis.js";
 import type { HostctlStore } from "../../contract/hostctl.js";
-import type { KeyInterface, WatchOptions } from "../../contract/key-values.js";
+import type { KeyInterface, TakeOptions, WatchOptions } from "../../contract/key-values.js";
 import type { Provider, StoreTarget } from "../../contract/provider.js";
 import type { DetectedInterface, Evidence } from "../../contract/report.js";
-import type { MachineFacts, ProviderStore, StoreChange, StoreEntry } from "../../contract/store.js";
+import type {
+  MachineFacts,
+  ProviderStore,
+  ReadySignal,
+  ReadyState,
+  StoreChange,
+  StoreEntry,
+  TakenValue,
+} from "../../contract/store.js";
 import { checkText, textOf, valueBytes, withText } from "./arguments.js";
+import type { FollowedPrefix } from "./following.js";
 import { Opening } from "./opening.js";
 
 /** What an interface is made of. */
@@ -22,6 +32,8 @@ export interface InterfaceParts {
   readonly provider?: Provider | undefined;
   /** Loads the provider where it is not there yet: opening the bus goes on when that fails. */
   readonly load?: ((call: Call) => Promise<Provider>) | undefined;
+  /** Where boot configuration lives on its store. */
+  readonly bootData?: BootData | undefined;
   /** What the provider declares before it is opened. */
   readonly capabilities?: Capabilities | undefined;
   /** How to open the store. */
@@ -58,6 +70,8 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
   readonly evidence: readonly Evidence[];
   /** Decoded facts. */
   readonly details: Readonly<Record<string, unknown>>;
+  /** Where boot configuration lives on its store, as its provider's manifest says. */
+  readonly bootData: BootData | undefined;
   #provider: Provider | undefined;
   readonly #load: InterfaceParts["load"];
   #capabilities: Capabilities;
@@ -78,6 +92,7 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
     this.primary = parts.primary;
     this.evidence = detected.evidence;
     this.details = detected.details;
+    this.bootData = parts.bootData;
     this.#capabilities = parts.capabilities ?? NO_CAPABILITIES;
     this.#provider = parts.provider;
     this.#load = parts.load;
@@ -88,6 +103,11 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
   /** What can be done with it; nothing while its provider could not be loaded. */
   get capabilities(): Capabilities {
     return this.#capabilities;
+  }
+
+  /** @internal Whether it was closed. */
+  get isClosed(): boolean {
+    return this.#closing.signal.aborted;
   }
 
   /**
@@ -132,6 +152,71 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
    */
   async delete(key: string, options?: CallOptions): Promise<boolean> {
     return (await this.#run("delete", key, options, (store, call) => store.delete?.(key, call))) ?? false;
+  }
+
+  /**
+   * Waits until there is a value and resolves with it as text, without `timeoutMs` for ever. Not there yet are also a transport
+   * that is missing, slow or lost; a store without watch is read every second.
+   * @throws PvbusError `ERR_TIMEOUT`, `ERR_ABORTED`, `ERR_PERMISSION`, `ERR_KEY_INVALID`; `ERR_NOT_SUPPORTED` where the value
+   * cannot change while the machine runs
+   */
+  async wait(key: string, options?: CallOptions): Promise<string> {
+    return textOf(await this.waitBytes(key, options));
+  }
+
+  /** Resolves with the same as {@link PvInterface.wait} as bytes. */
+  async waitBytes(key: string, options: CallOptions = {}): Promise<Uint8Array> {
+    const call = new Call(options, Number.POSITIVE_INFINITY);
+    const prefixes = async ({ signal, remainingMs }: Call): Promise<FollowedPrefix[]> => {
+      const store = await this.store({ signal, timeoutMs: remainingMs });
+      if (store.isFixed?.(key) === true) return [];
+      return [{ prefix: key, nameOf: (changed) => (changed === key ? key : undefined) }];
+    };
+    const { waitUntilThere } = await import("./following.js");
+    try {
+      return await waitUntilThere(
+        [{ face: this, prefixes }],
+        async ({ signal, remainingMs }) => {
+          const limits = { signal, timeoutMs: remainingMs };
+          // What cannot be read yet may be without its transport.
+          if (!this.#capabilities.read) await this.store(limits);
+          return this.readBytes(key, limits);
+        },
+        call,
+        `a value of "${key}"`,
+      );
+    } catch (error) {
+      throw await this.#failed(error, key);
+    }
+  }
+
+  /**
+   * Reads a value and erases it, for secrets that are to be read once.
+   * @returns the value and what became of it; undefined when there is no such key
+   * @throws PvbusError `ERR_READ_ONLY` with `requireErase` where the host would keep it, `ERR_CONFLICT` when it was changed
+   * meanwhile, and those of {@link PvInterface.read} and {@link PvInterface.delete}; then it may have been delivered
+   */
+  async take(key: string, options: TakeOptions = {}): Promise<TakenValue | undefined> {
+    const { erase, requireErase, deliver, ...callOptions } = options;
+    const { takeValue } = await import("./taking.js");
+    return this.#run("read", key, callOptions, (store, call) =>
+      takeValue(store, key, { erase, requireErase, deliver }, call),
+    );
+  }
+
+  /**
+   * Writes a value where there is none, in one step: of several who try, one does.
+   * @returns false, and nothing was written, when the key was there
+   * @throws PvbusError `ERR_NOT_SUPPORTED` where the store has no such step, and those of {@link PvInterface.write}
+   */
+  async insert(key: string, value: string | Uint8Array, options?: CallOptions): Promise<boolean> {
+    const inserted = await this.#run("write", key, options, (store, call) => {
+      const bytes = valueBytes(value, store.capabilities);
+      if (store.insert === undefined)
+        throw pvbusError("ERR_NOT_SUPPORTED", `the ${this.type} store cannot insert; read, then write`);
+      return store.insert(key, bytes, call);
+    });
+    return inserted ?? false;
   }
 
   /**
@@ -195,6 +280,18 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
   /** Resolves with what the host tells about this machine; an empty object where it tells nothing. */
   async facts(options?: CallOptions): Promise<MachineFacts> {
     return this.#opened(options, async (store, call) => (await store.facts?.(call)) ?? {});
+  }
+
+  /** Tells the host by the store's own signals that this guest is up or has failed; none where it has no such signals. */
+  async ready(state: ReadyState, options?: CallOptions): Promise<readonly ReadySignal[]> {
+    try {
+      const call = new Call(options);
+      await this.#begin(call);
+      const store = await this.#open(call);
+      return (await store.ready?.(state, call)) ?? [];
+    } catch (error) {
+      throw await this.#failed(error);
+    }
   }
 
   /**
@@ -347,7 +444,10 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
     before: Promise<void> | undefined,
   ): Promise<ProviderStore> {
     if (before !== undefined) await call.within(before, "the end of an opening that was given up");
-    return provider.open(this.#target, call, this.#closing.signal);
+    const store = await provider.open(this.#target, call, this.#closing.signal);
+    // A transport may have come since the provider was asked.
+    this.#capabilities = store.capabilities;
+    return store;
   }
 
   /** Returns the error to be thrown. A call that fails at once passes the gate too: its caller may try for ever. */

@@ -42,7 +42,12 @@ export function checkNamespace(namespace: string): void {
 /** @throws PvbusError `ERR_KEY_INVALID` */
 export function checkName(name: string): void {
   if (typeof name !== "string") throw new TypeError("a name must be a string");
-  if (!ALPHABET.test(name) || name.includes("__")) throw badText("name", name);
+  if (!isPortableName(name)) throw badText("name", name);
+}
+
+/** Reports whether a text is a portable name; the name of a chunk is none. */
+export function isPortableName(text: string): boolean {
+  return ALPHABET.test(text) && !text.includes("__");
 }
 
 function badText(what: string, text: string): Error {
@@ -99,6 +104,32 @@ export function splitText(bytes: Uint8Array, chunkBytes: number): Uint8Array[] {
     );
   }
   return chunks;
+}
+
+/**
+ * Reads and joins the chunks that a head record names, never more bytes than it tells.
+ * @returns undefined when they do not fit it
+ */
+export async function joinSet(
+  head: SetHead,
+  read: (index: number) => Promise<Uint8Array | undefined>,
+  sumOf: (whole: Uint8Array) => Promise<string>,
+): Promise<Uint8Array | undefined> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for (let index = 1; index <= head.count; index++) {
+    const chunk = await read(index);
+    length += chunk?.length ?? 0;
+    if (chunk === undefined || length > head.bytes) return undefined;
+    chunks.push(chunk);
+  }
+  const whole = new Uint8Array(length);
+  let at = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, at);
+    at += chunk.length;
+  }
+  return length === head.bytes && (await sumOf(whole)) === head.sum ? whole : undefined;
 }
 
 /**

@@ -1,12 +1,23 @@
 import { pvbusError } from "../../base/errors.js";
 import { Backoff } from "../../base/flow/backoff.js";
 import type { Call, CallOptions } from "../../base/flow/call.js";
+import type { TakeOptions } from "../../contract/key-values.js";
+import type { TakenValue } from "../../contract/store.js";
 import type { PvInterface } from "../interface/interface.js";
-import { checksum, chunkName, decodeHead, isMarked, type SetHead } from "./layout.js";
+import { checksum, chunkName, decodeHead, isMarked, joinSet, type SetHead } from "./layout.js";
+import type { PortableTarget } from "./targets.js";
 
 /** How often one head record is tried before its set counts as torn for good. */
 const TORN_ATTEMPTS = 6;
 const PAUSES = { firstMs: 5, longestMs: 80 };
+
+/** A value as it lies in a store. */
+export interface StoredValue {
+  /** What the name's own key holds: the value itself, or a head record. */
+  readonly stored: Uint8Array;
+  /** The whole value. */
+  readonly whole: Uint8Array;
+}
 
 /** The native keys of one portable name in one direction, and the call on whose time they are used. */
 export class PortablePlace {
@@ -44,6 +55,16 @@ export class PortablePlace {
     await this.#target.write(key, value, this.#options);
   }
 
+  /** Writes a native key where there is none; resolves with false when there is. */
+  async insert(key: string, value: Uint8Array | string): Promise<boolean> {
+    return this.#target.insert(key, value, this.#options);
+  }
+
+  /** Takes a native key's value; see {@link PvInterface.take}. */
+  async take(key: string, options: Omit<TakeOptions, keyof CallOptions>): Promise<TakenValue | undefined> {
+    return this.#target.take(key, { ...options, ...this.#options });
+  }
+
   /** Removes a native key, or empties it where the store cannot delete. */
   async remove(key: string): Promise<void> {
     if (this.#target.capabilities.delete) await this.#target.delete(key, this.#options);
@@ -56,14 +77,20 @@ export class PortablePlace {
    * @throws PvbusError `ERR_CONFLICT` for a set that stays torn, `ERR_CORRUPT` for a head record that is none
    */
   async readWhole(): Promise<Uint8Array | undefined> {
+    return (await this.readStored())?.whole;
+  }
+
+  /** Reads the same, with what the name's own key holds. Throws as {@link PortablePlace.readWhole}. */
+  async readStored(): Promise<StoredValue | undefined> {
     let last = "";
     const pauses = new Backoff(PAUSES);
     for (;;) {
       const stored = await this.read(this.key);
-      if (stored === undefined || !isMarked(stored)) return stored;
-      const head = decodeHead(stored) ?? this.#notAHead();
+      if (stored === undefined) return undefined;
+      if (!isMarked(stored)) return { stored, whole: stored };
+      const head = decodeHead(stored) ?? this.notAHead();
       const whole = await this.readSet(head);
-      if (whole !== undefined) return whole;
+      if (whole !== undefined) return { stored, whole };
       if (head.sum + head.slot !== last) {
         last = head.sum + head.slot;
         pauses.reset();
@@ -74,17 +101,12 @@ export class PortablePlace {
   }
 
   /** Reads the chunks that a head record names, never more bytes than it tells; undefined when they do not fit it. */
-  async readSet(head: SetHead): Promise<Uint8Array | undefined> {
-    const chunks: Uint8Array[] = [];
-    let length = 0;
-    for (let index = 1; index <= head.count; index++) {
-      const chunk = await this.read(this.chunkKey(head.slot, index));
-      length += chunk?.length ?? 0;
-      if (chunk === undefined || length > head.bytes) return undefined;
-      chunks.push(chunk);
-    }
-    const whole = joined(chunks, length);
-    return length === head.bytes && (await this.checksum(whole)) === head.sum ? whole : undefined;
+  readSet(head: SetHead): Promise<Uint8Array | undefined> {
+    return joinSet(
+      head,
+      (index) => this.read(this.chunkKey(head.slot, index)),
+      (whole) => this.checksum(whole),
+    );
   }
 
   /** Returns the checksum of a whole value, in pieces that leave time for others. */
@@ -107,11 +129,8 @@ export class PortablePlace {
     await pauses.sleep(this.#call, `the turn to publish "${this.key}"`);
   }
 
-  get #options(): CallOptions {
-    return { signal: this.#call.signal, timeoutMs: this.#call.remainingMs };
-  }
-
-  #notAHead(): never {
+  /** @throws PvbusError `ERR_CORRUPT`: what is stored is no head record that this version knows */
+  notAHead(): never {
     throw pvbusError(
       "ERR_CORRUPT",
       `the value under "${this.key}" begins as a head record of portable keys but is none of version 1; ` +
@@ -119,14 +138,30 @@ export class PortablePlace {
       { interface: this.#target.name, key: this.key },
     );
   }
+
+  get #options(): CallOptions {
+    return { signal: this.#call.signal, timeoutMs: this.#call.remainingMs };
+  }
 }
 
-function joined(chunks: readonly Uint8Array[], length: number): Uint8Array {
-  const whole = new Uint8Array(length);
-  let at = 0;
-  for (const chunk of chunks) {
-    whole.set(chunk, at);
-    at += chunk.length;
-  }
-  return whole;
+/** Returns the places where the host may have put a value, the strongest first. */
+export function hostPlaces(
+  { face, layout }: PortableTarget,
+  namespace: string,
+  name: string,
+  call: Call,
+): PortablePlace[] {
+  return [...layout.hostKeys(namespace, name).keys()].map(
+    (at) => new PortablePlace(face, call, name, (each) => layout.hostKeys(namespace, each)[at] ?? ""),
+  );
+}
+
+/** Returns the place of what the guest publishes. */
+export function guestPlace(
+  { face, layout }: PortableTarget,
+  namespace: string,
+  name: string,
+  call: Call,
+): PortablePlace {
+  return new PortablePlace(face, call, name, (each) => layout.guestKey(namespace, each) ?? "");
 }

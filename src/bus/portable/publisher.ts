@@ -37,6 +37,40 @@ export async function publishValue(
 }
 
 /**
+ * Publishes a value where there is none. Of several who try one succeeds; the others may have written into its slot before they
+ * knew, so it looks at its set until that holds.
+ * @returns false when there is a value
+ */
+export async function insertValue(
+  place: PortablePlace,
+  value: Uint8Array,
+  chunkBytes: number,
+): Promise<boolean> {
+  if ((await place.read(place.key)) !== undefined) return false;
+  if (isPlain(value, chunkBytes)) return place.insert(place.key, value);
+  const chunks = splitText(value, chunkBytes);
+  const head: SetHead = {
+    slot: "a",
+    count: chunks.length,
+    bytes: value.length,
+    sum: await place.checksum(value),
+  };
+  await writeChunks(place, chunks, head);
+  if (!(await place.insert(place.key, encodeHead(head)))) return false;
+  const pauses = new Backoff({ firstMs: 2, longestMs: 2 ** ATTEMPTS, jitter: 1 });
+  for (;;) {
+    const now = await headOf(place);
+    if (now === undefined || encodeHead(now) !== encodeHead(head)) return true;
+    if ((await place.readSet(head)) !== undefined) break;
+    if (pauses.attempts >= ATTEMPTS) throw place.torn();
+    await place.pause(pauses);
+    await writeChunks(place, chunks, head);
+  }
+  await clear(place, "a", head.count, encodeHead(head));
+  return true;
+}
+
+/**
  * Removes a value with all that belongs to it.
  * @returns whether it was there
  */
@@ -68,12 +102,20 @@ async function publishSet(
   chunks: readonly Uint8Array[],
   head: SetHead,
 ): Promise<boolean> {
-  for (const [at, chunk] of chunks.entries()) await place.write(place.chunkKey(head.slot, at + 1), chunk);
+  await writeChunks(place, chunks, head);
   await place.write(place.key, encodeHead(head));
   const now = await headOf(place);
   // A different head is a later publisher's, who looks after its own set.
   if (now === undefined || encodeHead(now) !== encodeHead(head)) return true;
   return (await place.readSet(head)) !== undefined;
+}
+
+async function writeChunks(
+  place: PortablePlace,
+  chunks: readonly Uint8Array[],
+  { slot }: SetHead,
+): Promise<void> {
+  for (const [at, chunk] of chunks.entries()) await place.write(place.chunkKey(slot, at + 1), chunk);
 }
 
 /**

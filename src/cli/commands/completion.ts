@@ -6,11 +6,11 @@ import { type CommandWords, optionsOf, type Vocabulary } from "../grammar/vocabu
 import type { Context } from "../io/context.js";
 
 /** Commands whose first argument is a key. */
-const KEY_COMMANDS = ["get", "set", "rm", "ls", "watch", "chmod"];
+const KEY_COMMANDS = ["get", "set", "rm", "ls", "watch", "take", "sync", "chmod"];
 /** Options that say which store, to be handed on when keys are looked up. */
 const STORE_OPTIONS = ["sysroot", "interface", "type", "channel", "option", PROVIDER_OPTION];
 /** Options whose values are files. */
-const FILE_OPTIONS = ["snapshot", PROVIDER_OPTION];
+const FILE_OPTIONS = ["snapshot", "env", "dir", PROVIDER_OPTION];
 
 const SCRIPTS: Readonly<Record<string, (words: Vocabulary) => string>> = {
   bash: bashScript,

@@ -2,16 +2,23 @@ import type { PvInterface } from "../../bus/interface/interface.js";
 import type { Command } from "../../contract/command.js";
 import { type Context, withInterface } from "../io/context.js";
 import { visible, writeJson } from "../io/output.js";
+import { TRUST_HOST, trustOf } from "../io/trust.js";
 
 /** `pvbus info`: what the host tells about this machine, in the same words on every hypervisor. */
 export const info: Command<Context> = {
   name: "info",
   args: [],
   description: "what the host tells about this machine",
+  options: [TRUST_HOST],
   load: async () => infoCommand,
 };
 
-function infoCommand(context: Context): Promise<number> {
+async function infoCommand(
+  context: Context,
+  _args: readonly string[],
+  own: Readonly<Record<string, unknown>>,
+): Promise<number> {
+  const { checkTrust } = await import("../../tools/trust.js");
   const work = async (target: PvInterface): Promise<number> => {
     const { vmName, vmId, hostName, other = {} } = await target.facts(context.call);
     if (context.json) {
@@ -32,5 +39,5 @@ function infoCommand(context: Context): Promise<number> {
     }
     return 0;
   };
-  return withInterface(context, work, { detect: true });
+  return withInterface(context, work, undefined, ({ detection }) => checkTrust(detection, trustOf(own)));
 }

@@ -23,6 +23,11 @@ function calledAs({ name, args = [], actions }: CommandWords): string {
   return [name, ...(actions === undefined ? args : ["<action>"])].join(" ");
 }
 
+/** What stands behind all else, in a command that runs a program. */
+function behind({ program }: CommandWords): string {
+  return program === true ? " [-- program...]" : "";
+}
+
 /** Returns the help of the whole program, with the settings of a type where one is named. */
 export function programHelp(vocabulary: Vocabulary, type?: string): string {
   const { commands, manifests } = vocabulary;
@@ -31,7 +36,7 @@ export function programHelp(vocabulary: Vocabulary, type?: string): string {
 Talks to the hypervisor of this virtual machine: one key-value API over each one's own store.
 
 Commands:
-${rows(commands.map((each) => [calledAs(each), each.description]))}
+${rows(commands.map((each) => [calledAs(each) + behind(each), each.description]))}
 Options:
 ${rows(GLOBALS.map(optionRow))}
 Types: ${manifests.map((each) => each.type).join(", ")}. The settings of one: pvbus --help -t TYPE
@@ -54,7 +59,7 @@ export function commandHelp(
     actions === undefined
       ? ""
       : `\nActions:\n${rows(actions.map((each) => [calledAs(each), each.description]))}`;
-  return `Usage: pvbus ${usage ?? `${called} [options]`}
+  return `Usage: pvbus ${usage ?? `${called} [options]${behind(action ?? command)}`}
 
 ${description[0]?.toUpperCase()}${description.slice(1)}.
 ${list}

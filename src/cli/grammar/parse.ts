@@ -14,6 +14,8 @@ export interface Parsed {
   readonly command: CommandWords | undefined;
   readonly action: CommandWords | undefined;
   readonly args: readonly string[];
+  /** The program behind `--`, for a command that runs one. */
+  readonly program: readonly string[];
   /** Options of all commands. */
   readonly globals: Given;
   /** Options of this command. */
@@ -72,6 +74,7 @@ class Parser implements Parsed {
   readonly globals = new Map<CommandOption, string[]>();
   readonly own = new Map<CommandOption, string[]>();
   readonly args: string[] = [];
+  program: readonly string[] = [];
   command: CommandWords | undefined;
   action: CommandWords | undefined;
 
@@ -88,7 +91,9 @@ class Parser implements Parsed {
       else if (word.startsWith("-") && word !== "-") this.#letters(word);
       else this.#word(word);
     }
-    for (const word of this.#words.reverse()) this.#word(word);
+    const behind = this.#words.reverse();
+    if ((this.action ?? this.command)?.program === true) this.program = behind;
+    else for (const word of behind) this.#word(word);
   }
 
   #word(word: string): void {

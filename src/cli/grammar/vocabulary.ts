@@ -4,7 +4,7 @@ import { GLOBALS } from "./globals.js";
 
 /** How a command or an action is called; a group has actions in place of arguments. */
 export interface CommandWords
-  extends Pick<Command, "name" | "description" | "usage" | "options">,
+  extends Pick<Command, "name" | "description" | "usage" | "options" | "program">,
     Partial<Pick<Command, "args">> {
   readonly actions?: readonly CommandWords[];
 }

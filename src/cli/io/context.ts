@@ -129,13 +129,21 @@ export async function withBus<T>(
   }
 }
 
-/** Runs an action on the interface that {@link chooseInterface} gives; detection runs only where it is needed for that. */
+/**
+ * Runs an action on the interface that {@link chooseInterface} gives; detection runs only where it is needed for that.
+ * @param check looks at what was detected before
+ */
 export function withInterface<T>(
   context: Context,
   action: (target: PvInterface) => Promise<T>,
   needs: BusNeeds = { detect: false },
+  check?: (bus: Bus) => void,
 ): Promise<T> {
-  return withBus(context, (bus) => action(chooseInterface(bus, context.options)), needs);
+  const onBus = (bus: Bus): Promise<T> => {
+    check?.(bus);
+    return action(chooseInterface(bus, context.options));
+  };
+  return withBus(context, onBus, check === undefined ? needs : { ...needs, detect: true });
 }
 
 /** Returns the settings of `-o`, converted by the schema of the type's provider. @throws UsageError */

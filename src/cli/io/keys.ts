@@ -2,6 +2,7 @@ import { isUtf8 } from "node:buffer";
 import type { CallOptions } from "../../base/flow/call.js";
 import type { KeyCommands } from "../../contract/command.js";
 import type { KeyInterface, KeyValues } from "../../contract/key-values.js";
+import type { PortableDirection } from "../../contract/portable.js";
 import type { StoreChange, StoreEntry } from "../../contract/store.js";
 import {
   jsonText,
@@ -36,6 +37,12 @@ export function entryJson(entry: StoreEntry | StoreChange): Record<string, unkno
   return { key, value: value ?? null };
 }
 
+/** Returns a value as an entry. */
+export function entryOf(key: string, bytes: Uint8Array): StoreEntry {
+  const value = Buffer.from(bytes).toString("utf8");
+  return isUtf8(bytes) ? { key, value } : { key, value, bytes };
+}
+
 /** Returns an entry as a line: `key=value`, the key alone where there is no value. */
 function entryLine({ key, value }: StoreEntry): string {
   return `${visibleKey(key)}${value === undefined ? "" : `=${visible(value)}`}`;
@@ -49,7 +56,7 @@ function changeLine({ key, value }: StoreChange): string {
 }
 
 /** Says that there is no such key. @returns the exit code */
-export function missing({ stderr, json }: KeyOutput, { name }: KeyValues, key: string): number {
+export function missing({ stderr, json }: KeyOutput, { name }: Pick<KeyValues, "name">, key: string): number {
   if (json) writeError(stderr, { code: null, message: "no such key", interface: name ?? null, key });
   else stderr.write(`pvbus: no such key: ${visible(key)}\n`);
   return 1;
@@ -61,7 +68,12 @@ export interface ListedEntry {
   readonly entry: StoreEntry;
   /** Its permissions; null where they may not be seen, undefined where nobody asked. */
   readonly permissions?: readonly string[] | null | undefined;
+  /** Who has put it there, of portable names. */
+  readonly direction?: PortableDirection | undefined;
 }
+
+/** Keys that can be followed. */
+export type WatchedKeys = Pick<KeyInterface, "watch"> & Pick<KeyValues, "name">;
 
 /** Prints pairs as they come: a line each, or a JSON array. */
 export async function printEntries(
@@ -70,26 +82,30 @@ export async function printEntries(
 ): Promise<void> {
   await writeEach(stdout, entries, {
     json: json
-      ? ({ entry, permissions }) => ({
+      ? ({ entry, permissions, direction }) => ({
           ...entryJson(entry),
+          ...(direction === undefined ? {} : { direction }),
           ...(permissions === undefined ? {} : { permissions }),
         })
       : undefined,
-    line: ({ entry, permissions }) =>
-      `${entryLine(entry)}${permissions == null ? "" : `\t(${permissions.join(",")})`}`,
+    line: ({ entry, permissions, direction }) => {
+      const behind = permissions == null ? direction : permissions.join(",");
+      return `${entryLine(entry)}${behind === undefined ? "" : `\t(${behind})`}`;
+    },
   });
 }
 
 /** Prints changes below a prefix until the call ends, or there were so many. Says on standard error when it is armed. */
 export async function printChanges(
   { stdout, stderr, json, call }: KeyOutput,
-  keys: KeyInterface,
+  keys: WatchedKeys,
   prefix: string,
   count: number,
 ): Promise<void> {
   const ready = (): void => {
-    const armed = `watching ${visible(prefix) || "everything"} on ${keys.name}`;
-    stderr.write(json ? `${jsonText({ watching: prefix, interface: keys.name })}\n` : `${armed}\n`);
+    const { name = null } = keys;
+    const armed = `watching ${visible(prefix) || "everything"}${name === null ? "" : ` on ${name}`}`;
+    stderr.write(json ? `${jsonText({ watching: prefix, interface: name })}\n` : `${armed}\n`);
   };
   let seen = 0;
   for await (const change of keys.watch(prefix, { ...call, ready })) {
@@ -116,8 +132,7 @@ export function keyCommands(out: KeyOutput): KeyCommands {
     get: async (keys, key) => {
       const bytes = await keys.readBytes(key, call);
       if (bytes === undefined) return missing(out, keys, key);
-      const value = Buffer.from(bytes).toString("utf8");
-      printValue(isUtf8(bytes) ? { key, value } : { key, value, bytes });
+      printValue(entryOf(key, bytes));
       return 0;
     },
     set: async (keys, key, value) => {

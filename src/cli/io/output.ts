@@ -3,6 +3,8 @@ export interface Sink {
   write(data: string | Uint8Array): unknown;
   /** Whether a person looks at it. */
   readonly isTTY?: boolean | undefined;
+  /** Brings what was written to the disk, where it is a file. */
+  flush?(): void;
 }
 
 /**
@@ -44,6 +46,7 @@ export function printed(sink: Sink): Sink {
       return sink.isTTY;
     },
     write: (data) => sink.write(typeof data === "string" ? safe(data) : data),
+    flush: () => sink.flush?.(),
   };
 }
 

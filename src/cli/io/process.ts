@@ -1,4 +1,4 @@
-import { fstatSync, readSync, writeSync } from "node:fs";
+import { fstatSync, fsyncSync, readSync, writeSync } from "node:fs";
 import { pvbusError } from "../../base/errors.js";
 import { jsonText, printed, type Sink, stackText, writeError } from "./output.js";
 
@@ -32,6 +32,15 @@ export function descriptorSink(fd: number): Sink {
           if (code !== "EAGAIN") throw error;
           Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS);
         }
+      }
+    },
+    flush: () => {
+      try {
+        fsyncSync(fd);
+      } catch (error) {
+        // What is no file has no disk behind it.
+        const { code = "" } = error as NodeJS.ErrnoException;
+        if (!["EINVAL", "ENOTSUP", "EROFS", "EPERM"].includes(code)) throw error;
       }
     },
   };

@@ -1,3 +1,5 @@
+import type { Introduction } from "../request.js";
+
 /** A change that is done, as watchers hear of it. */
 export interface KeyChange {
   /** The key. */
@@ -36,6 +38,8 @@ export interface ServedKeys {
   portions(): Iterable<readonly { readonly key: string }[]>;
   /** Refuses a key that the client may not change. @throws PvbusError `ERR_READ_ONLY` */
   checkWritable(key: string): void;
+  /** Hears who a client is; it is answered when what follows from that is done. */
+  introduced?(client: Introduction): Promise<void> | undefined;
   /** Calls `listener`, which must not throw, for every change from now on, until the returned function is called. */
   listen(listener: (change: KeyChange) => void): () => void;
 }

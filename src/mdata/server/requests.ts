@@ -152,9 +152,11 @@ function serve(
     }
     case "CAPS":
       return { kind: "success", value: capabilities(keys, dialect) };
-    case "SESSION":
+    case "SESSION": {
       answers.begin(request);
-      return { kind: "success", value: encodeHostSession(keys) };
+      const session = (): Answer => ({ kind: "success", value: encodeHostSession(keys) });
+      return keys.introduced?.(request)?.then(session) ?? session();
+    }
     case "WATCH":
       checkKeyLength(request.prefix, keys.limits);
       return watches.add(id, request.prefix) ? OK : failure("ERR_BUSY: too many watches; end one first");

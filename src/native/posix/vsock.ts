@@ -25,7 +25,12 @@ export interface VsockOptions extends DeviceStreamOptions, CallOptions {
    * is given to such only.
    */
   readonly localPort?: number | undefined;
+  /** Default: a stream. A packet is what one write sends; datagrams only VMware's transport has. */
+  readonly type?: VsockType | undefined;
 }
+
+/** Type of a socket. */
+export type VsockType = "stream" | "seqpacket" | "datagram";
 
 /** Options of {@link VsockListener.accept}. */
 export interface VsockAcceptOptions extends DeviceStreamOptions {
@@ -36,8 +41,8 @@ export interface VsockAcceptOptions extends DeviceStreamOptions {
 /* Linux: bits/socket.h, linux/vm_sockets.h, asm-generic/socket.h. */
 const SOCKET = "int socket(int, int, int)";
 const AF_VSOCK = 40;
-const SOCK_STREAM = 1;
 const SOCK_DGRAM = 2;
+const SOCKET_TYPES: Readonly<Record<VsockType, number>> = { stream: 1, datagram: SOCK_DGRAM, seqpacket: 5 };
 const SOCK_FLAGS = 0x800 | 0x8_0000;
 const SOL_SOCKET = 1;
 const SO_ERROR = 4;
@@ -69,14 +74,14 @@ const ADVICE: Readonly<Record<string, string>> = {
  *   `ERR_NOT_SUPPORTED` outside Linux; RangeError for a cid or port out of range
  */
 export async function connectVsock(options: VsockOptions): Promise<DeviceStream> {
-  const { cid, port, localPort } = options;
+  const { cid, port, localPort, type } = options;
   const name = `vsock:${checkNumber("cid", cid)}:${checkNumber("port", port)}`;
   const call = new Call(options);
   const libc = openVsockLibc(options.koffi);
   const doing = `cannot connect to ${name}`;
   const waitingFor = `the connection to ${name}`;
   call.check(waitingFor);
-  const fd = openSocket(libc, doing);
+  const fd = openSocket(libc, doing, type);
   try {
     if (localPort !== undefined) bind(libc, fd, VMADDR_CID_ANY, checkNumber("localPort", localPort), doing);
     const connect = "int connect(int, const void *, uint32_t)";
@@ -103,11 +108,13 @@ export function listenVsock(options: {
   readonly port: number;
   /** Own context to listen on; default: each of them. */
   readonly cid?: number | undefined;
+  /** Default: streams. */
+  readonly type?: Exclude<VsockType, "datagram"> | undefined;
 }): VsockListener {
-  const { cid = VMADDR_CID_ANY, port } = options;
+  const { cid = VMADDR_CID_ANY, port, type } = options;
   const doing = `cannot listen on vsock:${checkNumber("cid", cid)}:${checkNumber("port", port)}`;
   const libc = openVsockLibc();
-  const fd = openSocket(libc, doing);
+  const fd = openSocket(libc, doing, type);
   try {
     bind(libc, fd, cid, port, doing);
     must(libc, doing, "int listen(int, int)", fd, 16);
@@ -184,8 +191,8 @@ function openVsockLibc(koffi?: KoffiLoader): Libc {
   return openLibc(koffi);
 }
 
-function openSocket(libc: Libc, doing: string): number {
-  return ownDescriptor(libc, must(libc, doing, SOCKET, AF_VSOCK, SOCK_STREAM | SOCK_FLAGS, 0));
+function openSocket(libc: Libc, doing: string, type: VsockType = "stream"): number {
+  return ownDescriptor(libc, must(libc, doing, SOCKET, AF_VSOCK, SOCKET_TYPES[type] | SOCK_FLAGS, 0));
 }
 
 function bind(libc: Libc, fd: number, cid: number, port: number, doing: string): void {

@@ -11,6 +11,7 @@ import { readBytesClauses, readClauses } from "./reading.js";
 import { type AddClause, openStore, type Running, Scope } from "./scope.js";
 import { VERBS } from "./session.js";
 import type { ConformanceOptions, ConformanceRunner, MakeConformanceSubject } from "./subject.js";
+import { insertClauses, takeClauses } from "./taking.js";
 import { TRAITS, traitsOf } from "./trait.js";
 import { oversizedClauses, readOnlyClauses, verbClauses } from "./traits.js";
 import { watchClauses } from "./watching.js";
@@ -22,6 +23,8 @@ const GROUPS: readonly (readonly [title: string, clauses: (clause: AddClause) =>
   ["readBytes", readBytesClauses],
   ["write", writeClauses],
   ["delete", deleteClauses],
+  ["take", takeClauses],
+  ["insert", insertClauses],
   ["list", listClauses],
   ["watch", watchClauses],
   ...VERBS.map((verb) => [`every verb: ${verb}`, verbClauses(verb)] as const),

@@ -2,6 +2,7 @@ import { expect } from "chai";
 import { MemoryProvider } from "../../../providers/testing.js";
 import { COMMANDS } from "../../../src/cli/commands.js";
 import { GLOBALS } from "../../../src/cli/grammar/globals.js";
+import { commandHelp } from "../../../src/cli/grammar/help.js";
 import { parse, valuesOf } from "../../../src/cli/grammar/parse.js";
 import { type CommandWords, checkVocabulary, optionsOf } from "../../../src/cli/grammar/vocabulary.js";
 import { BUILT_IN } from "../../../src/composition.js";
@@ -36,10 +37,31 @@ describe("the command line's grammar", () => {
     expect(() => said(["--count", "2", "watch"])).to.throw(
       "--count stands behind its command, one of: watch",
     );
-    expect(() => said(["-n", "kvpd"])).to.throw("-n stands behind its command, one of: kvpd");
+    expect(() => said(["-d", "kvpd"])).to.throw("-d stands behind its command, one of: kvpd");
     expect(() => said(["get", "--count", "2", "a"])).to.throw("get has no option --count");
     expect(() => said(["host", "serve", "--count", "2"])).to.throw("host serve has no option --count");
-    expect(() => said(["get", "-n", "a"])).to.throw("unknown option '-n'");
+    expect(() => said(["get", "-d", "a"])).to.throw("unknown option '-d'");
+  });
+
+  it("gives a command that runs a program all behind --, and none of it as an argument or option", () => {
+    const sync = parse(["sync", "External", "--once", "--json", "--", "sh", "-c", "--", "--help"], {
+      commands,
+      manifests: BUILT_IN,
+      providers: [],
+    });
+    expect([sync.args, sync.program]).to.deep.equal([["External"], ["sh", "-c", "--", "--help"]]);
+    expect([...sync.own.keys(), ...sync.globals.keys()].map(({ name }) => name)).to.deep.equal([
+      "once",
+      "json",
+    ]);
+    const get = parse(["get", "--", "-x"], { commands, manifests: BUILT_IN, providers: [] });
+    expect([get.args, get.program]).to.deep.equal([["-x"], []]);
+    expect(
+      commandHelp(
+        { commands, manifests: BUILT_IN, providers: [] },
+        commands.find(({ name }) => name === "sync") as CommandWords,
+      ),
+    ).to.match(/^Usage: pvbus sync \[prefix\|name\.\.\.\] \[options\] \[-- program\.\.\.\]\n/);
   });
 
   it("lets another command use a letter for something else", () => {
@@ -163,7 +185,11 @@ describe("detection", () => {
   it("does not run for a store that the user names", async () => {
     for (const argv of [["get", "k"], ["set", "k", "v"], ["rm", "k"], ["ls"], ["chmod", "k", "n0"]])
       expect(await opened("-t", "Memory", ...argv), argv[0]).to.equal(false);
-    expect(await opened("-t", "Memory", "watch", "--timeout", "0")).to.equal(false);
+  });
+
+  it("runs for what a confidential machine refuses", async () => {
+    for (const argv of [["watch"], ["watch", "-n", "a"], ["get", "--wait", "guest/k"]])
+      expect(await opened("-t", "Memory", ...argv, "--timeout", "0.05"), argv.join(" ")).to.equal(true);
   });
 
   it("runs where no type is named, for an interface's name, and for what tells of the machine", async () => {

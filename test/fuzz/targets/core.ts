@@ -1,13 +1,18 @@
 import { isUtf8 } from "node:buffer";
+import { hypervPortableHost } from "../../../providers/hyperv/portable-host.js";
 import {
   decodeFuseRequest,
   decodePoll,
   decodeRead,
   decodeWrite,
 } from "../../../providers/hyperv/testing/kvp-device/fuse-codec.js";
+import { kvmPortableHost } from "../../../providers/kvm/portable-host.js";
+import { vmwarePortableHost } from "../../../providers/vmware/portable-host.js";
+import { xenPortableHost } from "../../../providers/xen/portable-host.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { checkText, valueBytes, withText } from "../../../src/bus/interface/arguments.js";
 import type { PvInterface } from "../../../src/bus/interface/interface.js";
+import { joinFromHost } from "../../../src/bus/portable/host-tool.js";
 import {
   checkName,
   checkNamespace,
@@ -22,6 +27,7 @@ import {
 import { PortablePlace } from "../../../src/bus/portable/place.js";
 import { publishValue, removeValue } from "../../../src/bus/portable/publisher.js";
 import { NO_CAPABILITIES } from "../../../src/contract/capabilities.js";
+import type { PortableHost } from "../../../src/contract/portable-host.js";
 import type { Input } from "../input.js";
 import { holds, same, type Target } from "../target.js";
 
@@ -99,6 +105,22 @@ async function foreignSet(input: Input): Promise<void> {
     holds(whole.length <= Math.max(stored.length, chunk.length), "more than was stored");
 }
 
+const TOOLS: readonly PortableHost[] = [
+  hypervPortableHost,
+  xenPortableHost,
+  kvmPortableHost,
+  vmwarePortableHost,
+];
+
+/** Anything in place of what a host's tool prints: a value is whole or there is an error. */
+async function printed(input: Input): Promise<void> {
+  const host = input.pick(TOOLS);
+  const bytes = input.rest();
+  const whole = await joinFromHost(host, "a.b", "name", bytes);
+  // A character of the text is one byte at least, and three at most.
+  if (whole !== undefined) holds(whole.length <= 3 * bytes.length, "more than was printed");
+}
+
 function values(input: Input): void {
   const isText = input.flag();
   const binary = input.flag();
@@ -139,6 +161,19 @@ export const CORE: readonly Target[] = [
     run: foreignSet,
     isAsync: true,
     seeds: () => [`\x01\x27${HEAD.slice(12)}\x05hello`],
+  },
+  {
+    name: "portable-printed",
+    run: printed,
+    isAsync: true,
+    seeds: () => [
+      `\0<INSTANCE><PROPERTY NAME="Name"><VALUE>a.b/name</VALUE></PROPERTY><PROPERTY NAME="Data"><VALUE>&lt;x&#x41;</VALUE></PROPERTY></INSTANCE>`,
+      '\x01/local/domain/1/data/a@2eb/name = "a\\x00\\n\\007"',
+      `\x02[{"key":"a.b/name","value":"${HEAD}"},{"key":"a.b/name__a_1","valueBase64":"aGVsbG8="}]`,
+      `\x02a.b/name=x`,
+      `\x03guestinfo.a.b.name = "x|22|0A"`,
+      Buffer.concat([Buffer.from("\x02\xff\xfe", "latin1"), Buffer.from("a.b/name=x", "utf16le")]),
+    ],
   },
   { name: "store-values", run: values, seeds: () => ["\x01\x01a\0b\0", "\0\0text"] },
   { name: "fuse-request", run: fuse, throws: [RangeError], seeds: () => [Buffer.alloc(80, 1)] },

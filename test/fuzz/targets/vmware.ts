@@ -12,7 +12,6 @@ import {
 import { decodeDataSetReply } from "../../../providers/vmware/protocol/data-sets.js";
 import { decodeValue } from "../../../providers/vmware/protocol/encoded-value.js";
 import { checkKey, MAX_REQUEST_BYTES } from "../../../providers/vmware/protocol/keys.js";
-import { parseOvfEnvironment } from "../../../providers/vmware/protocol/ovf-environment.js";
 import { command, decodeReply, infoGet, infoSet, refusal } from "../../../providers/vmware/protocol/rpci.js";
 import type { RpciSession } from "../../../providers/vmware/session.js";
 import { VmxHost } from "../../../providers/vmware/testing/host.js";
@@ -20,6 +19,7 @@ import { namedSource } from "../../../providers/vmware/transport/sources.js";
 import { PvbusError } from "../../../src/base/errors.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";
+import { parseOvfEnvironment } from "../../../src/base/ovf-environment.js";
 import type { Operation, Registers } from "../../../src/native/vmware/backdoor-port.js";
 import { type Input, pieces } from "../input.js";
 import { holds, same, type Target } from "../target.js";

@@ -2,9 +2,10 @@ import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { debianTree } from "../../support/debian-packages.js";
 import { APP } from "../app.js";
 import type { Environment } from "../environment.js";
-import { machineImage } from "../image.js";
+import { addProgram, machineImage } from "../image.js";
 import { type LabTest, runMachine } from "../machine.js";
 import { CACHE } from "../tools.js";
 
@@ -31,12 +32,23 @@ export const guest: Environment = {
       return status === 0 ? stdout.replace(/\n$/, "") : `exit ${status}: ${stderr.trim()}`;
     };
     const image = join(CACHE, "guest.cpio");
+    const config = join(place, "user-data");
+    writeFileSync(config, "#cloud-config\nhostname: lab\n");
     writeFileSync(
       image,
-      machineImage(kernel, app, {
-        modules: ["qemu_fw_cfg", "virtio_pci", "virtio_console", "vsock_loopback"],
-        commands: `cd ${APP}/node_modules/pvbus/dist/test/lab/guest && node main.js kvm.suite.js vmware.suite.js ../../native/vsock.test.js\n`,
-      }),
+      machineImage(
+        kernel,
+        app,
+        {
+          modules: ["qemu_fw_cfg", "virtio_pci", "virtio_console", "vsock_loopback"],
+          commands: `cd ${APP}/node_modules/pvbus/dist/test/lab/guest && node main.js kvm.suite.js boot.suite.js vmware.suite.js ../../native/vsock.test.js\n`,
+        },
+        (archive) => {
+          const { directory } = debianTree("socat", ["socat", "libwrap0"]);
+          const libraries = join(directory, "usr/lib/x86_64-linux-gnu");
+          addProgram(archive, join(directory, "usr/bin/socat"), "/usr/bin/socat", libraries);
+        },
+      ),
     );
     host("set", "role", "web");
     const server = spawn(
@@ -53,10 +65,16 @@ export const guest: Environment = {
         limitSeconds: 300,
         args: [
           ...["-cpu", "max", "-m", "1024", "-kernel", kernel.image, "-initrd", image],
-          ...["-append", "console=ttyS0 quiet loglevel=2 panic=-1"],
+          ...["-append", "console=ttyS0 quiet loglevel=2 panic=-1 systemd.set_credential=line:cmdline"],
           ...["-fw_cfg", "name=opt/org.pvbus/site,string=lab one"],
-          ...["-smbios", "type=11,value=org.pvbus:rack=7,,b"],
-          ...["-smbios", "type=1,manufacturer=pvbus lab,product=virtual,serial=S-1"],
+          ...["-fw_cfg", `name=opt/org.pvbus/user-data,file=${config}`],
+          ...["-fw_cfg", 'name=opt/com.coreos/config,string={"ignition":{}}'],
+          ...["-fw_cfg", "name=opt/io.systemd.credentials/alpha,string=from fw_cfg"],
+          ...[
+            "-smbios",
+            "type=11,value=org.pvbus:rack=7,,b,value=io.systemd.credential:alpha=smbios,value=io.systemd.credential:gamma=a=b,value=io.systemd.credential.binary:delta=AP8BAg==",
+          ],
+          ...["-smbios", "type=1,manufacturer=pvbus lab,product=virtual,serial=ds=nocloud;i=lab-7;h=lab"],
           ...["-device", "virtio-serial-pci", "-chardev", `socket,id=meta,path=${socket},server=on,wait=off`],
           ...["-device", "virtserialport,chardev=meta,name=org.pvbus.mdata.0"],
         ],

@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync } from "node:fs";
+import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { debianTree } from "../../support/debian-packages.js";
@@ -70,24 +70,54 @@ export const systemd: Environment = {
   run: async (lab) => {
     mkdirSync(CACHE, { recursive: true });
     const [image, disk] = [join(CACHE, "systemd.cpio"), join(CACHE, "systemd.ext4")];
-    const modules = ["virtio_pci", "virtio_blk", "virtio_net", "crc32c_generic", "ext4", "cuse", "autofs4"];
+    const modules = [
+      "qemu_fw_cfg",
+      "virtio_pci",
+      "virtio_blk",
+      "virtio_net",
+      "crc32c_generic",
+      "ext4",
+      "cuse",
+      "autofs4",
+    ];
     await writeFile(image, bootImage(lab.kernel, modules));
     writeDisk(lab, disk);
     return runMachine({
       name: "systemd",
       args: [
+        ...CREDENTIALS.flatMap(([name, value]) => [
+          "-fw_cfg",
+          `name=opt/io.systemd.credentials/${name},file=${writeCredential(value)}`,
+        ]),
+        ...["-fw_cfg", "name=opt/org.pvbus/user-data,string=#cloud-config"],
+        ...[
+          "-smbios",
+          "type=11,value=io.systemd.credential:alpha=smbios,value=io.systemd.credential:gamma=a=b=c,value=io.systemd.credential.binary:delta=AP8BAg==,value=io.systemd.credential:empty=,value=io.systemd.credential.binary:bad=!!!",
+        ],
         ...["-cpu", "max", "-m", "1024", "-kernel", lab.kernel.image, "-initrd", image],
         ...["-drive", `file=${disk},format=raw,if=virtio,snapshot=on`],
         ...["-device", "virtio-net-pci"],
         ...[
           "-append",
-          "console=ttyS0 quiet loglevel=2 panic=-1 mitigations=off net.ifnames=0 systemd.show_status=no",
+          "console=ttyS0 quiet loglevel=2 panic=-1 mitigations=off net.ifnames=0 systemd.show_status=no systemd.set_credential=line:cmdline systemd.set_credential=alpha:line",
         ],
       ],
       limitSeconds: 400,
     });
   },
 };
+
+/** Credentials that the machine gets over fw_cfg. */
+const CREDENTIALS: readonly (readonly [name: string, value: Buffer])[] = [
+  ["alpha", Buffer.from("from fw_cfg")],
+  ["bytes", Buffer.from([0, 0xff, 0x0a, 0, 0x0d])],
+];
+
+function writeCredential(value: Buffer): string {
+  const path = join(CACHE, `credential-${value.toString("hex")}`);
+  writeFileSync(path, value);
+  return path;
+}
 
 function writeDisk({ app }: Lab, path: string): void {
   const { directory } = debianTree("systemd", PACKAGES);
@@ -97,7 +127,7 @@ function writeDisk({ app }: Lab, path: string): void {
     const programs = readdirSync(join(directory, "bin")).filter((name) => name !== "systemd");
     for (const name of programs) tree.copy(join(directory, "bin", name), `usr/bin/${name}`);
     // Their libraries are those of them all.
-    for (const name of ["lib/systemd/systemd", "bin/systemctl", "bin/udevadm"])
+    for (const name of ["lib/systemd/systemd", "bin/systemctl", "bin/udevadm", "bin/systemd-creds"])
       addProgram(tree, join(directory, name), name, join(directory, LIBRARIES));
     tree.link("sbin/init", "../lib/systemd/systemd");
     tree.copy(busybox(), "usr/bin/busybox");

@@ -426,3 +426,53 @@ describe("pvbus-kvpd.service", () => {
       .and.not.match(/\b(vda|port|mem|kmsg|fuse|cuse|ttyS0)\b/);
   });
 });
+
+describe("credentials", () => {
+  const bytes = (command: string, ...args: readonly string[]): string => {
+    const { status, stdout, stderr } = spawnSync(command, args, { timeout: LIMIT_MS });
+    return status === 0 ? stdout.toString("hex") : `exit ${status}: ${stderr.toString()}`;
+  };
+
+  it("are those that systemd has imported, byte for byte", () => {
+    const imported = readdirSync("/run/credentials/@system").sort();
+    expect(imported).to.deep.equal(["alpha", "bytes", "delta", "empty", "gamma", "line"]);
+    // A start of a program takes seconds here: two through systemd's own program, the others as it would read them.
+    for (const name of ["alpha", "bytes"])
+      expect(bytes("pvbus", "creds", "get", name, "-t", "KVM"), name).to.equal(
+        bytes("systemd-creds", "--system", "cat", name),
+      );
+    expect(run("pvbus", ["creds", "export", "/run/exported", "-t", "KVM"])).to.contain("6 credentials");
+    for (const name of imported)
+      expect(readFileSync(`/run/exported/${name}`), name).to.deep.equal(
+        readFileSync(`/run/credentials/@system/${name}`),
+      );
+    const listed = JSON.parse(run("pvbus", ["creds", "list", "--json", "-t", "KVM"])) as {
+      credentials: { name: string; source: string; shadowed: { source: string }[] }[];
+      skipped: { place: string }[];
+    };
+    const alpha = listed.credentials.find(({ name }) => name === "alpha");
+    expect([alpha?.source, alpha?.shadowed.map(({ source }) => source)]).to.deep.equal([
+      "fw_cfg",
+      ["SMBIOS", "command line", "system"],
+    ]);
+    expect(listed.skipped.map(({ place }) => place.split(":").at(-1))).to.deep.equal(["bad"]);
+  });
+});
+
+describe("pvbus-nocloud.service", () => {
+  it("writes the seed of what the host gives, and nothing else", () => {
+    expect(systemctl("start", "pvbus-nocloud.service"), run("journalctl", ["-u", "pvbus-nocloud"])).to.equal(
+      "",
+    );
+    const seed = "/var/lib/cloud/seed/nocloud";
+    expect(readdirSync(seed).sort(), run("journalctl", ["-u", "pvbus-nocloud"])).to.deep.equal([
+      "meta-data",
+      "user-data",
+    ]);
+    expect(readFileSync(join(seed, "user-data"), "utf8")).to.equal("#cloud-config");
+    expect(readFileSync(join(seed, "meta-data"), "utf8")).to.match(
+      /^instance-id: (?:pvbus|[0-9a-f-]{36})-[0-9a-f]{16}\n$/,
+    );
+    expect(statSync(join(seed, "user-data")).mode & 0o777).to.equal(0o600);
+  });
+});

@@ -311,6 +311,17 @@ describe("HypervStore", () => {
       expect(hv.capabilities.pools?.["External"]?.write).to.equal(true);
     });
 
+    it("writablePools lets the guest's copy be erased, which the host sends again", async () => {
+      tree.put(0, fixture("pool0_basic.bin"));
+      const own = await (await tree.open({ writablePools: ["external"] })).store<HypervStore>();
+      expect(await own.erase("External/alpha", new Call())).to.equal("local");
+      expect(await own.read("External/alpha", new Call())).to.equal(undefined);
+      const usual = await (await tree.open()).store<HypervStore>();
+      expect(await usual.erase("External/beta", new Call())).to.equal("no");
+      expect(Buffer.from((await usual.read("External/beta", new Call())) ?? []).toString()).to.equal("two");
+      await rejects((await tree.open()).take("External/beta", { requireErase: true }), "ERR_READ_ONLY");
+    });
+
     it("are refused when misspelt or of a wrong type", async () => {
       for (const options of [
         { private: true },

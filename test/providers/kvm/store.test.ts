@@ -47,6 +47,22 @@ describe("KvmStore", () => {
     expect(await store.delete?.("k", call())).to.equal(false);
   });
 
+  it("erases on the channel alone, and knows what cannot change", async () => {
+    machine.addFwCfg({ "opt/org.pvbus/fixed": "static" });
+    machine.host.set("secret", "s");
+    const store = await machine.open();
+    await rejects(store.erase("secret", call(), bytes("older")), "ERR_CONFLICT");
+    expect(await store.erase("secret", call(), bytes("s"))).to.equal("host");
+    expect(machine.host.get("secret")).to.equal(undefined);
+    expect(await store.erase("secret", call())).to.equal("host");
+    for (const key of ["fixed", "fwcfg/opt/org.pvbus/fixed"]) {
+      expect(await store.erase(key, call()), key).to.equal("no");
+      expect(text(await store.read(key, call()))).to.equal("static");
+    }
+    const fixed = ["fwcfg/opt/x", "smbios", "meta/x", "x"].map((key) => store.isFixed(key));
+    expect(fixed).to.deep.equal([true, true, false, false]);
+  });
+
   it("refuses to change what was fixed at the start", async () => {
     machine.addFwCfg({});
     const store = await machine.open();
@@ -137,6 +153,26 @@ describe("KvmStore without a channel", () => {
     sysroot = fileTree({ "sys/firmware/qemu_fw_cfg/rev": "3\n" });
   });
   afterEach(() => removeTree(sysroot));
+
+  it("says of a value that cannot come any more that it cannot", async () => {
+    addFiles(sysroot, {
+      "sys/firmware/qemu_fw_cfg/by_key/32/name": "opt/com.example/there\n",
+      "sys/firmware/qemu_fw_cfg/by_key/32/size": "5\n",
+      "sys/firmware/qemu_fw_cfg/by_key/32/raw": "value",
+    });
+    const bus = await openPvbus({ sysroot, interfaces: [{ type: "KVM" }] });
+    try {
+      const [kvm] = bus.interfaces;
+      expect(await kvm?.wait("fwcfg/opt/com.example/there")).to.equal("value");
+      expect(await bus.portable("com.example").wait("there")).to.equal("value");
+      const never = [kvm?.wait("fwcfg/opt/com.example/none"), bus.portable("com.example").wait("none")];
+      for (const each of never) await rejects(each as Promise<string>, "ERR_NOT_SUPPORTED");
+      await rejects(bus.portable("com.example").watch().next(), "ERR_NOT_SUPPORTED");
+      await rejects(kvm?.wait("meta/none", { timeoutMs: 50 }) as Promise<string>, "ERR_TIMEOUT");
+    } finally {
+      await bus.close();
+    }
+  });
 
   it("reads and lists, and for the rest names the doctor, who has the lines that the host has to add", async () => {
     const bus = await openPvbus({ sysroot, interfaces: [{ type: "KVM" }] });

@@ -98,6 +98,14 @@ describe("VMware namespace database", () => {
     expect(await namespace.get("lock", call())).to.equal(undefined);
   });
 
+  it("gives one of several takers the value", async () => {
+    const { namespace } = open();
+    await namespace.set("secret", "s", call());
+    const all = await Promise.all(Array.from({ length: 5 }, () => namespace.take("secret", call())));
+    expect(all.filter((each) => each !== undefined)).to.deep.equal(["s"]);
+    expect(await namespace.take("secret", call())).to.equal(undefined);
+  });
+
   it("never sends a compare-and-swap twice, and says when nobody knows its outcome", async () => {
     const { namespace, way, host } = open();
     way.after = breaking;

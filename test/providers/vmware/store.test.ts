@@ -76,6 +76,27 @@ describe("VMware guestinfo store", () => {
     }
   });
 
+  describe("erase", () => {
+    for (const [emptyValue, outcome] of [
+      ["remove", "host"],
+      ["keep", "overwritten"],
+      ["refuse", "overwritten"],
+    ] as const) {
+      it(`says what became of the value where an empty one is taken so: ${emptyValue}`, async () => {
+        const { host, store } = storeOn({ emptyValue, variables: { "guestinfo.secret": "s" } });
+        await rejects(store.erase("guestinfo.secret", call(), Buffer.from("older")), "ERR_CONFLICT");
+        expect(await store.erase("guestinfo.secret", call(), Buffer.from("s"))).to.equal(outcome);
+        expect(text(host.get("guestinfo.secret"))).to.not.equal("s");
+      });
+    }
+
+    it("leaves a key with a slash, which is the host's", async () => {
+      const { host, store } = storeOn({ variables: { "guestinfo./host": "theirs" } });
+      expect(await store.erase("guestinfo./host", call())).to.equal("no");
+      expect(text(host.get("guestinfo./host"))).to.equal("theirs");
+    });
+  });
+
   it("finds the well-known keys that are there, and claims no more", async () => {
     const { store } = storeOn({
       variables: { "guestinfo.ip": "192.0.2.7", "guestinfo.secret": "x", "guestinfo.metadata": "m" },

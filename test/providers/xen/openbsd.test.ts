@@ -155,6 +155,19 @@ linuxOnly(`XenStore through OpenBSD's kernel${isLinux ? "" : " [pending: Linux o
         cleanup: end,
       };
     },
-    { without: ["delete", "watch", "binary", "valueLimit", "keyLimit", "pools", "provider", "readOnly"] },
+    {
+      without: [
+        "delete",
+        "take",
+        "insert",
+        "watch",
+        "binary",
+        "valueLimit",
+        "keyLimit",
+        "pools",
+        "provider",
+        "readOnly",
+      ],
+    },
   );
 });

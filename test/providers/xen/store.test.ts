@@ -157,6 +157,48 @@ describe("XenStore store", () => {
     }
   });
 
+  describe("take, erase and insert", () => {
+    it("take a node in a transaction, which others see before and after as a whole", async () => {
+      await using setting = await guest();
+      const { xen, store } = setting;
+      xen.write("/local/domain/7/data/secret", "s");
+      expect(await store.take("data/secret", new Call())).to.deep.include({ erased: "host" });
+      expect(xen.read("/local/domain/7/data/secret")).to.equal(undefined);
+      expect(await store.take("data/secret", new Call())).to.equal(undefined);
+      expect(await store.erase("data/secret", new Call())).to.equal("host");
+    });
+
+    it("empty a node that has others below it, and leave those", async () => {
+      await using setting = await guest();
+      const { xen, store } = setting;
+      xen.write("/local/domain/7/data/a", "value");
+      xen.write("/local/domain/7/data/a/b", "below");
+      expect(await store.take("data/a", new Call())).to.deep.include({ erased: "overwritten" });
+      expect(xen.read("/local/domain/7/data/a")?.toString()).to.equal("");
+      expect(xen.read("/local/domain/7/data/a/b")?.toString()).to.equal("below");
+    });
+
+    it("fail with ERR_PERMISSION where the host made the node its own, and keep it", async () => {
+      await using setting = await guest();
+      const { xen, store } = setting;
+      xen.setPermissions("/local/domain/7/vm-data/role", "n0", "r7");
+      await rejects(store.take("vm-data/role", new Call()), "ERR_PERMISSION");
+      await rejects(store.erase("vm-data/role", new Call()), "ERR_PERMISSION");
+      expect(xen.read("/local/domain/7/vm-data/role")?.toString()).to.equal("web");
+    });
+
+    it("leave a node with another value than the expected one", async () => {
+      await using setting = await guest();
+      const { xen, store } = setting;
+      xen.write("/local/domain/7/data/a", "newer");
+      await rejects(store.erase("data/a", new Call(), Buffer.from("older")), "ERR_CONFLICT");
+      expect(await store.erase("data/a", new Call(), Buffer.from("newer"))).to.equal("host");
+      expect(await store.insert("data/a", Buffer.from("1"), new Call())).to.equal(true);
+      expect(await store.insert("data/a", Buffer.from("2"), new Call())).to.equal(false);
+      expect(xen.read("/local/domain/7/data/a")?.toString()).to.equal("1");
+    });
+  });
+
   it("encodes names when it is told to, and leaves out what no key can name", async () => {
     await using setting = await guest({}, { encodeNames: true });
     const { xen, store } = setting;

@@ -105,7 +105,19 @@ describe("XenStore through Windows' XENIFACE driver", () => {
         cleanup: () => xen.close(),
       };
     },
-    { without: ["watch", "binary", "valueLimit", "keyLimit", "pools", "provider", "readOnly"] },
+    {
+      without: [
+        "take",
+        "insert",
+        "watch",
+        "binary",
+        "valueLimit",
+        "keyLimit",
+        "pools",
+        "provider",
+        "readOnly",
+      ],
+    },
   );
 });
 

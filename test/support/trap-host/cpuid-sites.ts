@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 
 /** Where a process has a file's executable part. */
 export interface Mapping {
@@ -27,9 +27,21 @@ const known = new Map<string, readonly bigint[]>();
  * another instruction must stay.
  */
 export function cpuidOffsets(path: string): readonly bigint[] {
-  const found = known.get(path) ?? disassembled(path);
+  const found = known.get(path) ?? kept(path);
   known.set(path, found);
   return found;
+}
+
+/** A large program takes its time: of what lies in the cache of packages, and never changes, the offsets are kept beside it. */
+function kept(path: string): readonly bigint[] {
+  if (!path.includes("/.lab-cache/")) return disassembled(path);
+  const file = `${path}.cpuid`;
+  if (existsSync(file)) return readFileSync(file, "latin1").split("\n").filter(Boolean).map(BigInt);
+  const offsets = disassembled(path);
+  // Others may look for it at the same time.
+  writeFileSync(`${file}.${process.pid}`, offsets.join("\n"));
+  renameSync(`${file}.${process.pid}`, file);
+  return offsets;
 }
 
 function disassembled(path: string): readonly bigint[] {

@@ -24,6 +24,7 @@ export interface TrapSpec {
   readonly vsockPath?: string | undefined;
   readonly refusePrivilegedPorts?: boolean | undefined;
   readonly vmcall?: boolean | undefined;
+  readonly clearsUpperHalves?: boolean | undefined;
 }
 
 /** What a run showed. */
@@ -65,6 +66,7 @@ function run(folder: string): void {
     vsockPath: spec.vsockPath,
     vmcall: spec.vmcall ?? false,
     refusePrivilegedPorts: spec.refusePrivilegedPorts ?? false,
+    clearsUpperHalves: spec.clearsUpperHalves ?? false,
   });
   const before = performance.now();
   const record = tracer.run(spec.command, spec.env, [join(folder, "stdout"), join(folder, "stderr")]);

@@ -18,6 +18,8 @@ export interface TrapWorld {
   readonly vsockPath: string | undefined;
   /** Refuses privileged ports, as to a user without rights. */
   readonly refusePrivilegedPorts: boolean;
+  /** Clears the upper halves of changed registers, as programs need it that take all 64 bits of them. */
+  readonly clearsUpperHalves: boolean;
 }
 
 /** What was seen of a program. */
@@ -65,8 +67,8 @@ const HAS_VMCALL = 2;
 const LB_PORT = 0x5658;
 const HB_PORT = 0x5659;
 const UD2 = Buffer.from("0f0b", "hex");
-/** Files whose CPUID instructions are the machine's to answer: VMware's programs and our page of code. */
-const OURS = /^(vmware-|vmtoolsd|libvmtools|memfd:pvbus)/;
+/** Files whose CPUID instructions are the machine's to answer: VMware's programs, Ignition and our page of code. */
+const OURS = /^(vmware-|vmtoolsd|libvmtools|ignition|memfd:pvbus)/;
 
 const NAMES = ["eax", "ebx", "ecx", "edx", "esi", "edi", "ebp"] as const;
 const FULL: readonly RegisterName[] = ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp"];
@@ -238,7 +240,8 @@ export class Tracer {
   }
 
   #answerPort(registers: ThreadRegisters, backdoor: VmxBackdoor): void {
-    give(registers, backdoor.trap({ registers: take(registers) }));
+    const upper = this.#world.clearsUpperHalves ? 0n : GARBAGE;
+    give(registers, backdoor.trap({ registers: take(registers) }), upper);
   }
 
   #answerString(
@@ -376,10 +379,11 @@ function take(registers: ThreadRegisters): Registers {
 }
 
 /** What stands in the upper halves of changed registers is nobody's to rely on. */
-function give(registers: ThreadRegisters, out: Registers): void {
+const GARBAGE = 0xdead_beef_0000_0000n;
+
+function give(registers: ThreadRegisters, out: Registers, upper: bigint): void {
   for (const [at, name] of NAMES.entries()) {
     const full = FULL[at] as RegisterName;
-    if (registers.low(full) !== out[name])
-      registers.set(full, BigInt(out[name] >>> 0) | 0xdead_beef_0000_0000n);
+    if (registers.low(full) !== out[name]) registers.set(full, BigInt(out[name] >>> 0) | upper);
   }
 }

@@ -1,5 +1,5 @@
 import type { Document, Element } from "@xmldom/xmldom";
-import { pvbusError } from "../../../src/base/errors.js";
+import { pvbusError } from "./errors.js";
 
 /** A network adapter of the OVF environment. */
 export interface OvfAdapter {
