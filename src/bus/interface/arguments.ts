@@ -59,3 +59,21 @@ export function valueBytes(value: string | Uint8Array, { binary = false, limits 
     throw invalid("is not valid UTF-8 and this store holds text; encode it (base64)");
   return value;
 }
+
+/** The error of a value that the host would keep. */
+export function kept(key: string): Error {
+  return pvbusError(
+    "ERR_READ_ONLY",
+    `the host would keep the value of "${key}": this guest cannot erase it; have the host remove it, or take it without requireErase`,
+    { key },
+  );
+}
+
+/** The error of a value that was changed between reading and erasing. */
+export function changed(key: string): Error {
+  return pvbusError(
+    "ERR_CONFLICT",
+    `the value of "${key}" was changed while it was being taken, and the new one stays; take it again`,
+    { key },
+  );
+}

@@ -1,7 +1,7 @@
-import { pvbusError } from "../../base/errors.js";
 import type { Call } from "../../base/flow/call.js";
 import type { TakeOptions } from "../../contract/key-values.js";
 import type { Erased, ProviderStore, TakenValue } from "../../contract/store.js";
+import { changed, kept } from "./arguments.js";
 
 /** Takes the value of a key: the order of the steps says what a kill may cost, see {@link TakeOptions.erase}. */
 export async function takeValue(
@@ -45,22 +45,4 @@ async function takeFirst(store: ProviderStore, key: string, call: Call): Promise
   if (store.take !== undefined) return store.take(key, call);
   const value = await store.read?.(key, call);
   return value === undefined ? undefined : { value, erased: await eraseValue(store, key, call, value) };
-}
-
-/** The error of a value that the host would keep. */
-export function kept(key: string): Error {
-  return pvbusError(
-    "ERR_READ_ONLY",
-    `the host would keep the value of "${key}": this guest cannot erase it; have the host remove it, or take it without requireErase`,
-    { key },
-  );
-}
-
-/** The error of a value that was changed between reading and erasing. */
-export function changed(key: string): Error {
-  return pvbusError(
-    "ERR_CONFLICT",
-    `the value of "${key}" was changed while it was being taken, and the new one stays; take it again`,
-    { key },
-  );
 }

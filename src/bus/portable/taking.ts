@@ -1,7 +1,7 @@
 import type { CallOptions } from "../../base/flow/call.js";
 import type { TakeOptions } from "../../contract/key-values.js";
 import type { Erased, TakenValue } from "../../contract/store.js";
-import { changed, kept } from "../interface/taking.js";
+import { changed, kept } from "../interface/arguments.js";
 import { decodeHead, isMarked, type SetHead, type Slot } from "./layout.js";
 import type { PortablePlace } from "./place.js";
 

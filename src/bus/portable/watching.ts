@@ -2,7 +2,7 @@ import type { PvbusErrorCode } from "../../base/errors.js";
 import { Call } from "../../base/flow/call.js";
 import type { WatchOptions } from "../../contract/key-values.js";
 import type { PortableChange } from "../../contract/portable.js";
-import { type Followed, type FollowedPrefix, Following, waitUntilThere } from "../interface/following.js";
+import type { Followed, FollowedPrefix, Following } from "../interface/following.js";
 import { decodeHead, isMarked, isPortableName } from "./layout.js";
 import { asValue, listHostSide } from "./listing.js";
 import { hostPlaces, type PortablePlace } from "./place.js";
@@ -29,11 +29,12 @@ export interface Wanted {
 }
 
 /** Waits as {@link PortableView.wait} does. @param look asks for the value */
-export function waitOnHostSide<T>(
+export async function waitOnHostSide<T>(
   { targets, namespace, name }: Wanted,
   look: (call: Call) => Promise<T | undefined>,
   call: Call,
 ): Promise<T> {
+  const { waitUntilThere } = await import("../interface/following.js");
   return waitUntilThere(
     followHostSide(targets, namespace, name),
     look,
@@ -48,6 +49,7 @@ export async function* watchHostSide(
   { ready, ...options }: WatchOptions,
 ): AsyncGenerator<PortableChange, void, undefined> {
   const call = new Call(options, Number.POSITIVE_INFINITY);
+  const { Following } = await import("../interface/following.js");
   const following = new Following(followHostSide(targets, namespace, name), { isLasting: false }, call);
   const watch = new HostWatch(targets, namespace, following, call);
   let isFirst = true;
