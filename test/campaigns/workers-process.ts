@@ -149,6 +149,19 @@ function targets(): string[] {
   });
 }
 
+/** A page of V8's heap lies at a multiple of its own size. */
+const HEAP_PAGE = 0x40000;
+
+/** Counts mappings, without the pages of V8's heap: they come and go with its collections, and are resident memory. */
+function mappings(): number {
+  const lines = readFileSync("/proc/self/maps", "latin1").trimEnd().split("\n");
+  return lines.filter((line) => {
+    const [, start = "", end = "", name] = /^(\w+)-(\w+)(?: +\S+){4} *(.*)$/.exec(line) ?? [];
+    const [from, to] = [start, end].map((hex) => Number.parseInt(hex, 16)) as [number, number];
+    return name !== "" || to - from !== HEAP_PAGE || from % HEAP_PAGE !== 0;
+  }).length;
+}
+
 async function figures(): Promise<Held> {
   for (let time = 0; time < 3; time++) {
     globalThis.gc?.();
@@ -159,7 +172,7 @@ async function figures(): Promise<Held> {
   return {
     descriptors: open.filter((target) => !isModule(target)).length,
     modules: open.filter(isModule).length,
-    mappings: readFileSync("/proc/self/maps", "latin1").split("\n").length,
+    mappings: mappings(),
     rssKiB: Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]),
   };
 }

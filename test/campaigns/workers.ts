@@ -22,6 +22,7 @@ export interface Held {
   readonly descriptors: number;
   /** Files of modules that are open, in addition. */
   readonly modules: number;
+  /** Without V8's heap. */
   readonly mappings: number;
   readonly rssKiB: number;
 }
