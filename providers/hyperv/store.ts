@@ -96,11 +96,12 @@ export class HypervStore implements ProviderStore {
    * the host's was made writable (`writablePools`) only this guest's copy goes.
    * @throws PvbusError `ERR_CONFLICT` when it is not the expected value
    */
-  async erase(key: string, call: Call, expected?: Uint8Array): Promise<Erased> {
+  async erase(key: string, call: Call, expected?: Uint8Array, everywhere = false): Promise<Erased> {
     const { pool, key: name } = parseKey(key, this.#transport.longestKeyBytes);
-    if (this.capabilities.pools?.[pool.name]?.delete !== true) return "no";
-    const value = await this.#pool(pool).read(name, call);
     const erased = pool.guestWritable ? "host" : "local";
+    if (this.capabilities.pools?.[pool.name]?.delete !== true || (everywhere && erased === "local"))
+      return "no";
+    const value = await this.#pool(pool).read(name, call);
     if (value === undefined) return erased;
     if (expected !== undefined && Buffer.compare(value, expected) !== 0)
       throw pvbusError("ERR_CONFLICT", `the record has another value by now; read it again`);

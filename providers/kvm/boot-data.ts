@@ -40,6 +40,18 @@ export const BOOT_DATA: BootData = {
       },
     },
     {
+      kind: "network-config",
+      store: "mdata",
+      key: "meta/sdc:nics",
+      consumer: "cloud-init",
+      form: {
+        is: "smartos-network",
+        resolversKey: "meta/sdc:resolvers",
+        routesKey: "meta/sdc:routes",
+        domainKey: "meta/sdc:dns_domain",
+      },
+    },
+    {
       kind: "meta-data",
       store: "SMBIOS",
       key: "smbios/system/serial-number",

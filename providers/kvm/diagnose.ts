@@ -13,6 +13,12 @@ import { portNames } from "./transport/channels.js";
 const FWCFG_ACPI = "/sys/bus/acpi/devices/QEMU0002:00";
 /** Guest devices of confidential machines: there the host is not to be trusted. */
 const CONFIDENTIAL = ["/dev/sev-guest", "/dev/tdx_guest"];
+/** How the host gives what systemd, and `pvbus creds`, take. */
+const CREDENTIALS: Diagnosis = {
+  what: "the host can give credentials to systemd and `pvbus creds`",
+  works: true,
+  why: "QEMU: -fw_cfg name=opt/io.systemd.credentials/NAME,file=FILE or -smbios type=11,value=io.systemd.credential:NAME=TEXT",
+};
 /** A key that nobody has: whether it can be asked for is the question. */
 const PROBE = "pvbus-doctor-probe";
 
@@ -32,7 +38,9 @@ export async function diagnoseKvm(
     const isMissing = channel === undefined;
     checks.push(isMissing ? noChannel(host, options) : await found(store, `meta/${PROBE}`, what));
     checks.push(hasFwCfg(host) ? await readable(store, "fwcfg") : noFwCfg(host));
-    if (capabilities.pools?.["smbios"] !== undefined) checks.push(await readable(store, "smbios"));
+    const hasSmbios = capabilities.pools?.["smbios"] !== undefined;
+    if (hasSmbios) checks.push(await readable(store, "smbios"));
+    if (hasSmbios || hasFwCfg(host)) checks.push(CREDENTIALS);
   } catch (error) {
     checks.push(failed("the sources can be opened", error));
   } finally {

@@ -80,6 +80,18 @@ export interface FieldsForm {
   readonly fields: Readonly<Record<string, readonly string[]>>;
 }
 
+/** The network's configuration out of what SmartOS' host tells of interfaces, resolvers and routes. */
+export interface SmartosNetworkForm {
+  /** Which form it is. */
+  readonly is: "smartos-network";
+  /** Key of the resolvers. */
+  readonly resolversKey: string;
+  /** Key of the routes. */
+  readonly routesKey: string;
+  /** Key of the domain. */
+  readonly domainKey: string;
+}
+
 /** How a value, or several, give what a consumer takes out of them. */
 export type BootDataForm =
   | PlainForm
@@ -90,6 +102,7 @@ export type BootDataForm =
   | OvfMetadataForm
   | NoCloudSerialForm
   | SmartosForm
+  | SmartosNetworkForm
   | FieldsForm;
 
 /** One place of boot configuration. */

@@ -131,10 +131,11 @@ export interface ProviderStore {
   /**
    * Erases a value in the store's own way, and reads back. Without it, and where the store has `delete`, the key is deleted.
    * @param expected the value that is meant, where the caller has read it: another one stays, and is `ERR_CONFLICT`
+   * @param everywhere a copy of the guest's stays, and the answer is `no`, where the host would keep its own
    * @returns `no`, with nothing changed, where what the host gave cannot be erased from here
    * @throws PvbusError when the store has refused or failed
    */
-  erase?(key: string, call: Call, expected?: Uint8Array): Promise<Erased>;
+  erase?(key: string, call: Call, expected?: Uint8Array, everywhere?: boolean): Promise<Erased>;
   /** Writes where there is no such key, in one step; resolves with false, and nothing written, when there is. */
   insert?(key: string, value: Uint8Array, call: Call): Promise<boolean>;
   /** Reports whether what a key has, or has not, stays as it is while the machine runs. Without it everything may change. */

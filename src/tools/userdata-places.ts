@@ -11,6 +11,7 @@ import {
   MAX_BOOT_DATA_BYTES,
 } from "./userdata/encodings.js";
 import { fieldOf, metadataOf, serialMetadata } from "./userdata/metadata.js";
+import { smartosNetwork } from "./userdata/smartos-network.js";
 
 /** Reads a native key of the place's store. */
 export type ReadKey = (key: string) => Promise<Uint8Array | undefined>;
@@ -59,6 +60,15 @@ async function decodeValue(
       return networkOf(await decodeNamed("cloud-init", value, textOf(await read(form.encodingKey))));
     case "smartos":
       return (await isAnnounced(form, read)) ? decodeAnnounced(value) : decodePlain(value);
+    case "smartos-network": {
+      const [resolvers, routes, domain] = await Promise.all(
+        [form.resolversKey, form.routesKey, form.domainKey].map(async (key) =>
+          textOf(await read(key)).trim(),
+        ),
+      );
+      const network = smartosNetwork({ nics: textOf(value), resolvers, routes, domain });
+      return { encoding: "sdc:nics", value: network };
+    }
     case "nocloud-serial": {
       const fields = serialMetadata(textOf(value));
       return fields && { encoding: "ds=nocloud", value: metadataOf(fields) };

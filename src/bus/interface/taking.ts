@@ -12,7 +12,7 @@ export async function takeValue(
 ): Promise<TakenValue | undefined> {
   if (erase !== "after" && erase !== "first") throw new TypeError('erase must be "after" or "first"');
   if (erase === "first" || requireErase) {
-    const taken = await takeFirst(store, key, call);
+    const taken = await takeFirst(store, key, call, requireErase);
     if (taken === undefined) return undefined;
     if (requireErase && (taken.erased === "no" || taken.erased === "local")) throw kept(key);
     await deliver?.(taken.value);
@@ -30,8 +30,9 @@ export async function eraseValue(
   key: string,
   call: Call,
   expected: Uint8Array,
+  everywhere = false,
 ): Promise<Erased> {
-  if (store.erase !== undefined) return store.erase(key, call, expected);
+  if (store.erase !== undefined) return store.erase(key, call, expected, everywhere);
   if (store.delete === undefined) return "no";
   const now = await store.read?.(key, call);
   // Somebody else's erasing is as good.
@@ -41,8 +42,14 @@ export async function eraseValue(
   return (await store.read?.(key, call)) === undefined ? "host" : "no";
 }
 
-async function takeFirst(store: ProviderStore, key: string, call: Call): Promise<TakenValue | undefined> {
+async function takeFirst(
+  store: ProviderStore,
+  key: string,
+  call: Call,
+  everywhere: boolean,
+): Promise<TakenValue | undefined> {
   if (store.take !== undefined) return store.take(key, call);
   const value = await store.read?.(key, call);
-  return value === undefined ? undefined : { value, erased: await eraseValue(store, key, call, value) };
+  if (value === undefined) return undefined;
+  return { value, erased: await eraseValue(store, key, call, value, everywhere) };
 }

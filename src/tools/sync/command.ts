@@ -74,10 +74,12 @@ export class RunningCommand {
     if (this.#isOver) return;
     this.#wasEnded = true;
     const pid = this.#child?.pid;
-    const until = performance.now() + this.#killMs;
-    signalGroup(pid, "SIGTERM");
-    while (signalGroup(pid, 0) && performance.now() < until) await pause(LOOK_MS);
-    signalGroup(pid, "SIGKILL");
+    for (const signal of ["SIGTERM", "SIGKILL"] as const) {
+      const until = performance.now() + this.#killMs;
+      signalGroup(pid, signal);
+      // What waits for the disk, or for somebody to collect it, may stay for longer.
+      while (signalGroup(pid, 0) && performance.now() < until) await pause(LOOK_MS);
+    }
     await this.done.catch(() => undefined);
   }
 }

@@ -320,6 +320,10 @@ describe("HypervStore", () => {
       expect(await usual.erase("External/beta", new Call())).to.equal("no");
       expect(Buffer.from((await usual.read("External/beta", new Call())) ?? []).toString()).to.equal("two");
       await rejects((await tree.open()).take("External/beta", { requireErase: true }), "ERR_READ_ONLY");
+      // The host would keep it: then the guest keeps its copy too.
+      const writable = await tree.open({ writablePools: ["external"] });
+      await rejects(writable.take("External/beta", { requireErase: true }), "ERR_READ_ONLY");
+      expect(await writable.read("External/beta")).to.equal("two");
     });
 
     it("are refused when misspelt or of a wrong type", async () => {

@@ -17,7 +17,9 @@ describe("diagnosis of KVM", () => {
         ["the host answers on the metadata channel unix:/meta.sock", true],
         ["fw_cfg values can be read", true],
         ["SMBIOS values can be read", true],
+        ["the host can give credentials to systemd and `pvbus creds`", true],
       ]);
+      expect(checks.at(-1)?.why).to.include("name=opt/io.systemd.credentials/NAME,file=FILE");
       await machine.host.stop();
       const [channel] = await machine.provider.diagnose({ channel: "unix:/meta.sock" });
       expect(channel?.works).to.equal(false);
