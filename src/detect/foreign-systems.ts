@@ -56,28 +56,28 @@ function addByBeginning(
   findings: Findings,
 ): boolean {
   const id = table.find(([beginning]) => text.startsWith(beginning))?.[1];
-  if (id !== undefined) findings.add(id, "sysctl", `${name}: ${text}`);
+  if (id !== undefined) findings.add(id, "sysctl", () => `${name}: ${text}`);
   return id !== undefined;
 }
 
 function judgeFreebsd(facts: Facts, findings: Findings): void {
   const guest = textOf(facts.sysctl("kern.vm_guest"));
   const id = ownEntry(FREEBSD_GUESTS, guest);
-  if (id !== undefined) findings.add(id, "sysctl", `kern.vm_guest: ${guest}`);
+  if (id !== undefined) findings.add(id, "sysctl", () => `kern.vm_guest: ${guest}`);
   else if (guest === "generic") findings.unexplained = true;
   // Not trimmed: a signature may end with a space.
   const vendor = known(facts.sysctl("hw.hv_vendor")) ?? "";
   const named = idOfSignature(vendor);
-  if (named !== undefined) findings.add(named, "sysctl", `hw.hv_vendor: ${vendor}`);
+  if (named !== undefined) findings.add(named, "sysctl", () => `hw.hv_vendor: ${vendor}`);
 }
 
 function judgeOpenbsd(facts: Facts, findings: Findings): void {
   for (const [device, type] of facts.pvbusTypes()) {
     const id = idOfType(type);
-    if (id !== undefined) findings.add(id, "ioctl", `${device}: ${type}`);
+    if (id !== undefined) findings.add(id, "ioctl", () => `${device}: ${type}`);
   }
   const names = busNames(textOf(facts.file("/var/run/dmesg.boot")));
-  for (const { id } of names) if (id !== undefined) findings.add(id, "dmesg", busLine(names));
+  for (const { id } of names) if (id !== undefined) findings.add(id, "dmesg", () => busLine(names));
 }
 
 /** Returns what OpenBSD's boot messages name on the bus, `Hyper-V 10.0`, and the id where it is a known type. */
@@ -93,5 +93,5 @@ export function busLine(names: ReturnType<typeof busNames>): string {
 
 function judgeWindows(facts: Facts, findings: Findings): void {
   const found = HYPERV_NAMES.find((name) => facts.registry(HYPERV_PARAMETERS, name).kind === "value");
-  if (found !== undefined) findings.add("hyperv", "registry", `${HYPERV_PARAMETERS} has ${found}`);
+  if (found !== undefined) findings.add("hyperv", "registry", () => `${HYPERV_PARAMETERS} has ${found}`);
 }

@@ -27,6 +27,8 @@ export function liveFacts(host: Host, cpuid: Cpuid, foreign: ForeignSources = NO
   const seen = new Map<string, Fact<string>>();
   // In a guest every execution leaves to the hypervisor and costs some ten microseconds.
   const leaves = new Map<number, CpuidRegisters>();
+  let fadt: Fact<string> | undefined;
+  let bios: Fact<SmbiosTexts> | undefined;
   const file = (path: string): Fact<string> => {
     const fact = seen.get(path) ?? fileText(host, path);
     seen.set(path, fact);
@@ -52,10 +54,13 @@ export function liveFacts(host: Host, cpuid: Cpuid, foreign: ForeignSources = NO
         return [];
       }
     },
-    fadtHypervisorId: () => ofValue(fileBytes(host, FADT_FILE), hypervisorIdOf),
+    fadtHypervisorId: () => {
+      fadt ??= ofValue(fileBytes(host, FADT_FILE), hypervisorIdOf);
+      return fadt;
+    },
     smbiosVmBit: () => {
-      const table = foreign.smbios?.() ?? ofValue(fileBytes(host, BIOS_FILE), parseSmbios);
-      return ofValue<SmbiosTexts, boolean>(table, ({ vmBit }) => vmBit);
+      bios ??= foreign.smbios?.() ?? ofValue(fileBytes(host, BIOS_FILE), parseSmbios);
+      return ofValue<SmbiosTexts, boolean>(bios, ({ vmBit }) => vmBit);
     },
     msr: (number) => (host.sysroot === undefined ? readMsr(host, number) : ABSENT),
   };

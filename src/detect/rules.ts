@@ -1,7 +1,7 @@
 import { posix } from "node:path";
 import { firmwareText } from "../base/firmware/dmi.js";
 import type { DetectionRules, ProviderManifest } from "../contract/manifest.js";
-import type { Evidence } from "../contract/report.js";
+import type { EvidenceSource } from "../contract/report.js";
 import type { CpuidScan } from "./cpuid.js";
 import { type Facts, type Findings, hex } from "./facts.js";
 
@@ -18,7 +18,10 @@ interface Rule {
 }
 
 /** What firmware text says of the hypervisor. */
-type DmiMatch = Pick<Rule, "id" | "strength"> & Evidence;
+export interface DmiMatch extends Pick<Rule, "id" | "strength"> {
+  readonly source: EvidenceSource;
+  readonly detail: () => string;
+}
 
 const NAMES = ["product_name", "sys_vendor", "board_vendor", "bios_vendor", "product_version"] as const;
 
@@ -71,8 +74,9 @@ export function matchDmi(facts: Facts): readonly DmiMatch[] {
     if (also !== undefined && !text(also.field).startsWith(also.prefix)) continue;
     if (prefix === "Amazon EC2" && isEc2Metal) continue;
     const { source = "dmi", name = field } = texts.get(field) ?? {};
-    const second = also === undefined ? "" : `, ${also.field}: ${text(also.field)}`;
-    matches.push({ id, strength, source, detail: `${name}: ${text(field)}${second}` });
+    const detail = (): string =>
+      `${name}: ${text(field)}${also === undefined ? "" : `, ${also.field}: ${text(also.field)}`}`;
+    matches.push({ id, strength, source, detail });
   }
   return matches;
 }
@@ -97,15 +101,15 @@ export function judgeStrangers(
     const { signatures = [], firmware = [], paths = [] } = detection;
     for (const { base, signature } of scan.ranges) {
       if (!signatures.includes(signature)) continue;
-      const found = findings.add(id, "cpuid", `leaf ${hex(base)}: ${signature}`);
+      const found = findings.add(id, "cpuid", () => `leaf ${hex(base)}: ${signature}`);
       found.base ??= base;
     }
     for (const { field, prefix } of firmware) {
       const { text, source, name } = firmwareText(facts, field);
-      if (prefix !== "" && text.startsWith(prefix)) findings.add(id, source, `${name}: ${text}`);
+      if (prefix !== "" && text.startsWith(prefix)) findings.add(id, source, () => `${name}: ${text}`);
     }
     for (const path of paths)
       if (facts.names(posix.dirname(path)).includes(posix.basename(path)))
-        findings.add(id, "path", `${path} is there`);
+        findings.add(id, "path", () => `${path} is there`);
   }
 }
