@@ -82,10 +82,14 @@ export function hypervisorFlag(cpuinfo: string): boolean | undefined {
 /** Returns the first 16 characters of the processor's name. */
 export function processorName(facts: Facts): string {
   const registers = known(facts.cpuid(NAME_LEAF));
-  if (registers === undefined)
-    return /^model name\s*:\s*(.{0,16})/m.exec(known(facts.file("/proc/cpuinfo")) ?? "")?.[1] ?? "";
+  if (registers === undefined) return namedProcessor(known(facts.file("/proc/cpuinfo")) ?? "");
   const { eax, ebx, ecx, edx } = registers;
   return Buffer.from(Uint32Array.of(eax, ebx, ecx, edx).buffer).toString("latin1");
+}
+
+/** Returns the same of /proc/cpuinfo on x86. */
+export function namedProcessor(cpuinfo: string): string {
+  return /^model name\s*:\s*(.{0,16})/m.exec(cpuinfo)?.[1] ?? "";
 }
 
 /** Judges what the ranges say. */

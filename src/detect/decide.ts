@@ -6,8 +6,9 @@ import { findConfidential, findContainer, findPlatform } from "./environment.js"
 import { evidenceOf, type Facts, Findings, type Found, hex, printable } from "./facts.js";
 import { judgeForeignSystems } from "./foreign-systems.js";
 import { withLater } from "./later.js";
-import { judgeLinux, judgeWeakEvidence } from "./linux.js";
+import { judgeLinux } from "./linux.js";
 import { judgeStrangers, matchDmi, type StrangerRules } from "./rules.js";
+import { isSomeMachine, judgeWeakEvidence } from "./weak.js";
 
 /** Interfaces with the hypervisors whose guests have them beside their own. */
 const EMULATED = [
@@ -35,13 +36,15 @@ export function decide(facts: Facts, options: DecideOptions = {}): DetectionRepo
   judgeForeignSystems(facts, findings);
   judgeStrangers(facts, scan, findings, options.strangers ?? []);
   judgeWeakEvidence(facts, scan, findings, texts);
-  if (findings.byId.size === 0 && (findings.hinted || known(facts.smbiosVmBit()) === true))
-    findings.unexplained = true;
+  if (findings.byId.size === 0 && isSomeMachine(facts, scan, findings, texts)) findings.unexplained = true;
   const isGuest = (id: string): boolean => findings.byId.get(id)?.role === "guest";
   for (const [id, real] of EMULATED) {
     const found = findings.byId.get(id);
     if (found !== undefined && real.some(isGuest)) found.emulated = true;
   }
+  // Xen offers no KVM interface, KVM's users offer Xen's (QEMU's xen-version). What Xen's files say of a PV guest is another thing.
+  const [kvm, xen] = [findings.byId.get("kvm"), findings.byId.get("xen")];
+  if (isGuest("kvm") && kvm?.base !== undefined && xen?.base !== undefined) xen.emulated = true;
 
   const interfaces = inUnitOrder(findings, options.strangers ?? []);
   const primary = choosePrimary(interfaces, findings, scan);
@@ -97,9 +100,10 @@ function choosePrimary(
   const real = guests.filter(({ emulated }) => !emulated).map(({ id }) => id);
   const first = INTERFACE_KINDS.find(({ id }) => real.includes(id))?.id ?? real[0];
   if (first !== undefined) return first;
-  // A set bit that no range explains is somebody's, also under a dom0, whose processor shows the machine below.
+  // A set bit that no range explains is somebody's, but for dom0, where Xen may have set it.
   const unexplainedBit =
     scan.hypervisorBit === true &&
+    !findings.isControlDomain &&
     interfaces.every(({ base }) => base === null) &&
     (scan.asked || interfaces.length === 0);
   return guests.length > 0 || findings.unexplained || unexplainedBit ? "unknown" : null;

@@ -42,11 +42,17 @@ export function judgeForeignSystems(facts: Facts, findings: Findings): void {
   judgeOpenbsd(facts, findings);
   const netbsd = textOf(facts.sysctl("machdep.hypervisor"));
   addByBeginning(NETBSD_GUESTS, netbsd, "machdep.hypervisor", findings);
-  if (textOf(facts.sysctl("kern.hv_vmm_present")) === "1") {
-    const model = textOf(facts.sysctl("hw.model"));
-    if (!addByBeginning(MAC_MODELS, model, "kern.hv_vmm_present: 1, hw.model", findings))
-      findings.unexplained = true;
-  }
+  judgeMac(facts, findings);
+}
+
+function judgeMac(facts: Facts, findings: Findings): void {
+  const present = facts.sysctl("kern.hv_vmm_present");
+  if (textOf(present) === "0") return;
+  const model = textOf(facts.sysctl("hw.model"));
+  // Older systems do not have the first variable.
+  const names = present.kind === "value" ? `kern.hv_vmm_present: ${textOf(present)}, hw.model` : "hw.model";
+  if (!addByBeginning(MAC_MODELS, model, names, findings) && textOf(present) === "1")
+    findings.unexplained = true;
 }
 
 function addByBeginning(

@@ -7,8 +7,11 @@ import { type Facts, type Findings, hex } from "./facts.js";
 
 interface Rule {
   readonly id: string;
-  /** `strong` names the virtual machine itself, `weak` the maker of a machine model. */
-  readonly strength: "strong" | "weak";
+  /**
+   * `strong` names the virtual machine itself, `model` a machine model that exists nowhere else, `weak` a maker of machine models
+   * or a cloud.
+   */
+  readonly strength: "strong" | "model" | "weak";
   readonly fields: readonly string[];
   readonly prefix: string;
   /** No letter or digit may follow. */
@@ -53,6 +56,22 @@ const RULES: readonly Rule[] = [
     also: { field: "product_name", prefix: "VMM" },
   },
   { id: "apple", strength: "strong", fields: NAMES, prefix: "Apple Virtualization" },
+  { id: "qemu", strength: "model", fields: ["product_name"], prefix: "Standard PC (i440FX" },
+  { id: "qemu", strength: "model", fields: ["product_name"], prefix: "Standard PC (Q35" },
+  {
+    id: "kvm",
+    strength: "model",
+    fields: ["sys_vendor"],
+    prefix: "Red Hat",
+    also: { field: "product_name", prefix: "KVM" },
+  },
+  {
+    id: "kvm",
+    strength: "model",
+    fields: ["sys_vendor"],
+    prefix: "ChromiumOS",
+    also: { field: "product_name", prefix: "crosvm" },
+  },
   { id: "kvm", strength: "weak", fields: NAMES, prefix: "KVM" },
   { id: "kvm", strength: "weak", fields: NAMES, prefix: "OpenStack" },
   { id: "kvm", strength: "weak", fields: NAMES, prefix: "KubeVirt" },
@@ -61,6 +80,27 @@ const RULES: readonly Rule[] = [
   { id: "qemu", strength: "weak", fields: NAMES, prefix: "QEMU" },
   { id: "bochs", strength: "weak", fields: NAMES, prefix: "Bochs" },
 ];
+
+/** Clouds and management products, by the beginning of the vendor or the product; they have physical servers too. */
+const CLOUD_PRODUCTS = [
+  "Alibaba Cloud",
+  "oVirt",
+  "RHEV",
+  "Nutanix",
+  "Hetzner",
+  "Scaleway",
+  "Tencent Cloud",
+  "DigitalOcean",
+  "Yandex",
+];
+
+/** Reports whether the firmware names a cloud or a management product, whatever that says of the machine. */
+export function namesCloudProduct(facts: Facts): boolean {
+  return ["sys_vendor", "product_name"].some((field) => {
+    const { text } = firmwareText(facts, field);
+    return CLOUD_PRODUCTS.some((name) => text.startsWith(name));
+  });
+}
 
 /** Returns every rule that the firmware's texts match, the strong ones first. */
 export function matchDmi(facts: Facts): readonly DmiMatch[] {
