@@ -44,7 +44,8 @@ export function decide(facts: Facts, options: DecideOptions = {}): DetectionRepo
   }
   // Xen offers no KVM interface, KVM's users offer Xen's (QEMU's xen-version). What Xen's files say of a PV guest is another thing.
   const [kvm, xen] = [findings.byId.get("kvm"), findings.byId.get("xen")];
-  if (isGuest("kvm") && kvm?.base !== undefined && xen?.base !== undefined) xen.emulated = true;
+  if (isGuest("kvm") && isGuest("xen") && kvm?.base !== undefined && xen?.base !== undefined)
+    xen.emulated = true;
 
   const interfaces = inUnitOrder(findings, options.strangers ?? []);
   const primary = choosePrimary(interfaces, findings, scan);
