@@ -12,7 +12,7 @@ import {
   MAC_MODELS,
   NETBSD_GUESTS,
 } from "./foreign-systems.js";
-import { DEVICES, FADT_IDS, VIRTUAL_DEVICE } from "./linux.js";
+import { DEVICES, FADT_IDS, VIRTUAL_DEVICE, VMBUS } from "./linux.js";
 import { CLOCKS, QEMU_PROCESSOR } from "./weak.js";
 
 /*
@@ -169,7 +169,7 @@ export function keptType(type: string): string {
 }
 
 function isTelling(name: string): boolean {
-  return /^vmbus:/i.test(name) || VIRTUAL_DEVICE.test(name);
+  return VMBUS.test(name) || VIRTUAL_DEVICE.test(name);
 }
 
 function firstOf(table: readonly (readonly [string, string])[]): string[] {

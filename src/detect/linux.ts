@@ -8,6 +8,8 @@ const DEVICE_TREE_NODE = "/proc/device-tree/hypervisor/compatible";
 const XEN_INITIAL_DOMAIN = 1 << 11;
 /** The generation counter of any hypervisor, QEMU's panic device and its configuration, by their names in {@link DEVICES}. */
 export const VIRTUAL_DEVICE = /^(VMGENCTR|QEMU000[12]):/;
+/** Hyper-V's bus, likewise. */
+export const VMBUS = /^vmbus:/i;
 /** What the FADT's hypervisor vendor identity names (ACPI 6.0; Linux arch/arm64/hyperv/mshyperv.c). */
 export const FADT_IDS: Readonly<Record<string, string>> = {
   MsHyperV: "hyperv",
@@ -31,8 +33,8 @@ export function fadtIdentity(facts: Facts): string {
 function judgeAcpi(facts: Facts, findings: Findings): void {
   // A device's name is its hardware id and a number; to read the ids one by one takes ten times as long.
   for (const name of facts.names(DEVICES)) {
-    if (/^vmbus:/i.test(name)) findings.add("hyperv", "acpi", () => `${DEVICES}/${name}`);
     if (VIRTUAL_DEVICE.test(name)) findings.hinted = true;
+    else if (VMBUS.test(name)) findings.add("hyperv", "acpi", () => `${DEVICES}/${name}`);
   }
   if (facts.file("/sys/bus/vmbus").kind === "value")
     findings.add("hyperv", "sysfs", () => "/sys/bus/vmbus: VMBus driver is loaded");

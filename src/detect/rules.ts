@@ -106,6 +106,7 @@ export function namesCloudProduct(facts: Facts): boolean {
 export function matchDmi(facts: Facts): readonly DmiMatch[] {
   const texts = new Map(NAMES.map((field) => [field as string, firmwareText(facts, field)]));
   const text = (field: string): string => texts.get(field)?.text ?? "";
+  if ([...texts.values()].every(({ text: each }) => each === "")) return [];
   const isEc2Metal = /\.metal(-|$)/.test(text("product_name"));
   const matches: DmiMatch[] = [];
   for (const { id, strength, fields, prefix, wholeWord, also } of RULES) {
