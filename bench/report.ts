@@ -7,14 +7,26 @@ export function median(values: readonly number[]): number {
 
 /** Measures an action many times; gives the median in ms. */
 export async function time(action: () => unknown): Promise<number> {
+  return (await times(action)).median;
+}
+
+/** What an action took, in ms. */
+export interface Times {
+  /** The quickest run: what the action needs where nothing disturbs it. */
+  readonly min: number;
+  readonly median: number;
+}
+
+/** Measures an action many times. */
+export async function times(action: () => unknown): Promise<Times> {
   const bench = new Bench({ time: 400, warmupTime: 100, iterations: 5, warmupIterations: 1 });
   bench.add("it", async () => {
     await action();
   });
   const [task] = await bench.run();
-  const result = task?.result as { latency?: { p50: number }; error?: Error } | undefined;
+  const result = task?.result as { latency?: { min: number; p50: number }; error?: Error } | undefined;
   if (result?.latency === undefined) throw result?.error ?? new Error("nothing was measured");
-  return result.latency.p50;
+  return { min: result.latency.min, median: result.latency.p50 };
 }
 
 /** Formats milliseconds. */

@@ -1,18 +1,12 @@
 import { type Fact, known } from "../base/firmware/fact.js";
 import type { Host } from "../base/host/host.js";
 import { putEntry } from "../base/own.js";
+import { NAME_LEAF } from "./cpuid.js";
 import { decide } from "./decide.js";
 import { factsOf } from "./detect.js";
+import { PCI_DEVICES } from "./devices.js";
 import { type Facts, hex } from "./facts.js";
-import {
-  FIRMWARE_FIELDS,
-  keepsName,
-  keepsPath,
-  keptText,
-  keptType,
-  REDACTED,
-  type TextSource,
-} from "./kept-facts.js";
+import { FIRMWARE_FIELDS, keepsName, keptText, keptType, REDACTED, type TextSource } from "./kept-facts.js";
 
 /** A machine's facts as one JSON document: the `input` of a detection case with `os` and `arch` beside it. */
 export type SnapshotDocument = Readonly<Record<string, unknown>>;
@@ -25,7 +19,16 @@ export interface CaptureOptions {
 
 /** Leaves recorded beyond those that today's rules read. */
 const CPUID_LEAVES = [
-  0, 1, 0x40000000, 0x40000001, 0x40000002, 0x40000003, 0x40000010, 0x40000100, 0x40000101,
+  0,
+  1,
+  0x40000000,
+  0x40000001,
+  0x40000002,
+  0x40000003,
+  0x40000010,
+  0x40000100,
+  0x40000101,
+  NAME_LEAF,
 ];
 /** Bits of the register of memory encryption that the decision asks for. */
 const SEV_BITS = 7n;
@@ -46,7 +49,10 @@ export async function recordMachine(host: Host, options: CaptureOptions = {}): P
 export function recordFacts(machine: Facts, options: CaptureOptions = {}): SnapshotDocument {
   const recording = new Recording(machine, options.includeIdentifiers === true);
   const { facts } = recording;
-  decide(facts);
+  // Asked for everything: what nobody asks for is not looked at.
+  JSON.stringify(decide(facts));
+  facts.smbiosVmBit();
+  facts.file(PCI_DEVICES);
   for (const field of FIRMWARE_FIELDS) facts.dmi(field);
   for (const leaf of CPUID_LEAVES) facts.cpuid(leaf);
   return recording.document();
@@ -96,11 +102,7 @@ class Recording {
         return fact;
       },
       dmi: (field) => note("dmi", field, live.dmi(field)),
-      file: (path) => {
-        const fact = live.file(path);
-        const isKept = keepAll || keepsPath(path, known(fact) ?? "");
-        return isKept ? note("files", path, fact) : fact;
-      },
+      file: (path) => note("files", path, live.file(path)),
       names: (directory) => {
         const names = live.names(directory);
         for (const name of names) {

@@ -9,6 +9,8 @@ import { known } from "../base/firmware/fact.js";
 import { idOfSignature } from "../contract/interfaces.js";
 import { type Facts, type Findings, hex } from "./facts.js";
 
+/** The first of three leaves with the processor's name. */
+export const NAME_LEAF = 0x80000002;
 const END_OF_BASES = 0x40010000;
 const BASE_STEP = 0x100;
 /** "Hv#1" in EAX of base + 1: conforms to the Hyper-V interface whatever the vendor text says (Hyper-V TLFS). */
@@ -77,25 +79,38 @@ export function hypervisorFlag(cpuinfo: string): boolean | undefined {
   return flags === undefined ? undefined : /\bhypervisor\b/.test(flags);
 }
 
+/** Returns the first 16 characters of the processor's name. */
+export function processorName(facts: Facts): string {
+  const registers = known(facts.cpuid(NAME_LEAF));
+  if (registers === undefined) return namedProcessor(known(facts.file("/proc/cpuinfo")) ?? "");
+  const { eax, ebx, ecx, edx } = registers;
+  return Buffer.from(Uint32Array.of(eax, ebx, ecx, edx).buffer).toString("latin1");
+}
+
+/** Returns the same of /proc/cpuinfo on x86. */
+export function namedProcessor(cpuinfo: string): string {
+  return /^model name\s*:\s*(.{0,16})/m.exec(cpuinfo)?.[1] ?? "";
+}
+
 /** Judges what the ranges say. */
 export function judgeCpuid(facts: Facts, scan: CpuidScan, findings: Findings): void {
   for (const { base, signature, id, isHypervInterface } of scan.ranges) {
     const leaf = (offset: number) => known(facts.cpuid(base + offset));
     if (id !== undefined) {
-      const found = findings.add(id, "cpuid", `leaf ${hex(base)}: ${signature}`);
+      const found = findings.add(id, "cpuid", () => `leaf ${hex(base)}: ${signature}`);
       found.base = base;
       if (id === "acrn" && ((leaf(1)?.eax ?? 0) & 1) === 1) found.role = "host";
-      if (id !== "hyperv" && !isHypervInterface) found.details = cpuidDetails(id, leaf);
+      if (id !== "hyperv" && !isHypervInterface) found.describe = () => cpuidDetails(id, leaf);
     }
     if (id === "hyperv" || isHypervInterface) {
       const found =
         findings.byId.get("hyperv") ??
-        findings.add("hyperv", "cpuid", `leaf ${hex(base + 1)}: Hv#1 (${signature})`);
+        findings.add("hyperv", "cpuid", () => `leaf ${hex(base + 1)}: Hv#1 (${signature})`);
       found.base ??= base;
       found.emulated ||= id !== "hyperv";
       const privileges = leaf(3)?.ebx ?? 0;
       if ((privileges & CPU_MANAGEMENT) !== 0 && (privileges & ISOLATION) === 0) found.role = "host";
-      found.details = cpuidDetails("hyperv", leaf);
+      found.describe = () => cpuidDetails("hyperv", leaf);
     }
   }
 }

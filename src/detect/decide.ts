@@ -3,10 +3,12 @@ import { INTERFACE_KINDS, OPENBSD_ROWS, typeOfId } from "../contract/interfaces.
 import type { DetectedInterface, DetectionReport, Evidence } from "../contract/report.js";
 import { type CpuidScan, judgeCpuid, type ScanOptions, scanCpuid } from "./cpuid.js";
 import { findConfidential, findContainer, findPlatform } from "./environment.js";
-import { type Facts, Findings, hex, printable } from "./facts.js";
+import { evidenceOf, type Facts, Findings, type Found, hex, printable } from "./facts.js";
 import { judgeForeignSystems } from "./foreign-systems.js";
-import { judgeLinux, judgeWeakEvidence } from "./linux.js";
+import { withLater } from "./later.js";
+import { judgeLinux } from "./linux.js";
 import { judgeStrangers, matchDmi, type StrangerRules } from "./rules.js";
+import { isSomeMachine, judgeWeakEvidence } from "./weak.js";
 
 /** Interfaces with the hypervisors whose guests have them beside their own. */
 const EMULATED = [
@@ -27,33 +29,37 @@ export function decide(facts: Facts, options: DecideOptions = {}): DetectionRepo
   const scan = scanCpuid(facts, options);
   judgeCpuid(facts, scan, findings);
   // Texts that name the virtual machine itself always count.
-  for (const { id, strength, source, detail } of matchDmi(facts))
+  const texts = matchDmi(facts);
+  for (const { id, strength, source, detail } of texts)
     if (strength === "strong") findings.add(id, source, detail);
   judgeLinux(facts, findings);
   judgeForeignSystems(facts, findings);
   judgeStrangers(facts, scan, findings, options.strangers ?? []);
-  judgeWeakEvidence(facts, scan, findings);
-  if (known(facts.smbiosVmBit()) === true) findings.hints.push("SMBIOS says that this is a virtual machine");
-  if (findings.byId.size === 0 && findings.hints.length > 0) findings.unexplained = true;
+  judgeWeakEvidence(facts, scan, findings, texts);
+  if (findings.byId.size === 0 && isSomeMachine(facts, scan, findings, texts)) findings.unexplained = true;
   const isGuest = (id: string): boolean => findings.byId.get(id)?.role === "guest";
   for (const [id, real] of EMULATED) {
     const found = findings.byId.get(id);
     if (found !== undefined && real.some(isGuest)) found.emulated = true;
   }
+  // Xen offers no KVM interface, KVM's users offer Xen's (QEMU's xen-version). What Xen's files say of a PV guest is another thing.
+  const [kvm, xen] = [findings.byId.get("kvm"), findings.byId.get("xen")];
+  if (isGuest("kvm") && isGuest("xen") && kvm?.base !== undefined && xen?.base !== undefined)
+    xen.emulated = true;
 
   const interfaces = inUnitOrder(findings, options.strangers ?? []);
   const primary = choosePrimary(interfaces, findings, scan);
-  return {
-    virtual: primary !== null,
-    primary,
-    primaryName: interfaces.find(({ id }) => id === primary)?.name ?? null,
-    interfaces,
-    platform: findPlatform(facts),
-    container: findContainer(facts),
-    confidential: findConfidential(facts, scan),
-    nested: isNested(facts, scan, interfaces, primary),
-    unreadable: unreadableSources(facts),
-  };
+  const primaryName = interfaces.find(({ id }) => id === primary)?.name ?? null;
+  return withLater(
+    { virtual: primary !== null, primary, primaryName, interfaces },
+    {
+      platform: () => findPlatform(facts),
+      container: () => findContainer(facts),
+      confidential: () => findConfidential(facts, scan),
+      nested: () => isNested(facts, scan, interfaces, findings.byId.get("xen"), primary),
+      unreadable: () => unreadableSources(facts),
+    },
+  );
 }
 
 function inUnitOrder(findings: Findings, strangers: readonly StrangerRules[]): DetectedInterface[] {
@@ -65,17 +71,25 @@ function inUnitOrder(findings: Findings, strangers: readonly StrangerRules[]): D
     ([idA, a], [idB, b]) =>
       row(idA) - row(idB) || (a.base ?? Infinity) - (b.base ?? Infinity) || (idA < idB ? -1 : 1),
   );
-  return found.map(([id, { role, base, emulated, evidence, details }], unit) => ({
-    unit,
-    name: `pvbus${unit}`,
-    id,
-    type: strangers.find((each) => each.id === id)?.type ?? typeOfId(id),
-    role,
-    base: base === undefined ? null : hex(base),
-    emulated,
-    evidence,
-    details,
-  }));
+  return found.map(([id, each], unit) => {
+    const { role, base, emulated } = each;
+    return withLater(
+      {
+        unit,
+        name: `pvbus${unit}`,
+        id,
+        type: strangers.find((rules) => rules.id === id)?.type ?? typeOfId(id),
+        role,
+        base: base === undefined ? null : hex(base),
+        emulated,
+      },
+      { evidence: () => evidenceOf(each), details: () => detailsOf(each) },
+    );
+  });
+}
+
+function detailsOf({ describe, guestType }: Found): Readonly<Record<string, unknown>> {
+  return { ...describe?.(), ...(guestType === undefined ? {} : { guestType }) };
 }
 
 function choosePrimary(
@@ -87,9 +101,10 @@ function choosePrimary(
   const real = guests.filter(({ emulated }) => !emulated).map(({ id }) => id);
   const first = INTERFACE_KINDS.find(({ id }) => real.includes(id))?.id ?? real[0];
   if (first !== undefined) return first;
-  // A set bit that no range explains is somebody's, also under a dom0, whose processor shows the machine below.
+  // A set bit that no range explains is somebody's, but for dom0, where Xen may have set it.
   const unexplainedBit =
     scan.hypervisorBit === true &&
+    !findings.isControlDomain &&
     interfaces.every(({ base }) => base === null) &&
     (scan.asked || interfaces.length === 0);
   return guests.length > 0 || findings.unexplained || unexplainedBit ? "unknown" : null;
@@ -99,6 +114,7 @@ function isNested(
   facts: Facts,
   scan: CpuidScan,
   interfaces: readonly DetectedInterface[],
+  xen: Found | undefined,
   primary: string | null,
 ): boolean {
   const hyperv = scan.ranges.find(({ id, isHypervInterface }) => id === "hyperv" || isHypervInterface);
@@ -107,9 +123,11 @@ function isNested(
   const isGuest = primary !== null || interfaces.some(({ role }) => role === "guest");
   if (isGuest && interfaces.some(({ role }) => role === "host")) return true;
   // In a PV domain a plain CPUID shows the machine below: files say Xen, the processor says something else.
-  const xen = interfaces.find(({ id }) => id === "xen");
   return (
-    xen?.base === null && xen.details["guestType"] === "PV" && interfaces.some(({ base }) => base !== null)
+    xen !== undefined &&
+    xen.base === undefined &&
+    xen.guestType === "PV" &&
+    interfaces.some(({ base }) => base !== null)
   );
 }
 

@@ -18,10 +18,14 @@ export async function detect(host: Host, options: DecideOptions = {}): Promise<D
   return decide(await factsOf(host), options);
 }
 
+/** Kept, since to import again what is loaded takes as long as reading a file. */
+let cpu: typeof import("../native/cpu/cpuid.js") | undefined;
+
 /** Returns the facts that {@link detect} decides from. @throws PvbusError `ERR_CORRUPT` for a malformed snapshot */
 export async function factsOf(host: Host): Promise<Facts> {
   if (host.sysroot === undefined) {
-    const { openCpuid } = await import("../native/cpu/cpuid.js");
+    cpu ??= await import("../native/cpu/cpuid.js");
+    const { openCpuid } = cpu;
     if (host.platform === "linux") return liveFacts(host, openCpuid());
     const { foreignSources } = await import("../native/foreign-sources.js");
     return liveFacts(host, openCpuid(), foreignSources(host.platform));

@@ -42,6 +42,9 @@ export function findPlatform(facts: Facts): string | null {
   return PLATFORMS.find(([field, beginning]) => texts[field].startsWith(beginning))?.[2] ?? null;
 }
 
+/** LXC's control groups: `/lxc/NAME` and, since version 4, `/lxc.payload.NAME`. */
+export const LXC_GROUP = /\/lxc(\/|\.payload[./])/;
+
 /** Returns the container around this process, or null. A leftover /.dockerenv alone proves nothing. */
 export function findContainer(facts: Facts): string | null {
   if (/Microsoft|WSL/i.test(textOf(facts.file("/proc/sys/kernel/osrelease")))) return "wsl";
@@ -55,6 +58,7 @@ export function findContainer(facts: Facts): string | null {
   const cgroup = known(facts.file("/proc/1/cgroup")) ?? "";
   if (/[/-]libpod-/.test(cgroup)) return "podman";
   if (/\/docker[/-]/.test(cgroup)) return "docker";
+  if (LXC_GROUP.test(cgroup)) return "lxc";
   return null;
 }
 

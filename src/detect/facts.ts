@@ -26,12 +26,16 @@ export interface Facts extends FirmwareSources, Pick<ForeignSources, "pvbusTypes
 }
 
 /** What was found of one interface so far. */
-interface Found {
+export interface Found {
   role: "guest" | "host";
   base: number | undefined;
   emulated: boolean;
-  readonly evidence: Evidence[];
-  details: Readonly<Record<string, unknown>>;
+  /** Xen's word for the kind of guest. */
+  guestType: string | undefined;
+  /** What speaks for it; the words are made when somebody asks for them. */
+  readonly clues: (readonly [source: EvidenceSource, detail: () => string])[];
+  /** Decodes its facts. */
+  describe: (() => Readonly<Record<string, unknown>>) | undefined;
 }
 
 /** Collects what speaks for each interface. */
@@ -39,18 +43,35 @@ export class Findings {
   readonly byId = new Map<string, Found>();
   /** A hypervisor is there, whatever its name. */
   unexplained = false;
-  /** Things that only virtual machines have, without a name; they count where nothing has one. */
-  readonly hints: string[] = [];
+  /** Something is there that only virtual machines have, without a name; it counts where nothing has one. */
+  hinted = false;
 
-  add(id: string, source: EvidenceSource, detail: string): Found {
+  /** Whether this is Xen's controlling domain, whose processor may show Xen's own traces. */
+  get isControlDomain(): boolean {
+    return this.byId.get("xen")?.role === "host";
+  }
+
+  add(id: string, source: EvidenceSource, detail: () => string): Found {
     let found = this.byId.get(id);
     if (found === undefined) {
-      found = { role: "guest", base: undefined, emulated: false, evidence: [], details: {} };
+      found = {
+        role: "guest",
+        base: undefined,
+        emulated: false,
+        guestType: undefined,
+        clues: [],
+        describe: undefined,
+      };
       this.byId.set(id, found);
     }
-    found.evidence.push({ source, detail: printable(detail) });
+    found.clues.push([source, detail]);
     return found;
   }
+}
+
+/** Puts clues into words. */
+export function evidenceOf({ clues }: Pick<Found, "clues">): Evidence[] {
+  return clues.map(([source, detail]) => ({ source, detail: printable(detail()) }));
 }
 
 /** Facts are untrusted text: what could steer a terminal is shown escaped. */

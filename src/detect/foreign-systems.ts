@@ -42,11 +42,17 @@ export function judgeForeignSystems(facts: Facts, findings: Findings): void {
   judgeOpenbsd(facts, findings);
   const netbsd = textOf(facts.sysctl("machdep.hypervisor"));
   addByBeginning(NETBSD_GUESTS, netbsd, "machdep.hypervisor", findings);
-  if (textOf(facts.sysctl("kern.hv_vmm_present")) === "1") {
-    const model = textOf(facts.sysctl("hw.model"));
-    if (!addByBeginning(MAC_MODELS, model, "kern.hv_vmm_present: 1, hw.model", findings))
-      findings.unexplained = true;
-  }
+  judgeMac(facts, findings);
+}
+
+function judgeMac(facts: Facts, findings: Findings): void {
+  const present = facts.sysctl("kern.hv_vmm_present");
+  if (textOf(present) === "0") return;
+  const model = textOf(facts.sysctl("hw.model"));
+  // Older systems do not have the first variable.
+  const names = present.kind === "value" ? `kern.hv_vmm_present: ${textOf(present)}, hw.model` : "hw.model";
+  if (!addByBeginning(MAC_MODELS, model, names, findings) && textOf(present) === "1")
+    findings.unexplained = true;
 }
 
 function addByBeginning(
@@ -56,28 +62,28 @@ function addByBeginning(
   findings: Findings,
 ): boolean {
   const id = table.find(([beginning]) => text.startsWith(beginning))?.[1];
-  if (id !== undefined) findings.add(id, "sysctl", `${name}: ${text}`);
+  if (id !== undefined) findings.add(id, "sysctl", () => `${name}: ${text}`);
   return id !== undefined;
 }
 
 function judgeFreebsd(facts: Facts, findings: Findings): void {
   const guest = textOf(facts.sysctl("kern.vm_guest"));
   const id = ownEntry(FREEBSD_GUESTS, guest);
-  if (id !== undefined) findings.add(id, "sysctl", `kern.vm_guest: ${guest}`);
+  if (id !== undefined) findings.add(id, "sysctl", () => `kern.vm_guest: ${guest}`);
   else if (guest === "generic") findings.unexplained = true;
   // Not trimmed: a signature may end with a space.
   const vendor = known(facts.sysctl("hw.hv_vendor")) ?? "";
   const named = idOfSignature(vendor);
-  if (named !== undefined) findings.add(named, "sysctl", `hw.hv_vendor: ${vendor}`);
+  if (named !== undefined) findings.add(named, "sysctl", () => `hw.hv_vendor: ${vendor}`);
 }
 
 function judgeOpenbsd(facts: Facts, findings: Findings): void {
   for (const [device, type] of facts.pvbusTypes()) {
     const id = idOfType(type);
-    if (id !== undefined) findings.add(id, "ioctl", `${device}: ${type}`);
+    if (id !== undefined) findings.add(id, "ioctl", () => `${device}: ${type}`);
   }
   const names = busNames(textOf(facts.file("/var/run/dmesg.boot")));
-  for (const { id } of names) if (id !== undefined) findings.add(id, "dmesg", busLine(names));
+  for (const { id } of names) if (id !== undefined) findings.add(id, "dmesg", () => busLine(names));
 }
 
 /** Returns what OpenBSD's boot messages name on the bus, `Hyper-V 10.0`, and the id where it is a known type. */
@@ -93,5 +99,5 @@ export function busLine(names: ReturnType<typeof busNames>): string {
 
 function judgeWindows(facts: Facts, findings: Findings): void {
   const found = HYPERV_NAMES.find((name) => facts.registry(HYPERV_PARAMETERS, name).kind === "value");
-  if (found !== undefined) findings.add("hyperv", "registry", `${HYPERV_PARAMETERS} has ${found}`);
+  if (found !== undefined) findings.add("hyperv", "registry", () => `${HYPERV_PARAMETERS} has ${found}`);
 }

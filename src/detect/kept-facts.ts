@@ -1,7 +1,8 @@
 import { FIELD_NAMES, type FieldNames, REGISTRY_KEY } from "../base/firmware/dmi.js";
 import { idOfSignature, idOfType } from "../contract/interfaces.js";
-import { hypervisorFlag } from "./cpuid.js";
-import { AZURE_ASSET_TAG } from "./environment.js";
+import { hypervisorFlag, namedProcessor } from "./cpuid.js";
+import { knownDevices, PCI_DEVICES, VIRTIO_DEVICES } from "./devices.js";
+import { AZURE_ASSET_TAG, LXC_GROUP } from "./environment.js";
 import {
   busLine,
   busNames,
@@ -11,7 +12,8 @@ import {
   MAC_MODELS,
   NETBSD_GUESTS,
 } from "./foreign-systems.js";
-import { CLOCKS, FADT_IDS } from "./linux.js";
+import { DEVICES, FADT_IDS, VIRTUAL_DEVICE, VMBUS } from "./linux.js";
+import { CLOCKS, QEMU_PROCESSOR } from "./weak.js";
 
 /*
  * What a snapshot keeps of a machine that is to stay nameless. It is a list of what is kept: a fact that nobody has named here is
@@ -90,6 +92,7 @@ const PLAIN_CLOCKS = "tsc hpet acpi_pm jiffies refined-jiffies arch_sys_counter 
 
 const FILES = new Map<string, Keep>([
   ["/proc/cpuinfo", processorFlags],
+  [PCI_DEVICES, knownDevices],
   ["/proc/sys/kernel/osrelease", kernelRelease],
   ["/proc/1/environ", containerVariable],
   ["/proc/1/cgroup", containerGroup],
@@ -143,7 +146,6 @@ const KEPT: Readonly<Record<TextSource, ReadonlyMap<string, Keep>>> = {
   ]),
 };
 
-const ACPI_DEVICES = "/sys/bus/acpi/devices/";
 const ACPI_NAME = /^[A-Z0-9_]{1,8}:[0-9a-f]{2,4}$/i;
 const DEVICE_TREE = "/proc/device-tree";
 
@@ -151,21 +153,14 @@ const DEVICE_TREE = "/proc/device-tree";
 export function keptText(source: TextSource, name: string, text: string): string {
   if (text === "") return "";
   const keep = KEPT[source].get(name);
-  if (keep !== undefined) return keep(text);
-  return name.startsWith(ACPI_DEVICES) && /^(vmbus|VMGENCTR|MSFT1000)$/i.test(text.trim()) ? text : REDACTED;
-}
-
-/** Reports whether a file's path itself may be kept: names of devices are the firmware's. */
-export function keepsPath(path: string, text: string): boolean {
-  if (!path.startsWith(ACPI_DEVICES)) return true;
-  const [name = ""] = path.slice(ACPI_DEVICES.length).split("/", 1);
-  return ACPI_NAME.test(name) && (isTelling(name) || /^vmbus$/i.test(text.trim()));
+  return keep === undefined ? REDACTED : keep(text);
 }
 
 /** Reports whether a name in a directory is kept: those that rules look for. */
 export function keepsName(directory: string, name: string): boolean {
   if (directory === DEVICE_TREE) return /^fw-cfg@[0-9a-f]{1,16}$/.test(name);
-  return `${directory}/` === ACPI_DEVICES && ACPI_NAME.test(name) && isTelling(name);
+  if (directory === VIRTIO_DEVICES) return /^virtio\d{1,5}$/.test(name);
+  return directory === DEVICES && ACPI_NAME.test(name) && isTelling(name);
 }
 
 /** Returns what is kept of the type that a pvbus device answers with. */
@@ -174,18 +169,19 @@ export function keptType(type: string): string {
 }
 
 function isTelling(name: string): boolean {
-  return /^(VMBUS|VMGENCTR):/i.test(name);
+  return VMBUS.test(name) || VIRTUAL_DEVICE.test(name);
 }
 
 function firstOf(table: readonly (readonly [string, string])[]): string[] {
   return table.map(([first]) => first);
 }
 
-/** Of a processor's description, whose ARM form has a serial number, the one flag. */
+/** Of a processor's description, whose ARM form has a serial number, the one flag, and QEMU's name. */
 function processorFlags(text: string): string {
   const flag = hypervisorFlag(text);
-  if (flag === undefined) return "";
-  return flag ? "flags\t\t: hypervisor" : "flags\t\t:";
+  const name = namedProcessor(text) === QEMU_PROCESSOR ? [`model name\t: ${QEMU_PROCESSOR}`] : [];
+  if (flag === undefined) return name.join();
+  return [...name, flag ? "flags\t\t: hypervisor" : "flags\t\t:"].join("\n");
 }
 
 /** The kernel's number, and that it is Microsoft's: whoever builds kernels may write names behind it. */
@@ -202,7 +198,8 @@ function containerVariable(text: string): string {
 
 function containerGroup(text: string): string {
   if (/[/-]libpod-/.test(text)) return `0::/libpod-${REDACTED}`;
-  return /\/docker[/-]/.test(text) ? `0::/docker/${REDACTED}` : "0::/";
+  if (/\/docker[/-]/.test(text)) return `0::/docker/${REDACTED}`;
+  return LXC_GROUP.test(text) ? `0::/lxc/${REDACTED}` : "0::/";
 }
 
 function knownClocks(text: string): string {
@@ -216,6 +213,7 @@ function hypervisorNode(text: string): string {
   const kept = (name: string): string => {
     if (name === "" || name === "linux,kvm" || /^xen,xen(-\d{1,3}\.\d{1,3})?$/.test(name)) return name;
     if (name.startsWith("xen,xen")) return "xen,xen";
+    if (name === "microsoft,hyperv") return name;
     return name.includes("vmware") ? "vmware" : REDACTED;
   };
   return text.split("\0").map(kept).join("\0");

@@ -1,13 +1,15 @@
-import { textOf } from "../base/firmware/fact.js";
+import { ABSENT, textOf } from "../base/firmware/fact.js";
 import { ownEntry } from "../base/own.js";
-import type { CpuidScan } from "./cpuid.js";
 import type { Facts, Findings } from "./facts.js";
-import { matchDmi } from "./rules.js";
 
-const DEVICES = "/sys/bus/acpi/devices";
+/** ACPI devices by their names. */
+export const DEVICES = "/sys/bus/acpi/devices";
 const DEVICE_TREE_NODE = "/proc/device-tree/hypervisor/compatible";
-const CLOCKSOURCES = "/sys/devices/system/clocksource/clocksource0/available_clocksource";
 const XEN_INITIAL_DOMAIN = 1 << 11;
+/** The generation counter of any hypervisor, QEMU's panic device and its configuration, by their names in {@link DEVICES}. */
+export const VIRTUAL_DEVICE = /^(VMGENCTR|QEMU000[12]):/;
+/** Hyper-V's bus, likewise. */
+export const VMBUS = /^vmbus:/i;
 /** What the FADT's hypervisor vendor identity names (ACPI 6.0; Linux arch/arm64/hyperv/mshyperv.c). */
 export const FADT_IDS: Readonly<Record<string, string>> = {
   MsHyperV: "hyperv",
@@ -23,83 +25,55 @@ export function judgeLinux(facts: Facts, findings: Findings): void {
 }
 
 /** Returns the hypervisor vendor identity of the FADT, empty where there is none. */
-function fadtIdentity(facts: Facts): string {
+export function fadtIdentity(facts: Facts): string {
   return textOf(facts.fadtHypervisorId()).replaceAll("\0", "").trim();
 }
 
-/** VMBus and its driver, the FADT's identity, the generation counter of any hypervisor. */
+/** VMBus and its driver, the FADT's identity, devices of virtual machines alone. */
 function judgeAcpi(facts: Facts, findings: Findings): void {
+  // A device's name is its hardware id and a number; to read the ids one by one takes ten times as long.
   for (const name of facts.names(DEVICES)) {
-    const place = `${DEVICES}/${name}/hid`;
-    const id = textOf(facts.file(place));
-    if (/^vmbus:/i.test(name) || /^vmbus$/i.test(id)) findings.add("hyperv", "acpi", `${place}: ${id}`);
-    if (/^VMGENCTR:/.test(name)) findings.hints.push(`${DEVICES}/${name}`);
+    if (VIRTUAL_DEVICE.test(name)) findings.hinted = true;
+    else if (VMBUS.test(name)) findings.add("hyperv", "acpi", () => `${DEVICES}/${name}`);
   }
   if (facts.file("/sys/bus/vmbus").kind === "value")
-    findings.add("hyperv", "sysfs", "/sys/bus/vmbus: VMBus driver is loaded");
+    findings.add("hyperv", "sysfs", () => "/sys/bus/vmbus: VMBus driver is loaded");
   const identity = fadtIdentity(facts);
   const id = ownEntry(FADT_IDS, identity);
-  if (id !== undefined) findings.add(id, "acpi", `FADT hypervisor vendor identity: ${identity}`);
-  else if (identity !== "") findings.hints.push(`FADT hypervisor vendor identity: ${identity}`);
+  if (id !== undefined) findings.add(id, "acpi", () => `FADT hypervisor vendor identity: ${identity}`);
+  else if (identity !== "") findings.hinted = true;
 }
 
 function judgeXenFiles(facts: Facts, findings: Findings): void {
   if (textOf(facts.file("/sys/hypervisor/type")) === "xen") {
     const guestType = textOf(facts.file("/sys/hypervisor/guest_type"));
-    const detail = `/sys/hypervisor/type: xen${guestType && `, guest_type: ${guestType}`}`;
-    const found = findings.add("xen", "sysfs", detail);
-    if (guestType !== "") found.details = { ...found.details, guestType };
+    const found = findings.add(
+      "xen",
+      "sysfs",
+      () => `/sys/hypervisor/type: xen${guestType && `, guest_type: ${guestType}`}`,
+    );
+    found.guestType = guestType || undefined;
   }
-  const capabilities = facts.file("/proc/xen/capabilities");
-  if (capabilities.kind === "value" || facts.file("/proc/xen").kind === "value") {
-    findings.add("xen", "procfs", `/proc/xen/capabilities: ${textOf(capabilities) || "(empty)"}`);
+  const hasXenfs = facts.file("/proc/xen").kind === "value";
+  const capabilities = hasXenfs ? facts.file("/proc/xen/capabilities") : ABSENT;
+  if (hasXenfs) {
+    findings.add("xen", "procfs", () => `/proc/xen/capabilities: ${textOf(capabilities) || "(empty)"}`);
   }
   const xen = findings.byId.get("xen");
+  if (xen === undefined) return;
   const features = Number.parseInt(textOf(facts.file("/sys/hypervisor/properties/features")) || "0", 16);
   const isControl = (features & XEN_INITIAL_DOMAIN) !== 0 || textOf(capabilities).includes("control_d");
-  if (xen !== undefined && isControl) xen.role = "host";
+  if (isControl) xen.role = "host";
 }
 
 function judgeDeviceTree(facts: Facts, findings: Findings): void {
   const node = facts.file(DEVICE_TREE_NODE);
   if (node.kind !== "value") return;
   const names = node.value.split("\0").filter((name) => name !== "");
-  const detail = `${DEVICE_TREE_NODE}: ${names.join(", ")}`;
+  const detail = (): string => `${DEVICE_TREE_NODE}: ${names.join(", ")}`;
   if (names.some((name) => name.startsWith("xen,xen"))) findings.add("xen", "devicetree", detail);
   else if (names.length === 1 && names[0] === "linux,kvm") findings.add("kvm", "devicetree", detail);
+  else if (names.includes("microsoft,hyperv")) findings.add("hyperv", "devicetree", detail);
   else if (names.some((name) => name.includes("vmware"))) findings.add("vmware", "devicetree", detail);
   else findings.unexplained = true;
-}
-
-/** Clocks that a kernel offers under one hypervisor; they are there only where that part of the kernel is built in. */
-export const CLOCKS: ReadonlyMap<string, string> = new Map([
-  ["kvm-clock", "kvm"],
-  ["hyperv_clocksource_tsc_page", "hyperv"],
-  ["hyperv_clocksource_msr", "hyperv"],
-  ["xen", "xen"],
-]);
-
-/**
- * Judges what counts only where nothing better was found: texts that name a machine model, clocks and, where neither
- * says anything, device trees of virtual machine models. A clear hypervisor bit outweighs texts and clocks.
- */
-export function judgeWeakEvidence(facts: Facts, scan: CpuidScan, findings: Findings): void {
-  // Something real has a name: a signature of the processor, or a guest's interface of its own.
-  if (scan.ranges.some(({ id }) => id !== undefined)) return;
-  if ([...findings.byId.values()].some(({ role, emulated }) => role === "guest" && !emulated)) return;
-  if (scan.hypervisorBit !== false) {
-    const named = matchDmi(facts).find(({ strength }) => strength === "weak");
-    if (named !== undefined) return void findings.add(named.id, named.source, named.detail);
-    if (fadtIdentity(facts) === "QEMU")
-      return void findings.add("qemu", "acpi", "FADT hypervisor vendor identity: QEMU");
-    const clock = textOf(facts.file(CLOCKSOURCES))
-      .split(/\s+/)
-      .find((each) => CLOCKS.has(each));
-    if (clock !== undefined)
-      return void findings.add(CLOCKS.get(clock) as string, "sysfs", `${CLOCKSOURCES}: ${clock}`);
-  }
-  const firmwareConfig = facts.names("/proc/device-tree").find((name) => name.startsWith("fw-cfg@"));
-  if (firmwareConfig !== undefined) findings.add("qemu", "devicetree", `/proc/device-tree/${firmwareConfig}`);
-  else if (textOf(facts.file("/proc/device-tree/compatible")).includes("linux,dummy-virt"))
-    findings.unexplained = true;
 }

@@ -27,13 +27,19 @@ export function liveFacts(host: Host, cpuid: Cpuid, foreign: ForeignSources = NO
   const seen = new Map<string, Fact<string>>();
   // In a guest every execution leaves to the hypervisor and costs some ten microseconds.
   const leaves = new Map<number, CpuidRegisters>();
+  let fadt: Fact<string> | undefined;
+  let bios: Fact<SmbiosTexts> | undefined;
   const file = (path: string): Fact<string> => {
     const fact = seen.get(path) ?? fileText(host, path);
     seen.set(path, fact);
     return fact;
   };
   return {
-    ...foreign,
+    // Named one by one: a spread here takes as long as a dozen files that are not there.
+    sysctl: foreign.sysctl,
+    kenv: foreign.kenv,
+    registry: foreign.registry,
+    pvbusTypes: foreign.pvbusTypes,
     os: host.platform === "win32" ? "windows" : host.platform,
     arch: host.arch,
     cpuid: (leaf) => {
@@ -52,10 +58,13 @@ export function liveFacts(host: Host, cpuid: Cpuid, foreign: ForeignSources = NO
         return [];
       }
     },
-    fadtHypervisorId: () => ofValue(fileBytes(host, FADT_FILE), hypervisorIdOf),
+    fadtHypervisorId: () => {
+      fadt ??= ofValue(fileBytes(host, FADT_FILE), hypervisorIdOf);
+      return fadt;
+    },
     smbiosVmBit: () => {
-      const table = foreign.smbios?.() ?? ofValue(fileBytes(host, BIOS_FILE), parseSmbios);
-      return ofValue<SmbiosTexts, boolean>(table, ({ vmBit }) => vmBit);
+      bios ??= foreign.smbios?.() ?? ofValue(fileBytes(host, BIOS_FILE), parseSmbios);
+      return ofValue<SmbiosTexts, boolean>(bios, ({ vmBit }) => vmBit);
     },
     msr: (number) => (host.sysroot === undefined ? readMsr(host, number) : ABSENT),
   };

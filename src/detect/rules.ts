@@ -1,14 +1,17 @@
 import { posix } from "node:path";
 import { firmwareText } from "../base/firmware/dmi.js";
 import type { DetectionRules, ProviderManifest } from "../contract/manifest.js";
-import type { Evidence } from "../contract/report.js";
+import type { EvidenceSource } from "../contract/report.js";
 import type { CpuidScan } from "./cpuid.js";
 import { type Facts, type Findings, hex } from "./facts.js";
 
 interface Rule {
   readonly id: string;
-  /** `strong` names the virtual machine itself, `weak` the maker of a machine model. */
-  readonly strength: "strong" | "weak";
+  /**
+   * `strong` names the virtual machine itself, `model` a machine model that exists nowhere else, `weak` a maker of machine models
+   * or a cloud.
+   */
+  readonly strength: "strong" | "model" | "weak";
   readonly fields: readonly string[];
   readonly prefix: string;
   /** No letter or digit may follow. */
@@ -18,7 +21,10 @@ interface Rule {
 }
 
 /** What firmware text says of the hypervisor. */
-type DmiMatch = Pick<Rule, "id" | "strength"> & Evidence;
+export interface DmiMatch extends Pick<Rule, "id" | "strength"> {
+  readonly source: EvidenceSource;
+  readonly detail: () => string;
+}
 
 const NAMES = ["product_name", "sys_vendor", "board_vendor", "bios_vendor", "product_version"] as const;
 
@@ -50,6 +56,22 @@ const RULES: readonly Rule[] = [
     also: { field: "product_name", prefix: "VMM" },
   },
   { id: "apple", strength: "strong", fields: NAMES, prefix: "Apple Virtualization" },
+  { id: "qemu", strength: "model", fields: ["product_name"], prefix: "Standard PC (i440FX" },
+  { id: "qemu", strength: "model", fields: ["product_name"], prefix: "Standard PC (Q35" },
+  {
+    id: "kvm",
+    strength: "model",
+    fields: ["sys_vendor"],
+    prefix: "Red Hat",
+    also: { field: "product_name", prefix: "KVM" },
+  },
+  {
+    id: "kvm",
+    strength: "model",
+    fields: ["sys_vendor"],
+    prefix: "ChromiumOS",
+    also: { field: "product_name", prefix: "crosvm" },
+  },
   { id: "kvm", strength: "weak", fields: NAMES, prefix: "KVM" },
   { id: "kvm", strength: "weak", fields: NAMES, prefix: "OpenStack" },
   { id: "kvm", strength: "weak", fields: NAMES, prefix: "KubeVirt" },
@@ -59,10 +81,32 @@ const RULES: readonly Rule[] = [
   { id: "bochs", strength: "weak", fields: NAMES, prefix: "Bochs" },
 ];
 
+/** Clouds and management products, by the beginning of the vendor or the product; they have physical servers too. */
+const CLOUD_PRODUCTS = [
+  "Alibaba Cloud",
+  "oVirt",
+  "RHEV",
+  "Nutanix",
+  "Hetzner",
+  "Scaleway",
+  "Tencent Cloud",
+  "DigitalOcean",
+  "Yandex",
+];
+
+/** Reports whether the firmware names a cloud or a management product, whatever that says of the machine. */
+export function namesCloudProduct(facts: Facts): boolean {
+  return ["sys_vendor", "product_name"].some((field) => {
+    const { text } = firmwareText(facts, field);
+    return CLOUD_PRODUCTS.some((name) => text.startsWith(name));
+  });
+}
+
 /** Returns every rule that the firmware's texts match, the strong ones first. */
 export function matchDmi(facts: Facts): readonly DmiMatch[] {
   const texts = new Map(NAMES.map((field) => [field as string, firmwareText(facts, field)]));
   const text = (field: string): string => texts.get(field)?.text ?? "";
+  if ([...texts.values()].every(({ text: each }) => each === "")) return [];
   const isEc2Metal = /\.metal(-|$)/.test(text("product_name"));
   const matches: DmiMatch[] = [];
   for (const { id, strength, fields, prefix, wholeWord, also } of RULES) {
@@ -71,8 +115,9 @@ export function matchDmi(facts: Facts): readonly DmiMatch[] {
     if (also !== undefined && !text(also.field).startsWith(also.prefix)) continue;
     if (prefix === "Amazon EC2" && isEc2Metal) continue;
     const { source = "dmi", name = field } = texts.get(field) ?? {};
-    const second = also === undefined ? "" : `, ${also.field}: ${text(also.field)}`;
-    matches.push({ id, strength, source, detail: `${name}: ${text(field)}${second}` });
+    const detail = (): string =>
+      `${name}: ${text(field)}${also === undefined ? "" : `, ${also.field}: ${text(also.field)}`}`;
+    matches.push({ id, strength, source, detail });
   }
   return matches;
 }
@@ -97,15 +142,15 @@ export function judgeStrangers(
     const { signatures = [], firmware = [], paths = [] } = detection;
     for (const { base, signature } of scan.ranges) {
       if (!signatures.includes(signature)) continue;
-      const found = findings.add(id, "cpuid", `leaf ${hex(base)}: ${signature}`);
+      const found = findings.add(id, "cpuid", () => `leaf ${hex(base)}: ${signature}`);
       found.base ??= base;
     }
     for (const { field, prefix } of firmware) {
       const { text, source, name } = firmwareText(facts, field);
-      if (prefix !== "" && text.startsWith(prefix)) findings.add(id, source, `${name}: ${text}`);
+      if (prefix !== "" && text.startsWith(prefix)) findings.add(id, source, () => `${name}: ${text}`);
     }
     for (const path of paths)
       if (facts.names(posix.dirname(path)).includes(posix.basename(path)))
-        findings.add(id, "path", `${path} is there`);
+        findings.add(id, "path", () => `${path} is there`);
   }
 }

@@ -137,6 +137,12 @@ describe("what a snapshot keeps", () => {
     "pvbus0 at mainbus0: KVM, ",
     "pvbus0 at mainbus0: Hyper-V 0.0, Xen 4.17\nsd0: <ATA, ",
     "sd0 at scsibus0 serial ",
+    "0008\t1af41041\t",
+    "0008\t1af41041\t0\n0010\t10ec8168\t",
+    "model name\t: QEMU Virtual CPU ",
+    "12:pids:/lxc/",
+    "0::/lxc.payload.",
+    "microsoft,hyperv\0",
     "VMBUS",
     "VMGENCTR",
     "KVMKVMKVM",
@@ -181,6 +187,7 @@ describe("what a snapshot keeps", () => {
       "/proc/1/cgroup": "0::/docker/0123456789ab\n",
       "/run/.containerenv": 'name="secret"\nid="0123"\n',
       "/proc/sys/kernel/osrelease": "6.1.0-acme-web-01\n",
+      "/proc/bus/pci/devices": "0008\t1af41041\t0\tfebd1000\n0010\t10ec8168\t0\tfebd2000\n",
     };
     const registry = {
       "HKLM\\SOFTWARE\\Microsoft\\Virtual Machine\\Guest\\Parameters": {
@@ -194,6 +201,7 @@ describe("what a snapshot keeps", () => {
     expect(document.files["/var/run/dmesg.boot"]).to.equal("pvbus0 at mainbus0: KVM");
     expect(document.files["/proc/1/environ"]).to.equal("container=podman");
     expect(document.files["/proc/sys/kernel/osrelease"]).to.equal("6.1.0");
+    expect(document.files["/proc/bus/pci/devices"]).to.equal("0000\t1af41041\t0");
     expect(JSON.stringify(document)).not.to.match(
       /abcdef01|ABC123|52:54|PASSWORD|0123|acme|HV-HOST|payroll|secret/,
     );
@@ -318,9 +326,13 @@ describe("detection where the processor names nobody", () => {
     expect([primary, interfaces.map(({ id }) => id)]).to.deep.equal(["qemu", ["hyperv", "qemu"]]);
   });
 
-  it("sees an unnamed hypervisor below dom0 by the bit, and a model below dom0 by its text", () => {
+  it("takes an unexplained bit in dom0 for Xen's own, and sees a model below dom0 by its text", () => {
     const unnamed = machine({ leaves: bit }, null, dom0);
-    expect([unnamed.primary, unnamed.nested]).to.deep.equal(["unknown", true]);
+    expect([unnamed.primary, unnamed.nested]).to.deep.equal([null, false]);
+    const cloud = machine({ leaves: bit }, { product_name: "Google Compute Engine" }, dom0);
+    expect([cloud.primary, cloud.nested]).to.deep.equal([null, false]);
+    const standard = machine({ leaves: bit }, { product_name: "Standard PC (Q35 + ICH9, 2009)" }, dom0);
+    expect([standard.primary, standard.nested]).to.deep.equal(["qemu", true]);
     const model = machine(null, { sys_vendor: "QEMU" }, dom0);
     expect([model.primary, model.nested]).to.deep.equal(["qemu", true]);
     const bare = machine(null, { sys_vendor: "Dell Inc." }, dom0);

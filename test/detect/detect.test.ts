@@ -2,6 +2,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { inspect } from "node:util";
 import { expect } from "chai";
 import fc from "fast-check";
 import { nodeHost } from "../../src/base/host/node-host.js";
@@ -66,6 +67,43 @@ describe("detection", () => {
     });
     decide(counting);
     expect(leaves.length).to.be.at.most(10);
+  });
+
+  it("asks for the other axes, the words of evidence and decoded facts when somebody reads them", () => {
+    const azure = snapshotFacts(cases.find(({ id }) => id === "azure"));
+    const asked = new Set<string>();
+    const note = (name: string): string => {
+      asked.add(name);
+      return name;
+    };
+    const noting: Facts = Object.create(azure, {
+      file: { value: (path: string) => azure.file(note(path)) },
+      dmi: { value: (field: string) => azure.dmi(note(field)) },
+      cpuid: { value: (leaf: number) => azure.cpuid(Number(note(`0x${leaf.toString(16)}`))) },
+    });
+    const report = decide(noting);
+    expect(report.primary).to.equal("hyperv");
+    const LATER = ["/proc/1/cgroup", "chassis_asset_tag", "0x8000001f", "0x40000005"];
+    expect(LATER.filter((each) => asked.has(each))).to.deep.equal([]);
+    expect([report.platform, report.container, report.confidential]).to.deep.equal(["azure", null, null]);
+    expect(report.interfaces[0]?.details).to.have.property("maxVirtualProcessors");
+    expect(LATER.filter((each) => !asked.has(each))).to.deep.equal([]);
+  });
+
+  it("gives a report that copies, prints and compares as a plain object", () => {
+    const azure = cases.find(({ id }) => id === "azure");
+    const report = detectSnapshot(azure);
+    const parts = "virtual primary primaryName interfaces platform container confidential nested unreadable";
+    expect(Object.keys(report).join(" ")).to.equal(parts);
+    expect(Object.keys(report.interfaces[0] ?? {}).join(" ")).to.equal(
+      "unit name id type role base emulated evidence details",
+    );
+    expect(inspect(report)).to.match(/platform: 'azure'/);
+    expect(inspect(report, { depth: 5 })).not.to.match(/Getter|Symbol/);
+    expect(structuredClone(report)).to.deep.equal(report);
+    expect({ ...report }).to.deep.equal(report);
+    expect(Object.freeze(report).platform).to.equal("azure");
+    expect(report.interfaces[0]?.evidence).to.equal(report.interfaces[0]?.evidence);
   });
 
   it("of this machine agrees with systemd-detect-virt where it is installed", async function () {
@@ -144,6 +182,29 @@ describe("detection", () => {
       expect(report.primary).to.equal("hyperv");
       expect(report.interfaces[0]?.evidence.map(({ source }) => source)).to.deep.equal(["dmi", "acpi"]);
       expect(report.unreadable.map(({ source }) => source)).to.deep.equal(["cpuid"]);
+    });
+
+    it("reads each table once, no device's id, and nothing of the other axes for the bus alone", async () => {
+      const table = Buffer.alloc(276);
+      table.write("MsHyperV", 268, "latin1");
+      put("/sys/firmware/acpi/tables/FACP", table);
+      for (const name of ["VMBUS:00", "PNP0A08:00", "device:00"])
+        put(`/sys/bus/acpi/devices/${name}/hid`, `${name.split(":")[0]}\n`);
+      put("/proc/1/cgroup", "0::/docker/abc\n");
+      const host = nodeHost({ sysroot });
+      const held: string[] = [];
+      const hold: typeof host.files.hold = (path) => {
+        held.push(path);
+        return host.files.hold(path);
+      };
+      const bus = await openPvbus({ host: { ...host, files: { ...host.files, hold } } });
+      expect(bus.detection.primary).to.equal("hyperv");
+      expect(held.filter((path) => path.endsWith("/hid"))).to.deep.equal([]);
+      expect(held).not.to.include("/proc/1/cgroup");
+      expect(JSON.parse(JSON.stringify(bus.detection))).to.include({ container: "docker" });
+      expect(held.filter((path) => path.endsWith("/FACP"))).to.have.length(1);
+      expect(held.length).to.equal(new Set(held).size);
+      await bus.close();
     });
 
     it("finds nothing in an empty tree, and the bus is empty", async () => {

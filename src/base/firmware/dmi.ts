@@ -1,5 +1,5 @@
 import { ownEntry } from "../own.js";
-import { ABSENT, type Fact, known, value } from "./fact.js";
+import { ABSENT, type Fact, value } from "./fact.js";
 import type { SmbiosTexts } from "./smbios.js";
 
 /** A field's names in FreeBSD's kernel environment, in Windows' registry, and in the sysctl trees of OpenBSD and NetBSD. */
@@ -80,22 +80,29 @@ interface FirmwareText {
 
 /** Returns a field of the firmware's tables by its Linux name, from wherever this operating system shows it. */
 export function firmwareText(sources: FirmwareSources, field: string): FirmwareText {
-  for (const [source, name, fact] of looksFor(sources, field)) {
-    const text = known(fact);
-    if (text !== undefined) return { text: text.trim(), source, name };
-  }
-  return { text: "", source: "dmi", name: field };
+  const { kenv, registry, sysctl = [] } = ownEntry(FIELD_NAMES, field) ?? {};
+  return (
+    textIn("dmi", field, sources.dmi(field)) ??
+    (kenv === undefined ? undefined : textIn("dmi", kenv, sources.kenv(kenv))) ??
+    (registry === undefined
+      ? undefined
+      : textIn("registry", registry, sources.registry(REGISTRY_KEY, registry))) ??
+    firstOf(sysctl, (name) => textIn("sysctl", name, sources.sysctl(name))) ?? {
+      text: "",
+      source: "dmi",
+      name: field,
+    }
+  );
 }
 
-function* looksFor(
-  sources: FirmwareSources,
-  field: string,
-): Generator<[source: FirmwareText["source"], name: string, Fact<string>]> {
-  yield ["dmi", field, sources.dmi(field)];
-  const names = ownEntry(FIELD_NAMES, field);
-  if (names === undefined) return;
-  const { kenv, registry, sysctl = [] } = names;
-  yield ["dmi", kenv, sources.kenv(kenv)];
-  if (registry !== undefined) yield ["registry", registry, sources.registry(REGISTRY_KEY, registry)];
-  for (const name of sysctl) yield ["sysctl", name, sources.sysctl(name)];
+function textIn(source: FirmwareText["source"], name: string, fact: Fact<string>): FirmwareText | undefined {
+  return fact.kind === "value" ? { text: fact.value.trim(), source, name } : undefined;
+}
+
+function firstOf<T, U>(of: readonly T[], look: (each: T) => U | undefined): U | undefined {
+  for (const each of of) {
+    const found = look(each);
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }

@@ -66,12 +66,9 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
   readonly emulated: boolean;
   /** True for the machine's real hypervisor. */
   readonly primary: boolean;
-  /** What speaks for this interface. */
-  readonly evidence: readonly Evidence[];
-  /** Decoded facts. */
-  readonly details: Readonly<Record<string, unknown>>;
   /** Where boot configuration lives on its store, as its provider's manifest says. */
   readonly bootData: BootData | undefined;
+  readonly #detected: DetectedInterface;
   #provider: Provider | undefined;
   readonly #load: InterfaceParts["load"];
   #capabilities: Capabilities;
@@ -90,14 +87,23 @@ export class PvInterface implements KeyInterface, AsyncDisposable {
     this.base = detected.base;
     this.emulated = detected.emulated;
     this.primary = parts.primary;
-    this.evidence = detected.evidence;
-    this.details = detected.details;
+    this.#detected = detected;
     this.bootData = parts.bootData;
     this.#capabilities = parts.capabilities ?? NO_CAPABILITIES;
     this.#provider = parts.provider;
     this.#load = parts.load;
     this.#target = parts.target ?? {};
     this.#closing = new Closing(undefined, `${detected.name} is closed; open the bus again`);
+  }
+
+  /** What speaks for this interface. */
+  get evidence(): readonly Evidence[] {
+    return this.#detected.evidence;
+  }
+
+  /** Decoded facts. */
+  get details(): Readonly<Record<string, unknown>> {
+    return this.#detected.details;
   }
 
   /** What can be done with it; nothing while its provider could not be loaded. */

@@ -80,6 +80,14 @@ const TEXTS = [
   "pvbus0 at mainbus0: KVM, Hyper-V 10.0",
   "flags : hypervisor",
   "container=lxc\0",
+  "0008\t80eebeef\t0\n0010\t1b360001\t0\n",
+  "0008\t15ad0740\t0",
+  "model name : QEMU Virtual CPU version 0.9.1\nflags : fpu",
+  "microsoft,hyperv\0",
+  "0::/lxc.payload.a",
+  "Standard PC (Q35",
+  "Hetzner",
+  "Bochs",
 ];
 
 /** A machine all of whose facts are the input's: ACPI, DMI, device tree, files, sysctl, registry. */
@@ -96,7 +104,7 @@ function factsFrom(input: Input): Facts {
   const names = Array.from(
     { length: input.below(4) },
     () =>
-      input.pick(["VMBUS:00", "VMGENCTR:00", "fw-cfg@9020000", "hypervisor"]) +
+      input.pick(["VMBUS:00", "VMGENCTR:00", "QEMU0002:00", "fw-cfg@9020000", "virtio0", "hypervisor"]) +
       input.field().toString("latin1"),
   );
   const salt = input.byte();
