@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { pvbusError } from "../../base/errors.js";
 import { pause } from "../../base/flow/abort.js";
+import { monotonicMs } from "../../base/flow/monotonic.js";
 import { processEnvironment } from "../../base/host/environment.js";
 import { signalGroup } from "../../base/host/process-group.js";
 
@@ -11,8 +12,8 @@ const LOOK_MS = 20;
 
 /** A program that is running, without a shell, in a process group of its own. */
 export class RunningCommand {
-  /** When it began, in the time of `performance.now()`. */
-  readonly began = performance.now();
+  /** When it began, in the time of {@link monotonicMs}. */
+  readonly began = monotonicMs();
   /**
    * Resolves when it has ended with 0.
    * @throws PvbusError `ERR_UNAVAILABLE` when it could not be run or has failed; then nothing of its group is left
@@ -74,9 +75,9 @@ export class RunningCommand {
     if (this.#isOver) return;
     this.#wasEnded = true;
     const pid = this.#child?.pid;
-    const until = performance.now() + this.#killMs;
+    const until = monotonicMs() + this.#killMs;
     signalGroup(pid, "SIGTERM");
-    while (signalGroup(pid, 0) && performance.now() < until) await pause(LOOK_MS);
+    while (signalGroup(pid, 0) && monotonicMs() < until) await pause(LOOK_MS);
     signalGroup(pid, "SIGKILL");
     await this.done.catch(() => undefined);
   }
