@@ -82,23 +82,6 @@ function claim(parts, context) {
   return owners;
 }
 
-const common = {
-  cwd: ROOT,
-  platform: "node",
-  preserveEntrySignatures: "allow-extension",
-  // Detection loads on demand, and is a part of its own, though the recorder of machines needs it too.
-  checks: { ineffectiveDynamicImport: false },
-  external: ["koffi"],
-  tsconfig: false,
-  resolve: { extensionAlias: { ".js": [".ts", ".js"] } },
-  // Nothing but inversify's polyfill, and who imports it for that, does anything when it is loaded.
-  treeshake: {
-    propertyReadSideEffects: false,
-    moduleSideEffects: (id) =>
-      /\/node_modules\/(reflect-metadata\/|@inversifyjs\/container\/lib\/index\.js)/.test(id),
-  },
-};
-
 /**
  * Takes from Node's own modules what is used of them. For an import Node reads each of their exports, and with some of node:fs come
  * all streams.
@@ -115,6 +98,25 @@ const builtins = {
     );
   },
 };
+
+const common = {
+  plugins: [builtins],
+  cwd: ROOT,
+  platform: "node",
+  preserveEntrySignatures: "allow-extension",
+  // Detection loads on demand, and is a part of its own, though the recorder of machines needs it too.
+  checks: { ineffectiveDynamicImport: false },
+  external: ["koffi"],
+  tsconfig: false,
+  resolve: { extensionAlias: { ".js": [".ts", ".js"] } },
+  // Nothing but inversify's polyfill, and who imports it for that, does anything when it is loaded.
+  treeshake: {
+    propertyReadSideEffects: false,
+    moduleSideEffects: (id) =>
+      /\/node_modules\/(reflect-metadata\/|@inversifyjs\/container\/lib\/index\.js)/.test(id),
+  },
+};
+
 const DEFINED = { __PVBUS_VERSION__: JSON.stringify(version) };
 
 /** The command lines are CommonJS, whose loader is the quicker one. */
@@ -152,7 +154,6 @@ async function bundleLibrary() {
       "fuse-server": "providers/hyperv/testing/kvp-device/fuse-server.ts",
     },
     transform: { target: "node20", define: DEFINED },
-    plugins: [builtins],
   });
   const { output } = await bundle.write({
     dir: "dist/lib",
