@@ -176,7 +176,8 @@ async function bundleLibrary() {
 }
 
 process.chdir(ROOT);
-const outputs = await Promise.all(
-  process.argv[2] === "bin" ? [bundleCommands()] : [bundleCommands(), bundleLibrary()],
-);
-writeFileSync("THIRD-PARTY-NOTICES", notices(bundledPackages(outputs.flat())));
+if (process.argv[2] === "bin") await bundleCommands();
+else {
+  const outputs = await Promise.all([bundleCommands(), bundleLibrary()]);
+  writeFileSync("THIRD-PARTY-NOTICES", notices(bundledPackages(outputs.flat())));
+}
