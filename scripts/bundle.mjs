@@ -15,8 +15,6 @@ import { bundledPackages, notices } from "./notices.mjs";
 const ROOT = resolve(fileURLToPath(new URL("..", import.meta.url)));
 const { version, exports } = createRequire(import.meta.url)("../package.json");
 
-const BUILTIN = "\0node:";
-
 /**
  * What is needed together is one part, since each file costs its own way through the loader: these modules and all that they
  * import, as far as it lies in `within` and no part before has it. What is in none is divided by who needs it.
@@ -83,17 +81,19 @@ function claim(parts, context) {
 }
 
 /**
- * Takes from Node's own modules what is used of them. For an import Node reads each of their exports, and with some of node:fs come
- * all streams.
+ * Takes from Node's own modules what is used of them, in each module by itself, so that none needs a part for it. For an import Node
+ * reads every export, and with some of node:fs come all streams.
  */
 const builtins = {
   name: "builtins",
-  resolveId: (id) => (id.startsWith("node:") ? `\0${id}` : null),
+  resolveId: (id, importer) => (id.startsWith("node:") ? `\0${id}?for=${importer}` : null),
   load(id) {
-    if (!id.startsWith(BUILTIN)) return null;
-    const names = Object.keys(process.getBuiltinModule(id.slice(1)));
-    const named = names.map((name) => `export const ${name} = all.${name};`);
-    return [`const all = process.getBuiltinModule("${id.slice(1)}");`, "export default all;", ...named].join(
+    if (!id.startsWith("\0node:")) return null;
+    const name = id.slice(1, id.indexOf("?"));
+    const exported = Object.keys(process.getBuiltinModule(name)).map(
+      (each) => `export const ${each} = all.${each};`,
+    );
+    return [`const all = process.getBuiltinModule("${name}");`, "export default all;", ...exported].join(
       "\n",
     );
   },
@@ -148,11 +148,24 @@ async function bundleLibrary() {
   const names = entries.map((each) => each.default.replace("./dist/lib/", "").replace(".js", ""));
   const bundle = await rolldown({
     ...common,
-    input: {
-      ...Object.fromEntries(names.map((name, at) => [name, sources[at]])),
-      // Started as a program of its own, which lies beside the simulator.
-      "fuse-server": "providers/hyperv/testing/kvp-device/fuse-server.ts",
-    },
+    // Started as a program of its own, which lies beside the simulator.
+    input: { "fuse-server": "providers/hyperv/testing/kvp-device/fuse-server.ts" },
+    plugins: [
+      builtins,
+      {
+        name: "entries",
+        buildStart() {
+          // An entry exports what its source does, and no more, whatever rolldown puts into its file.
+          for (const [at, name] of names.entries())
+            this.emitFile({
+              type: "chunk",
+              fileName: `${name}.js`,
+              id: join(ROOT, sources[at]),
+              preserveSignature: "strict",
+            });
+        },
+      },
+    ],
     transform: { target: "node20", define: DEFINED },
   });
   const { output } = await bundle.write({
