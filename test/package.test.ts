@@ -116,13 +116,16 @@ describe("the packed package", function () {
       ["@koromix", "koffi", "pvbus"],
     );
     // It is required, when it is needed.
-    const shipped = paths.filter((path) => /^dist\/.*js$/.test(path));
+    const shipped = paths.filter((path) => /^dist\/.*(?:js|ts)$/.test(path));
     expect(shipped.length).to.be.greaterThan(100);
     const imported = shipped.flatMap((path) => {
       const text = readFileSync(join(folder, "node_modules/pvbus", path), "utf8");
       return [...text.matchAll(/\b(?:from|import\(?)["'`](@?[a-z][\w@/.:-]*)["'`]/g)].map(([, name]) => name);
     });
-    expect(imported.filter((name) => name?.startsWith("node:") !== true)).to.deep.equal([]);
+    // Declarations of ours name those of koffi, which is there.
+    expect(new Set(imported.filter((name) => name?.startsWith("node:") !== true))).to.deep.equal(
+      new Set(["koffi"]),
+    );
   });
 
   it("reads few files to start, and of providers the one that it needs", () => {
