@@ -28,6 +28,7 @@ export function notices(directories) {
     const bodies = texts.sort().map((file) => readFileSync(join(directory, file), "utf8").trim());
     return [`${name} ${version} (${license})`, ...bodies].join("\n\n");
   });
-  const intro = "The command lines in dist/bin contain code of the packages below.";
+  const intro =
+    "The command lines in dist/bin and the library in dist/lib contain code of the packages below.";
   return `${[intro, ...parts].join(`\n\n${"-".repeat(80)}\n\n`)}\n`;
 }

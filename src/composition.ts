@@ -32,7 +32,9 @@ export async function openPvbus(options: OpenOptions = {}): Promise<Bus> {
 
 /** Makes a manifest's provider in a container of its own, which sees no binding of another one. */
 async function loadProvider(manifest: ProviderManifest, host: Host): Promise<LoadedProvider> {
-  const [{ Container }, module] = await Promise.all([import("inversify"), manifest.load()]);
+  // Written so that the bundler sees what is used of it.
+  const { Container } = await import("inversify");
+  const module = await manifest.load();
   const container = new Container({ defaultScope: "Singleton" });
   container.bind(HOST).toConstantValue(host);
   try {

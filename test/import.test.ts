@@ -36,7 +36,7 @@ describe("importing pvbus", () => {
     const urls = await loadedBy(`await import(${index});`);
     expect(urls.some((url) => url.endsWith("dist/src/index.js"))).to.equal(true);
     expect(heavy(urls)).to.deep.equal([]);
-    expect(urls.filter((url) => url.includes("/dist/src/")).length).to.be.lessThan(30);
+    expect(urls.filter((url) => url.includes("/dist/src/")).length).to.be.lessThan(35);
   });
 
   it("openPvbus loads inversify and a provider only where its interface is there", async () => {

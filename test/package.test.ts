@@ -1,5 +1,14 @@
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
@@ -68,6 +77,85 @@ describe("the packed package", function () {
     }
   });
 
+  it("exports what the sources do, and one identity of it on all subpaths", () => {
+    const { exports } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as {
+      exports: Record<string, string | { types: string }>;
+    };
+    const compare = Object.entries(exports).flatMap(([subpath, to]) => {
+      if (typeof to === "string") return [];
+      const tested = to.types.replace("./dist/lib/types/", `${ROOT}/dist/`).replace(".d.ts", ".js");
+      return `await same(${JSON.stringify(`pvbus${subpath.slice(1)}`)}, ${JSON.stringify(tested)});`;
+    });
+    expect(compare.length).to.be.greaterThan(5);
+    const { stdout, stderr } = run(process.execPath, [
+      "--input-type=module",
+      "-e",
+      `const found = {};
+       const same = async (name, tested) => {
+         const [shipped, built] = [await import(name), await import(tested)];
+         const names = Object.keys(shipped).sort();
+         if (names.join() !== Object.keys(built).sort().join()) console.log(name, names.join());
+         for (const each of names) {
+           if (each in found && found[each] !== shipped[each]) console.log("two of", each);
+           found[each] = shipped[each];
+         }
+       };
+       ${compare.join("\n")}
+       const { nodeHost, openPvbus, PvbusError } = await import("pvbus");
+       const { KvmProvider } = await import("pvbus/providers/kvm");
+       const refused = await new KvmProvider(nodeHost()).open({ channel: "nonsense" }).catch((error) => error);
+       console.log(refused instanceof PvbusError, refused.name, refused.code);`,
+    ]);
+    expect(stdout, stderr).to.equal("true RefusedError ERR_NOT_SUPPORTED\n");
+  });
+
+  it("depends on koffi alone", () => {
+    const [own] = [JSON.parse(readFileSync(join(folder, "node_modules/pvbus/package.json"), "utf8"))];
+    expect(Object.keys(own.dependencies)).to.deep.equal(["koffi"]);
+    expect(readdirSync(join(folder, "node_modules")).filter((name) => !name.startsWith("."))).to.have.members(
+      ["@koromix", "koffi", "pvbus"],
+    );
+    // It is required, when it is needed.
+    const shipped = paths.filter((path) => /^dist\/.*(?:js|ts)$/.test(path));
+    expect(shipped.length).to.be.greaterThan(100);
+    const imported = shipped.flatMap((path) => {
+      const text = readFileSync(join(folder, "node_modules/pvbus", path), "utf8");
+      return [...text.matchAll(/\b(?:from|import\(?)["'`](@?[a-z][\w@/.:-]*)["'`]/g)].map(([, name]) => name);
+    });
+    // Declarations of ours name those of koffi, which is there.
+    expect(new Set(imported.filter((name) => name?.startsWith("node:") !== true))).to.deep.equal(
+      new Set(["koffi"]),
+    );
+  });
+
+  it("reads few files to start, and of providers the one that it needs", () => {
+    const coverage = join(folder, "coverage");
+    const loadedBy = (script: string): string[] => {
+      rmSync(coverage, { recursive: true, force: true });
+      const { stderr, status } = run(process.execPath, ["--input-type=module", "-e", script], {
+        NODE_V8_COVERAGE: coverage,
+        PVBUS_SYSROOT: "",
+      });
+      expect(status, stderr).to.equal(0);
+      return readdirSync(coverage).flatMap((name) =>
+        (JSON.parse(readFileSync(join(coverage, name), "utf8")).result as { url: string }[])
+          .map(({ url }) => url)
+          .filter((url) => url.includes("/node_modules/")),
+      );
+    };
+    const imported = loadedBy('await import("pvbus");');
+    expect(imported.length).to.be.within(1, 4);
+    const opened = loadedBy(
+      `const { openPvbus } = await import("pvbus");
+       const bus = await openPvbus({ snapshot: { os: "linux", arch: "x64", input: {} }, interfaces: [{ type: "KVM" }] });
+       if (bus.primary?.type !== "KVM") throw new Error("not KVM");
+       await bus.close();`,
+    );
+    expect(opened.some((url) => url.includes("/inversify-"))).to.equal(true);
+    expect(opened.filter((url) => /\/(?:hyperv|xen|vmware)[-.]|koffi/.test(url))).to.deep.equal([]);
+    expect(opened.length).to.be.lessThan(10);
+  });
+
   it("runs its command lines", () => {
     expect(run("npx", ["--no-install", "pvbus", "get", "External/alpha"])).to.include({
       stdout: "one\n",
@@ -89,10 +177,18 @@ describe("the packed package", function () {
       "THIRD-PARTY-NOTICES",
     ]);
     expect(
-      paths.filter((path) => /(^|\/)test\/|fixture|tsbuildinfo|dist\/bench|dist\/test\//.test(path)),
+      paths.filter((path) =>
+        /(^|\/)test\/|fixture|tsbuildinfo|dist\/(?:bench|test|src|providers)\/|\.map$|(?<!\.d)\.ts$/.test(
+          path,
+        ),
+      ),
     ).to.deep.equal([]);
     for (const bin of ["pvbus", "hostctl"])
       expect(readFileSync(join(ROOT, `dist/bin/${bin}.cjs`), "utf8")).not.to.include(ROOT);
+    for (const path of paths.filter((each) => each.startsWith("dist/lib/")))
+      expect(readFileSync(join(ROOT, path), "utf8"), path)
+        .not.to.match(/sourceMappingURL/)
+        .and.not.to.include(ROOT);
   });
 });
 
@@ -111,13 +207,13 @@ describe("a provider in a package of its own", function () {
     const place = join(folder, "node_modules", NAME);
     cpSync(join(ROOT, "test/fixtures/stranger"), place, { recursive: true });
     for (const each of ["inversify", "@inversifyjs", "reflect-metadata"])
-      cpSync(join(folder, "node_modules", each), join(place, "node_modules", each), { recursive: true });
+      cpSync(join(ROOT, "node_modules", each), join(place, "node_modules", each), { recursive: true });
     root = join(folder, "acme");
     mkdirSync(join(root, "var/lib/acme"), { recursive: true });
     writeFileSync(join(root, "var/lib/acme/store.json"), '{"role":"d2Vi"}');
   });
 
-  it("is used from the API, and has an inversify that pvbus has not", () => {
+  it("is used from the API, and has an inversify of its own", () => {
     const { stdout, stderr } = run(process.execPath, [
       "--input-type=module",
       "-e",
@@ -132,7 +228,7 @@ describe("a provider in a package of its own", function () {
        console.log(JSON.stringify({
          type: found.type, role: found.role, primary: found.primary, evidence: found.evidence[0].source,
          read: [await found.read("role"), await found.read("api")], refused,
-         isOwn: own !== createRequire(import.meta.resolve("pvbus")).resolve("inversify"),
+         isOwn: own.includes("/pvbus-acme/"),
        }));
        await found.delete("api");
        await bus.close();`,

@@ -1,6 +1,7 @@
 import { PvbusError, pvbusError } from "../../src/base/errors.js";
 import { Backoff } from "../../src/base/flow/backoff.js";
 import { Call } from "../../src/base/flow/call.js";
+import { monotonicMs } from "../../src/base/flow/monotonic.js";
 import { SerialQueue } from "../../src/base/flow/queues.js";
 import type { Logger } from "../../src/base/host/host.js";
 import { decodeReply, type RpciReply, type RpciRequest, refusal } from "./protocol/rpci.js";
@@ -45,7 +46,7 @@ export class RpciSession {
   /** @param parts one transport at least */
   constructor(parts: SessionParts) {
     this.#parts = parts;
-    this.#now = parts.now ?? (() => performance.now());
+    this.#now = parts.now ?? monotonicMs;
   }
 
   /** Names the transport of the last command. */

@@ -1,5 +1,6 @@
 import { ContainerModule } from "inversify";
 import type { Host } from "../../src/base/host/host.js";
+import type { ProviderModule } from "../../src/contract/manifest.js";
 import { HOST, PROVIDER } from "../../src/contract/tokens.js";
 import { XenProvider } from "./provider.js";
 import {
@@ -12,7 +13,7 @@ import {
 } from "./transport/locate.js";
 
 /** Binds the Xen provider and what it reaches XenStore through. */
-export const xenModule: ContainerModule = new ContainerModule(({ bind }) => {
+export const xenModule: ProviderModule = new ContainerModule(({ bind }) => {
   bind(XEN_TRANSPORT).toConstantValue(transportOf);
   bind(XEN_DRIVER).toConstantValue(openDriver);
   bind(PROVIDER).toResolvedValue(

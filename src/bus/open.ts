@@ -9,7 +9,7 @@ import type { Provider, StoreTarget } from "../contract/provider.js";
 import type { DetectedInterface, DetectionReport } from "../contract/report.js";
 import { Bus } from "./bus.js";
 import { PvInterface } from "./interface/interface.js";
-import { idOf, joinManifests, manifestOf } from "./manifests.js";
+import { idOf, manifestOf } from "./manifests.js";
 import { type LoadProvider, Providers } from "./providers.js";
 
 /** A store that the caller names, to be opened whatever detection says. */
@@ -51,13 +51,22 @@ export async function openBus(
 ): Promise<Bus> {
   const call = new Call(options);
   const host = options.host ?? nodeHost({ sysroot: options.sysroot, logger: options.logger });
-  const providers = new Providers(joinManifests(builtIn, options.providers ?? []), host, load);
+  const providers = new Providers(await joined(builtIn, options.providers), host, load);
   try {
     return await call.within(open(host, providers, options, call), "the opening of the bus");
   } catch (error) {
     await providers.close();
     throw error;
   }
+}
+
+async function joined(
+  builtIn: readonly ProviderManifest[],
+  strangers: readonly ProviderManifest[] = [],
+): Promise<readonly ProviderManifest[]> {
+  if (strangers.length === 0) return builtIn;
+  const { joinManifests } = await import("./manifest-rules.js");
+  return joinManifests(builtIn, strangers);
 }
 
 async function open(host: Host, providers: Providers, options: OpenOptions, call: Call): Promise<Bus> {

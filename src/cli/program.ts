@@ -1,10 +1,8 @@
 import { PvbusError } from "../base/errors.js";
-import { joinManifests } from "../bus/manifests.js";
 import type { Command, CommandGroup } from "../contract/command.js";
 import type { ProviderManifest } from "../contract/manifest.js";
 import { COMMANDS } from "./commands.js";
 import { SYSROOT } from "./grammar/globals.js";
-import { commandHelp, programHelp } from "./grammar/help.js";
 import {
   checkArguments,
   convert,
@@ -52,7 +50,7 @@ export async function runPvbus(argv: readonly string[], outside: World): Promise
     const { names, rest } = takeProviders(argv, world.env);
     const { commands, vocabulary, open } = await vocabularyOf(names, world, options);
     const parsed = parse(rest, vocabulary);
-    const help = helpOf(parsed, vocabulary, world);
+    const help = await helpOf(parsed, vocabulary, world);
     if (help !== undefined) return help;
     checkArguments(parsed);
     options = globals(valuesOf(parsed.globals), world.env);
@@ -87,7 +85,10 @@ async function vocabularyOf(
     const commands = [...COMMANDS, ...world.builtIn.flatMap((each) => each.commands ?? [])];
     return { commands, vocabulary: { commands, manifests: world.builtIn, providers: [] }, open: world.open };
   }
-  const { loadStranger, ownRoot } = await import("./grammar/strangers.js");
+  const [{ loadStranger, ownRoot }, { joinManifests }] = await Promise.all([
+    import("./grammar/strangers.js"),
+    import("../bus/manifest-rules.js"),
+  ]);
   const rules = { cwd: process.cwd(), isRoot: process.geteuid?.() === 0, root: ownRoot() };
   const strangers = new Map<ProviderManifest, string>();
   const again: string[] = [];
@@ -120,23 +121,24 @@ async function vocabularyOf(
 }
 
 /** Prints help or the version where they are asked for, or nothing is. @returns the exit code; undefined where a command is to run */
-function helpOf(
+async function helpOf(
   { command, action, globals: given }: Parsed,
   vocabulary: Vocabulary,
   { stdout, stderr, version }: World,
-): number | undefined {
+): Promise<number | undefined> {
   const texts = new Map([...given].map(([option, [text]]) => [option.name, text]));
-  const type = texts.get("type");
-  if (texts.has("version")) stdout.write(`${version}\n`);
-  else if (texts.has("help"))
-    stdout.write(
-      command === undefined ? programHelp(vocabulary, type) : commandHelp(vocabulary, command, action, type),
-    );
-  else if (command === undefined) {
-    stderr.write(programHelp(vocabulary));
-    return EXIT_USAGE;
-  } else return undefined;
-  return 0;
+  if (texts.has("version")) {
+    stdout.write(`${version}\n`);
+    return 0;
+  }
+  const isAsked = texts.has("help");
+  if (!isAsked && command !== undefined) return undefined;
+  const { commandHelp, programHelp } = await import("./grammar/help.js");
+  const type = isAsked ? texts.get("type") : undefined;
+  const text =
+    command === undefined ? programHelp(vocabulary, type) : commandHelp(vocabulary, command, action, type);
+  (isAsked ? stdout : stderr).write(text);
+  return isAsked ? 0 : EXIT_USAGE;
 }
 
 function commandOf(

@@ -1,5 +1,6 @@
 import { NOT_THERE_YET, PvbusError, type PvbusErrorCode } from "../base/errors.js";
 import { Call } from "../base/flow/call.js";
+import { monotonicMs } from "../base/flow/monotonic.js";
 import type { Bus } from "../bus/bus.js";
 import { chosenInterfaces } from "./interfaces.js";
 import type { UserdataOptions } from "./userdata.js";
@@ -37,17 +38,17 @@ export async function untilSettled<K extends string>(
   );
   let last: ReadonlyMap<K, Uint8Array> | undefined;
   let failure: PvbusError | undefined;
-  let since = performance.now();
+  let since = monotonicMs();
   for (;;) {
     try {
       const now = await look();
-      if (last === undefined || !isSame(last, now)) since = performance.now();
+      if (last === undefined || !isSame(last, now)) since = monotonicMs();
       [last, failure] = [now, undefined];
-      if (performance.now() - since >= quietMs) return now;
+      if (monotonicMs() - since >= quietMs) return now;
     } catch (error) {
       if (!PvbusError.is(error) || !NOT_YET.includes(error.code)) throw error;
       failure = error;
-      since = performance.now();
+      since = monotonicMs();
     }
     try {
       await call.sleep(LOOK_MS, "the host's data");

@@ -6,9 +6,12 @@ import { CACHE, ROOT, run } from "./tools.js";
 /** Where the package is inside the machines. */
 export const APP = "/app";
 
+/** What single modules import that the package has within. */
+const PARTS_NEED = ["inversify", "reflect-metadata", "@xmldom/xmldom"];
+
 /**
- * Installs the packed package as a user would, with mocha and chai beside it for the tests, and gives the directory. The
- * lab's guest part, which is not shipped, lies where it lies in the repository.
+ * Installs the packed package as a user would, with mocha and chai beside it for the tests, and gives the directory. What is not
+ * shipped, the lab's guest part and the single modules that it looks at, lies where it lies in the repository.
  */
 export function installedPackage(): string {
   const app = join(CACHE, "app");
@@ -22,7 +25,7 @@ export function installedPackage(): string {
   const { devDependencies } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as {
     devDependencies: Record<string, string>;
   };
-  const tools = ["mocha", "chai"].map((name) => `${name}@${devDependencies[name]}`);
+  const tools = ["mocha", "chai", ...PARTS_NEED].map((name) => `${name}@${devDependencies[name]}`);
   const wanted = createHash("sha256")
     .update(readFileSync(join(app, tarball)))
     .update(tools.join())
@@ -37,9 +40,13 @@ export function installedPackage(): string {
     run("npm", ["install", ...quiet, `./${tarball}`, ...tools], { cwd: app });
     writeFileSync(stamp, wanted);
   }
-  const tests = join(app, "node_modules/pvbus/dist/test");
-  rmSync(tests, { recursive: true, force: true });
-  for (const part of ["lab/guest", "native", "support"])
-    cpSync(join(ROOT, "dist/test", part), join(tests, part), { recursive: true });
+  const dist = join(app, "node_modules/pvbus/dist");
+  for (const part of ["src", "providers", "test/lab/guest", "test/native", "test/support"]) {
+    rmSync(join(dist, part), { recursive: true, force: true });
+    cpSync(join(ROOT, "dist", part), join(dist, part), {
+      recursive: true,
+      filter: (name) => !/\.(?:d\.ts|map)$/.test(name),
+    });
+  }
   return app;
 }

@@ -46,6 +46,10 @@ describe("sources", () => {
     expect(usersOf(/setMaxListeners/)).to.deep.equal([]);
   });
 
+  it("have one clock that never goes back, with which nothing is loaded", () => {
+    expect(usersOf(/performance\.now\(|process\.hrtime/)).to.deep.equal(["src/base/flow/monotonic.ts"]);
+  });
+
   it("have no chain of promises that keeps every result before", () => {
     expect(usersOf(/this\.#\w+ = Promise\.allSettled/)).to.deep.equal([]);
   });

@@ -2,6 +2,7 @@ import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { onAbort } from "../../../src/base/flow/abort.js";
 import { Backoff } from "../../../src/base/flow/backoff.js";
 import { Call } from "../../../src/base/flow/call.js";
+import { monotonicMs } from "../../../src/base/flow/monotonic.js";
 import type { Logger } from "../../../src/base/host/host.js";
 import { decodeRegistrationReply, encodeRegistration, type KvpLayout } from "../protocol/messages.js";
 import type { KvpDevice, OpenKvpDevice } from "./device.js";
@@ -48,7 +49,7 @@ export interface KvpDaemonParts {
 export async function serveKvp(parts: KvpDaemonParts, signal: AbortSignal): Promise<void> {
   const backoff = new Backoff(PAUSES);
   for (let first = true; !signal.aborted; first = false) {
-    const began = performance.now();
+    const began = monotonicMs();
     let session: Session;
     try {
       session = new Session(parts, signal);
@@ -70,7 +71,7 @@ export async function serveKvp(parts: KvpDaemonParts, signal: AbortSignal): Prom
     if (signal.aborted) return;
     const why = failure instanceof Error ? failure.message : "the device is at its end";
     parts.logger.warn(`registering again: ${why}`);
-    if (performance.now() - began > SOUND_MS) backoff.reset();
+    if (monotonicMs() - began > SOUND_MS) backoff.reset();
     await backoff.rest(signal);
   }
 }

@@ -1,5 +1,6 @@
 import { PvbusError } from "../../../src/base/errors.js";
 import { Call } from "../../../src/base/flow/call.js";
+import { monotonicMs } from "../../../src/base/flow/monotonic.js";
 import type { Logger } from "../../../src/base/host/host.js";
 import type { ServedPool } from "./served-pool.js";
 
@@ -62,13 +63,13 @@ export class GuardedPool {
   }
 
   async #glance(call: Call): Promise<void> {
-    if (this.#recovered || performance.now() < this.#leaveUntil) return;
+    if (this.#recovered || monotonicMs() < this.#leaveUntil) return;
     const timeoutMs = Math.min(GLANCE_MS, call.remainingMs);
     try {
       await this.#recover(new Call({ signal: call.signal, timeoutMs }));
     } catch (error) {
       if (!(PvbusError.is(error) && error.code === "ERR_TIMEOUT")) throw error;
-      this.#leaveUntil = performance.now() + GLANCE_PAUSE_MS;
+      this.#leaveUntil = monotonicMs() + GLANCE_PAUSE_MS;
     }
   }
 

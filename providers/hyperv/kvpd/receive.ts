@@ -1,5 +1,6 @@
 import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { Call, type CallOptions } from "../../../src/base/flow/call.js";
+import { monotonicMs } from "../../../src/base/flow/monotonic.js";
 import { Notifier } from "../../../src/base/flow/notifier.js";
 import type { Host } from "../../../src/base/host/host.js";
 import type { StoreEntry } from "../../../src/contract/store.js";
@@ -68,13 +69,13 @@ async function fromDevice(
   const got = new Map<string, StoreEntry>();
   const stop = new AbortController();
   const news = new Notifier();
-  let heard = performance.now();
+  let heard = monotonicMs();
   const daemon = await createKvpDaemon(host, {
     ...settings,
     onSet: (pool, key, value) => {
       const name = nativeKey(pool, key);
       got.set(name, { key: name, value });
-      heard = performance.now();
+      heard = monotonicMs();
       news.notify();
     },
   });
@@ -84,7 +85,7 @@ async function fromDevice(
   try {
     for (;;) {
       const since = news.count;
-      const silent = performance.now() - heard;
+      const silent = monotonicMs() - heard;
       if (complete() && silent >= quietMs) break;
       const what = missingText(wanted, got);
       const woken = news.waitAtMost(complete() ? quietMs - silent : Infinity, untilStop, what, since);

@@ -4,6 +4,7 @@ import type { Readable } from "node:stream";
 import { PvbusError } from "../../../src/base/errors.js";
 import { onAbort } from "../../../src/base/flow/abort.js";
 import type { Call } from "../../../src/base/flow/call.js";
+import { monotonicMs } from "../../../src/base/flow/monotonic.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { signalGroup } from "../../../src/base/host/process-group.js";
 import { KvpStatus, KvpStatusError } from "../protocol/status.js";
@@ -109,7 +110,7 @@ export class HostScripts {
   #remember(words: readonly string[], run: () => Promise<ScriptResult>): Promise<string> {
     const key = words.join("\0");
     const known = this.#answers.get(key);
-    const now = performance.now();
+    const now = monotonicMs();
     if (known !== undefined && now - known.at < ANSWER_MS) return known.stdout;
     const stdout = run().then((result) => result.stdout);
     this.#answers.set(key, { at: now, stdout });

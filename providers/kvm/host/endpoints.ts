@@ -2,6 +2,7 @@ import { createServer, type Socket } from "node:net";
 import { PvbusError } from "../../../src/base/errors.js";
 import { Backoff } from "../../../src/base/flow/backoff.js";
 import { Call } from "../../../src/base/flow/call.js";
+import { monotonicMs } from "../../../src/base/flow/monotonic.js";
 import { openSocket } from "../../../src/base/host/unix-stream.js";
 import { holdSocket, listenAt } from "./listening.js";
 import type { Endpoint, SocketOwner } from "./settings/endpoint.js";
@@ -52,9 +53,9 @@ function connect(path: string, { onConnection, onWaiting }: EndpointEvents): Clo
         said = outcome;
       } else {
         said = "";
-        const began = performance.now();
+        const began = monotonicMs();
         await onConnection(outcome);
-        if (performance.now() - began > GOOD_CONNECTION_MS) backoff.reset();
+        if (monotonicMs() - began > GOOD_CONNECTION_MS) backoff.reset();
       }
       await backoff.rest(stop.signal);
     }

@@ -3,7 +3,6 @@ import { pvbusError } from "../../../src/base/errors.js";
 import { bootId } from "../../../src/base/host/boot-id.js";
 import { parseChannel } from "../../../src/base/host/channel.js";
 import type { Host } from "../../../src/base/host/host.js";
-import { UnixStream } from "../../../src/base/host/unix-stream.js";
 import type { ShareableTransport } from "../../../src/mdata/client/client.js";
 import type { Device } from "./devices.js";
 import type { SharedSocket } from "./join-line.js";
@@ -106,8 +105,10 @@ function unixTransport(host: Host, name: string, path: string): ShareableTranspo
     name,
     isShared: false,
     boot: () => bootId(host),
-    open: (events, call) =>
-      UnixStream.connect(() => host.files.holdSocket(path), { name, advice: ADVICE, ...events }, call),
+    open: async (events, call) => {
+      const { UnixStream } = await import("../../../src/base/host/unix-stream.js");
+      return UnixStream.connect(() => host.files.holdSocket(path), { name, advice: ADVICE, ...events }, call);
+    },
   };
 }
 

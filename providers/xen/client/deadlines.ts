@@ -1,3 +1,5 @@
+import { monotonicMs } from "../../../src/base/flow/monotonic.js";
+
 /** Milliseconds of deadlines that one timer serves: nobody is told later than that. */
 const TICK_MS = 4;
 /** A timer may fire a fraction too early. */
@@ -6,7 +8,7 @@ const LATE_MS = 1;
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export interface Timed {
-  /** In the time of `performance.now()`; `Infinity` for none. Stays the same while it waits. */
+  /** In the time of {@link monotonicMs}; `Infinity` for none. Stays the same while it waits. */
   readonly deadline: number;
 }
 
@@ -63,12 +65,12 @@ export class Deadlines<T extends Timed> {
   }
 
   #arm(tick: Tick<T>): void {
-    const ms = tick.number * TICK_MS - performance.now() + LATE_MS;
+    const ms = tick.number * TICK_MS - monotonicMs() + LATE_MS;
     tick.timer = setTimeout(() => this.#fire(tick), Math.min(Math.max(ms, 0), MAX_TIMER_MS)).unref();
   }
 
   #fire(tick: Tick<T>): void {
-    if (performance.now() < tick.number * TICK_MS) {
+    if (monotonicMs() < tick.number * TICK_MS) {
       this.#arm(tick);
       return;
     }

@@ -1,6 +1,7 @@
 import { PvbusError, pvbusError } from "../../../src/base/errors.js";
 import { onAbort } from "../../../src/base/flow/abort.js";
 import type { Call } from "../../../src/base/flow/call.js";
+import { monotonicMs } from "../../../src/base/flow/monotonic.js";
 import type { Operation } from "../protocol/operations.js";
 import { refusalError } from "../protocol/refusals.js";
 import type { Timed } from "./deadlines.js";
@@ -23,7 +24,7 @@ export class PendingRequest<T = unknown> implements Timed {
   transactionId = 0;
   /** Its id while it is under way. */
   id = -1;
-  /** When it times out, in the time of `performance.now()`. */
+  /** When it times out, in the time of {@link monotonicMs}. */
   deadline = Number.POSITIVE_INFINITY;
   /** False once it is settled, also when its reply is still owed. */
   live = true;
@@ -55,7 +56,7 @@ export class PendingRequest<T = unknown> implements Timed {
 
   /** Whether its call is over, though it may not have been told yet. */
   get isOver(): boolean {
-    return this.#call?.signal?.aborted === true || this.deadline <= performance.now();
+    return this.#call?.signal?.aborted === true || this.deadline <= monotonicMs();
   }
 
   /** Begins the waiting. @param over called when the signal fires before a reply came */

@@ -1,5 +1,6 @@
 import { PvbusError, pvbusError } from "../errors.js";
 import { MAX_TIMER_MS, onAbort, pause } from "./abort.js";
+import { monotonicMs } from "./monotonic.js";
 import { turns } from "./turn.js";
 
 /** What every call of the API accepts. */
@@ -39,7 +40,7 @@ export class Call {
     }
     this.signal = signal;
     this.#timeoutMs = timeoutMs;
-    this.#expiresAt = performance.now() + timeoutMs;
+    this.#expiresAt = monotonicMs() + timeoutMs;
   }
 
   /** Returns a call without a deadline. */
@@ -49,10 +50,10 @@ export class Call {
 
   /** Milliseconds left, zero or more; `Infinity` without a deadline. */
   get remainingMs(): number {
-    return Math.max(0, this.#expiresAt - performance.now());
+    return Math.max(0, this.#expiresAt - monotonicMs());
   }
 
-  /** When it is over, in the time of `performance.now()`; `Infinity` without a deadline. */
+  /** When it is over, in milliseconds of the clock of `process.hrtime()`; `Infinity` without a deadline. */
   get expiresAt(): number {
     return this.#expiresAt;
   }
@@ -86,7 +87,7 @@ export class Call {
 
   /** Lets the time limit begin again: for listings, whose consumer may take as long as it likes between two pages. */
   renew(): void {
-    this.#expiresAt = performance.now() + this.#timeoutMs;
+    this.#expiresAt = monotonicMs() + this.#timeoutMs;
   }
 
   /**
@@ -111,7 +112,7 @@ export class Call {
         cause: this.signal.reason,
       });
     }
-    if (this.#expiresAt <= performance.now()) {
+    if (this.#expiresAt <= monotonicMs()) {
       throw pvbusError(
         "ERR_TIMEOUT",
         `no end of ${waitingFor} within ${this.#timeoutMs} ms; try again or allow a longer timeoutMs`,
@@ -124,13 +125,13 @@ export class Call {
    * @throws PvbusError `ERR_ABORTED` as soon as the signal fires, `ERR_TIMEOUT` at the deadline
    */
   async sleep(ms: number, waitingFor?: string): Promise<void> {
-    const until = performance.now() + ms;
+    const until = monotonicMs() + ms;
     do {
       this.check(waitingFor);
       // Rounded up, and looked at again: a timer may fire a fraction too early, which must not count as slept.
-      await pause(Math.ceil(Math.min(until - performance.now(), this.remainingMs)), this.signal);
+      await pause(Math.ceil(Math.min(until - monotonicMs(), this.remainingMs)), this.signal);
       this.check(waitingFor);
-    } while (performance.now() < until);
+    } while (monotonicMs() < until);
   }
 
   /**

@@ -1,3 +1,4 @@
+import { monotonicMs } from "./monotonic.js";
 import { WaitingLine } from "./waiting-line.js";
 
 interface TurnSettings {
@@ -21,7 +22,7 @@ export class Turns {
   #passing: Promise<void> | undefined;
 
   constructor(settings: TurnSettings) {
-    this.#settings = { now: () => performance.now(), ...settings };
+    this.#settings = { now: monotonicMs, ...settings };
   }
 
   /**

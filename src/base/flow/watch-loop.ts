@@ -2,6 +2,7 @@ import { pvbusError } from "../errors.js";
 import { MAX_TIMER_MS, onAbort } from "./abort.js";
 import { Backoff } from "./backoff.js";
 import type { Call } from "./call.js";
+import { monotonicMs } from "./monotonic.js";
 import { Notifier } from "./notifier.js";
 
 /** Pairs that are compared at a stretch. */
@@ -83,19 +84,19 @@ export async function* watchLoop<C>(
       if (call.isOver) return;
       seen = news.count;
       let isQuiet = true;
-      let began = performance.now();
+      let began = monotonicMs();
       try {
         for await (const change of source.look(call)) {
           isQuiet = false;
-          const found = performance.now();
+          const found = monotonicMs();
           yield change;
           // The consumer's time is none of the look's.
-          began += performance.now() - found;
+          began += monotonicMs() - found;
         }
       } catch (error) {
         if (closing.aborted || call.isOver || settings.isPassing?.(error) !== true) throw error;
       }
-      leastMs = (performance.now() - began) * (pace?.share ?? 0);
+      leastMs = (monotonicMs() - began) * (pace?.share ?? 0);
       if (!isQuiet) backoff?.reset();
     }
   } catch (error) {

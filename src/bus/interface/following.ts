@@ -1,6 +1,7 @@
 import { NOT_THERE_YET, PvbusError, type PvbusErrorCode, pvbusError } from "../../base/errors.js";
 import { onAbort, pause } from "../../base/flow/abort.js";
 import { Call, DEFAULT_TIMEOUT_MS } from "../../base/flow/call.js";
+import { monotonicMs } from "../../base/flow/monotonic.js";
 import { Notifier } from "../../base/flow/notifier.js";
 import type { Capabilities } from "../../contract/capabilities.js";
 import type { KeyInterface } from "../../contract/key-values.js";
@@ -97,7 +98,7 @@ export class Following {
         if (this.#running === 0 && !this.#isPolled && this.#later.size === 0)
           throw this.#leftOut ?? neverChanges();
       }
-      const ms = Math.min(this.#isPolled ? LOOK_MS : IDLE_MS, this.#laterAt - performance.now());
+      const ms = Math.min(this.#isPolled ? LOOK_MS : IDLE_MS, this.#laterAt - monotonicMs());
       const seen = this.#news.count;
       try {
         if (!(await this.#news.waitAtMost(Math.max(0, ms), this.#call, "a change", seen))) this.#late();
@@ -110,7 +111,7 @@ export class Following {
   /** Has a name told again in a while: what was found there is not whole. */
   again(name: string): void {
     this.#later.add(name);
-    this.#laterAt = Math.min(this.#laterAt, performance.now() + LOOK_MS);
+    this.#laterAt = Math.min(this.#laterAt, monotonicMs() + LOOK_MS);
   }
 
   /** Ends all watches. */
@@ -138,7 +139,7 @@ export class Following {
 
   #late(): void {
     if (this.#isPolled) this.#all = true;
-    if (performance.now() < this.#laterAt) return;
+    if (monotonicMs() < this.#laterAt) return;
     for (const name of this.#later) this.#names.add(name);
     this.#later.clear();
     this.#laterAt = Number.POSITIVE_INFINITY;

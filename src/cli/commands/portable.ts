@@ -1,4 +1,3 @@
-import { readFile } from "node:fs/promises";
 import type { CommandGroup } from "../../contract/command.js";
 import type { PortableHost } from "../../contract/portable-host.js";
 import type { Context } from "../io/context.js";
@@ -80,5 +79,7 @@ async function wanted(
 }
 
 async function given(context: Context, file: string): Promise<Uint8Array> {
-  return file === "-" ? context.readInput() : readFile(file);
+  if (file === "-") return context.readInput();
+  const { readFile } = await import("node:fs/promises");
+  return readFile(file);
 }

@@ -3,7 +3,7 @@ import { createRequire } from "node:module";
 import { basename, dirname, isAbsolute, join, resolve, sep } from "node:path";
 import { pathToFileURL } from "node:url";
 import { foreignHand, foreignHandOn, type OwnershipRule } from "../../base/host/ownership.js";
-import { checkManifest } from "../../bus/manifests.js";
+import { checkManifest } from "../../bus/manifest-rules.js";
 import type { ProviderManifest } from "../../contract/manifest.js";
 import { UsageError } from "./usage.js";
 

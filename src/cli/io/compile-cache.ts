@@ -1,6 +1,4 @@
 import { lstatSync, mkdirSync } from "node:fs";
-import nodeModule from "node:module";
-import { userInfo } from "node:os";
 import { isAbsolute, join } from "node:path";
 import { isElevated, processEnvironment } from "../../base/host/environment.js";
 import { foreignHandOn, ourselves } from "../../base/host/ownership.js";
@@ -15,7 +13,7 @@ interface Caching {
  * reads itself, keeps it from that.
  */
 export function enableCompileCache(
-  { enableCompileCache: enable }: Caching = nodeModule as Caching,
+  { enableCompileCache: enable }: Caching = process.getBuiltinModule("node:module") as Caching,
   place = compileCacheDirectory,
 ): void {
   const directory = enable === undefined ? undefined : place();
@@ -28,7 +26,7 @@ export function enableCompileCache(
  */
 export function compileCacheDirectory(
   env = processEnvironment(),
-  home = (): string => userInfo().homedir,
+  home = (): string => process.getBuiltinModule("node:os").userInfo().homedir,
 ): string | undefined {
   if (isElevated()) return undefined;
   try {

@@ -3,6 +3,7 @@ import { pause } from "../../base/flow/abort.js";
 import { Backoff } from "../../base/flow/backoff.js";
 import { Call } from "../../base/flow/call.js";
 import { Closing } from "../../base/flow/closing.js";
+import { monotonicMs } from "../../base/flow/monotonic.js";
 import { Notifier } from "../../base/flow/notifier.js";
 import { SerialQueue } from "../../base/flow/queues.js";
 import { type Answer, decodeCapabilities, type HostCapabilities } from "../answer.js";
@@ -168,7 +169,7 @@ export class ChannelClient {
       const session = this.#connected?.session;
       if (!this.#transport.isShared || session === undefined || !session.isOpen || session.line.isPart)
         return;
-      if (performance.now() - this.#openedAt < TENURE_MS || this.#longUsers > 0) return;
+      if (monotonicMs() - this.#openedAt < TENURE_MS || this.#longUsers > 0) return;
       this.#leaving = this.#leave(session);
     }
     await call.within(this.#leaving, "other programs on the metadata channel");
@@ -201,7 +202,7 @@ export class ChannelClient {
         await session.introduce({ boot: this.#transport.boot?.(), revision: this.#revision }, call);
       }
       this.#connected = { session, host };
-      this.#openedAt = performance.now();
+      this.#openedAt = monotonicMs();
       this.#rest();
       return this.#connected;
     } catch (error) {

@@ -1,6 +1,7 @@
 import { randomBytes, randomInt } from "node:crypto";
 import { type PvbusError, pvbusError } from "../../base/errors.js";
 import { Call } from "../../base/flow/call.js";
+import { monotonicMs } from "../../base/flow/monotonic.js";
 import { type Answer, decodeAnswer, decodeHostSession, type HostSession, type KeyEvent } from "../answer.js";
 import { decodeFrame, decodeFrameHead, isFrame } from "../frame.js";
 import type { Line } from "../line-reader.js";
@@ -48,7 +49,7 @@ export class Session {
   readonly #watches = new Map<string, (event: KeyEvent) => void>();
   #plain: (Waiting & { readonly reader: PlainAnswerReader }) | undefined;
   #lastId = randomInt(IDS);
-  #heardAt = performance.now();
+  #heardAt = monotonicMs();
   #hostSession: string | undefined;
   #revision = 0;
 
@@ -155,7 +156,7 @@ export class Session {
     // It may be given up before it settles.
     answer.catch(() => undefined);
     const frame = encodeRequest(id, request);
-    const sentAt = performance.now();
+    const sentAt = monotonicMs();
     const isChange = request.command === "PUT" || request.command === "DELETE";
     const mayRepeat = this.#isLossy && (!isChange || !this.doesTwice || beforeRepeat !== undefined);
     const endRepetition = mayRepeat ? this.#repeat(id, frame, call, beforeRepeat) : undefined;
@@ -164,7 +165,7 @@ export class Session {
       return await call.within(answer, ANSWER);
     } catch (error) {
       // The next one begins afresh, with whoever is there then.
-      if (performance.now() - Math.max(sentAt, this.#heardAt) > SILENT_MS) await this.close();
+      if (monotonicMs() - Math.max(sentAt, this.#heardAt) > SILENT_MS) await this.close();
       throw error;
     } finally {
       endRepetition?.();
@@ -226,7 +227,7 @@ export class Session {
   }
 
   readonly #take = ({ bytes, length }: Line, isWhole: boolean): void => {
-    this.#heardAt = performance.now();
+    this.#heardAt = monotonicMs();
     if (!isWhole) {
       this.#waiting.get(decodeFrameHead(bytes, length)?.id ?? "")?.reject(this.#tooLong(length));
       return;

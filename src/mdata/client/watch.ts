@@ -3,6 +3,7 @@ import { PvbusError, pvbusError } from "../../base/errors.js";
 import { onAbort } from "../../base/flow/abort.js";
 import { Backoff } from "../../base/flow/backoff.js";
 import { Call } from "../../base/flow/call.js";
+import { monotonicMs } from "../../base/flow/monotonic.js";
 import { Notifier } from "../../base/flow/notifier.js";
 import { watchLoop } from "../../base/flow/watch-loop.js";
 import { isChannelKey } from "../request.js";
@@ -140,12 +141,12 @@ class ChannelWatch {
         if (this.#ending.signal.aborted) return;
         continue;
       }
-      const began = performance.now();
+      const began = monotonicMs();
       if (!(await connected.session.confirmWatch(id, this.#parts.prefix, this.#call))) return;
       // On such a line a host may have been restarted without a sign: what it did not tell is found by looking.
       this.#isAllNoted = this.#parts.channel.client.isShared;
       while (this.#isAllNoted || this.#noted.size > 0) yield* this.#news();
-      pause = Math.max(this.#parts.confirmMs, (performance.now() - began) * POLL_SHARE);
+      pause = Math.max(this.#parts.confirmMs, (monotonicMs() - began) * POLL_SHARE);
     }
   }
 

@@ -1,5 +1,4 @@
 import { realpathSync } from "node:fs";
-import { createRequire } from "node:module";
 import { pvbusError } from "../../base/errors.js";
 
 /** The koffi module; its types stay inside this folder. */
@@ -7,6 +6,11 @@ export type Koffi = typeof import("koffi");
 
 /** Returns koffi; takes part as a parameter so that a test can stand in for a machine without it. */
 export type KoffiLoader = () => Koffi;
+
+/** Loads node:module on first use: with it comes the loader of ESM, which a CommonJS program need not have. */
+function requireHere(): NodeJS.Require {
+  return process.getBuiltinModule("node:module").createRequire(import.meta.url);
+}
 
 let outcome: { readonly koffi: Koffi } | { readonly error: unknown } | undefined;
 
@@ -16,7 +20,7 @@ let outcome: { readonly koffi: Koffi } | { readonly error: unknown } | undefined
  */
 export const loadKoffi: KoffiLoader = () => {
   try {
-    outcome ??= { koffi: createRequire(import.meta.url)("koffi") as Koffi };
+    outcome ??= { koffi: requireHere()("koffi") as Koffi };
   } catch (error) {
     outcome = { error };
   }
@@ -30,12 +34,12 @@ export const loadKoffi: KoffiLoader = () => {
 };
 
 export function koffiPath(): string {
-  return createRequire(import.meta.url).resolve("koffi");
+  return requireHere().resolve("koffi");
 }
 
 /** Returns the file of the native code that koffi consists of, by its real name; undefined for what is no koffi of this process. */
 export function koffiBinary(koffi: Koffi): string | undefined {
-  const modules = Object.values(createRequire(import.meta.url).cache);
+  const modules = Object.values(requireHere().cache);
   // Modules that Node's ESM loader puts there have no name.
   const file = modules.find((each) => each?.filename?.endsWith(".node") && each.exports?.load === koffi.load);
   return file === undefined ? undefined : realpathSync(file.filename);

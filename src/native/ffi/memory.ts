@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { isMainThread } from "node:worker_threads";
 import { closeMade } from "./descriptor.js";
@@ -128,7 +127,8 @@ function mapped(address: unknown): bigint | undefined {
 
 /** A file in memory mapped for execution: works under memory-deny-write-execute too. */
 function memoryFilePage(code: Buffer, libc: Libc): bigint | undefined {
-  const name = `pvbus-${createHash("sha256").update(code).digest("hex").slice(0, 16)}`;
+  // What other threads find by it they compare: no digest, whose module costs a start several milliseconds.
+  const name = `pvbus-code-${code.length}`;
   const there = isMainThread ? undefined : pageOf(name, code, libc.koffi);
   if (there !== undefined) return there;
   let made = libc.call(MEMFD_CREATE, name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);

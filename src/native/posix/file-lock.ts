@@ -1,5 +1,6 @@
 import { isMainThread } from "node:worker_threads";
 import type { Call } from "../../base/flow/call.js";
+import { monotonicMs } from "../../base/flow/monotonic.js";
 import { KeyedQueues } from "../../base/flow/queues.js";
 import { type KoffiLoader, oncePer } from "../ffi/koffi.js";
 import type { Libc, NativeArgument } from "../ffi/libc.js";
@@ -145,13 +146,13 @@ export function tryLockFile(fd: number, options: TryLockOptions): FileLock | und
 export async function lockFile(fd: number, options: LockOptions): Promise<FileLock> {
   const { call } = options;
   call.check("a file lock");
-  const since = performance.now();
+  const since = monotonicMs();
   // Only locks of the open file stay when the process that took them ends.
   let helper = options.helper === true && IS_LINUX && (options.kind ?? KIND) === "ofd" && isMainThread;
   for (;;) {
     const lock = tryLockFile(fd, options);
     if (lock !== undefined) return lock;
-    const isSoon = performance.now() - since < SOON_MS;
+    const isSoon = monotonicMs() - since < SOON_MS;
     if (helper && !isSoon) {
       const got = await lockByHelper(fd, options);
       if (got !== undefined) return got;

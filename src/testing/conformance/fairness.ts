@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { PvbusError } from "../../base/errors.js";
+import { monotonicMs } from "../../base/flow/monotonic.js";
 import { settle } from "./expect.js";
 import type { AddClause, Scope } from "./scope.js";
 import { drained, type Session } from "./session.js";
@@ -132,14 +133,14 @@ export function fairnessClauses(clause: AddClause): void {
     await inTime(scope, "the end of a watch", async () => {
       let endedMs = GIVE_UP_MS;
       await changing(scope, session, async (change, { abort, following }) => {
-        const began = performance.now();
+        const began = monotonicMs();
         let isOver = false;
         setTimeout(() => abort.abort(), TIMER_MS);
         const end = following.then(() => {
-          endedMs = performance.now() - began;
+          endedMs = monotonicMs() - began;
           isOver = true;
         });
-        while (!isOver && performance.now() - began < GIVE_UP_MS) await change();
+        while (!isOver && monotonicMs() - began < GIVE_UP_MS) await change();
         await end;
       });
       return endedMs;
@@ -163,32 +164,32 @@ async function inTime(scope: Scope, what: string, attempt: () => Promise<number>
 
 /** Returns how long a timer takes to fire while steps are done. */
 async function timerBeside(step: () => Promise<unknown>): Promise<number> {
-  const began = performance.now();
+  const began = monotonicMs();
   let isOver = false;
   const timer = new Promise<number>((resolve) => {
     setTimeout(() => {
       isOver = true;
-      resolve(performance.now() - began);
+      resolve(monotonicMs() - began);
     }, TIMER_MS);
   });
   // By the clock too: no timer ever fires beside a store that keeps the event loop.
-  while (!isOver && performance.now() - began < GIVE_UP_MS) await step();
+  while (!isOver && monotonicMs() - began < GIVE_UP_MS) await step();
   return timer;
 }
 
 /** Returns how long a loop goes on that a timer's signal ends. */
 async function endOf(step: Step): Promise<number> {
   const abort = new AbortController();
-  const began = performance.now();
+  const began = monotonicMs();
   const timer = setTimeout(() => abort.abort(), TIMER_MS);
   try {
-    while (performance.now() - began < GIVE_UP_MS) await step(abort.signal);
+    while (monotonicMs() - began < GIVE_UP_MS) await step(abort.signal);
   } catch (error) {
     if (!PvbusError.is(error) || error.code !== "ERR_ABORTED") throw error;
   } finally {
     clearTimeout(timer);
   }
-  return performance.now() - began;
+  return monotonicMs() - began;
 }
 
 /** Follows a key in one session while another one can change it. */

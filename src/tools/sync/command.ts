@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { pvbusError } from "../../base/errors.js";
 import { pause } from "../../base/flow/abort.js";
+import { monotonicMs } from "../../base/flow/monotonic.js";
 import { processEnvironment } from "../../base/host/environment.js";
 import { signalGroup } from "../../base/host/process-group.js";
 
@@ -11,8 +12,8 @@ const LOOK_MS = 20;
 
 /** A program that is running, without a shell, in a process group of its own. */
 export class RunningCommand {
-  /** When it began, in the time of `performance.now()`. */
-  readonly began = performance.now();
+  /** When it began, in the time of {@link monotonicMs}. */
+  readonly began = monotonicMs();
   /**
    * Resolves when it has ended with 0.
    * @throws PvbusError `ERR_UNAVAILABLE` when it could not be run or has failed; then nothing of its group is left
@@ -75,10 +76,10 @@ export class RunningCommand {
     this.#wasEnded = true;
     const pid = this.#child?.pid;
     for (const signal of ["SIGTERM", "SIGKILL"] as const) {
-      const until = performance.now() + this.#killMs;
+      const until = monotonicMs() + this.#killMs;
       signalGroup(pid, signal);
       // What waits for the disk, or for somebody to collect it, may stay for longer.
-      while (signalGroup(pid, 0) && performance.now() < until) await pause(LOOK_MS);
+      while (signalGroup(pid, 0) && monotonicMs() < until) await pause(LOOK_MS);
     }
     await this.done.catch(() => undefined);
   }

@@ -1,5 +1,6 @@
 import { pause } from "../../base/flow/abort.js";
 import type { Call } from "../../base/flow/call.js";
+import { monotonicMs } from "../../base/flow/monotonic.js";
 import { Notifier } from "../../base/flow/notifier.js";
 import { type CommandSettings, RunningCommand } from "./command.js";
 
@@ -60,7 +61,7 @@ export class RepeatedCommand {
     const change = this.#changes.wait(call, "a change", seen).catch(() => undefined);
     await call.within(Promise.race([outcome, change]), "the end of the command");
     if (!running.isOver) {
-      await pause(Math.max(0, running.began + graceMs - performance.now()), call.signal, ended.signal);
+      await pause(Math.max(0, running.began + graceMs - monotonicMs()), call.signal, ended.signal);
       call.check("the end of the command");
       await running.end();
     }

@@ -2,6 +2,7 @@ import { PvbusError, type PvbusErrorCode } from "../../base/errors.js";
 import { onAbort } from "../../base/flow/abort.js";
 import { Backoff } from "../../base/flow/backoff.js";
 import { Call, type CallOptions, DEFAULT_TIMEOUT_MS } from "../../base/flow/call.js";
+import { monotonicMs } from "../../base/flow/monotonic.js";
 import { Notifier } from "../../base/flow/notifier.js";
 import { RunningCommand } from "./command.js";
 import { DirectoryTarget } from "./directory-target.js";
@@ -265,8 +266,8 @@ class Follower {
   }
 
   async #settle(call: Call): Promise<void> {
-    const until = performance.now() + LONGEST_SETTLE_MS;
-    while (performance.now() < until) {
+    const until = monotonicMs() + LONGEST_SETTLE_MS;
+    while (monotonicMs() < until) {
       const seen = this.#news.count;
       if (!(await this.#news.waitAtMost(SETTLE_MS, call, "a change", seen))) return;
     }
