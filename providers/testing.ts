@@ -1,4 +1,5 @@
 export type {
+  ConformanceHost,
   ConformanceKeys,
   ConformanceOptions,
   ConformanceRunner,

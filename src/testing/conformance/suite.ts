@@ -4,6 +4,7 @@ import { NO_CAPABILITIES } from "../../contract/capabilities.js";
 import { concurrencyClauses } from "./concurrency.js";
 import { contractClauses } from "./contract.js";
 import { fairnessClauses } from "./fairness.js";
+import { hostClauses } from "./host-changes.js";
 import { hostileClauses } from "./hostile.js";
 import { listClauses } from "./listing.js";
 import { portableClauses } from "./portable.js";
@@ -27,6 +28,7 @@ const GROUPS: readonly (readonly [title: string, clauses: (clause: AddClause) =>
   ["insert", insertClauses],
   ["list", listClauses],
   ["watch", watchClauses],
+  ["the host", hostClauses],
   ...VERBS.map((verb) => [`every verb: ${verb}`, verbClauses(verb)] as const),
   ["oversized", oversizedClauses],
   ["read-only keys", readOnlyClauses],
