@@ -6,6 +6,7 @@ import {
   isNoSuchKey,
   isPassingAnswer,
   isRestarting,
+  printable,
   refusal,
   type Situation,
   valueTooLong,
@@ -72,8 +73,13 @@ export class LxdClient {
     const { type } = this.#instance ?? (await this.instance(call));
     const most = key === META_DATA ? MAX_DOCUMENT_BYTES : this.#settings.maxValueBytes;
     let answer = await this.#get(pathOf(key, type), most, call);
-    // One series of LXD's agents encodes the key itself.
-    if (isNoSuchKey(answer) && type === "virtual-machine" && this.#mayEncode(key))
+    // One series of LXD's agents encodes the key itself. With any other one encoding may give another key's value.
+    if (
+      isNoSuchKey(answer) &&
+      type === "virtual-machine" &&
+      this.#mayEncode(key) &&
+      (await this.keys(call)).includes(key)
+    )
       answer = await this.#get(pathOf(key, "container"), most, call);
     if (isNoSuchKey(answer)) return undefined;
     const value = this.#bodyOf(answer, VALUE_TYPE);
@@ -100,7 +106,7 @@ export class LxdClient {
   }
 
   #mayEncode(key: string): boolean {
-    return this.#settings.transport.product !== "incus" && encodeURIComponent(key) !== key;
+    return this.#settings.transport.product === "lxd" && encodeURIComponent(key) !== key;
   }
 
   async #get(path: string, maxBytes: number, call: Call): Promise<Answer> {
@@ -153,7 +159,7 @@ export class LxdClient {
     const { status, body } = answer;
     if (status !== 200) throw refusal(answer, this.situation);
     if (answer.type !== type)
-      throw broken(`the type of an answer is "${answer.type.slice(0, 80)}" and not ${type}`);
+      throw broken(`the type of an answer is "${printable(answer.type)}" and not ${type}`);
     return body;
   }
 

@@ -97,7 +97,7 @@ export function refusal(answer: Answer, situation: Situation): PvbusError | Erro
     );
   if (status === 500)
     return pvbusError("ERR_UNAVAILABLE", `the guest API is down or restarting ("${words}"); try again`);
-  return broken(`status ${status}, type "${answer.type}", "${words}"`);
+  return broken(`status ${status}, type "${printable(answer.type)}", "${words}"`);
 }
 
 /** Returns the error of a value that is too long. */
@@ -116,9 +116,14 @@ export function isNoSuchKey({ status, type, body }: Answer): boolean {
   );
 }
 
-/** What a peer said is never printed raw, nor at any length. */
 function wordsOf({ body }: Answer): string {
-  return peerWords(body.subarray(0, LONGEST_SHOWN))
+  return printable(peerWords(body.subarray(0, LONGEST_SHOWN)));
+}
+
+/** What a peer said is never printed raw, nor at any length. */
+export function printable(said: string): string {
+  return said
+    .slice(0, LONGEST_SHOWN)
     .replace(/[^\x20-\x7e]+/g, " ")
     .trim();
 }

@@ -1,7 +1,7 @@
 import { PvbusError } from "../../src/base/errors.js";
 import type { Call } from "../../src/base/flow/call.js";
 import type { Closing } from "../../src/base/flow/closing.js";
-import { watchLoop } from "../../src/base/flow/watch-loop.js";
+import { type WatchPace, watchLoop } from "../../src/base/flow/watch-loop.js";
 import type { Logger } from "../../src/base/host/host.js";
 import type { Capabilities } from "../../src/contract/capabilities.js";
 import type {
@@ -36,8 +36,10 @@ export interface LxdStoreParts {
   readonly transport: LxdTransport;
   readonly logger: Logger;
   readonly closing: Closing;
-  /** Stands in for the usual times in tests. */
+  /** Stands in for the usual times of the stream in tests. */
   readonly times?: Partial<FeedTimes> | undefined;
+  /** The same for looks that nothing asks for. */
+  readonly pace?: WatchPace | undefined;
 }
 
 /**
@@ -54,14 +56,16 @@ export class LxdStore implements ProviderStore {
   readonly #closing: Closing;
   readonly #logger: Logger;
   readonly #feed: EventFeed;
+  readonly #pace: WatchPace;
 
   /** @internal Opened by the provider. */
-  constructor({ client, instance, transport, logger, closing, times }: LxdStoreParts) {
+  constructor({ client, instance, transport, logger, closing, times, pace = PACE }: LxdStoreParts) {
     this.instance = instance;
     this.#client = client;
     this.#transport = transport;
     this.#closing = closing;
     this.#logger = logger;
+    this.#pace = pace;
     this.#feed = new EventFeed({ client, transport, closing, logger }, times);
   }
 
@@ -92,7 +96,7 @@ export class LxdStore implements ProviderStore {
     const follower = new KeyFollower(this.#client, this.#feed, prefix, this.#logger);
     yield* watchLoop(
       follower,
-      { ready: hooks.ready, closing: this.#closing.signal, pace: PACE, isPassing },
+      { ready: hooks.ready, closing: this.#closing.signal, pace: this.#pace, isPassing },
       call,
     );
   }

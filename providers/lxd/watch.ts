@@ -27,6 +27,8 @@ export class KeyFollower implements WatchSource<RawEntry> {
   #isAllInDoubt = true;
   #isArmed = false;
   #isAway = false;
+  #hasLooked = false;
+  #lookAgain = (): void => undefined;
   #failure: unknown;
 
   constructor(client: LxdClient, feed: EventFeed, prefix: string, logger: Logger) {
@@ -39,8 +41,10 @@ export class KeyFollower implements WatchSource<RawEntry> {
   listen(changed: () => void): () => void {
     const tell = (): void => {
       this.#news.notify();
-      changed();
+      // The first look sees what came before its end, or leaves it in doubt.
+      if (this.#hasLooked) changed();
     };
+    this.#lookAgain = changed;
     return this.#feed.follow({
       armed: () => {
         this.#isArmed = true;
@@ -68,6 +72,10 @@ export class KeyFollower implements WatchSource<RawEntry> {
       else if (this.#inDoubt.size > 0) yield* this.#hinted(call);
       else yield* this.#silent(call);
       this.#isAway = false;
+      if (!this.#hasLooked) {
+        this.#hasLooked = true;
+        if (this.#isAllInDoubt || this.#inDoubt.size > 0) this.#lookAgain();
+      }
     } catch (error) {
       if (isPassing(error) && !this.#isAway)
         this.#logger.warn("the guest API does not answer; a watch waits for it", { error });

@@ -1,7 +1,7 @@
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { Socket } from "node:net";
+import { Server as NetServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import type { Duplex } from "node:stream";
@@ -161,7 +161,10 @@ export class LxdSimulator implements AsyncDisposable {
   async kill(): Promise<void> {
     this.#instance.state = this.#instance.product === "lxd" ? "" : "Started";
     this.disconnect();
+    // The server would remove it.
+    if (this.#server !== undefined) renameSync(this.path, `${this.path}.stale`);
     await this.#stopListening();
+    if (existsSync(`${this.path}.stale`)) renameSync(`${this.path}.stale`, this.path);
   }
 
   /** Ends all connections. */
@@ -184,8 +187,8 @@ export class LxdSimulator implements AsyncDisposable {
   async #stopListening(): Promise<void> {
     const server = this.#server;
     this.#server = undefined;
-    // Connections may stay: those of streams outlive the socket.
-    server?.close();
+    // Connections stay: those of streams outlive the socket, and a container's kept ones get 403.
+    if (server !== undefined) NetServer.prototype.close.call(server);
   }
 
   #isStream(socket: Socket): boolean {
@@ -201,7 +204,9 @@ export class LxdSimulator implements AsyncDisposable {
     const reply = answerTo(this.#instance, this.faults, asked, Buffer.concat(chunks).toString());
     if (reply.raw !== undefined) {
       socket.write(reply.raw);
+      // A client that says or ends anything ends the stream.
       if (reply.ends === true) socket.end();
+      else socket.once("data", () => socket.destroy()).once("end", () => socket.destroy());
       return;
     }
     send(response, asked.method, reply);

@@ -125,7 +125,7 @@ export const NAMES: Readonly<Record<Product, readonly [name: string, option: str
 function transportAt(host: Host, path: string): LxdTransport {
   return {
     name: host.path(path),
-    product: SOCKETS.find(([, usual]) => usual === path)?.[0],
+    product: SOCKETS.find(([name]) => name === posix.basename(posix.dirname(path)))?.[0],
     hasDirectory: () => host.files.kind(posix.dirname(path)) === "directory",
     connect: () => connectTo(host.files.holdSocket(path)),
   };

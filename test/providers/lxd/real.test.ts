@@ -28,6 +28,7 @@ for (const product of ["incus", "lxd"] as const)
     this.timeout(180_000);
     let machine: LxdMachine;
     let guest: Guest;
+    let opened: Readonly<Record<string, unknown>>;
     const option = product === "incus" ? "security.guestapi" : "security.devlxd";
     const seen = async (prefix: string): Promise<Seen> => (await guest.ask("seen", prefix)) as Seen;
     const sees = (prefix: string, key: string, value: string | null): Promise<Seen> =>
@@ -49,16 +50,16 @@ for (const product of ["incus", "lxd"] as const)
         "user.note": "grüß€",
       });
       guest = await machine.guest();
+      opened = (await guest.ask("open")) as Record<string, unknown>;
     });
     after(() => machine?.[Symbol.asyncDispose]());
 
-    it("is located on a container of a machine that is none of its own: never primary, no virtual machine", async () => {
-      const found = (await guest.ask("open")) as Record<string, unknown>;
+    it("is located on a container of a machine that is none of its own: never primary, no virtual machine", () => {
       const path = `/dev/${product}/sock is a socket`;
-      expect(found).to.include({ role: "guest-api", primary: false });
-      expect(found["busPrimary"]).not.to.equal("LXD");
-      expect(found["evidence"]).to.deep.include({ source: "path", detail: path });
-      expect(found["details"]).to.deep.equal({ product, instanceType: "container" });
+      expect(opened).to.include({ role: "guest-api", primary: false });
+      expect(opened["busPrimary"]).not.to.equal("LXD");
+      expect(opened["evidence"]).to.deep.include({ source: "path", detail: path });
+      expect(opened["details"]).to.deep.equal({ product, instanceType: "container" });
     });
 
     it("reads, lists, tells facts and finds portable values and boot data", async () => {
