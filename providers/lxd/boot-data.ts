@@ -1,5 +1,4 @@
 import type { BootData, BootDataKind, BootDataPlace } from "../../src/contract/boot-data.js";
-import { META_DATA } from "./protocol/keys.js";
 
 function place(kind: BootDataKind, key: string): BootDataPlace {
   return { kind, store: "lxd", key, consumer: "cloud-init", form: { is: "plain" } };
@@ -12,7 +11,7 @@ export const BOOT_DATA: BootData = {
       place(kind, `cloud-init.${kind}`),
       place(kind, `user.${kind}`),
     ]),
-    place("meta-data", META_DATA),
+    place("meta-data", "meta-data"),
     place("meta-data", "user.meta-data"),
   ],
 };

@@ -1,6 +1,8 @@
 import { Backoff } from "../../src/base/flow/backoff.js";
 import type { Call } from "../../src/base/flow/call.js";
 import type { Closing } from "../../src/base/flow/closing.js";
+import { broken, decodeInstance, decodeKeys, type Instance } from "./protocol/answers.js";
+import { META_DATA, pathOf } from "./protocol/keys.js";
 import {
   connectionFailure,
   isNoSuchKey,
@@ -10,11 +12,9 @@ import {
   refusal,
   type Situation,
   valueTooLong,
-} from "./failures.js";
-import { broken, decodeInstance, decodeKeys, type Instance } from "./protocol/answers.js";
-import { META_DATA, pathOf } from "./protocol/keys.js";
-import type { LxdTransport } from "./transport/locate.js";
+} from "./transport/failures.js";
 import { type Answer, BodyTooLong, type Question, Requests } from "./transport/requests.js";
+import type { LxdTransport } from "./transport/transport.js";
 
 const JSON_TYPE = "application/json";
 const VALUE_TYPE = "application/octet-stream";

@@ -5,9 +5,9 @@ import { Call } from "../../src/base/flow/call.js";
 import type { Closing } from "../../src/base/flow/closing.js";
 import type { Logger } from "../../src/base/host/host.js";
 import { type LxdClient, PAUSES } from "./client.js";
-import { isPassing } from "./failures.js";
 import { DEFAULT_TIMES, type EventTimes, followEvents } from "./transport/events.js";
-import type { LxdTransport } from "./transport/locate.js";
+import { isPassing } from "./transport/failures.js";
+import type { LxdTransport } from "./transport/transport.js";
 
 /** Times of a feed. */
 export interface FeedTimes extends EventTimes {

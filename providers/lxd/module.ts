@@ -2,7 +2,7 @@ import { ContainerModule } from "inversify";
 import type { Host } from "../../src/base/host/host.js";
 import { HOST, PROVIDER } from "../../src/contract/tokens.js";
 import { LxdProvider } from "./provider.js";
-import { type FindTransport, LXD_TRANSPORT, transportOf } from "./transport/locate.js";
+import { type FindTransport, LXD_TRANSPORT, transportOf } from "./transport/transport.js";
 
 /** Binds the LXD provider and what it reaches the guest API through. */
 export const lxdModule: ContainerModule = new ContainerModule(({ bind }) => {

@@ -9,7 +9,7 @@ import { CAPABILITIES } from "./capabilities.js";
 import { LxdClient, WRITE_ADVICE } from "./client.js";
 import { OPTIONS } from "./options.js";
 import { LxdStore } from "./store.js";
-import { type FindTransport, transportOf } from "./transport/locate.js";
+import { type FindTransport, transportOf } from "./transport/transport.js";
 
 /** Serves the guest API of LXD and Incus. */
 export class LxdProvider implements Provider {

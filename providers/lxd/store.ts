@@ -16,13 +16,13 @@ import type {
 } from "../../src/contract/store.js";
 import { CAPABILITIES } from "./capabilities.js";
 import type { LxdClient } from "./client.js";
-import { isPassing } from "./failures.js";
 import { EventFeed, type FeedTimes } from "./feed.js";
 import { ifNotTooLong, TOO_LONG } from "./long-values.js";
 import { PORTABLE } from "./portable.js";
 import { decodeMetaData, type Instance } from "./protocol/answers.js";
 import { checkKey, isBelow, META_DATA } from "./protocol/keys.js";
-import type { LxdTransport } from "./transport/locate.js";
+import { isPassing } from "./transport/failures.js";
+import type { LxdTransport } from "./transport/transport.js";
 import { KeyFollower } from "./watch.js";
 
 /** Looks that nothing tells the watch to take: `cloud-init.` has no events, and a stream goes on when the API was switched off. */

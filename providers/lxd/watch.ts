@@ -4,10 +4,10 @@ import type { WatchSource } from "../../src/base/flow/watch-loop.js";
 import type { Logger } from "../../src/base/host/host.js";
 import type { RawEntry } from "../../src/contract/store.js";
 import type { LxdClient } from "./client.js";
-import { isPassing } from "./failures.js";
 import type { EventFeed } from "./feed.js";
 import { ifNotTooLong, TOO_LONG } from "./long-values.js";
 import { isBelow, SILENT_PREFIX } from "./protocol/keys.js";
+import { isPassing } from "./transport/failures.js";
 
 /** With more keys in doubt than that everything is read again. */
 const MAX_IN_DOUBT = 10_000;

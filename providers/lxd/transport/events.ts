@@ -1,9 +1,9 @@
 import type { IncomingMessage } from "node:http";
 import { onAbort } from "../../../src/base/flow/abort.js";
-import { connectionFailure, refusal, type Situation } from "../failures.js";
 import { broken, keyOfEvent } from "../protocol/answers.js";
-import type { LxdTransport } from "./locate.js";
+import { connectionFailure, refusal, type Situation } from "./failures.js";
 import { MAX_HEAD_BYTES } from "./requests.js";
+import type { LxdTransport } from "./transport.js";
 
 const URL = "ws://lxd/1.0/events?type=config";
 /** Above, the stream is dropped. It holds the old value and the new one. */

@@ -1,40 +1,16 @@
-import { posix } from "node:path";
-import { pvbusError } from "../../../src/base/errors.js";
-import { parseChannel } from "../../../src/base/host/channel.js";
 import type { Host } from "../../../src/base/host/host.js";
-import { connectTo } from "../../../src/base/host/unix-stream.js";
 import type { Located } from "../../../src/contract/manifest.js";
-import type { StoreTarget } from "../../../src/contract/provider.js";
 import type { Evidence } from "../../../src/contract/report.js";
-import type { Token } from "../../../src/contract/tokens.js";
+
+/*
+ * What shows a guest of LXD or Incus. It is looked at whenever a bus is opened, on every machine: nothing else is loaded for it.
+ */
 
 /** Whose guest API it is. */
 export type Product = "incus" | "lxd";
 
-/** A way to the guest API's socket. */
-export interface LxdTransport {
-  /** Names it in messages. */
-  readonly name: string;
-  /** Whose it is, where the place says so. */
-  readonly product: Product | undefined;
-  /** Whether the socket's directory is there: while the daemon restarts it is, when the API is switched off for a container it is not. */
-  hasDirectory(): boolean;
-  /** Begins to connect. @throws a system error */
-  connect(): ReturnType<typeof connectTo>;
-}
-
-/**
- * Finds the way to the guest API: the channel or the socket that the target names, else the usual places.
- * @throws PvbusError `ERR_UNAVAILABLE` when there is none
- */
-export type FindTransport = (host: Host, target: StoreTarget, socket: string | undefined) => LxdTransport;
-
-/** Token of the function that finds the way to the guest API. */
-export const LXD_TRANSPORT: Token<FindTransport> = Symbol.for("pvbus.lxd.Transport");
-
-const CHANNELS = { of: "LXD", kinds: { unix: "unix:PATH of the guest API's socket" } } as const;
-/** In a machine of Incus `/dev/lxd` is a link to `/dev/incus`: the first that is there is the one store. */
-const SOCKETS = [
+/** The usual places. In a machine of Incus `/dev/lxd` is a link to `/dev/incus`: the first that is there is the one store. */
+export const SOCKETS = [
   ["incus", "/dev/incus/sock"],
   ["lxd", "/dev/lxd/sock"],
 ] as const;
@@ -93,15 +69,6 @@ export function locate(host: Host): Located | false {
   return { evidence: [first, ...others], details };
 }
 
-/** The {@link FindTransport} of this machine. */
-export function transportOf(host: Host, { channel }: StoreTarget, socket?: string): LxdTransport {
-  const named = channel === undefined ? socket : parseChannel(channel, CHANNELS, host).path;
-  if (named !== undefined) return transportAt(host, named);
-  const signs = signsOf(host);
-  if (signs?.socket !== undefined) return transportAt(host, signs.socket);
-  throw pvbusError("ERR_UNAVAILABLE", whyNoSocket(host, signs));
-}
-
 /** Says why there is no socket, and what would bring one. */
 export function whyNoSocket({ files }: Host, signs: Signs | undefined): string {
   if (signs === undefined)
@@ -121,15 +88,6 @@ export const NAMES: Readonly<Record<Product, readonly [name: string, option: str
   incus: ["Incus", "security.guestapi"],
   lxd: ["LXD", "security.devlxd"],
 };
-
-function transportAt(host: Host, path: string): LxdTransport {
-  return {
-    name: host.path(path),
-    product: SOCKETS.find(([name]) => name === posix.basename(posix.dirname(path)))?.[0],
-    hasDirectory: () => host.files.kind(posix.dirname(path)) === "directory",
-    connect: () => connectTo(host.files.holdSocket(path)),
-  };
-}
 
 function boardOf(files: Host["files"]): (typeof BOARDS)[number] | undefined {
   const attribute = (name: string): string | undefined => {

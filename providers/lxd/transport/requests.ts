@@ -2,7 +2,7 @@ import { Agent, type ClientRequest, type IncomingMessage, request } from "node:h
 import type { Duplex } from "node:stream";
 import type { Call } from "../../../src/base/flow/call.js";
 import { isSystemError, systemError } from "../../../src/base/system-error.js";
-import type { LxdTransport } from "./locate.js";
+import type { LxdTransport } from "./transport.js";
 
 /** Most connections at a time: more make nothing faster. */
 const MAX_CONNECTIONS = 4;

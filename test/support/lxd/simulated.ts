@@ -1,7 +1,7 @@
 import { LxdClient } from "../../../providers/lxd/client.js";
 import type { FeedTimes } from "../../../providers/lxd/feed.js";
 import { LxdProvider, LxdStore } from "../../../providers/lxd/index.js";
-import { transportOf } from "../../../providers/lxd/transport/locate.js";
+import { transportOf } from "../../../providers/lxd/transport/transport.js";
 import type { LxdSimulator } from "../../../providers/testing.js";
 import { Call } from "../../../src/base/flow/call.js";
 import { Closing } from "../../../src/base/flow/closing.js";

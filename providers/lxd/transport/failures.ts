@@ -1,9 +1,10 @@
-import { PvbusError, type PvbusErrorCode, pvbusError } from "../../src/base/errors.js";
-import { peerWords } from "../../src/base/outside-text.js";
-import { fromSystemError, isSystemError } from "../../src/base/system-error.js";
-import { broken } from "./protocol/answers.js";
-import { type LxdTransport, NAMES } from "./transport/locate.js";
-import { type Answer, type BodyTooLong, NoAnswer, NoHttp } from "./transport/requests.js";
+import { PvbusError, type PvbusErrorCode, pvbusError } from "../../../src/base/errors.js";
+import { peerWords } from "../../../src/base/outside-text.js";
+import { fromSystemError, isSystemError } from "../../../src/base/system-error.js";
+import { broken } from "../protocol/answers.js";
+import { NAMES } from "./locate.js";
+import { type Answer, type BodyTooLong, NoAnswer, NoHttp } from "./requests.js";
+import type { LxdTransport } from "./transport.js";
 
 /** Whom a failure is told of. */
 export interface Situation {
