@@ -87,7 +87,6 @@ export function describeProviderConformance(
     runner.after(async () => running.subject.cleanup?.());
     // Clauses that need what the author says to be lacking are not there at all.
     const clause: AddClause = (title, need, body) => {
-      if (need.some((each) => without.has(each))) return;
       // No named parameter: mocha would take one for its done callback.
       runner.it(title, async function (this: unknown, ...context: unknown[]) {
         const lacking = need.find((each) => !running.traits.has(each));
@@ -101,7 +100,17 @@ export function describeProviderConformance(
         }
       });
     };
-    for (const [title, clauses] of GROUPS) runner.describe(title, () => clauses(clause));
+    for (const [title, clauses] of GROUPS) {
+      const there: Parameters<AddClause>[] = [];
+      clauses((...each) => {
+        if (!each[1].some((trait) => without.has(trait))) there.push(each);
+      });
+      // For vitest a group without tests is a failure.
+      if (there.length > 0)
+        runner.describe(title, () => {
+          for (const each of there) clause(...each);
+        });
+    }
   });
 }
 
