@@ -1,4 +1,5 @@
 export type {
+  ConformanceHost,
   ConformanceKeys,
   ConformanceOptions,
   ConformanceRunner,
@@ -22,6 +23,8 @@ export {
 } from "./hyperv/testing/kvp-device/simulator.js";
 export type { KvmHostFault } from "./kvm/testing/faults.js";
 export { type KvmHostDialect, type KvmHostSettings, KvmHostSimulator } from "./kvm/testing/simulator.js";
+export type { LxdFaults, LxdRequest } from "./lxd/testing/faults.js";
+export { LxdSimulator, type LxdSimulatorOptions } from "./lxd/testing/simulator.js";
 export {
   VmxBackdoor,
   type VmxBackdoorOptions,

@@ -26,7 +26,7 @@ const index = JSON.stringify(`${ROOT}/dist/src/index.js`);
 /** Manifests and how their commands are called are plain data, and what they name loads on first use. */
 const heavy = (urls: readonly string[]): string[] =>
   urls.filter((url) =>
-    /node_modules|\/providers\/(?!\w+\/(?:manifest|options|boot-data|commands\/entries)\.js)|\/native\//.test(
+    /node_modules|\/providers\/(?!\w+\/(?:manifest|options|boot-data|transport\/locate|commands\/entries)\.js)|\/native\//.test(
       url,
     ),
   );

@@ -26,7 +26,9 @@ function imported(directories: readonly string[]): ReadonlySet<string> {
     for (const file of readdirSync(join(ROOT, directory), { recursive: true, encoding: "utf8" })) {
       if (!file.endsWith(".js")) continue;
       const text = readFileSync(join(ROOT, directory, file), "utf8");
-      for (const [, specifier = ""] of text.matchAll(/\b(?:from|import|import\()\s*"([^."\]][^"\s]*)"/g)) {
+      for (const [, specifier = ""] of text.matchAll(
+        /(?<!["'])\b(?:from|import|import\()\s*"([^."\]][^"\s]*)"/g,
+      )) {
         const name = /^(?:@[^/]+\/)?[^/]+/.exec(specifier)?.[0] ?? "";
         if (!isBuiltin(specifier) && !NOT_BUNDLED.has(name)) add(name);
       }

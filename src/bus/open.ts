@@ -122,10 +122,12 @@ async function chooseInterfaces(
     const { id, type } = manifest;
     // What detection knows it has found itself, but for a bare copy of a store, which is examined in place.
     if (!isBare && INTERFACE_KINDS.some((kind) => kind.id === id)) continue;
-    if (wanted.some(({ detected }) => detected.id === id) || (await manifest.locate?.(host)) !== true)
-      continue;
+    if (wanted.some(({ detected }) => detected.id === id)) continue;
+    const located = (await manifest.locate?.(host)) ?? false;
+    if (located === false) continue;
     const evidence = [{ source: "path", detail: `the store of ${type} is at its usual place` }] as const;
-    const detected = { ...namedInterface(id, type, wanted.length), role: "guest-api", evidence } as const;
+    const seen = located === true ? { evidence } : located;
+    const detected = { ...namedInterface(id, type, wanted.length), role: "guest-api", ...seen } as const;
     wanted.push({ detected, target: settings(id) });
   }
   const taken = new Set<DetectedInterface>();

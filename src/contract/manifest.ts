@@ -5,6 +5,7 @@ import type { Verbs } from "./capabilities.js";
 import type { ProviderCommand } from "./command.js";
 import type { Demo } from "./demo.js";
 import type { PortableHost } from "./portable-host.js";
+import type { Evidence } from "./report.js";
 
 /**
  * An inversify `ContainerModule`, by its shape: whose copy of inversify 8 made it does not matter. It binds `PROVIDER`
@@ -41,6 +42,14 @@ export interface PortableHostLoader {
   load(): Promise<PortableHost>;
 }
 
+/** A store that is at its usual place, with what shows it. */
+export interface Located {
+  /** What was seen, at least one fact. */
+  readonly evidence: readonly [Evidence, ...Evidence[]];
+  /** Decoded facts. */
+  readonly details?: Readonly<Record<string, unknown>>;
+}
+
 /**
  * One provider, ours or a stranger's: plain data and loaders that are called on first use. Importing a manifest loads
  * neither the provider nor inversify nor native code.
@@ -55,10 +64,11 @@ export interface ProviderManifest {
   /** Loads the module that binds the provider. */
   load(): Promise<ProviderModule>;
   /**
-   * Reports whether the store is at its usual place, by names below `host.files` alone and without loading the provider. It
-   * is asked for bare copies below a sysroot, and on a live machine for interfaces that detection does not know.
+   * Reports whether the store is at its usual place, by names and short attributes below `host.files` alone and without loading
+   * the provider; what it saw may come with the answer. It is asked for bare copies below a sysroot, and for interfaces that
+   * detection does not know on every machine.
    */
-  locate?(host: Host): boolean | Promise<boolean>;
+  locate?(host: Host): boolean | Located | Promise<boolean | Located>;
   /** The operating systems on which each verb can work at all. */
   readonly systems: Readonly<Record<keyof Verbs, readonly NodeJS.Platform[]>>;
   /** Where boot configuration and credentials live on its store. */

@@ -202,6 +202,30 @@ describe("manifests", () => {
     await bus.close();
   });
 
+  it("locate stores on the live machine, without a sysroot or a recording, and say what they saw", async () => {
+    const asked: (string | undefined)[] = [];
+    const evidence = [{ source: "sysfs", detail: "board_name: Acme" }] as const;
+    const bus = await openPvbus({
+      providers: [
+        acme({
+          locate: (host) => {
+            asked.push(host.sysroot);
+            return { evidence, details: { product: "acme" } };
+          },
+        }),
+      ],
+    });
+    const found = bus.byType("Acme");
+    expect(asked).to.deep.equal([undefined]);
+    expect(found).to.deep.include({ role: "guest-api", base: null, evidence, details: { product: "acme" } });
+    expect([found?.primary, bus.primary?.name]).to.deep.equal([
+      false,
+      bus.detection.primaryName ?? undefined,
+    ]);
+    expect(await found?.read("host/absent")).to.equal(undefined);
+    await bus.close();
+  });
+
   it("locate bare copies below a sysroot", async () => {
     const sysroot = mkdtempSync(join(tmpdir(), "pvbus-bare-"));
     try {

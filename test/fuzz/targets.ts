@@ -5,6 +5,7 @@ import { HYPERV } from "./targets/hyperv.js";
 import { KVM } from "./targets/kvm.js";
 import { KVM_HOST } from "./targets/kvm-host.js";
 import { KVP } from "./targets/kvp.js";
+import { LXD } from "./targets/lxd.js";
 import { MACHINE } from "./targets/machine.js";
 import { MDATA } from "./targets/mdata.js";
 import { TOOLS } from "./targets/tools.js";
@@ -20,6 +21,7 @@ export const MODULES: ReadonlyMap<string, readonly Target[]> = new Map([
   ["kvm", KVM],
   ["kvm-host", KVM_HOST],
   ["vmware", VMWARE],
+  ["lxd", LXD],
   ["core", CORE],
   ["tools", TOOLS],
   ["machine", MACHINE],

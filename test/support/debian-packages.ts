@@ -34,11 +34,20 @@ export function debianPackage(name: string): DebianPackage {
  * Returns packages unpacked into one tree.
  * @param name of the tree
  * @param suite whose packages they are, where it is another one than this machine's: `trixie`
+ * @param options.withDependencies whether whatever they depend on comes too, libraries of C included
  * @throws Error when one cannot be had
  */
-export function debianTree(name: string, packages: readonly string[], suite?: string): DebianPackage {
+export function debianTree(
+  name: string,
+  packages: readonly string[],
+  suite?: string,
+  { withDependencies = false }: { readonly withDependencies?: boolean } = {},
+): DebianPackage {
   const directory = join(CACHE, name);
-  if (!existsSync(join(directory, STAMP))) fetchTree(packages, directory, suite);
+  if (!existsSync(join(directory, STAMP))) {
+    const all = withDependencies ? closure(packages, suite) : packages;
+    fetchTree(all, directory, suite);
+  }
   return { directory, version: readFileSync(join(directory, STAMP), "utf8") };
 }
 
@@ -63,6 +72,23 @@ function fetchTree(packages: readonly string[], directory: string, suite: string
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
+}
+
+/** Returns the packages, in front, with all that they need on a machine that has nothing. */
+function closure(packages: readonly string[], suite: string | undefined): readonly string[] {
+  mkdirSync(CACHE, { recursive: true });
+  const options = [...(suite === undefined ? [] : privateApt(suite)), "-o", "Dir::State::status=/dev/null"];
+  const solve = (): string =>
+    run("apt-get", [...options, "-s", "install", "--no-install-recommends", "-y", ...packages], CACHE);
+  let solved: string;
+  try {
+    solved = solve();
+  } catch {
+    run("apt-get", [...options, "update", "-qq"], CACHE);
+    solved = solve();
+  }
+  const needed = [...solved.matchAll(/^Inst (\S+)/gm)].map(([, name = ""]) => name);
+  return [...packages, ...needed.filter((name) => !packages.includes(name))];
 }
 
 function download(packages: readonly string[], work: string, options: readonly string[]): void {

@@ -431,6 +431,60 @@ export const FAULTS: readonly SeededFault[] = [
       },
     }),
   ),
+  row(
+    "the first value of the host's stays",
+    "has its values read as it sets, changes and removes them",
+    (sound, { map }) => ({
+      read: async (key, call) => {
+        const value = map.get(key) ?? (await sound.read(key, call));
+        if (value !== undefined) map.set(key, value);
+        return value;
+      },
+    }),
+  ),
+  row(
+    "what the host removed stays listed",
+    "has its keys listed until it removes them",
+    (sound, { map }) => ({
+      async *list(prefix, call) {
+        for await (const { key, value } of sound.list(prefix, call))
+          if (value !== undefined) map.set(key, value);
+        for (const [key, value] of map) yield { key, value };
+      },
+    }),
+  ),
+  row("watch yields nothing of the host's", "has a watch see what it sets, changes and removes", (sound) => ({
+    watch: (prefix, call, hooks) =>
+      where(sound.watch(prefix, call, hooks), (entry) => (entry.key.startsWith("host/") ? [] : [entry])),
+  })),
+  row("watch tells all of the host's keys", "has a watch keep to its prefix", (sound) => ({
+    watch: (_, call, hooks) => sound.watch("host/", call, hooks),
+  })),
+  row(
+    "a watch of the host's keys never ends",
+    "has a watch end at its signal though it goes on",
+    (sound) => ({
+      async *watch(prefix, call, hooks) {
+        try {
+          yield* sound.watch(prefix, call, hooks);
+        } finally {
+          await new Promise(() => undefined);
+        }
+      },
+    }),
+  ),
+  row(
+    "reads fail once a watch of the host's keys has ended early",
+    "has a watch let go when the loop ends early",
+    (sound, shared) => ({
+      async *watch(prefix, call, hooks) {
+        shared.count++;
+        yield* sound.watch(prefix, call, hooks);
+        shared.count--;
+      },
+      read: async (key, call) => (shared.count > 0 ? Promise.reject(busy()) : sound.read(key, call)),
+    }),
+  ),
   ...heedlessRows,
   ...reopening,
   row("a long value is cut", "refuses a value over the limit and keeps the old one", (sound) => ({

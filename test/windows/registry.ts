@@ -57,7 +57,7 @@ describeProviderConformance(
       },
     };
   },
-  { without: ["binary", "take"] },
+  { without: ["binary", "take", "hostChanges"] },
 );
 
 describe("Hyper-V's pools in the registry", () => {

@@ -47,9 +47,9 @@ function load(path: string): unknown {
 /** What detection found, and behind it the stores at their usual places of which it knows nothing. */
 function foundOn({ detection, interfaces }: Bus): readonly DetectedInterface[] {
   const located = interfaces.filter(
-    ({ id, name, evidence }) =>
+    ({ id, name, role }) =>
       !detection.interfaces.some((each) => each.name === name) &&
-      evidence.some(({ source }) => source === "path") &&
+      role === "guest-api" &&
       !INTERFACE_KINDS.some((kind) => kind.id === id),
   );
   return [

@@ -42,6 +42,7 @@ export class Scope {
   readonly running: Running;
   readonly #sessions: Session[] = [];
   readonly #written = new Set<string>();
+  readonly #givenByHost = new Set<string>();
 
   constructor(running: Running) {
     this.running = running;
@@ -108,6 +109,31 @@ export class Scope {
     return "\u20ac".repeat(euros) + "x".repeat(rest);
   }
 
+  /** Returns a new key of the host's; removed when the test ends. */
+  hostKey(): string {
+    const key = this.subject.host?.key(`h${this.running.labels++}`);
+    assert.ok(key, "the subject must have host.key");
+    this.#givenByHost.add(key);
+    return key;
+  }
+
+  /** Has the host set a key, or remove it. */
+  async hostSets(key: string, value: string | undefined): Promise<void> {
+    await this.soon(Promise.resolve(this.subject.host?.set(key, value)), `the host's change of ${key}`);
+  }
+
+  /** Looks until something is as it should be: what a host has set may be on its way. */
+  async comes<T>(what: string, look: () => Promise<T>, fits: (found: T) => boolean): Promise<void> {
+    const call = this.patience();
+    for (;;) {
+      const found = await this.soon(look(), what);
+      if (fits(found)) return;
+      const waited = await settle(() => call.sleep(LOOK_MS, what));
+      if ("error" in waited)
+        assert.fail(`${what}: not within ${this.running.patienceMs} ms, but ${shownFound(found)}`);
+    }
+  }
+
   /** Returns a call that waits, but not for ever. */
   patience(): Call {
     return new Call({ timeoutMs: this.running.patienceMs });
@@ -161,6 +187,8 @@ export class Scope {
       const { face } = await this.#open();
       for (const key of this.#written) await this.outcome(() => face.delete(key), "tidying up");
     }
+    for (const key of this.#givenByHost)
+      await this.outcome(() => this.hostSets(key, undefined), "tidying up");
     for (const { face, store } of this.#sessions) {
       await this.outcome(() => face.close(), "closing");
       await this.outcome(() => store.close(), "closing");
@@ -177,6 +205,15 @@ export class Scope {
 function smallest(a = Infinity, b = Infinity): number | undefined {
   const least = Math.min(a, b);
   return least === Infinity ? undefined : least;
+}
+
+/** Time between two looks for what the host has set. */
+const LOOK_MS = 5;
+
+function shownFound(found: unknown): string {
+  return typeof found === "string" || found === undefined
+    ? shown(found)
+    : JSON.stringify(found).slice(0, 200);
 }
 
 function shown(value: string | undefined): string {

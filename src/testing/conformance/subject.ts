@@ -14,6 +14,7 @@ export type ConformanceTrait =
   | "guestKeys"
   | "hostKeys"
   | "places"
+  | "hostChanges"
   | "erase"
   | "take"
   | "insert"
@@ -43,6 +44,16 @@ export interface ConformanceKeys {
   readonly readOnly?: readonly string[] | undefined;
 }
 
+/** What the administrator of the subject's host does. Without it nothing of a store that the guest cannot write is seen to change. */
+export interface ConformanceHost {
+  /** Returns the native key of a label, of a-z and 0-9, that the host can set and the guest can read: `host/c1`. */
+  key(label: string): string;
+  /** Sets a key, or removes it with undefined; resolves when the host has it. */
+  set(key: string, value: string | undefined): Promise<void> | void;
+  /** What to list and watch so that all of these keys are found; default: everything. */
+  readonly prefix?: string | undefined;
+}
+
 /**
  * What is examined. Either `provider` (with `target` where it needs one) or `open` says how sessions come about; with a
  * provider its promises before opening are examined too.
@@ -56,6 +67,8 @@ export interface ConformanceSubject {
   readonly open?: (() => Promise<ProviderStore>) | undefined;
   /** Sample keys. */
   readonly keys: ConformanceKeys;
+  /** How the host changes a key: then reads, listings and watches must see it. */
+  readonly host?: ConformanceHost | undefined;
   /** The transport takes one session at a time: "another session" is then the same one. */
   readonly exclusive?: boolean | undefined;
   /** The host keeps any bytes; looked at where the store's capabilities leave that to the host. */

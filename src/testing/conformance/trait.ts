@@ -30,6 +30,7 @@ export const TRAITS: Readonly<Record<ConformanceTrait, readonly [has: Look, miss
     "the store has no place for what the guest publishes",
   ],
   places: [({ portable }) => portable?.places !== undefined, "the store has no places of portable keys"],
+  hostChanges: [(_, { host }) => host !== undefined, "the subject has no host that changes keys"],
   erase: [({ erase }) => erase !== undefined, "the store erases by deleting"],
   take: [({ take }) => take !== undefined, "the store does not read and erase in one step"],
   insert: [({ insert }) => insert !== undefined, "the store does not insert in one step"],

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Call } from "../../base/flow/call.js";
 import { Notifier } from "../../base/flow/notifier.js";
 import type { StoreChange } from "../../contract/store.js";
-import { assertFailure } from "./expect.js";
+import { assertFailure, failed, type Outcome, settle } from "./expect.js";
 import type { AddClause, Scope } from "./scope.js";
 import { drained, hook, type Session } from "./session.js";
 
@@ -74,14 +74,34 @@ export function watchClauses(clause: AddClause): void {
     const writer = await scope.session();
     for (let round = 0; round < 5; round++) {
       const key = scope.key();
-      const watching = watcher.face.watch(scope.has("list") ? "" : key, {
-        ready: () => void writer.face.write(key, "x").catch(() => undefined),
-      });
-      await scope.soon(watching.next(), "the first change");
-      await scope.soon(watching.return(undefined), "the early end");
+      const prefix = scope.has("list") ? "" : key;
+      await endedEarly(scope, watcher, prefix, () => writer.face.write(key, "x"));
     }
     await scope.soon(writer.face.write(scope.key(), "after"), "write after early ends");
   });
+}
+
+/** Takes one change out of a watch and ends it. */
+export async function endedEarly(
+  scope: Scope,
+  { face }: Session,
+  prefix: string,
+  change: () => Promise<void> | void,
+): Promise<void> {
+  let changing: Promise<unknown> = Promise.resolve();
+  const ready = (): void => {
+    changing = settle(async () => change());
+  };
+  const watching = face.watch(prefix, { ready });
+  const first = await scope.outcome(
+    () => scope.soon(watching.next(), "the first change"),
+    "the first change",
+  );
+  const outcome = (await changing) as Outcome<void> | undefined;
+  if (outcome !== undefined && "error" in outcome) failed("a change beside a watch", outcome.error);
+  if ("error" in first) throw first.error;
+  assert.equal(first.value.done, false, "the watch ended before its first change");
+  await scope.soon(watching.return(undefined), "the early end");
 }
 
 export interface Followed {
@@ -114,16 +134,33 @@ export async function followed(
     }
   };
   const following = follow();
-  following.catch(ready.notify);
+  const end: { outcome?: Outcome<void> } = {};
+  const noteEnd = settle(() => following).then((outcome) => {
+    end.outcome = outcome;
+    ready.notify();
+    news.notify();
+  });
   const seen = async (matches: (change: StoreChange) => boolean): Promise<void> => {
     const call = scope.patience();
-    while (!changes.some(matches)) await news.wait(call, "the change");
+    while (!changes.some(matches)) {
+      checkFollowing(end.outcome, "the change");
+      const waited = await settle(() => news.wait(call, "the change"));
+      if ("error" in waited) failed(`no such change came, of ${changes.length} that did`, waited.error);
+    }
   };
   try {
     await ready.wait(scope.patience(), "ready", 0);
+    checkFollowing(end.outcome, "it was ready");
     await act({ writer, changes, seen, abort, following });
   } finally {
     abort.abort();
-    await scope.soon(following, "the end of the watch");
+    await scope.soon(noteEnd, "the end of the watch");
   }
+  await following;
+}
+
+function checkFollowing(ended: Outcome<void> | undefined, before: string): void {
+  if (ended === undefined) return;
+  if ("error" in ended) failed(`the watch failed before ${before}`, ended.error);
+  assert.fail(`the watch ended before ${before}`);
 }

@@ -43,6 +43,15 @@ async function kvmWith(dialect: KvmHostDialect): Promise<ConformanceSubject> {
       given: { "meta/given": "from the host", "fwcfg/opt/org.pvbus/item": "fixed" },
       readOnly: ["meta/sdc:hostname", "meta/sdc:absent", "fwcfg/opt/org.pvbus/item", "smbios/system/uuid"],
     },
+    host: {
+      key: (label) => `meta/from-host-${label}`,
+      set: (key, value) => {
+        const name = key.slice("meta/".length);
+        if (value === undefined) host.delete(name);
+        else host.set(name, value);
+      },
+      prefix: "meta/",
+    },
     cleanup: async () => {
       await host.stop();
       rmSync(sysroot, { recursive: true, force: true });
@@ -93,10 +102,10 @@ const WITHOUT = ["valueLimit", "keyLimit", "take", "insert"] as const;
 
 if (process.platform === "linux")
   describeProviderConformance("KvmProvider on a serial line", kvmOnSerialLine, {
-    without: [...WITHOUT, "text", "given", "sessions"],
+    without: [...WITHOUT, "text", "given", "sessions", "hostChanges"],
   });
 describeProviderConformance("KvmProvider with our host side", kvmWithHost, {
-  without: [...WITHOUT, "text", "given"],
+  without: [...WITHOUT, "text", "given", "hostChanges"],
 });
 describeProviderConformance("KvmProvider with a simulated host", () => kvmWith("pvbus"), {
   without: [...WITHOUT, "text"],

@@ -1,4 +1,9 @@
-import { type ConformanceKeys, describeProviderConformance, VmxHost } from "../../../providers/testing.js";
+import {
+  type ConformanceHost,
+  type ConformanceKeys,
+  describeProviderConformance,
+  VmxHost,
+} from "../../../providers/testing.js";
 import { VmwareProvider } from "../../../providers/vmware/index.js";
 import { nodeHost } from "../../../src/base/host/node-host.js";
 import { backdoorStore, SimulatedVmx } from "../../support/vmware.js";
@@ -11,6 +16,11 @@ const KEYS: ConformanceKeys = {
 };
 /** guestinfo is text in one heap; it can neither be listed nor deleted from. */
 const WITHOUT = ["delete", "list", "binary", "pools", "take", "insert"] as const;
+/** Its administrator sets guestinfo in the machine's configuration. */
+const hostOf = (vmx: VmxHost): ConformanceHost => ({
+  key: (label) => `guestinfo.conformance.${label}`,
+  set: (key, value) => vmx.set(key, value),
+});
 const FAST = { pollMs: 5, longestPollMs: 20 };
 
 describeProviderConformance(
@@ -21,6 +31,7 @@ describeProviderConformance(
       provider: new VmwareProvider(nodeHost()),
       target: { channel: vmx.channel, options: FAST },
       keys: KEYS,
+      host: hostOf(vmx.host),
       cleanup: () => vmx[Symbol.asyncDispose](),
     };
   },
@@ -33,7 +44,11 @@ for (const highBandwidth of [true, false]) {
     `VmwareStore on a simulated backdoor ${how}`,
     () => {
       const host = new VmxHost({ variables: KEYS.given });
-      return { open: async () => backdoorStore(host, { highBandwidth }, FAST).store, keys: KEYS };
+      return {
+        open: async () => backdoorStore(host, { highBandwidth }, FAST).store,
+        keys: KEYS,
+        host: hostOf(host),
+      };
     },
     { without: [...WITHOUT, "provider"] },
   );
@@ -43,7 +58,7 @@ describeProviderConformance(
   "VmwareProvider on a DataSet",
   async () => {
     const vmx = await SimulatedVmx.start();
-    vmx.host.createDataSet("conformance").set("given/one", "ein Wert: grüß€");
+    const pairs = vmx.host.createDataSet("conformance").set("given/one", "ein Wert: grüß€");
     return {
       provider: new VmwareProvider(nodeHost()),
       target: { channel: vmx.channel, options: { ...FAST, dataset: "conformance" } },
@@ -51,6 +66,11 @@ describeProviderConformance(
         writable: (label) => `own/${label}`,
         prefix: "own/",
         given: { "given/one": "ein Wert: grüß€" },
+      },
+      host: {
+        key: (label) => `given/${label}`,
+        set: (key, value) => void (value === undefined ? pairs.delete(key) : pairs.set(key, value)),
+        prefix: "given/",
       },
       cleanup: () => vmx[Symbol.asyncDispose](),
     };

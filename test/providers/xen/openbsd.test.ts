@@ -161,6 +161,7 @@ linuxOnly(`XenStore through OpenBSD's kernel${isLinux ? "" : " [pending: Linux o
         "take",
         "insert",
         "watch",
+        "hostChanges",
         "binary",
         "valueLimit",
         "keyLimit",

@@ -110,6 +110,7 @@ describe("XenStore through Windows' XENIFACE driver", () => {
         "take",
         "insert",
         "watch",
+        "hostChanges",
         "binary",
         "valueLimit",
         "keyLimit",

@@ -1,0 +1,4 @@
+import { describeProviderConformance } from "pvbus/testing";
+import { subject, without } from "./subject.js";
+
+describeProviderConformance("AcmeProvider", subject, { without });
