@@ -1,5 +1,6 @@
 import { hypervManifest } from "../providers/hyperv/manifest.js";
 import { kvmManifest } from "../providers/kvm/manifest.js";
+import { virtualboxManifest } from "../providers/virtualbox/manifest.js";
 import { vmwareManifest } from "../providers/vmware/manifest.js";
 import { xenManifest } from "../providers/xen/manifest.js";
 import type { Host } from "./base/host/host.js";
@@ -16,6 +17,7 @@ export const BUILT_IN: readonly ProviderManifest[] = [
   xenManifest,
   kvmManifest,
   vmwareManifest,
+  virtualboxManifest,
 ];
 
 /**
