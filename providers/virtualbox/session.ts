@@ -1,7 +1,7 @@
 import { type PvbusError, pvbusError } from "../../src/base/errors.js";
 import { Call } from "../../src/base/flow/call.js";
 import { SerialQueue } from "../../src/base/flow/queues.js";
-import { type Answer, type Delivered, errorOf, type Given, isGone, PropertyClient } from "./client.js";
+import { type Delivered, errorOf, type Given, isGone, PropertyClient } from "./client.js";
 import {
   decodeProperties,
   decodeValueAndFlags,
@@ -127,7 +127,7 @@ export class PropertySession {
     return answer;
   }
 
-  #inTurn<T extends Answer | undefined | void>(call: Call, work: () => Promise<T>): Promise<T> {
+  #inTurn<T>(call: Call, work: () => Promise<T>): Promise<T> {
     return this.#queue.runWithin(call, "the driver", "the host's answer", () => {
       if (this.#isClosed) throw pvbusError("ERR_DISCONNECTED", "the store is closed; open the bus again");
       return work();

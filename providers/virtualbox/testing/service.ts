@@ -153,6 +153,13 @@ export class PropertyService {
     return this.#delete("host", Buffer.from(`${name}\0`));
   }
 
+  /** Puts values in place, or takes them away, without an event: what a snapshot or a saved machine brings along. */
+  load(values: Readonly<Record<string, string | undefined>>): void {
+    for (const [name, value] of Object.entries(values))
+      if (value === undefined) this.#properties.delete(name);
+      else this.#properties.set(name, { value: Buffer.from(value), flags: 0, timestamp: this.#now() });
+  }
+
   /** The machine was saved and restored: no event is remembered, who waits waits on. */
   restore(): void {
     this.#notes = [];
