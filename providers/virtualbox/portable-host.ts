@@ -10,12 +10,6 @@ write_pair() { VBoxManage guestproperty set "$vm" "$1" "$2"; }
 remove_pair() { VBoxManage guestproperty unset "$vm" "$1"; }
 `;
 
-/** A line of \`enumerate\`: up to VirtualBox 6, and since. */
-const LINES = [
-  /^Name: (.+?), value: (.*), timestamp: \d+, flags: ?.*$/,
-  /^(\S+)\s+= '(.*)'(?:\s+@ \S+)?(?: .*)?$/,
-] as const;
-
 /** VirtualBox' own tool on the host. */
 export const virtualboxPortableHost: PortableHost = {
   language: "sh",
@@ -26,9 +20,26 @@ export const virtualboxPortableHost: PortableHost = {
   hostKey: portableKey,
   guestKey: portableKey,
   pairs: function* (text): Generator<HostPair> {
-    for (const line of text.split(/\r?\n/)) {
-      const [, key, value] = LINES.map((form) => form.exec(line)).find((found) => found !== null) ?? [];
-      if (key !== undefined && value !== undefined) yield { key, value };
+    for (const line of text.split("\n")) {
+      const pair = oldPair(line) ?? newPair(line);
+      if (pair !== undefined) yield pair;
     }
   },
 };
+
+/** `Name: KEY, value: VALUE, timestamp: NUMBER, flags: FLAGS`, up to VirtualBox 6. */
+function oldPair(line: string): HostPair | undefined {
+  const front = "Name: ";
+  const value = ", value: ";
+  const [at, end] = [line.indexOf(value), line.lastIndexOf(", timestamp: ")];
+  if (!line.startsWith(front) || at < 0 || end < at) return undefined;
+  return { key: line.slice(front.length, at), value: line.slice(at + value.length, end) };
+}
+
+/** `KEY = 'VALUE' @ TIME FLAGS`, since. */
+function newPair(line: string): HostPair | undefined {
+  const sign = "= '";
+  const [at, end] = [line.indexOf(sign), line.lastIndexOf("'")];
+  if (at < 1 || end < at + sign.length) return undefined;
+  return { key: line.slice(0, at).trimEnd(), value: line.slice(at + sign.length, end) };
+}

@@ -8,6 +8,7 @@ import { KVP } from "./targets/kvp.js";
 import { MACHINE } from "./targets/machine.js";
 import { MDATA } from "./targets/mdata.js";
 import { TOOLS } from "./targets/tools.js";
+import { VIRTUALBOX } from "./targets/virtualbox.js";
 import { VMWARE } from "./targets/vmware.js";
 import { XEN } from "./targets/xen.js";
 
@@ -20,6 +21,7 @@ export const MODULES: ReadonlyMap<string, readonly Target[]> = new Map([
   ["kvm", KVM],
   ["kvm-host", KVM_HOST],
   ["vmware", VMWARE],
+  ["virtualbox", VIRTUALBOX],
   ["core", CORE],
   ["tools", TOOLS],
   ["machine", MACHINE],

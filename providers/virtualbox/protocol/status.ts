@@ -87,22 +87,22 @@ export function statusError(status: number): PvbusError {
   return pvbusError(code, `${words} (VirtualBox status ${status})`);
 }
 
-const OF_ERRNO: Readonly<Record<string, Words>> = {
-  EINTR: ["ERR_DISCONNECTED", "the call was interrupted; try again"],
-  ETIMEDOUT: ["ERR_TIMEOUT", "the host has not answered in time; try again"],
-  ENOMEM: ["ERR_BUSY", "the driver has no memory for it; try again"],
-  EMFILE: ["ERR_BUSY", "the open driver has 64 clients; close some"],
-  EBADF: ["ERR_DISCONNECTED", "the store is closed; open the bus again"],
-  EINVAL: GONE,
-  ENODEV: GONE,
-  EIO: GONE,
-  ENOTCONN: GONE,
-  ECONNABORTED: GONE,
-};
+const OF_ERRNO: ReadonlyMap<string, Words> = new Map<string, Words>([
+  ["EINTR", ["ERR_DISCONNECTED", "the call was interrupted; try again"]],
+  ["ETIMEDOUT", ["ERR_TIMEOUT", "the host has not answered in time; try again"]],
+  ["ENOMEM", ["ERR_BUSY", "the driver has no memory for it; try again"]],
+  ["EMFILE", ["ERR_BUSY", "the open driver has 64 clients; close some"]],
+  ["EBADF", ["ERR_DISCONNECTED", "the store is closed; open the bus again"]],
+  ["EINVAL", GONE],
+  ["ENODEV", GONE],
+  ["EIO", GONE],
+  ["ENOTCONN", GONE],
+  ["ECONNABORTED", GONE],
+]);
 
 /** Makes the error of a driver's refusal. @param errno by its name */
 export function errnoError(errno: string): PvbusError {
-  const [code, words] = OF_ERRNO[errno] ?? [
+  const [code, words] = OF_ERRNO.get(errno) ?? [
     "ERR_PROTOCOL",
     "the driver refused the call; see `pvbus doctor`",
   ];
@@ -111,5 +111,5 @@ export function errnoError(errno: string): PvbusError {
 
 /** Whether a refusal of the driver means that the client, or the driver behind the open file, is no longer there. */
 export function isLostErrno(errno: string): boolean {
-  return OF_ERRNO[errno] === GONE;
+  return OF_ERRNO.get(errno) === GONE;
 }

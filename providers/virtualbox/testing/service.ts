@@ -449,25 +449,26 @@ function flagText(flags: number): string {
   return names.join(", ");
 }
 
-const matchers = new Map<string, (name: string) => boolean>();
-const KEPT_MATCHERS = 1_000;
-
 /** Returns what tells whether a name matches: `*`, `?`, `|` between alternatives; empty: all do. */
 function patternMatcher(pattern: string): (name: string) => boolean {
-  const known = matchers.get(pattern);
-  if (known !== undefined) return known;
-  const source = pattern
-    .split("|")
-    .map((part) =>
-      part
-        .replace(/[\\^$.+()[\]{}]/g, "\\$&")
-        .replaceAll("*", "[^]*")
-        .replaceAll("?", "[^]"),
-    )
-    .join("|");
-  const form = new RegExp(`^(?:${pattern === "" ? "[^]*" : source})$`, "u");
-  const matches = (name: string): boolean => form.test(name);
-  if (matchers.size >= KEPT_MATCHERS) matchers.clear();
-  matchers.set(pattern, matches);
-  return matches;
+  const alternatives = pattern.split("|").map((each) => [...each]);
+  return (name) => pattern === "" || alternatives.some((each) => isMatch(each, [...name]));
+}
+
+/** One pattern, by characters. Where it fails, the last `*` takes one character more. */
+function isMatch(pattern: readonly string[], name: readonly string[]): boolean {
+  let [at, star, taken] = [0, -1, 0];
+  for (let n = 0; n < name.length; ) {
+    if (pattern[at] === "*") {
+      star = at++;
+      taken = n;
+    } else if (at < pattern.length && (pattern[at] === "?" || pattern[at] === name[n])) {
+      at++;
+      n++;
+    } else if (star >= 0) {
+      at = star + 1;
+      n = ++taken;
+    } else return false;
+  }
+  return pattern.slice(at).every((each) => each === "*");
 }

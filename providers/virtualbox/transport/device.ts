@@ -1,4 +1,3 @@
-import { closeSync, constants } from "node:fs";
 import { pvbusError } from "../../../src/base/errors.js";
 import { parseChannel } from "../../../src/base/host/channel.js";
 import { FOUND_DEVICE_ADVICE } from "../../../src/base/host/files.js";
@@ -15,6 +14,8 @@ export const DRIVER_NODES: readonly string[] = ["/dev/vboxguest", "/dev/vboxuser
 const WINDOWS_NAME = String.raw`\\.\VBoxGuest`;
 /** Other nodes may do. */
 const NEXT: readonly string[] = ["ENOENT", "EACCES", "EPERM", "ENODEV", "ENXIO"];
+/* fcntl.h of every system. */
+const O_RDONLY = 0;
 const NO_ACCESS: readonly string[] = ["EACCES", "EPERM"];
 
 /**
@@ -34,7 +35,7 @@ export function openDriverFile(host: Host, { channel }: StoreTarget): DriverFile
     try {
       // To read is enough for every request, and more users may.
       fd = host.files.open(node, {
-        flags: constants.O_RDONLY,
+        flags: O_RDONLY,
         kind: "device",
         isNamed: named !== undefined,
       });
@@ -44,12 +45,7 @@ export function openDriverFile(host: Host, { channel }: StoreTarget): DriverFile
       if (NO_ACCESS.includes(error.code ?? "")) refused ??= cannotOpen(host.path(node), error);
       continue;
     }
-    try {
-      return new PosixDriverFile(host.path(node), new IoctlFile(fd));
-    } catch (error) {
-      closeSync(fd);
-      throw error;
-    }
+    return new PosixDriverFile(host.path(node), new IoctlFile(fd));
   }
   throw refused ?? noDriver();
 }

@@ -44,20 +44,24 @@ export class IoctlFile {
   #isClosed = false;
 
   /**
-   * Takes over a descriptor.
+   * Takes over a descriptor, and closes it also where it throws.
    * @param declaration stands in for ioctl(2) in tests
-   * @throws PvbusError `ERR_UNAVAILABLE` without native calls, `ERR_NOT_SUPPORTED` on a platform that passes arguments otherwise;
-   *   the descriptor stays the caller's then
+   * @throws PvbusError `ERR_UNAVAILABLE` without native calls, `ERR_NOT_SUPPORTED` on a platform that passes arguments otherwise
    */
   constructor(fd: number, declaration: string = IOCTL) {
-    this.#libc = openLibc();
-    if (!FITTING.includes(`${process.platform} ${process.arch}`))
-      throw pvbusError(
-        "ERR_NOT_SUPPORTED",
-        `drivers cannot be asked on ${process.platform} ${process.arch}; use ${FITTING.join(", ")}`,
-      );
-    this.#ioctl = this.#libc.function(declaration);
     this.#fd = fd;
+    try {
+      this.#libc = openLibc();
+      if (!FITTING.includes(`${process.platform} ${process.arch}`))
+        throw pvbusError(
+          "ERR_NOT_SUPPORTED",
+          `drivers cannot be asked on ${process.platform} ${process.arch}; use ${FITTING.join(", ")}`,
+        );
+      this.#ioctl = this.#libc.function(declaration);
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
   }
 
   /** Returns memory that a request's structure, and what it points to, may lie in; the caller frees it after the request. */
@@ -123,12 +127,16 @@ export class IoctlFile {
  * Ends the waits that are under way, since the process waits for its threads. A driver that does not end them must not keep the
  * process: it leaves without its threads then.
  */
-function endWaits(): void {
+function endWaits(code: number): void {
   const files = [...waiting];
   for (const [file, ending] of files) file.beginEnding(ending);
   const nap = new Int32Array(new SharedArrayBuffer(4));
   const isEnded = (): boolean => files.every(([, ending]) => ending.isDone());
   for (let ms = 0; ms < EXIT_MS && !isEnded(); ms += EXIT_STEP_MS) Atomics.wait(nap, 0, 0, EXIT_STEP_MS);
   const [first] = files;
-  if (!isEnded() && isMainThread) first?.[0].leave(Number(process.exitCode ?? 0));
+  if (isEnded() || !isMainThread) return;
+  // What else there is to be done at the end is done: leaving ends it all.
+  const listeners = process.listeners("exit");
+  for (const listener of listeners.slice(listeners.indexOf(endWaits) + 1)) listener(code);
+  first?.[0].leave(code);
 }
