@@ -22,7 +22,15 @@ export {
 } from "./hyperv/testing/kvp-device/simulator.js";
 export type { KvmHostFault } from "./kvm/testing/faults.js";
 export { type KvmHostDialect, type KvmHostSettings, KvmHostSimulator } from "./kvm/testing/simulator.js";
-export type { PropertyService, SimulatedProperty, VirtualBoxFaults } from "./virtualbox/testing/service.js";
+export type { CallerMemory, RunningRequest, SimulatedDriver } from "./virtualbox/testing/driver.js";
+export type {
+  PendingWait,
+  PropertyService,
+  ServiceAnswer,
+  ServiceParameter,
+  SimulatedProperty,
+  VirtualBoxFaults,
+} from "./virtualbox/testing/service.js";
 export { VirtualBoxSimulator, type VirtualBoxSimulatorOptions } from "./virtualbox/testing/simulator.js";
 export {
   VmxBackdoor,

@@ -1,7 +1,6 @@
 import {
   type DecodedRequest,
   decodeRequest,
-  encodeConnect,
   PROPERTY_SERVICE,
   writeClient,
   writeNumber,
@@ -178,6 +177,3 @@ export class SimulatedDriver {
 function ended(errno: string | undefined): RunningRequest {
   return { done: Promise.resolve(errno), interrupt: () => undefined };
 }
-
-/** Bytes of the longest request that has no pointers. */
-export const CONNECT_BYTES: number = encodeConnect().length;

@@ -7,9 +7,11 @@ export type PropertySide = "guest" | "host";
 
 /** A property in the simulated host's hands. */
 export interface SimulatedProperty {
+  /** Its value. */
   readonly value: string;
   /** As the service tells them: `TRANSIENT, RDONLYGUEST`. */
   readonly flags: string;
+  /** When it was set, in nanoseconds since 1970. */
   readonly timestamp: bigint;
 }
 
@@ -20,8 +22,11 @@ export type ServiceParameter =
 
 /** What it answers: a status, numbers by parameter, bytes for the beginning of a pointer's memory. */
 export interface ServiceAnswer {
+  /** VirtualBox's status. */
   readonly status: number;
+  /** Numbers by the parameter that they go into. */
   readonly numbers?: ReadonlyMap<number, bigint>;
+  /** Bytes by the parameter whose memory they fill. */
   readonly bytes?: ReadonlyMap<number, Buffer>;
 }
 
@@ -86,10 +91,15 @@ interface Note {
 
 /** A wait that is under way. */
 export interface PendingWait {
+  /** Who waits. */
   readonly client: number;
+  /** For what. */
   readonly pattern: string;
+  /** Room for the event. */
   readonly room: number;
+  /** What its answer begins with: 78 when events were lost before. */
   status: number;
+  /** Takes the answer. */
   readonly done: (answer: ServiceAnswer) => void;
 }
 
