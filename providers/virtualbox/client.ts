@@ -8,10 +8,9 @@ import {
   encodeConnect,
   encodeDisconnect,
   requestNumber,
-  writeStatus,
 } from "./protocol/ioctl.js";
-import { errnoError, isLost, isLostErrno, statusError } from "./protocol/status.js";
-import type { DriverEnding, DriverFile } from "./transport/driver-file.js";
+import { errnoError, isLost, isLostErrno, Status, statusError } from "./protocol/status.js";
+import type { DriverFile } from "./transport/driver-file.js";
 
 /** What a call is given: bytes to read, room to fill, numbers. */
 export type Given =
@@ -33,8 +32,6 @@ export interface Delivered {
   filled(index: number, bytes: number): Buffer;
 }
 
-/** A status that nobody answers with, to see whether a request was carried out. */
-const UNTOUCHED = 0x7fff_ffff;
 const ALIGNMENT = 8;
 
 /** Whether an answer means that the client is gone, and with it the session. */
@@ -44,7 +41,7 @@ export function isGone(answer: Answer): boolean {
 
 /** Whether a call ended because its time was up; both drivers' ways of saying so. */
 export function isTimedOut(answer: Answer): boolean {
-  return "errno" in answer ? answer.errno === "ETIMEDOUT" : answer.status === -40;
+  return "errno" in answer ? answer.errno === "ETIMEDOUT" : answer.status === Status.timeout;
 }
 
 /** Makes the error of an answer that is no success. */
@@ -103,22 +100,17 @@ export class PropertyClient {
     const [file, id] = [this.#file, this.#id];
     if (file === undefined || id === undefined) return { errno: "EBADF" };
     const message = encodeDisconnect(id);
-    const memory = file.allocate(message.length);
-    const ending: DriverEnding = {
-      request: this.#number("disconnect", message.length),
-      memory,
-      prepare: () => {
-        message.copy(memory.bytes);
-        writeStatus(memory.bytes, UNTOUCHED);
-      },
-      isDone: () => decodeStatus(memory.bytes) !== UNTOUCHED,
-    };
+    const end = file.allocate(message.length);
+    message.copy(end.bytes);
+    const request = this.#number("disconnect", message.length);
     try {
-      return await this.#call(fn, given, timeoutMs, (file, number, memory, size) =>
-        file.wait(number, memory, size, ending),
-      );
+      return await this.#call(fn, given, timeoutMs, (open, number, memory, size) => {
+        // A driver may say that the client is gone and keep its wait all the same: the wait's own end counts.
+        const isDone = (): boolean => decodeStatus(memory.bytes) !== Status.done;
+        return open.wait(number, memory, size, { request, memory: end, isDone });
+      });
     } finally {
-      memory.free();
+      end.free();
     }
   }
 

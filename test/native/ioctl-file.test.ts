@@ -13,7 +13,7 @@ import { removeTree } from "../support/trees.js";
 
 /** TCGETS of a device that is no terminal. */
 const TCGETS = 0x5401;
-const NEVER: Omit<WaitEnding, "memory"> = { request: TCGETS, prepare: () => undefined, isDone: () => false };
+const NEVER: Omit<WaitEnding, "memory"> = { request: TCGETS, isDone: () => false };
 
 /*
  * A wait in a driver that forgets limits and ends: fcntl(2) has the form of ioctl(2) and waits for a lock as long as somebody
@@ -27,7 +27,7 @@ const memory = file.allocate(64);
 memory.bytes.writeInt16LE(1);
 const ending = file.allocate(64);
 // F_OFD_SETLKW
-void file.wait(38, memory, { request: 1, memory: ending, prepare() {}, isDone: () => false });
+void file.wait(38, memory, { request: 1, memory: ending, isDone: () => false });
 process.exitCode = 7;
 process.on("exit", () => console.log("exit"));
 setTimeout(() => (process.argv[2] === "exit" ? process.exit() : process.exit(3)), 100);

@@ -19,9 +19,7 @@ export interface DriverEnding {
   readonly request: number;
   /** Its structure. */
   readonly memory: DriverMemory;
-  /** Prepares the structure, so that {@link DriverEnding.isDone} can be told. */
-  prepare(): void;
-  /** Whether the driver has carried it out. */
+  /** Whether the wait is seen to have ended. */
   isDone(): boolean;
 }
 

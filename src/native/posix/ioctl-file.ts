@@ -15,9 +15,7 @@ export interface WaitEnding {
   readonly request: number;
   /** Its structure. */
   readonly memory: Memory;
-  /** Prepares the structure, so that {@link WaitEnding.isDone} can be told. */
-  prepare(): void;
-  /** Whether the driver has carried it out, by what it left in the structure. */
+  /** Whether the wait is seen to have ended, by what the driver left in its structure. */
   isDone(): boolean;
 }
 
@@ -97,8 +95,7 @@ export class IoctlFile {
   }
 
   /** Begins the request that ends a wait, at the end of the process, when nothing can be awaited any more. */
-  beginEnding({ request, memory, prepare }: WaitEnding): void {
-    prepare();
+  beginEnding({ request, memory }: WaitEnding): void {
     this.#ioctl.async(this.#fd, request, memory.address, () => undefined);
   }
 

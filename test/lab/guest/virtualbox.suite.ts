@@ -56,13 +56,15 @@ const vm = bus.byType("VirtualBox");
 const end = new AbortController();
 const watched = (async () => {
   for await (const { key, value } of vm.watch("/w/", { signal: end.signal })) console.log(key, value);
-})();
-process.stdin.once("data", async (how) => {
+})().catch((error) => String(how) === "close" || console.error(error));
+let how;
+process.stdin.once("data", async (data) => {
+  how = data;
   if (String(how) === "exit") process.exit(5);
   process.stdin.destroy();
   if (String(how) === "close") await bus.close();
   else end.abort();
-  await watched.catch(() => undefined);
+  await watched;
   if (String(how) === "abort") await bus.close();
   process.exitCode = 6;
 });

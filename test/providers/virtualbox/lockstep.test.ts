@@ -302,6 +302,8 @@ describe("guest properties in lockstep with a model", function () {
         2,
         () => {
           simulator.crash();
+          const [key, text] = [`/w/${below(30)}`, `${below(10)}`];
+          expect(STATUS[simulator.set(key, text)]).to.equal(model.set("host", key, text, []));
           simulator.start();
           service.faults.forgetClients = 0;
         },

@@ -220,6 +220,8 @@ describe("guest properties through the bus", () => {
     await view.publish(name, "fits");
     expect(await view.published(name)).to.equal("fits");
     await rejects(view.publish(name, long), "ERR_KEY_TOO_LONG");
+    // Nine parts would fit, and stay behind.
+    await rejects(view.publish(name.slice(5), long), "ERR_KEY_TOO_LONG");
     await rejects(view.publish(`${name}n`, "v"), "ERR_KEY_TOO_LONG");
     await rejects(view.publish("n".repeat(60), "v"), "ERR_KEY_TOO_LONG");
     expect(simulator.service.names().length).to.equal(before + 1);
