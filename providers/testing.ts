@@ -27,6 +27,8 @@ export type {
   PendingWait,
   PropertyService,
   ServiceAnswer,
+  ServiceMemory,
+  ServiceNumber,
   ServiceParameter,
   SimulatedProperty,
   VirtualBoxFaults,

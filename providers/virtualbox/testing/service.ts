@@ -15,10 +15,24 @@ export interface SimulatedProperty {
   readonly timestamp: bigint;
 }
 
+/** A number that a call is given. */
+export interface ServiceNumber {
+  /** How long it is. */
+  readonly kind: "u32" | "u64";
+  /** The number. */
+  readonly value: bigint;
+}
+
+/** Memory that a call is given. */
+export interface ServiceMemory {
+  /** That it is memory. */
+  readonly kind: "pointer";
+  /** A copy of it. */
+  readonly bytes: Buffer;
+}
+
 /** What a call of the service is given. */
-export type ServiceParameter =
-  | { readonly kind: "u32" | "u64"; readonly value: bigint }
-  | { readonly kind: "pointer"; readonly bytes: Buffer };
+export type ServiceParameter = ServiceNumber | ServiceMemory;
 
 /** What it answers: a status, numbers by parameter, bytes for the beginning of a pointer's memory. */
 export interface ServiceAnswer {
