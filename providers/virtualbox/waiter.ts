@@ -1,5 +1,5 @@
 import { isMainThread } from "node:worker_threads";
-import { PvbusError, pvbusError } from "../../src/base/errors.js";
+import { PvbusError } from "../../src/base/errors.js";
 import { Backoff } from "../../src/base/flow/backoff.js";
 import { Call } from "../../src/base/flow/call.js";
 import type { Logger } from "../../src/base/host/host.js";
@@ -206,9 +206,4 @@ export class PropertyWaiter {
   #look(): Call {
     return new Call({ timeoutMs: LOOK_MS });
   }
-}
-
-/** Makes the error of watches whose store is closed. */
-export function closedWatch(): Error {
-  return pvbusError("ERR_DISCONNECTED", "the store was closed; open the bus again");
 }
