@@ -25,6 +25,18 @@ export type { KvmHostFault } from "./kvm/testing/faults.js";
 export { type KvmHostDialect, type KvmHostSettings, KvmHostSimulator } from "./kvm/testing/simulator.js";
 export type { LxdFaults, LxdRequest } from "./lxd/testing/faults.js";
 export { LxdSimulator, type LxdSimulatorOptions } from "./lxd/testing/simulator.js";
+export type { CallerMemory, RunningRequest, SimulatedDriver } from "./virtualbox/testing/driver.js";
+export type {
+  PendingWait,
+  PropertyService,
+  ServiceAnswer,
+  ServiceMemory,
+  ServiceNumber,
+  ServiceParameter,
+  SimulatedProperty,
+  VirtualBoxFaults,
+} from "./virtualbox/testing/service.js";
+export { VirtualBoxSimulator, type VirtualBoxSimulatorOptions } from "./virtualbox/testing/simulator.js";
 export {
   VmxBackdoor,
   type VmxBackdoorOptions,

@@ -43,7 +43,7 @@ const PARTS = {
       ],
     },
     { name: "native", roots: ["src/native/cpu/cpuid.ts"] },
-    ...["hyperv", "xen", "kvm", "vmware"].map((name) => ({
+    ...["hyperv", "xen", "kvm", "vmware", "virtualbox", "lxd"].map((name) => ({
       name,
       roots: [`providers/${name}/module.ts`],
       within: `providers/${name}/`,

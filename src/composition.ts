@@ -1,6 +1,7 @@
 import { hypervManifest } from "../providers/hyperv/manifest.js";
 import { kvmManifest } from "../providers/kvm/manifest.js";
 import { lxdManifest } from "../providers/lxd/manifest.js";
+import { virtualboxManifest } from "../providers/virtualbox/manifest.js";
 import { vmwareManifest } from "../providers/vmware/manifest.js";
 import { xenManifest } from "../providers/xen/manifest.js";
 import type { Host } from "./base/host/host.js";
@@ -17,6 +18,7 @@ export const BUILT_IN: readonly ProviderManifest[] = [
   xenManifest,
   kvmManifest,
   vmwareManifest,
+  virtualboxManifest,
   lxdManifest,
 ];
 

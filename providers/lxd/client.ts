@@ -1,3 +1,4 @@
+import { monotonicMs } from "../../src/base/flow/monotonic.js";
 import { Backoff } from "../../src/base/flow/backoff.js";
 import type { Call } from "../../src/base/flow/call.js";
 import type { Closing } from "../../src/base/flow/closing.js";
@@ -110,7 +111,7 @@ export class LxdClient {
   }
 
   async #get(path: string, maxBytes: number, call: Call): Promise<Answer> {
-    const until = performance.now() + Math.min(this.#settings.patienceMs, call.remainingMs);
+    const until = monotonicMs() + Math.min(this.#settings.patienceMs, call.remainingMs);
     const pauses = new Backoff(PAUSES);
     for (;;) {
       const { failure, answer } = await this.#attempt(
@@ -119,7 +120,7 @@ export class LxdClient {
       );
       if (answer !== undefined) return answer;
       const ms = pauses.next();
-      if (performance.now() + ms >= until) throw failure;
+      if (monotonicMs() + ms >= until) throw failure;
       await call.sleep(ms, "the daemon of LXD or Incus");
       this.#settings.closing.check();
     }

@@ -1,3 +1,4 @@
+import { monotonicMs } from "../../src/base/flow/monotonic.js";
 import { PvbusError } from "../../src/base/errors.js";
 import { onAbort } from "../../src/base/flow/abort.js";
 import { Backoff } from "../../src/base/flow/backoff.js";
@@ -69,7 +70,7 @@ export class EventFeed {
     const pauses = new Backoff(PAUSES);
     try {
       while (!signal.aborted) {
-        const began = performance.now();
+        const began = monotonicMs();
         try {
           await followEvents(
             transport,
@@ -81,7 +82,7 @@ export class EventFeed {
             signal,
             this.#times,
           );
-          if (performance.now() - began >= this.#times.goodMs) pauses.reset();
+          if (monotonicMs() - began >= this.#times.goodMs) pauses.reset();
         } catch (error) {
           if (!isPassing(error)) return this.#end(running, error);
         } finally {

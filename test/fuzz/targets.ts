@@ -9,6 +9,7 @@ import { LXD } from "./targets/lxd.js";
 import { MACHINE } from "./targets/machine.js";
 import { MDATA } from "./targets/mdata.js";
 import { TOOLS } from "./targets/tools.js";
+import { VIRTUALBOX } from "./targets/virtualbox.js";
 import { VMWARE } from "./targets/vmware.js";
 import { XEN } from "./targets/xen.js";
 
@@ -22,6 +23,7 @@ export const MODULES: ReadonlyMap<string, readonly Target[]> = new Map([
   ["kvm-host", KVM_HOST],
   ["vmware", VMWARE],
   ["lxd", LXD],
+  ["virtualbox", VIRTUALBOX],
   ["core", CORE],
   ["tools", TOOLS],
   ["machine", MACHINE],

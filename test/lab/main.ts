@@ -7,13 +7,14 @@ import type { Environment, Lab } from "./environment.js";
 import { devices } from "./environments/devices.js";
 import { guest } from "./environments/guest.js";
 import { systemd } from "./environments/systemd.js";
+import { virtualbox } from "./environments/virtualbox.js";
 import { wine } from "./environments/wine.js";
 import { xen } from "./environments/xen.js";
 import { guestKernel } from "./kernel.js";
 import type { MachineOutcome } from "./machine.js";
 import { ROOT, run } from "./tools.js";
 
-const ENVIRONMENTS: readonly Environment[] = [guest, devices, systemd, xen, wine];
+const ENVIRONMENTS: readonly Environment[] = [guest, devices, virtualbox, systemd, xen, wine];
 
 interface Row {
   readonly environment: Environment;

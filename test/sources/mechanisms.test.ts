@@ -24,6 +24,7 @@ const PATH_NAMERS: readonly string[] = [
   "providers/kvm/static/source.ts",
   "providers/kvm/transport/devices.ts",
   "providers/lxd/transport/transport.ts",
+  "providers/virtualbox/transport/device.ts",
   "providers/xen/transport/device.ts",
   "providers/xen/transport/locate.ts",
   "providers/xen/transport/socket.ts",

@@ -1,3 +1,4 @@
+import { monotonicMs } from "../../../src/base/flow/monotonic.js";
 import type { IncomingMessage } from "node:http";
 import { onAbort } from "../../../src/base/flow/abort.js";
 import { broken, keyOfEvent } from "../protocol/answers.js";
@@ -69,10 +70,10 @@ export async function followEvents(
       resolve();
       return;
     }
-    let lastPing = performance.now();
+    let lastPing = monotonicMs();
     let lastTick = lastPing;
     const ticking = setInterval(() => {
-      const now = performance.now();
+      const now = monotonicMs();
       if (now - lastPing >= silentMs || now - lastTick >= stillMs) socket.terminate();
       lastTick = now;
     }, Math.min(silentMs, stillMs) / 4);
@@ -88,7 +89,7 @@ export async function followEvents(
       failure ??= plain(error, situation);
     });
     socket.on("ping", () => {
-      lastPing = performance.now();
+      lastPing = monotonicMs();
       if (isArmed) return;
       isArmed = true;
       hooks.armed();

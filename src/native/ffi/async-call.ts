@@ -7,6 +7,8 @@ import type { Libc, NativeArgument, NativeFunction, NativeResult } from "./libc.
 export const MAX_ASYNC_CALLS = 2;
 
 const limiterOf = oncePer((_: Koffi) => new Semaphore(MAX_ASYNC_CALLS));
+/** One thread more, for waits: they hold up neither calls nor, with what is left of the pool, the process's files. */
+const waiterOf = oncePer((_: Koffi) => new Semaphore(1));
 const FOREVER = Call.endless();
 
 /**
@@ -18,12 +20,32 @@ const FOREVER = Call.endless();
  * @returns return value and errno, read on completion
  * @throws Error when koffi refuses the call, TypeError for arguments that do not fit the declaration
  */
-export async function callAsync(
+export function callAsync(
   { koffi }: Pick<Libc, "koffi">,
   declared: NativeFunction,
   ...args: NativeArgument[]
 ): Promise<NativeResult> {
-  const limiter = limiterOf(koffi);
+  return callWithin(limiterOf(koffi), koffi, declared, args);
+}
+
+/**
+ * The same for a call that waits for an event, a second at most, and that another call can end: it has a thread beside those of
+ * {@link callAsync}. There is one for all: whoever waits again lets others take a turn.
+ */
+export function waitAsync(
+  { koffi }: Pick<Libc, "koffi">,
+  declared: NativeFunction,
+  ...args: NativeArgument[]
+): Promise<NativeResult> {
+  return callWithin(waiterOf(koffi), koffi, declared, args);
+}
+
+async function callWithin(
+  limiter: Semaphore,
+  koffi: Koffi,
+  declared: NativeFunction,
+  args: NativeArgument[],
+): Promise<NativeResult> {
   const turn = limiter.enter(FOREVER, "a thread");
   if (turn !== undefined) await turn;
   return new Promise((resolve, reject) => {

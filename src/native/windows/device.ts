@@ -1,8 +1,10 @@
+import { pvbusError } from "../../base/errors.js";
 import { Call } from "../../base/flow/call.js";
 import { SerialQueue } from "../../base/flow/queues.js";
 import { callAsync } from "../ffi/async-call.js";
 import { type Koffi, loadKoffi, oncePer } from "../ffi/koffi.js";
 import { systemError, windowsFunctions } from "../ffi/libc.js";
+import { NativeBlock } from "../ffi/memory.js";
 
 /** An open device of a Windows driver; stands in for the driver in tests. */
 export interface WindowsDevice {
@@ -113,7 +115,37 @@ export function openWindowsDevice(interfaceId: string): WindowsDevice | undefine
   throw failure("CreateFile", number === ERROR_ACCESS_DENIED ? "EACCES" : "ENXIO", number);
 }
 
-class OpenDevice implements WindowsDevice {
+/** An open device whose structures point into memory. */
+export interface WindowsFile extends WindowsDevice {
+  /** Bytes of a pointer. */
+  readonly pointerBytes: number;
+  /** Returns memory for a structure and what it points to; the caller frees it. */
+  allocate(size: number): NativeBlock;
+}
+
+/**
+ * Opens a device by its name, `\\\\.\\NAME`.
+ * @throws PvbusError `ERR_UNAVAILABLE` without native calls or without such a device, `ERR_PERMISSION`
+ */
+export function openWindowsFile(path: string): WindowsFile {
+  const api = windows(loadKoffi());
+  const handle = Number(
+    api.open(Buffer.from(`${path}\0`, "utf16le"), READ_WRITE, SHARED, null, OPEN_EXISTING, 0, null),
+  );
+  if (handle !== -1) return new OpenDevice(api, handle);
+  const number = api.lastError();
+  const isRefused = number === ERROR_ACCESS_DENIED;
+  const cause = failure("CreateFile", isRefused ? "EACCES" : "ENXIO", number);
+  throw isRefused
+    ? pvbusError("ERR_PERMISSION", `cannot open ${path}: access is denied; run as an administrator`, {
+        cause,
+      })
+    : pvbusError("ERR_UNAVAILABLE", `cannot open ${path}; install the hypervisor's guest additions`, {
+        cause,
+      });
+}
+
+class OpenDevice implements WindowsFile {
   readonly #api: Windows;
   readonly #handle: number;
   readonly #queue = new SerialQueue();
@@ -122,6 +154,14 @@ class OpenDevice implements WindowsDevice {
   constructor(api: Windows, handle: number) {
     this.#api = api;
     this.#handle = handle;
+  }
+
+  get pointerBytes(): number {
+    return this.#api.pointerBytes;
+  }
+
+  allocate(size: number): NativeBlock {
+    return new NativeBlock(this.#api.koffi, size);
   }
 
   control(code: number, input: Uint8Array, room: number): Promise<Buffer> {

@@ -35,18 +35,30 @@ export interface Area {
 /** What an ioctl needs next, or its end. */
 export type IoctlStep =
   | { readonly read: readonly Area[]; readonly write: readonly Area[] }
-  | { readonly result: number; readonly output: Buffer };
+  | IoctlEnd
+  | {
+      /** What waits for an event. */
+      readonly later: Promise<IoctlEnd>;
+      /** A signal has reached the caller. */
+      interrupt(): void;
+    };
+
+interface IoctlEnd {
+  readonly result: number;
+  readonly output: Buffer;
+}
 
 /** A device's behaviour; numbers are errno. */
 export interface CharacterDevice {
-  open(pid: number): number;
-  release(): void;
+  /** @param handle a number of its own for each open file */
+  open(pid: number, handle: bigint): number;
+  release(handle: bigint): void;
   read?(size: number, done: (result: Buffer | number) => void): void;
   interrupt?(): void;
   write?(data: Buffer): number;
   poll?(): number;
   /** Called again with the memory that it asked for, all areas in a row. */
-  ioctl?(command: number, argument: bigint, memory: Buffer): IoctlStep;
+  ioctl?(command: number, argument: bigint, memory: Buffer, handle: bigint): IoctlStep;
 }
 
 /** Serves one character device below /dev. */
@@ -56,6 +68,8 @@ export class CuseServer {
   readonly #name: string;
   readonly #polls = new Set<bigint>();
   #reader: bigint | undefined;
+  #lastHandle = 0;
+  readonly #waiting = new Map<bigint, () => void>();
   #ready: () => void = () => undefined;
 
   /** @param name below /dev, with `!` for a slash */
@@ -112,9 +126,11 @@ export class CuseServer {
         // Behind the reply the kernel makes the device.
         setImmediate(this.#ready);
         break;
-      case FuseOp.open:
-        status(device.open(pid), openBody(1));
+      case FuseOp.open: {
+        const handle = ++this.#lastHandle;
+        status(device.open(pid, BigInt(handle)), openBody(handle));
         break;
+      }
       case FuseOp.read:
         this.#read(unique, decodeRead(body).size);
         break;
@@ -131,10 +147,11 @@ export class CuseServer {
       }
       case FuseOp.interrupt:
         if (body.readBigUInt64LE(0) === this.#reader) device.interrupt?.();
+        this.#waiting.get(body.readBigUInt64LE(0))?.();
         break;
       case FuseOp.release:
         this.#polls.clear();
-        device.release();
+        device.release(body.readBigUInt64LE(0));
         this.#send(fuseReply(unique));
         break;
       case FuseOp.flush:
@@ -167,13 +184,21 @@ export class CuseServer {
       this.#send(fuseError(unique, ENOSYS));
       return;
     }
-    const step = ioctl.call(this.#device, body.readUInt32LE(12), body.readBigUInt64LE(16), body.subarray(32));
-    const head = Buffer.alloc(16);
-    if ("result" in step) {
-      head.writeInt32LE(step.result, 0);
-      this.#send(fuseReply(unique, Buffer.concat([head, step.output])));
+    const [command, argument] = [body.readUInt32LE(12), body.readBigUInt64LE(16)];
+    const step = ioctl.call(this.#device, command, argument, body.subarray(32), body.readBigUInt64LE(0));
+    if ("later" in step) {
+      this.#waiting.set(unique, step.interrupt);
+      void step.later.then((end) => {
+        this.#waiting.delete(unique);
+        this.#end(unique, end);
+      });
       return;
     }
+    if ("result" in step) {
+      this.#end(unique, step);
+      return;
+    }
+    const head = Buffer.alloc(16);
     head.writeUInt32LE(IOCTL_RETRY, 4);
     head.writeUInt32LE(step.read.length, 8);
     head.writeUInt32LE(step.write.length, 12);
@@ -184,6 +209,17 @@ export class CuseServer {
       return area;
     });
     this.#send(fuseReply(unique, Buffer.concat([head, ...areas])));
+  }
+
+  /** An error goes without data: the caller's memory stays as it was. */
+  #end(unique: bigint, { result, output }: IoctlEnd): void {
+    if (result < 0) {
+      this.#send(fuseError(unique, -result));
+      return;
+    }
+    const head = Buffer.alloc(16);
+    head.writeInt32LE(result, 0);
+    this.#send(fuseReply(unique, Buffer.concat([head, output])));
   }
 }
 
