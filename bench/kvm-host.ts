@@ -2,7 +2,8 @@
  * `npm run bench:kvm-host`: the host of KVM's metadata channel with 1, 100 and 1,000 guests connected over UNIX sockets, beside a
  * server that answers every line with the same bytes at once: what sockets and Node alone take. Then one guest beside another one that
  * asks for thousands of keys, large values or writes without pause; `npm run bench:kvm-host -- flood` is that part alone,
- * and `-- get 1000` GETs of so many guests in turn with the other server, as a machine with other work needs it.
+ * and `-- get 1000` GETs of so many guests in turn with the other server, as a machine with other work needs it; a further number
+ * is that of the requests' ids, of which the host knows the same bytes again only where there is one.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -61,14 +62,15 @@ interface Rate {
 }
 
 /** All guests ask for a while, each one thing at a time. */
-async function measure(guests: readonly Guest[], frame: Buffer): Promise<Rate> {
+async function measure(guests: readonly Guest[], frame: Buffer | (() => Buffer)): Promise<Rate> {
+  const next = typeof frame === "function" ? frame : () => frame;
   const latencies: number[] = [];
   const began = performance.now();
   const end = began + MEASURE_MS;
   await Promise.all(
     guests.map(async (guest) => {
       for (let now = performance.now(); now < end; ) {
-        await guest.ask(frame);
+        await guest.ask(next());
         const later = performance.now();
         latencies.push(later - now);
         now = later;
@@ -183,7 +185,7 @@ async function compare(folder: string, count: number): Promise<void> {
 const PAIRS = 8;
 
 /** Small GETs and answers at once, in turn. */
-async function inPairs(folder: string, count: number): Promise<void> {
+async function inPairs(folder: string, count: number, ids: number): Promise<void> {
   const config = join(folder, "pairs.json");
   const state = join(folder, "state-pairs");
   const names = Array.from({ length: count }, (_, i) => `guest-${i}`);
@@ -197,7 +199,11 @@ async function inPairs(folder: string, count: number): Promise<void> {
   const serve = [PROGRAM, "host", "serve", "--state", state, "--config", config];
   const host = await startServer([...profile, ...serve]);
   const other = await startServer([SCRIPT, "answer-at-once", folder, String(count)]);
-  const get = request({ command: "GET", key: "hostname" });
+  const frames = Array.from({ length: ids }, (_, id) =>
+    encodeRequest(`${id}`.padStart(8, "0"), { command: "GET", key: "hostname" }),
+  );
+  let turn = 0;
+  const get = (): Buffer => frames[turn++ % ids] as Buffer;
   const [asking, beside] = [
     { server: host, guests: await connect(names.map((_, i) => join(folder, `g${i}`))) },
     { server: other, guests: await connect(names.map((_, i) => join(folder, `e${i}`))) },
@@ -294,7 +300,7 @@ else if (mode === "flood" && where !== "") await flood(where, what);
 else {
   const folder = mkdtempSync(join(tmpdir(), "pvbus-bench-"));
   try {
-    if (mode === "get") await inPairs(folder, Number(where) || 1_000);
+    if (mode === "get") await inPairs(folder, Number(where) || 1_000, Number(what) || 1);
     else if (mode !== "flood") for (const guests of GUESTS) await compare(folder, guests);
     if (mode !== "get") await beside(folder);
   } finally {

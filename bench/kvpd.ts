@@ -1,4 +1,7 @@
-/** `npm run bench:kvpd`: our KVP daemon and the vendor's on the same kind of device, in turns, in one run. */
+/**
+ * `npm run bench:kvpd`: our KVP daemon and the vendor's on the same kind of device, in turns, in one run. Numbers behind it are those of
+ * records, `npm run bench:kvpd -- 10`; PVBUS_BENCH_NODE has options of Node for our daemon.
+ */
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
@@ -18,7 +21,9 @@ import { median, row } from "./report.js";
 
 const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
 const VENDOR = "/usr/sbin/hv_kvp_daemon";
-const SIZES = [10, 1_000, 10_000] as const;
+const GIVEN = process.argv.slice(2).map(Number);
+const SIZES: readonly number[] = GIVEN.length > 0 ? GIVEN : [10, 1_000, 10_000];
+const NODE_OPTIONS = process.env["PVBUS_BENCH_NODE"]?.split(" ") ?? [];
 const POOL = 0;
 /** Requests before anything counts: the compiler of our side needs some thousands. */
 const WARM_UP = 5_000;
@@ -90,7 +95,7 @@ function figures(name: string, [ours = Number.NaN, vendor = Number.NaN]: readonl
 
 async function compare(start: StartKvpLink, scratch: string, records: number): Promise<void> {
   const programs = [
-    [process.execPath, join(ROOT, "dist/bin/pvbus.cjs"), "kvpd", "-n"],
+    [process.execPath, ...NODE_OPTIONS, join(ROOT, "dist/bin/pvbus.cjs"), "kvpd", "-n"],
     [VENDOR, "-n"],
   ];
   const links: KvpLink[] = [];

@@ -1,7 +1,7 @@
-import { monotonicMs } from "../../src/base/flow/monotonic.js";
 import { Backoff } from "../../src/base/flow/backoff.js";
 import type { Call } from "../../src/base/flow/call.js";
 import type { Closing } from "../../src/base/flow/closing.js";
+import { monotonicMs } from "../../src/base/flow/monotonic.js";
 import { broken, decodeInstance, decodeKeys, type Instance } from "./protocol/answers.js";
 import { META_DATA, pathOf } from "./protocol/keys.js";
 import {

@@ -1,9 +1,9 @@
-import { monotonicMs } from "../../src/base/flow/monotonic.js";
 import { PvbusError } from "../../src/base/errors.js";
 import { onAbort } from "../../src/base/flow/abort.js";
 import { Backoff } from "../../src/base/flow/backoff.js";
 import { Call } from "../../src/base/flow/call.js";
 import type { Closing } from "../../src/base/flow/closing.js";
+import { monotonicMs } from "../../src/base/flow/monotonic.js";
 import type { Logger } from "../../src/base/host/host.js";
 import { type LxdClient, PAUSES } from "./client.js";
 import { DEFAULT_TIMES, type EventTimes, followEvents } from "./transport/events.js";

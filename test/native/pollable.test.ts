@@ -79,6 +79,66 @@ describe(`pollable descriptors${isLinux ? "" : " [pending: Linux only]"}`, () =>
     return pollable;
   };
 
+  describe("lingering", () => {
+    it("take the next message without a turn of the event loop", async () => {
+      const [mine, peer] = pair("message");
+      let turned = false;
+      const took = new Promise<boolean[]>((resolve) => {
+        const turns: boolean[] = [];
+        open(mine, {
+          ...new Received().options,
+          lingerMs: 1_000,
+          onRead: () => {
+            if (turns.length === 0) setImmediate(() => (turned = true));
+            turns.push(turned);
+            if (turns.length === 5) {
+              resolve(turns);
+              return true;
+            }
+            writeSync(peer, "next");
+            return "next";
+          },
+        });
+      });
+      writeSync(peer, "first");
+      expect(await took).to.deep.equal([false, false, false, false, false]);
+    });
+
+    it("let everything else have its turn while messages come without end", async () => {
+      const [mine, peer] = pair("message");
+      const turned = new Promise<void>((resolve) => {
+        let isFirst = true;
+        open(mine, {
+          ...new Received().options,
+          lingerMs: 1_000,
+          onRead: () => {
+            if (isFirst) setTimeout(resolve, 1);
+            isFirst = false;
+            writeSync(peer, "next");
+            return "next";
+          },
+        });
+      });
+      writeSync(peer, "first");
+      await turned;
+    });
+
+    it("see the end of the peer while they wait", async () => {
+      const [mine, peer] = pair("message");
+      const received = new Received();
+      open(mine, {
+        ...received.options,
+        lingerMs: 1_000,
+        onRead: () => {
+          closeIfOpen(peer);
+          return "next";
+        },
+      });
+      writeSync(peer, "first");
+      expect(await received.atLeast(1)).to.deep.equal([undefined]);
+    });
+  });
+
   for (const mechanism of ["handle", "call"] as const) {
     describe(`waiting by ${mechanism}`, () => {
       it("hand over one message per read, in order, its borders kept", async () => {

@@ -3,6 +3,7 @@ import { pause } from "../../../src/base/flow/abort.js";
 import { Call } from "../../../src/base/flow/call.js";
 import type { Host } from "../../../src/base/host/host.js";
 import { lockFile, tryLockFile } from "../../../src/native/posix/file-lock.js";
+import { unchangedName } from "../../../src/native/posix/unchanged.js";
 import { POOLS, type PoolInfo } from "../protocol/keys.js";
 import { daemonDirectory } from "../transport/files/directory.js";
 import type { Locker } from "../transport/files/file.js";
@@ -96,6 +97,7 @@ export async function createKvpDaemon(host: Host, options: KvpDaemonOptions = {}
           scrub: false,
           lock: lockPatiently,
           canLock: () => true,
+          watchName: unchangedName,
         });
         return new GuardedPool(new ServedPool(records), info.name, host.logger);
       });

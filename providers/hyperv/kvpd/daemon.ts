@@ -137,7 +137,7 @@ class Session {
   }
 
   /** Most of the host's requests are for the next record: they are answered without a turn of the event loop. */
-  #tryNow(message: Buffer): boolean {
+  #tryNow(message: Buffer): boolean | "next" {
     if (!this.#registered || this.#busy || this.#over || message.length < this.#parts.layout.messageBytes) {
       return false;
     }
@@ -152,8 +152,9 @@ class Session {
       this.#device.send(message);
     } catch (error) {
       setImmediate(() => this.#fail(error));
+      return true;
     }
-    return true;
+    return "next";
   }
 
   #receive(message: Buffer): void {

@@ -9,8 +9,11 @@ import { trustedOwners } from "../transport/files/open.js";
 
 /** What a device reports. */
 export interface KvpDeviceEvents {
-  /** Sees each message first, straight from the event: true when it is done. The bytes hold during the call; must not throw. */
-  readonly tryMessage?: ((message: Buffer) => boolean) | undefined;
+  /**
+   * Sees each message first, straight from the event: true when it is taken, `next` when it is done and the host may send the next
+   * one. The bytes hold during the call; must not throw.
+   */
+  readonly tryMessage?: ((message: Buffer) => boolean | "next") | undefined;
   /** One whole message of the driver. */
   readonly onMessage: (message: Buffer) => void;
   /** No more will come: the driver went away, or reading failed. */
@@ -49,6 +52,9 @@ const ADVICE = {
   EACCES: "run as root: the device is root's alone",
 };
 
+/** A host that lists sends the next request as soon as it has the reply; whoever shares the thread waits that long at most. */
+const LINGER_MS = 1;
+
 /**
  * Opens the character device of hv_utils or hv_kvp. Reading waits by events, since a read of the Linux driver sleeps
  * even when non-blocking (drivers/hv/hv_utils_transport.c); writing never waits in the driver.
@@ -65,13 +71,16 @@ export function openKvpDevice(
       bufferBytes: layout.messageBytes,
       // The driver has one opener, and a message stays until it is read.
       soleReader: true,
+      lingerMs: LINGER_MS,
       onRead: events.tryMessage,
       onData: events.onMessage,
       onEnd: events.onEnd,
     });
     return {
       send: (message) => {
-        const written = writeSync(fd, message, 0, message.length, layout === FREEBSD_KVP ? 0 : null);
+        // At the position that FreeBSD's driver expects, which write(2) there does not name.
+        const written =
+          layout === FREEBSD_KVP ? writeSync(fd, message, 0, message.length, 0) : pollable.write(message);
         if (written < layout.messageBytes)
           throw pvbusError("ERR_PROTOCOL", `${path} took ${written} of ${message.length} bytes`);
       },

@@ -1,6 +1,7 @@
 import type { Call } from "../../../src/base/flow/call.js";
 import {
   decodeRecord,
+  decodeValue,
   isUnused,
   keyName,
   type PoolRecord,
@@ -24,9 +25,10 @@ export class ServedPool {
   readonly #records: PoolRecords;
   readonly #record = Buffer.alloc(RECORD_SIZE);
   /** Records as they stood in one state of the file. */
-  readonly #ahead: { stamp?: Stamp | undefined; from: number; end: number; bytes?: Buffer } = {
+  readonly #ahead: { stamp?: Stamp | undefined; from: number; end: number; bytes: Buffer } = {
     from: 0,
     end: 0,
+    bytes: Buffer.alloc(0),
   };
 
   /** @param records of a file that may be missing; the first change makes it */
@@ -78,10 +80,9 @@ export class ServedPool {
       if (view === undefined) return undefined;
       const offset = position * RECORD_SIZE;
       if (offset >= view.size) return "none";
-      if (this.#heldRecord(view, offset) === undefined) this.#readAhead(view, offset);
-      const record = this.#heldRecord(view, offset);
-      if (record === undefined) return undefined;
-      const decoded = decodeRecord(record);
+      const at = this.#heldAt(view, offset, RECORDS_AHEAD);
+      if (at === undefined) return undefined;
+      const decoded = decodeRecord(this.#ahead.bytes, at);
       return decoded.key.length > 0 ? decoded : undefined;
     } catch {
       // Missing, or not to be read: enumerate() says so properly.
@@ -89,16 +90,24 @@ export class ServedPool {
     }
   }
 
-  #heldRecord({ stamp }: View, offset: number): Buffer | undefined {
-    const { stamp: held, from, end, bytes } = this.#ahead;
-    if (offset < from || offset + RECORD_SIZE > end) return undefined;
-    return sameStamp(held, stamp) ? bytes?.subarray(offset - from, offset - from + RECORD_SIZE) : undefined;
+  /**
+   * Returns where the record at an offset stands in what is held; undefined when the file changed meanwhile.
+   * @param ahead how many are read where it is not held
+   */
+  #heldAt(view: View, offset: number, ahead: number): number | undefined {
+    if (!this.#holds(view, offset)) this.#readAhead(view, offset, ahead);
+    return this.#holds(view, offset) ? offset - this.#ahead.from : undefined;
   }
 
-  #readAhead({ stamp, size }: View, offset: number): void {
+  #holds({ stamp }: View, offset: number): boolean {
+    const { stamp: held, from, end } = this.#ahead;
+    return offset >= from && offset + RECORD_SIZE <= end && sameStamp(held, stamp);
+  }
+
+  #readAhead({ stamp, size }: View, offset: number, records: number): void {
     const ahead = this.#ahead;
-    ahead.bytes ??= Buffer.alloc(RECORDS_AHEAD * RECORD_SIZE);
-    const wanted = ahead.bytes.subarray(0, Math.min(ahead.bytes.length, size - offset));
+    if (ahead.bytes.length === 0) ahead.bytes = Buffer.alloc(RECORDS_AHEAD * RECORD_SIZE);
+    const wanted = ahead.bytes.subarray(0, Math.min(records * RECORD_SIZE, size - offset));
     const count = this.#records.readAt(wanted, offset);
     ahead.stamp = sameStamp(stamp, this.#records.file.stamp()) ? stamp : undefined;
     ahead.from = offset;
@@ -127,12 +136,10 @@ export class ServedPool {
     try {
       const view = this.#records.atRest();
       if (view?.index === undefined) return undefined;
-      const [offset] = view.index.offsets(keyName(key));
+      const offset = view.index.first(keyName(key));
       if (offset === undefined) return "none";
-      const held = this.#heldRecord(view, offset);
-      if (held !== undefined) return decodeRecord(held).value;
-      if (this.#records.readAt(this.#record, offset) < RECORD_SIZE) return undefined;
-      return sameStamp(view.stamp, this.#records.file.stamp()) ? decodeRecord(this.#record).value : undefined;
+      const at = this.#heldAt(view, offset, 1);
+      return at === undefined ? undefined : decodeValue(this.#ahead.bytes, at);
     } catch {
       // Missing, or not to be read: get() says so properly.
       return undefined;
@@ -175,7 +182,7 @@ export class ServedPool {
 
 /** Returns the offset of a key's first record. The host may use an empty key, which no index holds. */
 function firstOf(key: Uint8Array, index: PoolIndex, bytes: PoolBytes): number | undefined {
-  if (key.length > 0) return index.offsets(keyName(key))[0];
+  if (key.length > 0) return index.first(keyName(key));
   const read = (into: Buffer, offset: number): number => {
     bytes.read(into, offset);
     return into.length;

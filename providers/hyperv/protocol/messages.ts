@@ -203,7 +203,7 @@ function keyOf(message: Buffer, { keySizeAt, key: field }: typeof DELETE): Uint8
   const size = message.readUInt32LE(keySizeAt);
   if (size === 0 || size > field.size) return `key_size ${size}`;
   const key = bytesOf(message, field);
-  return key.length === field.size ? "key without an end" : Uint8Array.from(key);
+  return key.length === field.size ? "key without an end" : Buffer.from(key);
 }
 
 /** Makes a request as the kernel hands it over, for simulators and tests. @throws RangeError for what does not fit */

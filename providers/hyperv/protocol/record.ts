@@ -43,16 +43,22 @@ export function fieldEnd(bytes: Uint8Array, start: number, size: number): number
  */
 export function decodeRecord(bytes: Uint8Array, offset = 0): PoolRecord {
   if (offset < 0 || offset + RECORD_SIZE > bytes.length) throw new RangeError("a record has 2560 bytes");
-  const valueAt = offset + HV_KVP_EXCHANGE_MAX_KEY_SIZE;
   return {
     key: bytes.subarray(offset, fieldEnd(bytes, offset, HV_KVP_EXCHANGE_MAX_KEY_SIZE)),
-    value: bytes.subarray(valueAt, fieldEnd(bytes, valueAt, HV_KVP_EXCHANGE_MAX_VALUE_SIZE)),
+    value: decodeValue(bytes, offset),
   };
+}
+
+/** Returns the value of the record at an offset, a view as with {@link decodeRecord}. */
+export function decodeValue(bytes: Uint8Array, offset: number): Uint8Array {
+  const valueAt = offset + HV_KVP_EXCHANGE_MAX_KEY_SIZE;
+  return bytes.subarray(valueAt, fieldEnd(bytes, valueAt, HV_KVP_EXCHANGE_MAX_VALUE_SIZE));
 }
 
 /** Returns a key's bytes in Latin-1: text that no two byte strings share. */
 export function keyName(key: Uint8Array): string {
-  return Buffer.from(key.buffer, key.byteOffset, key.length).toString("latin1");
+  const bytes = Buffer.isBuffer(key) ? key : Buffer.from(key.buffer, key.byteOffset, key.length);
+  return bytes.toString("latin1");
 }
 
 /** Encodes a key or a value into its field, zero-filled. @throws RangeError when it does not fit with its NUL or holds one */

@@ -1,6 +1,6 @@
-import { monotonicMs } from "../../../src/base/flow/monotonic.js";
 import type { IncomingMessage } from "node:http";
 import { onAbort } from "../../../src/base/flow/abort.js";
+import { monotonicMs } from "../../../src/base/flow/monotonic.js";
 import { broken, keyOfEvent } from "../protocol/answers.js";
 import { connectionFailure, refusal, type Situation } from "./failures.js";
 import { MAX_HEAD_BYTES } from "./requests.js";

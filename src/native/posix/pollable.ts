@@ -12,10 +12,16 @@ export interface PollableOptions {
   /** Receives what one read gave; the bytes are the receiver's own. Called from the event loop, never in the opening. */
   readonly onData: (data: Buffer) => void;
   /**
-   * Looks at what one read gave before {@link onData} does, straight from the event: true when that was all. The bytes
-   * are valid during the call only; it must not throw, and no promise that it makes goes on before the next event.
+   * Looks at what one read gave before {@link onData} does, straight from the event: true when that was all, `next` when the
+   * next is likely to come at once ({@link PollableOptions.lingerMs}). The bytes are valid during the call only; it must not
+   * throw, and no promise that it makes goes on before the next event.
    */
-  readonly onRead?: ((data: Buffer) => boolean) | undefined;
+  readonly onRead?: ((data: Buffer) => boolean | "next") | undefined;
+  /**
+   * How long the thread sleeps in poll(2) for the message after one of which {@link onRead} said `next`, in milliseconds: two
+   * turns of the event loop less for each. Default 0: not at all.
+   */
+  readonly lingerMs?: number | undefined;
   /** Receives the end, once: undefined at the end of file, else the error. Close it then. */
   readonly onEnd: (error: Error | undefined) => void;
   /**
@@ -32,6 +38,8 @@ type Item = { readonly data: Buffer } | { readonly end: Error | undefined };
 
 /* poll.h of every system served: struct pollfd is fd i32 at 0, events i16 at 4, revents i16 at 6. */
 const POLLIN = 0x1;
+/** So long messages in a row keep everything else of the thread waiting. */
+const LINGER_AT_MOST_MS = 10;
 
 /**
  * Reads a descriptor whenever it is readable, without a thread where the system allows.
@@ -55,6 +63,7 @@ export class Pollable implements AsyncDisposable {
   readonly #libc: Libc;
   readonly #poll: NativeFunction;
   readonly #read: NativeFunction;
+  readonly #write: NativeFunction;
   readonly #fd: number;
   readonly #buffer: Buffer;
   readonly #pollfd = Buffer.alloc(8);
@@ -70,6 +79,7 @@ export class Pollable implements AsyncDisposable {
     this.#libc = libc;
     this.#poll = libc.function("int poll(void *, unsigned long, int)");
     this.#read = libc.function("intptr_t read(int, void *, size_t)");
+    this.#write = libc.function("intptr_t write(int, const void *, size_t)");
     this.#buffer = Buffer.alloc(options.bufferBytes);
     this.#fd = duplicate(libc, fd);
     this.#pollfd.writeInt32LE(this.#fd, 0);
@@ -94,6 +104,13 @@ export class Pollable implements AsyncDisposable {
     if (this.#closing === undefined) this.#source.unref();
   }
 
+  /** Writes to the descriptor, in one call. @returns how many bytes it took @throws a system error */
+  write(bytes: Uint8Array): number {
+    const rc = this.#write(this.#fd, bytes, bytes.length);
+    if (rc < 0) throw this.#libc.systemError("write", this.#libc.koffi.errno());
+    return rc;
+  }
+
   /** Stops reading: no listener is called any more. Resolves when nothing of it is open; may be called twice. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -111,23 +128,36 @@ export class Pollable implements AsyncDisposable {
     closeDescriptor(this.#fd);
   }
 
-  /** The raw event: exactly one read; neither an exception nor a promise leaves here. */
+  /** The raw event: one read, and those that linger behind it; neither an exception nor a promise leaves here. */
   #ready(failed: number | undefined): void {
     if (this.#closing !== undefined || this.#ended) return;
     try {
-      const got = this.#readOnce(failed);
-      if (got === "again") return;
-      if (got instanceof Error) this.#end(got);
-      else if (got.length > 0) {
-        // Only while nothing waits before it: order counts.
-        if (this.#queue.length > 0 || this.#options.onRead?.(got) !== true)
-          this.#push({ data: Buffer.from(got) });
-        // libuv stops a handle whose event was a failure, though there may be more to read before it shows.
-        if (failed !== undefined) this.#source.start();
-      } else this.#end(undefined);
+      if (this.#take(failed) && this.#options.lingerMs !== undefined) this.#linger(this.#options.lingerMs);
     } catch (error) {
       this.#end(error instanceof Error ? error : new Error(String(error)));
     }
+  }
+
+  /** Exactly one read. @returns whether the next one is likely to come at once */
+  #take(failed: number | undefined): boolean {
+    const got = this.#readOnce(failed);
+    if (got === "again") return false;
+    if (got instanceof Error || got.length === 0) {
+      this.#end(got instanceof Error ? got : undefined);
+      return false;
+    }
+    // Only while nothing waits before it: order counts.
+    const taken = this.#queue.length === 0 && this.#options.onRead?.(got);
+    if (taken !== true && taken !== "next") this.#push({ data: Buffer.from(got) });
+    // libuv stops a handle whose event was a failure, though there may be more to read before it shows.
+    if (failed !== undefined) this.#source.start();
+    return taken === "next";
+  }
+
+  #linger(ms: number): void {
+    const until = performance.now() + LINGER_AT_MOST_MS;
+    while (this.#closing === undefined && this.#events(ms) !== 0 && this.#take(undefined))
+      if (performance.now() > until) return;
   }
 
   /**
@@ -137,7 +167,7 @@ export class Pollable implements AsyncDisposable {
   #readOnce(failed: number | undefined): Buffer | Error | "again" {
     let errno = failed;
     // Some devices sleep in read although non-blocking (hv_kvp): never without an event at hand.
-    if (this.#options.soleReader === true || this.#events() !== 0) {
+    if (this.#options.soleReader === true || this.#events(0) !== 0) {
       const got = this.#libc.call(this.#read, this.#fd, this.#buffer, this.#buffer.length);
       if (got.rc >= 0) return this.#buffer.subarray(0, got.rc);
       const name = this.#libc.errnoName(got.errno);
@@ -146,9 +176,9 @@ export class Pollable implements AsyncDisposable {
     return errno === undefined ? "again" : this.#libc.systemError("read", errno);
   }
 
-  #events(): number {
+  #events(timeoutMs: number): number {
     this.#pollfd.writeInt16LE(0, 6);
-    const rc = this.#poll(this.#pollfd, 1, 0);
+    const rc = this.#poll(this.#pollfd, 1, timeoutMs);
     return rc > 0 ? this.#pollfd.readInt16LE(6) : 0;
   }
 

@@ -3,6 +3,7 @@ import { openAdministration } from "../../../providers/kvm/host/index.js";
 import { decodeAnswer, decodeCapabilities } from "../../../src/mdata/answer.js";
 import { decodeFrame, encodeFrame, type Frame } from "../../../src/mdata/frame.js";
 import { encodeRequest } from "../../../src/mdata/request.js";
+import { turn } from "../../support/descriptors.js";
 import { HostFolder, TestGuest } from "../../support/kvm-guest.js";
 import { ANSWER_VECTORS, REQUEST_VECTORS } from "../vectors.js";
 
@@ -117,10 +118,44 @@ describe("KVM host's protocol", () => {
       ["three", () => administration.set("web-1", "k", Buffer.from("three"))],
       [undefined, () => administration.delete("web-1", "k")],
     ];
+    const same = encodeRequest("0000abcd", { command: "GET", key: "k" });
+    const valueIn = (line: string | undefined): string | undefined => {
+      expect(idOf(line ?? "")).to.equal("0000abcd");
+      const answer = decodeAnswer(decodeFrame(Buffer.from(line ?? "")) as Frame);
+      return answer?.kind === "success" ? answer.value.toString() : undefined;
+    };
     for (const [value, change] of steps) {
       await change();
-      for (let time = 0; time < 3; time++) expect(await guest.get("k")).to.equal(value);
+      // Byte for byte the same one, and under other ids.
+      for (let time = 0; time < 3; time++) {
+        expect(valueIn(await guest.say(same))).to.equal(value);
+        expect(await guest.get("k")).to.equal(value);
+        expect(valueIn(await guest.say(same))).to.equal(value);
+        expect(valueIn(await guest.say(same))).to.equal(value);
+      }
+      expect(await guest.say("NEGOTIATE V2\n")).to.equal("V2_OK");
+      expect(valueIn(await guest.say(same))).to.equal(value);
     }
+  });
+
+  it("takes a GET that is sent again for the end of the line that it ends, and one with other bytes for what it is", async () => {
+    await withKeys({ k: "one", j: "other" }, async (guest) => {
+      const get = (key: string): Buffer => encodeRequest("0000abcd", { command: "GET", key });
+      const [same, near] = [get("k"), get("j")];
+      const answer = await guest.say(same);
+      expect(await guest.say(same)).to.equal(answer);
+      expect(await guest.say(near)).not.to.equal(answer);
+      expect(await guest.say(same)).to.equal(answer);
+      const broken = Buffer.from(same);
+      broken[same.length - 2] = 0x41;
+      guest.socket.write(broken);
+      expect(await guest.say(same)).to.equal(answer);
+      guest.socket.write("GET k");
+      // The beginning is read by itself.
+      for (let turns = 0; turns < 4; turns++) await turn();
+      expect(await guest.say(same)).to.equal("NOTFOUND");
+      expect(await guest.say(same)).to.equal(answer);
+    });
   });
 
   it("serves version 1: reading and listing, dots doubled", async () => {

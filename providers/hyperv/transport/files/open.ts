@@ -24,7 +24,10 @@ export interface PoolFilesOptions
 export interface PoolOpening
   extends PoolFilesOptions,
     Pick<RecordsOptions, "info" | "canLock">,
-    Pick<PoolFileOptions, "lock"> {}
+    Pick<PoolFileOptions, "lock"> {
+  /** Makes what looks at a file of the live machine by its name; for whoever looks thousands of times. */
+  readonly watchName?: ((path: string) => PoolFileOptions["unchanged"]) | undefined;
+}
 
 /** The pools as files: Linux, FreeBSD, and captured trees everywhere. The files are opened on first use. */
 export function filePools(host: Host, limits: WriteLimits, options: PoolFilesOptions): PoolTransport {
@@ -42,12 +45,17 @@ export function filePools(host: Host, limits: WriteLimits, options: PoolFilesOpt
 }
 
 /** Makes the records of a host's pool; its file is opened on first use. */
-export function openRecords(host: Host, { directory, info, ...opening }: PoolOpening): PoolRecords {
+export function openRecords(
+  host: Host,
+  { directory, info, watchName, ...opening }: PoolOpening,
+): PoolRecords {
   const name = posix.join(directory, poolFileName(info.number));
+  const path = host.path(name);
   const settings: PoolFileOptions = {
-    path: host.path(name),
+    path,
     // The live machine's names are as they are: holding one would gain nothing there.
     hold: host.sysroot === undefined ? undefined : () => host.files.holdName(name),
+    unchanged: host.sysroot === undefined ? watchName?.(path) : undefined,
     pool: info.name,
     trustedOwners: trustedOwners(host),
     ...opening,

@@ -115,6 +115,11 @@ export class PoolIndex {
     return { name, offsets: this.offsets(name) };
   }
 
+  /** Returns the first offset of a key by its name; undefined when there is none. */
+  first(name: string): number | undefined {
+    return this.earlier.get(name)?.[0] ?? this.last.get(name);
+  }
+
   /** Returns all offsets of a key by its name, ascending. */
   offsets(name: string): readonly number[] {
     const last = this.last.get(name);

@@ -10,6 +10,7 @@ export interface Stamp {
 }
 
 export function sameStamp(a: Stamp | undefined, b: Stamp): boolean {
+  if (a === b) return true;
   return a?.mtimeNs === b.mtimeNs && a.ctimeNs === b.ctimeNs && a.size === b.size && a.id === b.id;
 }
 
