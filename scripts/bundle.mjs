@@ -35,9 +35,13 @@ const PARTS = {
         // Small, and most providers begin with them.
         ...[
           "src/base/crc32.ts",
+          "src/base/flow/notifier.ts",
+          "src/base/flow/watch-loop.ts",
           "src/base/host/boot-id.ts",
           "src/base/host/channel.ts",
+          "src/base/host/unix-stream.ts",
           "src/mdata/request.ts",
+          "providers/lxd/transport/locate.ts",
         ],
         "src/native/windows/firmware-table.ts",
       ],

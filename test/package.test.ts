@@ -153,7 +153,7 @@ describe("the packed package", function () {
     );
     expect(opened.some((url) => url.includes("/inversify-"))).to.equal(true);
     expect(opened.filter((url) => /\/(?:hyperv|xen|vmware)[-.]|koffi/.test(url))).to.deep.equal([]);
-    expect(opened.length).to.be.lessThan(10);
+    expect(opened, "files").to.have.length.below(10);
   });
 
   it("runs its command lines", () => {

@@ -7,7 +7,7 @@ import { CACHE, ROOT, run } from "./tools.js";
 export const APP = "/app";
 
 /** What single modules import that the package has within. */
-const PARTS_NEED = ["inversify", "reflect-metadata", "@xmldom/xmldom"];
+const PARTS_NEED = ["inversify", "reflect-metadata", "@xmldom/xmldom", "ws"];
 
 /**
  * Installs the packed package as a user would, with mocha and chai beside it for the tests, and gives the directory. What is not

@@ -64,10 +64,10 @@ describe("the lab", () => {
     const wrong = await start(process.execPath, [lab, "nowhere"]).done;
     expect([wrong.code, wrong.stderr]).to.deep.equal([
       2,
-      "no such environment: nowhere; there are: guest, devices, systemd, xen, wine\n",
+      "no such environment: nowhere; there are: guest, devices, virtualbox, systemd, xen, wine\n",
     ]);
     const { code, stdout } = await start(process.execPath, [lab, "--list"]).done;
-    expect([code, stdout.split("\n").length]).to.deep.equal([0, 6]);
+    expect([code, stdout.split("\n").length]).to.deep.equal([0, 7]);
   });
 
   it("makes archives that cpio readers take", async function () {

@@ -53,7 +53,7 @@ export class Call {
     return Math.max(0, this.#expiresAt - monotonicMs());
   }
 
-  /** When it is over, in milliseconds of the clock of `process.hrtime()`; `Infinity` without a deadline. */
+  /** When it is over, in milliseconds of a clock that never goes back; `Infinity` without a deadline. */
   get expiresAt(): number {
     return this.#expiresAt;
   }

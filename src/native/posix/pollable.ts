@@ -1,3 +1,4 @@
+import { monotonicMs } from "../../base/flow/monotonic.js";
 import { closeDescriptor, duplicate } from "../ffi/descriptor.js";
 import type { KoffiLoader } from "../ffi/koffi.js";
 import type { Libc, NativeFunction } from "../ffi/libc.js";
@@ -155,9 +156,9 @@ export class Pollable implements AsyncDisposable {
   }
 
   #linger(ms: number): void {
-    const until = performance.now() + LINGER_AT_MOST_MS;
+    const until = monotonicMs() + LINGER_AT_MOST_MS;
     while (this.#closing === undefined && this.#events(ms) !== 0 && this.#take(undefined))
-      if (performance.now() > until) return;
+      if (monotonicMs() > until) return;
   }
 
   /**

@@ -1,4 +1,5 @@
 import { pvbusError } from "../../base/errors.js";
+import { ownEntry } from "../../base/own.js";
 
 /** What SmartOS' host tells of a machine's network, each as the JSON text that it gives; undefined where it tells nothing. */
 export interface SmartosNetwork {
@@ -45,7 +46,7 @@ function physical(nic: Json, routes: readonly Json[], served: Set<string>): Json
   if (typeof name !== "string" || !areTexts(ips) || !areTexts(gateways))
     throw broken("sdc:nics", "an interface without a name, or without lists of addresses");
   const common = Object.fromEntries(
-    OF_SUBNETS.flatMap((key) => (Object.hasOwn(nic, key) ? [[key, nic[key]]] : [])),
+    OF_SUBNETS.flatMap((key) => (Object.hasOwn(nic, key) ? [[key, ownEntry(nic, key)]] : [])),
   );
   const subnets = ips.map((address): Json => {
     const type = ASKED.get(address);

@@ -19,6 +19,14 @@ for (const byStatus of [false, true]) {
           given: { "/given/role": "grüß€", "/VirtualBox/HostInfo/VBoxVer": "7.0.20" },
           readOnly: ["/VirtualBox/HostInfo/VBoxVer"],
         },
+        host: {
+          key: (label) => `/given/${label}`,
+          set: (key, value) => {
+            if (value === undefined) simulator.delete(key);
+            else simulator.set(key, value);
+          },
+          prefix: "/given/",
+        },
       };
     },
     { without: WITHOUT },

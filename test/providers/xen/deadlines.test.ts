@@ -1,11 +1,12 @@
 import { expect } from "chai";
 import { Deadlines, type Timed } from "../../../providers/xen/client/deadlines.js";
+import { monotonicMs } from "../../../src/base/flow/monotonic.js";
 
 class Waiting implements Timed {
   readonly deadline: number;
 
   constructor(ms: number) {
-    this.deadline = performance.now() + ms;
+    this.deadline = monotonicMs() + ms;
   }
 }
 
@@ -16,7 +17,7 @@ describe("Deadlines", () => {
     const due: Waiting[] = [];
     let last = (): void => undefined;
     const deadlines = new Deadlines<Waiting>((item) => {
-      expect(item.deadline).to.be.at.most(performance.now());
+      expect(item.deadline).to.be.at.most(monotonicMs());
       due.push(item);
       if (due.length === 50) last();
     });
@@ -36,8 +37,8 @@ describe("Deadlines", () => {
   it("has few timers however many come and go, and none that keeps the process", () => {
     const before = timers();
     const deadlines = new Deadlines<Waiting>(() => undefined);
-    const until = performance.now() + 50;
-    while (performance.now() < until) {
+    const until = monotonicMs() + 50;
+    while (monotonicMs() < until) {
       const item = new Waiting(3_600_000);
       deadlines.add(item);
       deadlines.remove(item);
