@@ -7,6 +7,7 @@ const FRONT = "/1.0/config/";
 
 /** What the API says of the instance. */
 export interface Instance {
+  /** Container or machine. */
   readonly type: InstanceType;
   /** `Started` or `Ready`; empty before LXD 5.5. */
   readonly state: string;
