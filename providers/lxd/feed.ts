@@ -18,7 +18,7 @@ export interface FeedTimes extends EventTimes {
 
 /** Who hears of events. */
 export interface FeedFollower {
-  /** The stream is there, maybe anew: everything before may have changed unheard. */
+  /** The stream is there, maybe another one: everything before may have changed unheard. */
   armed(): void;
   /** A key may have changed; undefined: any. */
   changed(key: string | undefined): void;

@@ -14,7 +14,7 @@ const MAX_IN_DOUBT = 10_000;
 
 /**
  * Follows the keys below a prefix. An event is a hint that a key may have changed: its value is read, and told where it differs
- * from the last one. Whenever the stream of events was made anew, all is read.
+ * from the last one. Whenever the stream of events was made again, all is read.
  */
 export class KeyFollower implements WatchSource<RawEntry> {
   readonly #client: LxdClient;

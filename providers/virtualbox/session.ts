@@ -27,7 +27,7 @@ const SPARE_ROOM = 4 * 1024;
 const LARGEST_ROOM = 300_000;
 const ROOM_TURNS = 8;
 
-/** Calls of the service in the order in which they came; connects anew once where the host has forgotten the client. */
+/** Calls of the service in the order in which they came; connects again once where the host has forgotten the client. */
 export class PropertySession {
   readonly #client: PropertyClient;
   readonly #queue = new SerialQueue();

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { expect } from "chai";
 import { ROOT } from "../support/pools.js";
 
-/** What runs before `npm start`. To bundle anew would take the command lines from the tests beside. */
+/** What runs before `npm start`. To bundle again would take the command lines from the tests beside. */
 describe("scripts/prestart.mjs", () => {
   it("leaves alone what is newer than the sources", () => {
     const made = join(ROOT, "dist/bin/pvbus.cjs");

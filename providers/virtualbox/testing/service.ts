@@ -204,7 +204,7 @@ export class PropertyService {
     this.powerOn();
   }
 
-  /** The host's service was started anew with what it keeps: it remembers no events and no waits. */
+  /** The host's service was started again with what it keeps: it remembers no events and no waits. */
   forget(): void {
     this.#notes = [];
     this.#waits = [];

@@ -103,7 +103,7 @@ describe("the store of guest properties", () => {
     expect(await store.erase("/secret", call())).to.equal("host");
   });
 
-  it("connects anew once where the host has forgotten it", async () => {
+  it("connects again once where the host has forgotten it", async () => {
     simulator.set("/a", "1");
     simulator.service.faults.forgetClients = 1;
     expect(text(await store.read("/a", call()))).to.equal("1");

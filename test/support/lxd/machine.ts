@@ -173,7 +173,7 @@ export class LxdMachine implements AsyncDisposable {
     this.host("kill", "-9", readFileSync(join(this.#work, "shared/daemon.pid"), "utf8").trim());
   }
 
-  /** Starts the daemon anew. */
+  /** Starts the daemon again. */
   restart(): void {
     this.host("bash", "/run/daemon");
   }
