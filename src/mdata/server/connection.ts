@@ -45,8 +45,6 @@ export interface ConnectionReports {
 
 /** Longest request that is served without a turn. */
 const SHORT_BYTES = 1024;
-/** A GET and its answer that are kept; thousands of connections may be open. */
-const KEPT_BYTES = 512;
 const LF = 0x0a;
 /** Most keys whose changes wait for a client that does not read. */
 const MAX_WAITING_CHANGES = 1024;
@@ -60,7 +58,6 @@ const FRAME_OVERHEAD_BYTES = 128;
 export class ServedConnection {
   readonly #stream: Duplex;
   readonly #served: Served;
-  readonly #keys: ServedKeys;
   readonly #limits: KeyLimits;
   readonly #turns: ServedParts["turns"];
   readonly #reports: ConnectionReports;
@@ -73,10 +70,6 @@ export class ServedConnection {
   #sending = false;
   #ended = false;
   readonly #drains = new Notifier();
-  /** The last short GET, byte for byte with its id, and its answer: whoever waits for a value may send the very same again. */
-  #lastGet: Buffer | undefined;
-  #lastReply = "";
-  #lastRevision = 0;
   /** Resolves when the connection is over. */
   readonly ended: Promise<void>;
 
@@ -87,7 +80,6 @@ export class ServedConnection {
   ) {
     this.#stream = stream;
     this.#turns = turns;
-    this.#keys = keys;
     this.#limits = keys.limits;
     this.#reports = reports;
     this.#reader = new LineReader(longestLine(this.#limits));
@@ -151,7 +143,6 @@ export class ServedConnection {
    * @returns what remains to be done; undefined for nothing
    */
   #serveAtOnce(chunk: Buffer): Promise<void> | undefined {
-    if (this.#isLastGet(chunk)) return this.#write(this.#lastReply);
     const last = chunk.length - 1;
     const isAlone = last < SHORT_BYTES && chunk[last] === LF && chunk.indexOf(LF) === last;
     if (!isAlone || this.#reader.pending > 0 || !this.#isFrame(chunk)) return this.#serve(chunk);
@@ -162,29 +153,6 @@ export class ServedConnection {
     if (reply === undefined) return this.#serve(chunk);
     if (reply instanceof Promise) return reply.then((late) => this.#send(late));
     if (typeof reply !== "string") return this.#send(reply);
-    if (frame.word === "GET") this.#keepGet(chunk, reply);
-    return this.#write(reply);
-  }
-
-  /** The same bytes get the same answer as long as nothing has changed; at the beginning of a line alone they are the same request. */
-  #isLastGet(chunk: Buffer): boolean {
-    const last = this.#lastGet;
-    if (last === undefined || chunk.length !== last.length || this.#keys.revision !== this.#lastRevision)
-      return false;
-    for (let at = 0; at < chunk.length; at++) if (chunk[at] !== last[at]) return false;
-    return this.#reader.pending === 0;
-  }
-
-  #keepGet(chunk: Buffer, reply: string): void {
-    const isShort = chunk.length + reply.length <= KEPT_BYTES;
-    // A copy where it is a part of something larger, which would be kept with it.
-    const isWhole = chunk.buffer.byteLength === chunk.length;
-    this.#lastGet = isShort ? (isWhole ? chunk : Buffer.from(chunk)) : undefined;
-    this.#lastReply = isShort ? reply : "";
-    this.#lastRevision = this.#keys.revision;
-  }
-
-  #write(reply: string): Promise<void> | undefined {
     return this.#stream.write(reply, "latin1") ? undefined : this.#drained();
   }
 
